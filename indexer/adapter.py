@@ -1,0 +1,120 @@
+"""The one page a protocol author reads.
+
+An adapter knows one protocol's contracts. It never opens a connection and never sees the store: it is given a
+`Reader`, in tests a dict. One instance serves one deployment. Register the class in the entry-point group
+`lending_indexer.protocols`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+from indexer.model import (
+    Accounts,
+    Answer,
+    Balance,
+    Block,
+    Check,
+    Deployment,
+    Event,
+    Health,
+    LogSource,
+    Market,
+    Position,
+    PositionKey,
+    Read,
+)
+
+
+class Reader(Protocol):
+    """Contract reads pinned to one block, however many; every read is answered exactly once, in order."""
+
+    @property
+    def block(self) -> Block: ...
+
+    def __call__(self, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
+        """The answers to `reads`, a `Failed` for each that failed.
+
+        `prelude` is executed first, in the same eth_call, for every batch (accrueInterest, drip, ...): its state
+        changes are seen by the reads behind it and then forgotten; its answers are dropped.
+        """
+
+    def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
+        """Raw storage words of (contract, slot) pairs; None where the node cannot (no eth_call state override)."""
+
+
+class Adapter(ABC):
+    """One protocol's contracts: what to read, which logs matter, and the exact maths."""
+
+    protocol: ClassVar[str]
+    market_type: ClassVar[type[Market]]
+    position_type: ClassVar[type[Position]]
+    #: address keys of the configuration, and which of them may be missing
+    required_addresses: ClassVar[tuple[str, ...]]
+    optional_addresses: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+
+    @abstractmethod
+    def read_market(self, read: Reader, previous: Market | None) -> Market:
+        """Shared state at the reader's block: reserves, indexes, rates, prices, thresholds, modes, revision.
+
+        A handful of calls however many wallets there are. `previous` is the last committed snapshot's market, for
+        what is kept across blocks (a fitted rounding); never trust it for anything that the chain tells.
+        """
+
+    @abstractmethod
+    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+        """History: the events by which an account can first matter."""
+
+    @abstractmethod
+    def activity(self, market: Market) -> list[LogSource]:
+        """From the snapshot on: every event that can change a position (a superset of both discoveries)."""
+
+    @abstractmethod
+    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
+        """Who an event may have changed. Dispatch on (address, topic0), never on topic0 alone.
+
+        Every key of an event that is also in discovery() becomes a known position; others only matter if known.
+        """
+
+    @abstractmethod
+    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
+        """The positions of `keys`, in their order, at the reader's block (which may be later than the market's)."""
+
+    @abstractmethod
+    def evaluate(self, market: Market, position: Position) -> Health:
+        """Pure, exact: the contract's own formula and rounding at the market's block."""
+
+    @abstractmethod
+    def balances(self, market: Market, position: Position) -> list[Balance]:
+        """The non-zero balances of a position, projected to the market's block as the contract would answer."""
+
+    @abstractmethod
+    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
+        """The contracts' own answers at the reader's block, in the order of `keys`."""
+
+    def untracked(self, market: Market, position: Position) -> bool:
+        """Whether this position may have changed without any event, and so is read again at each snapshot."""
+        return False
+
+    def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> Market:
+        """The market with what only positions can tell (a rounding generation), asked of the contracts if in doubt."""
+        return market
+
+    def enumerate(self, read: Reader, market: Market, after: int) -> list[PositionKey]:
+        """Positions that the contracts themselves number, from number `after` + 1 on (Maker's CdpManager)."""
+        return []
+
+    def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
+        """Sums over all known positions that the contracts also tell; they catch omitted logs."""
+        return []
+
+    @abstractmethod
+    def reprice(self, market: Market, prices: Mapping[str, int]) -> Market:
+        """The market as it would be with other prices: asset (or ilk for Maker) -> price in its own unit."""
+
+    @abstractmethod
+    def advance(self, market: Market, seconds: int, blocks: int) -> Market:
+        """The market after that time with no activity: indexes as the views would then answer."""

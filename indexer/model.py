@@ -1,0 +1,282 @@
+"""The nouns: frozen dataclasses of plain ints and strings, no I/O, no web3 types.
+
+Addresses are lower-case 0x hex. Amounts are integers in the smallest unit; None means unknown, never 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+WAD = 10**18
+RAY = 10**27
+
+
+class Accounts(StrEnum):
+    """Who is discovered: those who can be liquidated, or everyone with a balance."""
+
+    BORROWERS = "borrowers"
+    ALL = "all"
+
+
+class PositionKey(NamedTuple):
+    """What is liquidated as a unit: an Aave or Comet account, a Maker urn (group = ilk name)."""
+
+    account: str
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block header as far as a snapshot needs it; `timestamp` in seconds."""
+
+    number: int
+    hash: str
+    parent_hash: str
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One log, undecoded: an adapter reads only the words it needs.
+
+    `topics` are 0x and 64 hex digits each, `data` raw bytes. The word accessors return None where the log is
+    too short or the word is not of that type, so that a foreign log under a known topic touches nobody.
+    """
+
+    address: str
+    topics: tuple[str, ...]
+    data: bytes
+    block_number: int
+    block_hash: str
+    transaction_hash: str
+    log_index: int
+
+    @property
+    def topic0(self) -> str:
+        return self.topics[0] if self.topics else ""
+
+    def topic_address(self, i: int) -> str | None:
+        """Topic `i` as an address, None if absent or not left-padded with zeros."""
+        if i >= len(self.topics) or not self.topics[i].startswith("0x000000000000000000000000"):
+            return None
+        return "0x" + self.topics[i][26:]
+
+    def topic_bytes(self, i: int) -> bytes | None:
+        return bytes.fromhex(self.topics[i][2:]) if i < len(self.topics) else None
+
+    def word(self, i: int) -> int | None:
+        """Data word `i` as an unsigned integer."""
+        piece = self.data[32 * i : 32 * i + 32]
+        return int.from_bytes(piece) if len(piece) == 32 else None
+
+    def word_address(self, i: int) -> str | None:
+        piece = self.data[32 * i : 32 * i + 32]
+        if len(piece) != 32 or any(piece[:12]):
+            return None
+        return "0x" + piece[12:].hex()
+
+
+@dataclass(frozen=True, slots=True)
+class LogSource:
+    """Logs of any of `addresses` whose topic0 is any of `topics` (0x and 64 hex digits)."""
+
+    addresses: frozenset[str]
+    topics: frozenset[str]
+
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        return frozenset((address, topic) for address in self.addresses for topic in self.topics)
+
+
+class Read(NamedTuple):
+    """One contract read, e.g. Read(pool, "getReserveData(address)((uint256,uint128))", (asset,)).
+
+    `signature` names the inputs and, behind them, the outputs. The answer is the bare value for one output, a tuple
+    for several, nested tuples for structs; addresses are lower-case strings, bytesN are bytes. A call that reverts
+    or whose answer does not decode is a `Failed` value. With `sender` the call is made from that account (outside
+    the multicall).
+    """
+
+    target: str
+    signature: str
+    args: tuple[Any, ...] = ()
+    sender: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The answer of a read that failed: revert data, or what could not be decoded. It is falsy."""
+
+    read: Read
+    data: bytes = b""
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Positions that a contract itself numbers (Maker's CdpManager: cdp -> urn and ilk)."""
+
+    keys: Mapping[int, PositionKey] = field(default_factory=dict)
+    numbers: Mapping[PositionKey, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """One row of `assets` and `markets`: an asset as one deployment prices and limits it.
+
+    `asset` is the underlying token, `market` the contract that carries it there (aToken, cToken, Comet, gem join),
+    `group` the Maker ilk. `price` in the deployment's price unit (`price_usd` in USD); indexes as the contract
+    scales them; rates and factors are fractions (0.8 = 80 %), rates a year; caps and totals in smallest units of
+    the asset.
+    """
+
+    asset: str
+    market: str
+    symbol: str
+    decimals: int
+    group: str = ""
+    price: int | None = None
+    price_usd: float | None = None
+    supply_index: int | None = None
+    debt_index: int | None = None
+    supply_rate: float | None = None
+    borrow_rate: float | None = None
+    ltv: float | None = None
+    liquidation_threshold: float | None = None
+    liquidation_bonus: float | None = None
+    supply_cap: int | None = None
+    borrow_cap: int | None = None
+    total_supply: int | None = None
+    total_debt: int | None = None
+    active: bool | None = None
+    frozen: bool | None = None
+    paused: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """A deployment's shared state at one block; each adapter has a subclass of plain ints, strings, tuples and dicts.
+
+    `revision` names what code runs there. `exact` is False where that code is unknown: rows then carry the
+    contract's own answers and the status `unverified`, and `note` says why. `usd` = (numerator, denominator):
+    USD = value_raw * numerator / denominator, None if there is no way to USD. It is stored as JSON (pydantic
+    TypeAdapter of the subclass), without `registry`, which the sync fills in from the store.
+    """
+
+    block: Block
+    revision: str
+    exact: bool = True
+    note: str | None = None
+    usd: tuple[int, int] | None = None
+    assets: tuple[Asset, ...] = ()
+    registry: Registry = field(default_factory=Registry, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """What one position holds, as read from the contracts at `block_number`; each adapter has a subclass.
+
+    Plain ints, strings, tuples and dicts only (stored as JSON). Scaled values that stay valid until an event
+    touches the account, never projected ones.
+    """
+
+    key: PositionKey
+    block_number: int
+
+    @property
+    def empty(self) -> bool:
+        """Holds nothing: neither collateral nor debt nor supply."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """One row of `balances`; see DESIGN.md. `market` is the contract that keeps the balance.
+
+    `market` tells stable from variable debt and two markets of one asset apart: aToken, debt token, cToken, Comet,
+    Vat. `side` is "supply" or "debt". `value` is in the protocol's value unit, None if unpriceable.
+    """
+
+    asset: str
+    market: str
+    symbol: str
+    decimals: int
+    side: str
+    scaled: int
+    amount: int
+    value: int | None
+    is_collateral: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """A position evaluated at the market's block, in the protocol's own value unit; DESIGN.md defines each value.
+
+    `health_factor*` are scaled by 1e18, None without debt or when unknown. `liquidatable` is the contract's own
+    health test (not caps and pauses, which go to `blocked_by`); `unpriceable` says that a needed price is missing.
+    """
+
+    key: PositionKey
+    collateral_value: int | None
+    liquidation_limit: int | None
+    debt_value: int | None
+    health_factor: int | None
+    health_factor_accrued: int | None = None
+    next_health_factor: int | None = None
+    has_debt: bool
+    liquidatable: bool
+    unpriceable: bool = False
+    blocked_by: tuple[str, ...] = ()
+    mode: str | None = None
+    owner: str | None = None
+    owner_via: str = "self"
+    wallet: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the contracts themselves say about a position, for verify and for unknown revisions.
+
+    `columns` maps columns of `positions` to the contract's value (ints for *_raw, strings for owners, None for
+    "no debt"); only what a contract really answers is in it. `amounts` and `scaled` map (market, side) of
+    `balances` to the contract's amount_raw and scaled_raw; 0 means that no such row may exist.
+    """
+
+    key: PositionKey
+    columns: Mapping[str, int | str | None]
+    liquidatable: bool | None = None
+    amounts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    scaled: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A sum over all known positions that the contracts also tell, e.g. scaled debt of one reserve.
+
+    `want` None where the market does not say. With `at_most` the sum may be smaller (rounding drift, or accounts
+    that the chosen discovery does not name); otherwise both must be equal.
+    """
+
+    name: str
+    have: int
+    want: int | None
+    at_most: bool = False
+
+    @property
+    def holds(self) -> bool:
+        return self.want is None or (self.have <= self.want if self.at_most else self.have == self.want)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One deployment of a protocol on a chain, from configuration or the built-in list."""
+
+    name: str
+    protocol: str
+    chain: str
+    start_block: int
+    addresses: Mapping[str, str]
+    options: Mapping[str, Any] = field(default_factory=dict)
