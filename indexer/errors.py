@@ -1,16 +1,16 @@
 """Every error the indexer raises on purpose.
 
-    IndexerError                 ends the command with one clear line
-    ├── ConfigError              the configuration or a flag is wrong (exit code 2)
-    ├── StoreError               the database file cannot be used
-    │   └── StoreLockedError     another sync works on the file
-    ├── ChainError               the node's answer cannot be used
-    │   ├── WrongChainError      the endpoint serves another chain
-    │   ├── NoCodeError          an address of the configuration holds no contract
-    │   ├── PrunedError          the endpoint no longer holds that state or history
-    │   ├── ReadFailedError      a contract read that must succeed failed
-    │   └── ReorgError           the pinned block left the canonical chain; take a new snapshot
-    └── RetryableError           worth another try, here or at the next endpoint; never leaves chain.py
+IndexerError                 ends the command with one clear line
+├── ConfigError              the configuration or a flag is wrong (exit code 2)
+├── StoreError               the database file cannot be used
+│   └── StoreLockedError     another sync works on the file
+├── ChainError               the node's answer cannot be used
+│   ├── WrongChainError      the endpoint serves another chain
+│   ├── NoCodeError          an address of the configuration holds no contract
+│   ├── PrunedError          the endpoint no longer holds that state or history
+│   ├── ReadFailedError      a contract read that must succeed failed
+│   └── ReorgError           the pinned block left the canonical chain; take a new snapshot
+└── RetryableError           worth another try, here or at the next endpoint; never leaves chain.py
 """
 
 
