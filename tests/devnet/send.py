@@ -140,10 +140,9 @@ class Sender:
         sender = sender or self.default
         self.fund(sender)
         request = {"gas": hex(GAS), "gasPrice": hex(GAS_PRICE), **request, "from": sender}
-        transaction = self.node.rpc("eth_sendTransaction", request)
-        receipt = dict(self.node.rpc("eth_getTransactionReceipt", transaction))
+        receipt = dict(self.node.rpc("eth_sendTransactionSync", request))  # eth_sendTransaction answers before it is mined
         if check and receipt["status"] != "0x1":
-            reason, data = self.revert_reason(transaction)
+            reason, data = self.revert_reason(receipt["transactionHash"])
             raise Reverted(f"{what} of {sender}", reason, data)
         return receipt
 
