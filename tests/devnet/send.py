@@ -140,7 +140,8 @@ class Sender:
         sender = sender or self.default
         self.fund(sender)
         request = {"gas": hex(GAS), "gasPrice": hex(GAS_PRICE), **request, "from": sender}
-        receipt = dict(self.node.rpc("eth_sendTransactionSync", request))  # eth_sendTransaction answers before it is mined
+        # eth_sendTransaction answers before the transaction is mined
+        receipt = dict(self.node.rpc("eth_sendTransactionSync", request))
         if check and receipt["status"] != "0x1":
             reason, data = self.revert_reason(receipt["transactionHash"])
             raise Reverted(f"{what} of {sender}", reason, data)
