@@ -103,6 +103,18 @@ class Adapter(ABC):
         """The market with what only positions can tell (a rounding generation), asked of the contracts if in doubt."""
         return market
 
+    def extend(self, read: Reader, market: Market, keys: Iterable[PositionKey]) -> Market:
+        """The market with what only the known keys name (a Maker ilk first seen in a log).
+
+        Called by the sync after the logs, with every known key, before any position is read; `read` is pinned to
+        the market's block.
+        """
+        return market
+
+    def of_wallet(self, read: Reader, market: Market, wallet: str) -> list[PositionKey]:
+        """The keys under which `wallet` may hold positions, asked of the contracts alone (no logs, no store)."""
+        return [PositionKey(wallet)]
+
     def enumerate(self, read: Reader, market: Market, after: int) -> list[PositionKey]:
         """Positions that the contracts themselves number, from number `after` + 1 on (Maker's CdpManager)."""
         return []
