@@ -21,7 +21,7 @@ class Artifact:
     @property
     def constructor_types(self) -> list[str]:
         """The constructor's argument types as eth-abi writes them."""
-        inputs = next((entry["inputs"] for entry in self.abi if entry["type"] == "constructor"), [])
+        inputs: list[dict[str, Any]] = next((e["inputs"] for e in self.abi if e["type"] == "constructor"), [])
         return [abi_type(entry) for entry in inputs]
 
     @property
@@ -92,3 +92,9 @@ def compile_contracts(
         for name, contract in contracts.items()
         if "evm" in contract
     }
+
+
+def common_contracts() -> dict[str, Artifact]:
+    """`Token(name, symbol, decimals)`, `Feed(decimals, answer)` and `FlashReceiver()` of common.sol."""
+    source = (Path(__file__).parent / "common.sol").read_text()
+    return compile_contracts("0.8.27", {"common.sol": {"content": source}}, {"evmVersion": "paris"})

@@ -29,12 +29,14 @@ class Devnet(ABC):
         self.node = node
         self.sender = sender or Sender(node)
         self.users: list[str] = []
+        self.seen: set[str] = set()
         self.borrowers: set[str] = set()
 
     def touched(self, *accounts: str) -> None:
         """Write down that these accounts touched the market."""
         for account in accounts:
-            if account.lower() not in self.users:
+            if account.lower() not in self.seen:
+                self.seen.add(account.lower())
                 self.users.append(account.lower())
 
     @abstractmethod

@@ -122,6 +122,18 @@ class Sender:
         receipt = self.transact({"data": "0x" + code.removeprefix("0x") + arguments}, sender, "deployment", check=True)
         return str(receipt["contractAddress"]).lower()
 
+    def deploy_linked(
+        self, artifacts: Mapping[str, Artifact], name: str, args: Sequence[Any] = (), *, libraries: dict[str, str]
+    ) -> str:
+        """Deploy `name` after the libraries it links and those they link; the new address.
+
+        `libraries` holds those deployed already, and gets the new ones.
+        """
+        for library in artifacts[name].links:
+            if library not in libraries:
+                libraries[library] = self.deploy_linked(artifacts, library, libraries=libraries)
+        return self.deploy(artifacts[name], args, libraries=libraries)
+
     def send(
         self,
         to: str,
