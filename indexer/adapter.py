@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+from indexer.errors import ReadFailedError
 from indexer.model import (
     Accounts,
     Answer,
@@ -17,6 +18,7 @@ from indexer.model import (
     Check,
     Deployment,
     Event,
+    Failed,
     Health,
     LogSource,
     Market,
@@ -41,6 +43,16 @@ class Reader(Protocol):
 
     def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
         """Raw storage words of (contract, slot) pairs; None where the node cannot (no eth_call state override)."""
+
+
+def required(read: Reader, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
+    """The answers of reads without which nothing can be computed; ReadFailedError names the first that failed."""
+    answers = read(reads, prelude) if reads else []
+    for answer in answers:
+        if isinstance(answer, Failed):
+            name = answer.read.signature.partition("(")[0]
+            raise ReadFailedError(f"{answer.read.target} does not answer {name}: {answer.reason or 'reverted'}")
+    return answers
 
 
 class Adapter(ABC):
