@@ -1,0 +1,356 @@
+"""Configuration: built-in chains and deployments, installed packages, one TOML file, environment and flags.
+
+Packages add chains and deployments; the user's file changes and adds. Unknown keys are errors. Nothing here opens a
+connection.
+"""
+
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import platformdirs
+from eth_utils.address import to_checksum_address
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from indexer.errors import ConfigError
+from indexer.model import Deployment
+from indexer.protocols import adapter_class, deployment_files, did_you_mean, installed
+
+MULTICALL3 = "0xca11bde05977b3631167028862be2a173976ca11"
+DEFAULT_CHAIN = "mainnet"
+FILE_NAME = "indexer.toml"
+
+Table = dict[str, Any]
+
+
+def checked_address(text: str) -> str:
+    """The address in lower case. Raises ValueError if it is none, or if a mixed-case one fails its EIP-55 checksum."""
+    if not re.fullmatch(r"0[xX][0-9a-fA-F]{40}", text):
+        raise ValueError(f"{text!r} is not an address (0x and 40 hex digits)")
+    digits = text[2:]
+    if digits not in (digits.lower(), digits.upper()) and to_checksum_address(text) != "0x" + digits:
+        raise ValueError(f"{text} fails its checksum (EIP-55), so a digit is wrong; copy it again, or use lower case")
+    return "0x" + digits.lower()
+
+
+Address = Annotated[str, AfterValidator(checked_address)]
+
+
+class Section(BaseModel):
+    """A table of the file; every field but those the file's own key fills in is a key."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+class Chain(Section):
+    """One chain; `rpc` is the user's, `public_rpc` what needs no key."""
+
+    name: str
+    chain_id: int = Field(gt=0)
+    rpc: list[str] = []
+    public_rpc: list[str] = []
+    multicall3: Address = MULTICALL3
+    guard: Literal["full", "timestamp", "none"] = "full"
+    explorer: str | None = None
+    max_requests_per_second: float | None = Field(default=None, gt=0)
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that names this chain's endpoints, e.g. MAINNET_RPC_URL."""
+        return re.sub(r"[^A-Z0-9]", "_", self.name.upper()) + "_RPC_URL"
+
+
+class DeploymentTable(Section):
+    """One deployment as the file has it."""
+
+    name: str
+    protocol: str
+    chain: str
+    start_block: int = Field(ge=0)
+    addresses: dict[str, Address]
+
+
+class Settings(Section):
+    """What holds for every command."""
+
+    #: a position with a health factor below it, but not yet liquidatable, is `at-risk`
+    at_risk_below: float = Field(default=1.1, ge=1, allow_inf_nan=False)
+    #: recent block hashes kept, the deepest reorg that is followed without reading everything again
+    keep_blocks: int = Field(default=256, ge=1)
+    #: positions `verify` asks the contracts about, unless told otherwise
+    audit_sample: int = Field(default=100, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A node's URL, where it was named, and whether another chain behind it is an error or just skips it."""
+
+    url: str = field(repr=False)
+    source: str
+    must_fit: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything configured, checked; `path` is the user's file if there is one."""
+
+    path: Path | None
+    chains: Mapping[str, Chain]
+    deployments: Mapping[str, Deployment]
+    settings: Settings
+    environment: Mapping[str, str] = field(repr=False)
+
+    def chain(self, name: str) -> Chain:
+        """The chain of that name. Raises `ConfigError` if there is none."""
+        if name not in self.chains:
+            raise ConfigError(f"unknown chain {name!r}{did_you_mean(name, self.chains)}")
+        return self.chains[name]
+
+    def chain_name(self, chain_id: int) -> str:
+        """The name of the chain with that id, else the id."""
+        return next((name for name, chain in self.chains.items() if chain.chain_id == chain_id), str(chain_id))
+
+    def select(
+        self, chain: str | None = None, protocols: Collection[str] = (), deployments: Collection[str] = ()
+    ) -> tuple[Chain, list[Deployment]]:
+        """The chain and its deployments that pass every given filter, their addresses complete.
+
+        Without a chain it is that of the named deployments, else mainnet. Raises `ConfigError` for an unknown name,
+        for deployments of different chains, and when nothing is left.
+        """
+        for name in deployments:
+            if name not in self.deployments:
+                raise ConfigError(f"unknown deployment {name!r}{did_you_mean(name, self.deployments)}")
+        for protocol in protocols:
+            if protocol not in installed():
+                raise ConfigError(f"unknown protocol {protocol!r}{did_you_mean(protocol, installed())}")
+        homes = sorted({self.deployments[name].chain for name in deployments})
+        if chain is None and len(homes) > 1:
+            raise ConfigError(f"the deployments are on several chains ({', '.join(homes)}); name one with --chain")
+        selected = self.chain(chain or (homes[0] if homes else DEFAULT_CHAIN))
+        for name in deployments:
+            if self.deployments[name].chain != selected.name:
+                home = self.deployments[name].chain
+                raise ConfigError(f"deployment {name} is on chain {home}, not {selected.name}; use --chain {home}")
+        found = [
+            deployment
+            for deployment in self.deployments.values()
+            if deployment.chain == selected.name
+            and (not protocols or deployment.protocol in protocols)
+            and (not deployments or deployment.name in deployments)
+        ]
+        if not found:
+            what = f" of {' or '.join(protocols)}" if protocols else ""
+            raise ConfigError(f"no deployment{what} is configured on chain {selected.name}; see `indexer protocols`")
+        for deployment in found:
+            check_address_keys(deployment)
+        return selected, found
+
+    def endpoints(self, chain: Chain, rpc_urls: Sequence[str] = ()) -> list[Endpoint]:
+        """The endpoints of a chain in the order to try them.
+
+        The first source that names any is the only one: `rpc_urls` (flags), the chain's own variable, its `rpc`.
+        ETH_RPC_URL names no chain, so the public endpoints stand behind it for when it serves another one. Raises
+        `ConfigError` if there is none, for a missing variable, and for what is no http(s) URL.
+        """
+        own = self.environment.get(chain.variable, "").split()
+        general = self.environment.get("ETH_RPC_URL", "").split()
+        if rpc_urls:
+            found = [Endpoint(url, "--rpc-url") for url in rpc_urls]
+        elif own:
+            found = [Endpoint(url, chain.variable) for url in own]
+        elif chain.rpc:
+            source = f"{self.path}: chains.{chain.name}.rpc"
+            found = [Endpoint(self.expanded(url, source), source) for url in chain.rpc]
+        else:
+            found = [Endpoint(url, "ETH_RPC_URL", must_fit=False) for url in general]
+            found += [Endpoint(url, "built-in public endpoint") for url in chain.public_rpc]
+        for endpoint in found:
+            if not re.match(r"https?://[^/\s]", endpoint.url):
+                raise ConfigError(f"{endpoint.source}: an endpoint must begin with http:// or https://")
+        if not found:
+            raise ConfigError(f"no endpoint for chain {chain.name}; use --rpc-url URL or set {chain.variable}")
+        return found
+
+    def expanded(self, url: str, source: str) -> str:
+        """The URL with every ${NAME} replaced by that environment variable."""
+
+        def value(match: re.Match[str]) -> str:
+            name = match[1]
+            if not self.environment.get(name):
+                raise ConfigError(f"{source}: the environment variable {name} is not set")
+            return self.environment[name]
+
+        return re.sub(r"\$\{([^}]*)\}", value, url)
+
+
+def load(path: Path | None, environment: Mapping[str, str]) -> Config:
+    """The configuration: built-in, from packages, and from `path`, ./indexer.toml or the user's config folder.
+
+    Raises `ConfigError` naming file, key and what to do.
+    """
+    merged: dict[str, Table] = {"chains": {}, "deployments": {}, "settings": {}}
+    origin: dict[tuple[str, str], str] = {}
+    built_in = files("indexer").joinpath("chains.toml").read_text(encoding="utf-8")
+    for label, text in [("indexer/chains.toml", built_in), *deployment_files()]:
+        add(merged, origin, parse(text, label), label)
+    path = path or user_file()
+    user: Table = {}
+    if path is not None:
+        user = parse(read(path), str(path))
+        overlay(merged, user)
+    label_of = Labels(user, str(path), origin)
+    chains = {name: checked(Chain, ("chains", name), table, label_of) for name, table in merged["chains"].items()}
+    deployments = {}
+    for name, table in merged["deployments"].items():
+        row = checked(DeploymentTable, ("deployments", name), table, label_of)
+        if row.chain not in chains:
+            label = label_of(("deployments", name, "chain"))
+            raise ConfigError(
+                f"{label}: deployments.{name}.chain: unknown chain {row.chain!r}{did_you_mean(row.chain, chains)}"
+            )
+        deployments[name] = Deployment(name, row.protocol, row.chain, row.start_block, row.addresses)
+        if name in user.get("deployments", {}):
+            check_address_keys(deployments[name], f"{path}: ")
+    return Config(
+        path=path,
+        chains=chains,
+        deployments=deployments,
+        settings=checked(Settings, ("settings",), merged["settings"], label_of),
+        environment=environment,
+    )
+
+
+def user_file() -> Path | None:
+    """./indexer.toml, else indexer.toml in the user's config folder, else None."""
+    folder = platformdirs.user_config_path("lending-indexer")
+    return next((path for path in (Path(FILE_NAME), folder / FILE_NAME) if path.is_file()), None)
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file in UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+SECTIONS: dict[str, type[Section]] = {"chains": Chain, "deployments": DeploymentTable, "settings": Settings}
+
+
+def parse(text: str, label: str) -> Table:
+    """The file as tables whose keys are all known. Raises `ConfigError` for others, and for what is not TOML."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{label}: not valid TOML: {error}") from error
+    known_keys(data, SECTIONS, (), label)
+    for section, model in SECTIONS.items():
+        keys = [name for name in model.model_fields if name != "name"]
+        table = as_table(data.get(section, {}), (section,), label)
+        if section == "settings":
+            known_keys(table, keys, (section,), label)
+            continue
+        for name, inner in table.items():
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+                raise ConfigError(f"{label}: {section}: {name!r} is no name (letters, digits, dots and hyphens)")
+            known_keys(as_table(inner, (section, name), label), keys, (section, name), label)
+            if "addresses" in inner:
+                as_table(inner["addresses"], (section, name, "addresses"), label)
+    return data
+
+
+def as_table(value: object, where: tuple[str, ...], label: str) -> Table:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{label}: {'.'.join(where)}: must be a table, [{'.'.join(where)}]")
+    return value
+
+
+def known_keys(table: Iterable[str], known: Collection[str], where: tuple[str, ...], label: str) -> None:
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{label}: unknown key {'.'.join((*where, key))}{did_you_mean(key, known)}")
+
+
+def add(merged: dict[str, Table], origin: dict[tuple[str, str], str], data: Table, label: str) -> None:
+    """Take over a package's chains and deployments, none of which may exist yet."""
+    if "settings" in data:
+        raise ConfigError(f"{label}: a package cannot change [settings]")
+    for section, tables in data.items():
+        for name, table in tables.items():
+            if name in merged[section]:
+                raise ConfigError(f"{label}: {section}.{name} is already defined by {origin[section, name]}")
+            merged[section][name] = table
+            origin[section, name] = label
+
+
+def overlay(merged: Table, user: Table) -> None:
+    """Change just the keys the user gives, table by table."""
+    for key, value in user.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            overlay(merged[key], value)
+        else:
+            merged[key] = value
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Which file a key came from, for messages."""
+
+    user: Table
+    user_label: str
+    origin: Mapping[tuple[str, str], str]
+
+    def __call__(self, where: tuple[str, ...]) -> str:
+        """The user's file if it has that key, or its table where the key is missing everywhere."""
+        table: Any = self.user
+        for key in where:
+            if not isinstance(table, dict) or key not in table:
+                return self.origin.get((where[0], where[1]), self.user_label)
+            table = table[key]
+        return self.user_label
+
+
+def checked(model: type[S], where: tuple[str, ...], table: Table, label_of: Labels) -> S:
+    """The table as its model. Raises `ConfigError` for the first wrong or missing value."""
+    name = {"name": where[1]} if "name" in model.model_fields else {}
+    try:
+        return model.model_validate({**table, **name})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        path = (*where, *(str(part) for part in problem["loc"]))
+        label = label_of(path)
+        if problem["type"] == "missing":
+            near = get_close_matches(where[-1], [name for section, name in label_of.origin if section == where[0]], n=1)
+            meant = f"; did you mean [{where[0]}.{near[0]}]?" if near else ""
+            raise ConfigError(f"{label}: {'.'.join(path)} is missing{meant}") from error
+        message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        # an endpoint's URL can carry a key, so it is not repeated
+        got = f", not {problem['input']!r}" if problem["type"] != "value_error" and "rpc" not in path[2:] else ""
+        raise ConfigError(f"{label}: {'.'.join(path)}: {message}{got}") from error
+
+
+def check_address_keys(deployment: Deployment, label: str = "") -> None:
+    """Raise `ConfigError` unless the deployment has the addresses its protocol needs, and no others."""
+    adapter = adapter_class(deployment.protocol)
+    known = (*adapter.required_addresses, *adapter.optional_addresses)
+    where = f"{label}deployments.{deployment.name}.addresses"
+    for key in deployment.addresses:
+        if key not in known:
+            raise ConfigError(f"{where}: {deployment.protocol} has no address {key!r}{did_you_mean(key, known)}")
+    for key in adapter.required_addresses:
+        if key not in deployment.addresses:
+            raise ConfigError(
+                f"{where}: {key} is missing; {deployment.protocol} needs {', '.join(adapter.required_addresses)}"
+            )

@@ -1,0 +1,90 @@
+"""The installed protocols: adapters registered in the entry-point group `lending_indexer.protocols`.
+
+A package adds a protocol with one line in its pyproject, and its deployments in a `deployments.toml` beside the
+adapter's module:
+
+    [project.entry-points."lending_indexer.protocols"]
+    my-protocol = "my_package.my_protocol:MyProtocol"      # my_package/deployments.toml is read if it is there
+"""
+
+import importlib
+import importlib.resources
+from collections.abc import Collection
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+
+from indexer.adapter import Adapter
+from indexer.errors import ConfigError
+
+GROUP = "lending_indexer.protocols"
+DEPLOYMENTS_FILE = "deployments.toml"
+REQUIRED = ("protocol", "market_type", "position_type", "required_addresses")
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Every registered protocol by name, not imported yet. Raises `ConfigError` when two packages claim one name."""
+    found: dict[str, EntryPoint] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+        other = found.setdefault(entry.name, entry)
+        if other.value != entry.value:
+            raise ConfigError(
+                f"protocol {entry.name} is registered twice, by {package(other)} ({other.value}) and by "
+                f"{package(entry)} ({entry.value}); uninstall one of them"
+            )
+    return found
+
+
+def package(entry: EntryPoint) -> str:
+    """The name of the distribution that registered an entry point."""
+    return entry.dist.name if entry.dist else "an unnamed package"
+
+
+def adapter_class(protocol: str) -> type[Adapter]:
+    """The adapter of a protocol. Raises `ConfigError` if there is none, or if it cannot be imported or is none."""
+    entries = installed()
+    if protocol not in entries:
+        raise ConfigError(f"no installed package knows the protocol {protocol!r}{did_you_mean(protocol, entries)}")
+    entry = entries[protocol]
+    label = f"protocol {protocol}: {entry.value} of {package(entry)}"
+    try:
+        found = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{label} cannot be loaded: {error}; reinstall it") from error
+    if not (isinstance(found, type) and issubclass(found, Adapter)):
+        raise ConfigError(f"{label} is not an Adapter")
+    lacking = sorted(name for name in REQUIRED if not hasattr(found, name))
+    lacking += sorted(found.__abstractmethods__)
+    if lacking:
+        raise ConfigError(f"{label} is not a whole Adapter: it lacks {', '.join(lacking)}")
+    if found.protocol != protocol:
+        raise ConfigError(f"{label} calls itself {found.protocol}; its entry point must have the same name")
+    return found
+
+
+def deployment_files() -> list[tuple[str, str]]:
+    """(label, TOML text) of every `deployments.toml` beside an adapter, each once, built-in protocols among them."""
+    files: dict[str, str] = {}
+    for entry in installed().values():
+        folder = entry.module.rpartition(".")[0] or entry.module
+        label = f"{folder}/{DEPLOYMENTS_FILE}"
+        if label in files:
+            continue
+        try:
+            module = importlib.import_module(folder)
+        except ImportError as error:
+            raise ConfigError(
+                f"protocol {entry.name}: {entry.value} of {package(entry)} cannot be loaded: {error}; reinstall it"
+            ) from error
+        if hasattr(module, "__path__"):
+            file = importlib.resources.files(module) / DEPLOYMENTS_FILE
+            if file.is_file():
+                files[label] = file.read_text(encoding="utf-8")
+    return list(files.items())
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, else all of them."""
+    near = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(sorted(known))}" if known else ""
