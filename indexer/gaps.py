@@ -1,0 +1,193 @@
+"""Which logs are missing, fetching them once for all deployments, and remembering whom they touched."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from indexer import logs
+from indexer.chain import Chain
+from indexer.errors import PrunedError
+from indexer.model import Block, Event, PositionKey
+from indexer.settings import Progress, Settings
+from indexer.store import Store
+from indexer.work import ACTIVITY, Work, pairs_of, source_name
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one deployment wants of a block range: log pairs, which of them discover, and what is then done."""
+
+    work: Work
+    pairs: frozenset[tuple[str, str]]
+    discovery: frozenset[tuple[str, str]]
+    sources: frozenset[str]
+
+
+def plan(works: Sequence[Work], target: int) -> Iterator[tuple[int, int, list[Wanted]]]:
+    """Ascending block ranges up to `target`, each with what every deployment still wants there.
+
+    Ranges are cut wherever a deployment's needs change, so that each is asked once with one filter for all.
+    """
+    spans: list[tuple[int, int, Work, tuple[str, str] | None]] = []
+    for work in works:
+        for pair, missing in work.discovery(target).items():
+            spans += [(first, last, work, pair) for first, last in missing]
+        spans += [(first, last, work, None) for first, last in work.activity_gap(target)]
+    cuts = sorted({s[0] for s in spans} | {s[1] + 1 for s in spans})
+    discovery = {w.name: pairs_of(w.adapter.discovery(w.market, w.accounts)) for w in works}
+    activity = {w.name: pairs_of(w.adapter.activity(w.market)) for w in works}
+    for first, after in pairwise(cuts):
+        here = [s for s in spans if s[0] <= first and s[1] >= after - 1]
+        wanted = []
+        for work in works:
+            mine = [s[3] for s in here if s[2] is work]
+            if not mine:
+                continue
+            pairs = {pair for pair in mine if pair is not None}
+            sources = {source_name(pair) for pair in pairs}
+            if None in mine:
+                # Activity includes every discovery log of the same blocks.
+                pairs |= activity[work.name] | discovery[work.name]
+                sources |= {ACTIVITY, *map(source_name, discovery[work.name])}
+            wanted.append(Wanted(work, frozenset(pairs), discovery[work.name], frozenset(sources)))
+        if wanted:
+            yield first, after - 1, wanted
+
+
+class Gaps:
+    """Fetches what logs are missing; `seen` counts them."""
+
+    def __init__(self, store: Store, chain: Chain, settings: Settings, progress: Progress) -> None:
+        self.store, self.chain, self.settings, self.progress = store, chain, settings, progress
+        self.seen = 0
+
+    def fetch(self, works: Sequence[Work], target: Block) -> None:
+        """Fetches what is missing up to the target, shared between deployments, saved piece by piece."""
+        pieces = list(plan(works, target.number))
+        total = sum(last - first + 1 for first, last, _ in pieces)
+        if not total:
+            return
+        self.progress.start("logs", total, "blocks")
+        for first, last, wanted in pieces:
+            self._fetch_piece(first, last, wanted, target)
+        self.progress.done("logs")
+        for work in works:
+            if work.complete_from is not None and not any(work.discovery(target.number).values()):
+                work.complete_from, work.state = None, "ok"
+
+    def _fetch_piece(self, first: int, last: int, wanted: list[Wanted], target: Block) -> None:
+        addresses = frozenset(address for w in wanted for address, _ in w.pairs)
+        topics = frozenset(topic for w in wanted for _, topic in w.pairs)
+        recent = max(first, target.number - self.settings.recent_blocks + 1)
+        while first <= last:
+            try:
+                if first < recent:
+                    for chunk in logs.fetch(self.chain, first, min(last, recent - 1), addresses, topics):
+                        self._save_chunk(chunk, wanted)
+                        first = chunk.to_block + 1
+                if first <= last:
+                    for chunk in logs.fetch_recent(self.chain, first, last, addresses, topics, target):
+                        if chunk.omitted:
+                            self._tell_omitted(chunk, wanted)
+                        self._save_chunk(chunk, wanted)
+                        first = chunk.to_block + 1
+            except PrunedError as error:
+                first = self._after_pruned(first, last, addresses, topics, wanted, error)
+
+    def _save_chunk(self, chunk: logs.Chunk, wanted: list[Wanted]) -> None:
+        by_pair: dict[tuple[str, str], list[Wanted]] = defaultdict(list)
+        for want in wanted:
+            for pair in want.pairs:
+                by_pair[pair].append(want)
+        self.seen += len(chunk.events)
+        touches: dict[str, dict[PositionKey, tuple[int, int]]] = {w.work.name: {} for w in wanted}
+        for event in chunk.events:
+            for want in by_pair.get((event.address, event.topic0), ()):
+                self._touch(want, event, touches[want.work.name])
+        sources = {w.work.name: list(w.sources) for w in wanted}
+        self.store.save_logs(self.chain.chain_id, touches, sources, chunk.from_block, chunk.to_block)
+        for want in wanted:
+            want.work.touch(touches[want.work.name])
+            want.work.mark_logs(want.sources, chunk.from_block, chunk.to_block)
+        self.progress.advance("logs", chunk.to_block - chunk.from_block + 1)
+
+    @staticmethod
+    def _touch(want: Wanted, event: Event, touches: dict[PositionKey, tuple[int, int]]) -> None:
+        discovers = (event.address, event.topic0) in want.discovery
+        for key in want.work.adapter.touched(want.work.market, event):
+            if discovers or key in want.work.known or key in touches:
+                first, last = touches.get(key, (event.block_number, event.block_number))
+                touches[key] = (min(first, event.block_number), max(last, event.block_number))
+
+    def _tell_omitted(self, chunk: logs.Chunk, wanted: list[Wanted]) -> None:
+        log.warning(
+            "the node left out %d logs of blocks %d to %d; they were recovered",
+            chunk.omitted,
+            chunk.from_block,
+            chunk.to_block,
+        )
+        detail = {"from_block": chunk.from_block, "to_block": chunk.to_block, "recovered": chunk.omitted}
+        for want in wanted:
+            self.store.audit(
+                self.chain.chain_id,
+                want.work.name,
+                "omitted-logs",
+                checked=chunk.to_block - chunk.from_block + 1,
+                mismatches=chunk.omitted,
+                detail=detail,
+            )
+
+    def _after_pruned(
+        self,
+        first: int,
+        last: int,
+        addresses: frozenset[str],
+        topics: frozenset[str],
+        wanted: list[Wanted],
+        error: PrunedError,
+    ) -> int:
+        """The first block from which logs can be had, found by halving; what lies before stays unsynced."""
+        low, high = first, last + 1  # logs at `low` are pruned, those at `high` are not
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                next(iter(logs.fetch(self.chain, middle, middle, addresses, topics)))
+                high = middle
+            except PrunedError:
+                low = middle
+        log.warning("logs of blocks %d to %d are pruned on every endpoint: %s", first, high - 1, error)
+        for want in wanted:
+            work = want.work
+            work.state = "incomplete"
+            work.complete_from = max(work.complete_from or 0, high)
+            work.note = (
+                f"logs before block {high} are pruned on every endpoint: accounts that only appear before it are "
+                "missing; add an endpoint with full log history"
+            )
+        self.progress.advance("logs", high - first)
+        return high
+
+
+def dry_run(works: Sequence[Work], target: Block, blocks_per_request: int = 10_000) -> list[Mapping[str, Any]]:
+    """What a sync would ask for: per deployment the blocks whose logs are missing and the requests it expects."""
+    found: list[Mapping[str, Any]] = []
+    pieces = list(plan(works, target.number))
+    for work in works:
+        mine = [(first, last) for first, last, wanted in pieces if any(w.work is work for w in wanted)]
+        blocks = sum(last - first + 1 for first, last in mine)
+        found.append(
+            {
+                "deployment": work.name,
+                "from_block": mine[0][0] if mine else None,
+                "to_block": target.number,
+                "blocks": blocks,
+                "log_requests": sum(-(-(last - first + 1) // blocks_per_request) for first, last in mine),
+                "known_positions": len(work.known),
+            }
+        )
+    return found

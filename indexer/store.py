@@ -1,0 +1,530 @@
+"""All SQL: one SQLite file, migrated on opening, one transaction per snapshot.
+
+WAL with synchronous=NORMAL is chosen knowingly: after a power loss the file is consistent and at worst one
+snapshot behind, and the next sync reads the chain again; no reader ever blocks a sync.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlite_utils import Database
+
+from indexer.errors import StoreError, StoreLockedError
+from indexer.migrations import migrations
+from indexer.model import Asset, Balance, Block, PositionKey, Registry
+from indexer.ranges import Ranges
+
+Row = Sequence[Any]
+
+BUSY_TIMEOUT_MS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one deployment's snapshot commits; `rows` and `balances` are of every known position."""
+
+    chain_id: int
+    deployment: str
+    protocol: str
+    accounts: str
+    block: Block
+    revision: str
+    state: str
+    note: str | None
+    complete_from: int | None
+    market: str
+    assets: Sequence[Asset]
+    rows: Sequence[Row]
+    balances: Iterable[tuple[PositionKey, Sequence[Balance]]]
+    usd: tuple[int, int] | None
+
+
+POSITION_COLUMNS = (
+    "chain_id deployment protocol account position_group owner owner_via wallet mode collateral_value_raw "
+    "liquidation_limit_raw debt_value_raw health_factor_raw health_factor health_factor_accrued_raw "
+    "health_factor_accrued next_health_factor_raw next_health_factor collateral_usd debt_usd net_usd leverage ltv "
+    "status blocked_by block_number block_hash"
+).split()
+
+
+def _insert(table: str, columns: int, verb: str = "insert") -> str:
+    return f"{verb} into {table} values ({', '.join('?' * columns)})"
+
+
+def open_readonly(path: Path | str) -> sqlite3.Connection:
+    """An existing database for reading only; StoreError says what to do where that is impossible."""
+    path = Path(path)
+    if not path.exists():
+        raise StoreError(f"no database at {path}: run `indexer sync` first, or name another file with --db")
+    try:
+        conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        conn.row_factory = sqlite3.Row
+        conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+        _check_version(Database(conn, execute_plugins=False), path)
+    except sqlite3.DatabaseError as error:
+        raise _unusable(path, error) from None
+    return conn
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> StoreError:
+    text = str(error)
+    if "not a database" in text:
+        return StoreError(f"{path} is not a SQLite database; nothing was changed: name another file with --db")
+    if "disk is full" in text:
+        return StoreError(f"no space left for {path}: free some and run again; the last snapshot is intact")
+    if "locked" in text:
+        return StoreError(f"{path} stayed locked by another program: close it and run again")
+    if "readonly" in text or "unable to open" in text:
+        return StoreError(f"{path} or its folder cannot be written ({text}): check its permissions")
+    return StoreError(f"{path}: {text}")
+
+
+def _check_version(db: Database, path: Path) -> None:
+    """Refuses a foreign database and one that a newer version of this program has migrated."""
+    tables = set(db.table_names())
+    if not tables:
+        return
+    if migrations.migrations_table not in tables:
+        raise StoreError(f"{path} is a database of another program; nothing was changed: name another file with --db")
+    known = {m.name for m in migrations._migrations}  # noqa: SLF001 - sqlite-utils has no public list
+    newer = [m.name for m in migrations.applied(db) if m.name not in known]
+    if newer or not migrations.applied(db):
+        raise StoreError(
+            f"{path} was written by a newer version (migration {', '.join(newer)}): update lending-indexer"
+            if newer
+            else f"{path} is a database of another program; nothing was changed: name another file with --db"
+        )
+
+
+class Store:
+    """The database, for writing. Use as a context manager."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if self.path.is_dir():
+            raise StoreError(f"{self.path} is a folder: name a file with --db")
+        try:
+            if not self.path.exists():
+                # Positions tell what their owners hold: the file is the user's own.
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            conn = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        except OSError as error:
+            raise StoreError(f"cannot write {self.path}: {error.strerror}; choose another place with --db") from None
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self.path, error) from None
+        self.conn = conn
+        self.db = Database(conn, execute_plugins=False)
+        try:
+            conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+            _check_version(self.db, self.path)
+            conn.execute("pragma journal_mode=wal")
+            conn.execute("pragma synchronous=normal")
+            if migrations.pending(self.db):
+                migrations.apply(self.db)
+        except sqlite3.DatabaseError as error:
+            conn.close()
+            raise _unusable(self.path, error) from None
+        except StoreError:
+            conn.close()
+            raise
+        self._inode = self.path.stat().st_ino
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.conn.close()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the right to sync into this file; a second process gets StoreLockedError.
+
+        A lock file beside the database, as closing any other handle of the database itself would drop SQLite's own
+        locks. The kernel releases it when the process dies.
+        """
+        with Path(f"{self.path}.lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StoreLockedError(
+                    f"another sync is writing {self.path}: wait for it, or use another file with --db"
+                ) from None
+            yield
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One immediate transaction; all or nothing, and SQLite's errors become StoreError."""
+        try:
+            if self.path.stat().st_ino != self._inode:
+                raise StoreError(f"{self.path} was replaced by another file during the sync: run again")
+        except FileNotFoundError:
+            raise StoreError(f"{self.path} was removed during the sync: run again to build it anew") from None
+        try:
+            self.conn.execute("begin immediate")
+            try:
+                yield self.conn
+            except BaseException:
+                if self.conn.in_transaction:
+                    self.conn.execute("rollback")
+                raise
+            self.conn.execute("commit")
+        except sqlite3.DatabaseError as error:
+            if self.conn.in_transaction:
+                self.conn.execute("rollback")
+            raise _unusable(self.path, error) from None
+
+    # what is known ------------------------------------------------------------------------------------------------
+
+    def deployment(self, chain_id: int, name: str) -> dict[str, Any] | None:
+        """The row of `deployments`, with the stored market's JSON as `market`."""
+        cursor = self.conn.execute(
+            "select d.*, s.market from deployments d left join snapshots s using (chain_id, deployment) "
+            "where chain_id = ? and deployment = ?",
+            (chain_id, name),
+        )
+        row = cursor.fetchone()
+        return None if row is None else dict(zip([c[0] for c in cursor.description], row, strict=True))
+
+    def events(self, chain_id: int, deployment: str) -> dict[PositionKey, tuple[int, int]]:
+        """Every known position: first and last block in which an event named it."""
+        rows = self.conn.execute(
+            "select account, position_group, first_block, last_block from events where chain_id = ? and deployment = ?",
+            (chain_id, deployment),
+        )
+        return {PositionKey(a, g): (first, last) for a, g, first, last in rows}
+
+    def states(self, chain_id: int, deployment: str) -> list[tuple[int, str]]:
+        """Every position as last read: the block it is known to be right at, and its JSON."""
+        return self.conn.execute(
+            "select block_number, state from states where chain_id = ? and deployment = ?", (chain_id, deployment)
+        ).fetchall()
+
+    def ranges(self, chain_id: int, deployment: str) -> dict[str, Ranges]:
+        """Source -> the blocks whose logs were fetched."""
+        rows = self.conn.execute(
+            "select source, from_block, to_block from synced_ranges where chain_id = ? and deployment = ?",
+            (chain_id, deployment),
+        )
+        found: dict[str, Ranges] = {}
+        for source, first, last in rows:
+            found[source] = found.get(source, Ranges()).add(first, last)
+        return found
+
+    def registry(self, chain_id: int, deployment: str) -> Registry:
+        rows = self.conn.execute(
+            "select number, account, position_group from registry where chain_id = ? and deployment = ?",
+            (chain_id, deployment),
+        )
+        keys = {number: PositionKey(a, g) for number, a, g in rows}
+        return Registry(keys, {key: number for number, key in keys.items()})
+
+    def blocks(self, chain_id: int) -> list[tuple[int, str]]:
+        """Kept (number, hash) pairs, newest first."""
+        return self.conn.execute(
+            "select number, hash from blocks where chain_id = ? order by number desc", (chain_id,)
+        ).fetchall()
+
+    # progress that survives a kill -----------------------------------------------------------------------------------
+
+    def save_logs(
+        self,
+        chain_id: int,
+        touches: Mapping[str, Mapping[PositionKey, tuple[int, int]]],
+        sources: Mapping[str, Iterable[str]],
+        first: int,
+        last: int,
+    ) -> None:
+        """The touches of blocks `first`..`last` and that these sources of each deployment are done for them."""
+        with self.transaction() as conn:
+            for deployment, keys in touches.items():
+                conn.executemany(
+                    "insert into events values (?, ?, ?, ?, ?, ?) on conflict do update set "
+                    "first_block = min(first_block, excluded.first_block), "
+                    "last_block = max(last_block, excluded.last_block)",
+                    [(chain_id, deployment, k.account, k.group, a, b) for k, (a, b) in keys.items()],
+                )
+            for deployment, names in sources.items():
+                for source in names:
+                    self._add_range(chain_id, deployment, source, first, last)
+
+    def add_ranges(self, chain_id: int, deployment: str, sources: Iterable[str], first: int, last: int) -> None:
+        """These sources are done for blocks `first`..`last`, with nothing found."""
+        self.save_logs(chain_id, {}, {deployment: sources}, first, last)
+
+    def _add_range(self, chain_id: int, deployment: str, source: str, first: int, last: int) -> None:
+        where = (chain_id, deployment, source)
+        touching = self.conn.execute(
+            "select from_block, to_block from synced_ranges where chain_id = ? and deployment = ? and source = ? "
+            "and from_block <= ? and to_block >= ?",
+            (*where, last + 1, first - 1),
+        ).fetchall()
+        if touching:
+            first = min(first, *(a for a, _ in touching))
+            last = max(last, *(b for _, b in touching))
+            self.conn.execute(
+                "delete from synced_ranges where chain_id = ? and deployment = ? and source = ? "
+                "and from_block between ? and ?",
+                (*where, first, last),
+            )
+        self.conn.execute("insert into synced_ranges values (?, ?, ?, ?, ?)", (*where, first, last))
+
+    def save_states(self, chain_id: int, deployment: str, rows: Iterable[tuple[PositionKey, int, str]]) -> None:
+        """Positions as read: key, block, JSON."""
+        with self.transaction() as conn:
+            conn.executemany(
+                "insert or replace into states values (?, ?, ?, ?, ?, ?)",
+                [(chain_id, deployment, k.account, k.group, block, state) for k, block, state in rows],
+            )
+
+    def drop_states(self, chain_id: int, deployment: str) -> None:
+        """Forgets every position as read, so that the next snapshot reads them all again."""
+        with self.transaction() as conn:
+            conn.execute("delete from states where chain_id = ? and deployment = ?", (chain_id, deployment))
+
+    def drop_ranges(self, chain_id: int, deployment: str, first: int) -> None:
+        """Forgets which logs were fetched from block `first` on, so that they are fetched again."""
+        with self.transaction() as conn:
+            where = (chain_id, deployment)
+            conn.execute(
+                "delete from synced_ranges where chain_id = ? and deployment = ? and from_block >= ?", (*where, first)
+            )
+            conn.execute(
+                "update synced_ranges set to_block = ? where chain_id = ? and deployment = ? and to_block >= ?",
+                (first - 1, *where, first),
+            )
+
+    def save_block(self, chain_id: int, block: Block) -> None:
+        with self.transaction() as conn:
+            self._save_block(conn, chain_id, block)
+
+    @staticmethod
+    def _save_block(conn: sqlite3.Connection, chain_id: int, block: Block) -> None:
+        conn.execute(
+            "insert or replace into blocks values (?, ?, ?, ?)", (chain_id, block.number, block.hash, block.timestamp)
+        )
+
+    def save_registry(self, chain_id: int, deployment: str, keys: Mapping[int, PositionKey], block: int) -> None:
+        with self.transaction() as conn:
+            conn.executemany(
+                "insert or replace into registry values (?, ?, ?, ?, ?, ?)",
+                [(chain_id, deployment, n, k.account, k.group, block) for n, k in keys.items()],
+            )
+
+    def set_state(self, chain_id: int, deployment: str, state: str, note: str | None) -> None:
+        """What the user is told of a deployment that could not be brought to the new block."""
+        with self.transaction() as conn:
+            conn.execute(
+                "update deployments set state = ?, note = ? where chain_id = ? and deployment = ?",
+                (state, note, chain_id, deployment),
+            )
+
+    def register(self, chain_id: int, deployment: str, protocol: str, accounts: str) -> None:
+        """A deployment that is about to be synced for the first time; a known one is left alone."""
+        with self.transaction() as conn:
+            conn.execute(
+                "insert or ignore into deployments (chain_id, deployment, protocol, accounts, state) "
+                "values (?, ?, ?, ?, 'new')",
+                (chain_id, deployment, protocol, accounts),
+            )
+
+    def rollback(self, chain_id: int, ancestor: int) -> None:
+        """Forgets everything that blocks after `ancestor` said; the next snapshot reads those positions again.
+
+        The rows of the last snapshot stay until the next commit replaces them as a whole.
+        """
+        with self.transaction() as conn:
+            # States pinned above the ancestor are those of the ancestor unless an event touched them since, or the
+            # logs up to their block had not been fetched yet.
+            conn.execute(
+                "delete from states where chain_id = ?1 and block_number > ?2 and ("
+                "  block_number > coalesce((select max(to_block) from synced_ranges r where r.chain_id = ?1"
+                "     and r.deployment = states.deployment and r.source = 'activity'), -1)"
+                "  or exists (select 1 from events e where e.chain_id = ?1 and e.deployment = states.deployment"
+                "     and e.account = states.account and e.position_group = states.position_group"
+                "     and e.last_block > ?2))",
+                (chain_id, ancestor),
+            )
+            conn.execute(
+                "update states set block_number = ?2 where chain_id = ?1 and block_number > ?2", (chain_id, ancestor)
+            )
+            conn.execute("delete from events where chain_id = ? and first_block > ?", (chain_id, ancestor))
+            conn.execute(
+                "update events set last_block = ?2 where chain_id = ?1 and last_block > ?2", (chain_id, ancestor)
+            )
+            conn.execute("delete from registry where chain_id = ? and block_number > ?", (chain_id, ancestor))
+            conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
+            conn.execute("delete from health_history where chain_id = ? and block_number > ?", (chain_id, ancestor))
+            conn.execute("delete from synced_ranges where chain_id = ? and from_block > ?", (chain_id, ancestor))
+            conn.execute(
+                "update synced_ranges set to_block = ?2 where chain_id = ?1 and to_block > ?2", (chain_id, ancestor)
+            )
+
+    # the snapshot ---------------------------------------------------------------------------------------------------
+
+    def commit(self, snapshots: Sequence[Snapshot], block: Block, chain_id: int, keep_blocks: int) -> None:
+        """Every row of these deployments, and the block, in one transaction."""
+        with self.transaction() as conn:
+            for snapshot in snapshots:
+                self._commit_deployment(conn, snapshot)
+            self._save_block(conn, chain_id, block)
+            # Beyond the window every 1000th hash stays, so that a reorg of any depth finds an ancestor.
+            conn.execute(
+                "delete from blocks where chain_id = ?1 and number < ?2 - ?3 and number not in ("
+                "select min(number) from blocks where chain_id = ?1 group by number / 1000)",
+                (chain_id, block.number, keep_blocks),
+            )
+
+    def _commit_deployment(self, conn: sqlite3.Connection, snapshot: Snapshot) -> None:
+        where = (snapshot.chain_id, snapshot.deployment)
+        for table in ("positions", "balances", "markets", "snapshots"):
+            conn.execute(f"delete from {table} where chain_id = ? and deployment = ?", where)  # noqa: S608
+        conn.execute(
+            "insert or replace into deployments (chain_id, deployment, protocol, accounts, block_number, block_hash, "
+            "block_timestamp, revision, state, note, complete_from, synced_at) values (?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                *where,
+                snapshot.protocol,
+                snapshot.accounts,
+                snapshot.block.number,
+                snapshot.block.hash,
+                snapshot.block.timestamp,
+                snapshot.revision,
+                snapshot.state,
+                snapshot.note,
+                snapshot.complete_from,
+                int(time.time()),
+            ),
+        )
+        conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market))
+        conn.executemany(_insert("positions", len(POSITION_COLUMNS)), snapshot.rows)
+        conn.executemany(_insert("balances", 14), _balance_rows(snapshot))
+        conn.executemany(_insert("markets", 25), [_market_row(snapshot, asset) for asset in snapshot.assets])
+        conn.executemany(
+            _insert("assets", 4, "insert or replace"),
+            [(snapshot.chain_id, a.asset, a.symbol, a.decimals) for a in snapshot.assets],
+        )
+        conn.execute(
+            "delete from states where chain_id = ?1 and deployment = ?2 and not exists (select 1 from events e "
+            "where e.chain_id = ?1 and e.deployment = ?2 and e.account = states.account "
+            "and e.position_group = states.position_group)",
+            where,
+        )
+
+    # what happened --------------------------------------------------------------------------------------------------
+
+    def audit(
+        self,
+        chain_id: int,
+        deployment: str,
+        kind: str,
+        *,
+        checked: int,
+        mismatches: int,
+        block: Block | None = None,
+        detail: Any = None,
+    ) -> None:
+        """One line of what was checked, found and done; `detail` becomes JSON."""
+        with self.transaction() as conn:
+            conn.execute(
+                "insert into audits (chain_id, deployment, at, block_number, block_hash, kind, checked, mismatches, "
+                "detail) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    chain_id,
+                    deployment,
+                    int(time.time()),
+                    block and block.number,
+                    block and block.hash,
+                    kind,
+                    checked,
+                    mismatches,
+                    None if detail is None else json.dumps(detail),
+                ),
+            )
+
+    def start_run(self, chain_id: int) -> int:
+        with self.transaction() as conn:
+            run = conn.execute(
+                "insert into runs (chain_id, started_at) values (?, ?)", (chain_id, int(time.time()))
+            ).lastrowid
+            conn.execute("delete from runs where id <= ? - 1000", (run,))
+        assert run is not None
+        return run
+
+    def finish_run(self, run: int, **columns: int) -> None:
+        """Sets requests, retries, logs, positions_read and block_number of a run."""
+        names = ", ".join(f"{name} = ?" for name in columns)
+        with self.transaction() as conn:
+            conn.execute(
+                f"update runs set finished_at = ?, {names} where id = ?",  # noqa: S608 - names are ours
+                (int(time.time()), *columns.values(), run),
+            )
+
+
+def _text(value: int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _balance_rows(snapshot: Snapshot) -> Iterator[Row]:
+    for key, balances in snapshot.balances:
+        for b in balances:
+            usd = None
+            if b.value is not None and snapshot.usd is not None:
+                usd = b.value * snapshot.usd[0] / snapshot.usd[1]
+            yield (
+                snapshot.chain_id,
+                snapshot.deployment,
+                key.account,
+                key.group,
+                b.asset,
+                b.market,
+                b.symbol,
+                b.side,
+                str(b.scaled),
+                str(b.amount),
+                b.amount / 10**b.decimals,
+                usd,
+                int(b.is_collateral),
+                snapshot.block.number,
+            )
+
+
+def _market_row(snapshot: Snapshot, a: Asset) -> Row:
+    return (
+        snapshot.chain_id,
+        snapshot.deployment,
+        snapshot.protocol,
+        a.group,
+        a.asset,
+        a.market,
+        a.symbol,
+        a.decimals,
+        _text(a.price),
+        a.price_usd,
+        _text(a.supply_index),
+        _text(a.debt_index),
+        a.supply_rate,
+        a.borrow_rate,
+        a.ltv,
+        a.liquidation_threshold,
+        a.liquidation_bonus,
+        _text(a.supply_cap),
+        _text(a.borrow_cap),
+        _text(a.total_supply),
+        _text(a.total_debt),
+        a.active,
+        a.frozen,
+        a.paused,
+        snapshot.block.number,
+    )

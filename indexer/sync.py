@@ -1,0 +1,312 @@
+"""The loop: block, market, missing logs, touched positions, evaluation, one transaction.
+
+snapshot of block T = heal reorgs -> read markets at T -> logs up to T -> read who was touched -> evaluate everyone
+                      -> compare sums and a sample with the contracts -> commit
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from indexer.adapter import Adapter
+from indexer.audit import STATUS, Auditor
+from indexer.chain import Chain
+from indexer.errors import ChainError, NoCodeError, PrunedError, ReorgError
+from indexer.gaps import Gaps
+from indexer.model import Accounts, Block
+from indexer.settings import NoProgress, Progress, Settings
+from indexer.store import Snapshot, Store
+from indexer.work import Work
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one snapshot did."""
+
+    block: Block
+    deployments: list[str]
+    failed: dict[str, str] = field(default_factory=dict)
+    positions: int = 0
+    at_risk: int = 0
+    logs: int = 0
+    read: int = 0
+    requests: int = 0
+    retries: int = 0
+
+
+class Sync:
+    """Brings deployments of one chain to a block, and keeps what it learnt for the next snapshot."""
+
+    def __init__(
+        self,
+        store: Store,
+        chain: Chain,
+        adapters: Sequence[Adapter],
+        accounts: Accounts,
+        settings: Settings | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.store, self.chain, self.adapters, self.accounts = store, chain, list(adapters), accounts
+        self.settings = settings or Settings()
+        self.progress = progress or NoProgress()
+        self.works: dict[str, Work] = {}
+        self.checked_code: set[str] = set()
+        self.gaps = Gaps(store, chain, self.settings, self.progress)
+        self.auditor = Auditor(store, chain, self.settings, self.gaps)
+
+    # one snapshot ---------------------------------------------------------------------------------------------------
+
+    def snapshot(self, to: str = "latest") -> Outcome:
+        """Every deployment at the block `to` names; a reorg meanwhile starts it again.
+
+        ChainError if no deployment could be brought there; a deployment that fails alone is told in
+        `Outcome.failed` and in `deployments.note`, the others go on.
+        """
+        run = self.store.start_run(self.chain.chain_id)
+        requests, retries = self.chain.requests, self.chain.retries
+        self.gaps.seen, read_before = 0, sum(w.read_count for w in self.works.values())
+        try:
+            outcome = self._until_settled(to)
+        except BaseException:
+            self.works.clear()  # what is in memory may be ahead of the store
+            raise
+        outcome.requests, outcome.retries = self.chain.requests - requests, self.chain.retries - retries
+        outcome.logs = self.gaps.seen
+        outcome.read = max(sum(w.read_count for w in self.works.values()) - read_before, 0)
+        self.store.finish_run(
+            run,
+            requests=outcome.requests,
+            retries=outcome.retries,
+            logs=outcome.logs,
+            positions_read=outcome.read,
+            block_number=outcome.block.number,
+        )
+        return outcome
+
+    def _until_settled(self, to: str) -> Outcome:
+        for _ in range(5):
+            try:
+                return self._snapshot(to)
+            except ReorgError as error:
+                log.warning("the chain was reorganised during the snapshot, starting it again: %s", error)
+                self.works.clear()
+        return self._snapshot(to)
+
+    def _snapshot(self, to: str) -> Outcome:
+        target = self._target(to)
+        failed: dict[str, str] = {}
+        while True:
+            self._heal(target)
+            works = self._markets(target, failed)
+            if not works:
+                reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+                raise ChainError(
+                    f"no deployment could be read at block {target.number} of {self.chain.name}: {reasons}"
+                )
+            self.gaps.fetch(works, target)
+            newest = self._read_positions(works, target, to, failed)
+            works = [w for w in works if w.name not in failed]
+            if newest.number == target.number:
+                break
+            target = self._target(to, at_least=newest)
+        snapshots = []
+        for work in works:
+            try:
+                snapshots.append(self.auditor.snapshot(work, target))
+            except ReorgError:
+                raise
+            except ChainError as error:
+                self._fail(work, str(error), failed)
+        self._still_canonical(target)
+        self._commit(snapshots, target)
+        for work in works:
+            work.previous = work.market
+        done = [s.deployment for s in snapshots]
+        return Outcome(
+            target,
+            done,
+            failed,
+            positions=sum(len(s.rows) for s in snapshots),
+            at_risk=sum(1 for s in snapshots for r in s.rows if r[STATUS] in ("at-risk", "liquidatable")),
+        )
+
+    def _target(self, to: str, at_least: Block | None = None) -> Block:
+        """The block that `to` names: a tag, a number, or `latest:-64`."""
+        name, _, offset = to.partition(":")
+        block = self.chain.block(int(name) if name.isdecimal() else name)
+        if offset:
+            block = self.chain.block(max(block.number + int(offset), 0))
+        if at_least is not None and block.number < at_least.number:
+            return at_least
+        kept = self.store.blocks(self.chain.chain_id)
+        if not kept or block.number >= kept[0][0] or name.isdecimal() or offset:
+            return block
+        # An endpoint that lags answers the same way as a chain that got shorter: give it a moment, then believe it.
+        deadline = time.monotonic() + self.settings.behind_seconds
+        while block.number < kept[0][0] and time.monotonic() < deadline:
+            time.sleep(0.5)
+            block = self.chain.block(name)
+        if block.number < kept[0][0]:
+            log.warning("the node is at block %d, behind the last snapshot at %d", block.number, kept[0][0])
+        return block
+
+    def _still_canonical(self, target: Block) -> None:
+        if self.chain.block(target.number).hash != target.hash:
+            raise ReorgError(f"block {target.number} {target.hash} left the chain before the commit")
+
+    def _commit(self, snapshots: Sequence[Snapshot], target: Block) -> None:
+        """Commits, and keeps hashes at growing distances so that a reorg finds a near ancestor."""
+        chain_id = self.chain.chain_id
+        kept = [number for number, _ in self.store.blocks(chain_id)]
+        missing, distance = [], 1
+        while distance <= self.settings.keep_blocks and target.number - distance >= 0:
+            if not any(target.number - 2 * distance < number <= target.number - distance for number in kept):
+                missing.append(target.number - distance)
+            distance *= 2
+        headers = self.chain.batch([("eth_getBlockByNumber", [hex(number), False]) for number in missing])
+        by_hash = {}
+        for number, header in zip(missing, headers, strict=True):
+            if isinstance(header, dict) and int(header["number"], 16) == number:
+                by_hash[number] = Block(
+                    number, header["hash"].lower(), header["parentHash"].lower(), int(header["timestamp"], 16)
+                )
+        if target.number - 1 in by_hash and by_hash[target.number - 1].hash != target.parent_hash:
+            raise ReorgError(f"block {target.number} {target.hash} left the chain before the commit")
+        for block in by_hash.values():
+            self.store.save_block(chain_id, block)
+        self.store.commit(snapshots, target, chain_id, self.settings.keep_blocks)
+
+    # reorgs -----------------------------------------------------------------------------------------------------------
+
+    def _heal(self, target: Block) -> None:
+        """Where the chain disagrees with what is stored, goes back to the last block both know."""
+        chain_id = self.chain.chain_id
+        kept = self.store.blocks(chain_id)
+        if not kept:
+            return
+        newest, newest_hash = kept[0]
+        if newest <= target.number:
+            if self._hash(newest, target) == newest_hash:
+                return
+        elif self._hash(newest, target) == newest_hash:
+            # An older block than the last snapshot is asked for: what came later is not yet true there.
+            self.store.rollback(chain_id, target.number)
+            self.works.clear()
+            return
+        candidates = [entry for entry in kept if entry[0] <= target.number]
+        low, high = 0, len(candidates)  # candidates[high:] are on the chain, candidates[:low] are not
+        while low < high:
+            middle = (low + high) // 2
+            number, block_hash = candidates[middle]
+            if self._hash(number, target) == block_hash:
+                high = middle
+            else:
+                low = middle + 1
+        ancestor = candidates[low][0] if low < len(candidates) else -1
+        log.warning("blocks after %d were reorganised; reading what they touched again", ancestor)
+        self.store.rollback(chain_id, ancestor)
+        for adapter in self.adapters:
+            if self.store.deployment(chain_id, adapter.deployment.name):
+                detail = {"ancestor": ancestor, "orphaned_block": newest, "orphaned_hash": newest_hash}
+                self.store.audit(
+                    chain_id, adapter.deployment.name, "reorg", checked=0, mismatches=0, block=target, detail=detail
+                )
+        self.works.clear()
+
+    def _hash(self, number: int, target: Block) -> str | None:
+        """The canonical hash of a block, None where the chain does not reach it."""
+        if number == target.number:
+            return target.hash
+        header = self.chain.batch([("eth_getBlockByNumber", [hex(number), False])])[0]
+        return header["hash"].lower() if isinstance(header, dict) else None
+
+    # markets --------------------------------------------------------------------------------------------------------
+
+    def _markets(self, target: Block, failed: dict[str, str]) -> list[Work]:
+        works = []
+        read = self.chain.reader(target)
+        for adapter in self.adapters:
+            name = adapter.deployment.name
+            if name in failed:
+                continue
+            work = self.works.get(name)
+            if work is None or work.accounts != self.accounts:
+                work = self.works[name] = Work(self.store, self.chain.chain_id, adapter, self.accounts)
+            try:
+                self._check_code(adapter, target)
+                work.read_market(read)
+            except (ReorgError, PrunedError):
+                raise
+            except ChainError as error:
+                self._fail(work, str(error), failed)
+                continue
+            works.append(work)
+        return works
+
+    def _check_code(self, adapter: Adapter, target: Block) -> None:
+        name = adapter.deployment.name
+        if name in self.checked_code:
+            return
+        for key in adapter.required_addresses:
+            address = adapter.deployment.addresses[key]
+            if not self.chain.code(address, target):
+                raise NoCodeError(
+                    f"no contract at {key} {address} of deployment {name} on {self.chain.name} "
+                    f"at block {target.number}: check the address and the chain"
+                )
+        self.checked_code.add(name)
+
+    def _fail(self, work: Work, reason: str, failed: dict[str, str]) -> None:
+        """One deployment that cannot be brought to the block; its rows stay at the last block they were right at."""
+        log.error("%s: %s", work.name, reason)
+        failed[work.name] = reason
+        self.store.set_state(self.chain.chain_id, work.name, "failed", reason)
+        self.works.pop(work.name, None)
+
+    # positions ------------------------------------------------------------------------------------------------------
+
+    def _read_positions(self, works: Sequence[Work], target: Block, to: str, failed: dict[str, str]) -> Block:
+        """Reads who was touched; the newest block that anything was read at (a long read moves on with the chain)."""
+        todo = {work.name: work.to_read(target.number) for work in works}
+        total = sum(map(len, todo.values()))
+        if not total:
+            return target
+        self.progress.start("positions", total, "positions")
+        at, since = target, time.monotonic()
+        read = self.chain.reader(at)
+        for work in works:
+            keys = todo[work.name]
+            for start in range(0, len(keys), self.settings.read_chunk):
+                chunk = keys[start : start + self.settings.read_chunk]
+                if time.monotonic() - since > self.settings.repin_seconds:
+                    at, since = self._fresh_pin(at, to), time.monotonic()
+                    read = self.chain.reader(at)
+                try:
+                    try:
+                        work.read(read, chunk)
+                    except PrunedError:
+                        fresh = self._fresh_pin(at, to)
+                        if fresh.number == at.number:
+                            raise
+                        at, since = fresh, time.monotonic()
+                        read = self.chain.reader(at)
+                        work.read(read, chunk)
+                except (ReorgError, PrunedError):
+                    raise
+                except ChainError as error:
+                    self._fail(work, str(error), failed)
+                    break
+                self.progress.advance("positions", len(chunk))
+        self.progress.done("positions")
+        return at
+
+    def _fresh_pin(self, at: Block, to: str) -> Block:
+        """A newer block to go on reading at; the same one where the user named a number."""
+        block = self._target(to, at_least=at)
+        if block.number <= at.number:
+            return at
+        self.store.save_block(self.chain.chain_id, block)
+        return block

@@ -1,0 +1,193 @@
+"""Our rows against the contracts' own answers at the block the rows name."""
+
+import logging
+import random
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from indexer.adapter import Adapter
+from indexer.chain import Chain
+from indexer.errors import ChainError, PrunedError, ReorgError, StoreError
+from indexer.evaluate import differences, evaluate_all
+from indexer.model import Accounts, Balance, Block, Market, PositionKey
+from indexer.settings import Settings
+from indexer.store import POSITION_COLUMNS, Store
+from indexer.sync import Sync
+
+log = logging.getLogger(__name__)
+
+CHUNK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One value of one row that is not what the contract answers."""
+
+    deployment: str
+    account: str
+    position_group: str
+    what: str
+    ours: str
+    contract: str
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was compared of one deployment, at which block."""
+
+    deployment: str
+    block: Block
+    checked: int = 0
+    mismatches: list[Mismatch] = field(default_factory=list)
+
+
+def verify(
+    store: Store,
+    chain: Chain,
+    adapters: Sequence[Adapter],
+    *,
+    scope: str = "all",
+    sample: int = 100,
+    settings: Settings | None = None,
+) -> list[Verdict]:
+    """Compares stored rows with the contracts and writes `audits`.
+
+    `scope` is "all", "sample" (`sample` random rows a deployment) or "at-risk". Where no endpoint holds the state of
+    a deployment's block any more (or the block left the chain), a new snapshot is taken first and the log says so.
+    StoreError if nothing is synced.
+    """
+    verdicts = []
+    for adapter in adapters:
+        row = store.deployment(chain.chain_id, adapter.deployment.name)
+        if row is None or row["block_number"] is None:
+            continue
+        try:
+            verdict = _verify_one(store, chain, adapter, row, scope, sample)
+        except (PrunedError, ReorgError) as error:
+            log.warning(
+                "%s: block %d can no longer be asked (%s); taking a new snapshot first",
+                adapter.deployment.name,
+                row["block_number"],
+                error,
+            )
+            Sync(store, chain, [adapter], Accounts(row["accounts"]), settings).snapshot()
+            row = store.deployment(chain.chain_id, adapter.deployment.name)
+            assert row is not None
+            verdict = _verify_one(store, chain, adapter, row, scope, sample)
+        verdicts.append(verdict)
+        store.audit(
+            chain.chain_id,
+            verdict.deployment,
+            "verify",
+            checked=verdict.checked,
+            mismatches=len({(m.account, m.position_group) for m in verdict.mismatches}),
+            block=verdict.block,
+            detail=[
+                {"account": m.account, "what": m.what, "ours": m.ours, "contract": m.contract}
+                for m in verdict.mismatches[:20]
+            ]
+            or None,
+        )
+    if not verdicts:
+        raise StoreError(f"nothing of {chain.name} is synced in {store.path}: run `indexer sync` first")
+    return verdicts
+
+
+def _verify_one(
+    store: Store, chain: Chain, adapter: Adapter, row: Mapping[str, Any], scope: str, sample: int
+) -> Verdict:
+    name = adapter.deployment.name
+    block = chain.block(row["block_hash"])
+    if chain.block(block.number).hash != block.hash:
+        raise ReorgError(f"block {block.number} {block.hash} is no longer on the chain")
+    market: Market = TypeAdapter(adapter.market_type).validate_json(row["market"])
+    market = replace(market, registry=store.registry(chain.chain_id, name))
+    positions = stored_positions(store.conn, chain.chain_id, name, at_risk=scope == "at-risk")
+    if scope == "sample" and len(positions) > sample:
+        chosen = random.sample(sorted(positions), sample)
+        positions = {key: positions[key] for key in chosen}
+    amounts = stored_amounts(store.conn, chain.chain_id, name)
+    verdict = Verdict(name, block)
+    read = chain.reader(block)
+    keys = list(positions)
+    for start in range(0, len(keys), CHUNK):
+        for answer in adapter.contract_answers(read, market, keys[start : start + CHUNK]):
+            verdict.checked += 1
+            for what, ours, theirs in differences(positions[answer.key], amounts[answer.key], answer):
+                verdict.mismatches.append(
+                    Mismatch(name, answer.key.account, answer.key.group, what, str(ours), str(theirs))
+                )
+    return verdict
+
+
+def stored_positions(
+    conn: sqlite3.Connection, chain_id: int, deployment: str, *, at_risk: bool = False
+) -> dict[PositionKey, dict[str, Any]]:
+    """Rows of `positions` by key, as column -> value."""
+    rows = conn.execute(
+        f"select {', '.join(POSITION_COLUMNS)} from {'at_risk' if at_risk else 'positions'} "  # noqa: S608 - our names
+        "where chain_id = ? and deployment = ?",
+        (chain_id, deployment),
+    )
+    found = {}
+    for row in rows:
+        columns = dict(zip(POSITION_COLUMNS, row, strict=True))
+        found[PositionKey(columns["account"], columns["position_group"])] = columns
+    return found
+
+
+def stored_amounts(
+    conn: sqlite3.Connection, chain_id: int, deployment: str
+) -> Mapping[PositionKey, dict[tuple[str, str], tuple[int, int]]]:
+    """(market, side) -> (amount_raw, scaled_raw) of every position's `balances`."""
+    found: dict[PositionKey, dict[tuple[str, str], tuple[int, int]]] = defaultdict(dict)
+    for account, group, market, side, amount, scaled in conn.execute(
+        "select account, position_group, market, side, amount_raw, scaled_raw from balances "
+        "where chain_id = ? and deployment = ?",
+        (chain_id, deployment),
+    ):
+        found[PositionKey(account, group)][market, side] = (int(amount), int(scaled))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class LivePosition:
+    """A position straight from the chain: the columns of `positions` and its balances."""
+
+    columns: Mapping[str, Any]
+    balances: Sequence[Balance]
+    usd: tuple[int, int] | None
+
+
+def live(chain: Chain, adapters: Sequence[Adapter], wallet: str, to: str = "latest") -> Iterator[LivePosition]:
+    """The wallet's positions at one block, in a few calls a deployment and without a database.
+
+    A deployment that cannot be read is logged and left out.
+    """
+    block = chain.block(int(to) if to.isdecimal() else to)
+    read = chain.reader(block)
+    for adapter in adapters:
+        try:
+            market = adapter.read_market(read, None)
+            keys = adapter.of_wallet(read, market, wallet)
+            market = adapter.extend(read, market, keys)
+            positions = [p for p in adapter.read_positions(read, market, keys) if not p.empty]
+            if not positions:
+                continue
+            market = adapter.calibrate(read, market, positions)
+            answers = None
+            if not market.exact:
+                given = adapter.contract_answers(read, market, [p.key for p in positions])
+                answers = {answer.key: answer for answer in given}
+            rows = evaluate_all(chain.chain_id, adapter, market, positions, answers=answers)
+        except ChainError as error:
+            log.error("%s: %s", adapter.deployment.name, error)
+            continue
+        for position, row in zip(positions, rows, strict=True):
+            columns = dict(zip(POSITION_COLUMNS, row, strict=True))
+            yield LivePosition(columns, adapter.balances(market, position), market.usd)
