@@ -40,7 +40,7 @@ ORIGIN_CONTRACTS = {
     "VariableDebtTokenInstance": "instances/VariableDebtTokenInstance.sol",
 }
 OUTPUT = ["abi", "evm.bytecode.object", "evm.bytecode.linkReferences"]
-ETH_MODE, STABLE_MODE, SUSDE_MODE = 1, 2, 3
+ETH_MODE, STABLE_MODE, SUSDE_MODE, SHRUNK_MODE = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,10 @@ class AaveV3(Devnet):
     def add_emode(self, emode: EMode) -> None:
         """Create an e-mode category, or change its numbers and add assets to it."""
 
+    @abstractmethod
+    def set_emode_collateral(self, category: int, symbol: str, collateral: bool) -> None:
+        """Put an asset in or out of a category, whoever uses it there."""
+
     def deploy_market(self) -> None:
         """Deploy everything but the reserves, in the order of the protocol's own scripts."""
         sender, contracts, admin = self.sender, self.contracts, self.sender.default
@@ -212,9 +216,7 @@ class AaveV3(Devnet):
         self.configure("setReserveFactor(address,uint256)", asset, 1000)
         if listing.liquidation_threshold:
             self.configure("setLiquidationProtocolFee(address,uint256)", asset, 1000)
-        self.configure_collateral(
-            asset, listing.ltv, listing.liquidation_threshold, listing.liquidation_bonus
-        )
+        self.configure_collateral(asset, listing.ltv, listing.liquidation_threshold, listing.liquidation_bonus)
         tokens = self.sender.call(
             self.contracts.data_provider, "getReserveTokensAddresses(address)(address,address,address)", [asset]
         )
@@ -255,9 +257,7 @@ class AaveV3(Devnet):
         old = self.reserves[symbol]
         feed = self.sender.deploy(self.common["Feed"], [8, price])
         self.sender.send(self.contracts.oracle, "setAssetSources(address[],address[])", [[old.asset], [feed]])
-        self.reserves[symbol] = Reserve(
-            old.listing, old.asset, feed, old.a_token, old.stable_debt, old.variable_debt
-        )
+        self.reserves[symbol] = Reserve(old.listing, old.asset, feed, old.a_token, old.stable_debt, old.variable_debt)
 
     def add_extra_feed(self, symbol: str, price: int) -> str:
         """Let the oracle price an address that is no reserve (an e-mode's price source); the address."""
@@ -269,8 +269,8 @@ class AaveV3(Devnet):
 
     def answer(self, account: str, block: int | str = "latest") -> tuple[int, int, int, int, int, int]:
         """`getUserAccountData`: collateral, debt, available borrows, threshold, LTV, health factor."""
-        answer = self.sender.call(self.contracts.pool, ACCOUNT_DATA, [account], block=block)
-        return answer  # type: ignore[no-any-return]
+        (answer,) = self.answers([account], block)
+        return answer
 
     def answers(
         self, accounts: Sequence[str], block: int | str = "latest"
@@ -336,9 +336,7 @@ class AaveV302(AaveV3):
 
     def deploy_tokens(self) -> None:
         for name in ("AToken", "StableDebtToken", "VariableDebtToken"):
-            self.contracts.token_implementations[name] = self.sender.deploy(
-                self.artifacts[name], [self.contracts.pool]
-            )
+            self.contracts.token_implementations[name] = self.sender.deploy(self.artifacts[name], [self.contracts.pool])
         percent = RAY // 100
         self.contracts.rate_strategy = self.sender.deploy(
             self.artifacts["DefaultReserveInterestRateStrategy"],
@@ -373,8 +371,12 @@ class AaveV302(AaveV3):
             emode.category, emode.ltv, emode.liquidation_threshold, emode.liquidation_bonus, source, emode.label,
         )  # fmt: skip
         for symbol in emode.collateral:
-            self.configure("setAssetEModeCategory(address,uint8)", self.reserves[symbol].asset, emode.category)
+            self.set_emode_collateral(emode.category, symbol, True)
         self.emodes[emode.category] = emode
+
+    def set_emode_collateral(self, category: int, symbol: str, collateral: bool) -> None:
+        asset = self.reserves[symbol].asset
+        self.configure("setAssetEModeCategory(address,uint8)", asset, category if collateral else 0)
 
 
 class AaveV36(AaveV3):
@@ -405,9 +407,7 @@ class AaveV36(AaveV3):
         return self.compile(list(ORIGIN_CONTRACTS))
 
     def deploy_configurator(self) -> str:
-        return self.sender.deploy_linked(
-            self.artifacts, "PoolConfiguratorInstance", libraries=self.contracts.libraries
-        )
+        return self.sender.deploy_linked(self.artifacts, "PoolConfiguratorInstance", libraries=self.contracts.libraries)
 
     def deploy_pool(self, revision: int | None = None) -> str:
         provider, contracts = self.contracts.provider, self.contracts
@@ -441,6 +441,8 @@ class AaveV36(AaveV3):
         self.add_emode(EMode(STABLE_MODE, "Stablecoins", 9300, 9500, 10100, ("USDC", "DAI"), ("USDC", "DAI", "USDT")))
         # sUSDe has no threshold of its own: it is collateral in this category only.
         self.add_emode(EMode(SUSDE_MODE, "sUSDe", 8800, 9100, 10300, ("sUSDe",), ("USDC", "DAI", "USDT")))
+        shrinking = ("wstETH", "USDC")
+        self.add_emode(EMode(SHRUNK_MODE, "Shrinking", 8500, 9000, 10300, shrinking, ("USDC", "DAI")))
 
     def add_emode(self, emode: EMode) -> None:
         self.configure(
@@ -454,16 +456,7 @@ class AaveV36(AaveV3):
             self.configure("setAssetBorrowableInEMode(address,uint8,bool)", asset, emode.category, True)
         self.emodes[emode.category] = emode
 
-    def add_shrinking_emode(self, category: int) -> None:
-        """A category with wstETH as collateral, which `shrink_emode` takes out of it again."""
-        self.add_emode(EMode(category, "Shrinking", 8500, 9000, 10300, ("wstETH", "USDC"), ("USDC", "DAI")))
-
-    def shrink_emode(self, category: int) -> None:
-        """Take wstETH out of the category: for who uses it there, the reserve's own lower threshold counts again."""
-        self.set_emode_collateral(category, "wstETH", False)
-
     def set_emode_collateral(self, category: int, symbol: str, collateral: bool) -> None:
-        """Put an asset in or out of a category's collateral bitmap, whoever uses it."""
         asset = self.reserves[symbol].asset
         self.configure("setAssetCollateralInEMode(address,uint8,bool)", asset, category, collateral)
 
@@ -471,7 +464,7 @@ class AaveV36(AaveV3):
 def change_revision(source: dict[str, str], constant: str, revision: int) -> None:
     """Replace a contract's revision constant in its source text."""
     assert source["content"].count(constant) == 1
-    source["content"] = source["content"].replace(constant, f"{constant.split('=')[0]}= {revision};")
+    source["content"] = source["content"].replace(constant, f"{constant.partition('=')[0]}= {revision};")
 
 
 def deploy(node: Anvil, version: str = "3.0.2") -> AaveV3:

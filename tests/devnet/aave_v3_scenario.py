@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.devnet.send import Transaction, account, calldata
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.devnet.aave_v3 import AaveV3
 
 MAX_UINT = 2**256 - 1
@@ -39,7 +40,7 @@ class Actions:
     def amount(self, symbol: str, usd: float) -> int:
         """Smallest units of an asset worth `usd` dollars at the prices of this object's making, at least 1."""
         decimals = self.market.reserves[symbol].listing.decimals
-        return max(1, round(usd * USD) * 10**decimals // self.prices[symbol])
+        return max(1, int(round(usd * USD) * 10**decimals // self.prices[symbol]))
 
     def pool_call(self, sender: str, function: str, *args: object) -> Transaction:
         return Transaction(sender, self.pool, calldata(function, args))
@@ -99,7 +100,7 @@ def perform(market: AaveV3, rng: Random, actions: Sequence[Action], *, must: boo
 
     With `must` every one has to succeed; otherwise failed transactions are part of the history.
     """
-    per_block = max(12, min(2000, len(actions) // 6))
+    per_block = max(12, min(300, len(actions) // 6))
     done = market.sender.bulk(
         [action.transaction for action in actions], per_block=per_block, interval=rng.randint(12, 900)
     )
@@ -262,7 +263,6 @@ def cast_enters(market: AaveV3, rng: Random, act: Actions) -> None:
         act.emode(cast["e-mode-lt-zero"], STABLE_MODE),
     ]
     if not market.stable_rates:
-        market.add_shrinking_emode(SHRUNK_MODE)
         actions += [
             # The mode comes first: only inside it does supplying sUSDe make it collateral.
             act.emode(cast["e-mode-susde"], SUSDE_MODE),
@@ -325,7 +325,7 @@ def cast_changes(market: AaveV3, rng: Random) -> None:
     ]
     perform(market, rng, actions, must=True)
     if not market.stable_rates:
-        market.shrink_emode(SHRUNK_MODE)
+        market.set_emode_collateral(SHRUNK_MODE, "wstETH", False)
 
 
 def bad_debt(market: AaveV3, rng: Random) -> None:
