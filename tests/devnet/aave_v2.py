@@ -1,7 +1,9 @@
 """Aave V2 on a local node: the contracts of npm `@aave/protocol-v2`, and everything a user or an admin can do to them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,7 +82,7 @@ def patched(unit: str, changes: dict[str, tuple[str, int]]) -> Artifact:
     return compile_contracts("0.6.12", found)[Path(unit).stem]
 
 
-@lru_cache(maxsize=None)
+@cache
 def rebasing_a_token(rebasing: Rebasing) -> Artifact:
     """A stand-in for aSTETH: the package's AToken with an index that moves every balance and logs nothing.
 
@@ -146,8 +148,8 @@ def rebasing_a_token(rebasing: Rebasing) -> Artifact:
 class AaveV2(Devnet):
     """One Aave V2 market; every action records who touched it and who had debt.
 
-    `bystanders` called the market but never held an aToken or a debt (a delegatee who borrows for another, a
-    liquidator who is paid in the underlying): they are not among `users`.
+    `bystanders` show in its logs but never held an aToken or a debt (a delegatee who borrows for another, a liquidator
+    who is paid in the underlying, the receiver of a transfer of 0): they are not among `users`.
     """
 
     protocol = "aave-v2"
@@ -158,8 +160,8 @@ class AaveV2(Devnet):
         self.reserves: dict[str, Reserve] = {}
         self.tokens: dict[str, ReserveTokens] = {}
         self.bystanders: set[str] = set()
-        #: the accounts of the scenario's special situations: role -> account
-        self.roles: dict[str, str] = {}
+        #: the accounts of the scenario's special situations: name -> account
+        self.cast: dict[str, str] = {}
         #: what the scenario believes it supplied and borrowed; a hint for its next random action
         self.supplied: dict[str, set[str]] = {}
         self.borrowed: dict[str, set[tuple[str, int]]] = {}
@@ -183,7 +185,7 @@ class AaveV2(Devnet):
     def deploy(self) -> None:
         """Deploy the market without reserves."""
         deploy, send = self.sender.deploy, self.sender.send
-        self.start_block = self.node.block_number() + 1
+        self.start_block = self.node.block_number()
         admin = self.sender.default
         self.treasury = account(f"{self.name} treasury")
         self.registry = deploy(artifact("LendingPoolAddressesProviderRegistry"))
@@ -203,7 +205,9 @@ class AaveV2(Devnet):
         send(self.provider, "setLendingPoolConfiguratorImpl(address)", [configurator])
         self.configurator = self.sender.call(self.provider, "getLendingPoolConfigurator()(address)").lower()
         send(
-            self.provider, "setLendingPoolCollateralManager(address)", [deploy(artifact("LendingPoolCollateralManager"))]
+            self.provider,
+            "setLendingPoolCollateralManager(address)",
+            [deploy(artifact("LendingPoolCollateralManager"))],
         )
         self.rate_oracle = deploy(artifact("LendingRateOracle"))
         send(self.provider, "setLendingRateOracle(address)", [self.rate_oracle])
@@ -245,9 +249,7 @@ class AaveV2(Devnet):
             ),
         )
         if reserve.liquidation_threshold:
-            self.configure_collateral(
-                symbol, reserve.ltv, reserve.liquidation_threshold, reserve.liquidation_bonus
-            )
+            self.configure_collateral(symbol, reserve.ltv, reserve.liquidation_threshold, reserve.liquidation_bonus)
         if reserve.borrowing:
             send(self.configurator, "enableBorrowingOnReserve(address,bool)", [asset, reserve.stable_borrowing])
         send(self.configurator, "setReserveFactor(address,uint256)", [asset, reserve.reserve_factor])
@@ -294,9 +296,7 @@ class AaveV2(Devnet):
 
     def price(self, symbol: str) -> int:
         """ETH wei per whole token."""
-        return int(
-            self.sender.call(self.oracle, "getAssetPrice(address)(uint256)", [self.tokens[symbol].asset])
-        )
+        return int(self.sender.call(self.oracle, "getAssetPrice(address)(uint256)", [self.tokens[symbol].asset]))
 
     def set_price(self, symbol: str, raw: int) -> None:
         """Set a price in ETH wei by a new source (the mock's answer is immutable).
@@ -307,18 +307,14 @@ class AaveV2(Devnet):
         if symbol == "WETH":
             raise ValueError("the oracle answers 1 ether for WETH, whatever its source")
         source = self.sender.deploy(artifact("MockAggregator"), [raw])
-        self.sender.send(
-            self.oracle, "setAssetSources(address[],address[])", [[self.tokens[symbol].asset], [source]]
-        )
+        self.sender.send(self.oracle, "setAssetSources(address[],address[])", [[self.tokens[symbol].asset], [source]])
 
     def set_fallback_price(self, symbol: str, raw: int) -> None:
         """The price a fallback oracle answers while the asset's own source does not; the first call installs it."""
         if self.fallback_oracle is None:
             self.fallback_oracle = self.sender.deploy(artifact("PriceOracle"))
             self.sender.send(self.oracle, "setFallbackOracle(address)", [self.fallback_oracle])
-        self.sender.send(
-            self.fallback_oracle, "setAssetPrice(address,uint256)", [self.tokens[symbol].asset, raw]
-        )
+        self.sender.send(self.fallback_oracle, "setAssetPrice(address,uint256)", [self.tokens[symbol].asset, raw])
 
     def rebase(self, numerator: int, denominator: int, symbol: str = "STETH") -> None:
         """Multiply every balance of the rebasing aToken, as a stETH rebase does: no event of Aave's tells it."""
@@ -416,8 +412,11 @@ class AaveV2(Devnet):
         """Send aTokens to another account."""
         a_token = self.tokens[symbol].a_token
         self.sender.send(a_token, "transfer(address,uint256)", [to, amount], sender=user)
-        self.touched(to)
-        self.supplied.setdefault(to, set()).add(symbol)
+        if amount:
+            self.touched(to)
+            self.supplied.setdefault(to, set()).add(symbol)
+        elif to not in self.users:
+            self.bystanders.add(to)
 
     def use_as_collateral(self, user: str, symbol: str, enabled: bool) -> None:
         args = [self.tokens[symbol].asset, enabled]
@@ -435,33 +434,37 @@ class AaveV2(Devnet):
         args = [self.tokens[symbol].asset, user]
         self.sender.send(self.pool, "rebalanceStableBorrowRate(address,address)", args, sender=by)
 
-    def liquidate(self, user: str, *, receive_a_token: bool = False, liquidator: str | None = None) -> tuple[str, str]:
-        """Liquidate as much as the pool allows of the user's largest debt and collateral; their symbols.
+    def liquidate(self, user: str, *, receive_a_token: bool = False, liquidator: str | None = None) -> bool:
+        """Liquidate as much as the pool allows of the user's largest debt and collateral; whether it did.
 
         The liquidator ends up among `users` only if it takes aTokens.
         """
         liquidator = liquidator or account(f"{self.name} liquidator")
-        debts = {s: self.debt(user, s) * self.price(s) // 10**r.decimals for s, r in self.reserves.items()}
-        owed = max(debts, key=lambda s: debts[s])
+        owed = self.largest({symbol: self.debt(user, symbol) for symbol in self.reserves})
         collateral = {
-            s: self.balance(user, s) * self.price(s) // 10**r.decimals
-            for s, r in self.reserves.items()
-            if r.liquidation_threshold and self.user_data(user, s)[8]
+            symbol: self.balance(user, symbol)
+            for symbol, reserve in self.reserves.items()
+            if reserve.liquidation_threshold and self.user_data(user, symbol)[8]
         }
-        seized = max(collateral, key=lambda s: collateral[s])
+        if not collateral or not self.debt(user, owed):
+            return False
         self.give(liquidator, owed, self.debt(user, owed))
-        self.sender.send(
+        done = self.sender.try_send(
             self.pool,
             "liquidationCall(address,address,address,uint256,bool)",
-            [self.tokens[seized].asset, self.tokens[owed].asset, user, UINT_MAX, receive_a_token],
+            [self.tokens[self.largest(collateral)].asset, self.tokens[owed].asset, user, UINT_MAX, receive_a_token],
             sender=liquidator,
         )
-        if receive_a_token:
+        if done and receive_a_token:
             self.touched(liquidator)
-            self.supplied.setdefault(liquidator, set()).add(seized)
+            self.supplied.setdefault(liquidator, set()).add(self.largest(collateral))
         elif liquidator not in self.users:
             self.bystanders.add(liquidator)
-        return seized, owed
+        return done
+
+    def largest(self, amounts: Mapping[str, int]) -> str:
+        """The asset of which an amount is worth most."""
+        return max(amounts, key=lambda s: Fraction(amounts[s] * self.price(s), 10 ** self.reserves[s].decimals))
 
     # What the contracts say
 
@@ -478,16 +481,13 @@ class AaveV2(Devnet):
     def user_data(self, user: str, symbol: str, block: int | str = "latest") -> Any:
         """The data provider's `getUserReserveData`: aTokens, stable and variable debt, ..., the collateral flag last."""
         function = (
-            "getUserReserveData(address,address)"
-            "(uint256,uint256,uint256,uint256,uint256,uint256,uint256,uint40,bool)"
+            "getUserReserveData(address,address)(uint256,uint256,uint256,uint256,uint256,uint256,uint256,uint40,bool)"
         )
         return self.sender.call(self.data_provider, function, [self.tokens[symbol].asset, user], block=block)
 
     def balance(self, user: str, symbol: str, block: int | str = "latest") -> int:
         """aTokens, interest included."""
-        return int(
-            self.sender.call(self.tokens[symbol].a_token, "balanceOf(address)(uint256)", [user], block=block)
-        )
+        return int(self.sender.call(self.tokens[symbol].a_token, "balanceOf(address)(uint256)", [user], block=block))
 
     def balance_of(self, symbol: str, holder: str, block: int | str = "latest") -> int:
         """Underlying tokens of any account; of the aToken itself: the liquidity that can be borrowed."""

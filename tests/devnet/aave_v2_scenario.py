@@ -22,7 +22,7 @@ WHALE_VALUE = 400_000 * E
 def populate(market: AaveV2, seed: int, users: int) -> None:
     """The whole history: special situations, random users, a mass of simple ones, a crash, and what follows it."""
     rng = Random(f"{market.name} {seed}")
-    role = Roles(market, seed)
+    role = Cast(market, seed)
     whale = role("whale")
     for symbol, reserve in market.reserves.items():
         if symbol != "GUSD":
@@ -65,7 +65,7 @@ def step(market: AaveV2, seed: int) -> None:
     market.note_treasury()
 
 
-class Roles:
+class Cast:
     """Names the accounts of special situations."""
 
     def __init__(self, market: AaveV2, seed: int) -> None:
@@ -73,14 +73,14 @@ class Roles:
         self.seed = seed
 
     def __call__(self, name: str) -> str:
-        return self.market.roles.setdefault(name, account(f"{self.market.name} {self.seed} {name}"))
+        return self.market.cast.setdefault(name, account(f"{self.market.name} {self.seed} {name}"))
 
 
 #: users that appear after the random ones: the receiver, the aToken liquidator, five of GUSD, two near 1, the treasury
 LATE_USERS = 10
 
 
-def open_specials(market: AaveV2, role: Roles) -> None:
+def open_specials(market: AaveV2, role: Cast) -> None:
     """Open every special position."""
 
     def supply(name: str, symbol: str, value: int) -> None:
@@ -93,54 +93,55 @@ def open_specials(market: AaveV2, role: Roles) -> None:
     supply("supplier", "WETH", 5 * E)
     market.supply(role("gift"), "DAI", market.amount("DAI", 3 * E), by=role("whale"))
     for name, collateral, debt, mode in (
-        ("variable_borrower", "WETH", "USDC", VARIABLE),
-        ("stable_borrower", "WETH", "DAI", STABLE),
-        ("to_stable", "WETH", "LINK", VARIABLE),
-        ("to_variable", "WBTC", "DAI", STABLE),
+        ("variable-borrower", "WETH", "USDC", VARIABLE),
+        ("stable-borrower", "WETH", "DAI", STABLE),
+        ("to-stable", "WETH", "LINK", VARIABLE),
+        ("to-variable", "WBTC", "DAI", STABLE),
         ("repaid", "WETH", "USDC", VARIABLE),
-        ("repaid_stable", "WBTC", "USDC", STABLE),
+        ("repaid-stable", "WBTC", "USDC", STABLE),
         ("gone", "DAI", "WETH", VARIABLE),
-        ("partly_repaid", "USDC", "WBTC", VARIABLE),
+        ("partly-repaid", "USDC", "WBTC", VARIABLE),
     ):
         supply(name, collateral, 10 * E)
         borrow(name, debt, 4 * E, mode)
-    supply("both_modes", "WBTC", 20 * E)
-    borrow("both_modes", "USDC", 3 * E)
-    borrow("both_modes", "USDC", 2 * E, STABLE)
+    supply("both-modes", "WBTC", 20 * E)
+    borrow("both-modes", "USDC", 3 * E)
+    borrow("both-modes", "USDC", 2 * E, STABLE)
     supply("sender", "LINK", 8 * E)
     supply("toggled", "USDC", 5 * E)
     supply("toggled", "DAI", 5 * E)
     supply("delegator", "WBTC", 20 * E)
-    supply("flash_debtor", "WETH", 10 * E)
-    market.flash_borrow(role("flash_debtor"), "DAI", market.amount("DAI", 3 * E))
-    supply("unusable_collateral", "GUSD", 3 * E)
-    supply("mixed_collateral", "GUSD", 5 * E)
-    supply("mixed_collateral", "WETH", 5 * E)
-    borrow("mixed_collateral", "DAI", 3 * E)
-    supply("dust_debtor", "WETH", E)
-    market.borrow(role("dust_debtor"), "DAI", 1)
+    supply("flash-debtor", "WETH", 10 * E)
+    market.flash_borrow(role("flash-debtor"), "DAI", market.amount("DAI", 3 * E))
+    supply("unusable-collateral", "GUSD", 3 * E)
+    supply("mixed-collateral", "GUSD", 5 * E)
+    supply("mixed-collateral", "WETH", 5 * E)
+    borrow("mixed-collateral", "DAI", 3 * E)
+    supply("dust-debtor", "WETH", E)
+    market.borrow(role("dust-debtor"), "DAI", 1)
     for name, debt in (
-        ("liquidated", "USDC"), ("liquidated_to_a_token", "DAI"), ("bad_debt", "WETH"), ("underwater", "DAI"),
+        ("liquidated", "USDC"), ("liquidated-to-a-token", "DAI"), ("bad-debt", "WETH"), ("underwater", "DAI"),
     ):  # fmt: skip
         supply(name, "LINK", 10 * E)
         borrow(name, debt, 69 * E // 10)
     if market.rebasing:
-        supply("steth_holder", "STETH", 12 * E)
-        supply("steth_borrower", "STETH", 12 * E)
-        borrow("steth_borrower", "USDC", 5 * E)
+        supply("steth-holder", "STETH", 12 * E)
+        supply("steth-borrower", "STETH", 12 * E)
+        borrow("steth-borrower", "USDC", 5 * E)
 
 
-def change_specials(market: AaveV2, role: Roles) -> None:
+def change_specials(market: AaveV2, role: Cast) -> None:
     """Swap rates, repay, withdraw, transfer, toggle, delegate."""
-    market.swap_rate_mode(role("to_stable"), "LINK", VARIABLE)
-    market.swap_rate_mode(role("to_variable"), "DAI", STABLE)
+    market.swap_rate_mode(role("to-stable"), "LINK", VARIABLE)
+    market.swap_rate_mode(role("to-variable"), "DAI", STABLE)
     market.repay(role("repaid"), "USDC")
-    market.repay(role("repaid_stable"), "USDC", mode=STABLE)
+    market.repay(role("repaid-stable"), "USDC", mode=STABLE)
     market.repay(role("gone"), "WETH")
     market.withdraw(role("gone"), "DAI")
-    market.repay(role("partly_repaid"), "WBTC", market.amount("WBTC", E))
+    market.repay(role("partly-repaid"), "WBTC", market.amount("WBTC", E))
     market.transfer(role("sender"), "LINK", role("receiver"), market.balance(role("sender"), "LINK", "pending"))
     market.transfer(role("supplier"), "USDC", role("receiver"), market.amount("USDC", 2 * E))
+    market.transfer(role("supplier"), "USDC", role("receiver-of-nothing"), 0)
     market.use_as_collateral(role("toggled"), "DAI", False)
     market.borrow(role("toggled"), "WETH", 2 * E)
     delegator, delegatee = role("delegator"), role("delegatee")
@@ -148,22 +149,25 @@ def change_specials(market: AaveV2, role: Roles) -> None:
         amount = market.amount(symbol, 3 * E)
         market.delegate(delegator, delegatee, symbol, amount, mode)
         market.borrow(delegator, symbol, amount, mode, by=delegatee)
-    market.flash_loan(role("flash_debtor"), "WBTC", market.amount("WBTC", 1_000 * E))
+    market.flash_loan(role("flash-debtor"), "WBTC", market.amount("WBTC", 1_000 * E))
 
 
-def after_the_crash(market: AaveV2, role: Roles) -> None:
+def after_the_crash(market: AaveV2, role: Cast) -> None:
     """Liquidate for underlying and for aTokens, and one account until debt without collateral is left."""
-    market.liquidate(role("liquidated"))
-    market.liquidate(role("liquidated_to_a_token"), receive_a_token=True, liquidator=role("a_token_liquidator"))
-    while market.balance(role("bad_debt"), "LINK"):
-        market.liquidate(role("bad_debt"))
+    done = market.liquidate(role("liquidated"))
+    taker = role("a-token-liquidator")
+    done &= market.liquidate(role("liquidated-to-a-token"), receive_a_token=True, liquidator=taker)
+    while done and market.balance(role("bad-debt"), "LINK"):
+        done = market.liquidate(role("bad-debt"))
+    if not done:
+        raise RuntimeError("a liquidation of the cast was refused")
 
 
-def rebalance(market: AaveV2, role: Roles) -> None:
+def rebalance(market: AaveV2, role: Cast) -> None:
     """Use the GUSD reserve above 95 %, rebalance a cheap stable loan, and bring the use down again."""
-    supplier, hungry = role("gusd_supplier"), role("gusd_borrower")
+    supplier, hungry = role("gusd-supplier"), role("gusd-borrower")
     market.supply(supplier, "GUSD", market.amount("GUSD", 1_000 * E))
-    for name in ("rebalanced", "gusd_stable_borrower", "gusd_stable_borrower_2"):
+    for name in ("rebalanced", "gusd-stable-borrower", "gusd-stable-borrower-2"):
         market.supply(role(name), "WETH", 500 * E)
         liquidity = market.balance_of("GUSD", market.tokens["GUSD"].a_token)
         market.borrow(role(name), "GUSD", liquidity * 24 // 100, STABLE)
@@ -175,9 +179,9 @@ def rebalance(market: AaveV2, role: Roles) -> None:
     market.repay(hungry, "GUSD", market.debt(hungry, "GUSD") * 9 // 10)
 
 
-def near_one(market: AaveV2, role: Roles) -> None:
+def near_one(market: AaveV2, role: Cast) -> None:
     """Two health factors next to 1: one stays above, the other is pushed below by its interest alone."""
-    for name, distance in (("just_above", 4_000), ("just_below", 1)):
+    for name, distance in (("just-above", 4_000), ("just-below", 1)):
         user = role(name)
         market.supply(user, "WETH", 10 * E)
         market.borrow(user, "DAI", market.amount("DAI", 79 * E // 10), STABLE)
@@ -217,7 +221,7 @@ def move_randomly(market: AaveV2, rng: Random, symbol: str, percent: int) -> Non
 
 def act_at_random(market: AaveV2, rng: Random, count: int) -> None:
     """`count` random users without a special role each do one thing, where the market lets them."""
-    special = {*market.roles.values(), market.treasury}
+    special = {*market.cast.values(), market.treasury, *market.bystanders}
     candidates = [user for user in market.users if user not in special]
     for user in rng.sample(candidates, min(count, len(candidates))):
         supplied = sorted(market.supplied.get(user, set()))
@@ -260,20 +264,20 @@ def tried(action, *args, **kwargs) -> bool:
 
 def liquidate_some(market: AaveV2, rng: Random, count: int) -> None:
     """Liquidate up to `count` of those below 1 that have no special role."""
-    special = set(market.roles.values())
+    special = set(market.cast.values())
     candidates = [user for user in market.users if user in market.borrowers and user not in special]
     candidates = rng.sample(candidates, min(len(candidates), 200))
     below = [user for user, data in zip(candidates, market.answers(candidates), strict=True) if data[0] and data[5] < E]
     for user in below[:count]:
         liquidator = rng.choice([None, rng.choice(candidates)])
-        tried(market.liquidate, user, receive_a_token=liquidator is not None, liquidator=liquidator)
+        market.liquidate(user, receive_a_token=liquidator is not None, liquidator=liquidator)
 
 
 def mass(market: AaveV2, rng: Random, users: list[str]) -> None:
     """Many users who supply one asset (the whale pays) and mostly borrow one, a few thousand transactions a second."""
     if not users:
         return
-    whale = market.roles["whale"]
+    whale = market.cast["whale"]
     assets = [s for s, r in market.reserves.items() if r.liquidation_threshold]
     debts = [s for s in assets if market.reserves[s].borrowing]
     prices = {s: market.price(s) for s in assets}
