@@ -45,14 +45,18 @@ class Reader(Protocol):
         """Raw storage words of (contract, slot) pairs; None where the node cannot (no eth_call state override)."""
 
 
-def required(read: Reader, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
-    """The answers of reads without which nothing can be computed; ReadFailedError names the first that failed."""
-    answers = read(reads, prelude) if reads else []
+def answered(answers: list[Any]) -> list[Any]:
+    """The same answers, if none of them failed; ReadFailedError names the first that did."""
     for answer in answers:
         if isinstance(answer, Failed):
             name = answer.read.signature.partition("(")[0]
             raise ReadFailedError(f"{answer.read.target} does not answer {name}: {answer.reason or 'reverted'}")
     return answers
+
+
+def required(read: Reader, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
+    """The answers of reads without which nothing can be computed; ReadFailedError if one fails."""
+    return answered(read(reads, prelude)) if reads else []
 
 
 class Adapter(ABC):

@@ -1,0 +1,317 @@
+"""Maker and Sky (dss): vaults of the Vat, from CdpManager or not, with owners found through DSProxy.
+
+A position is an urn: account = the urn's address, group = its ilk ("ETH-A"). `ink` is locked collateral, `art`
+normalised debt (both wad), `rate` and `spot` rays of the ilk; their products are rads, 1e45 = 1 DAI.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from indexer.adapter import Adapter, Reader, required
+from indexer.model import (
+    RAY,
+    WAD,
+    Accounts,
+    Answer,
+    Balance,
+    Check,
+    Deployment,
+    Event,
+    Health,
+    LogSource,
+    Market,
+    Position,
+    PositionKey,
+    Read,
+)
+from protocols.maker_market import (
+    SPOTTER_ILKS,
+    VAT_ILKS,
+    Ilk,
+    MakerMarket,
+    advanced,
+    read_shared,
+    repriced,
+    with_ilks,
+)
+from protocols.maker_math import bark_refused, ilk_bytes, ilk_name
+from protocols.maker_owners import cdps_of, changed_wallets, read_cdps, read_owners
+
+# Anonymous LogNotes carry the called function's selector, left-aligned, where other logs have their topic0.
+# The Vat's: [selector, arg1, arg2, arg3]; all of these begin with (bytes32 ilk, address urn).
+FROB = "0x76088703" + 56 * "0"
+FORK = "0x870c616d" + 56 * "0"  # its third argument is the urn it moves to
+GRAB = "0x7bab3f40" + 56 * "0"
+# CdpManager's: [selector, caller, arg1, arg2]
+GIVE = "0xfcafcc68" + 56 * "0"  # give(uint256 cdp, address dst)
+
+URNS = "urns(bytes32,address)(uint256,uint256)"  # ink, art
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Urn(Position):
+    """`cdp` is CdpManager's number, None for an urn that it does not manage; the rest are DESIGN.md's columns."""
+
+    ink: int
+    art: int
+    cdp: int | None
+    owner: str
+    owner_via: str
+    wallet: str
+
+    @property
+    def empty(self) -> bool:
+        return not self.ink and not self.art
+
+
+class Maker(Adapter):
+    """The vaults of one Vat.
+
+    Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Tokens behind them are known from
+    the IlkRegistry alone, which `chainlog` leads to, as it does to DAI (both can also be configured themselves).
+    """
+
+    protocol: ClassVar[str] = "maker"
+    market_type: ClassVar[type[Market]] = MakerMarket
+    position_type: ClassVar[type[Position]] = Urn
+    required_addresses: ClassVar[tuple[str, ...]] = ("vat", "spotter", "jug", "cdp_manager")
+    optional_addresses: ClassVar[tuple[str, ...]] = ("proxy_registry", "dog", "chainlog", "ilk_registry", "dai")
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__(deployment)
+        self.vat = deployment.addresses["vat"].lower()
+        self.manager = deployment.addresses["cdp_manager"].lower()
+
+    # market ---------------------------------------------------------------------------------------------------------
+
+    def read_market(self, read: Reader, previous: Market | None) -> MakerMarket:
+        market, listed = read_shared(read, self.deployment)
+        known = list(previous.ilks) if isinstance(previous, MakerMarket) else []
+        return with_ilks(read, market, known + listed)
+
+    def extend(self, read: Reader, market: Market, keys: Iterable[PositionKey]) -> MakerMarket:
+        assert isinstance(market, MakerMarket)
+        return with_ilks(read, market, {key.group for key in keys})
+
+    def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> MakerMarket:
+        """Asks every DSProxy that holds something for its owner, one read a proxy: setOwner logs on the proxy alone."""
+        market = self.extend(read, market, (p.key for p in positions))
+        held = [p for p in positions if isinstance(p, Urn) and not p.empty and p.owner_via.endswith("ds-proxy")]
+        return replace(market, wallets=changed_wallets(read, {p.owner: p.wallet for p in held}))
+
+    # logs -----------------------------------------------------------------------------------------------------------
+
+    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+        return [LogSource(frozenset({self.vat}), frozenset({FROB, FORK}))]
+
+    def activity(self, market: Market) -> list[LogSource]:
+        return [
+            LogSource(frozenset({self.vat}), frozenset({FROB, FORK, GRAB})),
+            LogSource(frozenset({self.manager}), frozenset({GIVE})),
+        ]
+
+    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
+        if len(event.topics) != 4:
+            return
+        selector, first, second, third = event.topics
+        if event.address == self.vat and selector in (FROB, FORK, GRAB):
+            group = ilk_name(bytes.fromhex(first[2:]))
+            # The note repeats calldata, of which the Vat takes the low 20 bytes whatever stands before them.
+            yield PositionKey("0x" + second[-40:], group)
+            if selector == FORK:
+                yield PositionKey("0x" + third[-40:], group)
+        elif event.address == self.manager and selector == GIVE:
+            key = market.registry.keys.get(int(second, 16))
+            if key is not None:
+                yield key
+
+    # positions ------------------------------------------------------------------------------------------------------
+
+    def enumerate(self, read: Reader, market: Market, after: int) -> list[PositionKey]:
+        (last,) = required(read, [Read(self.manager, "cdpi()(uint256)")])
+        return read_cdps(read, self.manager, range(after + 1, last + 1))
+
+    def of_wallet(self, read: Reader, market: Market, wallet: str) -> list[PositionKey]:
+        """Vaults of the wallet and of its DSProxy in CdpManager, and both as raw urns of every known ilk."""
+        assert isinstance(market, MakerMarket)
+        holders, cdps = cdps_of(read, market, wallet)
+        return read_cdps(read, self.manager, cdps) + [PositionKey(h, name) for h in holders for name in market.ilks]
+
+    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
+        assert isinstance(market, MakerMarket)
+        urns = required(read, [Read(self.vat, URNS, (ilk_bytes(key.group), key.account)) for key in keys])
+        return [
+            Urn(
+                key=key,
+                block_number=read.block.number,
+                ink=ink,
+                art=art,
+                cdp=market.registry.numbers.get(key),
+                owner=owner.address,
+                owner_via=owner.via,
+                wallet=owner.wallet,
+            )
+            for key, (ink, art), owner in zip(keys, urns, read_owners(read, market, keys), strict=True)
+        ]
+
+    # health ---------------------------------------------------------------------------------------------------------
+
+    def evaluate(self, market: Market, position: Position) -> Health:
+        """Dog.bark's test, ink * spot < art * rate, as a ratio; dss itself defines no health factor."""
+        assert isinstance(market, MakerMarket)
+        assert isinstance(position, Urn)
+        ink, art = position.ink, position.art
+        ilk = market.ilks.get(position.key.group)
+        spot, rate = (ilk.spot, ilk.rate) if ilk else (0, 0)
+        limit, debt = ink * spot, art * rate
+        health = accrued = upcoming = None
+        if ilk and debt:
+            if spot:
+                health = limit * WAD // debt
+                accrued_debt = art * ilk.accrued_rate
+                accrued = limit * WAD // accrued_debt if accrued_debt else None
+            if ilk.next_spot:
+                upcoming = ink * ilk.next_spot * WAD // debt
+        priced = spot > 0 or not ink
+        return Health(
+            key=position.key,
+            collateral_value=(ink * ilk.price if ilk else 0) if priced else None,
+            liquidation_limit=limit if priced else None,
+            debt_value=debt if ilk or not art else None,
+            health_factor=health,
+            health_factor_accrued=accrued,
+            next_health_factor=upcoming,
+            has_debt=art > 0,
+            liquidatable=spot > 0 and limit < debt,
+            unpriceable=not spot and art > 0,
+            blocked_by=blocked_by(market, ilk, ink, art) if ilk and art else (),
+            owner=position.owner,
+            owner_via=position.owner_via,
+            wallet=market.wallets.get(position.owner, position.wallet),
+        )
+
+    def balances(self, market: Market, position: Position) -> list[Balance]:
+        """Collateral in the gem's own unit, rounded down; debt at the stored rate in DAI wei, rounded up."""
+        assert isinstance(market, MakerMarket)
+        assert isinstance(position, Urn)
+        ilk = market.ilks.get(position.key.group)
+        if ilk is None:
+            return []
+        rows = []
+        if position.ink:
+            rows.append(
+                Balance(
+                    asset=ilk.gem.address or self.vat,
+                    market=self.vat,
+                    symbol=ilk.gem.symbol,
+                    decimals=ilk.gem.decimals,
+                    side="supply",
+                    scaled=position.ink,
+                    amount=gem_amount(ilk, position.ink),
+                    value=position.ink * ilk.price if ilk.spot else None,
+                    is_collateral=True,
+                )
+            )
+        if position.art:
+            rows.append(
+                Balance(
+                    asset=market.contracts.get("dai", self.vat),
+                    market=self.vat,
+                    symbol="DAI",
+                    decimals=18,
+                    side="debt",
+                    scaled=position.art,
+                    amount=dai_amount(position.art * ilk.rate),
+                    value=position.art * ilk.rate,
+                    is_collateral=False,
+                )
+            )
+        return rows
+
+    def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
+        """Every ilk's Art, and Vat.debt, which is all ilks' debt and the vice: an ilk nobody named would show there."""
+        assert isinstance(market, MakerMarket)
+        art = dict.fromkeys(market.ilks, 0)
+        for p in positions:
+            if isinstance(p, Urn):
+                art[p.key.group] = art.get(p.key.group, 0) + p.art
+        debt = sum(ilk.Art * ilk.rate for ilk in market.ilks.values())
+        return [
+            *(Check(name=f"art of {name}", have=art[name], want=ilk.Art) for name, ilk in market.ilks.items()),
+            Check(name="debt of all ilks", have=debt + market.vice, want=market.debt),
+        ]
+
+    # the contracts' own answers -------------------------------------------------------------------------------------
+
+    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
+        """Products of what Vat and Spotter answer; the accrued rate is what the Vat holds behind Jug.drip."""
+        assert isinstance(market, MakerMarket)
+        spotter, jug = market.contracts["spotter"], market.contracts["jug"]
+        raw = {name: ilk_bytes(name) for name in sorted({key.group for key in keys})}
+        states = [Read(self.vat, VAT_ILKS, (ilk,)) for ilk in raw.values()]
+        feeds = [Read(spotter, SPOTTER_ILKS, (ilk,)) for ilk in raw.values()]
+        drips = [Read(jug, "drip(bytes32)(uint256)", (ilk,)) for ilk in raw.values()]
+        stored = dict(zip(raw, required(read, states), strict=True))
+        ratios = dict(zip(raw, required(read, feeds), strict=True))
+        dripped = dict(zip(raw, required(read, states, drips), strict=True))
+        urns = required(read, [Read(self.vat, URNS, (raw[key.group], key.account)) for key in keys])
+        answers = []
+        for key, (ink, art), owner in zip(keys, urns, read_owners(read, market, keys), strict=True):
+            _, rate, spot, _, _ = stored[key.group]
+            _, mat = ratios[key.group]
+            limit, debt, accrued_debt = ink * spot, art * rate, art * dripped[key.group][1]
+            priced = spot > 0 or not ink
+            ilk = market.ilks.get(key.group)
+            answers.append(
+                Answer(
+                    key=key,
+                    columns={
+                        "collateral_value_raw": ink * (spot * mat // RAY) if priced else None,
+                        "liquidation_limit_raw": limit if priced else None,
+                        "debt_value_raw": debt,
+                        "health_factor_raw": limit * WAD // debt if spot and debt else None,
+                        "health_factor_accrued_raw": limit * WAD // accrued_debt if spot and accrued_debt else None,
+                        "owner": owner.address,
+                        "wallet": owner.wallet,
+                    },
+                    liquidatable=spot > 0 and limit < debt,
+                    amounts={
+                        (self.vat, "supply"): gem_amount(ilk, ink) if ilk else ink,
+                        (self.vat, "debt"): dai_amount(debt),
+                    },
+                    scaled={(self.vat, "supply"): ink, (self.vat, "debt"): art},
+                )
+            )
+        return answers
+
+    # what if --------------------------------------------------------------------------------------------------------
+
+    def reprice(self, market: Market, prices: Mapping[str, int]) -> MakerMarket:
+        """`prices`: ilk, or a gem's address for all its ilks -> feed value (wad), as Spotter.poke takes it."""
+        assert isinstance(market, MakerMarket)
+        return repriced(market, prices)
+
+    def advance(self, market: Market, seconds: int, blocks: int) -> MakerMarket:
+        assert isinstance(market, MakerMarket)
+        return advanced(market, seconds, blocks)
+
+
+def blocked_by(market: MakerMarket, ilk: Ilk, ink: int, art: int) -> tuple[str, ...]:
+    """What stands between an urn with debt and its auction: End's cage, and the Dog's limits where it is known."""
+    if ilk.bark is None:
+        return () if market.live else ("cage",)
+    if ilk.bark.blocked or not ilk.spot or ink * ilk.spot >= art * ilk.rate:
+        return ilk.bark.blocked
+    refused = bark_refused(ink, art, ilk.rate, ilk.dust, room=ilk.bark.room, chop=ilk.bark.chop)
+    return (refused,) if refused else ()
+
+
+def gem_amount(ilk: Ilk, ink: int) -> int:
+    """`ink` (wad) in the token's smallest unit, rounded down as a join pays it out."""
+    return int(ink // 10 ** (18 - ilk.gem.decimals))
+
+
+def dai_amount(rad: int) -> int:
+    """A debt (rad) in DAI wei, rounded up: what pays it off."""
+    return -(-rad // RAY)

@@ -1,0 +1,94 @@
+"""Who stands behind an urn: CdpManager, other managers, DSProxies."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from indexer.adapter import Reader, required
+from indexer.model import Failed, PositionKey, Read
+from protocols.maker_market import NOBODY, MakerMarket
+from protocols.maker_math import ilk_name
+
+OWNER = "owner()(address)"
+
+
+class Owner(NamedTuple):
+    """`address` controls the urn, found `via`; `wallet` is the account behind it."""
+
+    address: str
+    via: str
+    wallet: str
+
+
+def read_owners(read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) -> list[Owner]:
+    """CdpManager's owns(cdp), the Lockstake engine's urnOwners(urn), else the urn itself; behind them a DSProxy's owner."""
+    numbers, lockstake = market.registry.numbers, market.contracts.get("lockstake")
+    manager = market.contracts["cdp_manager"]
+    managed = [key for key in keys if key in numbers]
+    owns = required(read, [Read(manager, "owns(uint256)(address)", (numbers[key],)) for key in managed])
+    found = {key: (owner, "cdp-manager") for key, owner in zip(managed, owns, strict=True)}
+    raw = [key for key in keys if key not in numbers]
+    if lockstake is not None:
+        answers = read([Read(lockstake, "urnOwners(address)(address)", (key.account,)) for key in raw])
+        for key, owner in zip(raw, answers, strict=True):
+            if not isinstance(owner, Failed) and owner != NOBODY:
+                found[key] = (owner, "lockstake")
+    controllers = [found.get(key, (key.account, "self")) for key in keys]
+    wallets = read_proxies(read, market, {owner for owner, _ in controllers})
+    return [
+        Owner(owner, f"{via}+ds-proxy".removeprefix("self+") if owner in wallets else via, wallets.get(owner, owner))
+        for owner, via in controllers
+    ]
+
+
+def read_proxies(read: Reader, market: MakerMarket, accounts: Iterable[str]) -> dict[str, str]:
+    """Those of the accounts that are DSProxies -> their owners.
+
+    A DSProxy answers owner() and cache() (ds-proxy); what has no cache must be in the ProxyRegistry. The registry
+    alone does not do: it forgets a proxy that was given away.
+    """
+    order = sorted(accounts)
+    owners = read([Read(account, OWNER) for account in order])
+    owned = {a: o for a, o in zip(order, owners, strict=True) if not isinstance(o, Failed) and o != NOBODY}
+    caches = read([Read(account, "cache()(address)") for account in owned])
+    proxies = {a for a, cache in zip(owned, caches, strict=True) if not isinstance(cache, Failed) and cache != NOBODY}
+    registry = market.contracts.get("proxy_registry")
+    if registry is not None:
+        rest = [account for account in owned if account not in proxies]
+        listed = read([Read(registry, "proxies(address)(address)", (owned[account],)) for account in rest])
+        proxies.update(account for account, proxy in zip(rest, listed, strict=True) if proxy == account)
+    return {account: owner for account, owner in owned.items() if account in proxies}
+
+
+def changed_wallets(read: Reader, known: dict[str, str]) -> dict[str, str]:
+    """Of these DSProxies -> owners as once read, those that have another owner now; a dead proxy is its own wallet."""
+    owners = read([Read(proxy, OWNER) for proxy in known])
+    now = {
+        proxy: proxy if isinstance(owner, Failed) or owner == NOBODY else owner
+        for proxy, owner in zip(known, owners, strict=True)
+    }
+    return {proxy: owner for proxy, owner in now.items() if owner != known[proxy]}
+
+
+def read_cdps(read: Reader, manager: str, cdps: Iterable[int]) -> list[PositionKey]:
+    """The urns and ilks of CdpManager's numbers, in their order."""
+    order = list(cdps)
+    urns = required(read, [Read(manager, "urns(uint256)(address)", (cdp,)) for cdp in order])
+    ilks = required(read, [Read(manager, "ilks(uint256)(bytes32)", (cdp,)) for cdp in order])
+    return [PositionKey(urn, ilk_name(ilk)) for urn, ilk in zip(urns, ilks, strict=True)]
+
+
+def cdps_of(read: Reader, market: MakerMarket, wallet: str) -> tuple[list[str], list[int]]:
+    """The wallet and its DSProxy, and the numbers of both's vaults by CdpManager's linked lists."""
+    holders = [wallet]
+    registry, manager = market.contracts.get("proxy_registry"), market.contracts["cdp_manager"]
+    if registry is not None:
+        (proxy,) = read([Read(registry, "proxies(address)(address)", (wallet,))])
+        if not isinstance(proxy, Failed) and proxy != NOBODY:
+            holders.append(proxy)
+    cdps: list[int] = []
+    heads = required(read, [Read(manager, "first(address)(uint256)", (holder,)) for holder in holders])
+    while heads := [cdp for cdp in heads if cdp]:
+        cdps += heads
+        links = required(read, [Read(manager, "list(uint256)(uint256,uint256)", (cdp,)) for cdp in heads])
+        heads = [following for _, following in links]
+    return holders, cdps
