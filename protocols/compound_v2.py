@@ -1,0 +1,475 @@
+"""Compound V2 and its forks: one Comptroller with its cTokens.
+
+A position is an account: the markets it entered, its cTokens and its debts. `getAccountLiquidity` works on the
+indexes STORED at the last accrual of each market, `liquidateBorrow` accrues first: `health_factor` is the former,
+`health_factor_accrued` has every market accrued to the block.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from eth_hash.auto import keccak
+
+from indexer.abi import topic
+from indexer.adapter import Adapter, Reader, required
+from indexer.model import (
+    WAD,
+    Accounts,
+    Answer,
+    Balance,
+    Check,
+    Deployment,
+    Event,
+    Failed,
+    Health,
+    LogSource,
+    Market,
+    Position,
+    PositionKey,
+    Read,
+)
+from protocols.compound_v2_market import (
+    BALANCE_OF,
+    BORROW_INDEX,
+    DEPRECATED,
+    PRICE,
+    ZERO,
+    CompoundV2Market,
+    accruals,
+    advanced,
+    chunks,
+    read_market,
+    repriced,
+)
+from protocols.compound_v2_math import GENERATIONS, Weights, proves, weigh
+
+ASSETS_IN = "getAssetsIn(address)(address[])"
+LIQUIDITY = "getAccountLiquidity(address)(uint256,uint256,uint256)"
+SNAPSHOT = "getAccountSnapshot(address)(uint256,uint256,uint256,uint256)"
+
+MARKET_ENTERED = topic("MarketEntered(address,address)")
+MARKET_EXITED = topic("MarketExited(address,address)")
+MINT = topic("Mint(address,uint256,uint256)")
+REDEEM = topic("Redeem(address,uint256,uint256)")
+BORROW = topic("Borrow(address,uint256,uint256,uint256)")
+REPAY_BORROW = topic("RepayBorrow(address,address,uint256,uint256,uint256)")
+LIQUIDATE_BORROW = topic("LiquidateBorrow(address,address,uint256,address,uint256)")
+TRANSFER = topic("Transfer(address,address,uint256)")
+
+MEMBERSHIP = frozenset({MARKET_ENTERED, MARKET_EXITED})
+# Which data words name the accounts whose cTokens or debt an event changes: nothing but Transfer is indexed, a payer
+# only pays, and a liquidator receives the seized cTokens.
+ACCOUNT_WORDS = {MINT: (0,), REDEEM: (0,), BORROW: (0,), REPAY_BORROW: (1,), LIQUIDATE_BORROW: (0, 1)}
+
+# accountBorrows is slot 16 of today's cTokens; older and forked layouts shift it. The right one proves itself.
+BORROW_SLOTS = (16, 17, 15, 14, 18, 13, 19, 12, 20, 11, 21, 22, 23, 24)
+ASKED = 12  # accounts that are asked of the Comptroller to fit its generation, and as many to check it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompoundV2Position(Position):
+    """`c_tokens`: market -> cTokens; `borrows`: market -> (principal, interestIndex), as the cToken stores them.
+
+    Where a debt's storage cannot be read `stored` is False and its pair is (debt, borrow index) of `block_number`,
+    exact at that index only.
+    """
+
+    entered: tuple[str, ...] = ()
+    c_tokens: dict[str, int] = field(default_factory=dict)
+    borrows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    stored: bool = True
+
+    @property
+    def empty(self) -> bool:
+        return not self.c_tokens and not self.borrows
+
+
+class CompoundV2(Adapter):
+    """One Comptroller. Values in 1e18 = 1 USD, the oracle's own USD."""
+
+    protocol: ClassVar[str] = "compound-v2"
+    market_type: ClassVar[type[Market]] = CompoundV2Market
+    position_type: ClassVar[type[Position]] = CompoundV2Position
+    required_addresses: ClassVar[tuple[str, ...]] = ("comptroller",)
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__(deployment)
+        self.comptroller = deployment.addresses["comptroller"].lower()
+        self.slots: dict[str, int] = {}  # cToken -> slot of accountBorrows, once it proved itself
+        self.weighed: tuple[Market | None, dict[str, Weights | None], frozenset[str]] = (None, {}, frozenset())
+
+    def read_market(self, read: Reader, previous: Market | None) -> CompoundV2Market:
+        """The Comptroller and its markets, stored and accrued; what is known of the same implementation is kept."""
+        market = read_market(read, self.comptroller, self.deployment.options)
+        if isinstance(previous, CompoundV2Market) and previous.revision == market.revision:
+            return replace(market, rounding=previous.rounding, checked=previous.checked)
+        return market
+
+    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+        """No debt without a Borrow, no cTokens without a Transfer."""
+        assert isinstance(market, CompoundV2Market)
+        topics = {BORROW} if accounts is Accounts.BORROWERS else {BORROW, TRANSFER}
+        return [LogSource(frozenset(market.c_tokens), frozenset(topics))]
+
+    def activity(self, market: Market) -> list[LogSource]:
+        assert isinstance(market, CompoundV2Market)
+        return [
+            LogSource(frozenset({self.comptroller}), MEMBERSHIP),
+            LogSource(frozenset(market.c_tokens), frozenset({*ACCOUNT_WORDS, TRANSFER})),
+        ]
+
+    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
+        """A Borrow that leaves no debt (one of 0) names nobody: discovery must not call its account a borrower."""
+        assert isinstance(market, CompoundV2Market)
+        kind = event.topic0
+        accounts: list[str | None] = []
+        if event.address == self.comptroller:
+            accounts = [event.word_address(1)] if kind in MEMBERSHIP else []
+        elif event.address in market.c_tokens:
+            if kind == TRANSFER:  # mints come from, redemptions go to the cToken itself
+                accounts = [a for a in (event.topic_address(1), event.topic_address(2)) if a != event.address]
+            elif kind != BORROW or event.word(2):
+                accounts = [event.word_address(i) for i in ACCOUNT_WORDS.get(kind, ())]
+        return [PositionKey(account) for account in accounts if account not in (None, ZERO)]
+
+    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
+        """Memberships and cTokens first, then the debts in entered markets (there are no others) and their storage."""
+        assert isinstance(market, CompoundV2Market)
+        tokens = list(market.c_tokens)
+        reads = []
+        for key in keys:
+            reads.append(Read(self.comptroller, ASSETS_IN, (key.account,)))
+            reads += [Read(token, BALANCE_OF, (key.account,)) for token in tokens]
+        entered: list[tuple[str, ...]] = []
+        held: list[dict[str, int]] = []
+        for assets_in, *balances in chunks(required(read, reads), 1 + len(tokens)):
+            entered.append(tuple(assets_in))
+            held.append({token: balance for token, balance in zip(tokens, balances, strict=True) if balance})
+
+        places = [(i, token) for i, assets_in in enumerate(entered) for token in assets_in]
+        indexed = list(dict.fromkeys(token for _, token in places))
+        listed_since = [(i, token) for i, token in places if token not in market.c_tokens]
+        answers = iter(
+            required(
+                read,
+                [
+                    *(Read(token, BORROW_INDEX) for token in indexed),
+                    *(Read(token, "borrowBalanceStored(address)(uint256)", (keys[i].account,)) for i, token in places),
+                    *(Read(token, BALANCE_OF, (keys[i].account,)) for i, token in listed_since),
+                ],
+            )
+        )
+        indexes = {token: next(answers) for token in indexed}
+        debts = [(i, token, debt) for i, token in places if (debt := next(answers))]
+        for i, token in listed_since:
+            if balance := next(answers):
+                held[i][token] = balance
+
+        pairs = self.stored_debts(read, [(keys[i].account, token, debt) for i, token, debt in debts], indexes)
+        borrows: list[dict[str, tuple[int, int]]] = [{} for _ in keys]
+        for (i, token, debt), pair in zip(debts, pairs, strict=True):
+            borrows[i][token] = pair or (debt, indexes[token])
+        unread = {i for (i, _, _), pair in zip(debts, pairs, strict=True) if pair is None}
+        return [
+            CompoundV2Position(
+                key=key,
+                block_number=read.block.number,
+                entered=entered[i],
+                c_tokens=held[i],
+                borrows=borrows[i],
+                stored=i not in unread,
+            )
+            for i, key in enumerate(keys)
+        ]
+
+    def stored_debts(
+        self, read: Reader, debts: Sequence[tuple[str, str, int]], indexes: Mapping[str, int]
+    ) -> list[tuple[int, int] | None]:
+        """(principal, interestIndex) of each (account, cToken, debt), which have no getter; None where unreadable.
+
+        A pair is believed only if it gives the debt that the cToken itself tells at this block.
+        """
+        first = {token: (account, debt) for account, token, debt in debts if token not in self.slots}
+        if first:
+            tries = [(token, slot) for token in first for slot in BORROW_SLOTS]
+            found = debts_at(read, [(token, first[token][0], slot) for token, slot in tries])
+            for (token, slot), pair in zip(tries, found, strict=True):
+                if pair is not None and token not in self.slots and proves(pair, indexes[token], first[token][1]):
+                    self.slots[token] = slot
+        readable = [i for i, (_, token, _) in enumerate(debts) if token in self.slots]
+        found = debts_at(read, [(debts[i][1], debts[i][0], self.slots[debts[i][1]]) for i in readable])
+        pairs: list[tuple[int, int] | None] = [None] * len(debts)
+        for i, pair in zip(readable, found, strict=True):
+            _, token, debt = debts[i]
+            if pair is not None and proves(pair, indexes[token], debt):
+                pairs[i] = pair
+            else:
+                self.slots.pop(token, None)  # a changed layout: search again at the next read
+        return pairs
+
+    def untracked(self, market: Market, position: Position) -> bool:
+        assert isinstance(position, CompoundV2Position)
+        return not position.stored
+
+    def evaluate(self, market: Market, position: Position) -> Health:
+        """Comptroller.getHypotheticalAccountLiquidityInternal over the entered markets; one without a price fails it.
+
+        `liquidation_limit` is sumCollateral, `debt_value` sumBorrow. Liquidatable: a shortfall, or a debt in a
+        deprecated market.
+        """
+        assert isinstance(market, CompoundV2Market)
+        assert isinstance(position, CompoundV2Position)
+        table, deprecated = self.weights(market)
+        c_tokens, borrows = position.c_tokens, position.borrows
+        collateral = limit = limit_accrued = debt = debt_accrued = 0
+        unpriced: list[str] = []
+        for token in position.entered:
+            weight = table.get(token)
+            if weight is None:
+                unpriced.append(token)
+                continue
+            tokens = c_tokens.get(token)
+            if tokens:
+                collateral += weight.value * tokens // WAD
+                limit += weight.limit * tokens // WAD
+                limit_accrued += weight.limit_accrued * tokens // WAD
+            pair = borrows.get(token)
+            if pair:
+                principal, index = pair
+                debt += weight.price * (principal * weight.borrow_index // index) // WAD
+                debt_accrued += weight.price * (principal * weight.borrow_index_accrued // index) // WAD
+        return Health(
+            key=position.key,
+            collateral_value=None if unpriced and any(token in c_tokens for token in unpriced) else collateral,
+            liquidation_limit=None if unpriced else limit,
+            debt_value=None if unpriced and any(token in borrows for token in unpriced) else debt,
+            health_factor=limit * WAD // debt if debt and not unpriced else None,
+            health_factor_accrued=limit_accrued * WAD // debt_accrued if debt_accrued and not unpriced else None,
+            has_debt=bool(borrows),
+            liquidatable=(debt > limit and not unpriced) or not deprecated.isdisjoint(borrows),
+            unpriceable=bool(unpriced),
+            blocked_by=("seize-paused",) if borrows and market.seize_paused else (),
+        )
+
+    def weights(self, market: CompoundV2Market) -> tuple[dict[str, Weights | None], frozenset[str]]:
+        """What each market adds to a position, and the deprecated ones; computed once a market."""
+        of, table, deprecated = self.weighed
+        if of is not market:
+            table = {address: weigh(token, market.rounding) for address, token in market.c_tokens.items()}
+            deprecated = frozenset(address for address, token in market.c_tokens.items() if token.deprecated)
+            self.weighed = (market, table, deprecated)
+        return table, deprecated
+
+    def balances(self, market: Market, position: Position) -> list[Balance]:
+        """Supply in the underlying asset at the STORED exchange rate, debts as `borrowBalanceStored` answers.
+
+        A debt's `scaled` is its principal as of its own interestIndex. Markets that `market` does not have yet (they
+        were listed after it was read) come with the next one.
+        """
+        assert isinstance(market, CompoundV2Market)
+        assert isinstance(position, CompoundV2Position)
+        rows = []
+        for address in dict.fromkeys((*position.c_tokens, *position.borrows)):
+            token = market.c_tokens.get(address)
+            if token is None:
+                continue
+            tokens, (principal, index) = position.c_tokens.get(address, 0), position.borrows.get(address, (0, 1))
+            weight = weigh(token, market.rounding)
+            debt = principal * token.borrow_index // index
+            sides = (
+                ("supply", tokens, token.exchange_rate * tokens // WAD, weight and weight.value * tokens // WAD),
+                ("debt", principal, debt, weight and weight.price * debt // WAD),
+            )
+            rows += [
+                Balance(
+                    asset=token.underlying,
+                    market=address,
+                    symbol=token.symbol,
+                    decimals=token.decimals,
+                    side=side,
+                    scaled=scaled,
+                    amount=amount,
+                    value=value,
+                    is_collateral=side == "supply" and address in position.entered,
+                )
+                for side, scaled, amount, value in sides
+                if scaled
+            ]
+        return rows
+
+    def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> CompoundV2Market:
+        """The Comptroller's rounding, asked of `getAccountLiquidity` for accounts that tell the generations apart.
+
+        An implementation that is not known yet is also asked about some accounts with debt. If neither generation
+        gives its answers the market is not `exact`.
+        """
+        assert isinstance(market, CompoundV2Market)
+        if market.rounding is not None and market.checked:
+            return market
+        candidates = [replace(market, rounding=rounding) for rounding in GENERATIONS]
+        tables = [self.weights(candidate)[0] for candidate in candidates]
+        telling: list[Position] = []
+        others: list[Position] = []
+        for position in positions:
+            assert isinstance(position, CompoundV2Position)
+            if not position.c_tokens or not all(tables[0].get(token) for token in position.entered):
+                continue
+            if len({sum_collateral(table, position) for table in tables}) > 1:
+                telling.append(position)
+                if len(telling) == ASKED:
+                    break
+            elif position.borrows and len(others) < ASKED:
+                others.append(position)
+        asked = telling + others
+        if not asked or (market.checked and not telling):
+            return market
+        answers = read([Read(self.comptroller, LIQUIDITY, (position.key.account,)) for position in asked])
+        fitting = []
+        for candidate in candidates:
+            ours = [self.evaluate(candidate, position) for position in asked]
+            if all(agrees(health, answer) for health, answer in zip(ours, answers, strict=True)):
+                fitting.append(candidate)
+        if not fitting:
+            note = f"the Comptroller at {market.revision} answers getAccountLiquidity by an unknown formula"
+            return replace(market, exact=False, note=note)
+        return replace(fitting[0], checked=True) if len(fitting) == 1 else replace(market, checked=True)
+
+    def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
+        """All cTokens add up to the supply; debts to totalBorrows, but for what both round off at each accrual."""
+        assert isinstance(market, CompoundV2Market)
+        supply, debt = dict.fromkeys(market.c_tokens, 0), dict.fromkeys(market.c_tokens, 0)
+        for position in positions:
+            assert isinstance(position, CompoundV2Position)
+            for address, tokens in position.c_tokens.items():
+                if address in supply:
+                    supply[address] += tokens
+            for address, (principal, index) in position.borrows.items():
+                if address in debt:
+                    debt[address] += principal * market.c_tokens[address].borrow_index // index
+        found = []
+        for address, token in market.c_tokens.items():
+            borrowers_only = accounts is Accounts.BORROWERS
+            owned = token.total_supply - token.unowned
+            found.append(
+                Check(name=f"{token.symbol} cTokens", have=supply[address], want=owned, at_most=borrowers_only)
+            )
+            rounding = token.total_borrows // 10**9 + 10**7  # up to a unit and 1e-18 of the index at each accrual
+            drift = max(abs(debt[address] - token.total_borrows) - rounding, 0)
+            found.append(Check(name=f"{token.symbol} debt apart from totalBorrows", have=drift, want=0))
+        return found
+
+    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
+        """The answers of getAccountSnapshot in every market and getAccountLiquidity, stored and after accruing all.
+
+        The Comptroller tells only the difference of its two sums: sumBorrow is added up from the snapshots and the
+        oracle's prices, and sumCollateral is what the difference then leaves. A failing account answers amounts only.
+        """
+        assert isinstance(market, CompoundV2Market)
+        tokens = list(market.c_tokens)
+        (oracle,) = required(read, [Read(self.comptroller, "oracle()(address)")])
+        about = read(
+            [
+                *(Read(oracle, PRICE, (token,)) for token in tokens),
+                *(Read(self.comptroller, DEPRECATED, (token,)) for token in tokens),
+            ]
+        )
+        prices = {token: price or None for token, price in zip(tokens, about, strict=False)}
+        deprecated = {token for token, flag in zip(tokens, about[len(tokens) :], strict=True) if flag}
+        reads = []
+        for key in keys:
+            reads += [
+                Read(self.comptroller, ASSETS_IN, (key.account,)),
+                Read(self.comptroller, LIQUIDITY, (key.account,)),
+            ]
+            reads += [Read(token, SNAPSHOT, (key.account,)) for token in tokens]
+        width = 2 + len(tokens)
+        stored = chunks(read(reads), width)
+        accrued = chunks(read(reads, prelude=accruals(tokens)), width)
+        return [
+            answer(key, tokens, prices, deprecated, before, after)
+            for key, before, after in zip(keys, stored, accrued, strict=True)
+        ]
+
+    def reprice(self, market: Market, prices: Mapping[str, int]) -> CompoundV2Market:
+        assert isinstance(market, CompoundV2Market)
+        return repriced(market, prices)
+
+    def advance(self, market: Market, seconds: int, blocks: int) -> CompoundV2Market:
+        assert isinstance(market, CompoundV2Market)
+        return advanced(market, seconds, blocks)
+
+
+def debts_at(read: Reader, places: Sequence[tuple[str, str, int]]) -> list[tuple[int, int] | None]:
+    """BorrowSnapshot {principal, interestIndex} of (cToken, account, slot of accountBorrows)."""
+    if not places:
+        return []
+    slots = []
+    for token, account, slot in places:
+        first = int.from_bytes(keccak(bytes.fromhex(account[2:]).rjust(32, b"\0") + slot.to_bytes(32)))
+        slots += [(token, first), (token, first + 1)]
+    words = read.storage(slots)
+    if words is None:
+        return [None] * len(places)
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def sum_collateral(table: Mapping[str, Weights | None], position: CompoundV2Position) -> int:
+    """The sumCollateral of a position whose entered markets all have a price."""
+    return sum(
+        weight.limit * position.c_tokens.get(token, 0) // WAD
+        for token in position.entered
+        if (weight := table[token]) is not None
+    )
+
+
+def agrees(health: Health, answer: Any) -> bool:
+    """Whether getAccountLiquidity says what we computed."""
+    if isinstance(answer, Failed) or health.liquidation_limit is None or health.debt_value is None:
+        return False
+    difference = health.liquidation_limit - health.debt_value
+    return bool(tuple(answer) == (0, max(difference, 0), max(-difference, 0)))
+
+
+def answer(
+    key: PositionKey,
+    tokens: Sequence[str],
+    prices: Mapping[str, int | None],
+    deprecated: set[str],
+    before: Sequence[Any],
+    after: Sequence[Any],
+) -> Answer:
+    """One account's Answer from (getAssetsIn, getAccountLiquidity, a snapshot a market) before and after accruing."""
+    columns: dict[str, int | str | None] = {}
+    shortfall = None
+    for suffix, (entered, liquidity, *snapshots) in (("", before), ("_accrued", after)):
+        if not liquidity or liquidity[0] != 0:
+            continue
+        difference = liquidity[1] - liquidity[2]
+        debt = collateral = 0
+        for token, snapshot in zip(tokens, snapshots, strict=True):
+            price = prices[token]
+            if token in entered and price is not None:
+                _, c_tokens, borrow, exchange_rate = snapshot
+                debt += price * borrow // WAD
+                collateral += exchange_rate * price // WAD * c_tokens // WAD
+        columns[f"health_factor{suffix}_raw"] = (debt + difference) * WAD // debt if debt else None
+        columns[f"liquidity{suffix}_raw"], columns[f"shortfall{suffix}_raw"] = liquidity[1], liquidity[2]
+        if not suffix:
+            shortfall = liquidity[2] > 0
+            columns["collateral_value_raw"] = collateral
+            columns["liquidation_limit_raw"] = debt + difference
+            columns["debt_value_raw"] = debt
+    answered = {
+        token: snapshot for token, snapshot in zip(tokens, before[2:], strict=True) if snapshot and not snapshot[0]
+    }
+    amounts = {(token, "supply"): snapshot[3] * snapshot[1] // WAD for token, snapshot in answered.items()}
+    amounts |= {(token, "debt"): snapshot[2] for token, snapshot in answered.items()}
+    forced = any(amounts.get((token, "debt")) for token in deprecated)
+    return Answer(
+        key=key,
+        columns=columns,
+        liquidatable=True if forced else shortfall,
+        amounts=amounts,
+        scaled={(token, "supply"): snapshot[1] for token, snapshot in answered.items()},
+    )

@@ -1,0 +1,264 @@
+"""Compound V2's shared state at one block: the Comptroller, its cTokens, their prices and their accrued indexes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from indexer.adapter import Reader, required
+from indexer.model import WAD, Asset, Failed, Market, Read
+from protocols.compound_v2_math import CToken, accrue
+
+ZERO = "0x" + "0" * 40
+ETHER = "0x" + "e" * 40  # the conventional address of ether, which has no contract: cETH has no underlying()
+IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA505D382BBC  # EIP-1967
+SECONDS_PER_YEAR = 31_536_000
+SECONDS_PER_BLOCK = 12
+
+BALANCE_OF = "balanceOf(address)(uint256)"
+BORROW_INDEX = "borrowIndex()(uint256)"
+EXCHANGE_RATE = "exchangeRateStored()(uint256)"
+PRICE = "getUnderlyingPrice(address)(uint256)"
+DEPRECATED = "isDeprecated(address)(bool)"
+# Asked of each cToken, by the name under which this module knows the answer.
+TOKEN_READS = {
+    "underlying": "underlying()(address)",
+    "exchange_rate": EXCHANGE_RATE,
+    "borrow_index": BORROW_INDEX,
+    "cash": "getCash()(uint256)",
+    "total_borrows": "totalBorrows()(uint256)",
+    "total_reserves": "totalReserves()(uint256)",
+    "total_supply": "totalSupply()(uint256)",
+    "reserve_factor": "reserveFactorMantissa()(uint256)",
+    "accrual_block": "accrualBlockNumber()(uint256)",
+    "accrual_timestamp": "accrualBlockTimestamp()(uint256)",
+    "borrow_rate_per_block": "borrowRatePerBlock()(uint256)",
+    "borrow_rate_per_second": "borrowRatePerTimestamp()(uint256)",
+    "supply_rate_per_block": "supplyRatePerBlock()(uint256)",
+    "supply_rate_per_second": "supplyRatePerTimestamp()(uint256)",
+}
+# Asked of the Comptroller about each cToken. `isDeprecated` exists in its last generations only.
+LISTING_READS = {
+    "listing": "markets(address)(bool,uint256)",
+    "deprecated": DEPRECATED,
+    "mint_paused": "mintGuardianPaused(address)(bool)",
+    "borrow_paused": "borrowGuardianPaused(address)(bool)",
+    "borrow_cap": "borrowCaps(address)(uint256)",
+}
+NEEDED = ("exchange_rate", "borrow_index", "exchange_rate_accrued", "borrow_index_accrued", "decimals", "listing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompoundV2Market(Market):
+    """A Comptroller and its cTokens (by address); `revision` is the Comptroller's implementation.
+
+    `rounding` is the generation of its arithmetic, None while no account tells the generations apart (both then give
+    the same rows). `checked`: this implementation agreed with us about some accounts.
+    """
+
+    comptroller: str
+    c_tokens: dict[str, CToken]
+    rounding: str | None = None
+    checked: bool = False
+    seize_paused: bool = False
+
+
+def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> CompoundV2Market:
+    """Four requests, and one more for the storage of a proxy that is no Unitroller.
+
+    Options: `native_symbol` of a cToken without underlying() (ETH), `seconds_per_block` for yearly rates (12).
+    """
+    addresses, oracle = required(
+        read, [Read(comptroller, "getAllMarkets()(address[])"), Read(comptroller, "oracle()(address)")]
+    )
+    rows = list(token_rows(read, comptroller, oracle, addresses, str(options.get("native_symbol", "ETH"))))
+    implementation, incentive, seize_paused = read(
+        [
+            Read(comptroller, "comptrollerImplementation()(address)"),
+            Read(comptroller, "liquidationIncentiveMantissa()(uint256)"),
+            Read(comptroller, "seizeGuardianPaused()(bool)"),
+        ]
+    )
+    shared = {
+        "paused": bool(seize_paused),
+        "bonus": None if isinstance(incentive, Failed) else incentive / WAD - 1,
+        "seconds_per_block": options.get("seconds_per_block", SECONDS_PER_BLOCK),
+    }
+    tokens = {row["address"]: c_token(row) for row in rows}
+    return CompoundV2Market(
+        block=read.block,
+        revision=implementation or proxied(read, comptroller),
+        usd=(1, WAD),
+        assets=tuple(asset(tokens[row["address"]], row, shared) for row in rows),
+        comptroller=comptroller,
+        c_tokens=tokens,
+        seize_paused=bool(seize_paused),
+    )
+
+
+def proxied(read: Reader, comptroller: str) -> str:
+    """The implementation behind another proxy than Compound's Unitroller, else the Comptroller itself."""
+    words = read.storage([(comptroller, IMPLEMENTATION_SLOT)])
+    return f"0x{words[0]:040x}" if words and words[0] else comptroller
+
+
+def token_rows(
+    read: Reader, comptroller: str, oracle: str, addresses: Sequence[str], native_symbol: str
+) -> Iterator[dict[str, Any]]:
+    """Everything about each cToken by name; a read that failed is a `Failed`."""
+    names = [*TOKEN_READS, *LISTING_READS, "price", "held_by_itself", "burnt"]
+    about = chunks(
+        read(
+            [
+                one
+                for address in addresses
+                for one in (
+                    *(Read(address, signature) for signature in TOKEN_READS.values()),
+                    *(Read(comptroller, signature, (address,)) for signature in LISTING_READS.values()),
+                    Read(oracle, PRICE, (address,)),
+                    Read(address, BALANCE_OF, (address,)),
+                    Read(address, BALANCE_OF, (ZERO,)),
+                )
+            ]
+        ),
+        len(names),
+    )
+    rows = [
+        {"address": address, **dict(zip(names, answers, strict=True))}
+        for address, answers in zip(addresses, about, strict=True)
+    ]
+    # The interest-rate model is any contract and some cTokens have more income than interest (cDAI earns on its
+    # cash): the contracts accrue themselves, in the call that is then forgotten.
+    accrued = read(
+        [Read(address, signature) for address in addresses for signature in (BORROW_INDEX, EXCHANGE_RATE)],
+        prelude=accruals(addresses),
+    )
+    described = iter(
+        chunks(
+            read(
+                [
+                    Read(row["underlying"], signature)
+                    for row in rows
+                    if row["underlying"]
+                    for signature in ("symbol()(string)", "symbol()(bytes32)", "decimals()(uint8)")
+                ]
+            ),
+            3,
+        )
+    )
+    for row, (index, rate) in zip(rows, chunks(accrued, 2), strict=True):
+        row["borrow_index_accrued"], row["exchange_rate_accrued"] = index, rate
+        if row["underlying"]:
+            text, word, decimals = next(described)
+            row["symbol"] = text or (word.rstrip(b"\0").decode(errors="replace") if word else row["underlying"][:10])
+            row["decimals"] = decimals
+        else:
+            row["underlying"], row["symbol"], row["decimals"] = ETHER, native_symbol, 18
+        yield row
+
+
+def accruals(addresses: Sequence[str]) -> list[Read]:
+    return [Read(address, "accrueInterest()(uint256)") for address in addresses]
+
+
+def c_token(row: Mapping[str, Any]) -> CToken:
+    """A market that cannot tell its exchange rate or index fails in the Comptroller too: it has no price here."""
+    whole = not any(isinstance(row[name], Failed) for name in NEEDED)
+    per_second = isinstance(row["accrual_block"], Failed) and not isinstance(row["accrual_timestamp"], Failed)
+    return CToken(
+        address=row["address"],
+        underlying=row["underlying"],
+        symbol=row["symbol"],
+        decimals=row["decimals"] or 0,
+        deprecated=bool(row["deprecated"]),
+        collateral_factor=row["listing"][1] if row["listing"] else 0,
+        price=(row["price"] or None) if whole else None,  # 0 is the oracle's error
+        exchange_rate=row["exchange_rate"] or 0,
+        borrow_index=row["borrow_index"] or 0,
+        exchange_rate_accrued=row["exchange_rate_accrued"] or 0,
+        borrow_index_accrued=row["borrow_index_accrued"] or 0,
+        cash=row["cash"] or 0,
+        total_borrows=row["total_borrows"] or 0,
+        total_reserves=row["total_reserves"] or 0,
+        total_supply=row["total_supply"] or 0,
+        reserve_factor=row["reserve_factor"] or 0,
+        rate=row["borrow_rate_per_second" if per_second else "borrow_rate_per_block"] or 0,
+        per_second=per_second,
+        accrued_at=row["accrual_timestamp" if per_second else "accrual_block"] or 0,
+        unowned=(row["held_by_itself"] or 0) + (row["burnt"] or 0),
+    )
+
+
+def asset(token: CToken, row: Mapping[str, Any], shared: Mapping[str, Any]) -> Asset:
+    """`frozen`: neither new supply nor new debt; `paused`: nothing of this Comptroller can be seized."""
+    seconds = 1 if token.per_second else shared["seconds_per_block"]
+    supply_rate = row["supply_rate_per_second" if token.per_second else "supply_rate_per_block"]
+    factor = token.collateral_factor / WAD
+    return Asset(
+        asset=token.underlying,
+        market=token.address,
+        symbol=token.symbol,
+        decimals=token.decimals,
+        price=token.price,
+        price_usd=price_usd(token, token.price),
+        supply_index=token.exchange_rate,
+        debt_index=token.borrow_index,
+        supply_rate=None if isinstance(supply_rate, Failed) else supply_rate / WAD * SECONDS_PER_YEAR / seconds,
+        borrow_rate=token.rate / WAD * SECONDS_PER_YEAR / seconds,
+        ltv=factor,
+        liquidation_threshold=factor,
+        liquidation_bonus=shared["bonus"],
+        borrow_cap=row["borrow_cap"] or None,  # 0 is no cap
+        total_supply=token.exchange_rate * token.total_supply // WAD,
+        total_debt=token.total_borrows,
+        active=bool(row["listing"] and row["listing"][0]),
+        frozen=bool(row["mint_paused"]) and bool(row["borrow_paused"]),
+        paused=shared["paused"],
+    )
+
+
+def price_usd(token: CToken, price: int | None) -> float | None:
+    return None if price is None else price / 10 ** (36 - token.decimals)
+
+
+def repriced(market: CompoundV2Market, prices: Mapping[str, int]) -> CompoundV2Market:
+    """The market with other prices of these underlying assets; every cToken of an asset follows."""
+    tokens = {
+        address: replace(token, price=prices[token.underlying] or None) if token.underlying in prices else token
+        for address, token in market.c_tokens.items()
+    }
+    assets = tuple(
+        replace(row, price=tokens[row.market].price, price_usd=price_usd(tokens[row.market], tokens[row.market].price))
+        for row in market.assets
+    )
+    return replace(market, c_tokens=tokens, assets=assets)
+
+
+def advanced(market: CompoundV2Market, seconds: int, blocks: int) -> CompoundV2Market:
+    """The market after that time without activity: stored indexes stay, accrued ones grow by the formula.
+
+    Exact where interest is all that happens; what a cToken earns beside it (cDAI's savings rate) does not grow.
+    """
+    block = replace(
+        market.block,
+        number=market.block.number + blocks,
+        timestamp=market.block.timestamp + seconds,
+        hash="",
+        parent_hash="",
+    )
+    tokens = {}
+    for address, token in market.c_tokens.items():
+        now, then = (
+            (market.block.timestamp, block.timestamp) if token.per_second else (market.block.number, block.number)
+        )
+        index_now, rate_now = accrue(token, now - token.accrued_at)
+        index_then, rate_then = accrue(token, then - token.accrued_at)
+        tokens[address] = replace(
+            token,
+            borrow_index_accrued=token.borrow_index_accrued + index_then - index_now,
+            exchange_rate_accrued=token.exchange_rate_accrued + rate_then - rate_now,
+        )
+    return replace(market, block=block, c_tokens=tokens)
+
+
+def chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
