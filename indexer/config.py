@@ -7,7 +7,7 @@ connection.
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -15,17 +15,19 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import platformdirs
 from eth_utils.address import to_checksum_address
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from indexer.errors import ConfigError
 from indexer.model import Deployment
 from indexer.protocols import adapter_class, deployment_files, did_you_mean, installed
+from indexer.settings import Settings
 
 MULTICALL3 = "0xca11bde05977b3631167028862be2a173976ca11"
 DEFAULT_CHAIN = "mainnet"
 FILE_NAME = "indexer.toml"
 
 Table = dict[str, Any]
+T = TypeVar("T")
 
 
 def checked_address(text: str) -> str:
@@ -47,10 +49,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True)
 
 
-S = TypeVar("S", bound=Section)
-
-
-class Chain(Section):
+class ChainConfig(Section):
     """One chain; `rpc` is the user's, `public_rpc` what needs no key."""
 
     name: str
@@ -78,19 +77,8 @@ class DeploymentTable(Section):
     addresses: dict[str, Address]
 
 
-class Settings(Section):
-    """What holds for every command."""
-
-    #: a position with a health factor below it, but not yet liquidatable, is `at-risk`
-    at_risk_below: float = Field(default=1.1, ge=1, allow_inf_nan=False)
-    #: recent block hashes kept, the deepest reorg that is followed without reading everything again
-    keep_blocks: int = Field(default=256, ge=1)
-    #: positions `verify` asks the contracts about, unless told otherwise
-    audit_sample: int = Field(default=100, ge=1)
-
-
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class NamedUrl:
     """A node's URL, where it was named, and whether another chain behind it is an error or just skips it."""
 
     url: str = field(repr=False)
@@ -103,12 +91,12 @@ class Config:
     """Everything configured, checked; `path` is the user's file if there is one."""
 
     path: Path | None
-    chains: Mapping[str, Chain]
+    chains: Mapping[str, ChainConfig]
     deployments: Mapping[str, Deployment]
     settings: Settings
     environment: Mapping[str, str] = field(repr=False)
 
-    def chain(self, name: str) -> Chain:
+    def chain(self, name: str) -> ChainConfig:
         """The chain of that name. Raises `ConfigError` if there is none."""
         if name not in self.chains:
             raise ConfigError(f"unknown chain {name!r}{did_you_mean(name, self.chains)}")
@@ -120,7 +108,7 @@ class Config:
 
     def select(
         self, chain: str | None = None, protocols: Collection[str] = (), deployments: Collection[str] = ()
-    ) -> tuple[Chain, list[Deployment]]:
+    ) -> tuple[ChainConfig, list[Deployment]]:
         """The chain and its deployments that pass every given filter, their addresses complete.
 
         Without a chain it is that of the named deployments, else mainnet. Raises `ConfigError` for an unknown name,
@@ -154,7 +142,7 @@ class Config:
             check_address_keys(deployment)
         return selected, found
 
-    def endpoints(self, chain: Chain, rpc_urls: Sequence[str] = ()) -> list[Endpoint]:
+    def endpoints(self, chain: ChainConfig, rpc_urls: Sequence[str] = ()) -> list[NamedUrl]:
         """The endpoints of a chain in the order to try them.
 
         The first source that names any is the only one: `rpc_urls` (flags), the chain's own variable, its `rpc`.
@@ -164,15 +152,15 @@ class Config:
         own = self.environment.get(chain.variable, "").split()
         general = self.environment.get("ETH_RPC_URL", "").split()
         if rpc_urls:
-            found = [Endpoint(url, "--rpc-url") for url in rpc_urls]
+            found = [NamedUrl(url, "--rpc-url") for url in rpc_urls]
         elif own:
-            found = [Endpoint(url, chain.variable) for url in own]
+            found = [NamedUrl(url, chain.variable) for url in own]
         elif chain.rpc:
             source = f"{self.path}: chains.{chain.name}.rpc"
-            found = [Endpoint(self.expanded(url, source), source) for url in chain.rpc]
+            found = [NamedUrl(self.expanded(url, source), source) for url in chain.rpc]
         else:
-            found = [Endpoint(url, "ETH_RPC_URL", must_fit=False) for url in general]
-            found += [Endpoint(url, "built-in public endpoint") for url in chain.public_rpc]
+            found = [NamedUrl(url, "ETH_RPC_URL", must_fit=False) for url in general]
+            found += [NamedUrl(url, "built-in public endpoint") for url in chain.public_rpc]
         for endpoint in found:
             if not re.match(r"https?://[^/\s]", endpoint.url):
                 raise ConfigError(f"{endpoint.source}: an endpoint must begin with http:// or https://")
@@ -208,7 +196,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
         user = parse(read(path), str(path))
         overlay(merged, user)
     label_of = Labels(user, str(path), origin)
-    chains = {name: checked(Chain, ("chains", name), table, label_of) for name, table in merged["chains"].items()}
+    chains = {name: checked(ChainConfig, ("chains", name), table, label_of) for name, table in merged["chains"].items()}
     deployments = {}
     for name, table in merged["deployments"].items():
         row = checked(DeploymentTable, ("deployments", name), table, label_of)
@@ -246,7 +234,11 @@ def read(path: Path) -> str:
         raise ConfigError(f"{path}: {error.strerror}") from error
 
 
-SECTIONS: dict[str, type[Section]] = {"chains": Chain, "deployments": DeploymentTable, "settings": Settings}
+SECTIONS: dict[str, Collection[str]] = {
+    "chains": ChainConfig.model_fields.keys() - {"name"},
+    "deployments": DeploymentTable.model_fields.keys() - {"name"},
+    "settings": [field.name for field in fields(Settings)],
+}
 
 
 def parse(text: str, label: str) -> Table:
@@ -256,8 +248,7 @@ def parse(text: str, label: str) -> Table:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{label}: not valid TOML: {error}") from error
     known_keys(data, SECTIONS, (), label)
-    for section, model in SECTIONS.items():
-        keys = [name for name in model.model_fields if name != "name"]
+    for section, keys in SECTIONS.items():
         table = as_table(data.get(section, {}), (section,), label)
         if section == "settings":
             known_keys(table, keys, (section,), label)
@@ -322,11 +313,11 @@ class Labels:
         return self.user_label
 
 
-def checked(model: type[S], where: tuple[str, ...], table: Table, label_of: Labels) -> S:
+def checked(model: type[T], where: tuple[str, ...], table: Table, label_of: Labels) -> T:
     """The table as its model. Raises `ConfigError` for the first wrong or missing value."""
-    name = {"name": where[1]} if "name" in model.model_fields else {}
+    name = {"name": where[1]} if issubclass(model, Section) else {}
     try:
-        return model.model_validate({**table, **name})
+        return TypeAdapter(model).validate_python({**table, **name})
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         path = (*where, *(str(part) for part in problem["loc"]))

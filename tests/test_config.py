@@ -234,8 +234,8 @@ def test_a_named_file_must_exist():
         ("[chain.devnet]", "indexer.toml: unknown key chain; did you mean 'chains'?"),
         ("[chains.mainnet]\nrcp = []", "indexer.toml: unknown key chains.mainnet.rcp; did you mean 'rpc'?"),
         (
-            "[settings]\nat_risk = 1.1",
-            "indexer.toml: unknown key settings.at_risk; did you mean 'at_risk_below'?",
+            "[settings]\nat_risk_under = 1.1",
+            "indexer.toml: unknown key settings.at_risk_under; did you mean 'at_risk_below'?",
         ),
         (
             "[deployments.maker]\nstart = 1",

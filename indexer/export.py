@@ -1,0 +1,337 @@
+"""Rows to a table, JSON, NDJSON, CSV and TSV, and the rows worth exporting.
+
+Symbols and names come from strangers' contracts: nothing in a cell can steer a terminal, a spreadsheet or markup.
+Exact integers stay strings, so no reader rounds them.
+"""
+
+import csv
+import functools
+import json
+import math
+import os
+import re
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ParamSpec, TextIO, TypeVar
+
+import click
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from indexer.errors import ConfigError, IndexerError
+from indexer.store import POSITION_COLUMNS
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Row = Sequence[Any]
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    TABLE = "table"
+    JSON = "json"
+    NL = "nl"
+    CSV = "csv"
+    TSV = "tsv"
+
+
+SUFFIXES = {".json": Format.JSON, ".ndjson": Format.NL, ".jsonl": Format.NL, ".csv": Format.CSV, ".tsv": Format.TSV}
+
+
+class Output:
+    """Where a command's rows go, from its flags; `write` is called with each result set."""
+
+    def __init__(self, chosen: Sequence[str], headers: bool, path: Path | None) -> None:
+        if len(chosen) > 1:
+            raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other; choose one")
+        self.headers = headers
+        self.path = path
+        if chosen:
+            self.format = Format(chosen[0])
+        elif path is not None:
+            self.format = SUFFIXES.get(path.suffix.lower(), Format.JSON)
+        else:
+            self.format = Format.TABLE if sys.stdout.isatty() else Format.JSON
+
+    @property
+    def table(self) -> bool:
+        return self.format is Format.TABLE
+
+    def write(self, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Write all rows to the file, which appears whole or not at all, or to stdout."""
+        if self.path is None:
+            write(columns, rows, self.format, sys.stdout, headers=self.headers)
+        else:
+            write_file(self.path, lambda stream: write(columns, rows, self.format, stream, headers=self.headers))
+
+
+def output_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command sqlite-utils' output flags; it gets them as one `output: Output`."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        chosen = [name for name in Format if kwargs.pop(f"as_{name}")]
+        kwargs["output"] = Output(chosen, not kwargs.pop("no_headers"), kwargs.pop("output_file"))  # type: ignore[arg-type]
+        return command(*args, **kwargs)
+
+    flags = [
+        click.option("-t", "--table", "as_table", is_flag=True, help="A table, the default on a terminal."),
+        click.option("--json", "as_json", is_flag=True, help="JSON, the default elsewhere."),
+        click.option("--nl", "as_nl", is_flag=True, help="JSON, one object a line."),
+        click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values."),
+        click.option("--tsv", "as_tsv", is_flag=True, help="Tab-separated values."),
+        click.option("--no-headers", is_flag=True, help="Leave out the header line of a table, CSV or TSV."),
+        click.option(
+            "-o",
+            "--output",
+            "output_file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Write to FILE instead; its ending (.json, .ndjson, .csv, .tsv) chooses the format.",
+        ),
+    ]
+    for flag in reversed(flags):
+        flag(wrapped)
+    return wrapped
+
+
+def write(columns: Sequence[str], rows: Iterable[Row], kind: Format, stream: TextIO, *, headers: bool = True) -> None:
+    """Write rows to a stream; every kind but the table as they come."""
+    if kind is Format.TABLE:
+        write_table(columns, rows, stream, headers=headers)
+    elif kind in (Format.CSV, Format.TSV):
+        writer = csv.writer(stream, dialect="excel-tab" if kind is Format.TSV else "excel", lineterminator="\n")
+        if headers:
+            writer.writerow(cell_text(column) for column in columns)
+        writer.writerows([cell_text(value) for value in row] for row in rows)
+    else:
+        write_json(columns, rows, stream, lines=kind is Format.NL)
+
+
+def write_json(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, lines: bool) -> None:
+    """An array with one object a line, or with `lines` the bare objects. Only ASCII, so nothing steers a terminal."""
+    before, between, after = ("", "", "") if lines else ("[", ",\n ", "]\n")
+    stream.write(before)
+    for number, row in enumerate(rows):
+        pairs = {column: json_value(value) for column, value in zip(columns, row, strict=True)}
+        text = json.dumps(pairs, allow_nan=False).replace("\x7f", "\\u007f")
+        stream.write((between if number else "") + text + ("\n" if lines else ""))
+    stream.write(after)
+
+
+def json_value(value: Any) -> Any:
+    """As JSON can carry it exactly: integers beyond 2**53 and non-finite numbers as strings, bytes as 0x hex."""
+    match value:
+        case bool() | None | str():
+            return value
+        case int():
+            return value if abs(value) <= 2**53 else str(value)
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case bytes():
+            return "0x" + value.hex()
+        case Mapping():
+            return {str(key): json_value(inner) for key, inner in value.items()}
+        case _:
+            return [json_value(inner) for inner in value]
+
+
+# What a terminal would obey rather than print: controls, and the marks that hide or turn text around.
+STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+# A spreadsheet takes such a cell for a formula (OWASP, CSV injection); a plain number is harmless.
+FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # fmt: skip
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
+def printable(text: str) -> str:
+    r"""The text with everything that steers a terminal spelt out, as in \x1b."""
+    return STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def cell_text(value: Any) -> str:
+    """A CSV or TSV cell; empty for NULL, a leading apostrophe where a spreadsheet would see a formula."""
+    if value is None:
+        return ""
+    text = printable(plain(value))
+    return "'" + text if isinstance(value, str) and FORMULA.match(text) and not NUMBER.fullmatch(text) else text
+
+
+def plain(value: Any) -> str:
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    return value if isinstance(value, str) else json.dumps(json_value(value)) if is_nested(value) else str(value)
+
+
+def is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping | list | tuple)
+
+
+def write_table(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, headers: bool) -> None:
+    """A table for people: numbers shortened and to the right, text as it is. Cells wrap, nothing is cut."""
+    table = Table(box=None, show_header=headers, pad_edge=False, header_style="bold")
+    lines = [list(row) for row in rows]
+    for position, column in enumerate(columns):
+        numbers = all(isinstance(line[position], int | float | None) for line in lines)
+        table.add_column(Text(printable(column)), justify="right" if numbers else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(shown(column, value)) for column, value in zip(columns, line, strict=True)))
+    console = Console(file=stream, highlight=False, soft_wrap=False)
+    if not stream.isatty():
+        # nobody's window limits a file or a pipe
+        console.width = max(Measurement.get(console, console.options.update(max_width=10_000), table).maximum, 1)
+    console.print(table)
+
+
+def shown(column: str, value: Any) -> str:
+    """A value as a table shows it. A health factor is cut, not rounded, so that 0.99999 never reads as 1."""
+    if value is None:
+        return "-"
+    if isinstance(value, Mapping):
+        return "\n".join(f"{printable(str(key))} {shown('', inner)}" for key, inner in value.items())
+    if not isinstance(value, float):
+        return printable(plain(value))
+    if not math.isfinite(value):
+        return str(value)
+    if column.startswith(("health_factor", "next_health_factor")):
+        return f"{math.floor(value * 10_000) / 10_000:,.4f}" if value < 1e9 else f"{value:.3g}"
+    if column.endswith("usd"):
+        return f"{value:,.2f}"
+    if abs(value) >= 1e15:
+        return f"{value:.6g}"
+    return f"{value:,.6f}".rstrip("0").rstrip(".") if abs(value) >= 1e-4 or value == 0 else f"{value:.3g}"
+
+
+def write_file(path: Path, fill: Callable[[TextIO], None]) -> None:
+    """Replace `path` by what `fill` writes, at once and only if it succeeds."""
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise IndexerError(f"cannot write {path}: {error.strerror}") from error
+    scratch = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+            fill(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~current_umask()
+        scratch.chmod(mode)
+        scratch.replace(path)
+    except OSError as error:
+        raise IndexerError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        with suppress(FileNotFoundError):
+            scratch.unlink()
+
+
+def current_umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+# what is exported --------------------------------------------------------------------------------------------------
+
+BALANCE_COLUMNS = (
+    "chain_id deployment account position_group asset symbol side scaled_raw amount_raw amount value_usd is_collateral "
+    "block_number"
+).split()
+MARKET_COLUMNS = (
+    "chain_id deployment protocol position_group asset market symbol decimals price_raw price_usd supply_index_raw "
+    "debt_index_raw supply_rate borrow_rate ltv liquidation_threshold liquidation_bonus supply_cap_raw borrow_cap_raw "
+    "total_supply_raw total_debt_raw active frozen paused block_number"
+).split()
+WALLET_COLUMNS = (
+    "wallet positions collateral_usd debt_usd net_usd health_factor_raw health_factor worst_chain_id worst_deployment "
+    "worst_account worst_position_group oldest_block_number"
+).split()
+
+KEY = ("chain_id", "deployment", "account", "position_group")
+# the largest debt first, unknown ones last; then the worst health; then the key, so that the order is always the same
+RANK = "{0}debt_usd is null, {0}debt_usd desc, {0}health_factor is null, {0}health_factor"
+
+
+class Kind(StrEnum):
+    """What can be exported."""
+
+    AT_RISK = "at-risk"
+    POSITIONS = "positions"
+    BALANCES = "balances"
+    MARKETS = "markets"
+    WALLETS = "wallets"
+
+
+def select(
+    conn: sqlite3.Connection,
+    kind: Kind,
+    *,
+    below: float | None = None,
+    min_debt: float | None = None,
+    protocols: Sequence[str] = (),
+) -> tuple[list[str], Iterable[Row]]:
+    """Columns and rows, ranked by debt.
+
+    `below` keeps what has a lower health factor, `min_debt` at least that debt in USD (an unknown debt is kept), both
+    of the position (of `wallets`: its worst health factor and its whole debt). At-risk rows are those of that status,
+    with `below` every one with debt and a lower health factor. Raises `ConfigError` for a filter that says nothing.
+    """
+    filters: list[str] = []
+    values: list[Any] = []
+    if below is not None:
+        filters.append("p.health_factor < ?")
+        values.append(below)
+    elif kind is Kind.AT_RISK:
+        filters.append("p.status in ('at-risk', 'liquidatable')")
+    if min_debt is not None:
+        filters.append("(p.debt_usd >= ? or (p.debt_usd is null and p.status <> 'no-debt'))")
+        values.append(min_debt)
+    if protocols:
+        filters.append(f"p.protocol in ({', '.join('?' * len(protocols))})")
+        values += protocols
+    if kind is Kind.MARKETS:
+        if below is not None or min_debt is not None:
+            raise ConfigError("markets have no debtor: --below and --min-debt do not apply to them")
+        columns = MARKET_COLUMNS
+        source, order = "markets p", "chain_id, deployment, position_group, symbol, market, asset"
+    elif kind is Kind.WALLETS:
+        columns = WALLET_COLUMNS
+        source, order = "wallets p", RANK.format("") + ", wallet"
+        filters, values = wallet_filters(below, min_debt, protocols)
+    elif kind is Kind.BALANCES:
+        columns = BALANCE_COLUMNS
+        source = f"balances b join positions p using ({', '.join(KEY)})"
+        order = f"{RANK.format('p.')}, {', '.join(KEY)}, side desc, b.value_usd is null, b.value_usd desc, b.market, b.asset"
+    else:
+        columns = POSITION_COLUMNS
+        source, order = "positions p", f"{RANK.format('')}, {', '.join(KEY)}"
+    names = ", ".join(f"b.{name}" if kind is Kind.BALANCES and name not in KEY else name for name in columns)
+    where = f" where {' and '.join(filters)}" if filters else ""
+    rows = conn.execute(f"select {names} from {source}{where} order by {order}", values)  # noqa: S608 - our own names
+    return list(columns), rows
+
+
+def wallet_filters(
+    below: float | None, min_debt: float | None, protocols: Sequence[str]
+) -> tuple[list[str], list[Any]]:
+    """SQL conditions on the view `wallets` and their values."""
+    filters: list[str] = []
+    values: list[Any] = []
+    if below is not None:
+        filters.append("p.health_factor < ?")
+        values.append(below)
+    if min_debt is not None:
+        filters.append("(p.debt_usd >= ? or p.debt_usd is null)")
+        values.append(min_debt)
+    if protocols:
+        filters.append(
+            f"p.wallet in (select wallet from positions where protocol in ({', '.join('?' * len(protocols))}))"  # noqa: S608 - question marks only
+        )
+        values += protocols
+    return filters, values
