@@ -1,7 +1,9 @@
 """What every deployed market of the devnet offers to tests and to the demo."""
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -38,6 +40,19 @@ class Devnet(ABC):
             if account.lower() not in self.seen:
                 self.seen.add(account.lower())
                 self.users.append(account.lower())
+
+    @contextmanager
+    def rewound(self) -> Iterator[None]:
+        """Undo, at the end, whatever is done to the node and to this object in between."""
+        snapshot = self.node.snapshot()
+        kept = {name: copy.copy(value) for name, value in vars(self).items() if name not in {"node", "sender"}}
+        funded = set(self.sender.funded)
+        try:
+            yield
+        finally:
+            self.node.revert(snapshot)
+            self.sender.funded = funded
+            vars(self).update(kept)
 
     @abstractmethod
     def populate(self, seed: int, users: int) -> None:

@@ -1,0 +1,94 @@
+"""Fixtures that tests share: the local node and the markets on it.
+
+A test that needs the node is skipped, with a reason, on a machine without Node.js; with CI=true it fails instead.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.devnet import aave_v3
+from tests.devnet.aave_v3 import AaveV3
+from tests.devnet.node import Anvil
+from tests.devnet.packages import missing_tools
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def required(present: bool, what: str) -> None:
+    """Skip the test when something outside the repository is missing; fail it in CI, where nothing may be missing."""
+    if present:
+        return
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(f"{what} is missing, and CI must run every test")
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recorded mainnet data beside the repository."""
+    required(SHARED.is_dir(), "the recorded data in ../shared")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def needs_node() -> None:
+    """Asks for what the devnet is run by."""
+    missing = missing_tools()
+    required(not missing, " and ".join(missing))
+
+
+@pytest.fixture
+def fresh_node(needs_node: None) -> Iterator[Anvil]:
+    """A node of the test's own, with nothing but Multicall3."""
+    with Anvil() as node:
+        node.place_multicall3()
+        yield node
+
+
+@pytest.fixture(scope="session")
+def session_node(needs_node: None) -> Iterator[Anvil]:
+    """The node that the session's markets live on; tests undo what they do to it."""
+    with Anvil() as node:
+        node.place_multicall3()
+        yield node
+
+
+@pytest.fixture(scope="session")
+def populated_aave_v3_0(session_node: Anvil) -> AaveV3:
+    """A populated Aave 3.0.2 market."""
+    market = aave_v3.deploy(session_node, "3.0.2")
+    market.populate(seed=1, users=100)
+    return market
+
+
+@pytest.fixture(scope="session")
+def populated_aave_v3_6(session_node: Anvil) -> AaveV3:
+    """A populated Aave 3.6 market."""
+    market = aave_v3.deploy(session_node, "3.6")
+    market.populate(seed=1, users=100)
+    return market
+
+
+@pytest.fixture
+def aave_v3_0(populated_aave_v3_0: AaveV3) -> Iterator[AaveV3]:
+    """The 3.0.2 market; what a test does to it is undone."""
+    with populated_aave_v3_0.rewound():
+        yield populated_aave_v3_0
+
+
+@pytest.fixture
+def aave_v3_6(populated_aave_v3_6: AaveV3) -> Iterator[AaveV3]:
+    """The 3.6 market; what a test does to it is undone."""
+    with populated_aave_v3_6.rewound():
+        yield populated_aave_v3_6
+
+
+@pytest.fixture(params=["3.0.2", "3.6"])
+def any_aave_v3(request: pytest.FixtureRequest) -> AaveV3:
+    """Each of the two markets; what a test does to it is undone."""
+    name = {"3.0.2": "aave_v3_0", "3.6": "aave_v3_6"}[request.param]
+    market: AaveV3 = request.getfixturevalue(name)
+    return market
