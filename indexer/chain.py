@@ -1,0 +1,500 @@
+"""A chain behind one or several endpoints: the chain-id check, the only retry policy, fail-over, and blocks.
+
+Endpoints are tried in the order given and kept while they work. Whatever leaves this module is a ChainError: the node's
+answer cannot be used and trying again did not help.
+"""
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, TypeVar
+
+import tenacity
+
+from indexer.abi import quantity
+from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError, WrongChainError
+from indexer.model import Block
+from indexer.multicall import Limit, PinnedReader
+from indexer.rpc import (
+    BadAnswerError,
+    DeniedError,
+    Endpoint,
+    RateLimitedError,
+    RejectedError,
+    RevertError,
+    TimedOutError,
+    TooBigError,
+    UnknownBlockError,
+    UnsupportedError,
+    mask,
+)
+
+__all__ = ["Chain", "Header", "mask"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Guard = Literal["full", "timestamp", "none"]
+
+#: a Retry-After longer than this many seconds is not waited for
+LONGEST_WAIT = 120.0
+#: calls in one JSON-RPC batch at most; providers allow 10 to 1,000
+LARGEST_BATCH = 100
+#: rounds through all endpoints of a request that may be split instead of being asked again
+SPLIT_ROUNDS = 2
+#: how often another hash at the pinned block's number is seen before the pinned block counts as orphaned
+ORPHAN_SIGHTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A block with the bloom filter of its logs (256 bytes)."""
+
+    block: Block
+    bloom: bytes
+
+
+class _ElsewhereError(RetryableError):
+    """The endpoint cannot; the next one is asked at once."""
+
+
+class Chain:
+    """One chain. Not for use from several threads at once.
+
+    `requests` counts HTTP requests sent, `retries` those that were repeated after a failure. `guard` says what is
+    compared with the pinned block in each aggregate: "full" its timestamp and parent hash, "timestamp" only that (L2s
+    whose `blockhash` is another chain's), "none" nothing. `on_retry(message, seconds)` is told of each wait.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        chain_id: int,
+        urls: Sequence[str],
+        multicall3: str,
+        *,
+        max_requests_per_second: float | None = None,
+        guard: Guard = "full",
+        timeout: float = 30,
+        attempts: int = 7,
+        backoff: float = 0.5,
+        on_retry: Callable[[str, float], None] | None = None,
+    ) -> None:
+        if not urls:
+            raise ChainError(f"no endpoint configured for chain {name}")
+        self.name = name
+        self.chain_id = chain_id
+        self.multicall3 = multicall3.lower()
+        self.guard: Guard = guard
+        self.requests = 0
+        self.retries = 0
+        #: what nodes were seen to answer, kept between reads: see multicall.py and logs.py
+        self.call_limits: dict[str, Limit] = {}
+        self.fragile: set[str] = set()
+        self.gas_probe = True
+        self.log_window = 5_000
+        self.log_range_cap: int | None = None
+        self.log_address_cap: int | None = None
+        self._batch_size = LARGEST_BATCH
+        self._endpoints = [Endpoint(url, timeout) for url in dict.fromkeys(urls)]
+        self._current = 0
+        self._rounds = attempts
+        self._backoff = backoff
+        self._interval = 1 / max_requests_per_second if max_requests_per_second else 0.0
+        self._next_slot = 0.0
+        self._on_retry = on_retry
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint in use, masked."""
+        return self._endpoints[self._current].masked
+
+    def close(self) -> None:
+        for endpoint in self._endpoints:
+            endpoint.close()
+
+    # requests
+
+    def check(self) -> None:
+        """Ask every endpoint for its chain id. Endpoints that are down are passed over if another one works.
+
+        WrongChainError if an endpoint serves another chain; ChainError if none answers.
+        """
+        failures = []
+        for endpoint in self._endpoints:
+            try:
+                self._verify(endpoint)
+            except WrongChainError:
+                raise
+            except (RetryableError, ChainError) as error:
+                failures.append(f"{endpoint.masked}: {error}")
+        if len(failures) == len(self._endpoints):
+            self._call("eth_chainId", lambda _: None)
+        for failure in failures:
+            logger.warning("endpoint passed over: %s", failure)
+
+    def request(
+        self,
+        method: str,
+        params: Sequence[Any],
+        parse: Callable[[Any], T] | None = None,
+        *,
+        block: Block | None = None,
+        splittable: bool = False,
+        feature: str | None = None,
+    ) -> Any:
+        """The result of one JSON-RPC request, run through `parse`.
+
+        `parse` raises RetryableError for an answer that cannot be true: it is asked again, then elsewhere. `block` is
+        the pinned block that `params` names, so that a reorg is told from a backend that lags. With `splittable` a
+        request that keeps failing raises TooBigError early: the caller asks for less. `feature` names what some nodes
+        lack, so that it is not asked there twice.
+
+        Raises TooBigError, RevertError, PrunedError, UnsupportedError, ReorgError, WrongChainError or ChainError.
+        """
+
+        def send(endpoint: Endpoint) -> Any:
+            self._count(1)
+            result = endpoint.send(method, params)
+            return result if parse is None else parse(result)
+
+        return self._call(method, send, block=block, splittable=splittable, feature=feature or method)
+
+    def batch(
+        self,
+        calls: Sequence[tuple[str, Sequence[Any]]],
+        parse: Callable[[Any], Any] | None = None,
+        *,
+        block: Block | None = None,
+        splittable: bool = False,
+    ) -> list[Any]:
+        """The results of many requests in few HTTP bodies, in order; a reverted eth_call is a RevertError in its place.
+
+        Otherwise as `request`, to which single calls fall back where the node answers no batches.
+        """
+        results: dict[int, Any] = {}
+        pending = list(range(len(calls)))
+        while pending:
+            part = pending[: self._batch_size]
+            if len(part) == 1:
+                answers = {part[0]: self._alone(calls[part[0]], parse, block, splittable)}
+            else:
+                try:
+                    answers = self._call(
+                        "batch",
+                        lambda endpoint, part=part: self._send_part(endpoint, calls, part, parse),  # type: ignore[misc]
+                        block=block,
+                        splittable=True,
+                    )
+                    self._batch_size = min(LARGEST_BATCH, max(self._batch_size, 2 * len(part)))
+                except UnsupportedError:
+                    self._batch_size = 1
+                    continue
+                except TooBigError:
+                    if splittable:
+                        raise
+                    self._batch_size = len(part) // 2
+                    continue
+            for i, answer in answers.items():
+                if isinstance(answer, TooBigError):
+                    raise answer
+                # what this endpoint cannot answer is asked alone, elsewhere too
+                refused = isinstance(answer, ChainError) and not isinstance(answer, RevertError)
+                results[i] = self._alone(calls[i], parse, block, splittable) if refused else answer
+            pending = [i for i in pending if i not in results]
+        return [results[i] for i in range(len(calls))]
+
+    def _alone(
+        self, call: tuple[str, Sequence[Any]], parse: Callable[[Any], Any] | None, block: Block | None, splittable: bool
+    ) -> Any:
+        try:
+            return self.request(*call, parse, block=block, splittable=splittable)
+        except RevertError as error:
+            return error
+
+    def _send_part(
+        self,
+        endpoint: Endpoint,
+        calls: Sequence[tuple[str, Sequence[Any]]],
+        part: Sequence[int],
+        parse: Callable[[Any], Any] | None,
+    ) -> dict[int, Any]:
+        """The settled answers of one HTTP batch, refusals among them; an error only if all have to be asked again."""
+        self._count(len(part))
+        settled: dict[int, Any] = {}
+        failure: RetryableError | None = None
+        for i, answer in zip(part, endpoint.send_batch([calls[i] for i in part]), strict=True):
+            outcome = answer
+            if parse is not None and not isinstance(answer, Exception):
+                try:
+                    outcome = parse(answer)
+                except RetryableError as error:
+                    outcome = error
+            if isinstance(outcome, RetryableError):
+                failure = failure or outcome
+            else:
+                settled[i] = outcome
+        if failure is not None and not settled:
+            raise failure
+        return settled
+
+    def _count(self, calls: int) -> None:
+        """One HTTP request carrying that many calls; providers count calls, so the rate limit does too."""
+        if self._interval:
+            now = time.monotonic()
+            if self._next_slot > now:
+                time.sleep(self._next_slot - now)
+            self._next_slot = max(now, self._next_slot) + self._interval * calls
+        self.requests += 1
+
+    def _verify(self, endpoint: Endpoint) -> None:
+        if endpoint.verified:
+            return
+        self._count(1)
+        try:
+            found = quantity(endpoint.send("eth_chainId", []))
+        except ValueError as error:
+            raise BadAnswerError(f"eth_chainId: {endpoint.scrub(error)}") from None
+        if found != self.chain_id:
+            raise WrongChainError(
+                f"{endpoint.masked} serves chain id {found}, but {self.name} is chain id {self.chain_id}: "
+                "give another RPC URL or another --chain"
+            )
+        endpoint.verified = True
+
+    def _call(
+        self,
+        what: str,
+        send: Callable[[Endpoint], T],
+        *,
+        block: Block | None = None,
+        splittable: bool = False,
+        feature: str | None = None,
+    ) -> T:
+        """Run `send` on the endpoint in use, again and elsewhere as the errors say: the only retry loop there is."""
+        refused: dict[Endpoint, ChainError] = {}
+        failures: dict[Endpoint, str] = {}
+        orphaned = 0
+
+        def attempt() -> T:
+            nonlocal orphaned
+            endpoint = self._pick(refused)
+            if feature is not None and feature in endpoint.unsupported:
+                self._refuse(endpoint, UnsupportedError(f"{feature} is not supported"), refused)
+            try:
+                self._verify(endpoint)
+                result = send(endpoint)
+            except UnsupportedError as error:
+                if feature is not None:
+                    endpoint.unsupported.add(feature)
+                self._refuse(endpoint, error, refused)
+                raise
+            except (PrunedError, RejectedError, DeniedError) as error:
+                self._refuse(endpoint, error, refused)
+                raise
+            except WrongChainError as error:
+                if len(self._endpoints) > 1 and any(other.verified for other in self._endpoints):
+                    logger.error("%s; it is not used any more", error)
+                    self._endpoints.remove(endpoint)
+                    self._current %= len(self._endpoints)
+                    raise _ElsewhereError(str(error)) from None
+                raise
+            except RetryableError as error:
+                failures[endpoint] = str(error)
+                if isinstance(error, RateLimitedError) and error.retry_after is not None:
+                    endpoint.not_before = time.monotonic() + error.retry_after
+                if isinstance(error, UnknownBlockError) and block is not None:
+                    orphaned += self._is_orphaned(endpoint, block)
+                    if orphaned >= ORPHAN_SIGHTS:
+                        raise ReorgError(f"block {block.number} ({block.hash}) left the canonical chain") from None
+                self._current = (self._endpoints.index(endpoint) + 1) % len(self._endpoints)
+                raise
+            self._current = self._endpoints.index(endpoint)
+            return result
+
+        def stop(state: tenacity.RetryCallState) -> bool:
+            error = state.outcome.exception() if state.outcome else None
+            if isinstance(error, _ElsewhereError):
+                return False
+            rounds = math.ceil(state.attempt_number / max(1, len(self._endpoints) - len(refused)))
+            if splittable and isinstance(error, TimedOutError | BadAnswerError):
+                return rounds >= SPLIT_ROUNDS
+            return rounds >= self._rounds or self._delay(refused) > LONGEST_WAIT
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            usable = max(1, len(self._endpoints) - len(refused))
+            if state.outcome and isinstance(state.outcome.exception(), _ElsewhereError):
+                return 0.0
+            backoff = 0.0
+            if state.attempt_number % usable == 0:
+                rounds = state.attempt_number // usable
+                backoff = min(30.0, self._backoff * 2.0 ** (rounds - 1)) * random.uniform(0.75, 1.25)  # noqa: S311
+            return max(backoff, self._delay(refused))
+
+        def before_sleep(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            seconds = state.next_action.sleep if state.next_action else 0.0
+            self.retries += 1
+            logger.warning("%s, attempt %d, next in %.1f s", error, state.attempt_number, seconds)
+            if self._on_retry is not None:
+                self._on_retry(str(error), seconds)
+
+        retrying = tenacity.Retrying(
+            stop=stop,
+            wait=wait,
+            retry=tenacity.retry_if_exception_type(RetryableError),
+            before_sleep=before_sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except RetryableError as error:
+            if splittable and isinstance(error, TimedOutError | BadAnswerError):
+                raise TooBigError(f"{error}; a smaller request may do") from None
+            if isinstance(error, UnknownBlockError) and block is not None:
+                raise ReorgError(
+                    f"block {block.number} ({block.hash}) is not known to any endpoint of {self.name} any more"
+                ) from None
+            delay = self._delay(refused)
+            told = "; ".join(f"{endpoint.masked}: {text}" for endpoint, text in failures.items())
+            told += "".join(f"; {endpoint.masked}: {refusal}" for endpoint, refusal in refused.items())
+            reason = f"asked to wait {delay:.0f} s" if delay > LONGEST_WAIT else "gave up"
+            raise ChainError(f"{self.name}: {what} failed, {reason} ({told})") from None
+
+    def _pick(self, refused: dict[Endpoint, ChainError]) -> Endpoint:
+        """The endpoint in use, or the first after it that has neither refused nor asked for patience."""
+        order = self._endpoints[self._current :] + self._endpoints[: self._current]
+        order = [endpoint for endpoint in order if endpoint not in refused]
+        now = time.monotonic()
+        return min(order, key=lambda endpoint: max(0.0, endpoint.not_before - now))
+
+    def _delay(self, refused: dict[Endpoint, ChainError]) -> float:
+        """Seconds until one of the endpoints left may be asked again."""
+        left = [endpoint.not_before for endpoint in self._endpoints if endpoint not in refused]
+        return max(0.0, min(left, default=0.0) - time.monotonic())
+
+    def _refuse(self, endpoint: Endpoint, error: ChainError, refused: dict[Endpoint, ChainError]) -> None:
+        """Go on with the other endpoints, or raise the most telling refusal if there is none."""
+        refused[endpoint] = type(error)(f"{endpoint.masked}: {error}")
+        if len(refused) < len(self._endpoints):
+            raise _ElsewhereError(f"{endpoint.masked}: {error}") from None
+        errors = sorted(refused.values(), key=lambda refusal: not isinstance(refusal, PrunedError))
+        kind = type(errors[0])
+        raise kind("; ".join(str(refusal) for refusal in errors)) from None
+
+    def _is_orphaned(self, endpoint: Endpoint, block: Block) -> bool:
+        """Whether the endpoint has another block at the number of the pinned one."""
+        try:
+            self._count(1)
+            found = endpoint.send("eth_getBlockByNumber", [hex(block.number), False])
+        except (RetryableError, ChainError):
+            return False
+        return isinstance(found, dict) and isinstance(found.get("hash"), str) and found["hash"].lower() != block.hash
+
+    # blocks
+
+    def block(self, which: int | str) -> Block:
+        """A block by number, by hash, or "latest", "safe", "finalized".
+
+        ReorgError for a hash that no endpoint knows, ChainError for a number beyond the head.
+        """
+        return parse_block(self.header(which))
+
+    def header(self, which: int | str) -> dict[str, Any]:
+        """The raw header of a block, checked to be the one asked for."""
+        method, params = _block_request(which)
+        try:
+            header: dict[str, Any] = self.request(method, params, lambda raw: _check_header(raw, which))
+        except ChainError as error:
+            if isinstance(which, str) and len(which) == 66 and "is not known" in str(error):
+                raise ReorgError(f"block {which} is not known to any endpoint of {self.name}") from None
+            raise
+        return header
+
+    def headers(self, first: int, last: int) -> list[Header]:
+        """The headers first..last with their blooms. ReorgError if they are no chain (it changed while they were read)."""
+        numbers = range(first, last + 1)
+        raws = self.batch(
+            [("eth_getBlockByNumber", [hex(number), False]) for number in numbers],
+            lambda raw: _check_header(raw, None),
+        )
+        headers = [parse_header(raw) for raw in raws]
+        for number, header in zip(numbers, headers, strict=True):
+            if header.block.number != number:
+                raise ChainError(f"{self.endpoint} answered block {header.block.number} for block {number}")
+        for parent, child in pairwise(headers):
+            if child.block.parent_hash != parent.block.hash:
+                raise ReorgError(
+                    f"block {child.block.number} is no child of block {parent.block.number} as read before"
+                )
+        return headers
+
+    def code(self, address: str, block: Block) -> bytes:
+        """The contract code at an address in a block, empty for none."""
+        params = [address, block_parameter(block)]
+        code: bytes = self.request("eth_getCode", params, parse_hex, block=block)
+        return code
+
+    def reader(self, block: Block) -> PinnedReader:
+        """Contract reads pinned to a block by its hash."""
+        return PinnedReader(self, block)
+
+
+def block_parameter(block: Block) -> dict[str, Any]:
+    """EIP-1898: the state of exactly this block, and only while it is canonical."""
+    return {"blockHash": block.hash, "requireCanonical": True}
+
+
+def parse_hex(raw: Any) -> bytes:
+    """A JSON-RPC byte string. BadAnswerError if it is none."""
+    if not isinstance(raw, str) or not raw.startswith("0x"):
+        raise BadAnswerError("no hexadecimal value in the answer")
+    try:
+        return bytes.fromhex(raw[2:])
+    except ValueError:
+        raise BadAnswerError("no hexadecimal value in the answer") from None
+
+
+def _block_request(which: int | str) -> tuple[str, list[Any]]:
+    if isinstance(which, int):
+        return "eth_getBlockByNumber", [hex(which), False]
+    return ("eth_getBlockByHash" if len(which) == 66 else "eth_getBlockByNumber"), [which, False]
+
+
+def _check_header(raw: Any, which: int | str | None) -> dict[str, Any]:
+    """A raw header that is the one asked for; a missing block is an UnknownBlockError."""
+    if raw is None:
+        raise UnknownBlockError(f"block {which} is not known")
+    header = parse_header(raw)
+    if isinstance(which, int) and header.block.number != which:
+        raise BadAnswerError(f"answer with block {header.block.number} instead of {which}")
+    if isinstance(which, str) and len(which) == 66 and header.block.hash != which.lower():
+        raise BadAnswerError(f"answer with block {header.block.hash} instead of {which}")
+    found: dict[str, Any] = raw
+    return found
+
+
+def parse_block(raw: Any) -> Block:
+    return parse_header(raw).block
+
+
+def parse_header(raw: Any) -> Header:
+    """A raw header, strictly read. BadAnswerError if it is malformed."""
+    try:
+        block = Block(
+            number=quantity(raw["number"]),
+            hash=raw["hash"].lower(),
+            parent_hash=raw["parentHash"].lower(),
+            timestamp=quantity(raw["timestamp"]),
+        )
+        bloom = bytes.fromhex(raw["logsBloom"][2:])
+        well_formed = len(bloom) == 256 and len(bytes.fromhex(block.hash[2:] + block.parent_hash[2:])) == 64
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadAnswerError(f"malformed block in the answer ({error})") from None
+    if not well_formed:
+        raise BadAnswerError("malformed block in the answer")
+    return Header(block, bloom)

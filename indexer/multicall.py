@@ -1,0 +1,460 @@
+"""Contract reads pinned to one block: Multicall3 `aggregate3` batches whose every call is answered once, in order.
+
+Each aggregate begins with Multicall3's own view of the block (a node may ignore the block it is asked for) and ends with
+a gas probe (a call that was starved of gas fails or, worse, answers something else). Sizes are found by halving and kept
+on the chain.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from faster_eth_abi.exceptions import DecodingError, EncodingError
+from multicall import Signature
+
+from indexer.errors import ChainError
+from indexer.model import Block, Failed, Read
+from indexer.rpc import BadAnswerError, RevertError, TooBigError, UnsupportedError
+
+if TYPE_CHECKING:
+    from indexer.chain import Chain
+
+logger = logging.getLogger(__name__)
+
+#: calls per aggregate to begin with, and at most
+FIRST_SIZE = 500
+LARGEST_SIZE = 5_000
+#: aggregates that fit before a size that was once too big is tried again
+PATIENCE = 16
+#: bytes of calldata per aggregate at most; nodes and proxies cap request bodies at 0.5 to 5 MB of JSON
+LARGEST_CALLDATA = 200_000
+
+AGGREGATE3 = bytes.fromhex("82ad56cb")
+TIMESTAMP = bytes.fromhex("0f28c97d")  # getCurrentBlockTimestamp()
+PARENT_HASH = bytes.fromhex("27e86d6e")  # getLastBlockHash()
+
+#: precompile blake2f (EIP-152) costs one gas a round: it succeeds only if that much was left
+BLAKE2F = "0x0000000000000000000000000000000000000009"
+PROBE_GAS = 1_000_000
+STRONG_PROBE_GAS = 5_000_000
+
+# Runtime code that answers the storage words whose slots are its calldata:
+#   for (i = 0; i < calldatasize; i += 32) mstore(i, sload(calldataload(i))); return(0, calldatasize)
+STORAGE_CODE = "0x60005b3681101560155780355481526020016002565b366000f3"
+#: any address without code: the override works if it answers there
+CANARY = "0x00000000000000000000000000000000c0ffee01"
+SLOTS_PER_CALL = 500
+
+
+@dataclass(slots=True)
+class Limit:
+    """How many calls of one function an aggregate takes: halved when too many, doubled while all goes well.
+
+    A single bad call (one that burns all gas) also forces halving down to itself; once it was asked alone, the size
+    returns to half of where that began.
+    """
+
+    size: int = FIRST_SIZE
+    ceiling: int = LARGEST_SIZE + 1
+    began: int = 0
+    streak: int = 0
+
+    def too_big(self, count: int) -> None:
+        self.began = self.began or self.size
+        self.ceiling = max(2, min(count, self.size))
+        self.size = max(1, self.ceiling // 2)
+        self.streak = 0
+
+    def fits(self, count: int) -> None:
+        if count < self.size:
+            return
+        if self.size == 1 and self.began > 2:
+            self.size, self.ceiling, self.began = self.began // 2, LARGEST_SIZE + 1, 0
+            return
+        self.began = 0
+        self.streak += 1
+        if self.streak > PATIENCE:
+            self.ceiling, self.streak = LARGEST_SIZE + 1, 0
+        if 2 * self.size < self.ceiling:
+            self.size *= 2
+
+
+class OutOfGasError(TooBigError):
+    """The aggregate as a whole ran out of gas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How one function is encoded and decoded; common shapes by fixed words, the rest by multicall's Signature."""
+
+    encode: Callable[[Sequence[Any]], bytes]
+    decode: Callable[[bytes], Any]
+
+
+@cache
+def codec(signature: str) -> Codec:
+    """The codec of "name(inputs)(outputs)". ValueError if the text cannot be parsed."""
+    try:
+        parsed = Signature(signature)
+    except (IndexError, ValueError, TypeError) as error:
+        raise ValueError(f"not a function signature: {signature} ({error})") from None
+    return Codec(_encoder(parsed), _decoder(parsed))
+
+
+def _encoder(parsed: Signature) -> Callable[[Sequence[Any]], bytes]:
+    selector = bytes(parsed.fourbyte)
+    types = [str(kind) for kind in parsed.input_types]
+
+    def generic(args: Sequence[Any]) -> bytes:
+        if len(args) != len(types):
+            raise ValueError(f"{parsed.signature} takes {len(types)} arguments, not {len(args)}")
+        return bytes(parsed.encode_data(tuple(args)))
+
+    if types == ["address"]:
+        prefix = selector + bytes(12)
+
+        def one_address(args: Sequence[Any]) -> bytes:
+            (address,) = args
+            if isinstance(address, str) and len(address) == 42:
+                encoded = prefix + bytes.fromhex(address[2:])
+                if len(encoded) == 36:
+                    return encoded
+            return generic(args)
+
+        return one_address
+    if types == ["uint256"]:
+
+        def one_uint(args: Sequence[Any]) -> bytes:
+            (value,) = args
+            return selector + value.to_bytes(32) if type(value) is int and value >= 0 else generic(args)
+
+        return one_uint
+    return generic
+
+
+def _decoder(parsed: Signature) -> Callable[[bytes], Any]:
+    types = [str(kind) for kind in parsed.output_types]
+    if not types:
+        return lambda _: ()
+    if types == ["uint256"]:
+
+        def one_uint(data: bytes) -> int:
+            if len(data) < 32:
+                raise ValueError("too short")
+            return int.from_bytes(data[:32])
+
+        return one_uint
+    if all(kind == "uint256" for kind in types):
+        count = len(types)
+        spans = [slice(32 * i, 32 * i + 32) for i in range(count)]
+
+        def uints(data: bytes) -> tuple[int, ...]:
+            if len(data) < 32 * count:
+                raise ValueError("too short")
+            return tuple([int.from_bytes(data[span]) for span in spans])
+
+        return uints
+
+    def generic(data: bytes) -> Any:
+        values = parsed.decode_data(data)
+        return values[0] if len(types) == 1 else tuple(values)
+
+    return generic
+
+
+def encode_read(read: Read) -> bytes:
+    """The calldata of a read. ValueError if the arguments do not fit the signature: that is the caller's mistake."""
+    try:
+        return codec(read.signature).encode(read.args)
+    except (EncodingError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{read.signature} cannot take {read.args!r}: {error}") from None
+
+
+def decode_read(read: Read, success: bool, data: bytes) -> Any:
+    """The answer of a read: its value, or Failed."""
+    if not success:
+        return Failed(read, data, _revert_reason(data))
+    try:
+        return codec(read.signature).decode(data)
+    except (DecodingError, ValueError, OverflowError, IndexError) as error:
+        return Failed(read, data, f"undecodable: {type(error).__name__}" if data else "no data (no such contract?)")
+
+
+def _revert_reason(data: bytes) -> str:
+    if not data:
+        return "reverted without a reason"
+    if data[:4] == bytes.fromhex("08c379a0") and len(data) >= 68:
+        length = int.from_bytes(data[36:68])
+        text = data[68 : 68 + min(length, 200)].decode(errors="replace")
+        return "".join(char if char.isprintable() else "?" for char in text)
+    return f"reverted with 0x{data[:4].hex()}"
+
+
+def encode_aggregate(calls: Sequence[tuple[str, bytes]]) -> bytes:
+    """Calldata of aggregate3 for (target, calldata) pairs, every one allowed to fail."""
+    heads, tails = [], []
+    offset = 32 * len(calls)
+    flags = (1).to_bytes(32) + (96).to_bytes(32)
+    for target, data in calls:
+        heads.append(offset.to_bytes(32))
+        size = len(data)
+        padding = -size % 32
+        tails.append(b"".join((bytes(12), bytes.fromhex(target[2:]), flags, size.to_bytes(32), data, bytes(padding))))
+        offset += 128 + size + padding
+    return b"".join((AGGREGATE3, (32).to_bytes(32), len(calls).to_bytes(32), *heads, *tails))
+
+
+def decode_aggregate(data: bytes, count: int) -> list[tuple[bool, bytes]]:
+    """The (success, return data) pairs of aggregate3. BadAnswerError unless there are exactly `count` whole ones."""
+    if len(data) < 64 + 32 * count or int.from_bytes(data[:32]) != 32 or int.from_bytes(data[32:64]) != count:
+        raise BadAnswerError(f"the aggregate does not answer {count} calls")
+    results = []
+    for i in range(count):
+        start = 64 + int.from_bytes(data[64 + 32 * i : 96 + 32 * i])
+        success = data[start : start + 32]
+        size = int.from_bytes(data[start + 64 : start + 96])
+        end = start + 96 + size
+        if end > len(data) or any(success[:31]) or success[31:] not in {b"\0", b"\1"}:
+            raise BadAnswerError("the aggregate's answer is malformed")
+        results.append((success[31] == 1, data[start + 96 : end]))
+    return results
+
+
+class PinnedReader:
+    """Reads at exactly one block; see `indexer.adapter.Reader`.
+
+    Raises ReorgError when the block left the canonical chain, PrunedError when no endpoint holds its state any more,
+    ChainError when no endpoint answers for that block.
+    """
+
+    def __init__(self, chain: "Chain", block: Block) -> None:
+        self._chain = chain
+        self._block = block
+        self._parameter = {"blockHash": block.hash, "requireCanonical": True}
+
+    @property
+    def block(self) -> Block:
+        return self._block
+
+    def __call__(self, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
+        answers: list[Any] = [None] * len(reads)
+        direct = [i for i, read in enumerate(reads) if read.sender is not None]
+        pooled = [i for i, read in enumerate(reads) if read.sender is None]
+        before = [(read.target, encode_read(read)) for read in prelude]
+        calls = [(reads[i].target, encode_read(reads[i])) for i in pooled]
+        names = [reads[i].signature for i in pooled]
+        for i, (success, data) in zip(pooled, self._aggregate(calls, names, before), strict=True):
+            answers[i] = decode_read(reads[i], success, data)
+        if direct:
+            for i, answer in zip(direct, self._direct([reads[i] for i in direct]), strict=True):
+                answers[i] = answer
+        return answers
+
+    def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
+        words: list[int] = []
+        for start in range(0, len(slots), 10 * SLOTS_PER_CALL):
+            part = self._storage(slots[start : start + 10 * SLOTS_PER_CALL])
+            if part is None:
+                return None
+            words += part
+        return words
+
+    # aggregates
+
+    def _aggregate(
+        self, calls: Sequence[tuple[str, bytes]], names: Sequence[str], before: Sequence[tuple[str, bytes]]
+    ) -> list[tuple[bool, bytes]]:
+        """(success, return data) of every call, in order, in as many aggregates as the node wants."""
+        limits = self._chain.call_limits
+        results: list[tuple[bool, bytes]] = []
+        while len(results) < len(calls):
+            start = len(results)
+            count = self._fitting(calls, names, start)
+            part, part_names = calls[start : start + count], names[start : start + count]
+            try:
+                answers = self._settled(part, part_names, before)
+            except TooBigError as error:
+                if count == 1 and not isinstance(error, OutOfGasError):
+                    raise ChainError(f"{self._chain.name}: one read alone is too much for the node: {error}") from None
+                if count > 1:
+                    logger.debug("an aggregate of %d calls was too much: %s", count, error)
+                    for name in set(part_names):
+                        limits.setdefault(name, Limit()).too_big(count)
+                    continue
+                answers = [(False, b"")]
+            for name in set(part_names):
+                limits.setdefault(name, Limit()).fits(count)
+            results += answers
+        return results
+
+    def _fitting(self, calls: Sequence[tuple[str, bytes]], names: Sequence[str], start: int) -> int:
+        """How many calls from `start` on go into one aggregate, by what each kind of call was seen to allow."""
+        limits = self._chain.call_limits
+        shares = {name: 1 / limit.size for name, limit in limits.items()}
+        weight, size = 0.0, 0
+        for count, i in enumerate(range(start, len(calls))):
+            weight += shares.get(names[i], 1 / FIRST_SIZE)
+            size += len(calls[i][1]) + 160
+            if count and (weight > 1.0001 or size > LARGEST_CALLDATA):
+                return count
+        return len(calls) - start
+
+    def _settled(
+        self, calls: Sequence[tuple[str, bytes]], names: Sequence[str], before: Sequence[tuple[str, bytes]]
+    ) -> list[tuple[bool, bytes]]:
+        """One aggregate whose failures are believed.
+
+        A call that failed without return data may have been starved of gas (63/64 rule). It is believed once a probe
+        behind it found plenty left, or after it was asked alone.
+        """
+        fragile = self._chain.fragile
+        strong = any(name in fragile for name in names)
+        answers = self._one(calls, before, STRONG_PROBE_GAS if strong else PROBE_GAS)
+        doubtful = [i for i, (success, data) in enumerate(answers) if not success and not data]
+        if len(calls) == 1 or strong or not doubtful:
+            return answers
+        fragile.update(names[i] for i in doubtful)
+        again = self._aggregate([calls[i] for i in doubtful], [names[i] for i in doubtful], before)
+        for i, answer in zip(doubtful, again, strict=True):
+            answers[i] = answer
+        return answers
+
+    def _one(
+        self, calls: Sequence[tuple[str, bytes]], before: Sequence[tuple[str, bytes]], probe_gas: int
+    ) -> list[tuple[bool, bytes]]:
+        """One eth_call: guards, prelude, calls, probe. TooBigError also if the probe found too little gas left."""
+        chain = self._chain
+        probed = len(calls) > 1 and chain.gas_probe
+        probe = [(BLAKE2F, probe_gas.to_bytes(4) + bytes(208) + b"\1")] if probed else []
+        answers = self._ask([*before, *calls, *probe])
+        if probed and not answers[-1][0]:
+            if not self._probe_works():
+                chain.gas_probe = False
+                return answers[len(before) : -1]
+            raise OutOfGasError(f"{len(calls)} calls left too little gas")
+        return answers[len(before) : len(before) + len(calls)]
+
+    def _probe_works(self) -> bool:
+        """Whether this chain has the precompile at all (some rollups do not)."""
+        return self._ask([(BLAKE2F, (1).to_bytes(4) + bytes(208) + b"\1")])[0][0]
+
+    def _guards(self) -> list[tuple[str, bytes]]:
+        multicall3 = self._chain.multicall3
+        guards = {"full": [TIMESTAMP, PARENT_HASH], "timestamp": [TIMESTAMP], "none": []}[self._chain.guard]
+        return [(multicall3, guard) for guard in guards]
+
+    def _ask(
+        self, calls: Sequence[tuple[str, bytes]], overrides: dict[str, Any] | None = None
+    ) -> list[tuple[bool, bytes]]:
+        """One aggregate3 behind the guards, as an eth_call at the pinned block."""
+        guards = self._guards()
+        data = encode_aggregate([*guards, *calls])
+        params: list[Any] = [{"to": self._chain.multicall3, "data": "0x" + data.hex()}, self._parameter]
+        if overrides is not None:
+            params.append(overrides)
+
+        def parse(raw: Any) -> list[tuple[bool, bytes]] | None:
+            answer = _bytes(raw)
+            if not answer:
+                return None
+            results = decode_aggregate(answer, len(guards) + len(calls))
+            self._check_guards(results[: len(guards)])
+            return results[len(guards) :]
+
+        try:
+            results: list[tuple[bool, bytes]] | None = self._chain.request(
+                "eth_call",
+                params,
+                parse,
+                block=self._block,
+                splittable=len(calls) > 1,
+                feature="eth_call" if overrides is None else "state override",
+            )
+        except RevertError as error:
+            # aggregate3 itself never reverts: only running out of gas ends it
+            raise OutOfGasError(str(error)) from None
+        except TooBigError as error:
+            raise (OutOfGasError if "gas" in str(error).lower() else TooBigError)(str(error)) from None
+        if results is None:
+            self._explain_no_answer()
+        return results or []
+
+    def _explain_no_answer(self) -> None:
+        chain, block = self._chain, self._block
+        if not chain.code(chain.multicall3, block):
+            raise ChainError(
+                f"there is no Multicall3 at {chain.multicall3} on {chain.name} in block {block.number}: "
+                "choose a later block, or set chains.<name>.multicall3"
+            )
+        raise ChainError(f"{chain.endpoint} answers nothing for Multicall3 at {chain.multicall3}")
+
+    def _check_guards(self, results: Sequence[tuple[bool, bytes]]) -> None:
+        wanted = [self._block.timestamp.to_bytes(32), bytes.fromhex(self._block.parent_hash[2:])]
+        for (success, data), want in zip(results, wanted, strict=False):
+            if not success or data != want:
+                raise BadAnswerError(
+                    f"eth_call: the node answered for another block than {self._block.number} ({self._block.hash})"
+                )
+
+    # other reads
+
+    def _direct(self, reads: Sequence[Read]) -> list[Any]:
+        """Reads from an account of their own: plain eth_calls in JSON-RPC batches, guarded by one aggregate."""
+        self._ask([])
+        calls = [
+            (
+                "eth_call",
+                [{"from": read.sender, "to": read.target, "data": "0x" + encode_read(read).hex()}, self._parameter],
+            )
+            for read in reads
+        ]
+        answers = self._chain.batch(calls, _bytes, block=self._block)
+        return [
+            decode_read(read, False, answer.data)
+            if isinstance(answer, RevertError)
+            else decode_read(read, True, answer)
+            for read, answer in zip(reads, answers, strict=True)
+        ]
+
+    def _storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
+        by_contract: dict[str, list[int]] = {}
+        for i, (contract, _) in enumerate(slots):
+            by_contract.setdefault(contract.lower(), []).append(i)
+        groups = [
+            (contract, indexes[start : start + SLOTS_PER_CALL])
+            for contract, indexes in by_contract.items()
+            for start in range(0, len(indexes), SLOTS_PER_CALL)
+        ]
+        calls = [(CANARY, bytes(32))]
+        calls += [(contract, b"".join(slots[i][1].to_bytes(32) for i in part)) for contract, part in groups]
+        overrides = {contract: {"code": STORAGE_CODE} for contract in (*by_contract, CANARY)}
+        words: list[int] = [0] * len(slots)
+        try:
+            answers = self._ask(calls, overrides)
+        except UnsupportedError:
+            return None
+        except TooBigError:
+            if len(slots) == 1:
+                raise
+            half = len(slots) // 2
+            first, second = self._storage(slots[:half]), self._storage(slots[half:])
+            return None if first is None or second is None else first + second
+        if answers[0] != (True, bytes(32)):
+            return None
+        for (_, part), (success, data) in zip(groups, answers[1:], strict=True):
+            if not success or len(data) != 32 * len(part):
+                raise ChainError(f"{self._chain.endpoint} answers no storage under a state override")
+            for k, i in enumerate(part):
+                words[i] = int.from_bytes(data[32 * k : 32 * k + 32])
+        return words
+
+
+def _bytes(raw: Any) -> bytes:
+    if not isinstance(raw, str) or not raw.startswith("0x"):
+        raise BadAnswerError("eth_call: no hexadecimal value in the answer")
+    try:
+        return bytes.fromhex(raw[2:])
+    except ValueError:
+        raise BadAnswerError("eth_call: no hexadecimal value in the answer") from None

@@ -1,0 +1,406 @@
+"""One JSON-RPC endpoint: a single HTTP exchange, strictly checked, every error classified by one table, URLs masked.
+
+No retries here: `indexer.chain` owns that policy. The errors below say what to do next:
+
+RetryableError          ask again, here or elsewhere
+├── RateLimitedError    the endpoint asks for patience (`retry_after` seconds, if it says)
+├── UnreachableError    no connection
+├── TimedOutError       no answer in time; a smaller request may do
+├── BadAnswerError      not the JSON-RPC answer to what was asked, or a server error
+└── UnknownBlockError   the endpoint does not know that block (yet, or no longer)
+ChainError
+├── PrunedError         not here, another endpoint may have it
+├── UnsupportedError    not here, another endpoint may do it
+├── DeniedError         refused for good: key, plan, no such service
+├── RejectedError       refused for good: invalid parameters, or a limit in words not known here
+├── TooBigError         the caller has to ask for less
+└── RevertError         the contract's own answer to an eth_call
+"""
+
+import itertools
+import json
+import logging
+import re
+import time
+from collections.abc import Iterable, Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from web3 import HTTPProvider
+
+from indexer.errors import ChainError, PrunedError, RetryableError
+
+# Their debug lines carry whole URLs, keys included.
+for _name in ("web3.providers", "web3._utils.http_session_manager", "urllib3.connectionpool"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+#: bytes of an answer beyond which it is not read on (the largest useful one is a block's receipts or a page of logs)
+MAX_ANSWER = 512 * 2**20
+
+
+class RateLimitedError(RetryableError):
+    """The endpoint wants fewer requests; `retry_after` in seconds, None if it does not say."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UnreachableError(RetryableError):
+    """No connection to the endpoint."""
+
+
+class TimedOutError(RetryableError):
+    """No complete answer within the time-out."""
+
+
+class BadAnswerError(RetryableError):
+    """Not a valid answer to what was asked, or a server error."""
+
+
+class UnknownBlockError(RetryableError):
+    """The endpoint does not know the block that the request names."""
+
+
+class UnsupportedError(ChainError):
+    """The endpoint lacks that method or feature."""
+
+
+class DeniedError(ChainError):
+    """The endpoint serves us nothing: key, plan, or no JSON-RPC service there."""
+
+
+class RejectedError(ChainError):
+    """The endpoint refuses this request for good: invalid parameters, or a limit in words that nobody knows."""
+
+
+class TooBigError(ChainError):
+    """More than the endpoint answers in one request: range, results, response size, gas or time."""
+
+
+class RevertError(ChainError):
+    """An eth_call that the contract reverted, with its revert data."""
+
+    def __init__(self, message: str, data: bytes = b"") -> None:
+        super().__init__(message)
+        self.data = data
+
+
+def mask(url: str) -> str:
+    """The URL without anything that may be a key: user info, key-like path segments, query, fragment."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "<malformed URL>"
+    if not parts.scheme or not host:
+        return "<malformed URL>"
+    host = ".".join("***" if _looks_like_key(label) else label for label in host.split("."))
+    if ":" in host:
+        host = f"[{host}]"
+    path = "/".join(part if not part or _PLAIN_SEGMENT.fullmatch(part) else "***" for part in parts.path.split("/"))
+    return (
+        f"{parts.scheme}://{'***@' if '@' in parts.netloc else ''}{host}{f':{port}' if port else ''}"
+        f"{path}{'?***' if parts.query else ''}"
+    )
+
+
+_PLAIN_SEGMENT = re.compile(r"v\d{1,2}|[a-z]{1,12}([-_][a-z]{1,12})?", re.IGNORECASE)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>)\]}]+", re.IGNORECASE)
+
+
+def _looks_like_key(label: str) -> bool:
+    """A host label of 16 or more letters and digits mixed, as some providers put the key into the host name."""
+    return len(label) >= 16 and "-" not in label and bool(re.search(r"\d", label)) and bool(re.search(r"[a-z]", label))
+
+
+def secrets(url: str) -> list[str]:
+    """The parts of a URL that `mask` hides, longest first."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return []
+    found = {part for part in parts.path.split("/") if part and not _PLAIN_SEGMENT.fullmatch(part)}
+    found |= {parts.query, parts.username or "", parts.password or ""}
+    found |= {value for pair in parts.query.split("&") for value in pair.split("=", 1)[1:]}
+    found |= {label for label in (parts.hostname or "").split(".") if _looks_like_key(label)}
+    return sorted((part for part in found if len(part) >= 3), key=len, reverse=True)
+
+
+# The one table: what a JSON-RPC error means. The first line whose code or text fits decides; texts are matched in lower
+# case against message and data. They come from geth, erigon, nethermind, besu, reth, anvil and the hosted providers.
+_RULES: Sequence[tuple[str, frozenset[int], str]] = (
+    (
+        "rate",
+        frozenset({429, -32029, -32097}),
+        r"too many requests|rate.?limit|requests limited|request limit|compute units|throughput|throttl|over.?capacity"
+        r"|capacity (limit|exceeded)|exceeded the quota|reached the quota|quota (exceeded|reached)|daily request count"
+        r"|too much load|max calls|calls per sec|requests? per (second|minute|day)|credits? (quota|limit)|cu limit"
+        r"|reached the free tier|upgrade to .* (more|higher) (request|call)",
+    ),
+    (
+        "unknown",
+        frozenset(),
+        r"header (for hash )?not found|unknown (block|header)|block (hash )?not found|block .{0,80}\bnot found"
+        r"|cannot find (the )?block|could not find (the )?block|beyond (current |latest |the )?(executed |head|tip)"
+        r"|beyond head|beyond latest|not (currently )?canonical|after last accepted block|block ?height is \d+ but"
+        r"|blockoutofrange|greater than (the )?(latest|current|head)|is not yet available|future block|block number "
+        r"higher|resource not found|unfinalized|block does not exist|invalid block (hash|height)|no block (with|by)",
+    ),
+    (
+        "pruned",
+        frozenset({4444}),
+        r"missing trie node|pruned|pruning|historical state|history (is )?unavailable|state (is |was )?(not available"
+        r"|unavailable|already discarded)|no state (available|data|found)|state .{0,90}is not available|archiv"
+        r"|old data not available|maximum proof window|metadata is not found|receipts? (are )?(not available|unavailable)"
+        r"|no (receipts|tx|block) data|state histories|earliest available|lowest height|body not found|block not in "
+        r"range|failed to get logs for block|failed to load state|purged|no historical rpc|missing (block|receipts)"
+        r"|expired history|history expiry|unexpected state root",
+    ),
+    ("unsupported", frozenset({-32601, -32004}), r"method (is )?not (found|available|supported|allowed|whitelisted|enabled)"
+        r"|unsupported method|the method .* does not exist|method .* (is disabled|not supported|not found|unavailable)"
+        r"|does not support (the )?method|not included in your (current )?plan"),
+    ("denied", frozenset({-32002}) - {-32002}, r"unauthorized|unauthenticated|forbidden|invalid (api|project|access).?(key|id|token)"
+        r"|must be authenticated|authentication|api key|access denied|not allowed to access|account (is )?(suspended|disabled)"
+        r"|monthly (capacity|quota)|billing|payment required|project id"),
+    (
+        "size",
+        frozenset({413}),
+        r"block range|range (is )?(too (large|wide|big)|limit|exceed|over)|blocks? range|exceeds? the range|bigger than range"
+        r"|range \d+ (exceeds|is bigger)|max(imum)? (allowed )?(block |blocks |log )?(range|distance)|blocks? distance"
+        r"|limited to|limit(ed)? the query|at most [\d,.]+ ?k? ?blocks|too many (blocks|logs|results|addresses|topics)"
+        r"|more than [\d,.]+ ?k? (results|logs|blocks|events)|exceeds? (the )?max(imum)? (results|number|logs|block|response"
+        r"|limit|size)|max(imum)? (results|logs|response)|number of requested blocks|query (exceeds|limit|must be smaller"
+        r"|returned|timeout|time.?out|timed out)|log response size|response (size|is too|too|body|exceed)|too large"
+        r"|result(s)? (set )?(is )?too (large|big|many)|logs matched by query|exceeds limit|exceed(ed|s)? (max|the (max|limit"
+        r"|response))|less (number of )?address|specify (an|less) address|addresses? (count|limit|list)|smaller (range|block"
+        r"|chunk)|narrow|reduce (the )?(range|block)|out of gas|outofgas|precompileoog|gas (required|limit|too low|cap|uint64|allowance)"
+        r"|intrinsic gas|exceeds (block )?gas|time.?limit|execution aborted|execution timeout|timed? ?out|deadline exceeded"
+        r"|memory limit|memoryoog|content ?length|entity too large|max(imum)? (message|request|call ?data) size|initcode|log limit",
+    ),
+    ("revert", frozenset({3}), r"revert|vm exception|vm execution error|invalid opcode|bad instruction|stack (under|over)flow"
+        r"|bad jump|invalid jump|execution error|opcodenotfound|invalidfeopcode|callnotallowed|evm error"),
+    ("server", frozenset({-32603, -32002, -32005, -32000, -32016, -32098, -32099, 19, 500, 502, 503, 504}), r"internal|temporar|try again|unavailable|overload|unhealthy|healthy|bad gateway"),
+)  # fmt: skip
+_COMPILED = tuple((kind, codes, re.compile(pattern)) for kind, codes, pattern in _RULES)
+#: error codes that mean a rate limit unless the text says something else
+_RATE_CODES = frozenset({-32005})
+
+
+def classify(code: int, text: str) -> str:
+    """What an error of that code and text means: one of the kinds of the table, `rejected` if nothing fits."""
+    low = text.lower()
+    for kind, _, pattern in _COMPILED[:-1]:
+        if pattern.search(low):
+            return kind
+    if code in _RATE_CODES:
+        return "rate"
+    for kind, codes, _ in _COMPILED:
+        if code in codes:
+            return kind
+    return "server" if _COMPILED[-1][2].search(low) else "rejected"
+
+
+class Endpoint:
+    """One node URL. `send` and `send_batch` do one HTTP exchange each and raise the classified errors."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self.url = url
+        self.masked = mask(url)
+        self.verified = False
+        self.not_before = 0.0
+        self.unsupported: set[str] = set()
+        self._timeout = timeout
+        self._secrets = secrets(url)
+        self._ids = itertools.count(1)
+        # web3's own retries are off: tenacity in chain.py is the only retry policy
+        self._provider = HTTPProvider(url, exception_retry_configuration=None)
+        self._session = requests.Session()
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.masked})"
+
+    def close(self) -> None:
+        self._session.close()
+
+    def scrub(self, text: object, length: int = 300) -> str:
+        """Any text as one printable line without this URL's secrets."""
+        line = _URL.sub(lambda found: mask(found[0]), str(text))
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        line = " ".join("".join(char if char.isprintable() else " " for char in line).split())
+        return line if len(line) <= length else line[: length - 1] + "…"
+
+    def send(self, method: str, params: Sequence[Any]) -> Any:
+        """The `result` of one request, null included."""
+        request_id = next(self._ids)
+        answer = self._post(
+            {"jsonrpc": "2.0", "id": request_id, "method": method, "params": list(params)}, f"{method}: "
+        )
+        if not isinstance(answer, dict):
+            raise BadAnswerError(f"{method}: the answer is no JSON-RPC object")
+        if "error" in answer and answer["error"] is not None:
+            raise self.error(method, answer["error"])
+        if answer.get("id") != request_id:
+            raise BadAnswerError(f"{method}: answer to another request (id {self.scrub(answer.get('id'), 40)})")
+        if "result" not in answer:
+            raise BadAnswerError(f"{method}: answer without a result")
+        return answer["result"]
+
+    def send_batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """One JSON-RPC batch: for each call its result, or the exception that its error means, in order.
+
+        A call the node left out gets a BadAnswerError; answers with unknown or repeated ids spoil the whole batch.
+        UnsupportedError if the node answers batches with a single error.
+        """
+        ids = [next(self._ids) for _ in calls]
+        body = [
+            {"jsonrpc": "2.0", "id": i, "method": method, "params": list(params)}
+            for i, (method, params) in zip(ids, calls, strict=True)
+        ]
+        answers = self._post(body, "batch: ")
+        if isinstance(answers, dict) and answers.get("error"):
+            failure = self.error("batch", answers["error"])
+            raise UnsupportedError(str(failure)) if isinstance(failure, RejectedError) else failure
+        if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
+            raise BadAnswerError("batch: the answer is no list of JSON-RPC objects")
+        by_id: dict[int, dict[str, Any]] = {}
+        for answer in answers:
+            answer_id = answer.get("id")
+            if not isinstance(answer_id, int) or answer_id in by_id:
+                raise BadAnswerError(f"batch: an answer has the id {self.scrub(answer_id, 40)}")
+            by_id[answer_id] = answer
+        if not by_id.keys() <= set(ids):
+            raise BadAnswerError("batch: answers to other requests")
+        return [self._outcome(method, by_id.get(i)) for i, (method, _) in zip(ids, calls, strict=True)]
+
+    def _outcome(self, method: str, answer: dict[str, Any] | None) -> Any:
+        if answer is None:
+            return BadAnswerError(f"{method}: left out of the batch's answer")
+        if answer.get("error") is not None:
+            return self.error(method, answer["error"])
+        return answer["result"] if "result" in answer else BadAnswerError(f"{method}: answer without a result")
+
+    def error(self, method: str, error: Any) -> RetryableError | ChainError:
+        """The exception that a JSON-RPC error object means."""
+        if not isinstance(error, dict):
+            return BadAnswerError(f"{method}: {self.scrub(error)}")
+        code = error.get("code")
+        code = code if isinstance(code, int) else 0
+        message = str(error.get("message", ""))
+        data = error.get("data")
+        text = message if data is None else f"{message} {data if isinstance(data, str) else json.dumps(data)}"
+        kind = classify(code, text)
+        line = self.scrub(f"{method}: {message or text} ({code})")
+        if kind == "revert" or (kind == "size" and code == 3):
+            return RevertError(line, _revert_data(data))
+        if kind == "rate":
+            return RateLimitedError(line)
+        return _EXCEPTIONS[kind](line if kind not in {"size", "rejected"} else self.scrub(f"{method}: {text} ({code})"))
+
+    def _post(self, body: Any, what: str) -> Any:
+        payload = json.dumps(body, separators=(",", ":")).encode()
+        status, headers, content = self._exchange(payload, what)
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if status == 429:
+            raise RateLimitedError(f"{what}HTTP 429", retry_after(headers.get("Retry-After")))
+        if isinstance(answer, dict) and answer.get("error"):
+            return answer  # many providers send their JSON-RPC errors with HTTP 4xx or 5xx
+        if status in {401, 402, 403}:
+            raise DeniedError(f"{what}HTTP {status}: the endpoint refuses access")
+        if status == 413:
+            raise TooBigError(f"{what}HTTP 413: the request is too large")
+        if status == 503:
+            raise RateLimitedError(f"{what}HTTP 503", retry_after(headers.get("Retry-After")))
+        if status in {408, 504, 524}:
+            raise TimedOutError(f"{what}HTTP {status}")
+        if status in {404, 405, 410}:
+            raise DeniedError(f"{what}HTTP {status}: there is no JSON-RPC service at {self.masked}")
+        if status >= 300:
+            raise BadAnswerError(f"{what}HTTP {status}")
+        if answer is None:
+            raise BadAnswerError(f"{what}the answer is not JSON ({len(content)} bytes)")
+        return answer
+
+    def _exchange(self, payload: bytes, what: str) -> tuple[int, Any, bytes]:
+        """Status, headers and body of one POST; the time-out is for the whole exchange, not for each packet."""
+        deadline = time.monotonic() + self._timeout
+        kwargs = dict(self._provider.get_request_kwargs())
+        try:
+            with self._session.post(
+                self.url,
+                data=payload,
+                stream=True,
+                allow_redirects=False,
+                timeout=self._timeout,
+                headers=kwargs["headers"],
+            ) as response:
+                pieces: list[bytes] = []
+                size = 0
+                for piece in response.iter_content(2**16):
+                    pieces.append(piece)
+                    size += len(piece)
+                    if time.monotonic() > deadline:
+                        raise TimedOutError(f"{what}no complete answer within {self._timeout:g} s")
+                    if size > MAX_ANSWER:
+                        raise TooBigError(f"{what}the answer exceeds {MAX_ANSWER} bytes")
+                return response.status_code, response.headers, b"".join(pieces)
+        except requests.Timeout:
+            raise TimedOutError(f"{what}no answer within {self._timeout:g} s") from None
+        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+            raise BadAnswerError(f"{what}the answer broke off ({self.scrub(error, 120)})") from None
+        except requests.exceptions.RequestException as error:
+            raise UnreachableError(f"{what}{self.scrub(_reason(error), 160)}") from None
+
+
+_EXCEPTIONS: dict[str, type[RetryableError] | type[ChainError]] = {
+    "unknown": UnknownBlockError,
+    "pruned": PrunedError,
+    "unsupported": UnsupportedError,
+    "denied": DeniedError,
+    "size": TooBigError,
+    "server": BadAnswerError,
+    "rejected": RejectedError,
+}
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds of a Retry-After header, given as a number or as a date."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost reason of a connection error: its outer layers repeat the URL."""
+    text = str(error)
+    found = re.search(
+        r"\[Errno -?\d+\] [^'\")]+|Connection \w+[^'\")]*|Remote end closed[^'\")]*|certificate [^'\")]+", text
+    )
+    return found[0] if found else f"{type(error).__name__}"
+
+
+def _revert_data(data: Any) -> bytes:
+    """Revert data of an error object: a hex string, possibly behind "Reverted ", or an object that carries one."""
+    if isinstance(data, dict):
+        data = next((data[key] for key in ("data", "result", "output") if isinstance(data.get(key), str)), None)
+    if not isinstance(data, str):
+        return b""
+    found = re.search(r"0x((?:[0-9a-fA-F]{2})*)", data)
+    return bytes.fromhex(found[1]) if found else b""
+
+
+def endpoints(urls: Iterable[str], timeout: float) -> list[Endpoint]:
+    return [Endpoint(url, timeout) for url in urls]
