@@ -1,0 +1,344 @@
+"""Aave V3 and its forks (Spark): 3.0 to 3.7, told apart in aave_v3_rules by what the contracts show."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from indexer.abi import topic
+from indexer.adapter import Adapter, Reader
+from indexer.model import (
+    WAD,
+    Accounts,
+    Answer,
+    Balance,
+    Check,
+    Event,
+    Failed,
+    Health,
+    LogSource,
+    Market,
+    Position,
+    PositionKey,
+    Read,
+)
+from protocols import aave_v3_account as account
+from protocols.aave_v3_account import AaveV3Position, misplaced
+from protocols.aave_v3_market import AaveV3Market, Reserve
+from protocols.aave_v3_read import read_market, required
+
+MAX_UINT = 2**256 - 1
+#: How many accounts with debt are asked when the contracts' totals leave several versions open.
+CALIBRATION_ACCOUNTS = 32
+
+USER_CONFIGURATION = "getUserConfiguration(address)(uint256)"
+USER_E_MODE = "getUserEMode(address)(uint256)"
+ACCOUNT_DATA = "getUserAccountData(address)(uint256,uint256,uint256,uint256,uint256,uint256)"
+SCALED_BALANCE = "scaledBalanceOf(address)(uint256)"
+BALANCE = "balanceOf(address)(uint256)"
+
+BORROW = topic("Borrow(address,address,address,uint256,uint8,uint256,uint16)")
+MINT = topic("Mint(address,address,uint256,uint256,uint256)")
+BURN = topic("Burn(address,address,uint256,uint256,uint256)")
+BALANCE_TRANSFER = topic("BalanceTransfer(address,address,uint256,uint256)")
+STABLE_MINT = topic("Mint(address,address,uint256,uint256,uint256,uint256,uint256,uint256)")
+STABLE_BURN = topic("Burn(address,uint256,uint256,uint256,uint256,uint256)")
+DISCOUNT_UPDATED = topic("DiscountPercentUpdated(address,uint256,uint256)")
+LIQUIDATION = topic("LiquidationCall(address,address,address,uint256,uint256,address,bool)")
+
+#: kind of contract -> topic0 -> (topics, data words) that name an account which the event may have changed.
+EVENTS: Mapping[str, Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
+    "pool": {
+        BORROW: ((2,), ()),  # onBehalfOf; `user` is only who called
+        LIQUIDATION: ((3,), (2,)),  # user, liquidator
+        topic("ReserveUsedAsCollateralEnabled(address,address)"): ((2,), ()),
+        topic("ReserveUsedAsCollateralDisabled(address,address)"): ((2,), ()),
+        topic("UserEModeSet(address,uint8)"): ((1,), ()),
+        topic("DeficitCreated(address,address,uint256)"): ((1,), ()),
+        topic("SwapBorrowRateMode(address,address,uint8)"): ((2,), ()),
+        topic("RebalanceStableBorrowRate(address,address)"): ((2,), ()),
+    },
+    "a": {MINT: ((2,), ()), BURN: ((1,), ()), BALANCE_TRANSFER: ((1, 2), ())},
+    "variable": {MINT: ((2,), ()), BURN: ((1,), ()), DISCOUNT_UPDATED: ((1,), ())},
+    "stable": {STABLE_MINT: ((2,), ()), STABLE_BURN: ((1,), ())},
+}
+
+
+class AaveV3(Adapter):
+    """One Aave V3 market, found through its PoolAddressesProvider."""
+
+    protocol = "aave-v3"
+    market_type = AaveV3Market
+    position_type = AaveV3Position
+    required_addresses = ("pool_addresses_provider",)
+
+    def read_market(self, read: Reader, previous: Market | None) -> AaveV3Market:
+        provider = self.deployment.addresses["pool_addresses_provider"].lower()
+        return read_market(read, provider, None if previous is None else aave(previous))
+
+    # logs -------------------------------------------------------------------------------------------------------------
+
+    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+        """No debt begins without a Borrow of the pool; with all accounts also every receipt of aTokens."""
+        sources = [LogSource(frozenset({aave(market).pool}), frozenset({BORROW}))]
+        if accounts is Accounts.ALL:
+            sources.append(LogSource(contracts_of(market, "a"), frozenset({MINT, BALANCE_TRANSFER})))
+        return sources
+
+    def activity(self, market: Market) -> list[LogSource]:
+        discounting = frozenset(r.variable_debt_token for r in aave(market).reserves if r.discount)
+        sources = [
+            LogSource(contracts_of(market, "pool"), frozenset(EVENTS["pool"])),
+            LogSource(contracts_of(market, "a"), frozenset(EVENTS["a"])),
+            LogSource(contracts_of(market, "variable"), frozenset({MINT, BURN})),
+            LogSource(discounting, frozenset({DISCOUNT_UPDATED})),
+            LogSource(contracts_of(market, "stable"), frozenset(EVENTS["stable"])),
+        ]
+        return [source for source in sources if source.addresses]
+
+    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
+        place = aave(market).tokens.get(event.address)
+        if place is None:
+            return ()
+        where = EVENTS[place.kind].get(event.topic0)
+        if where is None:
+            return ()
+        topics, words = where
+        named = [event.topic_address(i) for i in topics] + [event.word_address(i) for i in words]
+        return [PositionKey(address) for address in named if address is not None]
+
+    # positions --------------------------------------------------------------------------------------------------------
+
+    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
+        """Two rounds: flags, e-mode and all aTokens of everyone, then the debts that the flags name."""
+        m = aave(market)
+        a_tokens = [reserve.a_token for reserve in m.reserves]
+        width = 2 + len(a_tokens)
+        reads = []
+        for address, _ in keys:
+            args = (address,)
+            reads.append(Read(m.pool, USER_CONFIGURATION, args))
+            reads.append(Read(m.pool, USER_E_MODE, args))
+            reads += [Read(token, SCALED_BALANCE, args) for token in a_tokens]
+        first = read(reads)
+        borrowing = [(reserve.borrowing_flag, debt_signatures(reserve)) for reserve in m.reserves]
+        reads = []
+        for n, (address, _) in enumerate(keys):
+            flags = required(first[n * width])
+            for flag, signatures in borrowing:
+                if flags & flag:
+                    reads += [Read(token, signature, (address,)) for token, signature in signatures]
+        debts = iter(read(reads) if reads else ())
+        positions: list[AaveV3Position] = []
+        for n, key in enumerate(keys):
+            flags, mode, *balances = first[n * width : (n + 1) * width]
+            supplied = {
+                token: required(scaled) for token, scaled in zip(a_tokens, balances, strict=True) if scaled != 0
+            }
+            position = AaveV3Position(
+                key=key,
+                block_number=read.block.number,
+                configuration=flags,
+                mode=required(mode),
+                supplied=supplied,
+                borrowed={},
+                stable={},
+                discounts={},
+                amounts={},
+            )
+            for reserve in m.reserves:
+                if flags & reserve.borrowing_flag:
+                    add_debt(position, reserve, [required(next(debts)) for _ in debt_signatures(reserve)])
+            positions.append(position)
+        if m.version is None:
+            read_amounts(read, positions)
+        return list(positions)
+
+    def untracked(self, market: Market, position: Position) -> bool:
+        """Also where the code is unknown: amounts then come from balanceOf alone, and age."""
+        m = aave(market)
+        return m.version is None or misplaced(m, held(position))
+
+    def evaluate(self, market: Market, position: Position) -> Health:
+        return account.evaluate(aave(market), held(position))
+
+    def balances(self, market: Market, position: Position) -> list[Balance]:
+        return account.balances(aave(market), held(position))
+
+    # what the contracts say -------------------------------------------------------------------------------------------
+
+    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
+        m = aave(market)
+        tokens = [
+            (token, "supply" if place.kind == "a" else "debt")
+            for token, place in m.tokens.items()
+            if place.reserve is not None
+        ]
+        reads = []
+        for address, _ in keys:
+            reads += [Read(m.pool, ACCOUNT_DATA, (address,)), Read(m.pool, USER_E_MODE, (address,))]
+            reads += [Read(token, BALANCE, (address,)) for token, _ in tokens]
+        answers = read(reads)
+        width = 2 + len(tokens)
+        return [answer(key, tokens, answers[n * width : (n + 1) * width]) for n, key in enumerate(keys)]
+
+    def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> Market:
+        """Where several versions agree with the contracts' totals, the one that accounts with debt agree with too."""
+        m = aave(market)
+        if len(m.candidates) < 2 or not m.exact:
+            return m
+        chosen = [p for p in positions if not untold(m, held(p))][:CALIBRATION_ACCOUNTS]
+        if not chosen:
+            return m
+        given = read([Read(m.pool, ACCOUNT_DATA, (p.key.account,)) for p in chosen])
+        fitting = []
+        for version in m.candidates:
+            tried = replace(m, version=version)
+            ours = [self.evaluate(tried, p) for p in chosen]
+            if all(agrees(health, data) for health, data in zip(ours, given, strict=True)):
+                fitting.append(version)
+        if not fitting:
+            names = " or ".join(m.candidates)
+            note = f"POOL_REVISION {m.pool_revision}: accounts are not as Aave {names} computes them"
+            note += "; rows carry the contract's own answers"
+            return replace(m, exact=False, version=None, note=note, revision=f"POOL_REVISION {m.pool_revision}")
+        return replace(
+            m,
+            version=fitting[0],
+            candidates=tuple(fitting),
+            settled=len(fitting) == 1,
+            revision=f"{fitting[0]} (POOL_REVISION {m.pool_revision})",
+        ).with_assets()
+
+    def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
+        """Scaled balances of all known accounts are the tokens' scaled total supplies: debts always, supplies with all."""
+        m = aave(market)
+        sums = dict.fromkeys(m.tokens, 0)
+        for position in positions:
+            p = held(position)
+            for token, scaled in p.borrowed.items():
+                sums[token] = sums.get(token, 0) + scaled
+            for token, scaled in p.supplied.items():
+                sums[token] = sums.get(token, 0) + scaled
+        checks = []
+        for reserve in m.reserves:
+            debt = Check(
+                name=f"scaled variable debt of {reserve.symbol}",
+                have=sums[reserve.variable_debt_token],
+                want=reserve.scaled_debt,
+            )
+            supply = Check(
+                name=f"scaled supply of {reserve.symbol}",
+                have=sums[reserve.a_token],
+                want=reserve.scaled_supply,
+                at_most=accounts is not Accounts.ALL,
+            )
+            checks += [debt, supply]
+        return checks
+
+    # what if ----------------------------------------------------------------------------------------------------------
+
+    def reprice(self, market: Market, prices: Mapping[str, int]) -> Market:
+        """Prices in base currency by asset; an e-mode with a price of its own takes one for its price source."""
+        m = aave(market)
+        return replace(
+            m,
+            reserves=tuple(replace(r, price=prices.get(r.asset, r.price)) for r in m.reserves),
+            e_modes=tuple(
+                e if e.price_source is None else replace(e, price=prices.get(e.price_source, e.price))
+                for e in m.e_modes
+            ),
+        ).with_assets()
+
+    def advance(self, market: Market, seconds: int, blocks: int) -> Market:
+        m = aave(market)
+        block = replace(m.block, number=m.block.number + blocks, timestamp=m.block.timestamp + seconds)
+        return m.at(block)
+
+
+def aave(market: Market) -> AaveV3Market:
+    assert isinstance(market, AaveV3Market), type(market)
+    return market
+
+
+def held(position: Position) -> AaveV3Position:
+    assert isinstance(position, AaveV3Position), type(position)
+    return position
+
+
+def contracts_of(market: Market, kind: str) -> frozenset[str]:
+    return frozenset(address for address, place in aave(market).tokens.items() if place.kind == kind)
+
+
+def debt_signatures(reserve: Reserve) -> list[tuple[str, str]]:
+    """(token, read) for everything that an account's debt in this reserve consists of."""
+    reads = [(reserve.variable_debt_token, SCALED_BALANCE)]
+    if reserve.stable_debt_token:
+        reads += [
+            (reserve.stable_debt_token, "principalBalanceOf(address)(uint256)"),
+            (reserve.stable_debt_token, "getUserStableRate(address)(uint256)"),
+            (reserve.stable_debt_token, "getUserLastUpdated(address)(uint40)"),
+        ]
+    if reserve.discount:
+        reads += [
+            (reserve.variable_debt_token, "getPreviousIndex(address)(uint256)"),
+            (reserve.variable_debt_token, "getDiscountPercent(address)(uint256)"),
+        ]
+    return reads
+
+
+def add_debt(position: AaveV3Position, reserve: Reserve, answers: Sequence[int]) -> None:
+    """Fill in the answers to `debt_signatures`."""
+    scaled, *rest = answers
+    if scaled:
+        position.borrowed[reserve.variable_debt_token] = scaled
+    if reserve.stable_debt_token:
+        principal, rate, last_update, *rest = rest
+        if principal:
+            position.stable[reserve.stable_debt_token] = (principal, rate, last_update)
+    if reserve.discount and scaled:
+        previous_index, percent = rest
+        position.discounts[reserve.variable_debt_token] = (previous_index, percent)
+
+
+def read_amounts(read: Reader, positions: Sequence[AaveV3Position]) -> None:
+    """Ask each token for what the positions hold, for code whose rounding is unknown."""
+    wanted = [(p, token) for p in positions for token in (*p.supplied, *p.borrowed, *p.stable)]
+    amounts = read([Read(token, BALANCE, (p.key.account,)) for p, token in wanted])
+    for (p, token), amount in zip(wanted, amounts, strict=True):
+        p.amounts[token] = required(amount)
+
+
+def answer(key: PositionKey, tokens: Sequence[tuple[str, str]], answers: Sequence[Any]) -> Answer:
+    """One account's answers: account data, e-mode, then balanceOf of each of `tokens`."""
+    data, mode, *amounts = answers
+    columns: dict[str, int | str | None] = {}
+    liquidatable = None
+    if not isinstance(mode, Failed):
+        columns["mode"] = str(mode) if mode else None
+    if not isinstance(data, Failed):
+        health_factor = None if data[5] == MAX_UINT else data[5]
+        columns["collateral_value_raw"] = data[0]
+        columns["debt_value_raw"] = data[1]
+        columns["health_factor_raw"] = health_factor
+        liquidatable = health_factor is not None and health_factor < WAD
+    return Answer(
+        key=key,
+        columns=columns,
+        liquidatable=liquidatable,
+        amounts={place: required(amount) for place, amount in zip(tokens, amounts, strict=True)},
+    )
+
+
+def untold(market: AaveV3Market, position: AaveV3Position) -> bool:
+    """Whether this account can tell no versions apart: no debt, or a price is missing."""
+    return not (position.borrowed or position.stable) or bool(
+        position.configuration & market.plan(position.mode).unpriced
+    )
+
+
+def agrees(health: Health, data: Any) -> bool:
+    """Whether getUserAccountData answered what we computed."""
+    if isinstance(data, Failed):
+        return False
+    health_factor = MAX_UINT if health.health_factor is None else health.health_factor
+    return bool((health.collateral_value, health.debt_value, health_factor) == (data[0], data[1], data[5]))
