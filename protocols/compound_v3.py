@@ -1,0 +1,378 @@
+"""Compound V3: one Comet per base asset, with its collateral.
+
+A position is an account: a signed principal of the base asset (below 0 is debt) and balances of collateral.
+`isLiquidatable` works on the index STORED at the last accrual, `absorb` accrues first: `health_factor` is the former,
+`health_factor_accrued` has interest up to the block.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from indexer.abi import topic
+from indexer.adapter import Adapter, Reader, required
+from indexer.model import (
+    WAD,
+    Accounts,
+    Answer,
+    Balance,
+    Check,
+    Deployment,
+    Event,
+    Failed,
+    Health,
+    LogSource,
+    Market,
+    Position,
+    PositionKey,
+    Read,
+)
+from protocols.compound_v3_market import (
+    INDEX_SCALE,
+    PRICE,
+    TOTALS_BASIC,
+    Collateral,
+    CompoundV3Market,
+    advanced,
+    read_market,
+    repriced,
+)
+
+ZERO = "0x" + "0" * 40
+USER_BASIC = "userBasic(address)(int104,uint64,uint64,uint16,uint8)"
+USER_COLLATERAL = "userCollateral(address,address)(uint128,uint128)"
+LIQUIDATABLE = "isLiquidatable(address)(bool)"
+BORROW_BALANCE = "borrowBalanceOf(address)(uint256)"
+ASKED = 50  # debtors about whom a new implementation is asked
+
+SUPPLY = topic("Supply(address,address,uint256)")
+WITHDRAW = topic("Withdraw(address,address,uint256)")
+TRANSFER = topic("Transfer(address,address,uint256)")
+SUPPLY_COLLATERAL = topic("SupplyCollateral(address,address,address,uint256)")
+WITHDRAW_COLLATERAL = topic("WithdrawCollateral(address,address,address,uint256)")
+TRANSFER_COLLATERAL = topic("TransferCollateral(address,address,address,uint256)")
+ABSORB_DEBT = topic("AbsorbDebt(address,address,uint256,uint256)")
+ABSORB_COLLATERAL = topic("AbsorbCollateral(address,address,address,uint256,uint256)")
+
+# Which topics name the accounts an event changes: who pays, receives or absorbs has no part in the position.
+ACCOUNT_TOPICS = {
+    SUPPLY: (2,),
+    WITHDRAW: (1,),
+    TRANSFER: (1, 2),
+    SUPPLY_COLLATERAL: (2,),
+    WITHDRAW_COLLATERAL: (1,),
+    TRANSFER_COLLATERAL: (1, 2),
+    ABSORB_DEBT: (2,),
+    ABSORB_COLLATERAL: (2,),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompoundV3Position(Position):
+    """`principal` as `userBasic` stores it; `collateral`: asset -> balance, in the order of the asset map."""
+
+    principal: int = 0
+    collateral: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        return self.principal == 0 and not self.collateral
+
+
+class CompoundV3(Adapter):
+    """One Comet. Values in the unit of its feeds, with 8 decimals.
+
+    That unit is USD unless addresses of feeds are given, whose product is its price in USD: `eth_usd_feed` (WETH
+    base), `btc_usd_feed` (WBTC base), `base_eth_feed` with `eth_usd_feed` (a base such as wstETH priced as 1).
+    """
+
+    protocol: ClassVar[str] = "compound-v3"
+    market_type: ClassVar[type[Market]] = CompoundV3Market
+    position_type: ClassVar[type[Position]] = CompoundV3Position
+    required_addresses: ClassVar[tuple[str, ...]] = ("comet",)
+    optional_addresses: ClassVar[tuple[str, ...]] = ("base_eth_feed", "eth_usd_feed", "btc_usd_feed")
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__(deployment)
+        self.comet = deployment.addresses["comet"].lower()
+        self.indexed: tuple[Market | None, dict[str, Collateral]] = (None, {})
+
+    def read_market(self, read: Reader, previous: Market | None) -> CompoundV3Market:
+        """The Comet's configuration (it lives in the implementation, so it is read each time), prices and indexes."""
+        addresses = self.deployment.addresses
+        feeds = [addresses[name].lower() for name in self.optional_addresses if addresses.get(name)]
+        market = read_market(read, self.comet, feeds)
+        if isinstance(previous, CompoundV3Market) and previous.revision == market.revision:
+            return replace(market, checked=previous.checked)
+        return market
+
+    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+        """No debt without collateral (but for dust), and no collateral without these events.
+
+        A base balance arises by Supply or, from a transfer, by Transfer.
+        """
+        topics = {SUPPLY_COLLATERAL, TRANSFER_COLLATERAL}
+        if accounts is Accounts.ALL:
+            topics |= {SUPPLY, TRANSFER}
+        return [LogSource(frozenset({self.comet}), frozenset(topics))]
+
+    def activity(self, market: Market) -> list[LogSource]:
+        return [LogSource(frozenset({self.comet}), frozenset(ACCOUNT_TOPICS))]
+
+    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
+        """Far from everyone who changed (see `untracked`), but everyone who can have become more than empty."""
+        if event.address != self.comet:
+            return []
+        accounts = [event.topic_address(i) for i in ACCOUNT_TOPICS.get(event.topic0, ())]
+        minted = event.topic0 == TRANSFER  # from and to the zero address; elsewhere that is an account like any other
+        return [PositionKey(a) for a in accounts if a is not None and not (minted and a == ZERO)]
+
+    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
+        """`userBasic` of everyone, then the collateral that its asset map names: two aggregates carry thousands."""
+        assert isinstance(market, CompoundV3Market)
+        basics = required(read, [Read(self.comet, USER_BASIC, (key.account,)) for key in keys])
+        held = [
+            (i, collateral.asset)
+            for i, (_, _, _, assets_in, reserved) in enumerate(basics)
+            if assets_in or reserved  # the extended variant keeps bits 16 to 23 in _reserved
+            for collateral in market.collaterals
+            if (assets_in | reserved << 16) >> collateral.offset & 1
+        ]
+        balances = required(read, [Read(self.comet, USER_COLLATERAL, (keys[i].account, asset)) for i, asset in held])
+        collateral: list[dict[str, int]] = [{} for _ in keys]
+        for (i, asset), (balance, _) in zip(held, balances, strict=True):
+            collateral[i][asset] = balance
+        return [
+            CompoundV3Position(key=key, block_number=read.block.number, principal=basic[0], collateral=assets)
+            for key, basic, assets in zip(keys, basics, collateral, strict=True)
+        ]
+
+    def untracked(self, market: Market, position: Position) -> bool:
+        """Everyone who holds something: debt moves without a log that names the debtor (PROTOCOLS: compound #816).
+
+        Suppliers too: a transfer of 0 to them rounds their principal down by a unit and logs nothing. An empty account
+        can only become a silent debtor where the smallest loan is worth 0: a loan needs collateral otherwise.
+        """
+        assert isinstance(market, CompoundV3Market)
+        if not position.empty:
+            return True
+        return market.base_price is None or market.base_borrow_min * market.base_price // market.base_scale == 0
+
+    def evaluate(self, market: Market, position: Position) -> Health:
+        """Comet.isLiquidatable, but for its early exit: `liquidation_limit` counts all of the collateral.
+
+        A dead feed (price None) makes a position unpriceable where the contract's loop reaches it, that is unless the
+        collateral before it covers the debt; its health factor is unknown either way.
+        """
+        assert isinstance(market, CompoundV3Market)
+        assert isinstance(position, CompoundV3Position)
+        table = self.collaterals(market)
+        debt = debt_accrued = 0
+        has_debt = position.principal < 0
+        unpriceable = has_debt and market.base_price is None
+        if has_debt and market.base_price is not None:
+            principal, price, scale = -position.principal, market.base_price, market.base_scale
+            debt = (principal * market.borrow_index // INDEX_SCALE) * price // scale
+            debt_accrued = (principal * market.borrow_index_accrued // INDEX_SCALE) * price // scale
+        collateral = limit = 0
+        priced = True
+        for asset, balance in position.collateral.items():
+            of = table.get(asset)
+            if of is None or of.price is None:
+                unpriceable = unpriceable or limit < debt
+                priced = False
+                continue
+            value = balance * of.price // of.scale
+            collateral += value
+            limit += value * of.liquidate_factor // WAD
+        known = priced and not unpriceable
+        return Health(
+            key=position.key,
+            collateral_value=collateral if priced else None,
+            liquidation_limit=limit if priced else None,
+            debt_value=None if has_debt and market.base_price is None else debt,
+            health_factor=limit * WAD // debt if debt and known else None,
+            health_factor_accrued=limit * WAD // debt_accrued if debt_accrued and known else None,
+            has_debt=has_debt,
+            liquidatable=limit < debt and not unpriceable,
+            unpriceable=unpriceable,
+            blocked_by=("absorb-paused",) if has_debt and market.absorb_paused else (),
+        )
+
+    def collaterals(self, market: CompoundV3Market) -> dict[str, Collateral]:
+        """The market's collateral by asset; computed once a market."""
+        of, table = self.indexed
+        if of is not market:
+            table = {one.asset: one for one in market.collaterals}
+            self.indexed = (market, table)
+        return table
+
+    def balances(self, market: Market, position: Position) -> list[Balance]:
+        """Base supply and debt as `balanceOf` and `borrowBalanceOf` answer (accrued), and the collateral."""
+        assert isinstance(market, CompoundV3Market)
+        assert isinstance(position, CompoundV3Position)
+        rows = {row.asset: row for row in market.assets}
+        table = self.collaterals(market)
+        principal = position.principal
+        index = market.supply_index_accrued if principal > 0 else market.borrow_index_accrued
+        side = "supply" if principal > 0 else "debt"
+        entries = [(market.base, side, abs(principal), abs(principal) * index // INDEX_SCALE)] if principal else []
+        # collateral listed after `market` was read comes with the next one
+        entries += [(asset, "supply", held, held) for asset, held in position.collateral.items() if asset in table]
+        found = []
+        for asset, side, scaled, amount in entries:
+            row = rows[asset]
+            found.append(
+                Balance(
+                    asset=asset,
+                    market=self.comet,
+                    symbol=row.symbol,
+                    decimals=row.decimals,
+                    side=side,
+                    scaled=scaled,
+                    amount=amount,
+                    value=None if row.price is None else amount * row.price // 10**row.decimals,
+                    is_collateral=asset in table,
+                )
+            )
+        return found
+
+    def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> CompoundV3Market:
+        """An implementation that is not known yet is asked about some debtors; not `exact` where it disagrees."""
+        assert isinstance(market, CompoundV3Market)
+        if market.checked:
+            return market
+        asked: list[CompoundV3Position] = []
+        for position in positions:
+            assert isinstance(position, CompoundV3Position)
+            if position.principal < 0 and len(asked) < ASKED:
+                asked.append(position)
+        if not asked:
+            return market
+        answers = read(
+            [
+                Read(self.comet, signature, (position.key.account,))
+                for signature in (LIQUIDATABLE, BORROW_BALANCE)
+                for position in asked
+            ]
+        )
+        for position, liquidatable, debt in zip(asked, answers[: len(asked)], answers[len(asked) :], strict=True):
+            health = self.evaluate(market, position)
+            ours = None if health.unpriceable else health.liquidatable
+            theirs = None if isinstance(liquidatable, Failed) else liquidatable
+            if ours != theirs or debt != -position.principal * market.borrow_index_accrued // INDEX_SCALE:
+                note = f"the Comet at {market.revision} answers isLiquidatable or borrowBalanceOf by an unknown formula"
+                return replace(market, exact=False, note=note)
+        return replace(market, checked=True)
+
+    def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
+        """Debts and collateral add up exactly; supply to at most its total, which drifts up by rounding."""
+        assert isinstance(market, CompoundV3Market)
+        supply = debt = 0
+        held = dict.fromkeys((one.asset for one in market.collaterals), 0)
+        for position in positions:
+            assert isinstance(position, CompoundV3Position)
+            supply += max(position.principal, 0)
+            debt += max(-position.principal, 0)
+            for asset, balance in position.collateral.items():
+                if asset in held:
+                    held[asset] += balance
+        return [
+            Check(name="principals of debt", have=debt, want=market.total_borrow_base),
+            Check(name="principals of supply", have=supply, want=market.total_supply_base, at_most=True),
+            *(
+                Check(name=f"collateral {one.asset}", have=held[one.asset], want=one.total_supply)
+                for one in market.collaterals
+            ),
+        ]
+
+    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
+        """The Comet's views, and sums of what they tell: it answers no values itself.
+
+        `liquidatable` is `isLiquidatable` as stored, the column `liquidatable_accrued` behind an accrual in the same
+        call. `amounts` and `scaled` are by (asset, side): one contract keeps all assets.
+        """
+        assert isinstance(market, CompoundV3Market)
+        assets = [one.asset for one in market.collaterals]
+        reads = []
+        for key in keys:
+            account = (key.account,)
+            reads += [
+                Read(self.comet, LIQUIDATABLE, account),
+                Read(self.comet, BORROW_BALANCE, account),
+                Read(self.comet, "balanceOf(address)(uint256)", account),
+                Read(self.comet, USER_BASIC, account),
+                *(Read(self.comet, "collateralBalanceOf(address,address)(uint128)", (*account, a)) for a in assets),
+            ]
+        width = 4 + len(assets)
+        answers = read(reads)
+        accrual = [Read(self.comet, "accrueAccount(address)()", (self.comet,))]
+        accrued = read([Read(self.comet, LIQUIDATABLE, (key.account,)) for key in keys], prelude=accrual)
+        (base_feed, totals), infos = (
+            required(read, [Read(self.comet, "baseTokenPriceFeed()(address)"), Read(self.comet, TOTALS_BASIC)]),
+            required(
+                read, [Read(self.comet, "getAssetInfo(uint8)(uint8,address,address)", (i,)) for i in range(len(assets))]
+            ),
+        )
+        prices = read([Read(self.comet, PRICE, (feed,)) for feed in (base_feed, *(info[2] for info in infos))])
+        return [
+            self.answer(market, key, answers[i * width : (i + 1) * width], accrued[i], prices, totals[1])
+            for i, key in enumerate(keys)
+        ]
+
+    def answer(
+        self,
+        market: CompoundV3Market,
+        key: PositionKey,
+        given: Sequence[Any],
+        liquidatable_accrued: Any,
+        prices: Sequence[Any],
+        borrow_index: int,
+    ) -> Answer:
+        liquidatable, debt, supply, basic, *held = given
+        base = market.base
+        amounts = {(base, "supply"): supply, (base, "debt"): debt}
+        scaled = {(base, "supply"): max(basic[0], 0), (base, "debt"): max(-basic[0], 0)}
+        for one, balance in zip(market.collaterals, held, strict=True):
+            amounts[one.asset, "supply"] = scaled[one.asset, "supply"] = balance
+        columns: dict[str, int | str | None] = {}
+        if not isinstance(liquidatable_accrued, Failed):
+            columns["liquidatable_accrued"] = int(liquidatable_accrued)
+        base_price, *collateral_prices = prices
+        wanted = [
+            (one, balance, price)
+            for one, balance, price in zip(market.collaterals, held, collateral_prices, strict=True)
+            if balance
+        ]
+        if all(price for _, _, price in wanted) and (base_price or not basic[0] < 0):
+            values = [(one, balance * price // one.scale) for one, balance, price in wanted]
+            limit = sum(value * one.liquidate_factor // WAD for one, value in values)
+            stored = (max(-basic[0], 0) * borrow_index // INDEX_SCALE) * (base_price or 0) // market.base_scale
+            accrued = debt * (base_price or 0) // market.base_scale
+            columns["collateral_value_raw"] = sum(value for _, value in values)
+            columns["liquidation_limit_raw"] = limit
+            columns["debt_value_raw"] = stored
+            columns["health_factor_raw"] = limit * WAD // stored if stored else None
+            columns["health_factor_accrued_raw"] = limit * WAD // accrued if accrued else None
+        return Answer(
+            key=key,
+            columns=columns,
+            liquidatable=None if isinstance(liquidatable, Failed) else liquidatable,
+            amounts=amounts,
+            scaled=scaled,
+        )
+
+    def reprice(self, market: Market, prices: Mapping[str, int]) -> CompoundV3Market:
+        assert isinstance(market, CompoundV3Market)
+        return repriced(market, prices)
+
+    def advance(self, market: Market, seconds: int, blocks: int) -> CompoundV3Market:
+        assert isinstance(market, CompoundV3Market)
+        block = replace(
+            market.block,
+            number=market.block.number + blocks,
+            timestamp=market.block.timestamp + seconds,
+            hash="",
+            parent_hash="",
+        )
+        return replace(advanced(market, seconds), block=block)

@@ -1,0 +1,243 @@
+"""Compound V3's shared state at one block: a Comet's configuration, prices and indexes, stored and accrued."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from indexer.adapter import Reader, required
+from indexer.model import WAD, Asset, Failed, Market, Read
+
+INDEX_SCALE = 10**15  # BASE_INDEX_SCALE
+PRICE_SCALE = 10**8  # every feed has 8 decimals
+SECONDS_PER_YEAR = 31_536_000
+PAUSE_ABSORB = 1 << 3  # bits of pauseFlags
+PAUSE_SUPPLY = 1 << 0
+IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA505D382BBC  # EIP-1967
+
+# baseSupplyIndex, baseBorrowIndex, two tracking indexes, totalSupplyBase, totalBorrowBase, lastAccrualTime, pauseFlags
+TOTALS_BASIC = "totalsBasic()(uint64,uint64,uint64,uint64,uint104,uint104,uint40,uint8)"
+# offset, asset, priceFeed, scale, borrow factor, liquidate factor, liquidation factor, supply cap
+ASSET_INFO = "getAssetInfo(uint8)(uint8,address,address,uint64,uint64,uint64,uint64,uint128)"
+PRICE = "getPrice(address)(uint256)"
+ROUND = "latestRoundData()(uint80,int256,uint256,uint256,uint80)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collateral:
+    """One collateral asset, in the contract's order; `price` None where its feed is dead. Factors scaled by 1e18."""
+
+    asset: str
+    offset: int
+    scale: int
+    liquidate_factor: int
+    price: int | None
+    total_supply: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompoundV3Market(Market):
+    """A Comet. `supply_index` and `borrow_index` are the stored ones, `*_accrued` those of the views at this block.
+
+    Rates are per second, constant until somebody acts: the contract takes them from the utilization at the stored
+    indexes. Prices have 8 decimals; `total_*_base` are principals. `revision` is the implementation; `checked`: it
+    agreed with us about some debtors.
+    """
+
+    comet: str
+    base: str
+    base_scale: int
+    base_price: int | None
+    base_borrow_min: int
+    supply_index: int
+    borrow_index: int
+    supply_index_accrued: int
+    borrow_index_accrued: int
+    supply_rate: int
+    borrow_rate: int
+    accrued_at: int
+    total_supply_base: int
+    total_borrow_base: int
+    absorb_paused: bool
+    collaterals: tuple[Collateral, ...]
+    checked: bool = False
+
+
+def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV3Market:
+    """Four requests, and one for the storage of the proxy.
+
+    `usd_feeds` multiplied lead from the unit of the Comet's prices to USD: none where that is USD already.
+    """
+    count, base, base_feed, base_scale, borrow_min, utilization, totals = required(
+        read,
+        [
+            Read(comet, "numAssets()(uint8)"),
+            Read(comet, "baseToken()(address)"),
+            Read(comet, "baseTokenPriceFeed()(address)"),
+            Read(comet, "baseScale()(uint256)"),
+            Read(comet, "baseBorrowMin()(uint256)"),
+            Read(comet, "getUtilization()(uint256)"),
+            Read(comet, TOTALS_BASIC),
+        ],
+    )
+    supply_rate, borrow_rate, *infos = required(
+        read,
+        [
+            Read(comet, "getSupplyRate(uint256)(uint64)", (utilization,)),
+            Read(comet, "getBorrowRate(uint256)(uint64)", (utilization,)),
+            *(Read(comet, ASSET_INFO, (i,)) for i in range(count)),
+        ],
+    )
+    # The contract accrues itself, in a call that is then forgotten.
+    (accrued,) = required(
+        read, [Read(comet, TOTALS_BASIC)], prelude=[Read(comet, "accrueAccount(address)()", (comet,))]
+    )
+    tokens = [base, *(info[1] for info in infos)]
+    feeds = [base_feed, *(info[2] for info in infos)]
+    answers = read(
+        [
+            *(Read(comet, PRICE, (feed,)) for feed in feeds),
+            *(Read(comet, "totalsCollateral(address)(uint128,uint128)", (info[1],)) for info in infos),
+            *(Read(token, "symbol()(string)") for token in tokens),
+            *(Read(token, "symbol()(bytes32)") for token in tokens),
+            *(Read(feed, signature) for feed in usd_feeds for signature in (ROUND, "decimals()(uint8)")),
+        ]
+    )
+    n = len(tokens)
+    prices = [price or None for price in answers[:n]]
+    held = [total[0] if total else 0 for total in answers[n : 2 * n - 1]]
+    symbols = [
+        text or (word.rstrip(b"\0").decode(errors="replace") if word else token[:10])
+        for token, text, word in zip(
+            tokens, answers[2 * n - 1 : 3 * n - 1], answers[3 * n - 1 : 4 * n - 1], strict=True
+        )
+    ]
+    collaterals = tuple(
+        Collateral(
+            asset=info[1],
+            offset=info[0],
+            scale=info[3],
+            liquidate_factor=info[5],
+            price=price,
+            total_supply=total,
+        )
+        for info, price, total in zip(infos, prices[1:], held, strict=True)
+    )
+    market = CompoundV3Market(
+        block=read.block,
+        revision=implementation(read, comet),
+        usd=usd(answers[4 * n - 1 :]),
+        comet=comet,
+        base=base,
+        base_scale=base_scale,
+        base_price=prices[0],
+        base_borrow_min=borrow_min,
+        supply_index=totals[0],
+        borrow_index=totals[1],
+        supply_index_accrued=accrued[0],
+        borrow_index_accrued=accrued[1],
+        supply_rate=supply_rate,
+        borrow_rate=borrow_rate,
+        accrued_at=totals[6],
+        total_supply_base=totals[4],
+        total_borrow_base=totals[5],
+        absorb_paused=bool(totals[7] & PAUSE_ABSORB),
+        collaterals=collaterals,
+    )
+    paused = bool(totals[7] & PAUSE_SUPPLY)
+    return replace(market, assets=asset_rows(market, symbols, infos, paused=paused))
+
+
+def implementation(read: Reader, comet: str) -> str:
+    """The proxy's implementation (EIP-1967), the Comet itself where it has none or storage cannot be read."""
+    words = read.storage([(comet, IMPLEMENTATION_SLOT)])
+    return f"0x{words[0]:040x}" if words and words[0] else comet
+
+
+def usd(answers: Sequence[Any]) -> tuple[int, int] | None:
+    """From values (8 decimals) to USD by each feed's latest round and decimals; None if one of them is dead."""
+    numerator, denominator = 1, PRICE_SCALE
+    for latest, decimals in zip(answers[::2], answers[1::2], strict=True):
+        if isinstance(latest, Failed) or isinstance(decimals, Failed) or latest[1] <= 0:
+            return None
+        numerator, denominator = numerator * latest[1], denominator * 10**decimals
+    return numerator, denominator
+
+
+def asset_rows(market: CompoundV3Market, symbols: list[str], infos: list[Any], *, paused: bool) -> tuple[Asset, ...]:
+    """The base asset first. `ltv` is the borrow factor, the bonus what absorption keeps back; `paused`: no supply."""
+    base = Asset(
+        asset=market.base,
+        market=market.comet,
+        symbol=symbols[0],
+        decimals=digits(market.base_scale),
+        price=market.base_price,
+        price_usd=price_usd(market, market.base_price),
+        supply_index=market.supply_index,
+        debt_index=market.borrow_index,
+        supply_rate=market.supply_rate / WAD * SECONDS_PER_YEAR,
+        borrow_rate=market.borrow_rate / WAD * SECONDS_PER_YEAR,
+        total_supply=market.total_supply_base * market.supply_index_accrued // INDEX_SCALE,
+        total_debt=market.total_borrow_base * market.borrow_index_accrued // INDEX_SCALE,
+        active=True,
+        paused=paused,
+    )
+    rows = [
+        Asset(
+            asset=collateral.asset,
+            market=market.comet,
+            symbol=symbol,
+            decimals=digits(collateral.scale),
+            price=collateral.price,
+            price_usd=price_usd(market, collateral.price),
+            ltv=info[4] / WAD,
+            liquidation_threshold=info[5] / WAD,
+            liquidation_bonus=1 - info[6] / WAD,
+            supply_cap=info[7],
+            total_supply=collateral.total_supply,
+            active=True,
+            paused=paused,
+        )
+        for collateral, symbol, info in zip(market.collaterals, symbols[1:], infos, strict=True)
+    ]
+    return (base, *rows)
+
+
+def digits(scale: int) -> int:
+    return len(str(scale)) - 1
+
+
+def price_usd(market: CompoundV3Market, price: int | None) -> float | None:
+    if price is None or market.usd is None:
+        return None
+    return price * market.usd[0] / market.usd[1]
+
+
+def repriced(market: CompoundV3Market, prices: Mapping[str, int]) -> CompoundV3Market:
+    """The market with other prices (8 decimals, in the Comet's own unit) of these assets, base or collateral."""
+
+    def of(asset: str, price: int | None) -> int | None:
+        return (prices[asset] or None) if asset in prices else price
+
+    collaterals = tuple(replace(one, price=of(one.asset, one.price)) for one in market.collaterals)
+    rows = []
+    for row in market.assets:
+        price = of(row.asset, row.price)
+        rows.append(replace(row, price=price, price_usd=price_usd(market, price)))
+    return replace(market, base_price=of(market.base, market.base_price), collaterals=collaterals, assets=tuple(rows))
+
+
+def accrue(index: int, rate: int, seconds: int) -> int:
+    """Comet.accruedInterestIndices."""
+    return index + index * (rate * seconds) // WAD
+
+
+def advanced(market: CompoundV3Market, seconds: int) -> CompoundV3Market:
+    """The market after that time without activity: stored indexes stay, the views' ones grow from the last accrual."""
+    now = market.block.timestamp - market.accrued_at
+    grown = {}
+    for side, index, rate in (
+        ("supply_index_accrued", market.supply_index, market.supply_rate),
+        ("borrow_index_accrued", market.borrow_index, market.borrow_rate),
+    ):
+        grown[side] = getattr(market, side) + accrue(index, rate, now + seconds) - accrue(index, rate, now)
+    return replace(market, **grown)
