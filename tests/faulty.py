@@ -1,0 +1,388 @@
+"""A JSON-RPC proxy that answers like the worst of providers: seeded, switchable faults in front of a real node.
+
+    with Anvil() as node, FaultyNode(node.url, seed=1) as faulty:
+        faulty.faults = {"429": 0.1, "lagging": 0.05, "omitted-logs": 0.2}
+        faulty.range_cap = 100
+        ... Chain(..., [faulty.url], ...)
+        assert faulty.injected["429"]
+
+`faults` maps names of `FAULTS` to the probability per HTTP request or per call; names outside it are a mistake.
+"""
+
+import copy
+import http.client
+import json
+import random
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+#: faults of a whole HTTP request
+HTTP_FAULTS = (
+    "429",  # too many requests
+    "429-retry-after",  # the same with a Retry-After header of `retry_after` seconds
+    "500",
+    "502",
+    "503",
+    "hang",  # no answer for `hang_seconds`
+    "reset",  # the connection is reset
+    "truncated",  # half of the body, then the end of the connection
+    "html",  # HTTP 200 with a web page
+    "wrong-id",  # the answer to another request
+    "batch-unsupported",  # one error for a whole batch
+    "batch-missing",  # one answer left out
+    "batch-reordered",  # harmless: ids decide
+    "batch-duplicate",  # one answer twice, another left out
+)
+#: faults of a single call
+CALL_FAULTS = (
+    "rate-limit-error",  # -32005 with HTTP 200
+    "header-not-found",  # a block that a load-balanced backend has not seen yet
+    "pruned",  # state is gone
+    "pruned-history",  # code 4444 for logs before `history_from`
+    "null",  # null where a value is due
+    "internal",  # -32603
+    "omitted-logs",  # HTTP 200 with some logs missing
+    "ignores-block",  # eth_call answered for the latest block
+    "ignores-filter",  # eth_getLogs answered for all addresses and topics
+    "lagging",  # a backend `lag` blocks behind
+    "override-unsupported",  # no third parameter of eth_call
+    "override-ignored",  # silently
+    "receipts-unsupported",  # no eth_getBlockReceipts
+)
+FAULTS = frozenset(HTTP_FAULTS + CALL_FAULTS)
+STATE_METHODS = frozenset({"eth_call", "eth_getCode", "eth_getStorageAt", "eth_getBalance"})
+
+
+class FaultyNode:
+    """The proxy as a context manager.
+
+    `injected` counts what was injected, `requests` HTTP requests, `calls` JSON-RPC calls by method, `logs_omitted` the
+    logs dropped. Limits (`range_cap` blocks, `result_cap` logs, `size_cap` bytes, `address_cap` addresses, `gas_cap` for
+    eth_call, `batch_cap` calls) hold always once set. `limit_text` chooses the words of the range limit. Faults in
+    `omit_blocks` drop all logs of those block numbers, each time they are asked by eth_getLogs.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        seed: int = 0,
+        faults: Mapping[str, float] | None = None,
+        retry_after: float = 0.05,
+        hang_seconds: float = 30,
+        lag: int = 2,
+    ) -> None:
+        self.upstream = urlsplit(upstream)
+        self.rng = random.Random(seed)
+        self.retry_after = retry_after
+        self.hang_seconds = hang_seconds
+        self.lag = lag
+        self.history_from = 0
+        self.omit_blocks: set[int] = set()
+        self.omit_share = 0.5
+        self.range_cap: int | None = None
+        self.result_cap: int | None = None
+        self.size_cap: int | None = None
+        self.address_cap: int | None = None
+        self.gas_cap: int | None = None
+        self.batch_cap: int | None = None
+        self.limit_code = -32600
+        self.limit_text = "You can make eth_getLogs requests with up to a {cap} block range"
+        self.down = False
+        self.injected: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+        self.requests = 0
+        self.logs_omitted = 0
+        self._faults: dict[str, float] = {}
+        self.faults = dict(faults or {})
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._server: ThreadingHTTPServer | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def faults(self) -> dict[str, float]:
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Mapping[str, float]) -> None:
+        unknown = set(faults) - FAULTS
+        if unknown:
+            raise ValueError(f"unknown faults {sorted(unknown)}")
+        self._faults = dict(faults)
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None, "not started"
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        node = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            timeout = 60
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                node.handle(self, body)
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+                """Quiet."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            block_on_close = False
+            request_queue_size = 64
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """A client that went away is part of the game."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join(10)
+
+    # one HTTP request
+
+    def handle(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        with self._lock:
+            self.requests += 1
+            fault = "reset" if self.down else self._http_fault()
+        request = json.loads(body)
+        calls = request if isinstance(request, list) else [request]
+        with self._lock:
+            self.calls.update(call["method"] for call in calls)
+        if fault in {"429", "429-retry-after", "500", "502", "503"}:
+            headers = {"Retry-After": str(self.retry_after)} if fault == "429-retry-after" else {}
+            return self._reply(handler, int(fault[:3]), b"<html>try later</html>", headers)
+        if fault == "hang":
+            self._stopped.wait(self.hang_seconds)
+            return self._reset(handler)
+        if fault == "reset":
+            return self._reset(handler)
+        if fault == "html":
+            return self._reply(handler, 200, b"<!DOCTYPE html><html><body>Welcome</body></html>")
+        if self.batch_cap is not None and len(calls) > self.batch_cap:
+            self._note("batch-cap")
+            text = f"Batch size {len(calls)} exceeds the limit of {self.batch_cap}"
+            return self._reply(handler, 200, json.dumps(_error(None, -32600, text)).encode())
+        if fault == "batch-unsupported":
+            return self._reply(handler, 200, json.dumps(_error(None, -32600, "Invalid Request")).encode())
+        answers = [self._answer(call) for call in calls]
+        if fault == "batch-missing":
+            answers.pop(self._random(len(answers)))
+        elif fault == "batch-duplicate":
+            answers[self._random(len(answers))] = answers[self._random(len(answers))]
+        elif fault == "batch-reordered":
+            with self._lock:
+                self.rng.shuffle(answers)
+        elif fault == "wrong-id":
+            answers[0] = {**answers[0], "id": 987_654_321}
+        payload = json.dumps(answers if isinstance(request, list) else answers[0]).encode()
+        if self.size_cap is not None and len(payload) > self.size_cap:
+            self._note("size-cap")
+            failures = [_error(call["id"], -32008, "Response is too big") for call in calls]
+            payload = json.dumps(failures if isinstance(request, list) else failures[0]).encode()
+        if fault == "truncated":
+            self._reply(handler, 200, payload, cut=len(payload) // 2)
+            return self._reset(handler)
+        return self._reply(handler, 200, payload)
+
+    def _http_fault(self) -> str | None:
+        for name in HTTP_FAULTS:
+            if self.faults.get(name) and self.rng.random() < self.faults[name]:
+                self.injected[name] += 1
+                return name
+        return None
+
+    def _happens(self, name: str) -> bool:
+        if not self.faults.get(name):
+            return False
+        with self._lock:
+            return self.rng.random() < self.faults[name]
+
+    def _note(self, name: str) -> None:
+        with self._lock:
+            self.injected[name] += 1
+
+    def _random(self, below: int) -> int:
+        with self._lock:
+            return self.rng.randrange(below)
+
+    @staticmethod
+    def _reply(
+        handler: BaseHTTPRequestHandler,
+        status: int,
+        payload: bytes,
+        headers: Mapping[str, str] | None = None,
+        cut: int | None = None,
+    ) -> None:
+        handler.send_response(status)
+        for name, value in (headers or {}).items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", str(len(payload)))
+        handler.end_headers()
+        handler.wfile.write(payload if cut is None else payload[:cut])
+        handler.wfile.flush()
+
+    @staticmethod
+    def _reset(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.connection.close()
+
+    # one call
+
+    def _answer(self, call: dict[str, Any]) -> dict[str, Any]:
+        method, params = call["method"], copy.deepcopy(call.get("params") or [])
+        refusal = self._refusal(method, params)
+        if refusal is not None:
+            name, code, text = refusal
+            self._note(name)
+            return _error(call["id"], code, text)
+        if self._happens("null"):
+            self._note("null")
+            return {"jsonrpc": "2.0", "id": call["id"], "result": None}
+        if method == "eth_call":
+            if len(params) > 2 and self._happens("override-ignored"):
+                self._note("override-ignored")
+                params = params[:2]
+            if self._happens("ignores-block") and params[1] != "latest":
+                self._note("ignores-block")
+                params[1] = "latest"
+            if self.gas_cap is not None:
+                params[0]["gas"] = hex(self.gas_cap)
+        if method == "eth_getLogs" and self._happens("ignores-filter"):
+            self._note("ignores-filter")
+            params[0] = {key: value for key, value in params[0].items() if key not in {"address", "topics"}}
+        if self._happens("lagging"):
+            lagged = self._lagging(call["id"], method, params)
+            if lagged is not None:
+                self._note("lagging")
+                return lagged
+        answer: dict[str, Any] = self.forward({**call, "params": params})
+        if method == "eth_getLogs" and "result" in answer:
+            return self._logs(call["id"], answer)
+        return answer
+
+    def _refusal(self, method: str, params: list[Any]) -> tuple[str, int, str] | None:
+        """Name, code and text of an error that a call gets instead of an answer."""
+        if self._happens("rate-limit-error"):
+            return "rate-limit-error", -32005, "daily request count exceeded, request rate limited"
+        if self._happens("internal"):
+            return "internal", -32603, "Internal error"
+        names_block = method in STATE_METHODS or method == "eth_getBlockReceipts"
+        if (names_block or (method == "eth_getLogs" and "blockHash" in params[0])) and self._happens(
+            "header-not-found"
+        ):
+            return "header-not-found", -32000, "header not found"
+        if method in STATE_METHODS and self._happens("pruned"):
+            text = "missing trie node 5a4d1f2e (path ) state 0x5a4d1f2e is not available, not found"
+            return "pruned", -32000, text
+        if method == "eth_getLogs" and self.faults.get("pruned-history"):
+            first = params[0].get("fromBlock")
+            if first is not None and int(first, 16) < self.history_from and self._happens("pruned-history"):
+                return "pruned-history", 4444, "pruned history unavailable"
+        if method == "eth_call" and len(params) > 2 and self._happens("override-unsupported"):
+            return "override-unsupported", -32602, "too many arguments, want at most 2"
+        if method == "eth_getBlockReceipts" and self._happens("receipts-unsupported"):
+            return "receipts-unsupported", -32601, "the method eth_getBlockReceipts does not exist/is not available"
+        return self._log_limit(params[0]) if method == "eth_getLogs" else None
+
+    def _log_limit(self, wanted: dict[str, Any]) -> tuple[str, int, str] | None:
+        if self.address_cap is not None and len(wanted.get("address", [])) > self.address_cap:
+            return "address-cap", -32602, f"specify less number of address: limit {self.address_cap}"
+        if self.range_cap is None or "fromBlock" not in wanted:
+            return None
+        first, last = int(wanted["fromBlock"], 16), int(wanted["toBlock"], 16)
+        if last - first + 1 <= self.range_cap:
+            return None
+        text = self.limit_text.format(cap=self.range_cap, first=hex(first), last=hex(last), span=last - first + 1)
+        return "range-cap", self.limit_code, text
+
+    def _logs(self, call_id: Any, answer: dict[str, Any]) -> dict[str, Any]:
+        logs = answer["result"]
+        if self.result_cap is not None and len(logs) > self.result_cap:
+            self._note("result-cap")
+            return _error(call_id, -32005, f"query returned more than {self.result_cap} results")
+        kept = [log for log in logs if int(log["blockNumber"], 16) not in self.omit_blocks]
+        if kept and self._happens("omitted-logs"):
+            with self._lock:
+                kept = [log for log in kept if self.rng.random() >= self.omit_share]
+        if len(kept) < len(logs):
+            self._note("omitted-logs")
+            with self._lock:
+                self.logs_omitted += len(logs) - len(kept)
+        return {**answer, "result": kept}
+
+    def _lagging(self, call_id: Any, method: str, params: list[Any]) -> dict[str, Any] | None:
+        """The answer of a backend that has not seen the last `lag` blocks; None where it would answer alike."""
+        head = max(0, int(self.forward_call("eth_blockNumber", []), 16) - self.lag)
+        if method == "eth_blockNumber":
+            return {"jsonrpc": "2.0", "id": call_id, "result": hex(head)}
+        if method == "eth_getBlockByNumber":
+            if params[0] == "latest":
+                return {"jsonrpc": "2.0", "id": call_id, "result": self.forward_call(method, [hex(head), False])}
+            if params[0].startswith("0x") and int(params[0], 16) > head:
+                return {"jsonrpc": "2.0", "id": call_id, "result": None}
+        if method == "eth_getBlockByHash" and self._above(params[0], head):
+            return {"jsonrpc": "2.0", "id": call_id, "result": None}
+        if method == "eth_getBlockReceipts" and self._above(params[0], head):
+            return {"jsonrpc": "2.0", "id": call_id, "result": None}
+        if method == "eth_getLogs":
+            if "blockHash" in params[0] and self._above(params[0]["blockHash"], head):
+                return _error(call_id, -32000, "unknown block")
+            if "toBlock" in params[0] and int(params[0]["toBlock"], 16) > head:
+                if int(params[0]["fromBlock"], 16) > head:
+                    return {"jsonrpc": "2.0", "id": call_id, "result": []}
+                return {"jsonrpc": "2.0", "id": call_id} | {
+                    "result": self.forward_call(method, [{**params[0], "toBlock": hex(head)}])
+                }
+        if method in STATE_METHODS and isinstance(params[1], dict) and self._above(params[1]["blockHash"], head):
+            return _error(call_id, -32000, "header not found")
+        return None
+
+    def _above(self, block_hash: str, head: int) -> bool:
+        block = self.forward_call("eth_getBlockByHash", [block_hash, False])
+        return block is None or int(block["number"], 16) > head
+
+    # the real node
+
+    def forward_call(self, method: str, params: list[Any]) -> Any:
+        return self.forward({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}).get("result")
+
+    def forward(self, body: Any) -> Any:
+        connection = http.client.HTTPConnection(self.upstream.hostname or "", self.upstream.port, timeout=300)
+        try:
+            connection.request("POST", "/", json.dumps(body), {"Content-Type": "application/json"})
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+
+def _error(call_id: Any, code: int, text: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": call_id, "error": {"code": code, "message": text}}
