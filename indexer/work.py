@@ -89,7 +89,9 @@ class Work:
             first = start
             if before is not None and pair not in before and not ranges and self.previous is not None:
                 # The contract joined the market after the last snapshot: nobody can have used it there before.
-                first = self.previous.block.number + 1
+                # (A reorg moves that point back together with the activity.)
+                activity = [last for _, last in self.ranges.get(ACTIVITY, Ranges())]
+                first = max(start, min(self.previous.block.number, activity[-1] if activity else -1) + 1)
             wanted[pair] = ranges.missing(first, target)
         return wanted
 

@@ -1,0 +1,111 @@
+"""A sync against real contracts: every row equals the contract's answer, nobody is missing, requests stay few."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from indexer.errors import StoreLockedError
+from indexer.store import Store
+from tests.devnet import aave_v3
+from tests.devnet.node import Anvil
+from tests.truth import raw, rows_of, sync_once, token_holders, wrong_aave_rows
+
+ROOT = Path(__file__).parents[1]
+USERS = 60
+
+
+@pytest.fixture(scope="module", params=["3.0.2", "3.6"])
+def market(request: pytest.FixtureRequest) -> Iterator[aave_v3.AaveV3]:
+    with Anvil() as node:
+        node.place_multicall3()
+        market = aave_v3.deploy(node, request.param)
+        market.populate(1, USERS)
+        yield market
+
+
+def check_contract(path: Path) -> None:
+    script = ROOT.parent / "shared" / "check_contract.py"
+    if script.exists():
+        done = subprocess.run([sys.executable, script, path], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+def test_first_sync_equals_the_contract_for_every_user(market: aave_v3.AaveV3, tmp_path: Path) -> None:
+    path = tmp_path / "all.db"
+    sync_once(path, market.node.url, [market])
+    assert wrong_aave_rows(path, market, token_holders(market)) == []
+    check_contract(path)
+
+
+def test_borrowers_are_exactly_those_who_ever_had_debt(market: aave_v3.AaveV3, tmp_path: Path) -> None:
+    path = tmp_path / "borrowers.db"
+    sync_once(path, market.node.url, [market], "borrowers")
+    assert wrong_aave_rows(path, market, market.borrowers) == []
+
+
+def test_later_syncs_equal_the_contract_inactive_users_included(market: aave_v3.AaveV3, tmp_path: Path) -> None:
+    path, borrowers = tmp_path / "all.db", tmp_path / "borrowers.db"
+    for seed in range(3):
+        sync_once(path, market.node.url, [market])
+        sync_once(borrowers, market.node.url, [market], "borrowers")
+        market.step(seed)
+        market.node.mine(1, interval=86_400)
+    sync_once(path, market.node.url, [market])
+    sync_once(borrowers, market.node.url, [market], "borrowers")
+    assert wrong_aave_rows(path, market, token_holders(market)) == []
+    assert wrong_aave_rows(borrowers, market, market.borrowers) == []
+
+
+def test_switching_to_all_fills_only_the_hole(market: aave_v3.AaveV3, tmp_path: Path) -> None:
+    path = tmp_path / "switch.db"
+    few = sync_once(path, market.node.url, [market], "borrowers").logs
+    more = sync_once(path, market.node.url, [market], "all").logs
+    assert wrong_aave_rows(path, market, token_holders(market)) == []
+    whole = sync_once(tmp_path / "all.db", market.node.url, [market], "all").logs
+    assert 0 < few < whole
+    assert more == whole - few
+
+
+def test_a_refresh_without_activity_costs_the_same_for_few_and_for_all(market: aave_v3.AaveV3, tmp_path: Path) -> None:
+    few, many = tmp_path / "few.db", tmp_path / "many.db"
+    sync_once(few, market.node.url, [market], "borrowers")
+    sync_once(many, market.node.url, [market], "all")
+    market.node.mine(1)
+    assert (
+        sync_once(few, market.node.url, [market], "borrowers", audit_sample=0, audit_at_risk=0).requests
+        == sync_once(many, market.node.url, [market], "all", audit_sample=0, audit_at_risk=0).requests
+    )
+
+
+def test_the_same_block_again_changes_nothing(market: aave_v3.AaveV3, tmp_path: Path) -> None:
+    path = tmp_path / "same.db"
+    sync_once(path, market.node.url, [market])
+    before = rows_of(path, market.name)
+    sync_once(path, market.node.url, [market])
+    assert rows_of(path, market.name) == before
+
+
+def test_an_older_block_can_be_asked_for_and_left_again(market: aave_v3.AaveV3, tmp_path: Path) -> None:
+    path = tmp_path / "older.db"
+    head = market.node.block_number()
+    sync_once(path, market.node.url, [market])
+    sync_once(path, market.node.url, [market], to=str(head - 20))
+    assert raw(path, "select distinct block_number from positions") == [(head - 20,)]
+    known = {account for account, _ in rows_of(path, market.name)}
+    assert wrong_aave_rows(path, market, known) == []
+    sync_once(path, market.node.url, [market])
+    assert wrong_aave_rows(path, market, token_holders(market)) == []
+
+
+def test_a_second_sync_on_one_file_leaves(tmp_path: Path) -> None:
+    with (
+        Store(tmp_path / "one.db") as first,
+        first.lock(),
+        Store(tmp_path / "one.db") as second,
+        pytest.raises(StoreLockedError, match="another sync"),
+        second.lock(),
+    ):
+        pass
