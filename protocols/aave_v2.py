@@ -1,0 +1,418 @@
+"""Aave V2 and its forks: stable and variable debt, prices in the oracle's own unit (ETH), rebasing aTokens."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from indexer.abi import topic
+from indexer.adapter import Adapter, Reader, required
+from indexer.model import (
+    RAY,
+    WAD,
+    Accounts,
+    Answer,
+    Balance,
+    Check,
+    Event,
+    Failed,
+    Health,
+    LogSource,
+    Market,
+    Position,
+    PositionKey,
+    Read,
+)
+from protocols.aave_math import HALF_RAY, compound_v2, percent_mul, ray_mul, wad_div
+from protocols.aave_v2_market import AaveV2Market, Reserve, read_market
+
+MAX_UINT = 2**256 - 1
+#: How many holders of an aToken are asked at each snapshot whether their balances moved without an event.
+WITNESSES = 3
+
+USER_CONFIGURATION = "getUserConfiguration(address)((uint256))"
+ACCOUNT_DATA = "getUserAccountData(address)(uint256,uint256,uint256,uint256,uint256,uint256)"
+SCALED_BALANCE = "scaledBalanceOf(address)(uint256)"
+BALANCE = "balanceOf(address)(uint256)"
+STABLE = (
+    "principalBalanceOf(address)(uint256)",
+    "getUserStableRate(address)(uint256)",
+    "getUserLastUpdated(address)(uint40)",
+)
+
+BORROW = topic("Borrow(address,address,address,uint256,uint256,uint256,uint16)")
+# The aToken's Mint has the topic0 of Compound's and Uniswap's: only the address tells them apart.
+MINT = topic("Mint(address,uint256,uint256)")
+BALANCE_TRANSFER = topic("BalanceTransfer(address,address,uint256,uint256)")
+
+#: kind of contract -> topic0 -> (topics, data words) that name an account which the event may have changed.
+EVENTS: Mapping[str, Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
+    "pool": {
+        BORROW: ((2,), ()),  # onBehalfOf; `user` is only who called
+        topic("LiquidationCall(address,address,address,uint256,uint256,address,bool)"): (
+            (3,),
+            (2,),
+        ),  # user, liquidator
+        topic("ReserveUsedAsCollateralEnabled(address,address)"): ((2,), ()),
+        topic("ReserveUsedAsCollateralDisabled(address,address)"): ((2,), ()),
+        topic("Swap(address,address,uint256)"): ((2,), ()),
+        topic("RebalanceStableBorrowRate(address,address)"): ((2,), ()),
+    },
+    "a": {
+        MINT: ((1,), ()),
+        topic("Burn(address,address,uint256,uint256)"): ((1,), ()),
+        BALANCE_TRANSFER: ((1, 2), ()),
+    },
+    "variable": {
+        topic("Mint(address,address,uint256,uint256)"): ((2,), ()),
+        topic("Burn(address,uint256,uint256)"): ((1,), ()),
+    },
+    "stable": {
+        topic("Mint(address,address,uint256,uint256,uint256,uint256,uint256,uint256)"): ((2,), ()),
+        topic("Burn(address,uint256,uint256,uint256,uint256,uint256)"): ((1,), ()),
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AaveV2Position(Position):
+    """One account; balances are keyed by token, so that a reserve that is listed anew is not mixed up.
+
+    `configuration` is the pool's bitmap (bit 2i: borrows reserve i, bit 2i+1: uses it as collateral). `supplied` and
+    `borrowed` map aToken and variable debt token to the scaled balance, `stable` maps a stable debt token to
+    (principal, ray rate, last update). `offsets` maps a token that does not follow the formula to what its balanceOf
+    was more than that at `block_number`.
+    """
+
+    configuration: int
+    supplied: dict[str, int]
+    borrowed: dict[str, int]
+    stable: dict[str, tuple[int, int, int]]
+    offsets: dict[str, int]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.supplied or self.borrowed or self.stable)
+
+
+class AaveV2(Adapter):
+    """One Aave V2 market, found through its LendingPoolAddressesProvider."""
+
+    protocol = "aave-v2"
+    market_type = AaveV2Market
+    position_type = AaveV2Position
+    required_addresses = ("lending_pool_addresses_provider",)
+
+    def read_market(self, read: Reader, previous: Market | None) -> AaveV2Market:
+        provider = self.deployment.addresses["lending_pool_addresses_provider"].lower()
+        return read_market(read, provider, None if previous is None else aave(previous))
+
+    # logs -------------------------------------------------------------------------------------------------------------
+
+    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+        """No debt begins without a Borrow of the pool; with all accounts also every receipt of aTokens."""
+        sources = [LogSource(frozenset({aave(market).pool}), frozenset({BORROW}))]
+        if accounts is Accounts.ALL:
+            sources.append(LogSource(contracts_of(market, "a"), frozenset({MINT, BALANCE_TRANSFER})))
+        return [source for source in sources if source.addresses]
+
+    def activity(self, market: Market) -> list[LogSource]:
+        sources = [LogSource(contracts_of(market, kind), frozenset(events)) for kind, events in EVENTS.items()]
+        return [source for source in sources if source.addresses]
+
+    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
+        place = aave(market).tokens.get(event.address)
+        where = EVENTS[place.kind].get(event.topic0) if place is not None else None
+        if where is None or (event.topic0 == BALANCE_TRANSFER and event.word(0) == 0):
+            return ()  # a transfer of nothing makes nobody a holder
+        topics, words = where
+        accounts = [event.topic_address(i) for i in topics] + [event.word_address(i) for i in words]
+        return [PositionKey(account) for account in accounts if account is not None]
+
+    # positions --------------------------------------------------------------------------------------------------------
+
+    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
+        """Two rounds: flags and all aTokens of everyone, then the debts that the flags name; a third for odd tokens."""
+        m = aave(market)
+        a_tokens = [reserve.a_token for reserve in m.reserves]
+        reads = []
+        for account, _ in keys:
+            reads.append(Read(m.pool, USER_CONFIGURATION, (account,)))
+            reads += [Read(token, SCALED_BALANCE, (account,)) for token in a_tokens]
+        answers = required(read, reads)
+        width = 1 + len(a_tokens)
+        rows = [answers[n * width : (n + 1) * width] for n in range(len(keys))]
+        owed = [[r for r in m.reserves if flags & r.borrowing_flag] for flags, *_ in rows]
+        reads = []
+        for (account, _), reserves in zip(keys, owed, strict=True):
+            for reserve in reserves:
+                reads.append(Read(reserve.variable_debt_token, SCALED_BALANCE, (account,)))
+                reads += [Read(reserve.stable_debt_token, function, (account,)) for function in STABLE]
+        debts = iter(required(read, reads))
+        positions = []
+        for key, (flags, *scaled), reserves in zip(keys, rows, owed, strict=True):
+            borrowed, stable = {}, {}
+            for reserve in reserves:
+                variable, principal, rate, last_update = (next(debts) for _ in range(4))
+                if variable:
+                    borrowed[reserve.variable_debt_token] = variable
+                if principal:
+                    stable[reserve.stable_debt_token] = (principal, rate, last_update)
+            positions.append(
+                AaveV2Position(
+                    key=key,
+                    block_number=read.block.number,
+                    configuration=flags,
+                    supplied={token: amount for token, amount in zip(a_tokens, scaled, strict=True) if amount},
+                    borrowed=borrowed,
+                    stable=stable,
+                    offsets={},
+                )
+            )
+        read_offsets(read, m, positions)
+        return list(positions)
+
+    def untracked(self, market: Market, position: Position) -> bool:
+        """Whether it holds an aToken that moves without events, or tokens whose code is unknown."""
+        m, p = aave(market), held(position)
+        return (not m.exact and not p.empty) or bool(p.offsets) or not m.rebasing.isdisjoint(p.supplied)
+
+    def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> AaveV2Market:
+        """Finds rebasing aTokens: asks the largest holders that no event touched whether their balances are the same."""
+        m = aave(market)
+        witnesses: dict[str, list[tuple[int, str]]] = {token: [] for token in m.supplies if token not in m.rebasing}
+        for position in positions:
+            p = held(position)
+            if p.block_number < m.block.number:
+                for token, scaled in p.supplied.items():
+                    if token in witnesses:
+                        witnesses[token].append((scaled, p.key.account))
+        asked = [(t, *w) for t, holders in witnesses.items() for w in sorted(holders, reverse=True)[:WITNESSES]]
+        functions = (SCALED_BALANCE, BALANCE)
+        answers = iter(required(read, [Read(t, f, (account,)) for t, _, account in asked for f in functions]))
+        moved: dict[str, list[bool]] = {}
+        for token, scaled, _ in asked:
+            same = next(answers) == scaled
+            same &= next(answers) == ray_mul(scaled, m.supplies[token].income)
+            moved.setdefault(token, []).append(not same)
+        # One of several may have changed in an omitted log; a rebase changes everyone.
+        found = {token for token, changes in moved.items() if all(changes)}
+        return replace(m, rebasing=m.rebasing | found) if found else m
+
+    # maths ------------------------------------------------------------------------------------------------------------
+
+    def evaluate(self, market: Market, position: Position) -> Health:
+        """GenericLogic.calculateUserAccountData at the market's block; all unknown where the code is unknown."""
+        m, p = aave(market), held(position)
+        configuration, flags, offsets = p.configuration, m.flags, p.offsets
+        has_debt = bool(p.borrowed or p.stable)
+        blocked = blocked_by(m, configuration) if has_debt and (m.paused or configuration & flags.inactive) else ()
+        if configuration & flags.unpriced or not m.exact:
+            return Health(
+                key=p.key,
+                collateral_value=None,
+                liquidation_limit=None,
+                debt_value=None,
+                health_factor=None,
+                has_debt=has_debt,
+                liquidatable=False,
+                unpriceable=bool(configuration & flags.unpriced),
+                blocked_by=blocked,
+            )
+        collateral = weighted = debt = 0
+        supplies = m.supplies
+        for token, scaled in p.supplied.items():
+            supply = supplies.get(token)
+            if supply is not None and configuration & supply[1]:
+                _, _, income, price, unit, threshold = supply
+                amount = (scaled * income + HALF_RAY) // RAY
+                if offsets:
+                    amount += offsets.get(token, 0)
+                value = amount * price // unit  # type: ignore[operator]  # priced, see above
+                collateral += value
+                weighted += value * threshold
+        if p.stable or offsets:
+            debt = self.mixed_debt(m, p)
+        elif has_debt:
+            debts = m.debts
+            for token, scaled in p.borrowed.items():
+                owed = debts.get(token)
+                if owed is not None and configuration & owed[1]:
+                    _, _, index, price, unit = owed
+                    debt += (scaled * index + HALF_RAY) // RAY * price // unit  # type: ignore[operator]
+        limit = percent_mul(collateral, weighted // collateral) if collateral else 0
+        health_factor = wad_div(limit, debt) if debt else None
+        return Health(
+            key=p.key,
+            collateral_value=collateral,
+            liquidation_limit=limit,
+            debt_value=debt,
+            health_factor=health_factor,
+            has_debt=has_debt,
+            liquidatable=health_factor is not None and health_factor < WAD,
+            unpriceable=bool(configuration & flags.worthless),
+            blocked_by=blocked,
+        )
+
+    def mixed_debt(self, market: AaveV2Market, position: AaveV2Position) -> int:
+        """The debt value of an account with stable debt, which is added to the variable one before the price."""
+        total = 0
+        for reserve in market.reserves:
+            if position.configuration & reserve.borrowing_flag:
+                amount = debt_amount(market, position, reserve.variable_debt_token)
+                amount += debt_amount(market, position, reserve.stable_debt_token)
+                assert reserve.price is not None, reserve.symbol
+                total += amount * reserve.price // 10**reserve.decimals
+        return total
+
+    def balances(self, market: Market, position: Position) -> list[Balance]:
+        """Amounts as the tokens' balanceOf at the market's block."""
+        m, p = aave(market), held(position)
+        rows = []
+        for token, scaled in p.supplied.items():
+            supply = m.supplies.get(token)
+            if supply is not None:
+                amount = ray_mul(scaled, supply.income) + p.offsets.get(token, 0)
+                counts = bool(p.configuration & supply.counted)
+                rows.append(balance(supply.reserve, token, "supply", scaled, amount, counts=counts))
+        debts = {**p.borrowed, **{token: principal for token, (principal, _, _) in p.stable.items()}}
+        for token, scaled in debts.items():
+            place = m.tokens.get(token)
+            if place is not None and place.reserve is not None:
+                rows.append(balance(place.reserve, token, "debt", scaled, debt_amount(m, p, token), counts=False))
+        return rows
+
+    # the contracts' own answers ---------------------------------------------------------------------------------------
+
+    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
+        """getUserAccountData, and balanceOf of every token."""
+        m = aave(market)
+        places = [(token, "supply") for token in m.supplies]
+        places += [(t, "debt") for r in m.reserves for t in (r.variable_debt_token, r.stable_debt_token)]
+        data = read([Read(m.pool, ACCOUNT_DATA, (account,)) for account, _ in keys])
+        reads = [Read(token, BALANCE, (account,)) for account, _ in keys for token, _ in places]
+        amounts = iter(required(read, reads))
+        return [
+            answer(key, one, {place: next(amounts) for place in places}) for key, one in zip(keys, data, strict=True)
+        ]
+
+    def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
+        """Scaled balances of all known accounts are the tokens' scaled total supplies: debts always, supplies with all.
+
+        Not so for rebasing aTokens, which round every balance, nor for stable debt, whose total counts interest apart.
+        """
+        m = aave(market)
+        sums = dict.fromkeys(m.tokens, 0)
+        for position in positions:
+            p = held(position)
+            for scaled_balances in (p.borrowed, p.supplied):
+                for token, scaled in scaled_balances.items():
+                    sums[token] = sums.get(token, 0) + scaled
+        checks = []
+        for reserve in m.reserves:
+            name, have = f"scaled variable debt of {reserve.symbol}", sums[reserve.variable_debt_token]
+            checks.append(Check(name=name, have=have, want=reserve.scaled_debt))
+            if reserve.a_token not in m.rebasing:
+                name, have = f"scaled supply of {reserve.symbol}", sums[reserve.a_token]
+                partial = accounts is not Accounts.ALL
+                checks.append(Check(name=name, have=have, want=reserve.scaled_supply, at_most=partial))
+        return checks
+
+    # what if ----------------------------------------------------------------------------------------------------------
+
+    def reprice(self, market: Market, prices: Mapping[str, int]) -> AaveV2Market:
+        """Prices in the oracle's unit by asset; USDC's stays the measure of USD."""
+        m = aave(market)
+        reserves = tuple(replace(r, price=prices.get(r.asset, r.price)) for r in m.reserves)
+        return replace(m, reserves=reserves).with_assets()
+
+    def advance(self, market: Market, seconds: int, blocks: int) -> AaveV2Market:
+        m = aave(market)
+        block = replace(m.block, number=m.block.number + blocks, timestamp=m.block.timestamp + seconds)
+        return m.at(block)
+
+
+def aave(market: Market) -> AaveV2Market:
+    assert isinstance(market, AaveV2Market), type(market)
+    return market
+
+
+def held(position: Position) -> AaveV2Position:
+    assert isinstance(position, AaveV2Position), type(position)
+    return position
+
+
+def contracts_of(market: Market, kind: str) -> frozenset[str]:
+    return frozenset(address for address, place in aave(market).tokens.items() if place.kind == kind)
+
+
+def formula_amount(market: AaveV2Market, position: AaveV2Position, token: str) -> int:
+    """A token's balanceOf at the market's block as protocol-v2 computes it: rayMul of a scaled balance or principal."""
+    place = market.tokens.get(token)
+    if place is None or place.reserve is None:
+        return 0
+    if token in position.stable:
+        principal, rate, last_update = position.stable[token]
+        return ray_mul(principal, compound_v2(rate, market.block.timestamp - last_update))
+    if place.kind == "a":
+        return ray_mul(position.supplied.get(token, 0), place.reserve.income)
+    return ray_mul(position.borrowed.get(token, 0), place.reserve.debt_index)
+
+
+def debt_amount(market: AaveV2Market, position: AaveV2Position, token: str) -> int:
+    return formula_amount(market, position, token) + position.offsets.get(token, 0)
+
+
+def read_offsets(read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> None:
+    """Ask for the balances of rebasing aTokens, or of every token where the code is unknown; keep what differs."""
+    wanted = [
+        (p, token)
+        for p in positions
+        for token in (*p.supplied, *p.borrowed, *p.stable)
+        if token in market.rebasing or not market.exact
+    ]
+    if not wanted:
+        return
+    there = market if read.block == market.block else market.at(read.block)
+    amounts = required(read, [Read(token, BALANCE, (p.key.account,)) for p, token in wanted])
+    for (p, token), amount in zip(wanted, amounts, strict=True):
+        offset = amount - formula_amount(there, p, token)
+        if offset:
+            p.offsets[token] = offset
+
+
+def blocked_by(market: AaveV2Market, configuration: int) -> tuple[str, ...]:
+    """Why liquidationCall would refuse this account's reserves: "paused" (the pool), "inactive:WETH"."""
+    inactive = [
+        f"inactive:{reserve.symbol}"
+        for reserve in market.reserves
+        if not reserve.active and configuration & (reserve.borrowing_flag | reserve.collateral_flag)
+    ]
+    return ("paused", *inactive) if market.paused else tuple(inactive)
+
+
+def balance(reserve: Reserve, token: str, side: str, scaled: int, amount: int, *, counts: bool) -> Balance:
+    return Balance(
+        asset=reserve.asset,
+        market=token,
+        symbol=reserve.symbol,
+        decimals=reserve.decimals,
+        side=side,
+        scaled=scaled,
+        amount=amount,
+        value=None if reserve.price is None else amount * reserve.price // 10**reserve.decimals,
+        is_collateral=counts,
+    )
+
+
+def answer(key: PositionKey, data: Any, amounts: Mapping[tuple[str, str], int]) -> Answer:
+    """One account's answers; getUserAccountData fails where a price is missing."""
+    if isinstance(data, Failed):
+        return Answer(key=key, columns={}, amounts=amounts)
+    health_factor = None if data[5] == MAX_UINT else data[5]
+    columns = {
+        "collateral_value_raw": data[0],
+        "debt_value_raw": data[1],
+        "health_factor_raw": health_factor,
+    }
+    liquidatable = health_factor is not None and health_factor < WAD
+    return Answer(key=key, columns=columns, liquidatable=liquidatable, amounts=amounts)
