@@ -3,8 +3,17 @@
 from dataclasses import dataclass
 
 from indexer.model import RAY, WAD, Balance, Health, Position
-from protocols.aave_math import PERCENTAGE_FACTOR, compound_v30, discounted_debt, percent_mul, ray_mul, wad_div
-from protocols.aave_v3_market import AaveV3Market, Debt, Plan, Reserve, debt_balance, reserve_blocks, supply_balance
+from protocols.aave_math import PERCENTAGE_FACTOR, discounted_debt, percent_mul, wad_div
+from protocols.aave_v3_market import (
+    AaveV3Market,
+    Debt,
+    Plan,
+    Reserve,
+    debt_balance,
+    reserve_blocks,
+    stable_balance,
+    supply_balance,
+)
 
 #: ValidationLogic.MINIMUM_HEALTH_FACTOR_LIQUIDATION_THRESHOLD: below it the sentinel is not asked.
 SENTINEL_BELOW = 95 * 10**16
@@ -117,9 +126,8 @@ def debt_amount(
 
     Up to 3.2 the health factor ignores GHO's discount, 3.3 asks balanceOf where virtual accounting is off.
     """
-    if token in position.stable:  # StableDebtToken.balanceOf
-        principal, rate, last_update = position.stable[token]
-        return ray_mul(principal, compound_v30(rate, market.block.timestamp - last_update))
+    if token in position.stable:
+        return stable_balance(*position.stable[token], market.block.timestamp)
     rules, scaled = market.rules, position.borrowed[token]
     discount = position.discounts.get(token)
     ignored = for_health and (not rules.balance_without_accounting or reserve.virtual_accounting)

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from indexer.model import RAY, Asset, Block, Market
-from protocols.aave_math import PERCENTAGE_FACTOR, linear_interest, ray_mul
+from protocols.aave_math import PERCENTAGE_FACTOR, compound_v30, linear_interest, ray_mul
 from protocols.aave_v3_rules import NEWEST, RULES, Rules
 
 EVERY_FLAG = 2**256 - 1
@@ -18,7 +18,8 @@ class Reserve:
 
     `id` is its place in the user bitmaps; `configuration` the pool's 256-bit word. Indexes and rates in ray, stored as
     of `last_update`; `income` and `debt_index` are projected to the market's block. Totals are scaled. `price` in the
-    base currency, None if the oracle has none. `stable_debt_token` is "" where there is none. `discount`: the debt
+    base currency, None if the oracle has none. `stable_debt_token` is "" where there is none; `stable_supply` is its
+    (principal, average ray rate, last update). `discount`: the debt
     token waives interest (GHO before 3.4).
     """
 
@@ -38,7 +39,7 @@ class Reserve:
     debt_index: int
     scaled_supply: int
     scaled_debt: int
-    stable_debt: int = 0
+    stable_supply: tuple[int, int, int] = (0, 0, 0)
     grace_period_until: int = 0
     deficit: int = 0
     price: int | None = None
@@ -321,7 +322,8 @@ def asset_row(market: AaveV3Market, reserve: Reserve) -> Asset:
         supply_cap=reserve.supply_cap * unit or None,
         borrow_cap=reserve.borrow_cap * unit or None,
         total_supply=supply_balance(rules, reserve.scaled_supply, reserve.income),
-        total_debt=debt_balance(rules, reserve.scaled_debt, reserve.debt_index) + reserve.stable_debt,
+        total_debt=debt_balance(rules, reserve.scaled_debt, reserve.debt_index)
+        + stable_balance(*reserve.stable_supply, market.block.timestamp),
         active=reserve.active,
         frozen=reserve.frozen,
         paused=reserve.paused,
@@ -336,3 +338,8 @@ def supply_balance(rules: Rules, scaled: int, income: int) -> int:
 def debt_balance(rules: Rules, scaled: int, index: int) -> int:
     """VariableDebtToken.balanceOf and totalSupply: rayMul, from 3.5 rayMulCeil."""
     return (scaled * index + rules.debt_bias) // RAY
+
+
+def stable_balance(principal: int, rate: int, last_update: int, timestamp: int) -> int:
+    """StableDebtToken.balanceOf and totalSupply, up to 3.1."""
+    return ray_mul(principal, compound_v30(rate, timestamp - last_update)) if principal else 0

@@ -96,11 +96,7 @@ def read_market(read: Reader, provider: str, previous: AaveV3Market | None) -> A
         [Read(pool, OLD_CATEGORY if old_modes else CATEGORY, (i,)) for i in CATEGORIES],
     )
     described, unreadable = described_reserves(contracts, data)
-    modes = {
-        i: category
-        for i, category in zip(CATEGORIES, categories, strict=True)
-        if not isinstance(category, Failed) and any(category[:3])
-    }
+    modes = configured_modes(contracts, categories)
     unnamed = [asset for asset, symbol in zip(assets, symbols, strict=True) if isinstance(symbol, Failed)]
     unpriced = assets if isinstance(prices[0], Failed) else ()
     sources = [category[3] for category in modes.values() if category[3] != ZERO_ADDRESS] if old_modes else []
@@ -213,7 +209,7 @@ def token_reads(contracts: Contracts, reserve_data: Sequence[Any]) -> list[Read]
     if not contracts.has(DEFICIT + 1):
         reads.append(Read(variable, "getDiscountRateStrategy()(address)"))  # only GHO's debt token has it
     if not contracts.has(BITMAPS):
-        reads.append(Read(stable, "totalSupply()(uint256)"))
+        reads.append(Read(stable, "getSupplyData()(uint256,uint256,uint256,uint40)"))
     return reads
 
 
@@ -223,6 +219,7 @@ def make_reserve(
     """One reserve from the pool's answers (`row`) and its tokens' (`token`)."""
     data, income, debt_index, *more = row
     stable = not contracts.has(BITMAPS) and data[9] != ZERO_ADDRESS
+    principal, _, average_rate, stable_update = required(token[5]) if stable else (0, 0, 0, 0)
     return Reserve(
         id=data[7],
         asset=asset,
@@ -240,7 +237,7 @@ def make_reserve(
         debt_index=debt_index,
         scaled_supply=required(token[0]),
         scaled_debt=required(token[2]),
-        stable_debt=required(token[5]) if stable else 0,
+        stable_supply=(principal, average_rate, stable_update),
         grace_period_until=more[0] if contracts.has(GRACE_PERIOD) else 0,
         deficit=more[1] if contracts.has(DEFICIT) else 0,
         price=price,
@@ -255,6 +252,15 @@ def short_name(word: Any) -> str:
 
 OLD_CATEGORY = "getEModeCategoryData(uint8)((uint16,uint16,uint16,address,string))"
 CATEGORY = "getEModeCategoryCollateralConfig(uint8)((uint16,uint16,uint16))"
+
+
+def configured_modes(contracts: Contracts, categories: Sequence[Any]) -> dict[int, Sequence[Any]]:
+    """The e-modes that have thresholds; the configurator refuses 0 for them. Only an unknown pool may not answer."""
+    answered = {
+        i: category if contracts.versions else optional(category)
+        for i, category in zip(CATEGORIES, categories, strict=True)
+    }
+    return {i: required(c) for i, c in answered.items() if c is not None and any(required(c)[:3])}
 
 
 def mode_signatures(contracts: Contracts) -> list[str]:
