@@ -1,8 +1,8 @@
 """Evaluating a deployment, and comparing it with the contracts before its rows are committed."""
 
-import json
 import logging
 import random
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,12 +21,16 @@ STATUS = POSITION_COLUMNS.index("status")
 HEALTH = POSITION_COLUMNS.index("health_factor")
 ACCOUNT, GROUP = POSITION_COLUMNS.index("account"), POSITION_COLUMNS.index("position_group")
 
+#: a repair that did not help is tried again after this long (a one-shot sync always tries)
+REPAIR_AGAIN_SECONDS = 3600.0
+
 
 class Auditor:
     """Turns a deployment's positions into a snapshot that was compared with the contracts."""
 
     def __init__(self, store: Store, chain: Chain, settings: Settings, gaps: Gaps) -> None:
         self.store, self.chain, self.settings, self.gaps = store, chain, settings, gaps
+        self.left: dict[str, tuple[list[str], float]] = {}  # what the last repair could not explain, and when
         self.random = random.Random()  # noqa: S311 - a sample, not a secret
 
     def snapshot(self, work: Work, target: Block) -> Snapshot:
@@ -152,6 +156,7 @@ class Auditor:
             broken = self._broken(work)
             if not broken:
                 break
+        self.left[work.name] = ([check_key(c) for c in broken], time.monotonic())
         detail = {"found": [describe(c) for c in first_finding], "left": [check_key(c) for c in broken], "last": step}
         self.store.audit(
             self.chain.chain_id,
@@ -172,15 +177,11 @@ class Auditor:
         return [c for c in work.adapter.checks(work.market, work.held(), work.accounts) if not c.holds]
 
     def _told(self, work: Work, broken: Sequence[Check]) -> bool:
-        """Whether these very differences were left by the last repair; they are not worth another."""
+        """Whether a repair is not worth its requests: history is known to lack something, or it failed just now."""
         if work.complete_from is not None:
-            return True  # history is known to be incomplete: the sums cannot agree
-        row = self.store.conn.execute(
-            "select detail from audits where chain_id = ? and deployment = ? and kind = 'reconciliation' "
-            "order by id desc limit 1",
-            (self.chain.chain_id, work.name),
-        ).fetchone()
-        return row is not None and json.loads(row[0])["left"] == [check_key(c) for c in broken]
+            return True
+        keys, at = self.left.get(work.name, ([], 0.0))
+        return keys == [check_key(c) for c in broken] and time.monotonic() - at < REPAIR_AGAIN_SECONDS
 
 
 def describe(check: Check) -> str:
