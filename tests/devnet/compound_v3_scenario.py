@@ -185,6 +185,10 @@ def squeeze(market: CompoundV3, rng: Random) -> None:
         market.sender.call(market.comet, f"{total}()(uint256)") for total in ("totalSupply", "totalBorrow")
     )
     rest = supplied - borrowed * 100 // 95
+    token = market.tokens[market.base]
+    cash = market.sender.call(token, "balanceOf(address)(uint256)", [market.comet])
+    if cash < rest:  # absorbed bad debt left the reserves negative; they are filled up
+        market.sender.send(token, "mint(address,uint256)", [market.comet, rest - cash])
     taken: dict[str, int] = {}
     for lender in (market.roles[f"supplier {i}"] for i in range(3)):
         taken[lender] = min(rest, market.answer(lender).balance)
