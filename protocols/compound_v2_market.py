@@ -1,6 +1,6 @@
 """Compound V2's shared state at one block: the Comptroller, its cTokens, their prices and their accrued indexes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,21 +19,12 @@ BORROW_INDEX = "borrowIndex()(uint256)"
 EXCHANGE_RATE = "exchangeRateStored()(uint256)"
 PRICE = "getUnderlyingPrice(address)(uint256)"
 DEPRECATED = "isDeprecated(address)(bool)"
-# Asked of each cToken, by the name under which this module knows the answer.
-TOKEN_READS = {
+# What not every cToken has, by the name under which this module knows the answer. cETH takes any call that it does
+# not know for a mint of 0, which accrues interest: these reads share no eth_call with those of its state.
+PROBES = {
     "underlying": "underlying()(address)",
-    "exchange_rate": EXCHANGE_RATE,
-    "borrow_index": BORROW_INDEX,
-    "cash": "getCash()(uint256)",
-    "total_borrows": "totalBorrows()(uint256)",
-    "total_reserves": "totalReserves()(uint256)",
-    "total_supply": "totalSupply()(uint256)",
-    "reserve_factor": "reserveFactorMantissa()(uint256)",
-    "accrual_block": "accrualBlockNumber()(uint256)",
     "accrual_timestamp": "accrualBlockTimestamp()(uint256)",
-    "borrow_rate_per_block": "borrowRatePerBlock()(uint256)",
     "borrow_rate_per_second": "borrowRatePerTimestamp()(uint256)",
-    "supply_rate_per_block": "supplyRatePerBlock()(uint256)",
     "supply_rate_per_second": "supplyRatePerTimestamp()(uint256)",
 }
 # Asked of the Comptroller about each cToken. `isDeprecated` exists in its last generations only.
@@ -43,6 +34,19 @@ LISTING_READS = {
     "mint_paused": "mintGuardianPaused(address)(bool)",
     "borrow_paused": "borrowGuardianPaused(address)(bool)",
     "borrow_cap": "borrowCaps(address)(uint256)",
+}
+# What every cToken has, but for the last three in forks that count seconds (and have no such fallback).
+STATE_READS = {
+    "exchange_rate": EXCHANGE_RATE,
+    "borrow_index": BORROW_INDEX,
+    "cash": "getCash()(uint256)",
+    "total_borrows": "totalBorrows()(uint256)",
+    "total_reserves": "totalReserves()(uint256)",
+    "total_supply": "totalSupply()(uint256)",
+    "reserve_factor": "reserveFactorMantissa()(uint256)",
+    "accrual_block": "accrualBlockNumber()(uint256)",
+    "borrow_rate_per_block": "borrowRatePerBlock()(uint256)",
+    "supply_rate_per_block": "supplyRatePerBlock()(uint256)",
 }
 NEEDED = ("exchange_rate", "borrow_index", "exchange_rate_accrued", "borrow_index_accrued", "decimals", "listing")
 
@@ -63,14 +67,13 @@ class CompoundV2Market(Market):
 
 
 def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> CompoundV2Market:
-    """Four requests, and one more for the storage of a proxy that is no Unitroller.
+    """Five requests, and one for the storage of a proxy that is no Unitroller.
 
     Options: `native_symbol` of a cToken without underlying() (ETH), `seconds_per_block` for yearly rates (12).
     """
     addresses, oracle = required(
         read, [Read(comptroller, "getAllMarkets()(address[])"), Read(comptroller, "oracle()(address)")]
     )
-    rows = list(token_rows(read, comptroller, oracle, addresses, str(options.get("native_symbol", "ETH"))))
     implementation, incentive, seize_paused = read(
         [
             Read(comptroller, "comptrollerImplementation()(address)"),
@@ -78,6 +81,8 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> C
             Read(comptroller, "seizeGuardianPaused()(bool)"),
         ]
     )
+    rows = token_rows(read, comptroller, oracle, addresses)
+    describe(rows, str(options.get("native_symbol", "ETH")))
     shared = {
         "paused": bool(seize_paused),
         "bonus": None if isinstance(incentive, Failed) else incentive / WAD - 1,
@@ -101,59 +106,71 @@ def proxied(read: Reader, comptroller: str) -> str:
     return f"0x{words[0]:040x}" if words and words[0] else comptroller
 
 
-def token_rows(
-    read: Reader, comptroller: str, oracle: str, addresses: Sequence[str], native_symbol: str
-) -> Iterator[dict[str, Any]]:
+def token_rows(read: Reader, comptroller: str, oracle: str, addresses: Sequence[str]) -> list[dict[str, Any]]:
     """Everything about each cToken by name; a read that failed is a `Failed`."""
-    names = [*TOKEN_READS, *LISTING_READS, "price", "held_by_itself", "burnt"]
-    about = chunks(
-        read(
-            [
-                one
-                for address in addresses
-                for one in (
-                    *(Read(address, signature) for signature in TOKEN_READS.values()),
-                    *(Read(comptroller, signature, (address,)) for signature in LISTING_READS.values()),
-                    Read(oracle, PRICE, (address,)),
-                    Read(address, BALANCE_OF, (address,)),
-                    Read(address, BALANCE_OF, (ZERO,)),
-                )
-            ]
-        ),
-        len(names),
+    rows: list[dict[str, Any]] = [{"address": address} for address in addresses]
+    ask(
+        read,
+        rows,
+        lambda row: {
+            **{name: Read(row["address"], signature) for name, signature in PROBES.items()},
+            **{name: Read(comptroller, signature, (row["address"],)) for name, signature in LISTING_READS.items()},
+            "price": Read(oracle, PRICE, (row["address"],)),
+        },
     )
-    rows = [
-        {"address": address, **dict(zip(names, answers, strict=True))}
-        for address, answers in zip(addresses, about, strict=True)
-    ]
+    ask(
+        read,
+        rows,
+        lambda row: {
+            **{name: Read(row["address"], signature) for name, signature in STATE_READS.items()},
+            "held_by_itself": Read(row["address"], BALANCE_OF, (row["address"],)),
+            "burnt": Read(row["address"], BALANCE_OF, (ZERO,)),
+            **(underlying_reads(row["underlying"]) if row["underlying"] else {}),
+        },
+    )
     # The interest-rate model is any contract and some cTokens have more income than interest (cDAI earns on its
-    # cash): the contracts accrue themselves, in the call that is then forgotten.
-    accrued = read(
-        [Read(address, signature) for address in addresses for signature in (BORROW_INDEX, EXCHANGE_RATE)],
+    # cash): the contracts accrue themselves, in a call that is then forgotten.
+    ask(
+        read,
+        rows,
+        lambda row: {
+            "borrow_index_accrued": Read(row["address"], BORROW_INDEX),
+            "exchange_rate_accrued": Read(row["address"], EXCHANGE_RATE),
+        },
         prelude=accruals(addresses),
     )
-    described = iter(
-        chunks(
-            read(
-                [
-                    Read(row["underlying"], signature)
-                    for row in rows
-                    if row["underlying"]
-                    for signature in ("symbol()(string)", "symbol()(bytes32)", "decimals()(uint8)")
-                ]
-            ),
-            3,
-        )
-    )
-    for row, (index, rate) in zip(rows, chunks(accrued, 2), strict=True):
-        row["borrow_index_accrued"], row["exchange_rate_accrued"] = index, rate
-        if row["underlying"]:
-            text, word, decimals = next(described)
-            row["symbol"] = text or (word.rstrip(b"\0").decode(errors="replace") if word else row["underlying"][:10])
-            row["decimals"] = decimals
-        else:
+    return rows
+
+
+def underlying_reads(underlying: str) -> dict[str, Read]:
+    """Some early tokens answer their symbol as bytes32."""
+    return {
+        "symbol": Read(underlying, "symbol()(string)"),
+        "symbol_bytes": Read(underlying, "symbol()(bytes32)"),
+        "decimals": Read(underlying, "decimals()(uint8)"),
+    }
+
+
+def ask(
+    read: Reader,
+    rows: Sequence[dict[str, Any]],
+    reads_of: Callable[[dict[str, Any]], dict[str, Read]],
+    prelude: Sequence[Read] = (),
+) -> None:
+    """Fill into each row the answers to its named reads, all asked together."""
+    named = [(row, name, one) for row in rows for name, one in reads_of(row).items()]
+    for (row, name, _), answer in zip(named, read([one for _, _, one in named], prelude), strict=True):
+        row[name] = answer
+
+
+def describe(rows: Sequence[dict[str, Any]], native_symbol: str) -> None:
+    """Name each underlying asset; a cToken without one carries the chain's own coin."""
+    for row in rows:
+        if not row["underlying"]:
             row["underlying"], row["symbol"], row["decimals"] = ETHER, native_symbol, 18
-        yield row
+        elif not row["symbol"]:
+            text = row["symbol_bytes"].rstrip(b"\0").decode(errors="replace") if row["symbol_bytes"] else ""
+            row["symbol"] = text or row["underlying"][:10]
 
 
 def accruals(addresses: Sequence[str]) -> list[Read]:
