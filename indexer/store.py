@@ -55,6 +55,11 @@ POSITION_COLUMNS = (
     "status blocked_by block_number block_hash"
 ).split()
 
+BALANCE_COLUMNS = (
+    "chain_id deployment account position_group asset market symbol side scaled_raw amount_raw amount value_usd "
+    "is_collateral block_number"
+).split()
+
 
 def _insert(table: str, columns: int, verb: str = "insert") -> str:
     return f"{verb} into {table} values ({', '.join('?' * columns)})"
@@ -342,7 +347,7 @@ class Store:
     def rollback(self, chain_id: int, ancestor: int) -> None:
         """Forgets everything that blocks after `ancestor` said; the next snapshot reads those positions again.
 
-        The rows of the last snapshot stay until the next commit replaces them as a whole.
+        The rows of the last snapshot stay until the next commit replaces them as a whole, but no longer count.
         """
         with self.transaction() as conn:
             # States pinned above the ancestor are those of the ancestor unless an event touched them since, or the
@@ -362,6 +367,10 @@ class Store:
             conn.execute("delete from events where chain_id = ? and first_block > ?", (chain_id, ancestor))
             conn.execute(
                 "update events set last_block = ?2 where chain_id = ?1 and last_block > ?2", (chain_id, ancestor)
+            )
+            conn.execute(
+                "update positions set status = 'unverified' where chain_id = ? and block_number > ?",
+                (chain_id, ancestor),
             )
             conn.execute("delete from registry where chain_id = ? and block_number > ?", (chain_id, ancestor))
             conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
@@ -476,28 +485,29 @@ def _text(value: int | None) -> str | None:
     return None if value is None else str(value)
 
 
+def balance_row(where: Row, balance: Balance, usd: tuple[int, int] | None, block_number: int) -> Row:
+    """A row of `balances`; `where` = (chain_id, deployment, account, position_group), `usd` as in `Market`."""
+    value = None if balance.value is None or usd is None else balance.value * usd[0] / usd[1]
+    return (
+        *where,
+        balance.asset,
+        balance.market,
+        balance.symbol,
+        balance.side,
+        str(balance.scaled),
+        str(balance.amount),
+        balance.amount / 10**balance.decimals,
+        value,
+        int(balance.is_collateral),
+        block_number,
+    )
+
+
 def _balance_rows(snapshot: Snapshot) -> Iterator[Row]:
     for key, balances in snapshot.balances:
-        for b in balances:
-            usd = None
-            if b.value is not None and snapshot.usd is not None:
-                usd = b.value * snapshot.usd[0] / snapshot.usd[1]
-            yield (
-                snapshot.chain_id,
-                snapshot.deployment,
-                key.account,
-                key.group,
-                b.asset,
-                b.market,
-                b.symbol,
-                b.side,
-                str(b.scaled),
-                str(b.amount),
-                b.amount / 10**b.decimals,
-                usd,
-                int(b.is_collateral),
-                snapshot.block.number,
-            )
+        where = (snapshot.chain_id, snapshot.deployment, key.account, key.group)
+        for balance in balances:
+            yield balance_row(where, balance, snapshot.usd, snapshot.block.number)
 
 
 def _market_row(snapshot: Snapshot, a: Asset) -> Row:

@@ -6,15 +6,17 @@ snapshot of block T = heal reorgs -> read markets at T -> logs up to T -> read w
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from indexer.adapter import Adapter
 from indexer.audit import STATUS, Auditor
 from indexer.chain import Chain
-from indexer.errors import ChainError, NoCodeError, PrunedError, ReorgError
-from indexer.gaps import Gaps
-from indexer.model import Accounts, Block
+from indexer.errors import ChainError, NoCodeError, PrunedError, ReadFailedError, ReorgError, StoreError
+from indexer.gaps import Gaps, dry_run
+from indexer.model import Accounts, Block, PositionKey
 from indexer.settings import NoProgress, Progress, Settings
 from indexer.store import Snapshot, Store
 from indexer.work import Work
@@ -86,6 +88,11 @@ class Sync:
         )
         return outcome
 
+    def plan(self, to: str = "latest") -> list[Mapping[str, Any]]:
+        """What a snapshot would ask for, deployment by deployment; nothing but the markets is read."""
+        target = self._target(to)
+        return dry_run(self._markets(target, {}), target)
+
     def _until_settled(self, to: str) -> Outcome:
         for _ in range(5):
             try:
@@ -114,12 +121,8 @@ class Sync:
             target = self._target(to, at_least=newest)
         snapshots = []
         for work in works:
-            try:
+            with self._alone(work.adapter, failed):
                 snapshots.append(self.auditor.snapshot(work, target))
-            except ReorgError:
-                raise
-            except ChainError as error:
-                self._fail(work, str(error), failed)
         self._still_canonical(target)
         self._commit(snapshots, target)
         for work in works:
@@ -232,19 +235,41 @@ class Sync:
             name = adapter.deployment.name
             if name in failed:
                 continue
-            work = self.works.get(name)
-            if work is None or work.accounts != self.accounts:
-                work = self.works[name] = Work(self.store, self.chain.chain_id, adapter, self.accounts)
-            try:
+            with self._alone(adapter, failed):
+                work = self.works.get(name)
+                if work is None or work.accounts != self.accounts:
+                    work = self.works[name] = Work(self.store, self.chain.chain_id, adapter, self.accounts)
                 self._check_code(adapter, target)
                 work.read_market(read)
-            except (ReorgError, PrunedError):
-                raise
-            except ChainError as error:
-                self._fail(work, str(error), failed)
-                continue
-            works.append(work)
+                works.append(work)
         return works
+
+    @contextmanager
+    def _alone(self, adapter: Adapter, failed: dict[str, str]) -> Iterator[None]:
+        """What goes wrong with one deployment alone is told and leaves the others going.
+
+        Its rows stay at the last block they were right at. A reorg, missing state, a broken file or a node that no
+        longer answers concerns all, and is raised.
+        """
+        try:
+            yield
+        except (ReorgError, PrunedError, StoreError):
+            raise
+        except (ReadFailedError, NoCodeError) as error:
+            reason = str(error)
+        except ChainError as error:
+            self.chain.block("latest")
+            reason = str(error)
+        except Exception as error:  # an adapter's defect must not stop the other protocols
+            log.exception("%s: defect in the %s adapter", adapter.deployment.name, adapter.protocol)
+            reason = f"defect in the {adapter.protocol} adapter: {type(error).__name__}: {error}"
+        else:
+            return
+        name = adapter.deployment.name
+        log.error("%s: %s", name, reason)
+        failed[name] = reason
+        self.store.set_state(self.chain.chain_id, name, "failed", reason)
+        self.works.pop(name, None)
 
     def _check_code(self, adapter: Adapter, target: Block) -> None:
         name = adapter.deployment.name
@@ -259,13 +284,6 @@ class Sync:
                 )
         self.checked_code.add(name)
 
-    def _fail(self, work: Work, reason: str, failed: dict[str, str]) -> None:
-        """One deployment that cannot be brought to the block; its rows stay at the last block they were right at."""
-        log.error("%s: %s", work.name, reason)
-        failed[work.name] = reason
-        self.store.set_state(self.chain.chain_id, work.name, "failed", reason)
-        self.works.pop(work.name, None)
-
     # positions ------------------------------------------------------------------------------------------------------
 
     def _read_positions(self, works: Sequence[Work], target: Block, to: str, failed: dict[str, str]) -> Block:
@@ -275,33 +293,29 @@ class Sync:
         if not total:
             return target
         self.progress.start("positions", total, "positions")
-        at, since = target, time.monotonic()
-        read = self.chain.reader(at)
+        pin = _Pin(target)
         for work in works:
             keys = todo[work.name]
-            for start in range(0, len(keys), self.settings.read_chunk):
-                chunk = keys[start : start + self.settings.read_chunk]
-                if time.monotonic() - since > self.settings.repin_seconds:
-                    at, since = self._fresh_pin(at, to), time.monotonic()
-                    read = self.chain.reader(at)
-                try:
-                    try:
-                        work.read(read, chunk)
-                    except PrunedError:
-                        fresh = self._fresh_pin(at, to)
-                        if fresh.number == at.number:
-                            raise
-                        at, since = fresh, time.monotonic()
-                        read = self.chain.reader(at)
-                        work.read(read, chunk)
-                except (ReorgError, PrunedError):
-                    raise
-                except ChainError as error:
-                    self._fail(work, str(error), failed)
-                    break
-                self.progress.advance("positions", len(chunk))
+            with self._alone(work.adapter, failed):
+                for start in range(0, len(keys), self.settings.read_chunk):
+                    chunk = keys[start : start + self.settings.read_chunk]
+                    self._read_chunk(work, chunk, pin, to)
+                    self.progress.advance("positions", len(chunk))
         self.progress.done("positions")
-        return at
+        return pin.block
+
+    def _read_chunk(self, work: Work, keys: Sequence[PositionKey], pin: "_Pin", to: str) -> None:
+        """Reads at the pin, moving it on when it grows old or its state is gone."""
+        if time.monotonic() - pin.since > self.settings.repin_seconds:
+            pin.move(self._fresh_pin(pin.block, to))
+        try:
+            work.read(self.chain.reader(pin.block), keys)
+        except PrunedError:
+            fresh = self._fresh_pin(pin.block, to)
+            if fresh.number == pin.block.number:
+                raise
+            pin.move(fresh)
+            work.read(self.chain.reader(pin.block), keys)
 
     def _fresh_pin(self, at: Block, to: str) -> Block:
         """A newer block to go on reading at; the same one where the user named a number."""
@@ -310,3 +324,14 @@ class Sync:
             return at
         self.store.save_block(self.chain.chain_id, block)
         return block
+
+
+@dataclass(slots=True)
+class _Pin:
+    """The block that a long read is at, and since when."""
+
+    block: Block
+    since: float = field(default_factory=time.monotonic)
+
+    def move(self, block: Block) -> None:
+        self.block, self.since = block, time.monotonic()
