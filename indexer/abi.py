@@ -1,6 +1,7 @@
 """Topics, raw JSON logs and words to events; the ABI files of the package."""
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -10,6 +11,8 @@ from eth_hash.auto import keccak
 
 from indexer.errors import RetryableError
 from indexer.model import Event
+
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
 
 
 @cache
@@ -46,10 +49,13 @@ def parse_log(raw: Mapping[str, Any]) -> Event:
     try:
         address, topics, data = raw["address"].lower(), tuple([topic.lower() for topic in raw["topics"]]), raw["data"]
         block_hash, transaction_hash = raw["blockHash"].lower(), raw["transactionHash"].lower()
+        payload = bytes.fromhex(data[2:])
         words = (block_hash, transaction_hash, *topics)
         well_formed = (
             len(address) == 42
+            and isinstance(raw["topics"], list)
             and len(topics) <= 4
+            and len(data) == 2 + 2 * len(payload)
             and all(len(word) == 66 for word in words)
             and all(text[:2] == "0x" for text in (address, data, *words))
             and len(bytes.fromhex("".join([address[2:], *[word[2:] for word in words]]))) == 20 + 32 * len(words)
@@ -57,7 +63,7 @@ def parse_log(raw: Mapping[str, Any]) -> Event:
         event = Event(
             address,
             topics,
-            bytes.fromhex(data[2:]),
+            payload,
             quantity(raw["blockNumber"]),
             block_hash,
             transaction_hash,
@@ -72,6 +78,6 @@ def parse_log(raw: Mapping[str, Any]) -> Event:
 
 def quantity(value: Any) -> int:
     """A JSON-RPC quantity ("0x1f") as an int. ValueError or TypeError for anything else, null included."""
-    if not isinstance(value, str) or not value.startswith("0x"):
+    if not isinstance(value, str) or not _QUANTITY.fullmatch(value):
         raise ValueError(f"not a quantity: {str(value)[:80]!r}")
     return int(value, 16)

@@ -129,78 +129,115 @@ def secrets(url: str) -> list[str]:
     return sorted((part for part in found if len(part) >= 3), key=len, reverse=True)
 
 
-# The one table: what a JSON-RPC error means. The first line whose code or text fits decides; texts are matched in lower
-# case against message and data. They come from geth, erigon, nethermind, besu, reth, anvil and the hosted providers.
-_RULES: Sequence[tuple[str, frozenset[int], str]] = (
+# The one table: what a JSON-RPC error means. The first rule decides whose text is found in the message or data (lower
+# case), then the first whose codes have the error's code. The texts are those of geth, erigon, nethermind, besu, reth,
+# anvil and the hosted providers; tests/test_rpc.py lists them.
+_RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
+    (
+        "denied",
+        frozenset(),
+        (
+            r"unauthorized|unauthenticated|forbidden|access denied|not allowed to access",
+            r"(invalid|missing|unknown|wrong|no) (api|project|access|auth)[ -]?(key|id|token)|api key (is )?(required|not)",
+            r"must (be )?authenticate|authentication (is )?(required|failed)",
+            r"account (is |has been )?(suspended|disabled)|monthly (capacity|quota)|payment required|billing",
+        ),
+    ),
     (
         "rate",
         frozenset({429, -32029, -32097}),
-        r"too many requests|rate.?limit|requests limited|request limit|compute units|throughput|throttl|over.?capacity"
-        r"|capacity (limit|exceeded)|exceeded the quota|reached the quota|quota (exceeded|reached)|daily request count"
-        r"|too much load|max calls|calls per sec|requests? per (second|minute|day)|credits? (quota|limit)|cu limit"
-        r"|reached the free tier|upgrade to .* (more|higher) (request|call)",
+        (
+            r"too many requests",
+            r"rate.?(limit|exceeded)",
+            r"requests? (is |are )?limit",
+            r"compute units|cu limit|credits? (quota|limit|exceeded)",
+            r"throughput|throttl|over.?capacity|capacity (limit|exceeded)|under too much load",
+            r"(exceeded|reached) (the|your) (quota|free tier|rate|usage|request)|quota (exceeded|reached)",
+            r"daily request count|calls per sec|requests? per (second|minute|day)",
+        ),
     ),
     (
         "unknown",
         frozenset(),
-        r"header (for hash )?not found|unknown (block|header)|block (hash )?not found|block .{0,80}\bnot found"
-        r"|cannot find (the )?block|could not find (the )?block|beyond (current |latest |the )?(executed |head|tip)"
-        r"|beyond head|beyond latest|not (currently )?canonical|after last accepted block|block ?height is \d+ but"
-        r"|blockoutofrange|greater than (the )?(latest|current|head)|is not yet available|future block|block number "
-        r"higher|resource not found|unfinalized|block does not exist|invalid block (hash|height)|no block (with|by)",
+        (
+            r"header (for hash )?not found|unknown (block|header)|block (hash )?not found|block .{0,80}\bnot found",
+            r"(cannot|could not|can't) find (the )?(block|header)|no (such )?block (with|by|found)",
+            r"beyond (the )?(current |latest )?(executed )?(head|tip|block)|block does not exist",
+            r"not (currently )?canonical|after last accepted block|future block|unfinalized|not yet available",
+            r"blockoutofrange|block ?height is \d+ but|(greater|higher) than (the )?(latest|current|head)",
+            r"resource not found|invalid block (hash|height)|still syncing",
+        ),
     ),
     (
         "pruned",
         frozenset({4444}),
-        r"missing trie node|pruned|pruning|historical state|history (is )?unavailable|state (is |was )?(not available"
-        r"|unavailable|already discarded)|no state (available|data|found)|state .{0,90}is not available|archiv"
-        r"|old data not available|maximum proof window|metadata is not found|receipts? (are )?(not available|unavailable)"
-        r"|no (receipts|tx|block) data|state histories|earliest available|lowest height|body not found|block not in "
-        r"range|failed to get logs for block|failed to load state|purged|no historical rpc|missing (block|receipts)"
-        r"|expired history|history expiry|unexpected state root",
+        (
+            r"missing trie node|pruned|pruning|purged|archiv|expired history|history expiry|history (is )?unavailable",
+            r"historical state|state histories|state (is |was )?(not available|unavailable|already discarded)",
+            r"no state (available|data|found)|state .{0,120}is not available|failed to load state|unexpected state root",
+            r"old data not available|maximum proof window|metadata is not found|no historical rpc",
+            r"receipts? (are |is )?(not available|unavailable|missing)|no (receipts|tx|block) data|missing (block|receipt)",
+            r"earliest available|lowest height|body not found|failed to get logs for block",
+        ),
     ),
-    ("unsupported", frozenset({-32601, -32004}), r"method (is )?not (found|available|supported|allowed|whitelisted|enabled)"
-        r"|unsupported method|the method .* does not exist|method .* (is disabled|not supported|not found|unavailable)"
-        r"|does not support (the )?method|not included in your (current )?plan"),
-    ("denied", frozenset({-32002}) - {-32002}, r"unauthorized|unauthenticated|forbidden|invalid (api|project|access).?(key|id|token)"
-        r"|must be authenticated|authentication|api key|access denied|not allowed to access|account (is )?(suspended|disabled)"
-        r"|monthly (capacity|quota)|billing|payment required|project id"),
+    (
+        "unsupported",
+        frozenset({-32601, -32004}),
+        (
+            r"method (is )?not (found|available|supported|allowed|whitelisted|enabled)|unsupported method",
+            r"method .{0,60}(does not exist|is disabled|not supported|not found|unavailable|not available)",
+            r"does not support|not included in your (current )?plan|too many arguments",
+        ),
+    ),
+    (
+        "slow",
+        frozenset({408, 504}),
+        (r"timed? ?out|timeout|deadline exceeded|time.?limit|execution aborted",),
+    ),
     (
         "size",
         frozenset({413}),
-        r"block range|range (is )?(too (large|wide|big)|limit|exceed|over)|blocks? range|exceeds? the range|bigger than range"
-        r"|range \d+ (exceeds|is bigger)|max(imum)? (allowed )?(block |blocks |log )?(range|distance)|blocks? distance"
-        r"|limited to|limit(ed)? the query|at most [\d,.]+ ?k? ?blocks|too many (blocks|logs|results|addresses|topics)"
-        r"|more than [\d,.]+ ?k? (results|logs|blocks|events)|exceeds? (the )?max(imum)? (results|number|logs|block|response"
-        r"|limit|size)|max(imum)? (results|logs|response)|number of requested blocks|query (exceeds|limit|must be smaller"
-        r"|returned|timeout|time.?out|timed out)|log response size|response (size|is too|too|body|exceed)|too large"
-        r"|result(s)? (set )?(is )?too (large|big|many)|logs matched by query|exceeds limit|exceed(ed|s)? (max|the (max|limit"
-        r"|response))|less (number of )?address|specify (an|less) address|addresses? (count|limit|list)|smaller (range|block"
-        r"|chunk)|narrow|reduce (the )?(range|block)|out of gas|outofgas|precompileoog|gas (required|limit|too low|cap|uint64|allowance)"
-        r"|intrinsic gas|exceeds (block )?gas|time.?limit|execution aborted|execution timeout|timed? ?out|deadline exceeded"
-        r"|memory limit|memoryoog|content ?length|entity too large|max(imum)? (message|request|call ?data) size|initcode|log limit",
+        (
+            r"block range|blocks? range|ranges? over|range (is )?(too|limit|exceed|over|\d+ exceed|\d+ is bigger)|exceeds? the range",
+            r"max(imum)? (allowed )?(block |blocks |log |rpc )?(range|distance)|blocks? distance|number of requested blocks",
+            r"limited to|limit the query|at most [\d,.]+ ?k? ?blocks|too many (blocks|logs|results|addresses|topics|params)",
+            r"more than [\d,.]+ ?k? (results|logs|blocks|events)|returned more than|logs matched|logs requested",
+            r"exceed(s|ed)? (the )?max|exceed(s|ed)? (the )?(defined |configured )?limit|exceed(s|ed)? .{0,40}response",
+            r"query (exceeds|limit|must be smaller)|too large|too big|too wide|bigger than",
+            r"(log )?response size|smaller than size|result (set|size)|max(imum)? (results|logs|response)|log limit",
+            r"less (number of )?address|specify (an|less) address|max addresses|addresses? (count|limit)|max topics",
+            r"narrow|reduce (the |your )?(range|block)|smaller (range|block|chunk)|max batch|batch (size|limit|too)",
+            r"entity too large|content.?length|max(imum)? (message|request|body|call ?data) size",
+            r"out of gas|outofgas|oog\b|gas (required|limit|too low|cap|uint64|allowance)|intrinsic gas|block gas|memory limit",
+        ),
     ),
-    ("revert", frozenset({3}), r"revert|vm exception|vm execution error|invalid opcode|bad instruction|stack (under|over)flow"
-        r"|bad jump|invalid jump|execution error|opcodenotfound|invalidfeopcode|callnotallowed|evm error"),
-    ("server", frozenset({-32603, -32002, -32005, -32000, -32016, -32098, -32099, 19, 500, 502, 503, 504}), r"internal|temporar|try again|unavailable|overload|unhealthy|healthy|bad gateway"),
-)  # fmt: skip
-_COMPILED = tuple((kind, codes, re.compile(pattern)) for kind, codes, pattern in _RULES)
-#: error codes that mean a rate limit unless the text says something else
-_RATE_CODES = frozenset({-32005})
+    (
+        "revert",
+        frozenset({3}),
+        (
+            r"revert|vm exception|vm execution error|execution error|evm error|invalid ?(fe)? ?opcode|opcodenotfound",
+            r"bad (instruction|jump)|invalid ?jump|stack ?(under|over)flow|callnotallowed|write protection",
+        ),
+    ),
+    (
+        "server",
+        frozenset({-32603, -32000, -32002, -32005, -32016, -32098, -32099, 19, 500, 502, 503, 504}),
+        (r"internal|temporar|try again|retry|unavailable|overload|healthy|bad gateway|syncing",),
+    ),
+)
+_COMPILED = tuple((kind, codes, re.compile("|".join(texts))) for kind, codes, texts in _RULES)
 
 
 def classify(code: int, text: str) -> str:
-    """What an error of that code and text means: one of the kinds of the table, `rejected` if nothing fits."""
+    """What an error of that code and text means: one of the kinds of the table, `rejected` if nothing fits.
+
+    A bare -32005 ("limit exceeded") may be a rate limit or a result limit: it is tried again, then asked for less.
+    """
     low = text.lower()
-    for kind, _, pattern in _COMPILED[:-1]:
-        if pattern.search(low):
-            return kind
-    if code in _RATE_CODES:
-        return "rate"
-    for kind, codes, _ in _COMPILED:
-        if code in codes:
-            return kind
-    return "server" if _COMPILED[-1][2].search(low) else "rejected"
+    if code == 3 or low.startswith("execution reverted"):
+        return "revert"  # what follows is the contract's own text
+    found = next((kind for kind, _, pattern in _COMPILED if pattern.search(low)), None)
+    return found or next((kind for kind, codes, _ in _COMPILED if code in codes), "rejected")
 
 
 class Endpoint:
@@ -294,7 +331,7 @@ class Endpoint:
         text = message if data is None else f"{message} {data if isinstance(data, str) else json.dumps(data)}"
         kind = classify(code, text)
         line = self.scrub(f"{method}: {message or text} ({code})")
-        if kind == "revert" or (kind == "size" and code == 3):
+        if kind == "revert":
             return RevertError(line, _revert_data(data))
         if kind == "rate":
             return RateLimitedError(line)
@@ -363,6 +400,7 @@ _EXCEPTIONS: dict[str, type[RetryableError] | type[ChainError]] = {
     "pruned": PrunedError,
     "unsupported": UnsupportedError,
     "denied": DeniedError,
+    "slow": TimedOutError,
     "size": TooBigError,
     "server": BadAnswerError,
     "rejected": RejectedError,
