@@ -29,7 +29,7 @@ MAX_UINT = 2**256 - 1
 #: How many holders of an aToken are asked at each snapshot whether their balances moved without an event.
 WITNESSES = 3
 
-USER_CONFIGURATION = "getUserConfiguration(address)((uint256))"
+USER_CONFIGURATION = "getUserConfiguration(address)(uint256)"  # a struct of one word
 ACCOUNT_DATA = "getUserAccountData(address)(uint256,uint256,uint256,uint256,uint256,uint256)"
 SCALED_BALANCE = "scaledBalanceOf(address)(uint256)"
 BALANCE = "balanceOf(address)(uint256)"
