@@ -17,8 +17,9 @@ import tenacity
 
 from indexer.abi import quantity
 from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError, WrongChainError
+from indexer.limit import Limit
 from indexer.model import Block
-from indexer.multicall import Limit, PinnedReader
+from indexer.multicall import PinnedReader
 from indexer.rpc import (
     BadAnswerError,
     DeniedError,
@@ -99,7 +100,7 @@ class Chain:
         self.log_window = 5_000
         self.log_range_cap: int | None = None
         self.log_address_cap: int | None = None
-        self._batch_size = LARGEST_BATCH
+        self._batch = Limit(LARGEST_BATCH, LARGEST_BATCH)
         self._endpoints = [Endpoint(url, timeout) for url in dict.fromkeys(urls)]
         self._current = 0
         self._rounds = attempts
@@ -179,7 +180,7 @@ class Chain:
         results: dict[int, Any] = {}
         pending = list(range(len(calls)))
         while pending:
-            part = pending[: self._batch_size]
+            part = pending[: self._batch.size]
             if len(part) == 1:
                 answers = {part[0]: self._alone(calls[part[0]], parse, block, splittable)}
             else:
@@ -190,21 +191,27 @@ class Chain:
                         block=block,
                         splittable=True,
                     )
-                    self._batch_size = min(LARGEST_BATCH, max(self._batch_size, 2 * len(part)))
                 except UnsupportedError:
-                    self._batch_size = 1
+                    self._batch = Limit(1, 1)
                     continue
                 except TooBigError:
                     if splittable:
                         raise
-                    self._batch_size = len(part) // 2
+                    self._batch.too_big(len(part))
                     continue
+            oversized = [answer for answer in answers.values() if isinstance(answer, TooBigError)]
+            if oversized and splittable:
+                raise oversized[0]
+            if oversized:  # beside the others; they stay pending
+                self._batch.too_big(len(part))
+            elif len(part) > 1:
+                self._batch.fits(len(part))
             for i, answer in answers.items():
-                if isinstance(answer, TooBigError):
-                    raise answer
-                # what this endpoint cannot answer is asked alone, elsewhere too
-                refused = isinstance(answer, ChainError) and not isinstance(answer, RevertError)
-                results[i] = self._alone(calls[i], parse, block, splittable) if refused else answer
+                if isinstance(answer, ChainError) and not isinstance(answer, RevertError | TooBigError):
+                    # what this endpoint cannot answer is asked alone, elsewhere too
+                    results[i] = self._alone(calls[i], parse, block, splittable)
+                elif not isinstance(answer, TooBigError):
+                    results[i] = answer
             pending = [i for i in pending if i not in results]
         return [results[i] for i in range(len(calls))]
 
@@ -279,9 +286,10 @@ class Chain:
         refused: dict[Endpoint, ChainError] = {}
         failures: dict[Endpoint, str] = {}
         orphaned = 0
+        failing = ""
 
         def attempt() -> T:
-            nonlocal orphaned
+            nonlocal orphaned, failing
             endpoint = self._pick(refused)
             if feature is not None and feature in endpoint.unsupported:
                 self._refuse(endpoint, UnsupportedError(f"{feature} is not supported"), refused)
@@ -305,6 +313,7 @@ class Chain:
                 raise
             except RetryableError as error:
                 failures[endpoint] = str(error)
+                failing = endpoint.masked
                 if isinstance(error, RateLimitedError) and error.retry_after is not None:
                     endpoint.not_before = time.monotonic() + error.retry_after
                 if isinstance(error, UnknownBlockError) and block is not None:
@@ -339,7 +348,8 @@ class Chain:
             error = state.outcome.exception() if state.outcome else None
             seconds = state.next_action.sleep if state.next_action else 0.0
             self.retries += 1
-            logger.warning("%s, attempt %d, next in %.1f s", error, state.attempt_number, seconds)
+            level = logging.WARNING if seconds >= 2 else logging.INFO
+            logger.log(level, "%s, attempt %d, next in %.1f s", error, state.attempt_number, seconds)
             if self._on_retry is not None:
                 self._on_retry(str(error), seconds)
 
@@ -361,7 +371,7 @@ class Chain:
                 ) from None
             delay = self._delay(refused)
             told = "; ".join(f"{endpoint.masked}: {text}" for endpoint, text in failures.items())
-            told += "".join(f"; {endpoint.masked}: {refusal}" for endpoint, refusal in refused.items())
+            told = "; ".join([told, *map(str, refused.values())] if told else map(str, refused.values()))
             reason = f"asked to wait {delay:.0f} s" if delay > LONGEST_WAIT else "gave up"
             raise ChainError(f"{self.name}: {what} failed, {reason} ({told})") from None
 

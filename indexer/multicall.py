@@ -15,6 +15,7 @@ from faster_eth_abi.exceptions import DecodingError, EncodingError
 from multicall import Signature
 
 from indexer.errors import ChainError
+from indexer.limit import Limit
 from indexer.model import Block, Failed, Read
 from indexer.rpc import BadAnswerError, RevertError, TooBigError, UnsupportedError
 
@@ -26,8 +27,6 @@ logger = logging.getLogger(__name__)
 #: calls per aggregate to begin with, and at most
 FIRST_SIZE = 500
 LARGEST_SIZE = 5_000
-#: aggregates that fit before a size that was once too big is tried again
-PATIENCE = 16
 #: bytes of calldata per aggregate at most; nodes and proxies cap request bodies at 0.5 to 5 MB of JSON
 LARGEST_CALLDATA = 200_000
 
@@ -46,39 +45,6 @@ STORAGE_CODE = "0x60005b3681101560155780355481526020016002565b366000f3"
 #: any address without code: the override works if it answers there
 CANARY = "0x00000000000000000000000000000000c0ffee01"
 SLOTS_PER_CALL = 500
-
-
-@dataclass(slots=True)
-class Limit:
-    """How many calls of one function an aggregate takes: halved when too many, doubled while all goes well.
-
-    A single bad call (one that burns all gas) also forces halving down to itself; once it was asked alone, the size
-    returns to half of where that began.
-    """
-
-    size: int = FIRST_SIZE
-    ceiling: int = LARGEST_SIZE + 1
-    began: int = 0
-    streak: int = 0
-
-    def too_big(self, count: int) -> None:
-        self.began = self.began or self.size
-        self.ceiling = max(2, min(count, self.size))
-        self.size = max(1, self.ceiling // 2)
-        self.streak = 0
-
-    def fits(self, count: int) -> None:
-        if count < self.size:
-            return
-        if self.size == 1 and self.began > 2:
-            self.size, self.ceiling, self.began = self.began // 2, LARGEST_SIZE + 1, 0
-            return
-        self.began = 0
-        self.streak += 1
-        if self.streak > PATIENCE:
-            self.ceiling, self.streak = LARGEST_SIZE + 1, 0
-        if 2 * self.size < self.ceiling:
-            self.size *= 2
 
 
 class OutOfGasError(TooBigError):
@@ -281,11 +247,11 @@ class PinnedReader:
                 if count > 1:
                     logger.debug("an aggregate of %d calls was too much: %s", count, error)
                     for name in set(part_names):
-                        limits.setdefault(name, Limit()).too_big(count)
+                        limits.setdefault(name, Limit(FIRST_SIZE, LARGEST_SIZE)).too_big(count)
                     continue
                 answers = [(False, b"")]
             for name in set(part_names):
-                limits.setdefault(name, Limit()).fits(count)
+                limits.setdefault(name, Limit(FIRST_SIZE, LARGEST_SIZE)).fits(count)
             results += answers
         return results
 

@@ -357,7 +357,7 @@ class Endpoint:
         if status in {408, 504, 524}:
             raise TimedOutError(f"{what}HTTP {status}")
         if status in {404, 405, 410}:
-            raise DeniedError(f"{what}HTTP {status}: there is no JSON-RPC service at {self.masked}")
+            raise DeniedError(f"{what}HTTP {status}: there is no JSON-RPC service at that URL")
         if status >= 300:
             raise BadAnswerError(f"{what}HTTP {status}")
         if answer is None:

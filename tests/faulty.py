@@ -138,6 +138,8 @@ class FaultyNode:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             timeout = 60
+            wbufsize = -1
+            disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -168,13 +170,12 @@ class FaultyNode:
     # one HTTP request
 
     def handle(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        with self._lock:
-            self.requests += 1
-            fault = "reset" if self.down else self._http_fault()
         request = json.loads(body)
         calls = request if isinstance(request, list) else [request]
         with self._lock:
+            self.requests += 1
             self.calls.update(call["method"] for call in calls)
+            fault = "reset" if self.down else self._http_fault(isinstance(request, list))
         if fault in {"429", "429-retry-after", "500", "502", "503"}:
             headers = {"Retry-After": str(self.retry_after)} if fault == "429-retry-after" else {}
             return self._reply(handler, int(fault[:3]), b"<html>try later</html>", headers)
@@ -211,8 +212,10 @@ class FaultyNode:
             return self._reset(handler)
         return self._reply(handler, 200, payload)
 
-    def _http_fault(self) -> str | None:
+    def _http_fault(self, batch: bool) -> str | None:
         for name in HTTP_FAULTS:
+            if name.startswith("batch-") and not batch:
+                continue
             if self.faults.get(name) and self.rng.random() < self.faults[name]:
                 self.injected[name] += 1
                 return name
