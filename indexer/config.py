@@ -1,7 +1,7 @@
 """Configuration: built-in chains and deployments, installed packages, one TOML file, environment and flags.
 
-Packages add chains and deployments; the user's file changes and adds. Unknown keys are errors. Nothing here opens a
-connection.
+Packages add chains and deployments; the user's file adds, replaces and changes them. Unknown keys are errors. Nothing
+here opens a connection.
 """
 
 import re
@@ -194,6 +194,10 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     user: Table = {}
     if path is not None:
         user = parse(read(path), str(path))
+        for section, key in DEFINING.items():
+            for name, table in user.get(section, {}).items():
+                if key in table:
+                    merged[section].pop(name, None)
         overlay(merged, user)
     label_of = Labels(user, str(path), origin)
     chains = {name: checked(ChainConfig, ("chains", name), table, label_of) for name, table in merged["chains"].items()}
@@ -239,6 +243,10 @@ SECTIONS: dict[str, Collection[str]] = {
     "deployments": DeploymentTable.model_fields.keys() - {"name"},
     "settings": [field.name for field in fields(Settings)],
 }
+
+
+#: a user's table with this key is a definition of its own; without it, it changes the keys it gives
+DEFINING = {"chains": "chain_id", "deployments": "protocol"}
 
 
 def parse(text: str, label: str) -> Table:

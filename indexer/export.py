@@ -6,6 +6,7 @@ Exact integers stay strings, so no reader rounds them.
 
 import csv
 import functools
+import io
 import json
 import math
 import os
@@ -13,8 +14,9 @@ import re
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ParamSpec, TextIO, TypeVar
@@ -26,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from indexer.errors import ConfigError, IndexerError
-from indexer.store import POSITION_COLUMNS
+from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,10 +69,31 @@ class Output:
 
     def write(self, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Write all rows to the file, which appears whole or not at all, or to stdout."""
+        self.write_sets((columns, rows))
+
+    def write_sets(self, *sets: tuple[Sequence[str], Iterable[Row]]) -> None:
+        """Write several result sets one below the other."""
+
+        def fill(stream: TextIO) -> None:
+            for number, (columns, rows) in enumerate(sets):
+                if number:
+                    stream.write("\n")
+                write(columns, rows, self.format, stream, headers=self.headers)
+
         if self.path is None:
-            write(columns, rows, self.format, sys.stdout, headers=self.headers)
+            fill(sys.stdout)
         else:
-            write_file(self.path, lambda stream: write(columns, rows, self.format, stream, headers=self.headers))
+            write_file(self.path, fill)
+
+    def write_dicts(self, rows: Sequence[Mapping[str, Any]], table_columns: Sequence[str]) -> None:
+        """Write rows of one shape: a table shows only `table_columns`, CSV and TSV leave out what is nested."""
+        if self.table:
+            self.write(table_columns, for_people(table_columns, rows))
+            return
+        columns = list(rows[0]) if rows else list(table_columns)
+        if self.format in (Format.CSV, Format.TSV) and rows:
+            columns = [name for name in columns if not isinstance(rows[0][name], list)]
+        self.write(columns, ([row[name] for name in columns] for row in rows))
 
 
 def output_options(command: Callable[P, R]) -> Callable[P, R]:
@@ -174,20 +197,31 @@ def is_nested(value: Any) -> bool:
     return isinstance(value, Mapping | list | tuple)
 
 
+def for_people(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
+    """The columns of each row, health factors from their exact integers: a float cannot tell 1 - 1e-18 from 1."""
+    for row in rows:
+        exact = {name: row[f"{name}_raw"] for name in columns if row.get(f"{name}_raw") and "health_factor" in name}
+        yield [Decimal(exact[name]).scaleb(-18) if name in exact else row[name] for name in columns]
+
+
 def write_table(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, headers: bool) -> None:
     """A table for people: numbers shortened and to the right, text as it is. Cells wrap, nothing is cut."""
     table = Table(box=None, show_header=headers, pad_edge=False, header_style="bold")
     lines = [list(row) for row in rows]
     for position, column in enumerate(columns):
-        numbers = all(isinstance(line[position], int | float | None) for line in lines)
+        numbers = all(isinstance(line[position], int | float | Decimal | None) for line in lines)
         table.add_column(Text(printable(column)), justify="right" if numbers else "left", overflow="fold")
     for line in lines:
         table.add_row(*(Text(shown(column, value)) for column, value in zip(columns, line, strict=True)))
-    console = Console(file=stream, highlight=False, soft_wrap=False)
-    if not stream.isatty():
-        # nobody's window limits a file or a pipe
-        console.width = max(Measurement.get(console, console.options.update(max_width=10_000), table).maximum, 1)
-    console.print(table)
+    if stream.isatty():
+        Console(file=stream, highlight=False).print(table)
+        return
+    # Nobody's window limits a file or a pipe.
+    console = Console(file=io.StringIO(), highlight=False)
+    console.width = max(Measurement.get(console, console.options.update(max_width=10_000), table).maximum, 1)
+    with console.capture() as captured:
+        console.print(table)
+    stream.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
 
 
 def shown(column: str, value: Any) -> str:
@@ -196,17 +230,18 @@ def shown(column: str, value: Any) -> str:
         return "-"
     if isinstance(value, Mapping):
         return "\n".join(f"{printable(str(key))} {shown('', inner)}" for key, inner in value.items())
-    if not isinstance(value, float):
+    if not isinstance(value, float | Decimal):
         return printable(plain(value))
-    if not math.isfinite(value):
-        return str(value)
+    number = float(value)
+    if not math.isfinite(number):
+        return str(number)
     if column.startswith(("health_factor", "next_health_factor")):
-        return f"{math.floor(value * 10_000) / 10_000:,.4f}" if value < 1e9 else f"{value:.3g}"
+        return f"{math.floor(value * 10_000) / 10_000:,.4f}" if number < 1e9 else f"{number:.3g}"
     if column.endswith("usd"):
-        return f"{value:,.2f}"
-    if abs(value) >= 1e15:
-        return f"{value:.6g}"
-    return f"{value:,.6f}".rstrip("0").rstrip(".") if abs(value) >= 1e-4 or value == 0 else f"{value:.3g}"
+        return f"{number:,.2f}"
+    if abs(number) >= 1e15:
+        return f"{number:.6g}"
+    return f"{number:,.6f}".rstrip("0").rstrip(".") if abs(number) >= 1e-4 or number == 0 else f"{number:.3g}"
 
 
 def write_file(path: Path, fill: Callable[[TextIO], None]) -> None:
@@ -239,10 +274,6 @@ def current_umask() -> int:
 
 # what is exported --------------------------------------------------------------------------------------------------
 
-BALANCE_COLUMNS = (
-    "chain_id deployment account position_group asset symbol side scaled_raw amount_raw amount value_usd is_collateral "
-    "block_number"
-).split()
 MARKET_COLUMNS = (
     "chain_id deployment protocol position_group asset market symbol decimals price_raw price_usd supply_index_raw "
     "debt_index_raw supply_rate borrow_rate ltv liquidation_threshold liquidation_bonus supply_cap_raw borrow_cap_raw "

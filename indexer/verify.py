@@ -45,6 +45,11 @@ class Verdict:
     checked: int = 0
     mismatches: list[Mismatch] = field(default_factory=list)
 
+    @property
+    def differ(self) -> int:
+        """How many positions have at least one mismatch."""
+        return len({(m.account, m.position_group) for m in self.mismatches})
+
 
 def verify(
     store: Store,
@@ -85,7 +90,7 @@ def verify(
             verdict.deployment,
             "verify",
             checked=verdict.checked,
-            mismatches=len({(m.account, m.position_group) for m in verdict.mismatches}),
+            mismatches=verdict.differ,
             block=verdict.block,
             detail=[
                 {"account": m.account, "what": m.what, "ours": m.ours, "contract": m.contract}
@@ -118,7 +123,7 @@ def _verify_one(
     for start in range(0, len(keys), CHUNK):
         for answer in adapter.contract_answers(read, market, keys[start : start + CHUNK]):
             verdict.checked += 1
-            for what, ours, theirs in differences(positions[answer.key], amounts[answer.key], answer):
+            for what, ours, theirs in differences(positions[answer.key], amounts.get(answer.key, {}), answer):
                 verdict.mismatches.append(
                     Mismatch(name, answer.key.account, answer.key.group, what, str(ours), str(theirs))
                 )
@@ -144,14 +149,15 @@ def stored_positions(
 def stored_amounts(
     conn: sqlite3.Connection, chain_id: int, deployment: str
 ) -> Mapping[PositionKey, dict[tuple[str, str], tuple[int, int]]]:
-    """(market, side) -> (amount_raw, scaled_raw) of every position's `balances`."""
+    """(market or asset, side) -> (amount_raw, scaled_raw) of every position's `balances`."""
     found: dict[PositionKey, dict[tuple[str, str], tuple[int, int]]] = defaultdict(dict)
-    for account, group, market, side, amount, scaled in conn.execute(
-        "select account, position_group, market, side, amount_raw, scaled_raw from balances "
+    for account, group, market, asset, side, amount, scaled in conn.execute(
+        "select account, position_group, market, asset, side, amount_raw, scaled_raw from balances "
         "where chain_id = ? and deployment = ?",
         (chain_id, deployment),
     ):
-        found[PositionKey(account, group)][market, side] = (int(amount), int(scaled))
+        mine = found[PositionKey(account, group)]
+        mine[asset, side] = mine[market, side] = (int(amount), int(scaled))
     return found
 
 

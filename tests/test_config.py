@@ -204,6 +204,21 @@ def test_a_file_changes_only_the_keys_it_gives():
     assert found.deployments["maker"].addresses["vat"] == VAT.lower()
 
 
+def test_a_whole_definition_replaces_a_built_in_one():
+    found = load(
+        DEVNET
+        + f"""
+        [deployments.compound-v3-weth]
+        protocol = "compound-v3"
+        chain = "devnet"
+        start_block = 5
+        addresses = {{ comet = "{VAT}" }}
+        """
+    )
+    assert found.deployments["compound-v3-weth"].addresses == {"comet": VAT.lower()}  # no mainnet feed left over
+    assert load("[chains.mainnet]\nchain_id = 31337").chains["mainnet"].public_rpc == []
+
+
 def test_an_address_can_be_added_to_a_built_in_deployment():
     found = load(f'[deployments.compound-v3-usdc.addresses]\neth_usd_feed = "{VAT}"')
     assert set(found.deployments["compound-v3-usdc"].addresses) == {"comet", "eth_usd_feed"}

@@ -331,15 +331,7 @@ def test_markets_have_no_debt_filter(conn):
 
 @pytest.mark.parametrize(
     ("kind", "table"),
-    [(Kind.POSITIONS, "positions"), (Kind.MARKETS, "markets"), (Kind.WALLETS, "wallets")],
+    [(Kind.POSITIONS, "positions"), (Kind.BALANCES, "balances"), (Kind.MARKETS, "markets"), (Kind.WALLETS, "wallets")],
 )
 def test_an_export_has_every_column_of_its_table_in_order(conn, kind, table):
     assert export.select(conn, kind)[0] == [row[1] for row in conn.execute(f"pragma table_info({table})")]
-
-
-def test_balances_have_the_contract_s_columns(conn):
-    columns, _ = export.select(conn, Kind.BALANCES)
-    assert columns == [
-        "chain_id", "deployment", "account", "position_group", "asset", "symbol", "side", "scaled_raw", "amount_raw",
-        "amount", "value_usd", "is_collateral", "block_number",
-    ]  # fmt: skip

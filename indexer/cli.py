@@ -1,0 +1,320 @@
+"""The command `indexer`: one function a verb, no logic."""
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from indexer import export as exporting
+from indexer import query as reading
+from indexer.console import age, bars, log_to_stderr, remark
+from indexer.errors import IndexerError
+from indexer.export import Kind, Output, for_people, output_options
+from indexer.model import Accounts
+from indexer.options import (
+    Session,
+    Verbs,
+    block_name,
+    chain_options,
+    connected,
+    row_filters,
+    session_of,
+    wallet_address,
+)
+from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS, Store, balance_row
+
+if TYPE_CHECKING:
+    from indexer.sync import Outcome
+    from indexer.verify import LivePosition
+
+
+@click.group(
+    cls=Verbs,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  indexer sync && indexer at-risk",
+)
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Configuration  [default: ./indexer.toml, else the user's config folder]",
+)
+@click.option(
+    "--db",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    default=Path("indexer.db"),
+    show_default=True,
+    help="The SQLite database.",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Log lines.")
+@click.option("-v", "--verbose", count=True, help="Say more; twice for everything.")
+@click.version_option(package_name="lending-indexer", message="%(version)s")
+@click.pass_context
+def main(ctx: click.Context, config_path: Path | None, db: Path, log_format: str, verbose: int) -> None:
+    """Exact health factors of every wallet on Aave, Compound and Maker, in one SQLite file."""
+    for stream in (sys.stdout, sys.stderr):
+        # A symbol that the terminal's encoding lacks is spelt out instead of ending the command.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    log_to_stderr(as_json=log_format == "json", verbose=verbose)
+    ctx.obj = Session(config_path, db)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@main.command(
+    epilog="\b\nExamples:\n  indexer sync\n  indexer sync --rpc-url http://127.0.0.1:8545 --protocol aave-v3\n  indexer sync --dry-run"
+)
+@chain_options
+@click.option(
+    "--accounts",
+    type=click.Choice([accounts.value for accounts in Accounts]),
+    default=Accounts.BORROWERS.value,
+    show_default=True,
+    help="Who is found: those who can be liquidated, or everyone.",
+)
+@click.option("--to", default="latest", show_default=True, callback=block_name, metavar="BLOCK", help="Target block.")
+@click.option("--follow", is_flag=True, help="Go on, block by block, until interrupted.")
+@click.option("--dry-run", is_flag=True, help="Print what would be asked for, and do nothing.")
+@output_options
+@session_of
+def sync(
+    session: Session, /, accounts: str, to: str, follow: bool, dry_run: bool, output: Output, **flags: Any
+) -> None:
+    """Bring the database to a block of the chain."""
+    from indexer.follow import Heads  # noqa: PLC0415 - see connected()
+    from indexer.follow import follow as tail  # noqa: PLC0415
+    from indexer.sync import Sync  # noqa: PLC0415
+
+    if dry_run:
+        from indexer.dry_run import expected  # noqa: PLC0415
+
+        with connected(session, flags) as (chain, adapters):
+            plan = expected(session.db, chain, adapters, Accounts(accounts), to)
+        output.write_dicts(plan, list(plan[0]))
+        remark(f"{sum(row['log_requests'] for row in plan):,} requests for logs are expected; nothing was changed")
+        return
+    config = session.config
+    with connected(session, flags) as (chain, adapters), Store(session.db) as store, store.lock(), bars() as progress:
+        worker = Sync(store, chain, adapters, Accounts(accounts), config.settings, progress)
+        started = time.monotonic()
+
+        def tell(outcome: "Outcome", lag: float) -> None:
+            remark(
+                f"{chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} at "
+                f"risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
+            )
+
+        if follow:
+            heads = Heads([endpoint.url for endpoint in config.endpoints(config.chain(chain.name), flags["rpc_urls"])])
+            with closing(heads):
+                tail(worker, heads, tell, to=to)
+            return
+        outcome = worker.snapshot(to)
+        tell(outcome, time.time() - outcome.block.timestamp)
+        remark(f"{time.monotonic() - started:.1f} s")
+        if outcome.failed:
+            raise IndexerError(
+                f"{len(outcome.failed)} of {len(adapters)} deployments stayed behind: {', '.join(outcome.failed)}; "
+                "`indexer status` says why"
+            )
+
+
+STATUS_TABLE = "chain deployment state block_number age positions at_risk requests note".split()
+
+
+@main.command(epilog="\b\nExample:\n  indexer status")
+@output_options
+@session_of
+def status(session: Session, output: Output) -> None:
+    """Tell how far each deployment is synced."""
+    with session.read() as conn:
+        rows = reading.status(conn, session.config.chain_name, time.time())
+    if not rows:
+        remark(f"{session.db} holds nothing yet: run `indexer sync`")
+    if output.table:
+        rows = [{**row, "age": age(row["age_seconds"])} for row in rows]
+    output.write_dicts(rows, STATUS_TABLE if rows else reading.STATUS_COLUMNS)
+
+
+@main.command(epilog="\b\nExample:\n  indexer protocols --chain mainnet")
+@click.option("--chain", metavar="NAME", help="Only this chain.")
+@output_options
+@session_of
+def protocols(session: Session, chain: str | None, output: Output) -> None:
+    """List the deployments that are known, with their addresses and start blocks."""
+    config = session.config
+    if chain is not None:
+        config.chain(chain)
+    rows = [
+        {
+            "chain": deployment.chain,
+            "deployment": deployment.name,
+            "protocol": deployment.protocol,
+            "start_block": deployment.start_block,
+            "addresses": dict(deployment.addresses),
+        }
+        for deployment in config.deployments.values()
+        if chain in (None, deployment.chain)
+    ]
+    output.write_dicts(rows, ["chain", "deployment", "protocol", "start_block", "addresses"])
+
+
+AT_RISK_TABLE = "deployment position_group wallet health_factor debt_usd collateral_usd status blocked_by".split()
+
+
+@main.command(
+    "at-risk", epilog="\b\nExamples:\n  indexer at-risk --min-debt 1000\n  indexer at-risk --below 1.02 --json"
+)
+@row_filters
+@click.option("--exit-code", is_flag=True, help="Exit with 3 if there is any.")
+@output_options
+@session_of
+def at_risk(
+    session: Session,
+    below: float | None,
+    min_debt: float | None,
+    protocols: Sequence[str],
+    exit_code: bool,
+    output: Output,
+) -> None:
+    """List who is at risk of liquidation, the largest debt first.
+
+    Without --below that is who can be liquidated now and who has a health factor below 1.1 (at_risk_below in the
+    configuration, when it was synced).
+    """
+    with session.read() as conn:
+        columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
+        rows = [dict(zip(columns, row, strict=True)) for row in found]
+        for state, count in reading.unlisted(conn).items():
+            remark(f"{count:,} positions are {state} and may be missing here: `indexer status` and their rows say why")
+        for row in reading.status(conn, str, time.time()):
+            if row["state"] not in {"ok", "new"}:
+                remark(f"{row['deployment']} is {row['state']}: {row['note']}")
+    output.write_dicts(rows, AT_RISK_TABLE)
+    if exit_code and rows:
+        raise SystemExit(3)
+
+
+SHOW_TABLE = (
+    "deployment position_group account owner_via status health_factor collateral_usd debt_usd net_usd block_number"
+).split()
+SHOW_BALANCES = "deployment position_group side symbol amount value_usd is_collateral".split()
+
+
+@main.command(
+    epilog="\b\nExamples:\n  indexer show 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503\n  indexer show --live 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503"
+)
+@click.argument("wallet", callback=wallet_address)
+@click.option("--live", is_flag=True, help="Read it from the chain now, without the database.")
+@chain_options
+@output_options
+@session_of
+def show(session: Session, /, wallet: str, live: bool, output: Output, **flags: Any) -> None:
+    """Show one wallet: its positions, those it holds through a proxy too, and their balances.
+
+    Values are in USD, amounts in whole tokens; JSON has the exact integers, CSV and TSV only the positions.
+    """
+    if live:
+        from indexer.verify import live as read_live  # noqa: PLC0415 - see connected()
+
+        with connected(session, flags) as (chain, adapters):
+            rows = [live_row(found) for found in read_live(chain, adapters, wallet)]
+        where = f"on {chain.name} now"
+    else:
+        with session.read() as conn:
+            rows = reading.wallet(conn, wallet)
+        where = f"in {session.db}"
+    if not rows:
+        remark(f"{wallet} has no position {where}")
+    if not output.table:
+        output.write_dicts(rows, POSITION_COLUMNS)
+        return
+    balances = [balance for row in rows for balance in row["balances"]]
+    output.write_sets(
+        (SHOW_TABLE, for_people(SHOW_TABLE, rows)),
+        (SHOW_BALANCES, for_people(SHOW_BALANCES, balances)),
+    )
+
+
+def live_row(found: "LivePosition") -> dict[str, Any]:
+    """A position read from the chain in the shape of `indexer.query.wallet`."""
+    columns = dict(found.columns)
+    where = [columns[name] for name in BALANCE_COLUMNS[:4]]
+    rows = [balance_row(where, balance, found.usd, columns["block_number"]) for balance in found.balances]
+    return {**columns, "balances": [dict(zip(BALANCE_COLUMNS, row, strict=True)) for row in rows]}
+
+
+@main.command(
+    epilog='\b\nExample:\n  indexer query "select status, count(*), sum(debt_usd) from positions group by status"'
+)
+@click.argument("sql")
+@output_options
+@session_of
+def query(session: Session, sql: str, output: Output) -> None:
+    """Run one SELECT on the database; it cannot write."""
+    with session.read() as conn:
+        output.write(*reading.run(conn, sql))
+
+
+@main.command(epilog="\b\nExamples:\n  indexer verify\n  indexer verify --all --deployment aave-v3-core")
+@click.option("--all", "scope", flag_value="all", help="Every position.")
+@click.option("--at-risk", "scope", flag_value="at-risk", help="Those at risk.")
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="N random ones a deployment  [default: 100]")
+@chain_options
+@output_options
+@session_of
+def verify(session: Session, /, scope: str | None, sample: int | None, output: Output, **flags: Any) -> None:
+    """Compare the rows with the contracts' own answers at the same block; exit with 1 if any differs."""
+    from indexer.verify import verify as compare  # noqa: PLC0415 - see connected()
+
+    if scope and sample:
+        raise click.UsageError(f"--{scope} and --sample exclude each other; choose one")
+    with session.read() as conn:  # without a database there is nothing to verify, and none is made
+        chain_ids = [row["chain_id"] for row in conn.execute("select distinct chain_id from deployments")]
+    if flags["chain"] is None and not flags["deployments"] and len(chain_ids) == 1:
+        flags["chain"] = session.config.chain_name(chain_ids[0])
+    with connected(session, flags) as (chain, adapters), Store(session.db) as store, store.lock():
+        verdicts = compare(
+            store, chain, adapters, scope=scope or "sample", sample=sample or 100, settings=session.config.settings
+        )
+    rows = [{**asdict(verdict), "block": verdict.block.number, "differ": verdict.differ} for verdict in verdicts]
+    output.write_dicts(rows, ["deployment", "block", "checked", "differ"])
+    for verdict in verdicts:
+        for m in verdict.mismatches[:20]:
+            who = f"{m.deployment} {m.account} {m.position_group}".rstrip()
+            remark(f"{who}: {m.what} is {m.ours} here, {m.contract} in the contract")
+    differ = sum(verdict.differ for verdict in verdicts)
+    if differ:
+        raise IndexerError(f"{differ:,} of {sum(verdict.checked for verdict in verdicts):,} positions differ")
+
+
+@main.command(
+    epilog="\b\nExamples:\n  indexer export at-risk --csv > at-risk.csv\n  indexer export positions --protocol maker --output maker.json"
+)
+@click.argument("what", type=click.Choice([kind.value for kind in Kind]))
+@row_filters
+@output_options
+@session_of
+def export(
+    session: Session,
+    what: str,
+    below: float | None,
+    min_debt: float | None,
+    protocols: Sequence[str],
+    output: Output,
+) -> None:
+    """Write rows with every column, ranked by debt."""
+    with session.read() as conn:
+        output.write(*exporting.select(conn, Kind(what), below=below, min_debt=min_debt, protocols=protocols))
+
+
+if __name__ == "__main__":
+    main()

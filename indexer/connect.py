@@ -1,0 +1,62 @@
+"""From the configuration to a chain and its adapters."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from indexer.adapter import Adapter
+from indexer.chain import Chain
+from indexer.config import ChainConfig, Config
+from indexer.errors import ChainError, WrongChainError
+from indexer.model import Deployment
+from indexer.protocols import adapter_class
+
+log = logging.getLogger(__name__)
+
+
+def connect(
+    config: Config,
+    chain: ChainConfig,
+    rpc_urls: Sequence[str] = (),
+    *,
+    max_requests_per_second: float | None = None,
+    on_retry: Callable[[str, float], None] | None = None,
+) -> Chain:
+    """The chain behind its endpoints. Close it after use. Raises `ConfigError` if none is configured.
+
+    An endpoint that names no chain (ETH_RPC_URL) is asked for its own first: if it fits it is the only one, else the
+    public ones are used.
+    """
+
+    def behind(urls: Sequence[str], attempts: int = 7) -> Chain:
+        return Chain(
+            chain.name,
+            chain.chain_id,
+            urls,
+            chain.multicall3,
+            max_requests_per_second=max_requests_per_second or chain.max_requests_per_second,
+            guard=chain.guard,
+            attempts=attempts,
+            on_retry=on_retry,
+        )
+
+    endpoints = config.endpoints(chain, rpc_urls)
+    named = [endpoint.url for endpoint in endpoints if endpoint.must_fit]
+    for endpoint in endpoints if named else []:
+        if endpoint.must_fit:
+            continue
+        candidate = behind([endpoint.url], attempts=2)
+        try:
+            candidate.check()
+        except WrongChainError as error:
+            log.info("%s is not used: %s", endpoint.source, error)
+        except ChainError as error:
+            log.warning("%s is not used: %s", endpoint.source, error)
+        else:
+            return candidate
+        candidate.close()
+    return behind(named or [endpoint.url for endpoint in endpoints])
+
+
+def adapters(deployments: Iterable[Deployment]) -> list[Adapter]:
+    """One adapter a deployment."""
+    return [adapter_class(deployment.protocol)(deployment) for deployment in deployments]

@@ -1,0 +1,144 @@
+"""What the verbs of the command line share: how errors end a command, global options, and groups of flags."""
+
+import os
+import re
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from indexer.config import Config, checked_address, load
+from indexer.console import remark
+from indexer.errors import ConfigError, IndexerError
+from indexer.store import open_readonly
+
+if TYPE_CHECKING:
+    from indexer.adapter import Adapter
+    from indexer.chain import Chain
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Verbs(click.Group):
+    """Any error ends a command with one line on stderr; exit code 2 for wrong usage, 130 when interrupted, else 1."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        code: Any = 0
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except click.UsageError as error:
+            hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+            code = failed(error.format_message() + hint, 2)
+        except ConfigError as error:
+            code = failed(str(error), 2)
+        except click.ClickException as error:
+            code = failed(error.format_message(), 1)
+        except IndexerError as error:
+            code = failed(str(error), 1)
+        except sqlite3.Error as error:
+            code = failed(f"the database cannot be used: {error}", 1)
+        except (KeyboardInterrupt, click.Abort):
+            remark("Interrupted. What was saved stays; the same command goes on from there.")
+            code = 130
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def failed(message: str, code: int) -> int:
+    remark(f"Error: {' '.join(message.split())}")
+    return code
+
+
+@dataclass
+class Session:
+    """The global options; the configuration is loaded by the commands that need it."""
+
+    config_path: Path | None
+    db: Path
+
+    @cached_property
+    def config(self) -> Config:
+        return load(self.config_path, os.environ)
+
+    def read(self) -> "closing[sqlite3.Connection]":
+        return closing(open_readonly(self.db))
+
+
+session_of = click.make_pass_decorator(Session)
+
+
+def chain_options(command: F) -> F:
+    """Which deployments of which chain, and the endpoints to reach it."""
+    flags = [
+        click.option("--chain", metavar="NAME", help="[default: mainnet, or that of the named deployments]"),
+        click.option(
+            "--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Endpoint; repeat it for a fail-over."
+        ),
+        click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
+        click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable."),
+        click.option(
+            "--max-requests-per-second",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="N",
+            help="Spare the endpoint.",
+        ),
+    ]
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
+
+
+@contextmanager
+def connected(session: Session, flags: Mapping[str, Any]) -> Iterator[tuple["Chain", list["Adapter"]]]:
+    """The chain and the adapters that `chain_options` chose."""
+    # web3 takes most of a second to import, which the reading commands do not need
+    from indexer.connect import adapters, connect  # noqa: PLC0415
+
+    chain, deployments = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])
+    found = connect(
+        session.config,
+        chain,
+        flags["rpc_urls"],
+        max_requests_per_second=flags["max_requests_per_second"],
+    )
+    with closing(found):
+        yield found, adapters(deployments)
+
+
+def block_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """latest, safe, finalized, a number, or a distance from one of them such as latest:-64."""
+    if not re.fullmatch(r"(latest|safe|finalized)(:-\d+)?|\d+", value):
+        raise click.BadParameter(f"{value!r} is no block: latest, safe, finalized, a number, or latest:-64")
+    return value
+
+
+def wallet_address(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """An address, with the right checksum if it has any; lower-cased."""
+    try:
+        return checked_address(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def row_filters(command: F) -> F:
+    """Which rows a list holds."""
+    flags = [
+        click.option(
+            "--below", type=click.FloatRange(min=0), metavar="HF", help="Every position with a lower health factor."
+        ),
+        click.option(
+            "--min-debt",
+            type=click.FloatRange(min=0),
+            metavar="USD",
+            help="At least this debt; unknown debts are kept.",
+        ),
+        click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
+    ]
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
