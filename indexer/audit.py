@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +44,7 @@ class Auditor:
             log.error("%s: %d rows differ from the contracts; reading every position again", work.name, len(wrong))
             work.forget_positions()
             work.read_market(read)
-            work.read(read, work.to_read(target.number))
+            work.read(read, work.to_read(read))
             work.market = work.adapter.calibrate(read, work.market, work.held())
             rows = self._rows(work, target)
             wrong = self._audit(work, target, rows)
@@ -97,7 +97,12 @@ class Auditor:
             balances = work.adapter.balances(work.market, position)
             if work.answers is not None:
                 amounts = work.answers[position.key].amounts
-                balances = [replace(b, amount=amounts.get((b.market, b.side), b.amount), value=None) for b in balances]
+                balances = [
+                    replace(
+                        b, amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None
+                    )
+                    for b in balances
+                ]
             yield position.key, balances
 
     def _audit(self, work: Work, target: Block, rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
@@ -150,7 +155,7 @@ class Auditor:
                 work.forget_logs(first)
                 self.gaps.fetch([work], target)
             read = self.chain.reader(target)
-            keys = work.to_read(target.number)
+            keys = work.to_read(read)
             for start in range(0, len(keys), self.settings.read_chunk):
                 work.read(read, keys[start : start + self.settings.read_chunk])
             broken = self._broken(work)
@@ -194,6 +199,7 @@ def check_key(check: Check) -> str:
     return f"{check.name}: {check.have - (check.want or 0)}"
 
 
-def amounts_of(balances: Iterable[Balance]) -> dict[tuple[str, str], tuple[int, int]]:
-    """(market, side) -> (amount, scaled), as `differences` wants it."""
-    return {(b.market, b.side): (b.amount, b.scaled) for b in balances}
+def amounts_of(balances: Sequence[Balance]) -> dict[tuple[str, str], tuple[int, int]]:
+    """(market or asset, side) -> (amount, scaled), as `differences` wants it."""
+    found = {(b.asset, b.side): (b.amount, b.scaled) for b in balances}
+    return found | {(b.market, b.side): (b.amount, b.scaled) for b in balances}

@@ -16,7 +16,7 @@ def status(health: Health, *, verified: bool, at_risk_below: float = AT_RISK_BEL
         return "unverified"
     if health.unpriceable:
         return "unpriceable"
-    if not health.has_debt or not health.debt_value:
+    if not health.has_debt or (not health.debt_value and not health.liquidatable):
         return "no-debt"
     if health.liquidatable:
         return "liquidatable"
@@ -126,7 +126,7 @@ def differences(
 ) -> list[tuple[str, Any, Any]]:
     """(what, ours, the contract's) for everything in which a stored row differs from the contract's answer.
 
-    `columns` is the row of `positions`, `amounts` maps (market, side) to (amount_raw, scaled_raw) of `balances`.
+    `columns` is the row of `positions`, `amounts` maps (market or asset, side) to (amount_raw, scaled_raw) of `balances`.
     """
     found: list[tuple[str, Any, Any]] = []
     ours = dict(columns)

@@ -241,8 +241,8 @@ class Answer:
     """What the contracts themselves say about a position, for verify and for unknown revisions.
 
     `columns` maps columns of `positions` to the contract's value (ints for *_raw, strings for owners, None for
-    "no debt"); only what a contract really answers is in it. `amounts` and `scaled` map (market, side) of
-    `balances` to the contract's amount_raw and scaled_raw; 0 means that no such row may exist.
+    "no debt"); only what a contract really answers is in it. `amounts` and `scaled` map (market or asset, side) of
+    `balances`, whichever is unique there, to the contract's amount_raw and scaled_raw; 0: no such row may exist.
     """
 
     key: PositionKey

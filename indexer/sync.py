@@ -288,14 +288,17 @@ class Sync:
 
     def _read_positions(self, works: Sequence[Work], target: Block, to: str, failed: dict[str, str]) -> Block:
         """Reads who was touched; the newest block that anything was read at (a long read moves on with the chain)."""
-        todo = {work.name: work.to_read(target.number) for work in works}
+        todo: dict[str, list[PositionKey]] = {}
+        for work in works:
+            with self._alone(work.adapter, failed):
+                todo[work.name] = work.to_read(self.chain.reader(target))
         total = sum(map(len, todo.values()))
         if not total:
             return target
         self.progress.start("positions", total, "positions")
         pin = _Pin(target)
         for work in works:
-            keys = todo[work.name]
+            keys = todo.get(work.name, [])
             with self._alone(work.adapter, failed):
                 for start in range(0, len(keys), self.settings.read_chunk):
                     chunk = keys[start : start + self.settings.read_chunk]

@@ -69,8 +69,7 @@ class Work:
         # A numbered position that nothing names may still hold something where the history is pruned.
         numbered = self.registry.numbers if self.previous is None else new.values()
         self.candidates = [key for key in numbered if key not in self.known]
-        market = replace(market, registry=self.registry)
-        self.market = self.adapter.extend(read, market, [*self.known, *self.candidates])
+        self.market = replace(market, registry=self.registry)
 
     def dump_market(self) -> str:
         return self._market_json.dump_json(self.market, exclude={"registry"}).decode()
@@ -113,8 +112,13 @@ class Work:
 
     # positions ------------------------------------------------------------------------------------------------------
 
-    def to_read(self, target: int) -> list[PositionKey]:
-        """Known positions whose stored state is not that of block `target`, and candidates never read."""
+    def to_read(self, read: Reader) -> list[PositionKey]:
+        """Known positions whose stored state is not that of the reader's block, and candidates never read.
+
+        Call it behind the logs, at the market's block: the market first learns what only the keys name.
+        """
+        self.market = self.adapter.extend(read, self.market, [*self.known, *self.candidates])
+        target = read.block.number
         keys = []
         for key, (_, last) in self.known.items():
             position = self.positions.get(key)
