@@ -348,10 +348,11 @@ class Chain:
             error = state.outcome.exception() if state.outcome else None
             seconds = state.next_action.sleep if state.next_action else 0.0
             self.retries += 1
+            text = str(error) if isinstance(error, _ElsewhereError) else f"{failing}: {error}"
             level = logging.WARNING if seconds >= 2 else logging.INFO
-            logger.log(level, "%s, attempt %d, next in %.1f s", error, state.attempt_number, seconds)
+            logger.log(level, "%s; attempt %d, next in %.1f s", text, state.attempt_number, seconds)
             if self._on_retry is not None:
-                self._on_retry(str(error), seconds)
+                self._on_retry(text, seconds)
 
         retrying = tenacity.Retrying(
             stop=stop,

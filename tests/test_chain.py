@@ -127,6 +127,7 @@ def test_a_hanging_endpoint_times_out_and_is_asked_again(faulty: FaultyNode) -> 
 def test_retries_are_bounded_visible_and_end_in_one_clear_line(
     faulty: FaultyNode, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     told: list[tuple[str, float]] = []
     chain = connect(faulty.url, attempts=4, on_retry=lambda text, seconds: told.append((text, seconds)))
     chain.check()
@@ -135,7 +136,7 @@ def test_retries_are_bounded_visible_and_end_in_one_clear_line(
         chain.block("latest")
     assert faulty.injected["502"] == 4
     assert len(told) == chain.retries == 3
-    assert "HTTP 502" in told[0][0]
+    assert told[0][0] == f"{faulty.url}: eth_getBlockByNumber: HTTP 502"
     waits = [seconds for _, seconds in told]
     assert waits[0] < waits[1] < waits[2]
     assert caplog.text.count("HTTP 502") == 3
