@@ -397,11 +397,15 @@ class AaveV36(AaveV3):
         files = sources({unit: source / unit for unit in units.values()}, roots)
         if revision is not None:
             change_revision(files[units["PoolInstance"]], "POOL_REVISION = 10;", revision)
+        self.edit(files)
         logic = [unit for unit in files if unit.startswith("src/contracts/protocol/libraries/logic/")]
         selection = {unit: {name: OUTPUT} for name, unit in units.items()}
         if revision is None:
             selection |= {unit: {"*": OUTPUT} for unit in logic}
         return compile_contracts("0.8.27", files, {"evmVersion": "cancun", "outputSelection": selection})
+
+    def edit(self, files: dict[str, dict[str, str]]) -> None:
+        """Change the sources before they are compiled, for a version that is told apart by a few lines."""
 
     def load_artifacts(self) -> dict[str, Artifact]:
         return self.compile(list(ORIGIN_CONTRACTS))
@@ -455,6 +459,10 @@ class AaveV36(AaveV3):
             asset = self.reserves[symbol].asset
             self.configure("setAssetBorrowableInEMode(address,uint8,bool)", asset, emode.category, True)
         self.emodes[emode.category] = emode
+
+    def grant_grace(self, symbol: str, seconds: int) -> None:
+        """No liquidation that touches this reserve for so long, as after the end of a pause."""
+        self.configure("setReservePause(address,bool,uint40)", self.reserves[symbol].asset, False, seconds)
 
     def set_emode_collateral(self, category: int, symbol: str, collateral: bool) -> None:
         asset = self.reserves[symbol].asset

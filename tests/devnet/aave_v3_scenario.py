@@ -220,7 +220,7 @@ def random_action(market: AaveV3, rng: Random, act: Actions, who: str) -> list[A
     if kind == "withdraw":
         return [act.withdraw(who, symbol, MAX_UINT if rng.random() < 0.3 else part)]
     if kind == "transfer":
-        receiver = rng.choice(market.crowd) if rng.random() < 0.7 else account(f"{market.name} receiver {rng.random()}")
+        receiver = rng.choice(market.users) if rng.random() < 0.7 else account(f"{market.name} receiver {rng.random()}")
         return [act.transfer(who, symbol, part, receiver)]
     if kind == "collateral":
         return [act.use_as_collateral(who, symbol, not positions[symbol][8])]
