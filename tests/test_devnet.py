@@ -8,6 +8,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -51,12 +52,15 @@ def build_slowly(folder: Path) -> None:
     (folder / "whole").write_text("x")
 
 
-def build_in_another_process() -> None:
+def build_in_another_process(start: Barrier) -> None:
+    start.wait(timeout=60)
     cached("npm/thing@1", build_slowly)
 
 
 def test_two_processes_build_an_entry_once(cache: Path) -> None:
-    processes = [multiprocessing.get_context("spawn").Process(target=build_in_another_process) for _ in range(2)]
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(2)
+    processes = [context.Process(target=build_in_another_process, args=(start,)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
