@@ -28,7 +28,7 @@ FACTOR = 10**18
 DEAD = "DEAD"  # the collateral whose price feed dies in the scenario
 
 
-@dataclass
+@dataclass(frozen=True)
 class Asset:
     """One collateral asset of the configuration; factors in percent, the price in the feed's 8 decimals."""
 
@@ -81,7 +81,7 @@ class CompoundV3(Devnet):
     """One Comet behind an upgradeable proxy, with its tokens and settable feeds.
 
     `roles` names the account of each situation; `holders` is everyone who ever had collateral; `assets` is the
-    configuration: change it and `upgrade` puts it into force. Who owes and who holds is read from the contract after
+    configuration: replace entries of it and `upgrade` puts it into force. Who owes and who holds is read from the contract after
     each action, so both are a ground truth.
     """
 
@@ -93,9 +93,7 @@ class CompoundV3(Devnet):
         self.base = base
         self.unit = 10**6 if base == "USDC" else 10**18
         self.extended = extended
-        self.assets = [
-            Asset(**vars(a)) for a in (USDC_ASSETS if base == "USDC" else WETH_ASSETS) + MORE_ASSETS * extended
-        ]
+        self.assets = list((USDC_ASSETS if base == "USDC" else WETH_ASSETS) + MORE_ASSETS * extended)
         self.roles: dict[str, str] = {}
         self.holders: set[str] = set()
         self.steps = 0
@@ -184,7 +182,7 @@ class CompoundV3(Devnet):
 
     def worth(self, symbol: str, value: int) -> int:
         """The amount of a collateral asset worth `value` of base (smallest units), at the present prices."""
-        scale = 10 ** self.asset(symbol).decimals
+        scale: int = 10 ** self.asset(symbol).decimals
         return value * self.price(self.base) * scale // (self.price(symbol) * self.unit)
 
     # ---- answers

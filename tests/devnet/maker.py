@@ -25,6 +25,7 @@ ILKS = ("ETH-A", "ETH-B", "ETH-C", "USDC-A", "WBTC-A", "BAT-A", "LINK-A", "UNI-A
 #: the ilks whose price passes through an OSM
 DELAYED = ("ETH-A", "ETH-C", "WBTC-A")
 VAT_ILK = "ilks(bytes32)(uint256,uint256,uint256,uint256,uint256)"
+VAT_URN = "urns(bytes32,address)(uint256,uint256)"
 FROB = "frob(bytes32,address,address,address,int256,int256)"
 
 
@@ -121,7 +122,7 @@ class Maker(Devnet):
     # ---- deployment and governance
 
     def take_up(self, name: str) -> None:
-        symbol = name.split("-")[0]
+        symbol = name.split("-", maxsplit=1)[0]
         gem = self.contracts[symbol]
         decimals = 18 if symbol == "ETH" else int(self.sender.call(gem, "decimals()(uint256)"))
         join = self.contracts[f"MCD_JOIN_{name.replace('-', '_')}"]
@@ -161,7 +162,7 @@ class Maker(Devnet):
     def add_ilk(self, name: str, price: int, *, mat: int = 3 * RAY // 2, duty: int = 10**27 + 10**18) -> Ilk:
         """A new collateral type with a new 18-decimals gem, as governance would list it; `price` in wad."""
         vat, spotter, jug = (self.addresses[key] for key in ("vat", "spotter", "jug"))
-        symbol = name.split("-")[0]
+        symbol = name.split("-", maxsplit=1)[0]
         gem = self.sender.deploy(self.code["Token"], [symbol, symbol, 18])
         self.values[symbol] = self.sender.deploy(creation_code("VAL_ETH", 0), sender=self.feeder)
         join_code = creation_code("MCD_JOIN_BAT_A", 3)
@@ -226,13 +227,24 @@ class Maker(Devnet):
 
     def answer(self, account: str, block: int | str = "latest") -> list[Answer]:
         """The Vat's answer for each ilk in which this urn was ever named."""
-        return [self.position(ilk, urn, block) for ilk, urn in sorted(self.positions) if urn == account.lower()]
+        return self.answers([pair for pair in sorted(self.positions) if pair[1] == account.lower()], block)
 
     def position(self, ilk: str, urn: str, block: int | str = "latest") -> Answer:
-        function = "urns(bytes32,address)(uint256,uint256)"
-        ink, art = self.sender.call(self.addresses["vat"], function, [word(ilk), urn], block=block)
-        terms = self.terms(ilk, block)
-        return Answer(ilk, ink, art, terms.rate, terms.spot)
+        return self.answers([(ilk, urn)], block)[0]
+
+    def answers(self, pairs: Sequence[tuple[str, str]], block: int | str = "latest") -> list[Answer]:
+        """What the Vat holds of many (ilk, urn), in one batch."""
+        vat = self.addresses["vat"]
+        ilks = sorted({ilk for ilk, _ in pairs})
+        rows = self.sender.calls(
+            [(vat, VAT_ILK, [word(ilk)]) for ilk in ilks] + [(vat, VAT_URN, [word(ilk), urn]) for ilk, urn in pairs],
+            block=block,
+        )
+        terms = {ilk: Terms(*row) for ilk, row in zip(ilks, rows, strict=False)}
+        return [
+            Answer(ilk, ink, art, terms[ilk].rate, terms[ilk].spot)
+            for (ilk, _), (ink, art) in zip(pairs, rows[len(ilks) :], strict=True)
+        ]
 
     # ---- actions
 
@@ -249,15 +261,14 @@ class Maker(Devnet):
         """Write down that these (ilk, urn) were named, and which of them the Vat says have debt."""
         self.touched(*(urn for _, urn in pairs))
         self.positions.update(pairs)
-        function = "urns(bytes32,address)(uint256,uint256)"
-        answers = self.sender.calls([(self.addresses["vat"], function, [word(ilk), urn]) for ilk, urn in pairs])
-        self.debtors.update(pair for pair, (_, art) in zip(pairs, answers, strict=True) if art)
-        self.borrowers.update(urn for pair, (_, art) in zip(pairs, answers, strict=True) if art for urn in pair[1:])
+        owing = [pair for pair, answer in zip(pairs, self.answers(pairs), strict=True) if answer.art]
+        self.debtors.update(owing)
+        self.borrowers.update(urn for _, urn in owing)
 
     def join(self, ilk: str, urn: str, wad: int) -> int:
         """Pay collateral for an urn, bought by the whale; the wad that the Vat credits (whole units of the gem)."""
         kind = self.ilks[ilk]
-        unit = 10 ** (18 - kind.decimals)
+        unit: int = 10 ** (18 - kind.decimals)
         self.sender.send(kind.join, "join(address,uint256)", [urn, wad // unit], sender=self.whale)
         return wad // unit * unit
 
@@ -329,7 +340,7 @@ class Maker(Devnet):
 
     def give(self, cdp: int, target: str, wallet: str, via: str) -> None:
         """Hand a vault over; only a note of the CdpManager tells."""
-        ilk, urn = self.vaults[cdp]
+        _, urn = self.vaults[cdp]
         owner, _, _ = self.owners[urn]
         self.sender.send(self.addresses["cdp_manager"], "give(uint256,address)", [cdp, target], sender=owner)
         self.own(urn, target, wallet, via)

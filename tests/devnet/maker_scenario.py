@@ -325,7 +325,13 @@ def step(market: Maker, seed: int) -> None:
     numbers = {pair: number for number, pair in market.vaults.items()}
     for pair in rng.sample(sorted(market.positions), min(len(market.positions) // 4, 40)):
         change_at_random(market, rng, pair, numbers.get(pair))
-    bitable = [p for p in rng.sample(sorted(market.positions), min(len(market.positions), 60)) if can_bite(market, p)]
+    watched = rng.sample(sorted(market.positions), min(len(market.positions), 60))
+    # the new ilk has no auction house, and without collateral there is nothing to auction
+    bitable = [
+        pair
+        for pair, answer in zip(watched, market.answers(watched), strict=True)
+        if answer.unsafe and answer.ink and answer.ilk != NEW_ILK
+    ]
     for pair in bitable[: rng.randrange(1, 3)]:
         market.bite(*pair)
 
@@ -360,9 +366,3 @@ def change_at_random(market: Maker, rng: Random, pair: tuple[str, str], cdp: int
         market.frob(ilk, urn, dink, dart, check=False)
     else:
         market.adjust(cdp, dink, dart, check=False)
-
-
-def can_bite(market: Maker, pair: tuple[str, str]) -> bool:
-    """Unsafe, with collateral to take and a working auction house."""
-    position = market.position(*pair)
-    return position.unsafe and position.ink > 0 and pair[0] != NEW_ILK
