@@ -35,8 +35,8 @@ from protocols.maker_market import (
     repriced,
     with_ilks,
 )
-from protocols.maker_math import bark_refused, ilk_bytes, ilk_name
-from protocols.maker_owners import cdps_of, changed_wallets, read_cdps, read_owners
+from protocols.maker_math import bark_refused, ilk_bytes, ilk_name, liquidation_feed
+from protocols.maker_owners import cdps_of, newest_wallets, read_cdps, read_owners
 
 # Anonymous LogNotes carry the called function's selector, left-aligned, where other logs have their topic0.
 # The Vat's: [selector, arg1, arg2, arg3]; all of these begin with (bytes32 ilk, address urn).
@@ -87,18 +87,21 @@ class Maker(Adapter):
 
     def read_market(self, read: Reader, previous: Market | None) -> MakerMarket:
         market, listed = read_shared(read, self.deployment)
-        known = list(previous.ilks) if isinstance(previous, MakerMarket) else []
-        return with_ilks(read, market, known + listed)
+        if isinstance(previous, MakerMarket):
+            market = replace(market, wallets=previous.wallets, asked=previous.asked)
+            listed += previous.ilks
+        return with_ilks(read, market, listed)
 
     def extend(self, read: Reader, market: Market, keys: Iterable[PositionKey]) -> MakerMarket:
         assert isinstance(market, MakerMarket)
         return with_ilks(read, market, {key.group for key in keys})
 
     def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> MakerMarket:
-        """Asks every DSProxy that holds something for its owner, one read a proxy: setOwner logs on the proxy alone."""
+        """Finds out which DSProxies have another owner now; bounded, so one may be noticed some snapshots later."""
         market = self.extend(read, market, (p.key for p in positions))
         held = [p for p in positions if isinstance(p, Urn) and not p.empty and p.owner_via.endswith("ds-proxy")]
-        return replace(market, wallets=changed_wallets(read, {p.owner: p.wallet for p in held}))
+        wallets, asked = newest_wallets(read, market, ((p.owner, p.block_number, p.wallet) for p in held))
+        return replace(market, wallets=wallets, asked=asked)
 
     # logs -----------------------------------------------------------------------------------------------------------
 
@@ -174,6 +177,7 @@ class Maker(Adapter):
             if ilk.next_spot:
                 upcoming = ink * ilk.next_spot * WAD // debt
         priced = spot > 0 or not ink
+        now = market.wallets.get(position.owner) if market.wallets else None
         return Health(
             key=position.key,
             collateral_value=(ink * ilk.price if ilk else 0) if priced else None,
@@ -188,8 +192,15 @@ class Maker(Adapter):
             blocked_by=blocked_by(market, ilk, ink, art) if ilk and art else (),
             owner=position.owner,
             owner_via=position.owner_via,
-            wallet=market.wallets.get(position.owner, position.wallet),
+            wallet=now[1] if now and now[0] > position.block_number else position.wallet,
         )
+
+    def liquidation_price(self, market: Market, position: Position) -> int | None:
+        """The lowest feed value (wad) at which the urn is safe, at the stored rate; None without collateral or debt."""
+        assert isinstance(market, MakerMarket)
+        assert isinstance(position, Urn)
+        ilk = market.ilks.get(position.key.group)
+        return liquidation_feed(position.ink, position.art, ilk.rate, market.par, ilk.mat) if ilk else None
 
     def balances(self, market: Market, position: Position) -> list[Balance]:
         """Collateral in the gem's own unit, rounded down; debt at the stored rate in DAI wei, rounded up."""

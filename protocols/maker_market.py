@@ -86,7 +86,8 @@ class Ilk:
 class MakerMarket(Market):
     """The Vat's shared state and every known ilk by name; `contracts` are addresses by configuration key.
 
-    `surplus` is the Vow's dai (rad). `wallets`: DSProxies whose owner is no longer the one read with the position.
+    `surplus` is the Vow's dai (rad). `wallets`: DSProxy -> (block, owner) where that is not what was read with a position
+    before; `asked` is the last one that was asked.
     """
 
     contracts: dict[str, str]
@@ -98,7 +99,8 @@ class MakerMarket(Market):
     base: int
     dog: tuple[int, int, int] | None = None  # live, Hole, Dirt
     ilks: dict[str, Ilk] = field(default_factory=dict)
-    wallets: dict[str, str] = field(default_factory=dict)
+    wallets: dict[str, tuple[int, str]] = field(default_factory=dict)
+    asked: str = ""
 
 
 def read_shared(read: Reader, deployment: Deployment) -> tuple[MakerMarket, list[str]]:

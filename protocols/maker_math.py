@@ -61,7 +61,10 @@ def _ceil(x: int, y: int) -> int:
 
 def fee_rate(base: int, duty: int) -> float | None:
     """Stability fee a year as a fraction, from the Jug's per-second factor; None for an ilk the Jug does not know."""
-    return ((base + duty) / RAY) ** 31_536_000 - 1 if duty else None
+    try:
+        return ((base + duty) / RAY) ** 31_536_000 - 1 if duty else None
+    except OverflowError:
+        return None  # no fee anybody could pay
 
 
 def bark_refused(ink: int, art: int, rate: int, dust: int, *, room: int, chop: int) -> str | None:

@@ -1,5 +1,6 @@
 """Who stands behind an urn: CdpManager, other managers, DSProxies."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ from protocols.maker_market import NOBODY, MakerMarket
 from protocols.maker_math import ilk_name
 
 OWNER = "owner()(address)"
+#: DSProxies asked for their owner at each snapshot: one request, however many there are
+PROXIES_ASKED = 400
 
 
 class Owner(NamedTuple):
@@ -59,14 +62,27 @@ def read_proxies(read: Reader, market: MakerMarket, accounts: Iterable[str]) -> 
     return {account: owner for account, owner in owned.items() if account in proxies}
 
 
-def changed_wallets(read: Reader, known: dict[str, str]) -> dict[str, str]:
-    """Of these DSProxies -> owners as once read, those that have another owner now; a dead proxy is its own wallet."""
-    owners = read([Read(proxy, OWNER) for proxy in known])
-    now = {
-        proxy: proxy if isinstance(owner, Failed) or owner == NOBODY else owner
-        for proxy, owner in zip(known, owners, strict=True)
-    }
-    return {proxy: owner for proxy, owner in now.items() if owner != known[proxy]}
+def newest_wallets(
+    read: Reader, market: MakerMarket, seen: Iterable[tuple[str, int, str]]
+) -> tuple[dict[str, tuple[int, str]], str]:
+    """`wallets` and `asked` of the next market, from (proxy, block, owner) as the positions were read.
+
+    setOwner logs on the proxy alone, so proxies are asked in turn, as many a snapshot as fit in one request. What is
+    newest counts; it is kept as long as a position says otherwise. A proxy that is gone is its own wallet.
+    """
+    told: dict[str, set[str]] = {}
+    newest: dict[str, tuple[int, str]] = {}
+    for proxy, block, owner in seen:
+        told.setdefault(proxy, set()).add(owner)
+        newest[proxy] = max(newest.get(proxy) or market.wallets.get(proxy, (block, owner)), (block, owner))
+    due = sorted(proxy for proxy, (block, _) in newest.items() if block < market.block.number)
+    start = bisect_right(due, market.asked) if len(due) > PROXIES_ASKED else 0
+    asked = (due[start:] + due[:start])[:PROXIES_ASKED]
+    for proxy, owner in zip(asked, read([Read(proxy, OWNER) for proxy in asked]), strict=True):
+        alive = not isinstance(owner, Failed) and owner != NOBODY
+        newest[proxy] = (market.block.number, owner if alive else proxy)
+    wallets = {proxy: entry for proxy, entry in newest.items() if told[proxy] != {entry[1]}}
+    return wallets, asked[-1] if asked else market.asked
 
 
 def read_cdps(read: Reader, manager: str, cdps: Iterable[int]) -> list[PositionKey]:
