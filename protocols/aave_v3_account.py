@@ -62,9 +62,8 @@ def evaluate(market: AaveV3Market, position: AaveV3Position) -> Health:
             blocked_by=blocked_by(market, plan, configuration, None) if has_debt else (),
             mode=mode,
         )
-    rules = market.rules
     collateral = weighted = debt = 0
-    supplies, bias = plan.supplies, rules.supply_bias
+    supplies, bias = plan.supplies, plan.supply_bias
     for token, scaled in position.supplied.items():
         supply = supplies.get(token)  # None: a dropped reserve, which the pool passes over
         if supply is not None and configuration & supply[1]:
@@ -75,14 +74,14 @@ def evaluate(market: AaveV3Market, position: AaveV3Position) -> Health:
     if position.stable or position.discounts:
         debt = mixed_debt(market, plan, position)
     elif has_debt:
-        debts, bias = plan.debts, rules.debt_bias
+        debts, bias = plan.debts, plan.debt_bias
         for token, scaled in position.borrowed.items():
             owed = debts.get(token)
             if owed is not None and configuration & owed[1]:
                 _, _, index, price, unit, up, _ = owed
                 debt += ((scaled * index + bias) // RAY * price + up) // unit
     health_factor = None
-    if rules.average_threshold:
+    if plan.average_threshold:
         limit = percent_mul(collateral, weighted // collateral) if collateral else 0
         if debt:
             health_factor = wad_div(limit, debt)

@@ -168,7 +168,8 @@ class Plan:
     """All reserves as an account in one e-mode sees them, by aToken and by variable debt token.
 
     Flags of a user configuration: `unpriced` need a price that is missing (getUserAccountData reverts), `worthless`
-    one that is 0, `blocked` belong to reserves in which no liquidation is possible.
+    one that is 0, `blocked` belong to reserves in which no liquidation is possible. The biases are added to scaled *
+    index before the division by a ray.
     """
 
     supplies: Mapping[str, Supply]
@@ -176,6 +177,9 @@ class Plan:
     unpriced: int
     worthless: int
     blocked: int
+    supply_bias: int
+    debt_bias: int
+    average_threshold: bool
 
 
 class Place(NamedTuple):
@@ -277,7 +281,8 @@ class AaveV3Market(Market):
             )
         if category is not None and category.price_source is not None and category.price is None:
             unpriced = EVERY_FLAG  # the pool asks for the category's price before it looks at any reserve
-        return Plan(supplies, debts, unpriced, worthless, blocked)
+        biases = rules.supply_bias, rules.debt_bias
+        return Plan(supplies, debts, unpriced, worthless, blocked, *biases, rules.average_threshold)
 
     def at(self, block: Block) -> "AaveV3Market":
         """With the indexes as they are at a later `block` if nobody acts."""
