@@ -21,10 +21,10 @@ def connect(
     max_requests_per_second: float | None = None,
     on_retry: Callable[[str, float], None] | None = None,
 ) -> Chain:
-    """The chain behind its endpoints. Close it after use. Raises `ConfigError` if none is configured.
+    """The chain behind its endpoints, one of which answers. Close it after use.
 
     An endpoint that names no chain (ETH_RPC_URL) is asked for its own first: if it fits it is the only one, else the
-    public ones are used.
+    public ones are used. Raises `ConfigError` without endpoints, `ChainError` if none works.
     """
 
     def behind(urls: Sequence[str], attempts: int = 7) -> Chain:
@@ -54,7 +54,9 @@ def connect(
         else:
             return candidate
         candidate.close()
-    return behind(named or [endpoint.url for endpoint in endpoints])
+    found = behind(named or [endpoint.url for endpoint in endpoints])
+    found.request("eth_chainId", [])  # so that a node that is down is told before anything is opened for writing
+    return found
 
 
 def adapters(deployments: Iterable[Deployment]) -> list[Adapter]:

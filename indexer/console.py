@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from indexer.export import printable
+from indexer.settings import NoProgress, Progress
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -63,7 +65,7 @@ class Rate(ProgressColumn):
 class Bars:
     """One bar a stage: how much is done of how much, how fast, and how long it will take."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: RichProgress) -> None:
         self.progress = progress
         self.tasks: dict[str, TaskID] = {}
 
@@ -81,8 +83,11 @@ class Bars:
 
 
 @contextmanager
-def bars(*, hidden: bool = False) -> Iterator[Bars]:
-    """Progress bars on stderr while it is a terminal; they vanish at the end."""
+def bars() -> Iterator[Progress]:
+    """Progress bars on stderr that vanish at the end; nothing where it is no terminal."""
+    if not stderr.is_terminal:
+        yield NoProgress()
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
@@ -90,8 +95,7 @@ def bars(*, hidden: bool = False) -> Iterator[Bars]:
         Rate(),
         TimeRemainingColumn(),
     )
-    disable = hidden or not stderr.is_terminal
-    with Progress(*columns, console=stderr, transient=True, disable=disable) as progress:
+    with RichProgress(*columns, console=stderr, transient=True) as progress:
         yield Bars(progress)
 
 

@@ -1,5 +1,6 @@
 """Reading the database: whatever SQL the user asks, the state of the sync, one wallet. Nothing here can write."""
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ def told(sql: str) -> Iterator[None]:
         yield
     except (sqlite3.Error, sqlite3.Warning) as error:
         message = str(error)
-        if "not authorized" in message or "prohibited" in message:
+        if re.search("not authorized|authorization denied|prohibited", message):
             message = "a query may only read: one SELECT, or a PRAGMA such as table_info(positions)"
         elif message == "interrupted":
             raise KeyboardInterrupt from error
