@@ -7,7 +7,7 @@ indexes STORED at the last accrual of each market, `liquidateBorrow` accrues fir
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from eth_hash.auto import keccak
 
@@ -21,7 +21,6 @@ from indexer.model import (
     Check,
     Deployment,
     Event,
-    Failed,
     Health,
     LogSource,
     Market,
@@ -29,6 +28,7 @@ from indexer.model import (
     PositionKey,
     Read,
 )
+from protocols.compound_v2_answers import agrees, answer
 from protocols.compound_v2_market import (
     BALANCE_OF,
     BORROW_INDEX,
@@ -42,7 +42,7 @@ from protocols.compound_v2_market import (
     read_market,
     repriced,
 )
-from protocols.compound_v2_math import GENERATIONS, Weights, proves, weigh
+from protocols.compound_v2_math import GENERATIONS, CToken, Weights, proves, weigh
 
 ASSETS_IN = "getAssetsIn(address)(address[])"
 LIQUIDITY = "getAccountLiquidity(address)(uint256,uint256,uint256)"
@@ -269,33 +269,20 @@ class CompoundV2(Adapter):
         """
         assert isinstance(market, CompoundV2Market)
         assert isinstance(position, CompoundV2Position)
+        table, _ = self.weights(market)
         rows = []
-        for address in dict.fromkeys((*position.c_tokens, *position.borrows)):
-            token = market.c_tokens.get(address)
-            if token is None:
-                continue
-            tokens, (principal, index) = position.c_tokens.get(address, 0), position.borrows.get(address, (0, 1))
-            weight = weigh(token, market.rounding)
-            debt = principal * token.borrow_index // index
-            sides = (
-                ("supply", tokens, token.exchange_rate * tokens // WAD, weight and weight.value * tokens // WAD),
-                ("debt", principal, debt, weight and weight.price * debt // WAD),
-            )
-            rows += [
-                Balance(
-                    asset=token.underlying,
-                    market=address,
-                    symbol=token.symbol,
-                    decimals=token.decimals,
-                    side=side,
-                    scaled=scaled,
-                    amount=amount,
-                    value=value,
-                    is_collateral=side == "supply" and address in position.entered,
-                )
-                for side, scaled, amount, value in sides
-                if scaled
-            ]
+        for address, tokens in position.c_tokens.items():
+            if address in market.c_tokens:
+                token, weight = market.c_tokens[address], table[address]
+                amount, value = token.exchange_rate * tokens // WAD, weight and weight.value * tokens // WAD
+                backs = address in position.entered
+                rows.append(balance(token, "supply", tokens, amount, value, is_collateral=backs))
+        for address, (principal, index) in position.borrows.items():
+            if address in market.c_tokens:
+                token, weight = market.c_tokens[address], table[address]
+                amount = principal * token.borrow_index // index
+                value = weight and weight.price * amount // WAD
+                rows.append(balance(token, "debt", principal, amount, value, is_collateral=False))
         return rows
 
     def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> CompoundV2Market:
@@ -400,6 +387,20 @@ class CompoundV2(Adapter):
         return advanced(market, seconds, blocks)
 
 
+def balance(token: CToken, side: str, scaled: int, amount: int, value: int | None, *, is_collateral: bool) -> Balance:
+    return Balance(
+        asset=token.underlying,
+        market=token.address,
+        symbol=token.symbol,
+        decimals=token.decimals,
+        side=side,
+        scaled=scaled,
+        amount=amount,
+        value=value,
+        is_collateral=is_collateral,
+    )
+
+
 def debts_at(read: Reader, places: Sequence[tuple[str, str, int]]) -> list[tuple[int, int] | None]:
     """BorrowSnapshot {principal, interestIndex} of (cToken, account, slot of accountBorrows)."""
     if not places:
@@ -420,56 +421,4 @@ def sum_collateral(table: Mapping[str, Weights | None], position: CompoundV2Posi
         weight.limit * position.c_tokens.get(token, 0) // WAD
         for token in position.entered
         if (weight := table[token]) is not None
-    )
-
-
-def agrees(health: Health, answer: Any) -> bool:
-    """Whether getAccountLiquidity says what we computed."""
-    if isinstance(answer, Failed) or health.liquidation_limit is None or health.debt_value is None:
-        return False
-    difference = health.liquidation_limit - health.debt_value
-    return bool(tuple(answer) == (0, max(difference, 0), max(-difference, 0)))
-
-
-def answer(
-    key: PositionKey,
-    tokens: Sequence[str],
-    prices: Mapping[str, int | None],
-    deprecated: set[str],
-    before: Sequence[Any],
-    after: Sequence[Any],
-) -> Answer:
-    """One account's Answer from (getAssetsIn, getAccountLiquidity, a snapshot a market) before and after accruing."""
-    columns: dict[str, int | str | None] = {}
-    shortfall = None
-    for suffix, (entered, liquidity, *snapshots) in (("", before), ("_accrued", after)):
-        if not liquidity or liquidity[0] != 0:
-            continue
-        difference = liquidity[1] - liquidity[2]
-        debt = collateral = 0
-        for token, snapshot in zip(tokens, snapshots, strict=True):
-            price = prices[token]
-            if token in entered and price is not None:
-                _, c_tokens, borrow, exchange_rate = snapshot
-                debt += price * borrow // WAD
-                collateral += exchange_rate * price // WAD * c_tokens // WAD
-        columns[f"health_factor{suffix}_raw"] = (debt + difference) * WAD // debt if debt else None
-        columns[f"liquidity{suffix}_raw"], columns[f"shortfall{suffix}_raw"] = liquidity[1], liquidity[2]
-        if not suffix:
-            shortfall = liquidity[2] > 0
-            columns["collateral_value_raw"] = collateral
-            columns["liquidation_limit_raw"] = debt + difference
-            columns["debt_value_raw"] = debt
-    answered = {
-        token: snapshot for token, snapshot in zip(tokens, before[2:], strict=True) if snapshot and not snapshot[0]
-    }
-    amounts = {(token, "supply"): snapshot[3] * snapshot[1] // WAD for token, snapshot in answered.items()}
-    amounts |= {(token, "debt"): snapshot[2] for token, snapshot in answered.items()}
-    forced = any(amounts.get((token, "debt")) for token in deprecated)
-    return Answer(
-        key=key,
-        columns=columns,
-        liquidatable=True if forced else shortfall,
-        amounts=amounts,
-        scaled={(token, "supply"): snapshot[1] for token, snapshot in answered.items()},
     )

@@ -15,6 +15,7 @@ from indexer.model import (
     WAD,
     Accounts,
     Answer,
+    Asset,
     Balance,
     Check,
     Deployment,
@@ -211,31 +212,33 @@ class CompoundV3(Adapter):
         """Base supply and debt as `balanceOf` and `borrowBalanceOf` answer (accrued), and the collateral."""
         assert isinstance(market, CompoundV3Market)
         assert isinstance(position, CompoundV3Position)
-        rows = {row.asset: row for row in market.assets}
         table = self.collaterals(market)
+        rows = []
         principal = position.principal
-        index = market.supply_index_accrued if principal > 0 else market.borrow_index_accrued
-        side = "supply" if principal > 0 else "debt"
-        entries = [(market.base, side, abs(principal), abs(principal) * index // INDEX_SCALE)] if principal else []
-        # collateral listed after `market` was read comes with the next one
-        entries += [(asset, "supply", held, held) for asset, held in position.collateral.items() if asset in table]
-        found = []
-        for asset, side, scaled, amount in entries:
-            row = rows[asset]
-            found.append(
-                Balance(
-                    asset=asset,
-                    market=self.comet,
-                    symbol=row.symbol,
-                    decimals=row.decimals,
-                    side=side,
-                    scaled=scaled,
-                    amount=amount,
-                    value=None if row.price is None else amount * row.price // 10**row.decimals,
-                    is_collateral=asset in table,
-                )
+        if principal:
+            side, index = (
+                ("supply", market.supply_index_accrued) if principal > 0 else ("debt", market.borrow_index_accrued)
             )
-        return found
+            amount = abs(principal) * index // INDEX_SCALE
+            rows.append(self.balance(market, market.assets[0], side, abs(principal), amount))
+        for asset, held in position.collateral.items():
+            if asset in table:  # what was listed after `market` was read comes with the next one
+                row = market.assets[1 + table[asset].offset]
+                rows.append(self.balance(market, row, "supply", held, held))
+        return rows
+
+    def balance(self, market: CompoundV3Market, row: Asset, side: str, scaled: int, amount: int) -> Balance:
+        return Balance(
+            asset=row.asset,
+            market=self.comet,
+            symbol=row.symbol,
+            decimals=row.decimals,
+            side=side,
+            scaled=scaled,
+            amount=amount,
+            value=None if row.price is None else amount * row.price // 10**row.decimals,
+            is_collateral=row.asset != market.base,
+        )
 
     def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> CompoundV3Market:
         """An implementation that is not known yet is asked about some debtors; not `exact` where it disagrees."""
