@@ -12,11 +12,12 @@ from tests.devnet.contracts import Artifact, compile_contracts, hardhat_artifact
 from tests.devnet.node import Anvil
 from tests.devnet.packages import package, sources
 from tests.devnet.scenario import Devnet
-from tests.devnet.send import Sender, account
+from tests.devnet.send import Sender, account, calldata
 
 PACKAGE = ("@aave/protocol-v2", "1.0.1")
 ZERO = "0x" + "00" * 20
 UINT_MAX = 2**256 - 1
+RICHES = 2**128
 RAY = 10**27
 WAD = 10**18
 STABLE, VARIABLE = 1, 2
@@ -163,9 +164,9 @@ class AaveV2(Devnet):
         #: the accounts of the scenario's special situations: name -> account
         self.cast: dict[str, str] = {}
         #: what the scenario believes it supplied and borrowed; a hint for its next random action
-        self.supplied: dict[str, set[str]] = {}
-        self.borrowed: dict[str, set[tuple[str, int]]] = {}
-        self.approved: set[tuple[str, str, str]] = set()
+        self.supplied: dict[str, frozenset[str]] = {}
+        self.borrowed: dict[str, frozenset[tuple[str, int]]] = {}
+        self.rich: set[tuple[str, str]] = set()
         self.rebasing: Rebasing | None = None
         self.fallback_oracle: str | None = None
         self.pool_revision = 2
@@ -336,35 +337,35 @@ class AaveV2(Devnet):
         """ETH wei to units of an asset at today's price, at least one unit."""
         return max(1, value * 10 ** self.reserves[symbol].decimals // self.price(symbol))
 
-    def give(self, user: str, symbol: str, amount: int, spender: str | None = None) -> None:
-        """Mint underlying tokens to `user` and let the pool take them."""
-        asset, spender = self.tokens[symbol].asset, spender or self.pool
-        self.sender.send(asset, "mint(uint256)", [amount], sender=user)
-        if (user, asset, spender) not in self.approved:
-            self.sender.send(asset, "approve(address,uint256)", [spender, UINT_MAX], sender=user)
-            self.approved.add((user, asset, spender))
+    def give(self, user: str, symbol: str) -> None:
+        """Make `user` rich in an underlying token and let the pool take it, once."""
+        if (user, symbol) not in self.rich:
+            self.rich.add((user, symbol))
+            asset = self.tokens[symbol].asset
+            approval = calldata("approve(address,uint256)", [self.pool, UINT_MAX])
+            self.sender.bulk([(user, asset, calldata("mint(uint256)", [RICHES])), (user, asset, approval)])
 
     def supply(self, user: str, symbol: str, amount: int, *, by: str | None = None) -> None:
         """Supply for `user`, paid by `by` (else by the user)."""
         payer = by or user
-        self.give(payer, symbol, amount)
+        self.give(payer, symbol)
         args = [self.tokens[symbol].asset, amount, user, 0]
         self.sender.send(self.pool, "deposit(address,uint256,address,uint16)", args, sender=payer)
         self.touched(user)
-        self.supplied.setdefault(user, set()).add(symbol)
+        self.supplied[user] = self.supplied.get(user, frozenset()) | {symbol}
 
     def borrow(self, user: str, symbol: str, amount: int, mode: int = VARIABLE, *, by: str | None = None) -> None:
         """Borrow on the debt of `user`; `by` is a delegatee who takes the money."""
         args = [self.tokens[symbol].asset, amount, mode, 0, user]
         self.sender.send(self.pool, "borrow(address,uint256,uint256,uint16,address)", args, sender=by or user)
-        if by is not None and by not in self.users:
+        if by is not None and by not in self.seen:
             self.bystanders.add(by)
         self.owes(user, symbol, mode)
 
     def owes(self, user: str, symbol: str, mode: int) -> None:
         self.touched(user)
         self.borrowers.add(user)
-        self.borrowed.setdefault(user, set()).add((symbol, mode))
+        self.borrowed[user] = self.borrowed.get(user, frozenset()) | {(symbol, mode)}
 
     def delegate(self, user: str, delegatee: str, symbol: str, amount: int, mode: int = VARIABLE) -> None:
         """Let another account borrow on the debt of `user`."""
@@ -395,18 +396,18 @@ class AaveV2(Devnet):
 
     def repay(self, user: str, symbol: str, amount: int = UINT_MAX, mode: int = VARIABLE) -> None:
         """Repay an amount, or all of it, with new tokens."""
-        self.give(user, symbol, 2 * self.debt(user, symbol) if amount == UINT_MAX else amount)
+        self.give(user, symbol)
         args = [self.tokens[symbol].asset, amount, mode, user]
         self.sender.send(self.pool, "repay(address,uint256,uint256,address)", args, sender=user)
         if amount == UINT_MAX:
-            self.borrowed[user].discard((symbol, mode))
+            self.borrowed[user] -= {(symbol, mode)}
 
     def withdraw(self, user: str, symbol: str, amount: int = UINT_MAX) -> None:
         """Withdraw an amount, or all of it."""
         args = [self.tokens[symbol].asset, amount, user]
         self.sender.send(self.pool, "withdraw(address,uint256,address)", args, sender=user)
         if amount == UINT_MAX:
-            self.supplied[user].discard(symbol)
+            self.supplied[user] -= {symbol}
 
     def transfer(self, user: str, symbol: str, to: str, amount: int) -> None:
         """Send aTokens to another account."""
@@ -414,8 +415,8 @@ class AaveV2(Devnet):
         self.sender.send(a_token, "transfer(address,uint256)", [to, amount], sender=user)
         if amount:
             self.touched(to)
-            self.supplied.setdefault(to, set()).add(symbol)
-        elif to not in self.users:
+            self.supplied[to] = self.supplied.get(to, frozenset()) | {symbol}
+        elif to not in self.seen:
             self.bystanders.add(to)
 
     def use_as_collateral(self, user: str, symbol: str, enabled: bool) -> None:
@@ -426,8 +427,8 @@ class AaveV2(Devnet):
         """Swap the whole debt of `mode` into the other mode."""
         args = [self.tokens[symbol].asset, mode]
         self.sender.send(self.pool, "swapBorrowRateMode(address,uint256)", args, sender=user)
-        self.borrowed[user].discard((symbol, mode))
-        self.borrowed[user].add((symbol, STABLE + VARIABLE - mode))
+        self.borrowed[user] -= {(symbol, mode)}
+        self.borrowed[user] |= {(symbol, STABLE + VARIABLE - mode)}
 
     def rebalance(self, user: str, symbol: str, *, by: str | None = None) -> None:
         """Move a user's stable rate to today's; allowed above 95 % use while suppliers earn too little."""
@@ -448,7 +449,7 @@ class AaveV2(Devnet):
         }
         if not collateral or not self.debt(user, owed):
             return False
-        self.give(liquidator, owed, self.debt(user, owed))
+        self.give(liquidator, owed)
         done = self.sender.try_send(
             self.pool,
             "liquidationCall(address,address,address,uint256,bool)",
@@ -457,8 +458,8 @@ class AaveV2(Devnet):
         )
         if done and receive_a_token:
             self.touched(liquidator)
-            self.supplied.setdefault(liquidator, set()).add(self.largest(collateral))
-        elif liquidator not in self.users:
+            self.supplied[liquidator] = self.supplied.get(liquidator, frozenset()) | {self.largest(collateral)}
+        elif liquidator not in self.seen:
             self.bystanders.add(liquidator)
         return done
 
