@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.devnet import aave_v2, aave_v3, compound_v3
+from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.packages import missing_tools
 from tests.devnet.scenario import Devnet, config_toml
@@ -18,7 +18,9 @@ MARKETS: dict[str, Callable[[Anvil], Devnet]] = {
     "aave-v3-0": lambda node: aave_v3.deploy(node, "3.0.2"),
     "aave-v3-6": lambda node: aave_v3.deploy(node, "3.6"),
     "aave-v2": aave_v2.deploy,
+    "compound-v2": compound_v2.deploy,
     "compound-v3": compound_v3.deploy,
+    "maker": maker.deploy,
 }
 
 
@@ -57,7 +59,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
-        node = stack.enter_context(Anvil(port=options.port))
+        # Like a full node it forgets old states: keeping them all makes each block slower than the one before.
+        node = stack.enter_context(Anvil(port=options.port, extra=["--prune-history", "256"]))
         markets = []
         for market in deployed(node, options.market or list(MARKETS), options.seed, options.users):
             if stop.is_set():
