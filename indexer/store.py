@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,8 @@ class Snapshot:
     balances: Iterable[tuple[PositionKey, Sequence[Balance]]]
     usd: tuple[int, int] | None
 
+
+Rider = Callable[[sqlite3.Connection, Sequence[Snapshot], Block], None]
 
 POSITION_COLUMNS = (
     "chain_id deployment protocol account position_group owner owner_via wallet mode collateral_value_raw "
@@ -382,9 +384,22 @@ class Store:
 
     # the snapshot ---------------------------------------------------------------------------------------------------
 
-    def commit(self, snapshots: Sequence[Snapshot], block: Block, chain_id: int, keep_blocks: int) -> None:
-        """Every row of these deployments, and the block, in one transaction."""
+    def commit(
+        self,
+        snapshots: Sequence[Snapshot],
+        block: Block,
+        chain_id: int,
+        keep_blocks: int,
+        riders: Sequence[Rider] = (),
+    ) -> None:
+        """Every row of these deployments, and the block, in one transaction.
+
+        Each rider runs inside it, before the rows are replaced: what it decides from the old rows and the new ones
+        (history, alerts) is kept exactly if the snapshot is.
+        """
         with self.transaction() as conn:
+            for rider in riders:
+                rider(conn, snapshots, block)
             for snapshot in snapshots:
                 self._commit_deployment(conn, snapshot)
             self._save_block(conn, chain_id, block)

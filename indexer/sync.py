@@ -18,7 +18,7 @@ from indexer.errors import ChainError, NoCodeError, PrunedError, ReadFailedError
 from indexer.gaps import Gaps, dry_run
 from indexer.model import Accounts, Block, PositionKey
 from indexer.settings import NoProgress, Progress, Settings
-from indexer.store import Snapshot, Store
+from indexer.store import Rider, Snapshot, Store
 from indexer.work import Work
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Sync:
         self.progress = progress or NoProgress()
         self.works: dict[str, Work] = {}
         self.checked_code: set[str] = set()
+        self.riders: list[Rider] = []
         self.gaps = Gaps(store, chain, self.settings, self.progress)
         self.auditor = Auditor(store, chain, self.settings, self.gaps)
 
@@ -180,7 +181,7 @@ class Sync:
             raise ReorgError(f"block {target.number} {target.hash} left the chain before the commit")
         for block in by_hash.values():
             self.store.save_block(chain_id, block)
-        self.store.commit(snapshots, target, chain_id, self.settings.keep_blocks)
+        self.store.commit(snapshots, target, chain_id, self.settings.keep_blocks, self.riders)
 
     # reorgs -----------------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,11 @@
 """What the contracts say, asked without any code of the indexer: the expected values of the tests."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from eth_utils.crypto import keccak
 
 from indexer.adapter import Adapter
 from indexer.chain import Chain
@@ -12,39 +14,92 @@ from indexer.protocols import adapter_class
 from indexer.settings import Settings
 from indexer.store import Store, open_readonly
 from indexer.sync import Outcome, Sync
-from tests.devnet.node import CHAIN_ID, MULTICALL3
+from indexer.verify import verify
+from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
 
 NO_DEBT = 2**256 - 1
 
 
-def adapter_of(market: Devnet) -> Adapter:
-    """The indexer's adapter for a devnet market."""
-    deployment = Deployment(
-        market.name, market.protocol, "devnet", market.start_block,
-        {key: address.lower() for key, address in market.addresses.items()},
-    )  # fmt: skip
-    return adapter_class(market.protocol)(deployment)
+def deployment_of(market: Devnet) -> Deployment:
+    """A devnet market as the indexer's configuration would have it."""
+    addresses = {key: address.lower() for key, address in market.addresses.items()}
+    return Deployment(market.name, market.protocol, "devnet", market.start_block, addresses)
+
+
+def adapter_of(market: Devnet | Deployment) -> Adapter:
+    """The indexer's adapter for a market."""
+    deployment = market if isinstance(market, Deployment) else deployment_of(market)
+    return adapter_class(deployment.protocol)(deployment)
 
 
 def sync_once(
     path: Path,
     url: str | list[str],
-    markets: Iterable[Devnet],
+    markets: Iterable[Devnet | Deployment],
     accounts: str = "all",
     to: str = "latest",
+    chain_options: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Outcome:
     """One `indexer sync` of these markets into a file."""
     urls = [url] if isinstance(url, str) else url
-    chain = Chain("devnet", CHAIN_ID, urls, MULTICALL3)
+    chain = Chain("devnet", CHAIN_ID, urls, MULTICALL3, **(chain_options or {}))
     try:
         with Store(path) as store, store.lock():
-            return Sync(
-                store, chain, [adapter_of(m) for m in markets], Accounts(accounts), Settings(**settings)
-            ).snapshot(to)
+            adapters = [adapter_of(m) for m in markets]
+            return Sync(store, chain, adapters, Accounts(accounts), Settings(**settings)).snapshot(to)
     finally:
         chain.close()
+
+
+def wrong_rows(path: Path, node: Anvil, markets: Iterable[Devnet | Deployment]) -> tuple[int, list[str]]:
+    """How many rows were compared with the contracts at the block they name, and what differs or is not canonical."""
+    checked, wrong = 0, []
+    chain = Chain("devnet", CHAIN_ID, [node.url], MULTICALL3)
+    with Store(path) as store:
+        for number, block_hash, deployment in store.conn.execute(
+            "select distinct block_number, block_hash, deployment from positions where status <> 'unverified'"
+        ):
+            if node.rpc("eth_getBlockByNumber", hex(number), False)["hash"] != block_hash:
+                wrong.append(f"{deployment}: rows of {number} {block_hash}, which is not on the chain")
+        for verdict in verify(store, chain, [adapter_of(m) for m in markets]):
+            checked += verdict.checked
+            wrong += [f"{m.deployment} {m.account} {m.what}: {m.ours}, not {m.contract}" for m in verdict.mismatches]
+    chain.close()
+    return checked, wrong
+
+
+def named_in_logs(market: Devnet) -> set[tuple[str, str]]:
+    """Who must be known with `--accounts borrowers`: (account, group) from raw logs, decoded here by hand."""
+    pools: dict[str, list[tuple[str, int]]] = {  # event -> where the account stands: topic number, or 0 for data word 0
+        "aave-v3": [("Borrow(address,address,address,uint256,uint8,uint256,uint16)", 2)],
+        "aave-v2": [("Borrow(address,address,address,uint256,uint256,uint256,uint16)", 2)],
+        "compound-v2": [("Borrow(address,uint256,uint256,uint256)", 0)],
+        "compound-v3": [
+            ("SupplyCollateral(address,address,address,uint256)", 2),
+            ("TransferCollateral(address,address,address,uint256)", 2),
+        ],
+    }
+    found = set()
+    if market.protocol == "maker":
+        for selector, places in (("76088703", (2,)), ("870c616d", (2, 3))):
+            for log in logs_of(market, "0x" + selector + "0" * 56):
+                ilk = bytes.fromhex(log["topics"][1][2:]).rstrip(b"\0").decode()
+                found |= {("0x" + log["topics"][place][26:], ilk) for place in places}
+        return found
+    for signature, place in pools[market.protocol]:
+        for log in logs_of(market, "0x" + keccak(text=signature).hex()):
+            found.add(("0x" + (log["data"][26:66] if place == 0 else log["topics"][place][26:]), ""))
+    return found
+
+
+def logs_of(market: Devnet, topic: str) -> list[dict[str, Any]]:
+    """Every log with that topic0 on the chain, of the market's own contracts (each protocol runs once on the node)."""
+    everything: list[dict[str, Any]] = market.node.rpc(
+        "eth_getLogs", {"fromBlock": hex(market.start_block), "toBlock": "latest", "topics": [topic]}
+    )
+    return everything
 
 
 def rows_of(path: Path, deployment: str) -> dict[tuple[str, str], dict[str, Any]]:
