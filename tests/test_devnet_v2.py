@@ -1,6 +1,6 @@
 """The Aave V2 and Compound V2 devnets hold every situation that they promise, and know who was in it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -574,9 +574,10 @@ def test_compound_admin_changes_the_market(fresh_node: Anvil) -> None:
 
 
 @pytest.mark.long
-def test_thousands_of_users_are_made_in_bulk(fresh_node: Anvil) -> None:
-    for market in (aave_v2.deploy(fresh_node), compound_v2.deploy(fresh_node)):
-        market.populate(1, 5_000)
-        assert len(market.users) == 5_000
-        assert len(market.borrowers) > 2_500
-        market.step(1)
+@pytest.mark.parametrize("deploy", [aave_v2.deploy, compound_v2.deploy])
+def test_thousands_of_users_are_made_in_bulk(fresh_node: Anvil, deploy: Callable[[Anvil], AaveV2 | CompoundV2]) -> None:
+    market = deploy(fresh_node)
+    market.populate(1, 5_000)
+    assert len(market.users) == 5_000
+    assert len(market.borrowers) > 3_000
+    market.step(1)

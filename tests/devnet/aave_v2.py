@@ -335,7 +335,7 @@ class AaveV2(Devnet):
 
     def amount(self, symbol: str, value: int) -> int:
         """ETH wei to units of an asset at today's price, at least one unit."""
-        return max(1, value * 10 ** self.reserves[symbol].decimals // self.price(symbol))
+        return max(1, value * int(10 ** self.reserves[symbol].decimals) // self.price(symbol))
 
     def give(self, user: str, symbol: str) -> None:
         """Make `user` rich in an underlying token and let the pool take it, once."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.devnet.send import Reverted, Transaction, account, calldata
 
@@ -253,10 +254,10 @@ def act_at_random(market: AaveV2, rng: Random, count: int) -> None:
             market.supply(user, symbol, market.amount(symbol, random_value(rng, -1, 1.5)))
 
 
-def tried(action, *args, **kwargs) -> bool:
+def tried(action: Callable[..., None], *args: Any, **options: Any) -> bool:
     """Whether the market let it happen."""
     try:
-        action(*args, **kwargs)
+        action(*args, **options)
     except Reverted:
         return False
     return True
