@@ -206,7 +206,7 @@ def at_risk(
 SHOW_TABLE = (
     "deployment position_group account owner_via status health_factor collateral_usd debt_usd net_usd block_number"
 ).split()
-SHOW_BALANCES = "deployment position_group side symbol amount value_usd is_collateral".split()
+SHOW_BALANCES = "deployment position_group account side symbol amount value_usd is_collateral".split()
 
 
 @main.command(
