@@ -64,6 +64,15 @@ class Connection:
         return found
 
 
+def event(address: str, topics: Sequence[str], words: Sequence[str | int] = ()) -> Event:
+    """A log of these topics (topic0, then accounts) and data words (accounts or numbers)."""
+    data = b"".join(
+        word.to_bytes(32, "big") if isinstance(word, int) else bytes(12) + bytes.fromhex(word[2:]) for word in words
+    )
+    indexed = tuple("0x" + account[2:].rjust(64, "0") for account in topics)
+    return Event(address, indexed, data, 1, "0x" + "1" * 64, "0x" + "2" * 64, 0)
+
+
 def accounts_in(adapter: Adapter, market: Market, events: Iterable[Event]) -> set[str]:
     """Who the events touch."""
     return {key.account for event in events for key in adapter.touched(market, event)}

@@ -11,7 +11,19 @@ from pydantic import TypeAdapter
 
 from indexer.errors import ReadFailedError
 from indexer.model import WAD, Accounts, Block, Deployment, Failed, PositionKey, Read
-from protocols.compound_v2 import LIQUIDITY, CompoundV2, CompoundV2Position
+from protocols.compound_v2 import (
+    BORROW,
+    LIQUIDATE_BORROW,
+    LIQUIDITY,
+    MARKET_ENTERED,
+    MARKET_EXITED,
+    MINT,
+    REDEEM,
+    REPAY_BORROW,
+    TRANSFER,
+    CompoundV2,
+    CompoundV2Position,
+)
 from protocols.compound_v2_market import ETHER, CompoundV2Market
 from protocols.compound_v2_math import HALF_UP, TRUNCATE, CToken
 from tests import compound
@@ -452,6 +464,40 @@ def test_an_old_token_answers_its_symbol_as_bytes32(
     assert "MKR" in {row.symbol for row in market.assets}
 
 
+def test_a_fork_that_counts_seconds_accrues_by_them(
+    adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
+) -> None:
+    read = node.reader()
+
+    def alter(one: Read, answer: Any) -> Any:
+        if one.signature.startswith(("accrualBlockNumber", "borrowRatePerBlock")):
+            return Failed(one)
+        if one.signature.startswith("accrualBlockTimestamp"):
+            return read.block.timestamp - 100
+        return 10**9 if one.signature.startswith("borrowRatePerTimestamp") else answer
+
+    market = adapter.read_market(AlteredReader(read, alter), None)
+    later = adapter.advance(market, seconds=50, blocks=1)
+    dai, later_dai = (m.c_tokens[devnet.markets["DAI"].address] for m in (market, later))
+    assert dai.per_second
+    index = dai.borrow_index
+    growth = 10**9 * 150 * index // WAD - 10**9 * 100 * index // WAD
+    assert later_dai.borrow_index_accrued - dai.borrow_index_accrued == growth
+    (row,) = (row for row in market.assets if row.symbol == "DAI")
+    assert row.borrow_rate == pytest.approx(10**9 * 365 * DAY / WAD)
+
+
+def test_without_a_unitroller_the_comptroller_names_its_revision(
+    adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
+) -> None:
+    def alter(one: Read, answer: Any) -> Any:
+        return Failed(one) if one.signature.startswith("comptrollerImplementation") else answer
+
+    assert adapter.read_market(AlteredReader(node.reader(), alter), None).revision == devnet.comptroller
+    without = AlteredReader(node.reader(), alter, storage=False)
+    assert adapter.read_market(without, None).revision == devnet.comptroller
+
+
 def test_a_refresh_costs_the_same_however_many_accounts_there_are(
     adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
 ) -> None:
@@ -541,6 +587,42 @@ def mainnet_market(tokens: list[CToken]) -> CompoundV2Market:
 def mainnet() -> tuple[CompoundV2, CompoundV2Market]:
     adapter = CompoundV2(Deployment("compound-v2", "compound-v2", "mainnet", 0, {"comptroller": UNITROLLER}))
     return adapter, mainnet_market([mainnet_token(name) for name in MAINNET])
+
+
+ALICE, BOB = "0x" + "a1" * 20, "0x" + "b0" * 20
+C_TOKEN = MAINNET["cDAI"]
+
+
+@pytest.mark.parametrize(
+    ("address", "topics", "words", "touched"),
+    [
+        (C_TOKEN, [MINT], [ALICE, 1, 2], {ALICE}),
+        (C_TOKEN, [REDEEM], [ALICE, 1, 2], {ALICE}),
+        (C_TOKEN, [BORROW], [ALICE, 1, 2, 3], {ALICE}),
+        (C_TOKEN, [BORROW], [ALICE, 0, 2, 3], {ALICE}),  # of nothing, but there is debt
+        (C_TOKEN, [BORROW], [ALICE, 0, 0, 3], set()),  # never had debt
+        (C_TOKEN, [REPAY_BORROW], [ALICE, BOB, 1, 2, 3], {BOB}),
+        (C_TOKEN, [LIQUIDATE_BORROW], [ALICE, BOB, 1, C_TOKEN, 3], {ALICE, BOB}),
+        (C_TOKEN, [TRANSFER, ALICE, BOB], [1], {ALICE, BOB}),
+        (C_TOKEN, [TRANSFER, C_TOKEN, BOB], [1], {BOB}),  # a mint
+        (C_TOKEN, [TRANSFER, ALICE, C_TOKEN], [1], {ALICE}),  # a redemption
+        (C_TOKEN, [TRANSFER, ALICE, MAINNET["cETH"]], [1], {ALICE, MAINNET["cETH"]}),
+        (C_TOKEN, [TRANSFER, ALICE, "0x" + "0" * 40], [1], {ALICE}),
+        (C_TOKEN, [MARKET_ENTERED], [C_TOKEN, ALICE], set()),
+        (UNITROLLER, [MARKET_ENTERED], [C_TOKEN, ALICE], {ALICE}),
+        (UNITROLLER, [MARKET_EXITED], [C_TOKEN, ALICE], {ALICE}),
+        (UNITROLLER, [MINT], [ALICE, 1, 2], set()),
+        (BOB, [MINT], [ALICE, 1, 2], set()),  # Uniswap's and Aave's have the same topic
+        (C_TOKEN, [MINT], [2**200, 1, 2], set()),
+        (C_TOKEN, [MINT], [], set()),
+        (C_TOKEN, [], [], set()),
+    ],
+)
+def test_an_event_touches_whose_balances_it_changes(
+    mainnet: tuple[CompoundV2, CompoundV2Market], address: str, topics: list[str], words: list[Any], touched: set[str]
+) -> None:
+    adapter, market = mainnet
+    assert accounts_in(adapter, market, [compound.event(address, topics, words)]) == touched
 
 
 def test_accounts_that_were_liquidated_on_mainnet_are_below_one(

@@ -13,7 +13,19 @@ from pydantic import TypeAdapter
 
 from indexer.errors import ReadFailedError
 from indexer.model import WAD, Accounts, Block, Deployment, Failed, PositionKey, Read
-from protocols.compound_v3 import LIQUIDATABLE, CompoundV3, CompoundV3Position
+from protocols.compound_v3 import (
+    ABSORB_COLLATERAL,
+    ABSORB_DEBT,
+    LIQUIDATABLE,
+    SUPPLY,
+    SUPPLY_COLLATERAL,
+    TRANSFER,
+    TRANSFER_COLLATERAL,
+    WITHDRAW,
+    WITHDRAW_COLLATERAL,
+    CompoundV3,
+    CompoundV3Position,
+)
 from protocols.compound_v3_market import Collateral, CompoundV3Market
 from tests import compound
 from tests.compound import AlteredReader, Connection, accounts_in, by_account, keys
@@ -528,6 +540,34 @@ def mainnet() -> tuple[CompoundV3, CompoundV3Market]:
         ),
     )
     return adapter, market
+
+
+ALICE, BOB, ZERO, ASSET = ("0x" + byte * 20 for byte in ("a1", "b0", "00", "cc"))
+
+
+@pytest.mark.parametrize(
+    ("address", "topics", "touched"),
+    [
+        (USDC_COMET, [SUPPLY, ALICE, BOB], {BOB}),
+        (USDC_COMET, [WITHDRAW, ALICE, BOB], {ALICE}),
+        (USDC_COMET, [TRANSFER, ALICE, ZERO], {ALICE}),
+        (USDC_COMET, [TRANSFER, ZERO, BOB], {BOB}),
+        (USDC_COMET, [SUPPLY_COLLATERAL, ALICE, BOB, ASSET], {BOB}),
+        (USDC_COMET, [SUPPLY_COLLATERAL, ALICE, ZERO, ASSET], {ZERO}),  # there it is an account like any other
+        (USDC_COMET, [WITHDRAW_COLLATERAL, ALICE, BOB, ASSET], {ALICE}),
+        (USDC_COMET, [TRANSFER_COLLATERAL, ALICE, BOB, ASSET], {ALICE, BOB}),
+        (USDC_COMET, [ABSORB_DEBT, ALICE, BOB], {BOB}),
+        (USDC_COMET, [ABSORB_COLLATERAL, ALICE, BOB, ASSET], {BOB}),
+        (BOB, [SUPPLY_COLLATERAL, ALICE, BOB, ASSET], set()),
+        (USDC_COMET, [SUPPLY_COLLATERAL], set()),
+        (USDC_COMET, [], set()),
+    ],
+)
+def test_an_event_touches_whose_balances_it_changes(
+    mainnet: tuple[CompoundV3, CompoundV3Market], address: str, topics: list[str], touched: set[str]
+) -> None:
+    adapter, market = mainnet
+    assert accounts_in(adapter, market, [compound.event(address, topics, [1, 2])]) == touched
 
 
 def test_recorded_transactions_touch_exactly_the_right_accounts(

@@ -19,7 +19,9 @@ ADDRESSES = {
     "aave-v2": SimpleNamespace(required_addresses=("lending_pool_addresses_provider",), optional_addresses=()),
     "aave-v3": SimpleNamespace(required_addresses=("pool_addresses_provider",), optional_addresses=()),
     "compound-v2": SimpleNamespace(required_addresses=("comptroller",), optional_addresses=()),
-    "compound-v3": SimpleNamespace(required_addresses=("comet",), optional_addresses=("eth_usd_feed",)),
+    "compound-v3": SimpleNamespace(
+        required_addresses=("comet",), optional_addresses=("base_eth_feed", "eth_usd_feed", "btc_usd_feed")
+    ),
     "maker": SimpleNamespace(
         required_addresses=("vat", "spotter", "jug", "cdp_manager"),
         optional_addresses=("proxy_registry", "dog", "chainlog"),
