@@ -103,7 +103,9 @@ class CompoundV2(Adapter):
         """The Comptroller and its markets, stored and accrued; what is known of the same implementation is kept."""
         market = read_market(read, self.comptroller, self.deployment.options)
         if isinstance(previous, CompoundV2Market) and previous.revision == market.revision:
-            return replace(market, rounding=previous.rounding, checked=previous.checked)
+            # without a readable implementation an upgrade would go unseen: then it is checked each time
+            checked = previous.checked and market.revision != self.comptroller
+            return replace(market, rounding=previous.rounding, checked=checked)
         return market
 
     def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
@@ -335,13 +337,15 @@ class CompoundV2(Adapter):
                 if address in debt:
                     debt[address] += principal * market.c_tokens[address].borrow_index // index
         found = []
+        blocks = market.block.number - self.deployment.start_block + 1
         for address, token in market.c_tokens.items():
             borrowers_only = accounts is Accounts.BORROWERS
             owned = token.total_supply - token.unowned
             found.append(
                 Check(name=f"{token.symbol} cTokens", have=supply[address], want=owned, at_most=borrowers_only)
             )
-            rounding = token.total_borrows // 10**9 + 10**7  # up to a unit and 1e-18 of the index at each accrual
+            # Both round off up to a unit, and 1e-18 of the index, at each accrual: at most one a block.
+            rounding = 4 * blocks + token.total_borrows * blocks // WAD
             drift = max(abs(debt[address] - token.total_borrows) - rounding, 0)
             found.append(Check(name=f"{token.symbol} debt apart from totalBorrows", have=drift, want=0))
         return found

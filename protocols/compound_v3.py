@@ -103,7 +103,8 @@ class CompoundV3(Adapter):
         addresses = self.deployment.addresses
         feeds = [addresses[name].lower() for name in self.optional_addresses if addresses.get(name)]
         market = read_market(read, self.comet, feeds)
-        if isinstance(previous, CompoundV3Market) and previous.revision == market.revision:
+        # without a readable implementation an upgrade would go unseen: then it is checked each time
+        if isinstance(previous, CompoundV3Market) and previous.revision == market.revision != self.comet:
             return replace(market, checked=previous.checked)
         return market
 
@@ -284,8 +285,8 @@ class CompoundV3(Adapter):
             Check(name="principals of debt", have=debt, want=market.total_borrow_base),
             Check(name="principals of supply", have=supply, want=market.total_supply_base, at_most=True),
             *(
-                Check(name=f"collateral {one.asset}", have=held[one.asset], want=one.total_supply)
-                for one in market.collaterals
+                Check(name=f"collateral {row.symbol}", have=held[one.asset], want=one.total_supply)
+                for row, one in zip(market.assets[1:], market.collaterals, strict=True)
             ),
         ]
 

@@ -493,7 +493,13 @@ def test_without_a_unitroller_the_comptroller_names_its_revision(
     def alter(one: Read, answer: Any) -> Any:
         return Failed(one) if one.signature.startswith("comptrollerImplementation") else answer
 
-    assert adapter.read_market(AlteredReader(node.reader(), alter), None).revision == devnet.comptroller
+    read = AlteredReader(node.reader(), alter)
+    market = adapter.read_market(read, None)
+    assert market.revision == devnet.comptroller
+    market = adapter.calibrate(read, market, adapter.read_positions(read, market, keys(devnet.users)))
+    again = adapter.read_market(read, market)
+    # an upgrade would go unseen, so the rounding is checked each time
+    assert (market.checked, again.checked, again.rounding) == (True, False, market.rounding)
     without = AlteredReader(node.reader(), alter, storage=False)
     assert adapter.read_market(without, None).revision == devnet.comptroller
 

@@ -391,6 +391,17 @@ def test_an_upgrade_that_lists_an_asset_is_followed_and_checked_again(
     assert wrong(adapter, devnet, upgraded, positions) == []
 
 
+def test_an_implementation_that_cannot_be_read_is_checked_each_time(
+    adapter: CompoundV3, node: Connection, devnet: compound_v3.CompoundV3
+) -> None:
+    read = AlteredReader(node.reader(), storage=False)
+    market = adapter.read_market(read, None)
+    assert market.revision == devnet.comet
+    market = adapter.calibrate(read, market, adapter.read_positions(read, market, keys(devnet.users)))
+    assert market.checked
+    assert not adapter.read_market(read, market).checked
+
+
 def test_another_formula_is_not_exact(adapter: CompoundV3, node: Connection, devnet: compound_v3.CompoundV3) -> None:
     def alter(read: Read, answer: Any) -> Any:
         return not answer if read.signature == LIQUIDATABLE else answer
