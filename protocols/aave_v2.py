@@ -79,8 +79,8 @@ class AaveV2Position(Position):
 
     `configuration` is the pool's bitmap (bit 2i: borrows reserve i, bit 2i+1: uses it as collateral). `supplied` and
     `borrowed` map aToken and variable debt token to the scaled balance, `stable` maps a stable debt token to
-    (principal, ray rate, last update). `offsets` maps a token that does not follow the formula to what its balanceOf
-    was more than that at `block_number`.
+    (principal, ray rate, last update). `offsets`, for code that is unknown, maps a token to how much more its balanceOf
+    was than the formula says at `block_number`.
     """
 
     configuration: int
@@ -131,7 +131,7 @@ class AaveV2(Adapter):
     # positions --------------------------------------------------------------------------------------------------------
 
     def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
-        """Two rounds: flags and all aTokens of everyone, then the debts that the flags name; a third for odd tokens."""
+        """Two rounds: flags and all aTokens of everyone, then the debts that the flags name."""
         m = aave(market)
         a_tokens = [reserve.a_token for reserve in m.reserves]
         reads = []
@@ -168,42 +168,56 @@ class AaveV2(Adapter):
                     offsets={},
                 )
             )
-        read_offsets(read, m, positions)
+        if not m.exact:
+            read_offsets(read, m, positions)
         return list(positions)
 
     def untracked(self, market: Market, position: Position) -> bool:
-        """Whether it holds an aToken that moves without events, or tokens whose code is unknown."""
-        m, p = aave(market), held(position)
-        return (not m.exact and not p.empty) or bool(p.offsets) or not m.rebasing.isdisjoint(p.supplied)
+        """Whether it holds tokens whose code is unknown."""
+        p = held(position)
+        return bool(p.offsets) or not (aave(market).exact or p.empty)
 
     def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> AaveV2Market:
-        """Finds rebasing aTokens: asks the largest holders that no event touched whether their balances are the same."""
+        """Finds aTokens that rebase, and asks all their holders what they have now."""
         m = aave(market)
-        witnesses: dict[str, list[tuple[int, str]]] = {token: [] for token in m.supplies if token not in m.rebasing}
-        for position in positions:
-            p = held(position)
-            if p.block_number < m.block.number:
+        owners = [held(position) for position in positions]
+        rebasing = m.rebasing | self.found_rebasing(read, m, owners)
+        holders = [(token, p) for p in owners for token in p.supplied if token in rebasing]
+        answers = iter(
+            required(read, [Read(t, f, (p.key.account,)) for t, p in holders for f in (SCALED_BALANCE, BALANCE)])
+        )
+        moved: dict[str, dict[str, tuple[int, int]]] = {}
+        for (token, p), scaled, amount in zip(holders, answers, answers, strict=True):
+            offset = amount - ray_mul(scaled, m.supplies[token].income)
+            if offset or scaled != p.supplied[token]:
+                moved.setdefault(token, {})[p.key.account] = (scaled, offset)
+        return replace(m, rebasing=rebasing, moved=moved)
+
+    def found_rebasing(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> set[str]:
+        """ATokens whose largest holders, though no event touched them, have other balances than when they were read."""
+        witnesses: dict[str, list[tuple[int, str]]] = {}
+        for p in positions:
+            if p.block_number < market.block.number:
                 for token, scaled in p.supplied.items():
-                    if token in witnesses:
-                        witnesses[token].append((scaled, p.key.account))
+                    if token in market.supplies and token not in market.rebasing:
+                        witnesses.setdefault(token, []).append((scaled, p.key.account))
         asked = [(t, *w) for t, holders in witnesses.items() for w in sorted(holders, reverse=True)[:WITNESSES]]
-        functions = (SCALED_BALANCE, BALANCE)
-        answers = iter(required(read, [Read(t, f, (account,)) for t, _, account in asked for f in functions]))
-        moved: dict[str, list[bool]] = {}
-        for token, scaled, _ in asked:
-            same = next(answers) == scaled
-            same &= next(answers) == ray_mul(scaled, m.supplies[token].income)
-            moved.setdefault(token, []).append(not same)
+        answers = iter(
+            required(read, [Read(t, f, (account,)) for t, _, account in asked for f in (SCALED_BALANCE, BALANCE)])
+        )
+        changed: dict[str, list[bool]] = {}
+        for (token, before, _), scaled, amount in zip(asked, answers, answers, strict=True):
+            same = scaled == before and amount == ray_mul(scaled, market.supplies[token].income)
+            changed.setdefault(token, []).append(not same)
         # One of several may have changed in an omitted log; a rebase changes everyone.
-        found = {token for token, changes in moved.items() if all(changes)}
-        return replace(m, rebasing=m.rebasing | found) if found else m
+        return {token for token, changes in changed.items() if all(changes)}
 
     # maths ------------------------------------------------------------------------------------------------------------
 
     def evaluate(self, market: Market, position: Position) -> Health:
         """GenericLogic.calculateUserAccountData at the market's block; all unknown where the code is unknown."""
         m, p = aave(market), held(position)
-        configuration, flags, offsets = p.configuration, m.flags, p.offsets
+        configuration, flags = p.configuration, m.flags
         has_debt = bool(p.borrowed or p.stable)
         blocked = blocked_by(m, configuration) if has_debt and (m.paused or configuration & flags.inactive) else ()
         if configuration & flags.unpriced or not m.exact:
@@ -219,18 +233,16 @@ class AaveV2(Adapter):
                 blocked_by=blocked,
             )
         collateral = weighted = debt = 0
-        supplies = m.supplies
+        supplies, moved = m.supplies, m.moved
         for token, scaled in p.supplied.items():
             supply = supplies.get(token)
             if supply is not None and configuration & supply[1]:
                 _, _, income, price, unit, threshold = supply
-                amount = (scaled * income + HALF_RAY) // RAY
-                if offsets:
-                    amount += offsets.get(token, 0)
+                amount = formula_amount(m, p, token) if token in moved else (scaled * income + HALF_RAY) // RAY
                 value = amount * price // unit  # type: ignore[operator]  # priced, see above
                 collateral += value
                 weighted += value * threshold
-        if p.stable or offsets:
+        if p.stable:
             debt = self.mixed_debt(m, p)
         elif has_debt:
             debts = m.debts
@@ -258,8 +270,8 @@ class AaveV2(Adapter):
         total = 0
         for reserve in market.reserves:
             if position.configuration & reserve.borrowing_flag:
-                amount = debt_amount(market, position, reserve.variable_debt_token)
-                amount += debt_amount(market, position, reserve.stable_debt_token)
+                amount = formula_amount(market, position, reserve.variable_debt_token)
+                amount += formula_amount(market, position, reserve.stable_debt_token)
                 assert reserve.price is not None, reserve.symbol
                 total += amount * reserve.price // 10**reserve.decimals
         return total
@@ -268,17 +280,20 @@ class AaveV2(Adapter):
         """Amounts as the tokens' balanceOf at the market's block."""
         m, p = aave(market), held(position)
         rows = []
-        for token, scaled in p.supplied.items():
+        for token, before in p.supplied.items():
             supply = m.supplies.get(token)
             if supply is not None:
-                amount = ray_mul(scaled, supply.income) + p.offsets.get(token, 0)
-                counts = bool(p.configuration & supply.counted)
-                rows.append(balance(supply.reserve, token, "supply", scaled, amount, counts=counts))
+                scaled, _ = m.moved.get(token, {}).get(p.key.account, (before, 0))
+                amount = formula_amount(m, p, token) + p.offsets.get(token, 0)
+                if amount or scaled:
+                    counts = bool(p.configuration & supply.counted)
+                    rows.append(balance(supply.reserve, token, "supply", scaled, amount, counts=counts))
         debts = {**p.borrowed, **{token: principal for token, (principal, _, _) in p.stable.items()}}
         for token, scaled in debts.items():
             place = m.tokens.get(token)
             if place is not None and place.reserve is not None:
-                rows.append(balance(place.reserve, token, "debt", scaled, debt_amount(m, p, token), counts=False))
+                amount = formula_amount(m, p, token) + p.offsets.get(token, 0)
+                rows.append(balance(place.reserve, token, "debt", scaled, amount, counts=False))
         return rows
 
     # the contracts' own answers ---------------------------------------------------------------------------------------
@@ -346,7 +361,7 @@ def contracts_of(market: Market, kind: str) -> frozenset[str]:
 
 
 def formula_amount(market: AaveV2Market, position: AaveV2Position, token: str) -> int:
-    """A token's balanceOf at the market's block as protocol-v2 computes it: rayMul of a scaled balance or principal."""
+    """A token's balanceOf at the market's block: rayMul of the scaled balance or principal, and what it rebased."""
     place = market.tokens.get(token)
     if place is None or place.reserve is None:
         return 0
@@ -354,25 +369,17 @@ def formula_amount(market: AaveV2Market, position: AaveV2Position, token: str) -
         principal, rate, last_update = position.stable[token]
         return ray_mul(principal, compound_v2(rate, market.block.timestamp - last_update))
     if place.kind == "a":
-        return ray_mul(position.supplied.get(token, 0), place.reserve.income)
+        scaled, offset = position.supplied.get(token, 0), 0
+        if token in market.moved:
+            scaled, offset = market.moved[token].get(position.key.account, (scaled, 0))
+        return ray_mul(scaled, place.reserve.income) + offset
     return ray_mul(position.borrowed.get(token, 0), place.reserve.debt_index)
 
 
-def debt_amount(market: AaveV2Market, position: AaveV2Position, token: str) -> int:
-    return formula_amount(market, position, token) + position.offsets.get(token, 0)
-
-
 def read_offsets(read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> None:
-    """Ask for the balances of rebasing aTokens, or of every token where the code is unknown; keep what differs."""
-    wanted = [
-        (p, token)
-        for p in positions
-        for token in (*p.supplied, *p.borrowed, *p.stable)
-        if token in market.rebasing or not market.exact
-    ]
-    if not wanted:
-        return
+    """Ask every token what the positions have, where the code is unknown; keep what differs from the formula."""
     there = market if read.block == market.block else market.at(read.block)
+    wanted = [(p, token) for p in positions for token in (*p.supplied, *p.borrowed, *p.stable)]
     amounts = required(read, [Read(token, BALANCE, (p.key.account,)) for p, token in wanted])
     for (p, token), amount in zip(wanted, amounts, strict=True):
         offset = amount - formula_amount(there, p, token)

@@ -139,7 +139,9 @@ class Place(NamedTuple):
 class AaveV2Market(Market):
     """An Aave V2 market at one block.
 
-    `rebasing` are aTokens whose balances move without an event: their holders are read at each snapshot.
+    `rebasing` are aTokens whose balances move without an event; all their holders are asked at each snapshot. `moved`
+    maps such a token to what they answered, by account: the scaled balance, and how much more than the formula
+    balanceOf is.
     """
 
     pool: str
@@ -148,6 +150,7 @@ class AaveV2Market(Market):
     paused: bool = False
     reserves: tuple[Reserve, ...] = ()
     rebasing: frozenset[str] = field(default_factory=frozenset)
+    moved: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
     @cached_property
     def tokens(self) -> Mapping[str, Place]:
