@@ -130,17 +130,27 @@ def test_every_log_of_a_comet_is_one_of_the_real_ones(market: Market) -> None:
         assert int(found[0]["blockNumber"], 16) == comet.start_block
 
 
+def rate_by_hand(utilization: int, base: int, low: int, high: int) -> int:
+    """A kinked rate per second from yearly rates (1e18), with the devnet's kink of 90 %."""
+    kink = 90 * PERCENT
+    rate = base // 31_536_000 + low // 31_536_000 * min(utilization, kink) // FACTOR
+    return rate + high // 31_536_000 * max(0, utilization - kink) // FACTOR
+
+
+def borrow_rate(utilization: int) -> int:
+    return rate_by_hand(utilization, 15 * PERCENT // 10, 28 * PERCENT // 10, 527 * PERCENT)
+
+
+def supply_rate(utilization: int) -> int:
+    return rate_by_hand(utilization, 0, 36 * PERCENT // 10, 320 * PERCENT)
+
+
 def borrow_index_now(comet: CompoundV3) -> int:
     """The accrued borrow index, by the formulas of PROTOCOLS section 4, from the stored state and the configuration."""
     supply_index, borrow_index, _, _, supplied, borrowed, stored, _ = comet.totals()
     utilization = (borrowed * borrow_index // INDEX) * FACTOR // (supplied * supply_index // INDEX)
-    low, high, base = 28 * PERCENT // 10 // 31_536_000, 527 * PERCENT // 31_536_000, 15 * PERCENT // 10 // 31_536_000
-    kink = 90 * PERCENT
-    rate = base + low * min(utilization, kink) // FACTOR
-    if utilization > kink:
-        rate += high * (utilization - kink) // FACTOR
     elapsed = comet.node.timestamp() - stored
-    return int(borrow_index + borrow_index * (rate * elapsed) // FACTOR)
+    return int(borrow_index + borrow_index * (borrow_rate(utilization) * elapsed) // FACTOR)
 
 
 def liquidatable_by_hand(comet: CompoundV3, who: str) -> bool | None:
@@ -173,6 +183,16 @@ def test_comets_answers_follow_the_formulas_for_every_user(market: Market) -> No
             answer = comet.answer(who)
             assert answer.borrow_balance == max(0, -principal) * index // INDEX
             assert answer.liquidatable is liquidatable_by_hand(comet, who)
+
+
+def test_rates_bend_at_the_kink(market: Market) -> None:
+    comet = market.usdc
+    for utilization in (0, 45 * PERCENT, 90 * PERCENT, 90 * PERCENT + 1, 95 * PERCENT, 130 * PERCENT):
+        borrow, supply = (
+            comet.sender.call(comet.comet, f"{name}(uint256)(uint64)", [utilization])
+            for name in ("getBorrowRate", "getSupplyRate")
+        )
+        assert (borrow, supply) == (borrow_rate(utilization), supply_rate(utilization))
 
 
 def test_the_principals_sum_to_the_totals(market: Market) -> None:
