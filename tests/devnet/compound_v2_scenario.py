@@ -56,6 +56,7 @@ def populate(market: CompoundV2, seed: int, users: int) -> None:
     near_one(market, role)
     market.node.mine(10, BLOCK_TIME)
     market.accrue("WBTC", by=role("accruer"))
+    tell_generations_apart(market, role)
     if market.dead_price:
         market.set_price(market.dead_price, 0)
 
@@ -180,6 +181,18 @@ def near_one(market: CompoundV2, role: Cast) -> None:
         liquidity = market.answer(user)[1]
         market.borrow(user, symbol, market.amount(symbol, liquidity * part // 1000))
         market.node.mine(3, BLOCK_TIME)
+
+
+def tell_generations_apart(market: CompoundV2, role: Cast) -> None:
+    """Choose USDC's collateral factor so that a Comptroller that rounds and one that truncates disagree about it now.
+
+    Only few decimals make that visible: for ether a difference of one unit of tokensToDenom is lost in the sum.
+    """
+    rate = market.snapshot(role("whale"), "USDC")[3]
+    factor = 80 * WAD // 100
+    while factor * rate % WAD < WAD // 2:
+        factor += 1
+    market.set_collateral_factor("USDC", factor)
 
 
 def open_position(market: CompoundV2, rng: Random, user: str) -> None:
