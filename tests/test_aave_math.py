@@ -19,10 +19,10 @@ YEAR = 31_536_000
     ("function", "ours"),
     [("rayMul", aave_math.ray_mul), ("rayDiv", aave_math.ray_div), ("wadDiv", aave_math.wad_div)],
 )
-def test_rounding_is_the_library_s(session_node: Anvil, function: str, ours: Callable[[int, int], int]) -> None:
+def test_rounding_is_the_library_s(fresh_node: Anvil, function: str, ours: Callable[[int, int], int]) -> None:
     """WadRayMathWrapper is core-v3's own contract around its WadRayMath."""
     folder = package("@aave/core-v3", "1.19.3") / "artifacts" / "contracts" / "mocks" / "tests"
-    sender = Sender(session_node)
+    sender = Sender(fresh_node)
     library = sender.deploy(hardhat_artifact(folder / "WadRayMathWrapper.sol" / "WadRayMathWrapper.json"))
     rng = Random(function)
     pairs = [
