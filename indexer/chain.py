@@ -17,7 +17,7 @@ import tenacity
 
 from indexer.abi import quantity
 from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError, WrongChainError
-from indexer.limit import Limit
+from indexer.limit import Limit, LogLimit
 from indexer.model import Block
 from indexer.multicall import PinnedReader
 from indexer.rpc import (
@@ -97,9 +97,7 @@ class Chain:
         self.call_limits: dict[str, Limit] = {}
         self.fragile: set[str] = set()
         self.gas_probe = True
-        self.log_window = 5_000
-        self.log_range_cap: int | None = None
-        self.log_address_cap: int | None = None
+        self.log_limit = LogLimit()
         self._batch = Limit(LARGEST_BATCH, LARGEST_BATCH)
         self._endpoints = [Endpoint(url, timeout) for url in dict.fromkeys(urls)]
         self._current = 0

@@ -1,4 +1,4 @@
-"""The size of a request that a node answers, found by halving and remembered. Pure."""
+"""How much a node answers in one request, found by asking and remembered. Pure."""
 
 from dataclasses import dataclass
 
@@ -40,3 +40,55 @@ class Limit:
             self.ceiling, self.streak = 0, 0
         if not self.ceiling or 2 * self.size < self.ceiling:
             self.size = min(2 * self.size, self.largest)
+
+
+#: blocks per eth_getLogs at first and at most (some providers cut wide ranges short without a word)
+FIRST_WINDOW = 5_000
+LARGEST_WINDOW = 100_000
+#: what one request should bring
+WANTED_LOGS = 20_000
+WANTED_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class LogLimit:
+    """How many blocks one eth_getLogs takes (`window`) and how many addresses (`addresses`, None for any).
+
+    `cap` is what the provider named as its range limit. The window follows the number of logs and seconds that the
+    last request took, at most doubled each time; a width that was refused is not tried again for a while.
+    """
+
+    window: int = FIRST_WINDOW
+    cap: int | None = None
+    addresses: int | None = None
+    ceiling: int = 0
+    streak: int = 0
+
+    @property
+    def size(self) -> int:
+        return max(1, self.window if self.cap is None else min(self.window, self.cap))
+
+    def refused(self, span: int, named: int | None, lasting: bool) -> None:
+        """`span` blocks were too many; `named` is the number that the refusal allows, `lasting` if everywhere."""
+        self.ceiling, self.streak = span, 0
+        if named is not None and 0 < named < span:
+            self.window = named
+            if lasting:
+                self.cap = named if self.cap is None else min(named, self.cap)
+        elif named == span and lasting and self.cap is None:  # some count last - first
+            self.window = self.cap = max(1, span - 1)
+        else:
+            self.window = max(1, span // 2)
+
+    def fits(self, span: int, logs: int, seconds: float) -> None:
+        """`span` blocks were answered with so many logs in so many seconds."""
+        if span < self.size:
+            return
+        self.streak += 1
+        if self.streak > PATIENCE:
+            self.ceiling, self.streak = 0, 0
+        load = max(logs / WANTED_LOGS, seconds / WANTED_SECONDS)
+        if load > 1.5:
+            self.window = max(1, int(span / min(load, 4)))
+        elif load < 0.75 and not 0 < self.ceiling <= 2 * span:
+            self.window = min(LARGEST_WINDOW, 2 * span)

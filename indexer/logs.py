@@ -22,13 +22,13 @@ from indexer.rpc import BadAnswerError, RejectedError, TooBigError, UnknownBlock
 
 logger = logging.getLogger(__name__)
 
-#: blocks per request at most, and what a request should bring at most
-LARGEST_WINDOW = 1_000_000
-WANTED_LOGS = 20_000
-WANTED_SECONDS = 5.0
+#: an answer of a multiple of so many logs may have been cut off there without a word
+ROUND_NUMBER = 1_000
 #: a bloom filter is worth believing while its false positives stay below this many per block
 INFORMATIVE = 0.5
 BLOCKS_PER_CHUNK = 64
+#: a mainnet block's receipts are about 1 MB of JSON
+RECEIPTS_PER_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,11 @@ class Filter:
             return [Filter(self.addresses, self.topics[:half]), Filter(self.addresses, self.topics[half:])]
         return []
 
-    def by_addresses(self, most: int) -> list["Filter"]:
+    def by_addresses(self, most: int | None) -> list["Filter"]:
         """Filters of at most that many addresses each."""
-        starts = range(0, len(self.addresses), most)
-        return [Filter(self.addresses[i : i + most], self.topics) for i in starts] or [self]
+        if most is None or len(self.addresses) <= most:
+            return [self]
+        return [Filter(self.addresses[i : i + most], self.topics) for i in range(0, len(self.addresses), most)]
 
 
 def fetch(
@@ -93,13 +94,14 @@ def fetch(
 ) -> Iterator[Chunk]:
     """The wanted logs of a range as ascending, contiguous chunks; `on_progress(block, events so far)` after each.
 
-    Raises PrunedError where no endpoint holds that history, ChainError where nothing helps.
+    Raises PrunedError where no endpoint holds that history, ReorgError where a block changed meanwhile, ChainError
+    where nothing helps.
     """
     wanted = Filter.of(addresses, topics)
     start, total = from_block, 0
     while start <= to_block:
-        last = min(to_block, start + _window(chain) - 1)
-        began = time.monotonic()
+        last = min(to_block, start + chain.log_limit.size - 1)
+        began, retries = time.monotonic(), chain.retries
         try:
             events, end_hash = _range(chain, wanted, start, last)
         except (TooBigError, RejectedError) as error:
@@ -108,7 +110,8 @@ def fetch(
                 continue
             events, end_hash = _single_block(chain, wanted, start, error)
         else:
-            _widen(chain, last - start + 1, len(events), time.monotonic() - began)
+            waited = chain.retries > retries
+            chain.log_limit.fits(last - start + 1, len(events), 0 if waited else time.monotonic() - began)
         total += len(events)
         yield Chunk(start, last, events, end_hash)
         if on_progress is not None:
@@ -116,68 +119,49 @@ def fetch(
         start = last + 1
 
 
-def _window(chain: Chain) -> int:
-    cap = chain.log_range_cap
-    return max(1, min(chain.log_window, cap) if cap else chain.log_window)
-
-
-_SUGGESTED = re.compile(r"\[\s*(0x[0-9a-f]+|\d+)\s*[,\-]\s*(0x[0-9a-f]+|\d+)\s*\]", re.IGNORECASE)
+_SUGGESTED = re.compile(
+    r"(?:range(?: should work:)? |should work: )\[?\s*(0x[0-9a-f]+|\d+)\s*[,\-]\s*(0x[0-9a-f]+|\d+)\b(?! blocks)",
+    re.IGNORECASE,
+)
+_NUMBER = r"(\d[\d,._]*) ?(k?)\b"
+#: the words around the number of blocks that a provider allows, the surest first
 _CAPS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"(?:limited to|up to|at most|max(?:imum)?(?: allowed)?(?: block| blocks| log)?(?: range| distance)?(?: is| of|:|"
-        r" set to)*|limit(?: of| is|:)?|greater than|larger than|exceeds?(?: the)?(?: limit(?: of)?| range(?: of| limit)?|"
-        r" max(?:imum)?(?: block range)?)?|smaller than size|distance:|requested blocks is|is set to)"
-        r"[\s(:]*(?:a |an |is )?(\d[\d,._]*)\s*(k?)\b(?!\s*(?:results|logs|events|bytes|mb|kb|entries|addresses|topics|items|ms|s\b|sec))",
-        r"\((?:\d+ > |maximum )(\d+)\)",
-        r"(\d[\d,._]*)\s*(k?)[ -]blocks? range",
-        r"max(?:imum)? (?:is )?(\d[\d,._]*)\s*(k?) blocks",
+        rf"(?:limited to|up to|at most|over|not exceed) (?:an? |0 - )?{_NUMBER} ?(?:blocks?|range)",
+        rf"max(?:imum)?(?: allowed)?(?: block| blocks)?(?: range| distance)?(?: is| of|:| set to)* ?{_NUMBER}(?! results| logs)",
+        rf"(?:exceeds limit of|bigger than range limit|greater than|exceeds|requested blocks is|distance:) {_NUMBER}(?! results| logs)",
+        r"\((?:\d+ > |maximum )(\d+)(k?)\)",
     )
 )
 
 
 def range_cap(text: str) -> int | None:
     """The number of blocks that a provider's error text allows, None if it names none."""
-    found = _SUGGESTED.search(text)
-    if found:
-        first, last = (int(number, 16 if number[:2].lower() == "0x" else 10) for number in found.groups())
+    suggested = _SUGGESTED.search(text)
+    if suggested:
+        first, last = (int(number, 16 if number[:2].lower() == "0x" else 10) for number in suggested.groups())
         return last - first + 1 if last >= first else None
+    if not re.search("block|range", text, re.IGNORECASE):
+        return None  # it counts results
     for pattern in _CAPS:
         found = pattern.search(text)
         if found:
-            groups = found.groups()
-            digits = groups[0].replace(",", "").replace(".", "").replace("_", "")
-            thousand = 1_000 if len(groups) > 1 and (groups[1] or "").lower() == "k" else 1
-            return int(digits) * thousand
+            number, thousand = found.groups()
+            return int(re.sub("[,._]", "", number)) * (1_000 if thousand else 1)
     return None
 
 
 def _narrow(chain: Chain, span: int, text: str) -> None:
     """A smaller window after a refusal: the one the text allows if that is smaller, else half."""
-    cap = range_cap(text)
-    if cap is not None and 0 < cap < span:
-        chain.log_window = cap
-        if "results" not in text.lower() and not _SUGGESTED.search(text):
-            chain.log_range_cap = min(cap, chain.log_range_cap or cap)
-    elif cap == span:  # counted as last - first by some
-        chain.log_window = chain.log_range_cap = span - 1
-    else:
-        chain.log_window = max(1, span // 2)
-    logger.info("eth_getLogs: window of %d blocks refused, now %d (%s)", span, chain.log_window, text[:160])
-
-
-def _widen(chain: Chain, span: int, logs: int, seconds: float) -> None:
-    """A window for the next request by how many logs and seconds this one took; at most doubled."""
-    if span < chain.log_window:
-        return
-    load = max(logs / WANTED_LOGS, seconds / WANTED_SECONDS, 0.01)
-    factor = min(2.0, 1 / load) if load < 0.75 or load > 1.5 else 1.0
-    chain.log_window = max(1, min(LARGEST_WINDOW, int(span * max(0.25, factor))))
+    lasting = not _SUGGESTED.search(text) and "results" not in text.lower()
+    chain.log_limit.refused(span, range_cap(text), lasting)
+    logger.info("eth_getLogs: %d blocks refused, now %d (%s)", span, chain.log_limit.size, text[:160])
 
 
 def _range(chain: Chain, wanted: Filter, first: int, last: int) -> tuple[list[Event], str]:
     """The events of first..last and the hash of block `last`, read behind the logs in the same HTTP batch."""
-    parts = wanted.by_addresses(chain.log_address_cap) if chain.log_address_cap else [wanted]
+    parts = wanted.by_addresses(chain.log_limit.addresses)
     calls: list[tuple[str, list[Any]]] = [
         ("eth_getLogs", [{"fromBlock": hex(first), "toBlock": hex(last), **part.json()}]) for part in parts
     ]
@@ -187,8 +171,8 @@ def _range(chain: Chain, wanted: Filter, first: int, last: int) -> tuple[list[Ev
         *answers, header = chain.batch(calls, lambda raw: _parse(raw, wanted, first, last), splittable=splittable)
     except (TooBigError, RejectedError) as error:
         if _names_addresses(str(error)) and len(parts[0].addresses) > 1:
-            chain.log_address_cap = max(1, len(parts[0].addresses) // 2)
-            logger.info("eth_getLogs: now at most %d addresses a request", chain.log_address_cap)
+            chain.log_limit.addresses = len(parts[0].addresses) // 2
+            logger.info("eth_getLogs: now at most %d addresses a request", chain.log_limit.addresses)
             return _range(chain, wanted, first, last)
         raise
     events = _merged(answers)
@@ -205,6 +189,8 @@ def _names_addresses(text: str) -> bool:
 def _parse(raw: Any, wanted: Filter, first: int, last: int) -> Any:
     """A list of events for an answer of eth_getLogs, a Block for one of eth_getBlockByNumber."""
     if isinstance(raw, list):
+        if first < last and raw and len(raw) % ROUND_NUMBER == 0:
+            raise TooBigError(f"eth_getLogs: exactly {len(raw)} results, there may be more")
         return events_of(raw, wanted, first, last)
     if raw is None:
         raise UnknownBlockError(f"block {last} is not known")
@@ -302,18 +288,22 @@ EVERYTHING = Filter((), ())
 
 def _by_receipts(chain: Chain, header: Header, wanted: Filter) -> list[Event]:
     """The wanted events of one block out of its receipts, which must reproduce the header's bloom filter."""
-
-    def parse(raw: Any) -> list[Event]:
-        if raw is None:
-            raise UnknownBlockError(f"block {header.block.number} is not known")
-        try:
-            logs = [log for receipt in raw for log in receipt["logs"]]
-        except (TypeError, KeyError):
-            raise BadAnswerError("eth_getBlockReceipts: malformed receipts") from None
-        return _complete(_parse_block_logs(logs, EVERYTHING, header.block), header)
-
-    events = chain.request("eth_getBlockReceipts", [header.block.hash], parse, block=header.block)
+    events = chain.request(
+        "eth_getBlockReceipts",
+        [header.block.hash],
+        lambda raw: _receipt_logs(_receipts_or_unknown(raw), header),
+        block=header.block,
+    )
     return _only(events, wanted)
+
+
+def _receipt_logs(raw: Any, header: Header) -> list[Event]:
+    """All events of a block's receipts. BadAnswerError unless they are those of that block, all of them."""
+    try:
+        logs = [log for receipt in raw for log in receipt["logs"]]
+    except (TypeError, KeyError):
+        raise BadAnswerError("eth_getBlockReceipts: malformed receipts") from None
+    return _complete(_parse_block_logs(logs, EVERYTHING, header.block), header)
 
 
 def _by_all_logs(chain: Chain, header: Header, wanted: Filter) -> list[Event]:
@@ -419,21 +409,23 @@ def fetch_recent(
 def _recent(chain: Chain, headers: Sequence[Header], wanted: Filter, confirmations: int) -> Chunk:
     blocks = [header.block for header in headers]
     events = {block.hash: found for block, found in zip(blocks, _by_hashes(chain, wanted, blocks), strict=True)}
-    omitted: list[Event] = []
+    doubtful: list[Header] = []
     unconfirmed: list[int] = []
     for header in reversed(headers):
-        came = events[header.block.hash]
-        if not suspects(header.bloom, wanted, came):
+        if not suspects(header.bloom, wanted, events[header.block.hash]):
             continue
         if false_positives(header.bloom, len(wanted.addresses) * len(wanted.topics)) > INFORMATIVE:
-            if confirmations <= 0:
+            confirmations -= 1
+            if confirmations < 0:
                 unconfirmed.append(header.block.number)
                 continue
-            confirmations -= 1
-        found = verify_block(chain, header, wanted.addresses, wanted.topics)
+        doubtful.append(header)
+    omitted: list[Event] = []
+    for header, found in zip(doubtful, _verified(chain, doubtful, wanted), strict=True):
         if found is None:
             unconfirmed.append(header.block.number)
             continue
+        came = set(events[header.block.hash])
         omitted += [event for event in found if event not in came]
         events[header.block.hash] = found
     if omitted:
@@ -447,6 +439,33 @@ def _recent(chain: Chain, headers: Sequence[Header], wanted: Filter, confirmatio
         len(omitted),
         tuple(sorted(unconfirmed)),
     )
+
+
+def _verified(chain: Chain, headers: Sequence[Header], wanted: Filter) -> list[list[Event] | None]:
+    """`verify_block` for several blocks, their receipts asked in JSON-RPC batches."""
+    found: list[list[Event] | None] = []
+    for start in range(0, len(headers), RECEIPTS_PER_BATCH):
+        part = headers[start : start + RECEIPTS_PER_BATCH]
+        calls = [("eth_getBlockReceipts", [header.block.hash]) for header in part]
+        try:
+            answers = chain.batch(calls, _receipts_or_unknown, block=part[-1].block)
+        except ReorgError:
+            raise
+        except ChainError as error:
+            logger.info("receipts of blocks %d and others: %s", part[0].block.number, error)
+            answers = [None] * len(part)
+        for header, raw in zip(part, answers, strict=True):
+            try:
+                found.append(_only(_receipt_logs(raw, header), wanted))
+            except RetryableError:
+                found.append(verify_block(chain, header, wanted.addresses, wanted.topics))
+    return found
+
+
+def _receipts_or_unknown(raw: Any) -> Any:
+    if raw is None:
+        raise UnknownBlockError("a block is not known")
+    return raw
 
 
 def _by_hashes(chain: Chain, wanted: Filter, blocks: Sequence[Block]) -> list[list[Event]]:

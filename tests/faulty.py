@@ -192,7 +192,8 @@ class FaultyNode:
             return self._reply(handler, 200, json.dumps(_error(None, -32600, text)).encode())
         if fault == "batch-unsupported":
             return self._reply(handler, 200, json.dumps(_error(None, -32600, "Invalid Request")).encode())
-        answers = [self._answer(call) for call in calls]
+        lagging = self._happens("lagging")  # one backend answers a whole HTTP request
+        answers = [self._answer(call, lagging) for call in calls]
         if fault == "batch-missing":
             answers.pop(self._random(len(answers)))
         elif fault == "batch-duplicate":
@@ -260,7 +261,7 @@ class FaultyNode:
 
     # one call
 
-    def _answer(self, call: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, call: dict[str, Any], lagging: bool) -> dict[str, Any]:
         method, params = call["method"], copy.deepcopy(call.get("params") or [])
         refusal = self._refusal(method, params)
         if refusal is not None:
@@ -282,7 +283,7 @@ class FaultyNode:
         if method == "eth_getLogs" and self._happens("ignores-filter"):
             self._note("ignores-filter")
             params[0] = {key: value for key, value in params[0].items() if key not in {"address", "topics"}}
-        if self._happens("lagging"):
+        if lagging:
             lagged = self._lagging(call["id"], method, params)
             if lagged is not None:
                 self._note("lagging")
