@@ -128,6 +128,25 @@ def test_the_limit_is_the_debt_at_which_the_health_factor_is_one(devnet: aave_v3
             assert health.liquidatable == (health.liquidation_limit < health.debt_value)
 
 
+def test_flagged_collateral_without_a_threshold_counts_as_the_version_has_it(
+    devnet: aave_v3.AaveV3, node: Connection
+) -> None:
+    """The configurator refuses this once somebody supplies, so the pool is told in its name."""
+    asset, pool = devnet.reserves["WETH"].asset, devnet.contracts.pool
+    before, _ = snapshot(devnet, node.reader())
+    word = devnet.sender.call(pool, "getConfiguration(address)(uint256)", [asset])
+    without = word & ~(0xFFFF << 16)
+    devnet.sender.send(
+        pool, "setConfiguration(address,(uint256))", [asset, (without,)], sender=devnet.contracts.configurator
+    )
+    market, positions = snapshot(devnet, node.reader())
+    assert wrong(devnet, market, positions) == []
+    user, adapter = devnet.cast["under-water"], adapter_of(devnet)
+    value = adapter.evaluate(market, positions[user]).collateral_value
+    assert (value == 0) == (devnet.revision == 1)
+    assert adapter.evaluate(before, positions[user]).collateral_value != 0
+
+
 # the market -----------------------------------------------------------------------------------------------------------
 
 
