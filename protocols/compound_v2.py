@@ -38,6 +38,7 @@ from protocols.compound_v2_market import (
     CompoundV2Market,
     accruals,
     advanced,
+    as_accrued,
     chunks,
     read_market,
     repriced,
@@ -290,16 +291,42 @@ class CompoundV2(Adapter):
     def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> CompoundV2Market:
         """The Comptroller's rounding, asked of `getAccountLiquidity` for accounts that tell the generations apart.
 
-        An implementation that is not known yet is also asked about some accounts with debt. If neither generation
-        gives its answers the market is not `exact`.
+        Who differs only after accruing is asked behind an accrual. An implementation that is not known yet is also
+        asked about some accounts with debt. If neither generation gives its answers the market is not `exact`.
         """
         assert isinstance(market, CompoundV2Market)
         if market.rounding is not None and market.checked:
             return market
-        candidates = [replace(market, rounding=rounding) for rounding in GENERATIONS]
-        tables = [self.weights(candidate)[0] for candidate in candidates]
-        telling: list[Position] = []
-        others: list[Position] = []
+        state, prelude = market, []
+        telling, others = self.to_ask(market, positions)
+        if not telling:
+            accrued = as_accrued(market)
+            telling, _ = self.to_ask(accrued, positions)
+            if telling:
+                state, prelude = accrued, accruals(list(market.c_tokens))
+        asked = telling + others
+        if not asked or (market.checked and not telling):
+            return market
+        answers = read([Read(self.comptroller, LIQUIDITY, (position.key.account,)) for position in asked], prelude)
+        fitting = []
+        for rounding in GENERATIONS:
+            candidate = replace(state, rounding=rounding)
+            ours = [self.evaluate(candidate, position) for position in asked]
+            if all(agrees(health, answer) for health, answer in zip(ours, answers, strict=True)):
+                fitting.append(rounding)
+        if not fitting:
+            note = f"the Comptroller at {market.revision} answers getAccountLiquidity by an unknown formula"
+            return replace(market, exact=False, note=note)
+        proven = fitting[0] if len(fitting) == 1 else market.rounding
+        return replace(market, rounding=proven, checked=True)
+
+    def to_ask(
+        self, market: CompoundV2Market, positions: Iterable[Position]
+    ) -> tuple[list[CompoundV2Position], list[CompoundV2Position]]:
+        """Some positions whose sumCollateral tells the generations apart, and some others that have debt."""
+        tables = [self.weights(replace(market, rounding=rounding))[0] for rounding in GENERATIONS]
+        telling: list[CompoundV2Position] = []
+        others: list[CompoundV2Position] = []
         for position in positions:
             assert isinstance(position, CompoundV2Position)
             if not position.c_tokens or not all(tables[0].get(token) for token in position.entered):
@@ -310,19 +337,7 @@ class CompoundV2(Adapter):
                     break
             elif position.borrows and len(others) < ASKED:
                 others.append(position)
-        asked = telling + others
-        if not asked or (market.checked and not telling):
-            return market
-        answers = read([Read(self.comptroller, LIQUIDITY, (position.key.account,)) for position in asked])
-        fitting = []
-        for candidate in candidates:
-            ours = [self.evaluate(candidate, position) for position in asked]
-            if all(agrees(health, answer) for health, answer in zip(ours, answers, strict=True)):
-                fitting.append(candidate)
-        if not fitting:
-            note = f"the Comptroller at {market.revision} answers getAccountLiquidity by an unknown formula"
-            return replace(market, exact=False, note=note)
-        return replace(fitting[0], checked=True) if len(fitting) == 1 else replace(market, checked=True)
+        return telling, others
 
     def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
         """All cTokens add up to the supply; debts to totalBorrows, but for what both round off at each accrual."""

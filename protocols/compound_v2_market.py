@@ -250,6 +250,15 @@ def repriced(market: CompoundV2Market, prices: Mapping[str, int]) -> CompoundV2M
     return replace(market, c_tokens=tokens, assets=assets)
 
 
+def as_accrued(market: CompoundV2Market) -> CompoundV2Market:
+    """The market as if every cToken had just stored its accrued index and exchange rate."""
+    tokens = {
+        address: replace(token, exchange_rate=token.exchange_rate_accrued, borrow_index=token.borrow_index_accrued)
+        for address, token in market.c_tokens.items()
+    }
+    return replace(market, c_tokens=tokens)
+
+
 def advanced(market: CompoundV2Market, seconds: int, blocks: int) -> CompoundV2Market:
     """The market after that time without activity: stored indexes stay, accrued ones grow by the formula.
 

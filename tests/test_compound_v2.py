@@ -24,13 +24,13 @@ from protocols.compound_v2 import (
     CompoundV2,
     CompoundV2Position,
 )
-from protocols.compound_v2_market import ETHER, CompoundV2Market
+from protocols.compound_v2_market import ETHER, CompoundV2Market, as_accrued
 from protocols.compound_v2_math import HALF_UP, TRUNCATE, CToken
 from tests import compound
 from tests.compound import AlteredReader, Connection, accounts_in, by_account, keys
 from tests.devnet import compound_v2
 from tests.devnet.node import MULTICALL3, Anvil
-from tests.devnet.send import calldata
+from tests.devnet.send import account, calldata
 
 DAY = 86_400
 USERS = 60
@@ -269,6 +269,24 @@ def test_nobody_who_tells_the_generations_apart_leaves_the_rounding_open(
     calibrated = adapter.calibrate(read, market, adapter.read_positions(read, market, supplier))
     assert calibrated.rounding is None
     assert calibrated.exact
+
+
+def test_who_tells_the_generations_apart_only_after_accruing_is_asked_then(
+    adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
+) -> None:
+    user = account("only USDC")
+    devnet.supply(user, "USDC", 12_345 * 10**6, enter=True)
+    for _ in range(60):  # every block has other exchange rates, and some of them round
+        devnet.node.mine(1)
+        read = node.reader()
+        market = adapter.read_market(read, None)
+        positions = adapter.read_positions(read, market, keys([user]))
+        if not adapter.to_ask(market, positions)[0] and adapter.to_ask(as_accrued(market), positions)[0]:
+            break
+        devnet.accrue("USDC")
+    else:
+        pytest.fail("no such block came")
+    assert adapter.calibrate(read, market, positions).rounding == ROUNDING[devnet.generation]
 
 
 def test_a_proven_rounding_is_kept_until_the_comptroller_is_upgraded(
