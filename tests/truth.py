@@ -90,6 +90,8 @@ def named_in_logs(market: Devnet) -> set[tuple[str, str]]:
         return found
     for signature, place in pools[market.protocol]:
         for log in logs_of(market, "0x" + keccak(text=signature).hex()):
+            if place == 0 and not int(log["data"][2 + 128 : 2 + 192], 16):
+                continue  # borrowed nothing and owes nothing: never had debt
             found.add(("0x" + (log["data"][26:66] if place == 0 else log["topics"][place][26:]), ""))
     return found
 
