@@ -17,7 +17,7 @@ from indexer.work import Work
 
 log = logging.getLogger(__name__)
 
-STATUS = POSITION_COLUMNS.index("status")
+STATUS, WALLET = POSITION_COLUMNS.index("status"), POSITION_COLUMNS.index("wallet")
 HEALTH = POSITION_COLUMNS.index("health_factor")
 ACCOUNT, GROUP = POSITION_COLUMNS.index("account"), POSITION_COLUMNS.index("position_group")
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,10 +89,12 @@ def sync(
     session: Session, /, accounts: str, to: str, follow: bool, dry_run: bool, output: Output, **flags: Any
 ) -> None:
     """Bring the database to a block of the chain."""
-    from indexer.follow import Heads  # noqa: PLC0415 - see connected()
+    from indexer.follow import Heads, interruptible  # noqa: PLC0415 - see connected()
     from indexer.follow import follow as tail  # noqa: PLC0415
     from indexer.sync import Sync  # noqa: PLC0415
 
+    if follow and to.isdecimal():
+        raise click.UsageError(f"--follow needs a block that moves on, such as latest or latest:-64, not {to}")
     if dry_run:
         from indexer.dry_run import expected  # noqa: PLC0415
 
@@ -108,14 +110,16 @@ def sync(
 
         def tell(outcome: "Outcome", lag: float) -> None:
             remark(
-                f"{chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} at "
-                f"risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
+                f"{chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} wallets "
+                f"at risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
             )
 
         if follow:
             heads = Heads([endpoint.url for endpoint in config.endpoints(config.chain(chain.name), flags["rpc_urls"])])
-            with closing(heads):
-                tail(worker, heads, tell, to=to)
+            with closing(heads), interruptible() as interrupted:
+                with suppress(KeyboardInterrupt):
+                    tail(worker, heads, tell, to=to, until=interrupted)
+                remark(stopped(store.last_block(chain.chain_id)))
             return
         outcome = worker.snapshot(to)
         tell(outcome, time.time() - outcome.block.timestamp)
@@ -125,6 +129,13 @@ def sync(
                 f"{len(outcome.failed)} of {len(adapters)} deployments stayed behind: {', '.join(outcome.failed)}; "
                 "`indexer status` says why"
             )
+
+
+def stopped(block: int | None) -> str:
+    """What an interrupted `sync --follow` says."""
+    if block is None:
+        return "Stopped before the first snapshot. What was saved stays; the same command goes on from there."
+    return f"Stopped. The last snapshot is of block {block}; the same command goes on from there."
 
 
 STATUS_TABLE = "chain deployment state block_number age positions at_risk requests note".split()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.adapter import Adapter
-from indexer.audit import STATUS, Auditor
+from indexer.audit import STATUS, WALLET, Auditor
 from indexer.chain import Chain
 from indexer.errors import ChainError, NoCodeError, PrunedError, ReadFailedError, ReorgError, StoreError
 from indexer.gaps import Gaps, dry_run
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Outcome:
-    """What one snapshot did."""
+    """What one snapshot did; `at_risk` counts wallets."""
 
     block: Block
     deployments: list[str]
@@ -54,6 +54,7 @@ class Sync:
         self.store, self.chain, self.adapters, self.accounts = store, chain, list(adapters), accounts
         self.settings = settings or Settings()
         self.progress = progress or NoProgress()
+        self.behind_seconds = self.settings.behind_seconds
         self.works: dict[str, Work] = {}
         self.checked_code: set[str] = set()
         self.riders: list[Rider] = []
@@ -91,7 +92,7 @@ class Sync:
 
     def plan(self, to: str = "latest") -> list[Mapping[str, Any]]:
         """What a snapshot would ask for, deployment by deployment; nothing but the markets is read."""
-        target = self._target(to)
+        target = self.target(to)
         return dry_run(self._markets(target, {}), target)
 
     def _until_settled(self, to: str) -> Outcome:
@@ -104,7 +105,7 @@ class Sync:
         return self._snapshot(to)
 
     def _snapshot(self, to: str) -> Outcome:
-        target = self._target(to)
+        target = self.target(to)
         failed: dict[str, str] = {}
         while True:
             self._heal(target)
@@ -119,7 +120,7 @@ class Sync:
             works = [w for w in works if w.name not in failed]
             if newest.number == target.number:
                 break
-            target = self._target(to, at_least=newest)
+            target = self._at_least(newest, to)
         snapshots = []
         for work in works:
             with self._alone(work.adapter, failed):
@@ -134,28 +135,50 @@ class Sync:
             done,
             failed,
             positions=sum(len(s.rows) for s in snapshots),
-            at_risk=sum(1 for s in snapshots for r in s.rows if r[STATUS] in ("at-risk", "liquidatable")),
+            at_risk=len({r[WALLET] for s in snapshots for r in s.rows if r[STATUS] in ("at-risk", "liquidatable")}),
         )
 
-    def _target(self, to: str, at_least: Block | None = None) -> Block:
-        """The block that `to` names: a tag, a number, or `latest:-64`."""
+    def target(self, to: str) -> Block:
+        """The block that `to` names now: a tag, a number, or `latest:-64`.
+
+        A node behind the last snapshot is given `behind_seconds` to catch up, for it may be another backend that lags;
+        then the chain is believed to be shorter. One that shows another chain is believed at once.
+        """
         name, _, offset = to.partition(":")
         block = self.chain.block(int(name) if name.isdecimal() else name)
         if offset:
-            block = self.chain.block(max(block.number + int(offset), 0))
-        if at_least is not None and block.number < at_least.number:
-            return at_least
+            return self.chain.block(max(block.number + int(offset), 0))
         kept = self.store.blocks(self.chain.chain_id)
-        if not kept or block.number >= kept[0][0] or name.isdecimal() or offset:
+        if not kept or block.number >= kept[0][0] or name.isdecimal():
             return block
-        # An endpoint that lags answers the same way as a chain that got shorter: give it a moment, then believe it.
-        deadline = time.monotonic() + self.settings.behind_seconds
-        while block.number < kept[0][0] and time.monotonic() < deadline:
-            time.sleep(0.5)
+        newest, newest_hash = kept[0]
+        deadline, pause = time.monotonic() + self.behind_seconds, 0.25
+        while block.number < newest:
+            if name == "latest" and self._hash(newest, block) == newest_hash:
+                return self.chain.block(newest_hash)
+            if self._contradicts(block, kept):
+                break
+            if time.monotonic() > deadline:
+                log.warning("the node is still at block %d: the blocks up to %d are given up", block.number, newest)
+                break
+            if pause == 0.25:
+                log.info("the node is at block %d, behind the last snapshot at %d; waiting", block.number, newest)
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
             block = self.chain.block(name)
-        if block.number < kept[0][0]:
-            log.warning("the node is at block %d, behind the last snapshot at %d", block.number, kept[0][0])
         return block
+
+    def _contradicts(self, block: Block, kept: Sequence[tuple[int, str]]) -> bool:
+        """Whether the chain up to `block` is another one than ours."""
+        for number, block_hash in kept:
+            if number <= block.number:
+                return self._hash(number, block) not in {block_hash, None}
+        return False
+
+    def _at_least(self, least: Block, to: str) -> Block:
+        """The target, but none before `least`."""
+        block = self.target(to)
+        return least if block.number < least.number else block
 
     def _still_canonical(self, target: Block) -> None:
         if self.chain.block(target.number).hash != target.hash:
@@ -323,7 +346,7 @@ class Sync:
 
     def _fresh_pin(self, at: Block, to: str) -> Block:
         """A newer block to go on reading at; the same one where the user named a number."""
-        block = self._target(to, at_least=at)
+        block = self._at_least(at, to)
         if block.number <= at.number:
             return at
         self.store.save_block(self.chain.chain_id, block)

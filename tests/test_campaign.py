@@ -3,7 +3,6 @@
 Every run is a seed. `pytest -m long` runs more of them.
 """
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -17,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from indexer.chain import Chain
-from indexer.errors import ChainError
-from indexer.model import Deployment, PositionKey
+from indexer.model import PositionKey
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
+from tests.disturbed import FORKS, Forks, sync_in_a_child
 from tests.faulty import FaultyNode
 from tests.truth import adapter_of, deployment_of, named_in_logs, rows_of, sync_once, wrong_rows
 
@@ -32,9 +31,6 @@ FAULTS = (
     "omitted-logs", "ignores-block", "ignores-filter", "lagging", "override-unsupported", "override-ignored",
     "receipts-unsupported",
 )  # fmt: skip
-QUICK = {"backoff": 0.01, "timeout": 5.0}
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.truth", "protocols.aave_v3", "protocols.maker", "protocols.compound_v2"])
 
 
 @dataclass
@@ -72,42 +68,6 @@ def markets(needs_node: None) -> Iterator[list[Devnet]]:
             market.populate(7, 16)
         yield found
         print(REPORT)
-
-
-def sync_in_a_child(path: Path, url: str, deployments: list[Deployment], accounts: str) -> None:
-    try:
-        sync_once(path, url, deployments, accounts, chain_options=QUICK, behind_seconds=0.2)
-    except ChainError:
-        os._exit(1)
-
-
-class Forks:
-    """Points that the chain can be taken back to: what came after them is orphaned and other blocks take its place."""
-
-    def __init__(self, markets: list[Devnet], rng: random.Random) -> None:
-        self.markets, self.node, self.rng = markets, markets[0].node, rng
-        self.points: list[tuple[ExitStack, int]] = []
-
-    def mark(self) -> None:
-        stack = ExitStack()
-        for market in self.markets:
-            stack.enter_context(market.rewound())
-        self.points.append((stack, self.node.block_number()))
-
-    def take_back(self) -> int:
-        """Go back to the last point and mine other blocks, fewer or more of them; how many were orphaned."""
-        stack, block = self.points.pop()
-        orphaned = self.node.block_number() - block
-        stack.close()
-        sender, to = self.node.rpc("eth_accounts")[:2]
-        for _ in range(self.rng.randint(1, orphaned + 3)):
-            value = hex(self.rng.randint(1, 10**9))
-            self.node.rpc("eth_sendTransaction", {"from": sender, "to": to, "value": value, "gasPrice": "0x0"})
-        return orphaned
-
-    def close(self) -> None:
-        while self.points:
-            self.points.pop()[0].close()
 
 
 def one_run(seed: int, everything: list[Devnet], folder: Path) -> None:

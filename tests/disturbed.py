@@ -1,0 +1,70 @@
+"""What the tests of disturbed runs share: syncs in processes that may be killed, and chains that are reorganised."""
+
+import multiprocessing
+import os
+import random
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from indexer.errors import ChainError, StoreError
+from indexer.model import Deployment
+from tests.devnet.scenario import Devnet
+from tests.truth import sync_once
+
+QUICK = {"backoff": 0.01, "timeout": 5.0}
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["tests.truth", "tests.disturbed", "protocols.aave_v3", "protocols.maker", "protocols.compound_v2"]
+)
+
+
+def sync_in_a_child(
+    path: Path, url: str, deployments: Sequence[Deployment], accounts: str = "all", **settings: Any
+) -> None:
+    """One sync as a process of its own; it ends with 1 where the indexer gives up on the node, with 2 on the file."""
+    try:
+        sync_once(path, url, deployments, accounts, chain_options=QUICK, **{"behind_seconds": 0.2, **settings})
+    except ChainError:
+        os._exit(1)
+    except StoreError:
+        os._exit(2)
+
+
+class Forks:
+    """Points that the chain can be taken back to: what came after them is orphaned and other blocks take its place."""
+
+    def __init__(self, markets: Sequence[Devnet], rng: random.Random) -> None:
+        self.markets, self.node, self.rng = list(markets), markets[0].node, rng
+        self.points: list[tuple[ExitStack, int]] = []
+
+    def mark(self) -> None:
+        stack = ExitStack()
+        for market in self.markets:
+            stack.enter_context(market.rewound())
+        self.points.append((stack, self.node.block_number()))
+
+    def go_back(self) -> int:
+        """Go back to the last point, with nothing in place of what came after it; how many blocks are gone."""
+        stack, block = self.points.pop()
+        orphaned = self.node.block_number() - block
+        stack.close()
+        return orphaned
+
+    def take_back(self, blocks: int | None = None) -> int:
+        """Go back to the last point and mine that many other blocks (at random); how many blocks were orphaned."""
+        orphaned = self.go_back()
+        self.other_blocks(self.rng.randint(1, orphaned + 3) if blocks is None else blocks)
+        return orphaned
+
+    def other_blocks(self, count: int) -> None:
+        """Blocks with a payment in each, so that no two of them are alike."""
+        sender, to = self.node.rpc("eth_accounts")[:2]
+        for _ in range(count):
+            value = hex(self.rng.randint(1, 10**9))
+            self.node.rpc("eth_sendTransactionSync", {"from": sender, "to": to, "value": value, "gasPrice": "0x0"})
+
+    def close(self) -> None:
+        while self.points:
+            self.points.pop()[0].close()
