@@ -127,9 +127,12 @@ class Adapter(ABC):
         """
         return market
 
-    def of_wallet(self, read: Reader, market: Market, wallet: str) -> list[PositionKey]:
-        """The keys under which `wallet` may hold positions, asked of the contracts alone (no logs, no store)."""
-        return [PositionKey(wallet)]
+    def of_wallet(self, read: Reader, market: Market, wallet: str) -> tuple[Market, list[PositionKey]]:
+        """The keys under which `wallet` may hold positions, asked of the contracts alone (no logs, no store).
+
+        With them the market, whose registry then holds those of them that a contract numbers.
+        """
+        return market, [PositionKey(wallet)]
 
     def enumerate(self, read: Reader, market: Market, after: int) -> list[PositionKey]:
         """Positions that the contracts themselves number, from number `after` + 1 on (Maker's CdpManager)."""

@@ -180,7 +180,7 @@ def live(chain: Chain, adapters: Sequence[Adapter], wallet: str, to: str = "late
     for adapter in adapters:
         try:
             market = adapter.read_market(read, None)
-            keys = adapter.of_wallet(read, market, wallet)
+            market, keys = adapter.of_wallet(read, market, wallet)
             market = adapter.extend(read, market, keys)
             positions = [p for p in adapter.read_positions(read, market, keys) if not p.empty]
             if not positions:

@@ -24,6 +24,7 @@ from indexer.model import (
     Position,
     PositionKey,
     Read,
+    Registry,
 )
 from protocols.maker_market import (
     SPOTTER_ILKS,
@@ -135,11 +136,18 @@ class Maker(Adapter):
         (last,) = required(read, [Read(self.manager, "cdpi()(uint256)")])
         return read_cdps(read, self.manager, range(after + 1, last + 1))
 
-    def of_wallet(self, read: Reader, market: Market, wallet: str) -> list[PositionKey]:
+    def of_wallet(self, read: Reader, market: Market, wallet: str) -> tuple[MakerMarket, list[PositionKey]]:
         """Vaults of the wallet and of its DSProxy in CdpManager, and both as raw urns of every known ilk."""
         assert isinstance(market, MakerMarket)
         holders, cdps = cdps_of(read, market, wallet)
-        return read_cdps(read, self.manager, cdps) + [PositionKey(h, name) for h in holders for name in market.ilks]
+        numbers = dict(zip(read_cdps(read, self.manager, cdps), cdps, strict=True))
+        market = self.extend(read, market, numbers)
+        registry = Registry(
+            {**market.registry.keys, **{cdp: key for key, cdp in numbers.items()}},
+            {**market.registry.numbers, **numbers},
+        )
+        raw = [PositionKey(holder, name) for holder in holders for name in market.ilks]
+        return replace(market, registry=registry), [*numbers, *raw]
 
     def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
         assert isinstance(market, MakerMarket)

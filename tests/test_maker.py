@@ -813,11 +813,17 @@ def test_tokens_come_from_the_ilk_registry(adapter: Maker, node: Connection, dev
 
 
 def test_a_wallet_finds_its_vaults_without_a_database(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
-    market, _ = snapshot(adapter, node, devnet)
+    read = node.reader()
     for name in ("vault", "given", "proxied", "given to a proxy", "raw", "urn of a proxy"):
         key = role(devnet, name)
-        keys = adapter.of_wallet(node.reader(), market, devnet.owners[key.account].wallet)
+        owner = devnet.owners[key.account]
+        market, keys = adapter.of_wallet(read, adapter.read_market(read, None), owner.wallet)
+        if name in ("raw", "urn of a proxy"):  # an ilk without any vault of the wallet must be known
+            market, keys = adapter.of_wallet(read, adapter.extend(read, market, [key]), owner.wallet)
         assert key in keys, name
+        (position,) = adapter.read_positions(read, market, [key])
+        health = adapter.evaluate(market, position)
+        assert (health.owner, health.wallet, health.owner_via) == owner, name
 
 
 def test_the_market_and_urns_survive_storage(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
