@@ -306,8 +306,11 @@ def reserve_blocks(reserve: Reserve, timestamp: int) -> str | None:
 
 
 def asset_row(market: AaveV3Market, reserve: Reserve) -> Asset:
-    """One reserve as a row of `assets` and `markets`; caps of 0 mean none, bonuses are what is added (0.05 = 5 %)."""
-    rules, unit = market.rules, 10**reserve.decimals
+    """One reserve as a row of `assets` and `markets`; caps of 0 mean none, bonuses are what is added (0.05 = 5 %).
+
+    Totals are None for code whose rounding is unknown.
+    """
+    rules, unit, unknown = market.rules, 10**reserve.decimals, market.version is None
     price = reserve.price
     bonus = reserve.liquidation_bonus
     return Asset(
@@ -326,13 +329,18 @@ def asset_row(market: AaveV3Market, reserve: Reserve) -> Asset:
         liquidation_bonus=(bonus - PERCENTAGE_FACTOR) / PERCENTAGE_FACTOR if bonus else None,
         supply_cap=reserve.supply_cap * unit or None,
         borrow_cap=reserve.borrow_cap * unit or None,
-        total_supply=supply_balance(rules, reserve.scaled_supply, reserve.income),
-        total_debt=debt_balance(rules, reserve.scaled_debt, reserve.debt_index)
-        + stable_balance(*reserve.stable_supply, market.block.timestamp),
+        total_supply=None if unknown else supply_balance(rules, reserve.scaled_supply, reserve.income),
+        total_debt=None if unknown else total_debt(market, reserve),
         active=reserve.active,
         frozen=reserve.frozen,
         paused=reserve.paused,
     )
+
+
+def total_debt(market: AaveV3Market, reserve: Reserve) -> int:
+    """What the totalSupply of the reserve's debt tokens add up to at the market's block."""
+    variable = debt_balance(market.rules, reserve.scaled_debt, reserve.debt_index)
+    return variable + stable_balance(*reserve.stable_supply, market.block.timestamp)
 
 
 def supply_balance(rules: Rules, scaled: int, income: int) -> int:

@@ -178,6 +178,24 @@ def test_the_market_says_what_it_is(devnet: aave_v3.AaveV3, node: Connection) ->
         assert e_mode.liquidation_threshold == devnet.emodes[e_mode.id].liquidation_threshold
 
 
+def test_nobody_to_read_is_nothing_to_read(devnet: aave_v3.AaveV3, node: Connection) -> None:
+    adapter, read = adapter_of(devnet), node.reader()
+    market = adapter.read_market(read, None)
+    assert adapter.read_positions(read, market, []) == []
+    assert adapter.contract_answers(read, market, []) == []
+
+
+def test_an_account_that_never_came_is_empty(devnet: aave_v3.AaveV3, node: Connection) -> None:
+    adapter, read = adapter_of(devnet), node.reader()
+    market = adapter.read_market(read, None)
+    (position,) = adapter.read_positions(read, market, [PositionKey("0x" + "99" * 20)])
+    health = adapter.evaluate(market, position)
+    assert position.empty
+    assert not adapter.untracked(market, position)
+    assert (health.collateral_value, health.debt_value, health.health_factor, health.has_debt) == (0, 0, None, False)
+    assert adapter.balances(market, position) == []
+
+
 def test_caps_and_flags(devnet: aave_v3.AaveV3, node: Connection) -> None:
     devnet.configure("setSupplyCap(address,uint256)", devnet.reserves["WBTC"].asset, 123_456)
     devnet.configure("setBorrowCap(address,uint256)", devnet.reserves["WBTC"].asset, 7)
@@ -415,6 +433,7 @@ def test_code_that_is_not_known_is_not_guessed(devnet: aave_v3.AaveV3, node: Con
     assert not market.exact
     assert market.note is not None
     assert "POOL_REVISION 99" in market.note
+    assert {(asset.total_supply, asset.total_debt) for asset in market.assets} == {(None, None)}
     answers = adapter.contract_answers(node.reader(), market, keys(devnet.users))
     for answer in answers:
         position = positions[answer.key.account]
