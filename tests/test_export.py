@@ -114,6 +114,11 @@ def test_no_string_steers_a_terminal(kind, hostile):
     )
 
 
+def test_what_would_steer_is_spelt_out():
+    assert export.printable("\x1b[31mUSDC\u202e\n") == r"\x1b[31mUSDC\u202e\n"
+    assert export.printable("USD\u20ae0 \u0394") == "USD\u20ae0 \u0394"
+
+
 @pytest.mark.parametrize("hostile", HOSTILE[2:4])
 def test_a_table_prints_markup_as_it_is(hostile):
     assert hostile in text(Format.TABLE, ["symbol"], (hostile,))
