@@ -221,7 +221,7 @@ class Maker(Adapter):
         if position.ink:
             rows.append(
                 Balance(
-                    asset=ilk.gem.address or self.vat,
+                    asset=ilk.asset,
                     market=self.vat,
                     symbol=ilk.gem.symbol,
                     decimals=ilk.gem.decimals,
@@ -307,7 +307,7 @@ class Maker(Adapter):
     # what if --------------------------------------------------------------------------------------------------------
 
     def reprice(self, market: Market, prices: Mapping[str, int]) -> MakerMarket:
-        """`prices`: ilk, or a gem's address for all its ilks -> feed value (wad), as Spotter.poke takes it."""
+        """`prices`: ilk, or an asset for all its ilks -> feed value (wad), as Spotter.poke takes it."""
         assert isinstance(market, MakerMarket)
         return repriced(market, prices)
 

@@ -77,6 +77,11 @@ class Ilk:
     bark: Bark | None = None
 
     @property
+    def asset(self) -> str:
+        """The token's address; where no registry names it, the price feed stands for it."""
+        return self.gem.address or self.pip
+
+    @property
     def price(self) -> int:
         """DAI a gem in rays, without the safety margin that is in spot."""
         return self.spot * self.mat // RAY
@@ -268,8 +273,8 @@ def dripped_rate(market: MakerMarket, Art: int, rate: int, duty: int, rho: int, 
 def with_assets(market: MakerMarket) -> MakerMarket:
     """The market with `assets` made of its ilks: DAI, then one an ilk.
 
-    Prices are feed values (wad); caps and totals of debt are DAI wei. Where no registry names the token, the Vat's
-    address stands for it: what it holds is in the Vat's own units.
+    Prices are feed values (wad); caps and totals of debt are DAI wei. Where no registry names a token, its price feed
+    stands for it, and the Vat for DAI; amounts are then the Vat's own, with 18 decimals.
     """
     vat = market.contracts["vat"]
     active = bool(market.live)
@@ -290,7 +295,7 @@ def _asset(market: MakerMarket, name: str, ilk: Ilk, active: bool) -> Asset:
     vat = market.contracts["vat"]
     ratio = RAY / ilk.mat if ilk.mat else None
     return Asset(
-        asset=ilk.gem.address or vat,
+        asset=ilk.asset,
         market=ilk.gem.join or vat,
         symbol=ilk.gem.symbol,
         decimals=ilk.gem.decimals,
@@ -310,10 +315,10 @@ def _asset(market: MakerMarket, name: str, ilk: Ilk, active: bool) -> Asset:
 
 
 def repriced(market: MakerMarket, prices: Mapping[str, int]) -> MakerMarket:
-    """The market after a poke of these feed values (wad); keys are ilks, or gems' addresses for all their ilks."""
+    """The market after a poke of these feed values (wad); keys are ilks, or assets for all their ilks."""
     ilks: dict[str, Any] = {}
     for name, ilk in market.ilks.items():
-        feed = prices.get(name, prices.get(ilk.gem.address or ""))
+        feed = prices.get(name, prices.get(ilk.asset))
         spot = ilk.spot if feed is None else spot_of(feed, market.par, ilk.mat)
         ilks[name] = ilk if feed is None else replace(ilk, spot=spot, queue=None, next_spot=None)
     return with_assets(replace(market, ilks=ilks))

@@ -217,10 +217,10 @@ def test_the_chainlog_leads_to_tokens_and_the_dog() -> None:
     assert (debt.asset, debt.scaled, debt.amount) == (DAI, WAD, 11 * WAD // 10)
 
 
-def test_without_a_registry_the_vat_stands_for_the_token() -> None:
+def test_without_a_registry_the_price_feed_stands_for_the_token_and_the_vat_for_dai() -> None:
     market = table_market()
     supply, debt = table_adapter().balances(market, urn(5 * WAD + 1, 7))
-    assert (supply.asset, supply.symbol, supply.amount, supply.decimals) == (VAT, "ETH", 5 * WAD + 1, 18)
+    assert (supply.asset, supply.symbol, supply.amount, supply.decimals) == (PIP, "ETH", 5 * WAD + 1, 18)
     assert (debt.asset, debt.symbol, debt.amount) == (VAT, "DAI", 8)  # 7.7 wei, rounded up
 
 
@@ -759,6 +759,9 @@ def test_other_prices_equal_what_a_poke_then_sets(adapter: Maker, node: Connecti
     assert {n: i.spot for n, i in repriced.ilks.items()} == {n: i.spot for n, i in later.ilks.items()}
     assert [a.price for a in repriced.assets] == [a.price for a in later.assets]
     assert {a.group: a.price for a in later.assets if a.group in prices} == prices
+    assert (
+        adapter.reprice(market, {market.ilks["UNI-A"].asset: prices["UNI-A"]}).ilks["UNI-A"] == repriced.ilks["UNI-A"]
+    )
     unchanged = adapter.reprice(later, {a.group: a.price for a in later.assets if a.group and a.price})
     assert {n: i.spot for n, i in unchanged.ilks.items()} == {n: i.spot for n, i in later.ilks.items()}
 
