@@ -1,0 +1,119 @@
+"""A whole protocol for lending-indexer: one contract that lends dollars against ether."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from indexer.abi import topic
+from indexer.adapter import Adapter, Reader, required
+from indexer.model import (
+    WAD,
+    Accounts,
+    Answer,
+    Asset,
+    Balance,
+    Event,
+    Health,
+    LogSource,
+    Market,
+    Position,
+    PositionKey,
+    Read,
+)
+
+PAWNED, REDEEMED = topic("Pawned(address)"), topic("Redeemed(address)")
+ETHER, DOLLAR = "0x" + "e" * 40, "0x" + "d" * 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PawnshopMarket(Market):
+    """The one price, in whole dollars an ether."""
+
+    price: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pawn(Position):
+    """What the contract keeps of an account, in wei and in 1e-18 dollars."""
+
+    collateral: int
+    debt: int
+
+    @property
+    def empty(self) -> bool:
+        return not (self.collateral or self.debt)
+
+
+class Pawnshop(Adapter):
+    """See Pawnshop.sol."""
+
+    protocol = "pawnshop"
+    market_type = PawnshopMarket
+    position_type = Pawn
+    required_addresses = ("shop",)
+
+    @property
+    def shop(self) -> str:
+        return self.deployment.addresses["shop"]
+
+    def read_market(self, read: Reader, previous: Market | None) -> Market:
+        (price,) = required(read, [Read(self.shop, "price()(uint256)")])
+        ether = Asset(asset=ETHER, market=self.shop, symbol="ETH", decimals=18, price=price, price_usd=float(price))
+        return PawnshopMarket(block=read.block, revision="1", usd=(1, WAD), assets=(ether,), price=price)
+
+    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+        return [LogSource(frozenset({self.shop}), frozenset({PAWNED}))]
+
+    def activity(self, market: Market) -> list[LogSource]:
+        return [LogSource(frozenset({self.shop}), frozenset({PAWNED, REDEEMED}))]
+
+    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
+        account = event.topic_address(1)
+        if event.address == self.shop and event.topic0 in (PAWNED, REDEEMED) and account:
+            yield PositionKey(account)
+
+    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
+        names = ("collateral(address)(uint256)", "debt(address)(uint256)")
+        words = iter(required(read, [Read(self.shop, name, (key.account,)) for key in keys for name in names]))
+        return [Pawn(key=k, block_number=read.block.number, collateral=next(words), debt=next(words)) for k in keys]
+
+    def evaluate(self, market: Market, position: Position) -> Health:
+        assert isinstance(market, PawnshopMarket)
+        assert isinstance(position, Pawn)
+        value = position.collateral * market.price
+        health = value // 2 * WAD // position.debt if position.debt else None  # Pawnshop.health
+        return Health(
+            key=position.key,
+            collateral_value=value,
+            liquidation_limit=value // 2,
+            debt_value=position.debt,
+            health_factor=health,
+            has_debt=position.debt > 0,
+            liquidatable=health is not None and health < WAD,
+        )
+
+    def balances(self, market: Market, position: Position) -> list[Balance]:
+        assert isinstance(market, PawnshopMarket)
+        assert isinstance(position, Pawn)
+        ether, dollars = position.collateral, position.debt
+        rows = [
+            Balance(asset=ETHER, market=self.shop, symbol="ETH", decimals=18, side="supply", scaled=ether, amount=ether,
+                    value=ether * market.price, is_collateral=True),
+            Balance(asset=DOLLAR, market=self.shop, symbol="USD", decimals=18, side="debt", scaled=dollars,
+                    amount=dollars, value=dollars, is_collateral=False),
+        ]  # fmt: skip
+        return [row for row in rows if row.amount]
+
+    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
+        answers = required(read, [Read(self.shop, "health(address)(uint256)", (key.account,)) for key in keys])
+        return [
+            Answer(key=k, columns={"health_factor_raw": None if h == 2**256 - 1 else h}, liquidatable=h < WAD)
+            for k, h in zip(keys, answers, strict=True)
+        ]
+
+    def reprice(self, market: Market, prices: Mapping[str, int]) -> Market:
+        assert isinstance(market, PawnshopMarket)
+        return replace(market, price=prices.get(ETHER, market.price))
+
+    def advance(self, market: Market, seconds: int, blocks: int) -> Market:
+        block = replace(market.block, number=market.block.number + blocks, timestamp=market.block.timestamp + seconds)
+        return replace(market, block=block)  # no interest
