@@ -9,21 +9,22 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, TypeVar
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
 
 import tenacity
 
 from indexer.abi import quantity
 from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError, WrongChainError
+from indexer.header import Header, block_parameter, block_request, check_header, parse_block, parse_header, parse_hex
 from indexer.limit import Limit, LogLimit
 from indexer.model import Block
 from indexer.multicall import PinnedReader
-from indexer.rpc import (
+from indexer.rpc import Endpoint, mask
+from indexer.rpc_errors import (
     BadAnswerError,
     DeniedError,
-    Endpoint,
     RateLimitedError,
     RejectedError,
     RevertError,
@@ -31,7 +32,6 @@ from indexer.rpc import (
     TooBigError,
     UnknownBlockError,
     UnsupportedError,
-    mask,
 )
 
 __all__ = ["Chain", "Header", "mask"]
@@ -47,16 +47,18 @@ LONGEST_WAIT = 120.0
 LARGEST_BATCH = 100
 #: rounds through all endpoints of a request that may be split instead of being asked again
 SPLIT_ROUNDS = 2
+#: rounds when it is asked for the first time whether an endpoint is there at all
+CHECK_ROUNDS = 3
+#: rounds for a block that nobody knows: a backend may lag, or the block may not exist
+UNKNOWN_BLOCK_ROUNDS = 5
+#: how often state must be missing on the last endpoint left, whose backends may differ
+PRUNED_SIGHTS = 3
 #: how often another hash at the pinned block's number is seen before the pinned block counts as orphaned
 ORPHAN_SIGHTS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A block with the bloom filter of its logs (256 bytes)."""
-
-    block: Block
-    bloom: bytes
+class NoSuchBlockError(ChainError):
+    """No endpoint knows that block (yet, or any more)."""
 
 
 class _ElsewhereError(RetryableError):
@@ -112,7 +114,16 @@ class Chain:
         """The endpoint in use, masked."""
         return self._endpoints[self._current].masked
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
+        """Close the connections; the chain can still be used, they are opened again."""
         for endpoint in self._endpoints:
             endpoint.close()
 
@@ -132,7 +143,7 @@ class Chain:
             except (RetryableError, ChainError) as error:
                 failures.append(f"{endpoint.masked}: {error}")
         if len(failures) == len(self._endpoints):
-            self._call("eth_chainId", lambda _: None)
+            self._call("eth_chainId", lambda _: None, rounds=CHECK_ROUNDS)
         for failure in failures:
             logger.warning("endpoint passed over: %s", failure)
 
@@ -145,13 +156,14 @@ class Chain:
         block: Block | None = None,
         splittable: bool = False,
         feature: str | None = None,
+        rounds: int | None = None,
     ) -> Any:
         """The result of one JSON-RPC request, run through `parse`.
 
         `parse` raises RetryableError for an answer that cannot be true: it is asked again, then elsewhere. `block` is
         the pinned block that `params` names, so that a reorg is told from a backend that lags. With `splittable` a
         request that keeps failing raises TooBigError early: the caller asks for less. `feature` names what some nodes
-        lack, so that it is not asked there twice.
+        lack, so that it is not asked there twice. `rounds` through the endpoints at most, if fewer than usual.
 
         Raises TooBigError, RevertError, PrunedError, UnsupportedError, ReorgError, WrongChainError or ChainError.
         """
@@ -161,7 +173,7 @@ class Chain:
             result = endpoint.send(method, params)
             return result if parse is None else parse(result)
 
-        return self._call(method, send, block=block, splittable=splittable, feature=feature or method)
+        return self._call(method, send, block=block, splittable=splittable, feature=feature, rounds=rounds)
 
     def batch(
         self,
@@ -279,15 +291,16 @@ class Chain:
         block: Block | None = None,
         splittable: bool = False,
         feature: str | None = None,
+        rounds: int | None = None,
     ) -> T:
         """Run `send` on the endpoint in use, again and elsewhere as the errors say: the only retry loop there is."""
         refused: dict[Endpoint, ChainError] = {}
         failures: dict[Endpoint, str] = {}
-        orphaned = 0
+        orphaned = pruned = 0
         failing = ""
 
         def attempt() -> T:
-            nonlocal orphaned, failing
+            nonlocal orphaned, pruned, failing
             endpoint = self._pick(refused)
             if feature is not None and feature in endpoint.unsupported:
                 self._refuse(endpoint, UnsupportedError(f"{feature} is not supported"), refused)
@@ -299,7 +312,14 @@ class Chain:
                     endpoint.unsupported.add(feature)
                 self._refuse(endpoint, error, refused)
                 raise
-            except (PrunedError, RejectedError, DeniedError) as error:
+            except PrunedError as error:
+                pruned += 1
+                if block is not None and pruned < PRUNED_SIGHTS and len(refused) == len(self._endpoints) - 1:
+                    failures[endpoint], failing = str(error), endpoint.masked
+                    raise BadAnswerError(str(error)) from None
+                self._refuse(endpoint, error, refused)
+                raise
+            except (RejectedError, DeniedError) as error:
                 self._refuse(endpoint, error, refused)
                 raise
             except WrongChainError as error:
@@ -327,10 +347,10 @@ class Chain:
             error = state.outcome.exception() if state.outcome else None
             if isinstance(error, _ElsewhereError):
                 return False
-            rounds = math.ceil(state.attempt_number / max(1, len(self._endpoints) - len(refused)))
+            made = math.ceil(state.attempt_number / max(1, len(self._endpoints) - len(refused)))
             if splittable and isinstance(error, TimedOutError | BadAnswerError):
-                return rounds >= SPLIT_ROUNDS
-            return rounds >= self._rounds or self._delay(refused) > LONGEST_WAIT
+                return made >= SPLIT_ROUNDS
+            return made >= min(self._rounds, rounds or self._rounds) or self._delay(refused) > LONGEST_WAIT
 
         def wait(state: tenacity.RetryCallState) -> float:
             usable = max(1, len(self._endpoints) - len(refused))
@@ -338,8 +358,8 @@ class Chain:
                 return 0.0
             backoff = 0.0
             if state.attempt_number % usable == 0:
-                rounds = state.attempt_number // usable
-                backoff = min(30.0, self._backoff * 2.0 ** (rounds - 1)) * random.uniform(0.75, 1.25)  # noqa: S311
+                made = state.attempt_number // usable
+                backoff = min(30.0, self._backoff * 2.0 ** (made - 1)) * random.uniform(0.75, 1.25)  # noqa: S311
             return max(backoff, self._delay(refused))
 
         def before_sleep(state: tenacity.RetryCallState) -> None:
@@ -372,7 +392,8 @@ class Chain:
             told = "; ".join(f"{endpoint.masked}: {text}" for endpoint, text in failures.items())
             told = "; ".join([told, *map(str, refused.values())] if told else map(str, refused.values()))
             reason = f"asked to wait {delay:.0f} s" if delay > LONGEST_WAIT else "gave up"
-            raise ChainError(f"{self.name}: {what} failed, {reason} ({told})") from None
+            kind = NoSuchBlockError if isinstance(error, UnknownBlockError) else ChainError
+            raise kind(f"{self.name}: {what} failed, {reason} ({told})") from None
 
     def _pick(self, refused: dict[Endpoint, ChainError]) -> Endpoint:
         """The endpoint in use, or the first after it that has neither refused nor asked for patience."""
@@ -415,13 +436,15 @@ class Chain:
 
     def header(self, which: int | str) -> dict[str, Any]:
         """The raw header of a block, checked to be the one asked for."""
-        method, params = _block_request(which)
+        method, params = block_request(which)
         try:
-            header: dict[str, Any] = self.request(method, params, lambda raw: _check_header(raw, which))
-        except ChainError as error:
-            if isinstance(which, str) and len(which) == 66 and "is not known" in str(error):
+            header: dict[str, Any] = self.request(
+                method, params, lambda raw: check_header(raw, which), rounds=UNKNOWN_BLOCK_ROUNDS
+            )
+        except NoSuchBlockError as error:
+            if isinstance(which, str) and len(which) == 66:
                 raise ReorgError(f"block {which} is not known to any endpoint of {self.name}") from None
-            raise
+            raise NoSuchBlockError(f"{self.name} has no block {which}: {error}") from None
         return header
 
     def headers(self, first: int, last: int) -> list[Header]:
@@ -429,12 +452,12 @@ class Chain:
         numbers = range(first, last + 1)
         raws = self.batch(
             [("eth_getBlockByNumber", [hex(number), False]) for number in numbers],
-            lambda raw: _check_header(raw, None),
+            lambda raw: check_header(raw, None),
         )
         headers = [parse_header(raw) for raw in raws]
-        for number, header in zip(numbers, headers, strict=True):
-            if header.block.number != number:
-                raise ChainError(f"{self.endpoint} answered block {header.block.number} for block {number}")
+        for i, number in enumerate(numbers):
+            if headers[i].block.number != number:
+                headers[i] = parse_header(self.header(number))
         for parent, child in pairwise(headers):
             if child.block.parent_hash != parent.block.hash:
                 raise ReorgError(
@@ -451,59 +474,3 @@ class Chain:
     def reader(self, block: Block) -> PinnedReader:
         """Contract reads pinned to a block by its hash."""
         return PinnedReader(self, block)
-
-
-def block_parameter(block: Block) -> dict[str, Any]:
-    """EIP-1898: the state of exactly this block, and only while it is canonical."""
-    return {"blockHash": block.hash, "requireCanonical": True}
-
-
-def parse_hex(raw: Any) -> bytes:
-    """A JSON-RPC byte string. BadAnswerError if it is none."""
-    if not isinstance(raw, str) or not raw.startswith("0x"):
-        raise BadAnswerError("no hexadecimal value in the answer")
-    try:
-        return bytes.fromhex(raw[2:])
-    except ValueError:
-        raise BadAnswerError("no hexadecimal value in the answer") from None
-
-
-def _block_request(which: int | str) -> tuple[str, list[Any]]:
-    if isinstance(which, int):
-        return "eth_getBlockByNumber", [hex(which), False]
-    return ("eth_getBlockByHash" if len(which) == 66 else "eth_getBlockByNumber"), [which, False]
-
-
-def _check_header(raw: Any, which: int | str | None) -> dict[str, Any]:
-    """A raw header that is the one asked for; a missing block is an UnknownBlockError."""
-    if raw is None:
-        raise UnknownBlockError(f"block {which} is not known")
-    header = parse_header(raw)
-    if isinstance(which, int) and header.block.number != which:
-        raise BadAnswerError(f"answer with block {header.block.number} instead of {which}")
-    if isinstance(which, str) and len(which) == 66 and header.block.hash != which.lower():
-        raise BadAnswerError(f"answer with block {header.block.hash} instead of {which}")
-    found: dict[str, Any] = raw
-    return found
-
-
-def parse_block(raw: Any) -> Block:
-    return parse_header(raw).block
-
-
-def parse_header(raw: Any) -> Header:
-    """A raw header, strictly read. BadAnswerError if it is malformed."""
-    try:
-        block = Block(
-            number=quantity(raw["number"]),
-            hash=raw["hash"].lower(),
-            parent_hash=raw["parentHash"].lower(),
-            timestamp=quantity(raw["timestamp"]),
-        )
-        bloom = bytes.fromhex(raw["logsBloom"][2:])
-        well_formed = len(bloom) == 256 and len(bytes.fromhex(block.hash[2:] + block.parent_hash[2:])) == 64
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadAnswerError(f"malformed block in the answer ({error})") from None
-    if not well_formed:
-        raise BadAnswerError("malformed block in the answer")
-    return Header(block, bloom)

@@ -6,18 +6,15 @@ on the chain.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from faster_eth_abi.exceptions import DecodingError, EncodingError
-from multicall import Signature
-
+from indexer.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.errors import ChainError
+from indexer.header import block_parameter, parse_hex
 from indexer.limit import Limit
-from indexer.model import Block, Failed, Read
-from indexer.rpc import BadAnswerError, RevertError, TooBigError, UnsupportedError
+from indexer.model import Block, Read
+from indexer.rpc_errors import BadAnswerError, RevertError, TooBigError, UnsupportedError
 
 if TYPE_CHECKING:
     from indexer.chain import Chain
@@ -28,9 +25,8 @@ logger = logging.getLogger(__name__)
 FIRST_SIZE = 500
 LARGEST_SIZE = 5_000
 #: bytes of calldata per aggregate at most; nodes and proxies cap request bodies at 0.5 to 5 MB of JSON
-LARGEST_CALLDATA = 200_000
+LARGEST_CALLDATA = 400_000
 
-AGGREGATE3 = bytes.fromhex("82ad56cb")
 TIMESTAMP = bytes.fromhex("0f28c97d")  # getCurrentBlockTimestamp()
 PARENT_HASH = bytes.fromhex("27e86d6e")  # getLastBlockHash()
 
@@ -51,143 +47,6 @@ class OutOfGasError(TooBigError):
     """The aggregate as a whole ran out of gas."""
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """How one function is encoded and decoded; common shapes by fixed words, the rest by multicall's Signature."""
-
-    encode: Callable[[Sequence[Any]], bytes]
-    decode: Callable[[bytes], Any]
-
-
-@cache
-def codec(signature: str) -> Codec:
-    """The codec of "name(inputs)(outputs)". ValueError if the text cannot be parsed."""
-    try:
-        parsed = Signature(signature)
-    except (IndexError, ValueError, TypeError) as error:
-        raise ValueError(f"not a function signature: {signature} ({error})") from None
-    return Codec(_encoder(parsed), _decoder(parsed))
-
-
-def _encoder(parsed: Signature) -> Callable[[Sequence[Any]], bytes]:
-    selector = bytes(parsed.fourbyte)
-    types = [str(kind) for kind in parsed.input_types]
-
-    def generic(args: Sequence[Any]) -> bytes:
-        if len(args) != len(types):
-            raise ValueError(f"{parsed.signature} takes {len(types)} arguments, not {len(args)}")
-        return bytes(parsed.encode_data(tuple(args)))
-
-    if types == ["address"]:
-        prefix = selector + bytes(12)
-
-        def one_address(args: Sequence[Any]) -> bytes:
-            (address,) = args
-            if isinstance(address, str) and len(address) == 42:
-                encoded = prefix + bytes.fromhex(address[2:])
-                if len(encoded) == 36:
-                    return encoded
-            return generic(args)
-
-        return one_address
-    if types == ["uint256"]:
-
-        def one_uint(args: Sequence[Any]) -> bytes:
-            (value,) = args
-            return selector + value.to_bytes(32) if type(value) is int and value >= 0 else generic(args)
-
-        return one_uint
-    return generic
-
-
-def _decoder(parsed: Signature) -> Callable[[bytes], Any]:
-    types = [str(kind) for kind in parsed.output_types]
-    if not types:
-        return lambda _: ()
-    if types == ["uint256"]:
-
-        def one_uint(data: bytes) -> int:
-            if len(data) < 32:
-                raise ValueError("too short")
-            return int.from_bytes(data[:32])
-
-        return one_uint
-    if all(kind == "uint256" for kind in types):
-        count = len(types)
-        spans = [slice(32 * i, 32 * i + 32) for i in range(count)]
-
-        def uints(data: bytes) -> tuple[int, ...]:
-            if len(data) < 32 * count:
-                raise ValueError("too short")
-            return tuple([int.from_bytes(data[span]) for span in spans])
-
-        return uints
-
-    def generic(data: bytes) -> Any:
-        values = parsed.decode_data(data)
-        return values[0] if len(types) == 1 else tuple(values)
-
-    return generic
-
-
-def encode_read(read: Read) -> bytes:
-    """The calldata of a read. ValueError if the arguments do not fit the signature: that is the caller's mistake."""
-    try:
-        return codec(read.signature).encode(read.args)
-    except (EncodingError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{read.signature} cannot take {read.args!r}: {error}") from None
-
-
-def decode_read(read: Read, success: bool, data: bytes) -> Any:
-    """The answer of a read: its value, or Failed."""
-    if not success:
-        return Failed(read, data, _revert_reason(data))
-    try:
-        return codec(read.signature).decode(data)
-    except (DecodingError, ValueError, OverflowError, IndexError) as error:
-        return Failed(read, data, f"undecodable: {type(error).__name__}" if data else "no data (no such contract?)")
-
-
-def _revert_reason(data: bytes) -> str:
-    if not data:
-        return "reverted without a reason"
-    if data[:4] == bytes.fromhex("08c379a0") and len(data) >= 68:
-        length = int.from_bytes(data[36:68])
-        text = data[68 : 68 + min(length, 200)].decode(errors="replace")
-        return "".join(char if char.isprintable() else "?" for char in text)
-    return f"reverted with 0x{data[:4].hex()}"
-
-
-def encode_aggregate(calls: Sequence[tuple[str, bytes]]) -> bytes:
-    """Calldata of aggregate3 for (target, calldata) pairs, every one allowed to fail."""
-    heads, tails = [], []
-    offset = 32 * len(calls)
-    flags = (1).to_bytes(32) + (96).to_bytes(32)
-    for target, data in calls:
-        heads.append(offset.to_bytes(32))
-        size = len(data)
-        padding = -size % 32
-        tails.append(b"".join((bytes(12), bytes.fromhex(target[2:]), flags, size.to_bytes(32), data, bytes(padding))))
-        offset += 128 + size + padding
-    return b"".join((AGGREGATE3, (32).to_bytes(32), len(calls).to_bytes(32), *heads, *tails))
-
-
-def decode_aggregate(data: bytes, count: int) -> list[tuple[bool, bytes]]:
-    """The (success, return data) pairs of aggregate3. BadAnswerError unless there are exactly `count` whole ones."""
-    if len(data) < 64 + 32 * count or int.from_bytes(data[:32]) != 32 or int.from_bytes(data[32:64]) != count:
-        raise BadAnswerError(f"the aggregate does not answer {count} calls")
-    results = []
-    for i in range(count):
-        start = 64 + int.from_bytes(data[64 + 32 * i : 96 + 32 * i])
-        success = data[start : start + 32]
-        size = int.from_bytes(data[start + 64 : start + 96])
-        end = start + 96 + size
-        if end > len(data) or any(success[:31]) or success[31:] not in {b"\0", b"\1"}:
-            raise BadAnswerError("the aggregate's answer is malformed")
-        results.append((success[31] == 1, data[start + 96 : end]))
-    return results
-
-
 class PinnedReader:
     """Reads at exactly one block; see `indexer.adapter.Reader`.
 
@@ -198,7 +57,7 @@ class PinnedReader:
     def __init__(self, chain: "Chain", block: Block) -> None:
         self._chain = chain
         self._block = block
-        self._parameter = {"blockHash": block.hash, "requireCanonical": True}
+        self._parameter = block_parameter(block)
 
     @property
     def block(self) -> Block:
@@ -219,6 +78,9 @@ class PinnedReader:
         return answers
 
     def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
+        """Storage words through an eth_call that overrides the contracts' code; not for Multicall3's own storage."""
+        if any(contract.lower() == self._chain.multicall3 for contract, _ in slots):
+            raise ValueError("Multicall3 carries the reads, its own storage cannot be among them")
         words: list[int] = []
         for start in range(0, len(slots), 10 * SLOTS_PER_CALL):
             part = self._storage(slots[start : start + 10 * SLOTS_PER_CALL])
@@ -322,7 +184,7 @@ class PinnedReader:
             params.append(overrides)
 
         def parse(raw: Any) -> list[tuple[bool, bytes]] | None:
-            answer = _bytes(raw)
+            answer = parse_hex(raw)
             if not answer:
                 return None
             results = decode_aggregate(answer, len(guards) + len(calls))
@@ -336,7 +198,7 @@ class PinnedReader:
                 parse,
                 block=self._block,
                 splittable=len(calls) > 1,
-                feature="eth_call" if overrides is None else "state override",
+                feature=None if overrides is None else "state override",
             )
         except RevertError as error:
             # aggregate3 itself never reverts: only running out of gas ends it
@@ -376,7 +238,7 @@ class PinnedReader:
             )
             for read in reads
         ]
-        answers = self._chain.batch(calls, _bytes, block=self._block)
+        answers = self._chain.batch(calls, parse_hex, block=self._block)
         return [
             decode_read(read, False, answer.data)
             if isinstance(answer, RevertError)
@@ -415,12 +277,3 @@ class PinnedReader:
             for k, i in enumerate(part):
                 words[i] = int.from_bytes(data[32 * k : 32 * k + 32])
         return words
-
-
-def _bytes(raw: Any) -> bytes:
-    if not isinstance(raw, str) or not raw.startswith("0x"):
-        raise BadAnswerError("eth_call: no hexadecimal value in the answer")
-    try:
-        return bytes.fromhex(raw[2:])
-    except ValueError:
-        raise BadAnswerError("eth_call: no hexadecimal value in the answer") from None

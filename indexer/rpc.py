@@ -1,20 +1,6 @@
 """One JSON-RPC endpoint: a single HTTP exchange, strictly checked, every error classified by one table, URLs masked.
 
-No retries here: `indexer.chain` owns that policy. The errors below say what to do next:
-
-RetryableError          ask again, here or elsewhere
-├── RateLimitedError    the endpoint asks for patience (`retry_after` seconds, if it says)
-├── UnreachableError    no connection
-├── TimedOutError       no answer in time; a smaller request may do
-├── BadAnswerError      not the JSON-RPC answer to what was asked, or a server error
-└── UnknownBlockError   the endpoint does not know that block (yet, or no longer)
-ChainError
-├── PrunedError         not here, another endpoint may have it
-├── UnsupportedError    not here, another endpoint may do it
-├── DeniedError         refused for good: key, plan, no such service
-├── RejectedError       refused for good: invalid parameters, or a limit in words not known here
-├── TooBigError         the caller has to ask for less
-└── RevertError         the contract's own answer to an eth_call
+No retries here: `indexer.chain` owns that policy.
 """
 
 import itertools
@@ -22,7 +8,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +16,21 @@ from urllib.parse import urlsplit
 import requests
 from web3 import HTTPProvider
 
-from indexer.errors import ChainError, PrunedError, RetryableError
+from indexer.errors import ChainError, RetryableError
+from indexer.rpc_errors import (
+    EXCEPTIONS,
+    BadAnswerError,
+    DeniedError,
+    RateLimitedError,
+    RejectedError,
+    RevertError,
+    TimedOutError,
+    TooBigError,
+    UnreachableError,
+    UnsupportedError,
+    classify,
+    revert_data,
+)
 
 # Their debug lines carry whole URLs, keys included.
 for _name in ("web3.providers", "web3._utils.http_session_manager", "urllib3.connectionpool"):
@@ -38,54 +38,6 @@ for _name in ("web3.providers", "web3._utils.http_session_manager", "urllib3.con
 
 #: bytes of an answer beyond which it is not read on (the largest useful one is a block's receipts or a page of logs)
 MAX_ANSWER = 512 * 2**20
-
-
-class RateLimitedError(RetryableError):
-    """The endpoint wants fewer requests; `retry_after` in seconds, None if it does not say."""
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class UnreachableError(RetryableError):
-    """No connection to the endpoint."""
-
-
-class TimedOutError(RetryableError):
-    """No complete answer within the time-out."""
-
-
-class BadAnswerError(RetryableError):
-    """Not a valid answer to what was asked, or a server error."""
-
-
-class UnknownBlockError(RetryableError):
-    """The endpoint does not know the block that the request names."""
-
-
-class UnsupportedError(ChainError):
-    """The endpoint lacks that method or feature."""
-
-
-class DeniedError(ChainError):
-    """The endpoint serves us nothing: key, plan, or no JSON-RPC service there."""
-
-
-class RejectedError(ChainError):
-    """The endpoint refuses this request for good: invalid parameters, or a limit in words that nobody knows."""
-
-
-class TooBigError(ChainError):
-    """More than the endpoint answers in one request: range, results, response size, gas or time."""
-
-
-class RevertError(ChainError):
-    """An eth_call that the contract reverted, with its revert data."""
-
-    def __init__(self, message: str, data: bytes = b"") -> None:
-        super().__init__(message)
-        self.data = data
 
 
 def mask(url: str) -> str:
@@ -127,117 +79,6 @@ def secrets(url: str) -> list[str]:
     found |= {value for pair in parts.query.split("&") for value in pair.split("=", 1)[1:]}
     found |= {label for label in (parts.hostname or "").split(".") if _looks_like_key(label)}
     return sorted((part for part in found if len(part) >= 3), key=len, reverse=True)
-
-
-# The one table: what a JSON-RPC error means. The first rule decides whose text is found in the message or data (lower
-# case), then the first whose codes have the error's code. The texts are those of geth, erigon, nethermind, besu, reth,
-# anvil and the hosted providers; tests/test_rpc.py lists them.
-_RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
-    (
-        "denied",
-        frozenset(),
-        (
-            r"unauthorized|unauthenticated|forbidden|access denied|not allowed to access",
-            r"(invalid|missing|unknown|wrong|no) (api|project|access|auth)[ -]?(key|id|token)|api key (is )?(required|not)",
-            r"must (be )?authenticate|authentication (is )?(required|failed)",
-            r"account (is |has been )?(suspended|disabled)|monthly (capacity|quota)|payment required|billing",
-        ),
-    ),
-    (
-        "rate",
-        frozenset({429, -32029, -32097}),
-        (
-            r"too many requests",
-            r"rate.?(limit|exceeded)",
-            r"requests? (is |are )?limit",
-            r"compute units|cu limit|credits? (quota|limit|exceeded)",
-            r"throughput|throttl|over.?capacity|capacity (limit|exceeded)|under too much load",
-            r"(exceeded|reached) (the|your) (quota|free tier|rate|usage|request)|quota (exceeded|reached)",
-            r"daily request count|calls per sec|requests? per (second|minute|day)",
-        ),
-    ),
-    (
-        "unknown",
-        frozenset(),
-        (
-            r"header (for hash )?not found|unknown (block|header)|block (hash )?not found|block .{0,80}\bnot found",
-            r"(cannot|could not|can't) find (the )?(block|header)|no (such )?block (with|by|found)",
-            r"beyond (the )?(current |latest )?(executed )?(head|tip|block)|block does not exist",
-            r"not (currently )?canonical|after last accepted block|future block|unfinalized|not yet available",
-            r"blockoutofrange|block ?height is \d+ but|(greater|higher) than (the )?(latest|current|head)",
-            r"resource not found|invalid block (hash|height)|still syncing",
-        ),
-    ),
-    (
-        "pruned",
-        frozenset({4444}),
-        (
-            r"missing trie node|pruned|pruning|purged|archiv|expired history|history expiry|history (is )?unavailable",
-            r"historical state|state histories|state (is |was )?(not available|unavailable|already discarded)",
-            r"no state (available|data|found)|state .{0,120}is not available|failed to load state|unexpected state root",
-            r"old data not available|maximum proof window|metadata is not found|no historical rpc",
-            r"receipts? (are |is )?(not available|unavailable|missing)|no (receipts|tx|block) data|missing (block|receipt)",
-            r"earliest available|lowest height|body not found|failed to get logs for block",
-        ),
-    ),
-    (
-        "unsupported",
-        frozenset({-32601, -32004}),
-        (
-            r"method (is )?not (found|available|supported|allowed|whitelisted|enabled)|unsupported method",
-            r"method .{0,60}(does not exist|is disabled|not supported|not found|unavailable|not available)",
-            r"does not support|not included in your (current )?plan|too many arguments",
-        ),
-    ),
-    (
-        "slow",
-        frozenset({408, 504}),
-        (r"timed? ?out|timeout|deadline exceeded|time.?limit|execution aborted",),
-    ),
-    (
-        "size",
-        frozenset({413}),
-        (
-            r"block range|blocks? range|ranges? over|range (is )?(too|limit|exceed|over|\d+ exceed|\d+ is bigger)|exceeds? the range",
-            r"max(imum)? (allowed )?(block |blocks |log |rpc )?(range|distance)|blocks? distance|number of requested blocks",
-            r"limited to|limit the query|at most [\d,.]+ ?k? ?blocks|too many (blocks|logs|results|addresses|topics|params)",
-            r"more than [\d,.]+ ?k? (results|logs|blocks|events)|returned more than|logs matched|logs requested",
-            r"exceed(s|ed)? (the )?max|exceed(s|ed)? (the )?(defined |configured )?limit|exceed(s|ed)? .{0,40}response",
-            r"query (exceeds|limit|must be smaller)|too large|too big|too wide|bigger than",
-            r"(log )?response size|smaller than size|result (set|size)|max(imum)? (results|logs|response)|log limit",
-            r"less (number of )?address|specify (an|less) address|max addresses|addresses? (count|limit)|max topics",
-            r"narrow|reduce (the |your )?(range|block)|smaller (range|block|chunk)|max batch|batch (size|limit|too)",
-            r"entity too large|content.?length|max(imum)? (message|request|body|call ?data) size",
-            r"out of gas|outofgas|oog\b|gas (required|limit|too low|cap|uint64|allowance)|intrinsic gas|block gas|memory limit",
-        ),
-    ),
-    (
-        "revert",
-        frozenset({3}),
-        (
-            r"revert|vm exception|vm execution error|execution error|evm error|invalid ?(fe)? ?opcode|opcodenotfound",
-            r"bad (instruction|jump)|invalid ?jump|stack ?(under|over)flow|callnotallowed|write protection",
-        ),
-    ),
-    (
-        "server",
-        frozenset({-32603, -32000, -32002, -32005, -32016, -32098, -32099, 19, 500, 502, 503, 504}),
-        (r"internal|temporar|try again|retry|unavailable|overload|healthy|bad gateway|syncing",),
-    ),
-)
-_COMPILED = tuple((kind, codes, re.compile("|".join(texts))) for kind, codes, texts in _RULES)
-
-
-def classify(code: int, text: str) -> str:
-    """What an error of that code and text means: one of the kinds of the table, `rejected` if nothing fits.
-
-    A bare -32005 ("limit exceeded") may be a rate limit or a result limit: it is tried again, then asked for less.
-    """
-    low = text.lower()
-    if code == 3 or low.startswith("execution reverted"):
-        return "revert"  # what follows is the contract's own text
-    found = next((kind for kind, _, pattern in _COMPILED if pattern.search(low)), None)
-    return found or next((kind for kind, codes, _ in _COMPILED if code in codes), "rejected")
 
 
 class Endpoint:
@@ -332,10 +173,10 @@ class Endpoint:
         kind = classify(code, text)
         line = self.scrub(f"{method}: {message or text} ({code})")
         if kind == "revert":
-            return RevertError(line, _revert_data(data))
+            return RevertError(line, revert_data(data))
         if kind == "rate":
             return RateLimitedError(line)
-        return _EXCEPTIONS[kind](line if kind not in {"size", "rejected"} else self.scrub(f"{method}: {text} ({code})"))
+        return EXCEPTIONS[kind](line if kind not in {"size", "rejected"} else self.scrub(f"{method}: {text} ({code})"))
 
     def _post(self, body: Any, what: str) -> Any:
         payload = json.dumps(body, separators=(",", ":")).encode()
@@ -358,7 +199,9 @@ class Endpoint:
             raise TimedOutError(f"{what}HTTP {status}")
         if status in {404, 405, 410}:
             raise DeniedError(f"{what}HTTP {status}: there is no JSON-RPC service at that URL")
-        if status >= 300:
+        if 300 <= status < 400:
+            raise DeniedError(f"{what}HTTP {status}: the endpoint has moved; give its new URL (https?)")
+        if status >= 400:
             raise BadAnswerError(f"{what}HTTP {status}")
         if answer is None:
             raise BadAnswerError(f"{what}the answer is not JSON ({len(content)} bytes)")
@@ -395,18 +238,6 @@ class Endpoint:
             raise UnreachableError(f"{what}{self.scrub(_reason(error), 160)}") from None
 
 
-_EXCEPTIONS: dict[str, type[RetryableError] | type[ChainError]] = {
-    "unknown": UnknownBlockError,
-    "pruned": PrunedError,
-    "unsupported": UnsupportedError,
-    "denied": DeniedError,
-    "slow": TimedOutError,
-    "size": TooBigError,
-    "server": BadAnswerError,
-    "rejected": RejectedError,
-}
-
-
 def retry_after(value: str | None) -> float | None:
     """Seconds of a Retry-After header, given as a number or as a date."""
     if not value:
@@ -428,17 +259,3 @@ def _reason(error: BaseException) -> str:
         r"\[Errno -?\d+\] [^'\")]+|Connection \w+[^'\")]*|Remote end closed[^'\")]*|certificate [^'\")]+", text
     )
     return found[0] if found else f"{type(error).__name__}"
-
-
-def _revert_data(data: Any) -> bytes:
-    """Revert data of an error object: a hex string, possibly behind "Reverted ", or an object that carries one."""
-    if isinstance(data, dict):
-        data = next((data[key] for key in ("data", "result", "output") if isinstance(data.get(key), str)), None)
-    if not isinstance(data, str):
-        return b""
-    found = re.search(r"0x((?:[0-9a-fA-F]{2})*)", data)
-    return bytes.fromhex(found[1]) if found else b""
-
-
-def endpoints(urls: Iterable[str], timeout: float) -> list[Endpoint]:
-    return [Endpoint(url, timeout) for url in urls]

@@ -55,6 +55,7 @@ CALL_FAULTS = (
     "override-unsupported",  # no third parameter of eth_call
     "override-ignored",  # silently
     "receipts-unsupported",  # no eth_getBlockReceipts
+    "block-hash-unsupported",  # no blockHash in eth_getLogs
 )
 FAULTS = frozenset(HTTP_FAULTS + CALL_FAULTS)
 STATE_METHODS = frozenset({"eth_call", "eth_getCode", "eth_getStorageAt", "eth_getBalance"})
@@ -315,7 +316,11 @@ class FaultyNode:
             return "override-unsupported", -32602, "too many arguments, want at most 2"
         if method == "eth_getBlockReceipts" and self._happens("receipts-unsupported"):
             return "receipts-unsupported", -32601, "the method eth_getBlockReceipts does not exist/is not available"
-        return self._log_limit(params[0]) if method == "eth_getLogs" else None
+        if method != "eth_getLogs":
+            return None
+        if "blockHash" in params[0] and self._happens("block-hash-unsupported"):
+            return "block-hash-unsupported", -32602, "invalid argument 0: unknown field blockHash"
+        return self._log_limit(params[0])
 
     def _log_limit(self, wanted: dict[str, Any]) -> tuple[str, int, str] | None:
         if self.address_cap is not None and len(wanted.get("address", [])) > self.address_cap:

@@ -10,7 +10,7 @@ import pytest
 from indexer.chain import LARGEST_BATCH, Chain
 from indexer.errors import ChainError, PrunedError, ReorgError, WrongChainError
 from indexer.model import Block
-from indexer.rpc import BadAnswerError, RejectedError, RevertError, TooBigError, UnsupportedError
+from indexer.rpc_errors import BadAnswerError, RejectedError, RevertError, TooBigError, UnsupportedError
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
 from tests.tiny_contracts import EOA, REVERT_42, address
@@ -207,10 +207,18 @@ def test_pruned_state_is_asked_elsewhere_and_never_twice_there(node: Anvil, faul
     faulty.faults = {"pruned": 1}
     assert chain.code(MULTICALL3, block) == chain.code(MULTICALL3, chain.block("latest"))
     assert faulty.injected["pruned"] == 1
-    alone = connect(faulty.url)
+
+
+def test_pruned_state_is_believed_after_three_backends_said_so(faulty: FaultyNode) -> None:
+    chain = connect(faulty.url)
+    block = chain.block(5)
+    faulty.faults = {"pruned": 1}
     with pytest.raises(PrunedError, match="missing trie node"):
-        alone.code(MULTICALL3, block)
-    assert alone.retries == 0
+        chain.code(MULTICALL3, block)
+    assert faulty.injected["pruned"] == 3
+    faulty.faults = {"pruned": 0.4}
+    for _ in range(4):
+        assert chain.code(MULTICALL3, block)
 
 
 def test_an_unsupported_method_is_remembered_per_endpoint(node: Anvil, faulty: FaultyNode) -> None:
@@ -218,7 +226,7 @@ def test_an_unsupported_method_is_remembered_per_endpoint(node: Anvil, faulty: F
     chain = connect(faulty.url, node.url)
     chain.check()
     for _ in range(3):
-        assert chain.request("eth_getBlockReceipts", ["latest"]) == []
+        assert chain.request("eth_getBlockReceipts", ["latest"], feature="receipts") == []
         chain._current = 0
     assert faulty.injected["receipts-unsupported"] == 1
     with pytest.raises(UnsupportedError):
@@ -340,7 +348,7 @@ def test_headers_are_a_chain(node: Anvil) -> None:
 
 
 def test_a_block_beyond_the_head_is_a_clear_error(node: Anvil) -> None:
-    with pytest.raises(ChainError, match="block 9999"):
+    with pytest.raises(ChainError, match="devnet has no block 9999"):
         connect(node.url, attempts=2).block(9999)
 
 

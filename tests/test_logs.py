@@ -11,14 +11,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer import logs
+from indexer import logs, recent
 from indexer.abi import topic
-from indexer.chain import Chain, Header, parse_header
+from indexer.bloom import bloom_may_contain, bloom_of, suspects
+from indexer.chain import Chain
 from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError
+from indexer.header import Header, parse_header
 from indexer.limit import FIRST_WINDOW, LARGEST_WINDOW, LogLimit
-from indexer.logs import Chunk, Filter, bloom_may_contain, bloom_of, events_of, range_cap, suspects
+from indexer.log_filter import Chunk, Filter, events_of
+from indexer.logs import range_cap
 from indexer.model import Block, Event
-from indexer.rpc import TooBigError
+from indexer.rpc_errors import TooBigError
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
 from tests.tiny_contracts import EMITTER, EOA, address
@@ -470,32 +473,33 @@ def test_blooms_of_recorded_mainnet_receipts_are_reproduced(shared: Path) -> Non
 
 def test_suspects_are_wanted_pairs_that_may_be_there_and_did_not_come(truth: list[Event]) -> None:
     block = [event for event in truth if event.block_number == 30]
-    everything = Filter.of(ADDRESSES, TOPICS)
     bloom = bloom_of(block)
-    assert suspects(bloom, everything, block) == []
+    assert suspects(bloom, ADDRESSES, TOPICS, block) == []
     left = [event for event in block if (event.address, event.topic0) != (ADDRESSES[1], TOPICS[2])]
-    assert suspects(bloom, everything, left) == [(ADDRESSES[1], TOPICS[2])]
-    assert suspects(bytes(256), everything, []) == []
+    assert suspects(bloom, ADDRESSES, TOPICS, left) == [(ADDRESSES[1], TOPICS[2])]
+    assert suspects(bytes(256), ADDRESSES, TOPICS, []) == []
     assert not bloom_may_contain(bytes(256), ADDRESSES[0], TOPICS[0])
 
 
 # the last blocks
 
 
-def recent(chain: Chain, first: int, last: int, **options: Any) -> list[Chunk]:
+def last_blocks(chain: Chain, first: int, last: int, **options: Any) -> list[Chunk]:
     return list(logs.fetch_recent(chain, first, last, *WANTED, chain.block(BLOCKS), **options))
 
 
 def test_the_last_blocks_come_by_hash_in_few_requests(node: Anvil, truth: list[Event]) -> None:
     chain = connect(node.url)
     before = chain.requests
-    chunks = recent(chain, 31, BLOCKS)
+    chunks = last_blocks(chain, 31, BLOCKS)
     assert joined(chunks, 31, BLOCKS) == [event for event in wanted_of(truth, *WANTED) if event.block_number > 30]
     assert chunks[-1].end_hash == node.block(BLOCKS)["hash"]
     # headers, logs, and receipts of the blocks whose filters cannot exclude further logs
     assert chain.requests - before <= 1 + 2 + 30 // 8 + 1
     assert sum(chunk.omitted for chunk in chunks) == 0
-    assert joined(recent(chain, 40, 45), 40, 45) == [e for e in wanted_of(truth, *WANTED) if 40 <= e.block_number <= 45]
+    assert joined(last_blocks(chain, 40, 45), 40, 45) == [
+        e for e in wanted_of(truth, *WANTED) if 40 <= e.block_number <= 45
+    ]
 
 
 @pytest.mark.parametrize("receipts", [True, False])
@@ -505,7 +509,7 @@ def test_omitted_logs_are_found_and_counted(faulty: FaultyNode, truth: list[Even
     for attempt in range(5):
         faulty.rng.seed(attempt)
         faulty.faults = {"omitted-logs": 0.3} | ({} if receipts else {"receipts-unsupported": 1})
-        chunks = recent(connect(faulty.url, attempts=9), 31, BLOCKS)
+        chunks = last_blocks(connect(faulty.url, attempts=9), 31, BLOCKS)
         got = joined(chunks, 31, BLOCKS)
         missing = [event for event in wanted if event not in got]
         # a pair that came with some of its logs is beyond what a bloom filter tells
@@ -518,7 +522,7 @@ def test_omitted_logs_are_found_and_counted(faulty: FaultyNode, truth: list[Even
 
 def test_blocks_with_all_their_logs_omitted_are_repaired(faulty: FaultyNode, truth: list[Event]) -> None:
     faulty.omit_blocks = {41, 52}
-    chunks = recent(connect(faulty.url), 31, BLOCKS)
+    chunks = last_blocks(connect(faulty.url), 31, BLOCKS)
     wanted = [event for event in wanted_of(truth, *WANTED) if event.block_number > 30]
     assert joined(chunks, 31, BLOCKS) == wanted
     assert sum(chunk.omitted for chunk in chunks) == sum(event.block_number in {41, 52} for event in wanted) > 0
@@ -527,7 +531,7 @@ def test_blocks_with_all_their_logs_omitted_are_repaired(faulty: FaultyNode, tru
 def test_what_nobody_can_confirm_is_said(faulty: FaultyNode) -> None:
     faulty.omit_blocks = {41}
     faulty.faults = {"receipts-unsupported": 1}
-    (chunk,) = recent(connect(faulty.url, attempts=2), 31, BLOCKS)
+    (chunk,) = last_blocks(connect(faulty.url, attempts=2), 31, BLOCKS)
     assert chunk.unconfirmed == (41,)
     assert chunk.omitted == 0
 
@@ -535,14 +539,20 @@ def test_what_nobody_can_confirm_is_said(faulty: FaultyNode) -> None:
 def test_a_second_endpoint_confirms_what_the_first_cannot(node: Anvil, faulty: FaultyNode, truth: list[Event]) -> None:
     faulty.omit_blocks = {41}
     faulty.faults = {"receipts-unsupported": 1}
-    chunks = recent(connect(faulty.url, node.url), 31, BLOCKS)
+    chunks = last_blocks(connect(faulty.url, node.url), 31, BLOCKS)
     assert joined(chunks, 31, BLOCKS) == [event for event in wanted_of(truth, *WANTED) if event.block_number > 30]
 
 
+def test_nodes_that_know_no_block_hash_in_filters_are_asked_by_number(faulty: FaultyNode, truth: list[Event]) -> None:
+    faulty.faults = {"block-hash-unsupported": 1}
+    chunks = last_blocks(connect(faulty.url), 51, BLOCKS)
+    assert joined(chunks, 51, BLOCKS) == [event for event in wanted_of(truth, *WANTED) if event.block_number > 50]
+
+
 def test_full_bloom_filters_are_checked_for_a_few_blocks_only(node: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "false_positives", lambda bloom, pairs: 99.0)
-    monkeypatch.setattr(logs, "suspects", lambda bloom, wanted, events: [("a", "b")])
-    (chunk,) = recent(connect(node.url), 31, BLOCKS, confirmations=3)
+    monkeypatch.setattr(recent, "false_positives", lambda bloom, pairs: 99.0)
+    monkeypatch.setattr(recent, "suspects", lambda *_: [("a", "b")])
+    (chunk,) = last_blocks(connect(node.url), 31, BLOCKS, confirmations=3)
     assert chunk.unconfirmed == tuple(range(31, BLOCKS - 2))
 
 
@@ -570,7 +580,7 @@ def test_blocks_that_do_not_lead_to_the_target_are_a_reorg(needs_node: None) -> 
         with pytest.raises(ReorgError):
             list(logs.fetch_recent(chain, 2, 6, *WANTED, target))
         with pytest.raises(ReorgError):
-            logs._by_hashes(chain, Filter.of(*WANTED), [target])
+            recent._by_hashes(chain, Filter.of(*WANTED), [target])
 
 
 def test_a_block_is_verified_by_what_its_bloom_filter_proves(node: Anvil, truth: list[Event]) -> None:

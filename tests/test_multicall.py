@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer.chain import Chain
+from indexer.codec import codec, decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.errors import ChainError, PrunedError, ReorgError
 from indexer.limit import Limit
 from indexer.model import Failed, Read
-from indexer.multicall import FIRST_SIZE, codec, decode_aggregate, decode_read, encode_aggregate, encode_read
-from indexer.rpc import BadAnswerError
+from indexer.multicall import FIRST_SIZE
+from indexer.rpc_errors import BadAnswerError
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
 from tests.tiny_contracts import (

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.errors import ChainError, PrunedError, RetryableError
-from indexer.rpc import (
+from indexer.rpc import Endpoint, mask, retry_after
+from indexer.rpc_errors import (
     BadAnswerError,
     DeniedError,
-    Endpoint,
     RateLimitedError,
     RejectedError,
     RevertError,
@@ -23,8 +23,6 @@ from indexer.rpc import (
     UnreachableError,
     UnsupportedError,
     classify,
-    mask,
-    retry_after,
 )
 
 TEXTS = {
@@ -270,7 +268,7 @@ RESULT = '{"jsonrpc":"2.0","id":1,"result":"0x1"}'
         (http("401 Unauthorized", ""), DeniedError),
         (http("404 Not Found", "nothing here"), DeniedError),
         (http("413 Payload Too Large", ""), TooBigError),
-        (http("301 Moved", "", "Location: https://elsewhere.example/"), BadAnswerError),
+        (http("301 Moved", "", "Location: https://elsewhere.example/"), DeniedError),
         (http("200 OK", "<html>"), BadAnswerError),
         (http("200 OK", RESULT[:20], length=len(RESULT)), BadAnswerError),
         (http("200 OK", RESULT.replace('"id":1', '"id":2')), BadAnswerError),

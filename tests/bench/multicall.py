@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
+from indexer.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.model import Read
-from indexer.multicall import decode_aggregate, decode_read, encode_aggregate, encode_read
 from tests.tiny_contracts import EOA
 
 SHAPES = {

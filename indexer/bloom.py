@@ -1,0 +1,56 @@
+"""The bloom filter of a block's logs (yellow paper 4.4.3): what may be in a block, and what cannot. Pure."""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from eth_hash.auto import keccak
+
+from indexer.model import Event
+
+
+@lru_cache(maxsize=50_000)
+def bloom_bits(value: bytes) -> int:
+    """The three bits of an address or topic in a 2048-bit logs bloom (yellow paper 4.4.3), as an integer mask."""
+    digest = keccak(value)
+    bits = 0
+    for i in (0, 2, 4):
+        bits |= 1 << (int.from_bytes(digest[i : i + 2]) & 2047)
+    return bits
+
+
+def bloom_of(events: Iterable[Event]) -> bytes:
+    """The logs bloom of some logs."""
+    values = {entry for event in events for entry in (event.address, *event.topics)}
+    bits = 0
+    for entry in values:
+        bits |= bloom_bits(bytes.fromhex(entry[2:]))
+    return bits.to_bytes(256)
+
+
+def bloom_may_contain(bloom: bytes, address: str, topic: str) -> bool:
+    """Whether a log of that address with that topic may be in the block; never a false no."""
+    bits = int.from_bytes(bloom)
+    wanted = bloom_bits(bytes.fromhex(address[2:])) | bloom_bits(bytes.fromhex(topic[2:]))
+    return bits & wanted == wanted
+
+
+def suspects(
+    bloom: bytes, addresses: Sequence[str], topics: Sequence[str], events: Iterable[Event]
+) -> list[tuple[str, str]]:
+    """The wanted (address, topic) pairs that may be in a block though no such event came."""
+    bits = int.from_bytes(bloom)
+    came = {(event.address, event.topic0) for event in events}
+    marks = {entry: bloom_bits(bytes.fromhex(entry[2:])) for entry in (*addresses, *topics)}
+    shown = {entry for entry, mark in marks.items() if bits & mark == mark}
+    return [
+        (address, topic)
+        for address in addresses
+        if address in shown
+        for topic in topics
+        if topic in shown and (address, topic) not in came
+    ]
+
+
+def false_positives(bloom: bytes, pairs: int) -> float:
+    """How many of that many absent pairs a bloom filter this full is expected to show."""
+    return pairs * float((int.from_bytes(bloom).bit_count() / 2048) ** 6)
