@@ -76,6 +76,11 @@ def parse_log(raw: Mapping[str, Any]) -> Event:
     return event
 
 
+def mapping_slot(key: str, slot: int) -> int:
+    """Where Solidity keeps `mapping(address => ...)` of `slot` for one address; a struct's members follow it."""
+    return int.from_bytes(keccak(bytes.fromhex(key[2:]).rjust(32, b"\0") + slot.to_bytes(32)))
+
+
 def quantity(value: Any) -> int:
     """A JSON-RPC quantity ("0x1f") as an int. ValueError or TypeError for anything else, null included."""
     if not isinstance(value, str) or not _QUANTITY.fullmatch(value):

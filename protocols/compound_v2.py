@@ -9,9 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from eth_hash.auto import keccak
-
-from indexer.abi import topic
+from indexer.abi import mapping_slot, topic
 from indexer.adapter import Adapter, Reader, required
 from indexer.model import (
     WAD,
@@ -426,7 +424,7 @@ def debts_at(read: Reader, places: Sequence[tuple[str, str, int]]) -> list[tuple
         return []
     slots = []
     for token, account, slot in places:
-        first = int.from_bytes(keccak(bytes.fromhex(account[2:]).rjust(32, b"\0") + slot.to_bytes(32)))
+        first = mapping_slot(account, slot)
         slots += [(token, first), (token, first + 1)]
     words = read.storage(slots)
     if words is None:

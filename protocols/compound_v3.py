@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from indexer.abi import topic
+from indexer.abi import mapping_slot, topic
 from indexer.adapter import Adapter, Reader, required
 from indexer.model import (
     WAD,
@@ -45,6 +45,10 @@ USER_COLLATERAL = "userCollateral(address,address)(uint128,uint128)"
 LIQUIDATABLE = "isLiquidatable(address)(bool)"
 BORROW_BALANCE = "borrowBalanceOf(address)(uint256)"
 ASKED = 50  # debtors about whom a new implementation is asked
+
+# CometStorage: what has a name there keeps its slot, versions only append.
+USER_BASIC_SLOT = 5
+USER_COLLATERAL_SLOT = 6
 
 SUPPLY = topic("Supply(address,address,uint256)")
 WITHDRAW = topic("Withdraw(address,address,uint256)")
@@ -105,7 +109,7 @@ class CompoundV3(Adapter):
         market = read_market(read, self.comet, feeds)
         # without a readable implementation an upgrade would go unseen: then it is checked each time
         if isinstance(previous, CompoundV3Market) and previous.revision == market.revision != self.comet:
-            return replace(market, checked=previous.checked)
+            return replace(market, checked=previous.checked, layout_known=previous.layout_known)
         return market
 
     def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
@@ -130,24 +134,52 @@ class CompoundV3(Adapter):
         return [PositionKey(a) for a in accounts if a is not None and not (minted and a == ZERO)]
 
     def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
-        """`userBasic` of everyone, then the collateral that its asset map names: two aggregates carry thousands."""
+        """`userBasic` of everyone, then the collateral that its asset map names.
+
+        From storage where the layout is known and the node can: one request carries 5,000 words.
+        """
         assert isinstance(market, CompoundV3Market)
-        basics = required(read, [Read(self.comet, USER_BASIC, (key.account,)) for key in keys])
+        from_storage = self.stored_basics(read, keys) if market.layout_known else None
+        basics = from_storage
+        if basics is None:
+            raw = required(read, [Read(self.comet, USER_BASIC, (key.account,)) for key in keys])
+            basics = [(principal, assets_in | reserved << 16) for principal, _, _, assets_in, reserved in raw]
         held = [
             (i, collateral.asset)
-            for i, (_, _, _, assets_in, reserved) in enumerate(basics)
-            if assets_in or reserved  # the extended variant keeps bits 16 to 23 in _reserved
+            for i, (_, assets) in enumerate(basics)
+            if assets
             for collateral in market.collaterals
-            if (assets_in | reserved << 16) >> collateral.offset & 1
+            if assets >> collateral.offset & 1
         ]
-        balances = required(read, [Read(self.comet, USER_COLLATERAL, (keys[i].account, asset)) for i, asset in held])
+        balances = self.stored_collateral(read, [(keys[i].account, a) for i, a in held]) if from_storage else None
+        if balances is None:
+            reads = [Read(self.comet, USER_COLLATERAL, (keys[i].account, asset)) for i, asset in held]
+            balances = [balance for balance, _ in required(read, reads)]
         collateral: list[dict[str, int]] = [{} for _ in keys]
-        for (i, asset), (balance, _) in zip(held, balances, strict=True):
+        for (i, asset), balance in zip(held, balances, strict=True):
             collateral[i][asset] = balance
         return [
-            CompoundV3Position(key=key, block_number=read.block.number, principal=basic[0], collateral=assets)
-            for key, basic, assets in zip(keys, basics, collateral, strict=True)
+            CompoundV3Position(key=key, block_number=read.block.number, principal=principal, collateral=assets)
+            for key, (principal, _), assets in zip(keys, basics, collateral, strict=True)
         ]
+
+    def stored_basics(self, read: Reader, keys: Sequence[PositionKey]) -> list[tuple[int, int]] | None:
+        """(principal, asset map) of each account from storage: int104, two uint64, the map's 24 bits on top.
+
+        In the extended variant the map's upper byte is what plain Comets call _reserved.
+        """
+        words = read.storage([(self.comet, mapping_slot(key.account, USER_BASIC_SLOT)) for key in keys])
+        if words is None:
+            return None
+        return [((word & (1 << 104) - 1) - (word >> 103 & 1) * (1 << 104), word >> 232) for word in words]
+
+    def stored_collateral(self, read: Reader, places: Sequence[tuple[str, str]]) -> list[int] | None:
+        """The balance of each (account, collateral asset) from storage: the lower half of the word."""
+        slots = [
+            (self.comet, mapping_slot(asset, mapping_slot(account, USER_COLLATERAL_SLOT))) for account, asset in places
+        ]
+        words = read.storage(slots)
+        return None if words is None else [word & (1 << 128) - 1 for word in words]
 
     def untracked(self, market: Market, position: Position) -> bool:
         """Everyone who holds something: debt moves without a log that names the debtor (PROTOCOLS: compound #816).
@@ -242,9 +274,12 @@ class CompoundV3(Adapter):
         )
 
     def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> CompoundV3Market:
-        """An implementation that is not known yet is asked about some debtors; not `exact` where it disagrees."""
+        """An implementation that is not known yet is asked about some debtors; not `exact` where it disagrees.
+
+        The same accounts tell whether their storage is laid out as we know it.
+        """
         assert isinstance(market, CompoundV3Market)
-        if market.checked:
+        if market.checked and market.layout_known:
             return market
         asked: list[CompoundV3Position] = []
         for position in positions:
@@ -267,7 +302,20 @@ class CompoundV3(Adapter):
             if ours != theirs or debt != -position.principal * market.borrow_index_accrued // INDEX_SCALE:
                 note = f"the Comet at {market.revision} answers isLiquidatable or borrowBalanceOf by an unknown formula"
                 return replace(market, exact=False, note=note)
-        return replace(market, checked=True)
+        return replace(market, checked=True, layout_known=self.layout_fits(read, asked))
+
+    def layout_fits(self, read: Reader, positions: Sequence[CompoundV3Position]) -> bool:
+        """Whether storage says the same of these debtors as the getters did; at least one must hold collateral."""
+        stored = self.stored_basics(read, [position.key for position in positions])
+        held = [(p.key.account, asset, balance) for p in positions for asset, balance in p.collateral.items()]
+        balances = self.stored_collateral(read, [(account, asset) for account, asset, _ in held])
+        return (
+            stored is not None
+            and bool(held)
+            and [principal for principal, _ in stored] == [position.principal for position in positions]
+            and [assets.bit_count() for _, assets in stored] == [len(position.collateral) for position in positions]
+            and balances == [balance for _, _, balance in held]
+        )
 
     def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
         """Debts and collateral add up exactly; supply to at most its total, which drifts up by rounding."""

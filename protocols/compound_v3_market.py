@@ -40,7 +40,7 @@ class CompoundV3Market(Market):
 
     Rates are per second, constant until somebody acts: the contract takes them from the utilization at the stored
     indexes. Prices have 8 decimals; `total_*_base` are principals. `revision` is the implementation; `checked`: it
-    agreed with us about some debtors.
+    agreed with us about some debtors; `layout_known`: so did the storage words of some accounts with its getters.
     """
 
     comet: str
@@ -60,6 +60,7 @@ class CompoundV3Market(Market):
     absorb_paused: bool
     collaterals: tuple[Collateral, ...]
     checked: bool = False
+    layout_known: bool = False
 
 
 def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV3Market:

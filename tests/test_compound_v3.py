@@ -3,7 +3,7 @@
 The devnet's Comet is a stand-in that follows the real contract's ABI, storage, rounding and events.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -453,17 +453,55 @@ def test_the_market_tells_its_assets(adapter: CompoundV3, node: Connection, devn
         assert row.liquidation_bonus == pytest.approx(1 - asset.liquidation_factor / 100)
 
 
+def test_storage_tells_the_same_as_the_getters(
+    adapter: CompoundV3, node: Connection, devnet: compound_v3.CompoundV3
+) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    assert market.layout_known
+    devnet.step(1)
+    read = node.reader()
+    asked: list[Read] = []
+
+    def note(one: Read, answer: Any) -> Any:
+        asked.append(one)
+        return answer
+
+    by_storage = adapter.read_positions(AlteredReader(read, note), market, keys(devnet.users))
+    assert asked == []
+    without = AlteredReader(read, note, storage=False)
+    assert by_storage == adapter.read_positions(without, market, keys(devnet.users))
+    assert len(asked) > len(devnet.users)
+    assert by_storage != list(positions.values())
+    market = adapter.read_market(read, market)
+    assert market.layout_known
+    assert wrong(adapter, devnet, market, by_account(by_storage)) == []
+
+
+def test_another_layout_of_storage_is_not_used(
+    adapter: CompoundV3, node: Connection, devnet: compound_v3.CompoundV3
+) -> None:
+    class Moved(AlteredReader):
+        def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
+            return self.reader.storage([(contract, slot if slot > 2**255 else slot + 1) for contract, slot in slots])
+
+    read = Moved(node.reader())
+    market = adapter.read_market(read, None)
+    market = adapter.calibrate(read, market, adapter.read_positions(read, market, keys(devnet.users)))
+    assert market.checked
+    assert not market.layout_known
+    positions = by_account(adapter.read_positions(read, market, keys(devnet.users)))
+    assert wrong(adapter, devnet, market, positions) == []
+
+
 def test_a_refresh_costs_a_few_requests_however_many_accounts_there_are(
     adapter: CompoundV3, node: Connection, devnet: compound_v3.CompoundV3
 ) -> None:
-    market, _ = snapshot(adapter, node, devnet)
+    market, positions = snapshot(adapter, node, devnet)
     read = node.reader()
     assert node.requests(lambda: adapter.read_market(read, market)) <= 5
-    few, many = (
-        node.requests(lambda users=users: adapter.read_positions(read, market, keys(users)))
-        for users in (devnet.users[:10], devnet.users)
-    )
-    assert few == many == 2
+    assert node.requests(lambda: adapter.calibrate(read, market, list(positions.values()))) == 0
+    for users in (devnet.users[:10], devnet.users):
+        assert node.requests(lambda users=users: adapter.read_positions(read, market, keys(users))) == 2
 
 
 def test_markets_and_positions_survive_being_stored(
