@@ -26,6 +26,7 @@ from indexer.ranges import Ranges
 Row = Sequence[Any]
 
 BUSY_TIMEOUT_MS = 30_000
+KEPT_AUDITS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,41 +354,46 @@ class Store:
                 (chain_id, deployment, protocol, accounts),
             )
 
-    def rollback(self, chain_id: int, ancestor: int) -> None:
+    def rollback(self, chain_id: int, ancestor: int, deployments: Sequence[str] | None = None) -> None:
         """Forgets everything that blocks after `ancestor` said; the next snapshot reads those positions again.
 
-        The rows of the last snapshot stay until the next commit replaces them as a whole, but no longer count.
+        The rows of the last snapshot stay until the next commit replaces them as a whole, but no longer count. With
+        `deployments` only these go back, to an older block of the same chain, whose kept hashes therefore stay.
         """
         with self.transaction() as conn:
-            # States pinned above the ancestor are those of the ancestor unless an event touched them since, or the
-            # logs up to their block had not been fetched yet.
-            conn.execute(
-                "delete from states where chain_id = ?1 and block_number > ?2 and ("
-                "  block_number > coalesce((select max(to_block) from synced_ranges r where r.chain_id = ?1"
-                "     and r.deployment = states.deployment and r.source = 'activity'), -1)"
-                "  or exists (select 1 from events e where e.chain_id = ?1 and e.deployment = states.deployment"
-                "     and e.account = states.account and e.position_group = states.position_group"
-                "     and e.last_block > ?2))",
-                (chain_id, ancestor),
-            )
-            conn.execute(
-                "update states set block_number = ?2 where chain_id = ?1 and block_number > ?2", (chain_id, ancestor)
-            )
-            conn.execute("delete from events where chain_id = ? and first_block > ?", (chain_id, ancestor))
-            conn.execute(
-                "update events set last_block = ?2 where chain_id = ?1 and last_block > ?2", (chain_id, ancestor)
-            )
-            conn.execute(
-                "update positions set status = 'unverified' where chain_id = ? and block_number > ?",
-                (chain_id, ancestor),
-            )
-            conn.execute("delete from registry where chain_id = ? and block_number > ?", (chain_id, ancestor))
-            conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
-            conn.execute("delete from health_history where chain_id = ? and block_number > ?", (chain_id, ancestor))
-            conn.execute("delete from synced_ranges where chain_id = ? and from_block > ?", (chain_id, ancestor))
-            conn.execute(
-                "update synced_ranges set to_block = ?2 where chain_id = ?1 and to_block > ?2", (chain_id, ancestor)
-            )
+            if deployments is None:
+                conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
+                deployments = [
+                    name
+                    for (name,) in conn.execute("select deployment from deployments where chain_id = ?", (chain_id,))
+                ]
+            for name in deployments:
+                self._rollback_deployment(conn, (chain_id, name, ancestor))
+
+    @staticmethod
+    def _rollback_deployment(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None:
+        # A state read above the ancestor is also that of the ancestor only if all activity in between is known, and
+        # none of it touched the position.
+        conn.execute(
+            "delete from states where chain_id = ?1 and deployment = ?2 and block_number > ?3 and ("
+            "  not exists (select 1 from synced_ranges r where r.chain_id = ?1 and r.deployment = ?2"
+            "     and r.source = 'activity' and r.from_block <= ?3 + 1 and r.to_block >= states.block_number)"
+            "  or exists (select 1 from events e where e.chain_id = ?1 and e.deployment = ?2"
+            "     and e.account = states.account and e.position_group = states.position_group"
+            "     and e.last_block > ?3))",
+            where,
+        )
+        for statement in (
+            "update states set block_number = ?3 where {here} and block_number > ?3",
+            "delete from events where {here} and first_block > ?3",
+            "update events set last_block = ?3 where {here} and last_block > ?3",
+            "update positions set status = 'unverified' where {here} and block_number > ?3",
+            "delete from registry where {here} and block_number > ?3",
+            "delete from health_history where {here} and block_number > ?3",
+            "delete from synced_ranges where {here} and from_block > ?3",
+            "update synced_ranges set to_block = ?3 where {here} and to_block > ?3",
+        ):
+            conn.execute(statement.format(here="chain_id = ?1 and deployment = ?2"), where)
 
     # the snapshot ---------------------------------------------------------------------------------------------------
 
@@ -482,6 +488,12 @@ class Store:
                     mismatches,
                     None if detail is None else json.dumps(detail),
                 ),
+            )
+            # A live tail audits every block: of those that found nothing only the last ones stay.
+            conn.execute(
+                "delete from audits where kind = 'self-audit' and mismatches = 0 "
+                "and id < (select max(id) from audits) - ?",
+                (KEPT_AUDITS,),
             )
 
     def start_run(self, chain_id: int) -> int:

@@ -172,7 +172,7 @@ class Sync:
         """Whether the chain up to `block` is another one than ours."""
         for number, block_hash in kept:
             if number <= block.number:
-                return self._hash(number, block) not in {block_hash, None}
+                return self._hash(number, block) != block_hash
         return False
 
     def _at_least(self, least: Block, to: str) -> Block:
@@ -220,7 +220,7 @@ class Sync:
                 return
         elif self._hash(newest, target) == newest_hash:
             # An older block than the last snapshot is asked for: what came later is not yet true there.
-            self.store.rollback(chain_id, target.number)
+            self.store.rollback(chain_id, target.number, [adapter.deployment.name for adapter in self.adapters])
             self.works.clear()
             return
         candidates = [entry for entry in kept if entry[0] <= target.number]
@@ -244,10 +244,19 @@ class Sync:
         self.works.clear()
 
     def _hash(self, number: int, target: Block) -> str | None:
-        """The canonical hash of a block, None where the chain does not reach it."""
+        """The canonical hash of a block, None where the chain does not reach it.
+
+        A block up to the target must be there: a node that does not know it lags, and is asked again.
+        """
         if number == target.number:
             return target.hash
-        header = self.chain.batch([("eth_getBlockByNumber", [hex(number), False])])[0]
+        if number < target.number:
+            try:
+                return self.chain.block(number).hash
+            except ChainError:
+                self.chain.block(target.hash)  # ReorgError if the target is gone, and the block with it
+                raise
+        header = self.chain.request("eth_getBlockByNumber", [hex(number), False])
         return header["hash"].lower() if isinstance(header, dict) else None
 
     # markets --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,13 @@ from indexer.model import Deployment
 from tests.devnet.scenario import Devnet
 from tests.truth import sync_once
 
+#: what a tail or a sync must live with at any rate; tests of their own see to the others of `tests.faulty`
+FAULTS = (
+    "429", "429-retry-after", "500", "502", "503", "reset", "truncated", "html", "wrong-id", "batch-unsupported",
+    "batch-missing", "batch-reordered", "batch-duplicate", "rate-limit-error", "header-not-found", "null", "internal",
+    "omitted-logs", "ignores-block", "ignores-filter", "lagging", "override-unsupported", "override-ignored",
+    "receipts-unsupported",
+)  # fmt: skip
 QUICK = {"backoff": 0.01, "timeout": 5.0}
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
