@@ -12,21 +12,6 @@ def ray_mul(a: int, b: int) -> int:
     return (a * b + HALF_RAY) // RAY
 
 
-def ray_mul_floor(a: int, b: int) -> int:
-    """WadRayMath.rayMulFloor, V3.5: down."""
-    return a * b // RAY
-
-
-def ray_mul_ceil(a: int, b: int) -> int:
-    """WadRayMath.rayMulCeil, V3.5: up."""
-    return -(-a * b // RAY)
-
-
-def ray_div(a: int, b: int) -> int:
-    """WadRayMath.rayDiv: half up."""
-    return (a * RAY + b // 2) // b
-
-
 def wad_div(a: int, b: int) -> int:
     """WadRayMath.wadDiv: half up."""
     return (a * WAD + b // 2) // b
