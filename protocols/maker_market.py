@@ -15,7 +15,7 @@ NOBODY = "0x" + 40 * "0"
 VAT_ILKS = "ilks(bytes32)(uint256,uint256,uint256,uint256,uint256)"  # Art, rate, spot, line, dust
 SPOTTER_ILKS = "ilks(bytes32)(address,uint256)"  # pip, mat
 JUG_ILKS = "ilks(bytes32)(uint256,uint256)"  # duty, rho
-DOG_ILKS = "ilks(bytes32)(address,uint256,uint256,uint256,uint256,uint256)"  # clip, chop, hole, dirt, chip, tip
+DOG_ILKS = "ilks(bytes32)(address,uint256,uint256,uint256)"  # clip, chop, hole, dirt
 GEM = ("gem(bytes32)(address)", "join(bytes32)(address)", "symbol(bytes32)(string)", "dec(bytes32)(uint256)")
 
 #: chainlog keys of the contracts that the configuration may also name itself
@@ -241,7 +241,7 @@ def _barks(market: MakerMarket, count: int, dogs: Sequence[Any], levels: Sequenc
         return [None] * count
     live, Hole, Dirt = market.dog  # noqa: N806 - the Dog's names
     barks: list[Bark | None] = []
-    for (clip, chop, hole, dirt, _, _), stopped in zip(dogs, levels, strict=True):
+    for (clip, chop, hole, dirt), stopped in zip(dogs, levels, strict=True):
         conditions = {
             "cage": not live,
             "no-clip": clip == NOBODY,

@@ -160,7 +160,7 @@ DOGS = {
     (DOG, "live", ()): 1,
     (DOG, "Hole", ()): 1_000 * RAD,
     (DOG, "Dirt", ()): 400 * RAD,
-    (DOG, "ilks", (ETH_A,)): (CLIP, 113 * WAD // 100, 500 * RAD, 100 * RAD, 0, 0),
+    (DOG, "ilks", (ETH_A,)): (CLIP, 113 * WAD // 100, 500 * RAD, 100 * RAD),
     (CLIP, "stopped", ()): 0,
 }
 LOGGED = {
@@ -242,8 +242,8 @@ UNSAFE = urn(100 * WAD, 100 * WAD * 1_000)
         ({(DOG, "live", ()): 0}, ("cage",)),
         ({(CLIP, "stopped", ()): 1}, ("stopped",)),
         ({(DOG, "Dirt", ()): 1_000 * RAD}, ("Hole",)),
-        ({(DOG, "ilks", (ETH_A,)): (CLIP, WAD, 500 * RAD, 500 * RAD, 0, 0)}, ("hole",)),
-        ({(DOG, "ilks", (ETH_A,)): (address(0), 0, 0, 0, 0, 0)}, ("no-clip", "hole")),
+        ({(DOG, "ilks", (ETH_A,)): (CLIP, WAD, 500 * RAD, 500 * RAD)}, ("hole",)),
+        ({(DOG, "ilks", (ETH_A,)): (address(0), 0, 0, 0)}, ("no-clip", "hole")),
         ({(DOG, "Dirt", ()): 999 * RAD}, ("dusty-auction",)),
     ],
 )
