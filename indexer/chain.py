@@ -97,8 +97,7 @@ class Chain:
         self.retries = 0
         #: what nodes were seen to answer, kept between reads: see multicall.py and logs.py
         self.call_limits: dict[str, Limit] = {}
-        self.fragile: set[str] = set()
-        self.gas_probe = True
+        self.has_blake2f = True
         self.log_limit = LogLimit()
         self._batch = Limit(LARGEST_BATCH, LARGEST_BATCH)
         self._endpoints = [Endpoint(url, timeout) for url in dict.fromkeys(urls)]

@@ -30,10 +30,13 @@ LARGEST_CALLDATA = 400_000
 TIMESTAMP = bytes.fromhex("0f28c97d")  # getCurrentBlockTimestamp()
 PARENT_HASH = bytes.fromhex("27e86d6e")  # getLastBlockHash()
 
-#: precompile blake2f (EIP-152) costs one gas a round: it succeeds only if that much was left
-BLAKE2F = "0x0000000000000000000000000000000000000009"
+# The probe: a call that starves burns 63/64 of the gas that is left, so if this much is still there at the end, no call
+# had less than 64 times as much. The precompile blake2f (EIP-152) costs one gas a round; rollups without it get a nested
+# aggregate of about half a million gas instead.
 PROBE_GAS = 1_000_000
-STRONG_PROBE_GAS = 5_000_000
+BLAKE2F = "0x0000000000000000000000000000000000000009"
+BLAKE2F_INPUT = bytes(208) + b"\1"
+NESTED_CALLS = 200
 
 # Runtime code that answers the storage words whose slots are its calldata:
 #   for (i = 0; i < calldatasize; i += 32) mstore(i, sload(calldataload(i))); return(0, calldatasize)
@@ -102,7 +105,7 @@ class PinnedReader:
             count = self._fitting(calls, names, start)
             part, part_names = calls[start : start + count], names[start : start + count]
             try:
-                answers = self._settled(part, part_names, before)
+                answers = self._one(part, before)
             except TooBigError as error:
                 if count == 1 and not isinstance(error, OutOfGasError):
                     raise ChainError(f"{self._chain.name}: one read alone is too much for the node: {error}") from None
@@ -129,44 +132,24 @@ class PinnedReader:
                 return count
         return len(calls) - start
 
-    def _settled(
-        self, calls: Sequence[tuple[str, bytes]], names: Sequence[str], before: Sequence[tuple[str, bytes]]
-    ) -> list[tuple[bool, bytes]]:
-        """One aggregate whose failures are believed.
-
-        A call that failed without return data may have been starved of gas (63/64 rule). It is believed once a probe
-        behind it found plenty left, or after it was asked alone.
-        """
-        fragile = self._chain.fragile
-        strong = any(name in fragile for name in names)
-        answers = self._one(calls, before, STRONG_PROBE_GAS if strong else PROBE_GAS)
-        doubtful = [i for i, (success, data) in enumerate(answers) if not success and not data]
-        if len(calls) == 1 or strong or not doubtful:
-            return answers
-        fragile.update(names[i] for i in doubtful)
-        again = self._aggregate([calls[i] for i in doubtful], [names[i] for i in doubtful], before)
-        for i, answer in zip(doubtful, again, strict=True):
-            answers[i] = answer
-        return answers
-
-    def _one(
-        self, calls: Sequence[tuple[str, bytes]], before: Sequence[tuple[str, bytes]], probe_gas: int
-    ) -> list[tuple[bool, bytes]]:
-        """One eth_call: guards, prelude, calls, probe. TooBigError also if the probe found too little gas left."""
+    def _one(self, calls: Sequence[tuple[str, bytes]], before: Sequence[tuple[str, bytes]]) -> list[tuple[bool, bytes]]:
+        """One aggregate: guards, prelude, calls, probe. OutOfGasError also if the probe found too little gas left."""
         chain = self._chain
-        probed = len(calls) > 1 and chain.gas_probe
-        probe = [(BLAKE2F, probe_gas.to_bytes(4) + bytes(208) + b"\1")] if probed else []
-        answers = self._ask([*before, *calls, *probe])
-        if probed and not answers[-1][0]:
-            if not self._probe_works():
-                chain.gas_probe = False
-                return answers[len(before) : -1]
-            raise OutOfGasError(f"{len(calls)} calls left too little gas")
-        return answers[len(before) : len(before) + len(calls)]
+        if len(calls) == 1:  # with all the gas there is
+            return self._ask([*before, *calls])[len(before) :]
+        answers = self._ask([*before, *calls, self._probe()])
+        if answers[-1][0]:
+            return answers[len(before) : -1]
+        if chain.has_blake2f and not self._ask([(BLAKE2F, (1).to_bytes(4) + BLAKE2F_INPUT)])[0][0]:
+            chain.has_blake2f = False
+            return self._one(calls, before)
+        raise OutOfGasError(f"{len(calls)} calls left too little gas")
 
-    def _probe_works(self) -> bool:
-        """Whether this chain has the precompile at all (some rollups do not)."""
-        return self._ask([(BLAKE2F, (1).to_bytes(4) + bytes(208) + b"\1")])[0][0]
+    def _probe(self) -> tuple[str, bytes]:
+        if self._chain.has_blake2f:
+            return BLAKE2F, PROBE_GAS.to_bytes(4) + BLAKE2F_INPUT
+        multicall3 = self._chain.multicall3
+        return multicall3, encode_aggregate([(multicall3, TIMESTAMP)] * NESTED_CALLS)
 
     def _guards(self) -> list[tuple[str, bytes]]:
         multicall3 = self._chain.multicall3
