@@ -41,39 +41,61 @@ def load(name: str) -> list[dict[str, Any]]:
     return entries
 
 
-def parse_log(raw: Mapping[str, Any]) -> Event:
-    """One log of eth_getLogs or of a receipt, strictly read.
+class LogParser:
+    """Reads the raw logs of one answer, strictly; what repeats in them (hashes, topics, addresses) is checked once."""
 
-    RetryableError if it is not the JSON that the execution API promises: the node's answer cannot be trusted then.
-    """
-    try:
-        address, topics, data = raw["address"].lower(), tuple([topic.lower() for topic in raw["topics"]]), raw["data"]
-        block_hash, transaction_hash = raw["blockHash"].lower(), raw["transactionHash"].lower()
-        payload = bytes.fromhex(data[2:])
-        words = (block_hash, transaction_hash, *topics)
-        well_formed = (
-            len(address) == 42
-            and isinstance(raw["topics"], list)
-            and len(topics) <= 4
-            and len(data) == 2 + 2 * len(payload)
-            and all(len(word) == 66 for word in words)
-            and all(text[:2] == "0x" for text in (address, data, *words))
-            and len(bytes.fromhex("".join([address[2:], *[word[2:] for word in words]]))) == 20 + 32 * len(words)
-        )
-        event = Event(
-            address,
-            topics,
-            payload,
-            quantity(raw["blockNumber"]),
-            block_hash,
-            transaction_hash,
-            quantity(raw["logIndex"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RetryableError(f"malformed log in the answer ({error})") from None
-    if not well_formed:
-        raise RetryableError("malformed log in the answer")
-    return event
+    def __init__(self) -> None:
+        self._words: dict[str, str] = {}
+        self._addresses: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
+
+    def __call__(self, raw: Mapping[str, Any]) -> Event:
+        """One log of eth_getLogs or of a receipt.
+
+        RetryableError if it is not the JSON that the execution API promises: the node's answer cannot be trusted then.
+        """
+        try:
+            topics, data = raw["topics"], raw["data"]
+            words, addresses = self._words, self._addresses
+            payload = bytes.fromhex(data[2:])
+            if not isinstance(topics, list) or len(topics) > 4 or data[:2] != "0x" or len(data) != 2 + 2 * len(payload):
+                raise TypeError("topics or data")
+            address, block_hash, transaction_hash = raw["address"], raw["blockHash"], raw["transactionHash"]
+            return Event(
+                addresses.get(address) or _checked(address, 20, addresses),
+                tuple([words.get(topic) or _checked(topic, 32, words) for topic in topics]),
+                payload,
+                self._number(raw["blockNumber"]),
+                words.get(block_hash) or _checked(block_hash, 32, words),
+                words.get(transaction_hash) or _checked(transaction_hash, 32, words),
+                self._number(raw["logIndex"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RetryableError(f"malformed log in the answer ({error})") from None
+
+    def _number(self, text: Any) -> int:
+        number = self._numbers.get(text)
+        if number is None:
+            number = self._numbers[text] = quantity(text)
+        return number
+
+
+def _checked(text: Any, size: int, known: dict[str, str]) -> str:
+    """A hex string of so many bytes in lower case, remembered. ValueError or TypeError if it is none."""
+    if (
+        not isinstance(text, str)
+        or len(text) != 2 + 2 * size
+        or text[:2] != "0x"
+        or len(bytes.fromhex(text[2:])) != size
+    ):
+        raise ValueError(f"not {size} bytes")
+    known[text] = text.lower()
+    return known[text]
+
+
+def parse_log(raw: Mapping[str, Any]) -> Event:
+    """One raw log, as `LogParser` reads it."""
+    return LogParser()(raw)
 
 
 def mapping_slot(key: str, slot: int) -> int:

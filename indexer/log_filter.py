@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from indexer.abi import parse_log
+from indexer.abi import LogParser
 from indexer.model import Event
 from indexer.rpc_errors import BadAnswerError
 
@@ -82,9 +82,10 @@ def events_of(raws: Sequence[Mapping[str, Any]], wanted: Filter, first: int, las
     """
     addresses, topics = frozenset(wanted.addresses), frozenset(wanted.topics)
     found: dict[tuple[int, int], Event] = {}
+    parse = LogParser()
     hashes: dict[int, str] = {}
     for raw in raws:
-        event = parse_log(raw)
+        event = parse(raw)
         if addresses and event.address not in addresses:
             continue
         if topics and event.topic0 not in topics:
@@ -96,7 +97,8 @@ def events_of(raws: Sequence[Mapping[str, Any]], wanted: Filter, first: int, las
         if hashes.setdefault(event.block_number, event.block_hash) != event.block_hash:
             raise BadAnswerError(f"eth_getLogs: two hashes for block {event.block_number}")
         key = (event.block_number, event.log_index)
-        if found.setdefault(key, event) != event:
+        same = found.setdefault(key, event)
+        if same is not event and same != event:
             raise BadAnswerError(f"eth_getLogs: two logs numbered {event.log_index} in block {event.block_number}")
     return [found[key] for key in sorted(found)]
 
