@@ -356,6 +356,8 @@ def test_storage_words_come_through_a_state_override(node: Anvil) -> None:
     slots = [(AT["echo"], 7), (AT["echo"], 8), (EOA, 2**256 - 1), (AT["echo"].upper().replace("X", "x"), 7)]
     assert read.storage(slots) == [99, 0, 0, 99]
     assert read.storage([]) == []
+    with pytest.raises(ValueError, match="Multicall3"):
+        read.storage([(MULTICALL3, 0)])
     many = [(AT["echo"], i) for i in range(7_000)]
     assert read.storage(many) == [99 if i == 7 else 0 for i in range(7_000)]
 

@@ -227,7 +227,7 @@ def server(reply: Callable[[bytes], bytes | None], *, pause: float = 0) -> Itera
                 return
             with connection:
                 data = connection.recv(65536)
-                while b"\r\n\r\n" not in data or b"}" not in data:
+                while b"\r\n\r\n" not in data or data[-1:] not in b"}]":
                     data += connection.recv(65536)
                 answer = reply(data)
                 if answer is None:
@@ -323,3 +323,37 @@ def test_retry_after_and_revert_data_are_kept() -> None:
         error = endpoint.error("eth_call", {"code": -32015, "message": "VM execution error: reverted", "data": data})
         assert isinstance(error, RevertError)
         assert error.data == bytes.fromhex("08c379a0")
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        ('[{"id":2,"result":"b"},{"id":1,"result":"a"}]', ["a", "b"]),
+        ('[{"id":1,"result":"a"},{"id":1,"result":"x"},{"id":2,"result":"b"}]', BadAnswerError),
+        ('[{"id":1,"result":"a"},{"id":7,"result":"x"}]', BadAnswerError),
+        ('[{"id":1,"result":"a"},{"id":null,"result":"x"}]', BadAnswerError),
+        ('[{"id":1,"result":"a"},"b"]', BadAnswerError),
+        ('{"id":1,"result":"a"}', BadAnswerError),
+        ('{"id":null,"error":{"code":-32600,"message":"Invalid Request"}}', UnsupportedError),
+        ('{"id":null,"error":{"code":-32600,"message":"Batch size 2 exceeds the limit of 1"}}', TooBigError),
+    ],
+)
+def test_answers_of_a_batch_are_matched_by_id_alone(body: str, outcome: list[str] | type[Exception]) -> None:
+    with server(http("200 OK", body)) as url:
+        endpoint = Endpoint(url, 1)
+        calls: list[tuple[str, list[str]]] = [("a", []), ("b", [])]
+        if isinstance(outcome, list):
+            assert endpoint.send_batch(calls) == outcome
+        else:
+            with pytest.raises(outcome):
+                endpoint.send_batch(calls)
+        endpoint.close()
+
+
+def test_an_answer_left_out_of_a_batch_or_refused_stands_in_its_place() -> None:
+    with server(http("200 OK", '[{"id":2,"error":{"code":4444,"message":"pruned history unavailable"}}]')) as url:
+        endpoint = Endpoint(url, 1)
+        missing, pruned = endpoint.send_batch([("a", []), ("b", [])])
+        assert isinstance(missing, BadAnswerError)
+        assert isinstance(pruned, PrunedError)
+        endpoint.close()
