@@ -1,12 +1,12 @@
 """From the configuration to a chain and its adapters."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from indexer.adapter import Adapter
 from indexer.chain import Chain
 from indexer.config import ChainConfig, Config
-from indexer.errors import ChainError, WrongChainError
+from indexer.errors import ChainError, NoCodeError, WrongChainError
 from indexer.model import Deployment
 from indexer.protocols import adapter_class
 
@@ -62,3 +62,23 @@ def connect(
 def adapters(deployments: Iterable[Deployment]) -> list[Adapter]:
     """One adapter a deployment."""
     return [adapter_class(deployment.protocol)(deployment) for deployment in deployments]
+
+
+def require_contracts(chain: Chain, found: Iterable[Adapter], known: Collection[str]) -> None:
+    """Refuses, before anything is written, a deployment that has no contract at an address it needs.
+
+    Deployments in `known` were synced before: what happens to them is told beside the others. Raises `NoCodeError`.
+    """
+    wanted = [
+        (adapter.deployment, key)
+        for adapter in found
+        if adapter.deployment.name not in known
+        for key in adapter.required_addresses
+    ]
+    codes = chain.batch([("eth_getCode", [deployment.addresses[key], "latest"]) for deployment, key in wanted])
+    for (deployment, key), code in zip(wanted, codes, strict=True):
+        if code in ("0x", ""):
+            raise NoCodeError(
+                f"no contract at {key} {deployment.addresses[key]} of deployment {deployment.name} on {chain.name}: "
+                "check the address and the chain; nothing was changed"
+            )

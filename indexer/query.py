@@ -3,12 +3,13 @@
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from indexer.errors import IndexerError
 from indexer.export import Row
-from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS
+from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS, open_readonly
 
 PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -109,3 +110,11 @@ def unlisted(conn: sqlite3.Connection) -> dict[str, int]:
         "select status, count(*) from positions where status in ('unpriceable', 'unverified') group by status"
     )
     return dict(tuple(row) for row in rows)
+
+
+def known_deployments(path: Path) -> set[str]:
+    """The deployments that a database holds; none if there is no database yet."""
+    if not path.exists():
+        return set()
+    with closing(open_readonly(path)) as conn:
+        return {name for (name,) in conn.execute("select deployment from deployments where block_number is not null")}

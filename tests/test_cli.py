@@ -386,6 +386,7 @@ def test_an_address_without_code_is_told(empty: Path, market: AaveV3) -> None:
     result = CliRunner().invoke(main, ["sync", "--chain", "devnet"])
     assert result.exit_code == 1
     assert f"no contract at {key} 0x{'12' * 20}" in result.stderr.splitlines()[-1]
+    assert not Path("indexer.db").exists(), "bad input changes nothing"
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["at-risk"], ["query", "select 1"], ["sync", "--chain", "devnet"]])
