@@ -15,7 +15,9 @@ from indexer.model import (
     Answer,
     Balance,
     Block,
+    Changed,
     Check,
+    Closable,
     Deployment,
     Event,
     Failed,
@@ -24,6 +26,7 @@ from indexer.model import (
     Market,
     Position,
     PositionKey,
+    Price,
     Read,
 )
 
@@ -149,3 +152,39 @@ class Adapter(ABC):
     @abstractmethod
     def advance(self, market: Market, seconds: int, blocks: int) -> Market:
         """The market after that time with no activity: indexes as the views would then answer."""
+
+    # Liquidation: what `indexer.liquidation` asks. A protocol without these tells health factors all the same.
+
+    def narrow(self, market: Market, position: Position) -> Market:
+        """The market with nothing but what this position's health needs, so that many what-ifs of it are fast."""
+        return market
+
+    def accrued(self, market: Market) -> Market:
+        """The market as if all interest up to its block had just been stored, as a liquidation begins with."""
+        return market
+
+    def averages(self, market: Market) -> bool:
+        """Whether the limit is the collateral times an average threshold cut to basis points (1 / 10,000).
+
+        It then jumps down where a growing collateral lowers that average, and health is not monotone in every price.
+        """
+        return False
+
+    def prices(self, market: Market, position: Position) -> list[Price]:
+        """The prices that the position's health hangs on; one that is missing or fixed is left out."""
+        return []
+
+    def changed(self, market: Market, position: Position, balance: Balance, delta: int) -> Changed | None:
+        """After `delta` smallest units more (below 0: fewer) of one of its balances, at the market's stored indexes.
+
+        That is to supply or withdraw, to borrow or repay so much of the underlying asset, in the contracts' rounding;
+        what goes beyond the balance is cut off. None where the adapter does not know the rounding.
+        """
+        return None
+
+    def closable(self, market: Market, position: Position) -> list[Closable]:
+        """What one liquidation call can close of a liquidatable position, for each pair of debt and collateral.
+
+        At the market's stored indexes; empty for a position that is not liquidatable.
+        """
+        return []

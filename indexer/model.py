@@ -237,6 +237,57 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """A price that a position's health hangs on, in the oracle's own integer: 10**`decimals` of it are one `unit`.
+
+    `key` is what `Adapter.reprice` takes: an asset, an e-mode's price source, a Maker ilk. An asset can be collateral
+    and debt of the same position.
+    """
+
+    key: str
+    symbol: str
+    price: int
+    decimals: int
+    unit: str
+    collateral: bool
+    debt: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """A market and a position in it after one act; `refused` says why the contracts would not let that happen now."""
+
+    market: Market
+    position: Position
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closable:
+    """The most that one liquidation call closes of one debt for one collateral now; amounts in smallest units.
+
+    `repaid` is what the liquidator pays, `seized` what the position loses for it (interest-bearing tokens in units of
+    their underlying, `seized_scaled` as the contract keeps them), `received` what the liquidator gets of that, the rest
+    is the protocol's. `bonus` as a fraction (0.05 = 5 %), None if unknown: the liquidator's (Aave, Compound V2), the
+    discount at which absorbed collateral is sold (Comet), the penalty on the debt (Maker).
+    `whole`: the call closes the whole account at once, all its collateral for all its debt. `returned` is then what the
+    account is credited with of the debt asset. `refused` says why the contracts accept no call at all for this pair;
+    the amounts are then 0.
+    """
+
+    debt: Balance
+    collateral: Balance
+    repaid: int
+    seized: int
+    seized_scaled: int
+    received: int
+    bonus: float | None
+    whole: bool = False
+    returned: int = 0
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What the contracts themselves say about a position, for verify and for unknown revisions.
 

@@ -12,6 +12,11 @@ def ray_mul(a: int, b: int) -> int:
     return (a * b + HALF_RAY) // RAY
 
 
+def ray_div(a: int, b: int) -> int:
+    """WadRayMath.rayDiv: half up."""
+    return (a * RAY + b // 2) // b
+
+
 def wad_div(a: int, b: int) -> int:
     """WadRayMath.wadDiv: half up."""
     return (a * WAD + b // 2) // b
@@ -20,6 +25,11 @@ def wad_div(a: int, b: int) -> int:
 def percent_mul(value: int, percentage: int) -> int:
     """PercentageMath.percentMul: half up; `percentage` in basis points."""
     return (value * percentage + PERCENTAGE_FACTOR // 2) // PERCENTAGE_FACTOR
+
+
+def percent_div(value: int, percentage: int) -> int:
+    """PercentageMath.percentDiv: half up; `percentage` in basis points."""
+    return (value * PERCENTAGE_FACTOR + percentage // 2) // percentage
 
 
 def linear_interest(rate: int, seconds: int) -> int:

@@ -12,7 +12,9 @@ from indexer.model import (
     Accounts,
     Answer,
     Balance,
+    Changed,
     Check,
+    Closable,
     Event,
     Failed,
     Health,
@@ -20,9 +22,11 @@ from indexer.model import (
     Market,
     Position,
     PositionKey,
+    Price,
     Read,
 )
-from protocols.aave_math import HALF_RAY, compound_v2, percent_mul, ray_mul, wad_div
+from protocols import aave_v2_liquidation as liquidation
+from protocols.aave_math import HALF_RAY, PERCENTAGE_FACTOR, compound_v2, percent_mul, ray_mul, wad_div
 from protocols.aave_v2_market import AaveV2Market, Reserve, read_market
 
 MAX_UINT = 2**256 - 1
@@ -345,6 +349,26 @@ class AaveV2(Adapter):
         block = replace(m.block, number=m.block.number + blocks, timestamp=m.block.timestamp + seconds)
         return m.at(block)
 
+    # liquidation ------------------------------------------------------------------------------------------------------
+
+    def narrow(self, market: Market, position: Position) -> Market:
+        return liquidation.narrow(aave(market), held(position))
+
+    def averages(self, market: Market) -> bool:
+        return True
+
+    def prices(self, market: Market, position: Position) -> list[Price]:
+        return liquidation.prices(aave(market), held(position))
+
+    def changed(self, market: Market, position: Position, balance: Balance, delta: int) -> Changed | None:
+        m, p = aave(market), held(position)
+        return liquidation.changed(m, p, balance, delta, formula_amount(m, p, balance.market)) if m.exact else None
+
+    def closable(self, market: Market, position: Position) -> list[Closable]:
+        m = aave(market)
+        liquidatable = self.evaluate(m, position).liquidatable
+        return liquidation.closable(m, self.balances(m, position)) if liquidatable else []
+
 
 def aave(market: Market) -> AaveV2Market:
     assert isinstance(market, AaveV2Market), type(market)
@@ -354,6 +378,8 @@ def aave(market: Market) -> AaveV2Market:
 def held(position: Position) -> AaveV2Position:
     assert isinstance(position, AaveV2Position), type(position)
     return position
+
+
 
 
 def contracts_of(market: Market, kind: str) -> frozenset[str]:

@@ -11,7 +11,9 @@ from indexer.model import (
     Accounts,
     Answer,
     Balance,
+    Changed,
     Check,
+    Closable,
     Event,
     Failed,
     Health,
@@ -19,9 +21,11 @@ from indexer.model import (
     Market,
     Position,
     PositionKey,
+    Price,
     Read,
 )
 from protocols import aave_v3_account as account
+from protocols import aave_v3_liquidation as liquidation
 from protocols.aave_v3_account import AaveV3Position, misplaced
 from protocols.aave_v3_market import AaveV3Market, Reserve
 from protocols.aave_v3_read import read_market, required
@@ -253,6 +257,23 @@ class AaveV3(Adapter):
         m = aave(market)
         block = replace(m.block, number=m.block.number + blocks, timestamp=m.block.timestamp + seconds)
         return m.at(block)
+
+    # liquidation ------------------------------------------------------------------------------------------------------
+
+    def narrow(self, market: Market, position: Position) -> Market:
+        return liquidation.narrow(aave(market), held(position))
+
+    def averages(self, market: Market) -> bool:
+        return aave(market).rules.average_threshold
+
+    def prices(self, market: Market, position: Position) -> list[Price]:
+        return liquidation.prices(aave(market), held(position))
+
+    def changed(self, market: Market, position: Position, balance: Balance, delta: int) -> Changed | None:
+        return liquidation.changed(aave(market), held(position), balance, delta)
+
+    def closable(self, market: Market, position: Position) -> list[Closable]:
+        return liquidation.closable(aave(market), held(position), self.balances(market, position))
 
 
 def aave(market: Market) -> AaveV3Market:

@@ -87,6 +87,11 @@ class Reserve:
         return self.bits(116, 36)
 
     @property
+    def liquidation_protocol_fee(self) -> int:
+        """Of the bonus, in basis points."""
+        return self.bits(152, 16)
+
+    @property
     def category(self) -> int:
         """The e-mode category, up to 3.1."""
         return self.bits(168, 8)
@@ -294,6 +299,12 @@ class AaveV3Market(Market):
     def with_assets(self) -> "AaveV3Market":
         """With the rows of `assets` that follow from the reserves."""
         return replace(self, assets=tuple(asset_row(self, reserve) for reserve in self.reserves))
+
+
+def with_bits(word: int, first: int, width: int, value: int) -> int:
+    """A configuration word with the bits from `first` on replaced."""
+    mask = ((1 << width) - 1) << first
+    return word & ~mask | value << first & mask
 
 
 def reserve_blocks(reserve: Reserve, timestamp: int) -> str | None:

@@ -16,7 +16,9 @@ from indexer.model import (
     Accounts,
     Answer,
     Balance,
+    Changed,
     Check,
+    Closable,
     Deployment,
     Event,
     Health,
@@ -24,8 +26,10 @@ from indexer.model import (
     Market,
     Position,
     PositionKey,
+    Price,
     Read,
 )
+from protocols import compound_v2_liquidation as liquidation
 from protocols.compound_v2_answers import agrees, answer
 from protocols.compound_v2_market import (
     BALANCE_OF,
@@ -402,6 +406,36 @@ class CompoundV2(Adapter):
     def advance(self, market: Market, seconds: int, blocks: int) -> CompoundV2Market:
         assert isinstance(market, CompoundV2Market)
         return advanced(market, seconds, blocks)
+
+    # liquidation ------------------------------------------------------------------------------------------------------
+
+    def narrow(self, market: Market, position: Position) -> Market:
+        assert isinstance(market, CompoundV2Market)
+        assert isinstance(position, CompoundV2Position)
+        return liquidation.narrow(market, position)
+
+    def accrued(self, market: Market) -> Market:
+        assert isinstance(market, CompoundV2Market)
+        return liquidation.settled(market)
+
+    def prices(self, market: Market, position: Position) -> list[Price]:
+        assert isinstance(market, CompoundV2Market)
+        assert isinstance(position, CompoundV2Position)
+        return liquidation.prices(market, position)
+
+    def changed(self, market: Market, position: Position, balance: Balance, delta: int) -> Changed | None:
+        assert isinstance(market, CompoundV2Market)
+        assert isinstance(position, CompoundV2Position)
+        return liquidation.changed(market, position, balance, delta)
+
+    def closable(self, market: Market, position: Position) -> list[Closable]:
+        assert isinstance(market, CompoundV2Market)
+        health = self.evaluate(market, position)
+        rows = self.balances(market, position) if health.liquidatable else []
+        found = liquidation.closable(market, rows)
+        # Without a shortfall only debts in deprecated markets can be liquidated.
+        short = health.debt_value is None or health.debt_value > (health.liquidation_limit or 0)
+        return [one for one in found if short or market.c_tokens[one.debt.market].deprecated]
 
 
 def balance(token: CToken, side: str, scaled: int, amount: int, value: int | None, *, is_collateral: bool) -> Balance:

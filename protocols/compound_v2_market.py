@@ -26,6 +26,7 @@ PROBES = {
     "accrual_timestamp": "accrualBlockTimestamp()(uint256)",
     "borrow_rate_per_second": "borrowRatePerTimestamp()(uint256)",
     "supply_rate_per_second": "supplyRatePerTimestamp()(uint256)",
+    "seize_share": "protocolSeizeShareMantissa()(uint256)",
 }
 # Asked of the Comptroller about each cToken. `isDeprecated` exists in its last generations only.
 LISTING_READS = {
@@ -56,7 +57,8 @@ class CompoundV2Market(Market):
     """A Comptroller and its cTokens (by address); `revision` is the Comptroller's implementation.
 
     `rounding` is the generation of its arithmetic, None while no account tells the generations apart (both then give
-    the same rows). `checked`: this implementation agreed with us about some accounts.
+    the same rows). `checked`: this implementation agreed with us about some accounts. Close factor and incentive are
+    scaled by 1e18, None if the Comptroller does not tell.
     """
 
     comptroller: str
@@ -64,6 +66,8 @@ class CompoundV2Market(Market):
     rounding: str | None = None
     checked: bool = False
     seize_paused: bool = False
+    close_factor: int | None = None
+    liquidation_incentive: int | None = None
 
 
 def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> CompoundV2Market:
@@ -74,11 +78,12 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> C
     addresses, oracle = required(
         read, [Read(comptroller, "getAllMarkets()(address[])"), Read(comptroller, "oracle()(address)")]
     )
-    implementation, incentive, seize_paused = read(
+    implementation, incentive, seize_paused, close_factor = read(
         [
             Read(comptroller, "comptrollerImplementation()(address)"),
             Read(comptroller, "liquidationIncentiveMantissa()(uint256)"),
             Read(comptroller, "seizeGuardianPaused()(bool)"),
+            Read(comptroller, "closeFactorMantissa()(uint256)"),
         ]
     )
     rows = token_rows(read, comptroller, oracle, addresses)
@@ -97,6 +102,8 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> C
         comptroller=comptroller,
         c_tokens=tokens,
         seize_paused=bool(seize_paused),
+        close_factor=None if isinstance(close_factor, Failed) else close_factor,
+        liquidation_incentive=None if isinstance(incentive, Failed) else incentive,
     )
 
 
@@ -202,6 +209,7 @@ def c_token(row: Mapping[str, Any]) -> CToken:
         per_second=per_second,
         accrued_at=row["accrual_timestamp" if per_second else "accrual_block"] or 0,
         unowned=(row["held_by_itself"] or 0) + (row["burnt"] or 0),
+        seize_share=row["seize_share"] or 0,
     )
 
 

@@ -17,7 +17,8 @@ class CToken:
     `exchange_rate` and `borrow_index` are the stored ones, `*_accrued` those after `accrueInterest()` in the same
     block. `price` is scaled by 1e(36 - decimals), None where the market cannot be priced. `rate` is per block, or per
     second where the fork counts time (`per_second`); `accrued_at` is in the same unit. `unowned` are cTokens that no
-    account can hold: those of the market itself and of the zero address.
+    account can hold: those of the market itself and of the zero address. `seize_share` of what a liquidation seizes goes
+    to the reserves (0 in the first cTokens).
     """
 
     address: str
@@ -40,6 +41,7 @@ class CToken:
     per_second: bool
     accrued_at: int
     unowned: int
+    seize_share: int = 0
 
 
 class Weights(NamedTuple):
@@ -79,14 +81,23 @@ def multiply(a: int, b: int, rounding: str | None) -> int:
 
 def accrue(token: CToken, elapsed: int) -> tuple[int, int]:
     """(borrow index, exchange rate) `elapsed` blocks (or seconds) after the last accrual: CToken.accrueInterest."""
+    index, borrows, reserves = accrued_totals(token, elapsed)
+    return index, exchange_rate(token, borrows, reserves)
+
+
+def accrued_totals(token: CToken, elapsed: int) -> tuple[int, int, int]:
+    """(borrow index, totalBorrows, totalReserves) `elapsed` blocks (or seconds) after the last accrual."""
     factor = token.rate * elapsed
     interest = factor * token.total_borrows // WAD
-    borrows = token.total_borrows + interest
     reserves = token.total_reserves + token.reserve_factor * interest // WAD
-    index = token.borrow_index + factor * token.borrow_index // WAD
+    return token.borrow_index + factor * token.borrow_index // WAD, token.total_borrows + interest, reserves
+
+
+def exchange_rate(token: CToken, borrows: int, reserves: int) -> int:
+    """CToken.exchangeRateStored with these totals; the initial rate stays where nothing is supplied."""
     if token.total_supply == 0:
-        return index, token.exchange_rate  # initialExchangeRateMantissa
-    return index, (token.cash + borrows - reserves) * WAD // token.total_supply
+        return token.exchange_rate  # initialExchangeRateMantissa
+    return (token.cash + borrows - reserves) * WAD // token.total_supply
 
 
 def proves(pair: tuple[int, int], borrow_index: int, debt: int) -> bool:

@@ -17,7 +17,9 @@ from indexer.model import (
     Answer,
     Asset,
     Balance,
+    Changed,
     Check,
+    Closable,
     Deployment,
     Event,
     Failed,
@@ -26,8 +28,10 @@ from indexer.model import (
     Market,
     Position,
     PositionKey,
+    Price,
     Read,
 )
+from protocols import compound_v3_liquidation as liquidation
 from protocols.compound_v3_market import (
     INDEX_SCALE,
     PRICE,
@@ -37,6 +41,7 @@ from protocols.compound_v3_market import (
     advanced,
     read_market,
     repriced,
+    stored,
 )
 
 ZERO = "0x" + "0" * 40
@@ -428,3 +433,24 @@ class CompoundV3(Adapter):
             parent_hash="",
         )
         return replace(advanced(market, seconds), block=block)
+
+    # liquidation ------------------------------------------------------------------------------------------------------
+
+    def accrued(self, market: Market) -> Market:
+        assert isinstance(market, CompoundV3Market)
+        return stored(market)
+
+    def prices(self, market: Market, position: Position) -> list[Price]:
+        assert isinstance(market, CompoundV3Market)
+        assert isinstance(position, CompoundV3Position)
+        return liquidation.prices(market, position)
+
+    def changed(self, market: Market, position: Position, balance: Balance, delta: int) -> Changed | None:
+        assert isinstance(market, CompoundV3Market)
+        assert isinstance(position, CompoundV3Position)
+        return liquidation.changed(market, position, balance, delta)
+
+    def closable(self, market: Market, position: Position) -> list[Closable]:
+        assert isinstance(market, CompoundV3Market)
+        liquidatable = self.evaluate(market, position).liquidatable
+        return liquidation.closable(market, self.balances(market, position)) if liquidatable else []

@@ -32,6 +32,7 @@ class Collateral:
     liquidate_factor: int
     price: int | None
     total_supply: int
+    liquidation_factor: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,7 @@ class CompoundV3Market(Market):
     collaterals: tuple[Collateral, ...]
     checked: bool = False
     layout_known: bool = False
+    store_front_price_factor: int | None = None
 
 
 def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV3Market:
@@ -68,7 +70,7 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
 
     `usd_feeds` multiplied lead from the unit of the Comet's prices to USD: none where that is USD already.
     """
-    count, base, base_feed, base_scale, borrow_min, utilization, totals = required(
+    count, base, base_feed, base_scale, borrow_min, store_front, utilization, totals = required(
         read,
         [
             Read(comet, "numAssets()(uint8)"),
@@ -76,6 +78,7 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
             Read(comet, "baseTokenPriceFeed()(address)"),
             Read(comet, "baseScale()(uint256)"),
             Read(comet, "baseBorrowMin()(uint256)"),
+            Read(comet, "storeFrontPriceFactor()(uint256)"),
             Read(comet, "getUtilization()(uint256)"),
             Read(comet, TOTALS_BASIC),
         ],
@@ -120,6 +123,7 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
             liquidate_factor=info[5],
             price=price,
             total_supply=total,
+            liquidation_factor=info[6],
         )
         for info, price, total in zip(infos, prices[1:], held, strict=True)
     )
@@ -143,6 +147,7 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
         total_borrow_base=totals[5],
         absorb_paused=bool(totals[7] & PAUSE_ABSORB),
         collaterals=collaterals,
+        store_front_price_factor=store_front,
     )
     paused = bool(totals[7] & PAUSE_SUPPLY)
     return replace(market, assets=asset_rows(market, symbols, infos, paused=paused))
@@ -242,3 +247,13 @@ def advanced(market: CompoundV3Market, seconds: int) -> CompoundV3Market:
     ):
         grown[side] = getattr(market, side) + accrue(index, rate, now + seconds) - accrue(index, rate, now)
     return replace(market, **grown)
+
+
+def stored(market: CompoundV3Market) -> CompoundV3Market:
+    """The market after Comet.accrueInternal in its block."""
+    return replace(
+        market,
+        supply_index=market.supply_index_accrued,
+        borrow_index=market.borrow_index_accrued,
+        accrued_at=market.block.timestamp,
+    )

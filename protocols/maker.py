@@ -15,7 +15,9 @@ from indexer.model import (
     Accounts,
     Answer,
     Balance,
+    Changed,
     Check,
+    Closable,
     Deployment,
     Event,
     Health,
@@ -23,9 +25,11 @@ from indexer.model import (
     Market,
     Position,
     PositionKey,
+    Price,
     Read,
     Registry,
 )
+from protocols import maker_liquidation as liquidation
 from protocols.maker_market import (
     SPOTTER_ILKS,
     VAT_ILKS,
@@ -77,7 +81,7 @@ class Maker(Adapter):
     market_type: ClassVar[type[Market]] = MakerMarket
     position_type: ClassVar[type[Position]] = Urn
     required_addresses: ClassVar[tuple[str, ...]] = ("vat", "spotter", "jug", "cdp_manager")
-    optional_addresses: ClassVar[tuple[str, ...]] = ("proxy_registry", "dog", "chainlog", "ilk_registry", "dai")
+    optional_addresses: ClassVar[tuple[str, ...]] = ("proxy_registry", "dog", "cat", "chainlog", "ilk_registry", "dai")
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment)
@@ -314,6 +318,33 @@ class Maker(Adapter):
     def advance(self, market: Market, seconds: int, blocks: int) -> MakerMarket:
         assert isinstance(market, MakerMarket)
         return advanced(market, seconds, blocks)
+
+    # liquidation ----------------------------------------------------------------------------------------------------
+
+    def narrow(self, market: Market, position: Position) -> Market:
+        assert isinstance(market, MakerMarket)
+        assert isinstance(position, Urn)
+        return liquidation.narrow(market, position)
+
+    def accrued(self, market: Market) -> Market:
+        assert isinstance(market, MakerMarket)
+        return liquidation.dripped(market)
+
+    def prices(self, market: Market, position: Position) -> list[Price]:
+        assert isinstance(market, MakerMarket)
+        assert isinstance(position, Urn)
+        return liquidation.prices(market, position)
+
+    def changed(self, market: Market, position: Position, balance: Balance, delta: int) -> Changed | None:
+        assert isinstance(market, MakerMarket)
+        assert isinstance(position, Urn)
+        return liquidation.changed(market, position, balance, delta)
+
+    def closable(self, market: Market, position: Position) -> list[Closable]:
+        assert isinstance(market, MakerMarket)
+        assert isinstance(position, Urn)
+        liquidatable = self.evaluate(market, position).liquidatable
+        return liquidation.closable(market, position, self.balances(market, position)) if liquidatable else []
 
 
 def blocked_by(market: MakerMarket, ilk: Ilk, ink: int, art: int) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ VAT_ILKS = "ilks(bytes32)(uint256,uint256,uint256,uint256,uint256)"  # Art, rate
 SPOTTER_ILKS = "ilks(bytes32)(address,uint256)"  # pip, mat
 JUG_ILKS = "ilks(bytes32)(uint256,uint256)"  # duty, rho
 DOG_ILKS = "ilks(bytes32)(address,uint256,uint256,uint256)"  # clip, chop, hole, dirt
+CAT_ILKS = "ilks(bytes32)(address,uint256,uint256)"  # flip, chop, dunk
 GEM = ("gem(bytes32)(address)", "join(bytes32)(address)", "symbol(bytes32)(string)", "dec(bytes32)(uint256)")
 
 #: chainlog keys of the contracts that the configuration may also name itself
@@ -53,12 +54,20 @@ class Bark(NamedTuple):
     blocked: tuple[str, ...]
 
 
+class Bite(NamedTuple):
+    """An ilk in the Cat, the liquidator before the Dog: as `Bark`; `room` is the lesser of dunk and what the box takes."""
+
+    chop: int
+    room: int
+    blocked: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ilk:
     """One collateral type; names are those of Vat (Art ... dust), Spotter (pip, mat) and Jug (duty, rho).
 
     `accrued_rate` is the rate after Jug.drip at the market's block, `next_spot` the spot from the OSM's queued value,
-    None where the pip is no OSM or does not answer. `bark` is None without a Dog.
+    None where the pip is no OSM or does not answer. `bark` is None without a Dog, `bite` without a Cat.
     """
 
     Art: int
@@ -75,6 +84,7 @@ class Ilk:
     queue: Queue | None = None
     next_spot: int | None = None
     bark: Bark | None = None
+    bite: Bite | None = None
 
     @property
     def asset(self) -> str:
@@ -103,6 +113,7 @@ class MakerMarket(Market):
     par: int
     base: int
     dog: tuple[int, int, int] | None = None  # live, Hole, Dirt
+    cat: tuple[int, int, int] | None = None  # live, box, litter
     ilks: dict[str, Ilk] = field(default_factory=dict)
     wallets: dict[str, tuple[int, str]] = field(default_factory=dict)
     asked: str = ""
@@ -124,8 +135,11 @@ def read_shared(read: Reader, deployment: Deployment) -> tuple[MakerMarket, list
         ],
     )
     limits = [Read(contracts["dog"], f"{n}()(uint256)") for n in ("live", "Hole", "Dirt")] if "dog" in contracts else []
+    boxes = [Read(contracts["cat"], f"{n}()(uint256)") for n in ("live", "box", "litter")] if "cat" in contracts else []
     lists = [Read(contracts["ilk_registry"], "list()(bytes32[])")] if "ilk_registry" in contracts else []
-    (surplus,), dog, listed = map(answered, _asked(read, [Read(vat, "dai(address)(uint256)", (vow,))], limits, lists))
+    (surplus,), dog, cat, listed = map(
+        answered, _asked(read, [Read(vat, "dai(address)(uint256)", (vow,))], limits, boxes, lists)
+    )
     market = MakerMarket(
         block=read.block,
         revision="dss",
@@ -138,6 +152,7 @@ def read_shared(read: Reader, deployment: Deployment) -> tuple[MakerMarket, list
         par=par,
         base=base,
         dog=(dog[0], dog[1], dog[2]) if dog else None,
+        cat=(cat[0], cat[1], cat[2]) if cat else None,
     )
     return market, [ilk_name(raw) for names in listed for raw in names]
 
@@ -178,11 +193,12 @@ def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[s
     contracts = market.contracts
     raw = [ilk_bytes(name) for name in names]
     homes = ((contracts["vat"], VAT_ILKS), (contracts["spotter"], SPOTTER_ILKS), (contracts["jug"], JUG_ILKS))
-    states, gems, dogs = _asked(
+    states, gems, dogs, cats = _asked(
         read,
         [Read(home, function, (ilk,)) for ilk in raw for home, function in homes],
         [Read(contracts["ilk_registry"], f, (ilk,)) for ilk in raw for f in GEM] if "ilk_registry" in contracts else [],
         [Read(contracts["dog"], DOG_ILKS, (ilk,)) for ilk in raw] if "dog" in contracts else [],
+        [Read(contracts["cat"], CAT_ILKS, (ilk,)) for ilk in raw] if "cat" in contracts else [],
     )
     answers = iter(answered(states))
     rows = list(zip(answers, answers, answers, strict=True))
@@ -193,9 +209,10 @@ def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[s
         [Read(clip, "stopped()(uint256)") for clip, *_ in answered(dogs)],
     )
     queues = _read_queues(read, contracts["spotter"], pips, times)
+    bites = answered(cats) or [None] * len(names)
     ilks = {}
-    for name, (vat, (pip, mat), (duty, rho)), gem, bark in zip(
-        names, rows, _gems(names, gems), _barks(market, len(names), dogs, stopped), strict=True
+    for name, (vat, (pip, mat), (duty, rho)), gem, bark, bite in zip(
+        names, rows, _gems(names, gems), _barks(market, len(names), dogs, stopped), bites, strict=True
     ):
         Art, rate, spot, line, dust = vat  # noqa: N806 - the Vat's name
         queue = queues.get(pip)
@@ -203,6 +220,7 @@ def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[s
             Art=Art, rate=rate, spot=spot, line=line, dust=dust, pip=pip, mat=mat, duty=duty, rho=rho,
             accrued_rate=dripped_rate(market, Art, rate, duty, rho, market.block.timestamp), gem=gem, queue=queue,
             next_spot=None if queue is None or queue.feed is None else spot_of(queue.feed, market.par, mat), bark=bark,
+            bite=None if bite is None else _bite(market, bite, dust),
         )  # fmt: skip
     return ilks
 
@@ -253,6 +271,15 @@ def _barks(market: MakerMarket, count: int, dogs: Sequence[Any], levels: Sequenc
             Bark(chop, min(Hole - Dirt, hole - dirt), tuple(name for name, holds in conditions.items() if holds))
         )
     return barks
+
+
+def _bite(market: MakerMarket, ilk: tuple[str, int, int], dust: int) -> Bite:
+    """Cat.bite's conditions that are the same for every urn of an ilk."""
+    assert market.cat is not None
+    live, box, litter = market.cat
+    flip, chop, dunk = ilk
+    conditions = {"cage": not live, "no-flip": flip == NOBODY, "box": litter >= box or box - litter < dust}
+    return Bite(chop, min(dunk, box - litter), tuple(name for name, holds in conditions.items() if holds))
 
 
 def dripped_rate(market: MakerMarket, Art: int, rate: int, duty: int, rho: int, now: int) -> int:  # noqa: N803

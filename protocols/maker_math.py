@@ -68,7 +68,12 @@ def fee_rate(base: int, duty: int) -> float | None:
 
 
 def bark_refused(ink: int, art: int, rate: int, dust: int, *, room: int, chop: int) -> str | None:
-    """Why Dog.bark would refuse an unsafe urn although there is room, None if it would not.
+    """Why Dog.bark would refuse an unsafe urn although there is room, None if it would not."""
+    return barked(ink, art, rate, dust, room=room, chop=chop)[1]
+
+
+def barked(ink: int, art: int, rate: int, dust: int, *, room: int, chop: int) -> tuple[int, str | None]:
+    """The normalised debt that Dog.bark takes of an unsafe urn, and why it would refuse although there is room.
 
     `room` (rad) is what is left under Hole and hole, `chop` (wad) the penalty.
     """
@@ -77,8 +82,17 @@ def bark_refused(ink: int, art: int, rate: int, dust: int, *, room: int, chop: i
         if (art - dart) * rate < dust:
             dart = art
         elif dart * rate < dust:
-            return "dusty-auction"
-    return "null-auction" if ink * dart // art == 0 else None
+            return 0, "dusty-auction"
+    return (dart, None) if ink * dart // art else (0, "null-auction")
+
+
+def bitten(ink: int, art: int, rate: int, *, room: int, chop: int) -> tuple[int, str | None]:
+    """The normalised debt that Cat.bite takes of an unsafe urn, and why it would refuse; it may leave dust.
+
+    `room` (rad) is the lesser of the ilk's dunk and what is left in the box.
+    """
+    dart = min(art, room * WAD // rate // chop) if chop else 0
+    return (dart, None) if dart and ink * dart // art else (0, "null-auction")
 
 
 def ilk_name(raw: bytes) -> str:
