@@ -12,7 +12,7 @@ import click
 
 from indexer import export as exporting
 from indexer import query as reading
-from indexer.console import age, bars, log_to_stderr, remark
+from indexer.console import age, bars, counted, log_to_stderr, remark
 from indexer.errors import IndexerError
 from indexer.export import Kind, Output, for_people, output_options
 from indexer.model import Accounts
@@ -322,9 +322,15 @@ def export(
     protocols: Sequence[str],
     output: Output,
 ) -> None:
-    """Write rows with every column, ranked by debt."""
+    """Write rows with every column, with block and time (UTC), ranked by debt at risk."""
+    kind = Kind(what)
     with session.read() as conn:
-        output.write(*exporting.select(conn, Kind(what), below=below, min_debt=min_debt, protocols=protocols))
+        columns, rows = exporting.select(conn, kind, below=below, min_debt=min_debt, protocols=protocols)
+        if output.table or output.path or not sys.stdout.isatty():
+            table = kind if kind in (Kind.BALANCES, Kind.MARKETS) else Kind.POSITIONS
+            (total,) = conn.execute(f"select count(*) from {table}").fetchone()  # noqa: S608 - our own names
+            rows = counted(rows, total, "rows")
+        output.write(columns, rows)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
@@ -14,6 +15,7 @@ from rich.text import Text
 from indexer.export import printable
 from indexer.settings import NoProgress, Progress
 
+T = TypeVar("T")
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -97,6 +99,16 @@ def bars() -> Iterator[Progress]:
     )
     with RichProgress(*columns, console=stderr, transient=True) as progress:
         yield Bars(progress)
+
+
+def counted(rows: Iterable[T], total: int, unit: str) -> Iterator[T]:
+    """The rows, with a bar while they are read that is gone behind the last one."""
+    with bars() as progress:
+        progress.start(unit, total, unit)
+        for number, row in enumerate(rows, 1):
+            if number % 1000 == 0:
+                progress.advance(unit, 1000)
+            yield row
 
 
 def age(seconds: float | None) -> str:

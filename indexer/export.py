@@ -1,4 +1,4 @@
-"""Rows to a table, JSON, NDJSON, CSV and TSV, and the rows worth exporting.
+"""Rows to a table, JSON, NDJSON, CSV, TSV and Parquet, and the rows worth exporting.
 
 Symbols and names come from strangers' contracts: nothing in a cell can steer a terminal, a spreadsheet or markup.
 Exact integers stay strings, so no reader rounds them.
@@ -15,11 +15,11 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ParamSpec, TextIO, TypeVar
+from typing import Any, BinaryIO, ParamSpec, TextIO, TypeVar
 
 import click
 from rich.console import Console
@@ -28,6 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from indexer.errors import ConfigError, IndexerError
+from indexer.model import WAD
 from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS
 
 P = ParamSpec("P")
@@ -43,9 +44,17 @@ class Format(StrEnum):
     NL = "nl"
     CSV = "csv"
     TSV = "tsv"
+    PARQUET = "parquet"
 
 
-SUFFIXES = {".json": Format.JSON, ".ndjson": Format.NL, ".jsonl": Format.NL, ".csv": Format.CSV, ".tsv": Format.TSV}
+SUFFIXES = {
+    ".json": Format.JSON,
+    ".ndjson": Format.NL,
+    ".jsonl": Format.NL,
+    ".csv": Format.CSV,
+    ".tsv": Format.TSV,
+    ".parquet": Format.PARQUET,
+}
 
 
 class Output:
@@ -73,6 +82,9 @@ class Output:
 
     def write_sets(self, *sets: tuple[Sequence[str], Iterable[Row]]) -> None:
         """Write several result sets one below the other."""
+        if self.format is Format.PARQUET:
+            self.write_parquet(sets)
+            return
 
         def fill(stream: TextIO) -> None:
             for number, (columns, rows) in enumerate(sets):
@@ -85,13 +97,26 @@ class Output:
         else:
             write_file(self.path, fill)
 
+    def write_parquet(self, sets: Sequence[tuple[Sequence[str], Iterable[Row]]]) -> None:
+        """Write one result set as Parquet, which is for a file or a pipe and never for a terminal."""
+        from indexer.parquet import write_parquet  # noqa: PLC0415 - pyarrow is an extra
+
+        ((columns, rows),) = sets
+        if self.path is not None:
+            with replacing(self.path) as stream:
+                write_parquet(columns, rows, stream)
+        elif sys.stdout.isatty():
+            raise click.UsageError("Parquet is not for a terminal: name a file with --output")
+        else:
+            write_parquet(columns, rows, sys.stdout.buffer)
+
     def write_dicts(self, rows: Sequence[Mapping[str, Any]], table_columns: Sequence[str]) -> None:
         """Write rows of one shape: a table shows only `table_columns`, CSV and TSV leave out what is nested."""
         if self.table:
             self.write(table_columns, for_people(table_columns, rows))
             return
         columns = list(rows[0]) if rows else list(table_columns)
-        if self.format in (Format.CSV, Format.TSV) and rows:
+        if self.format in (Format.CSV, Format.TSV, Format.PARQUET) and rows:
             columns = [name for name in columns if not isinstance(rows[0][name], list)]
         self.write(columns, ([row[name] for name in columns] for row in rows))
 
@@ -111,6 +136,7 @@ def output_options(command: Callable[P, R]) -> Callable[P, R]:
         click.option("--nl", "as_nl", is_flag=True, help="JSON, one object a line."),
         click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values."),
         click.option("--tsv", "as_tsv", is_flag=True, help="Tab-separated values."),
+        click.option("--parquet", "as_parquet", is_flag=True, help="Apache Parquet; needs the extra `parquet`."),
         click.option("--no-headers", is_flag=True, help="Leave out the header line of a table, CSV or TSV."),
         click.option(
             "-o",
@@ -118,7 +144,7 @@ def output_options(command: Callable[P, R]) -> Callable[P, R]:
             "output_file",
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="Write to FILE instead; its ending (.json, .ndjson, .csv, .tsv) chooses the format.",
+            help="Write to FILE instead; its ending (.json, .ndjson, .csv, .tsv, .parquet) chooses the format.",
         ),
     ]
     for flag in reversed(flags):
@@ -179,10 +205,16 @@ def printable(text: str) -> str:
     return STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+# Most cells are hex addresses, decimal digits and plain names, in which nothing needs a closer look.
+HARMLESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.:-]*")
+
+
 def cell_text(value: Any) -> str:
     """A CSV or TSV cell; empty for NULL, a leading apostrophe where a spreadsheet would see a formula."""
     if value is None:
         return ""
+    if isinstance(value, str) and HARMLESS.fullmatch(value):
+        return value
     text = printable(plain(value))
     return "'" + text if isinstance(value, str) and FORMULA.match(text) and not NUMBER.fullmatch(text) else text
 
@@ -245,15 +277,26 @@ def shown(column: str, value: Any) -> str:
 
 
 def write_file(path: Path, fill: Callable[[TextIO], None]) -> None:
-    """Replace `path` by what `fill` writes, at once and only if it succeeds."""
+    """Replace `path` by the text that `fill` writes, at once and only if it succeeds."""
+    with replacing(path) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        try:
+            fill(text)
+        finally:
+            text.detach()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose bytes replace `path` at the end, at once and only if nothing was raised."""
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise IndexerError(f"cannot write {path}: {error.strerror}") from error
     scratch = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
-            fill(stream)
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~current_umask()
@@ -287,6 +330,16 @@ WALLET_COLUMNS = (
 KEY = ("chain_id", "deployment", "account", "position_group")
 # the largest debt first, unknown ones last; then the worst health; then the key, so that the order is always the same
 RANK = "{0}debt_usd is null, {0}debt_usd desc, {0}health_factor is null, {0}health_factor"
+IS_AT_RISK = "status in ('at-risk', 'liquidatable')"
+# the debt at risk before it, where not everything listed is
+RISK_RANK = f"p.debt_usd is null, case when p.{IS_AT_RISK} then p.debt_usd else 0 end desc, {RANK.format('p.')}"
+BLOCK_TIME = "strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time"
+#: of each wallet, beside what the view tells: the debt of its positions at risk, None if one of them is unknown
+WALLET_RISK = f"""(
+    select wallet, case when count(debt_usd) filter (where {IS_AT_RISK}) = count(*) filter (where {IS_AT_RISK})
+            then total(debt_usd) filter (where {IS_AT_RISK}) end as debt_at_risk_usd,
+        strftime('%Y-%m-%dT%H:%M:%SZ', min(block_timestamp), 'unixepoch') as oldest_block_time
+    from positions left join deployments using (chain_id, deployment) group by wallet)"""  # noqa: S608 - our own names
 
 
 class Kind(StrEnum):
@@ -307,62 +360,62 @@ def select(
     min_debt: float | None = None,
     protocols: Sequence[str] = (),
 ) -> tuple[list[str], Iterable[Row]]:
-    """Columns and rows, ranked by debt.
+    """Columns and rows, ranked by debt at risk, then by debt; the last columns tell block and time (UTC).
 
-    `below` keeps what has a lower health factor, `min_debt` at least that debt in USD (an unknown debt is kept), both
-    of the position (of `wallets`: its worst health factor and its whole debt). At-risk rows are those of that status,
-    with `below` every one with debt and a lower health factor. Raises `ConfigError` for a filter that says nothing.
+    `below` keeps what has a lower health factor, exactly; `min_debt` at least that debt in USD (an unknown debt is
+    kept), both of the position (of `wallets`: its worst health factor and its whole debt). At-risk rows are those of
+    that status, with `below` every one with debt and a lower health factor. Raises `ConfigError` for a filter that says
+    nothing.
     """
-    filters: list[str] = []
-    values: list[Any] = []
-    if below is not None:
-        filters.append("p.health_factor < ?")
-        values.append(below)
-    elif kind is Kind.AT_RISK:
-        filters.append("p.status in ('at-risk', 'liquidatable')")
+    filters, values = below_filter(below)
+    if kind is Kind.AT_RISK and below is None:
+        filters.append(f"p.{IS_AT_RISK}")
     if min_debt is not None:
-        filters.append("(p.debt_usd >= ? or (p.debt_usd is null and p.status <> 'no-debt'))")
+        known = "p.debt_usd is null" if kind is Kind.WALLETS else "p.debt_usd is null and p.status <> 'no-debt'"
+        filters.append(f"(p.debt_usd >= ? or ({known}))")
         values.append(min_debt)
     if protocols:
-        filters.append(f"p.protocol in ({', '.join('?' * len(protocols))})")
+        among = f"protocol in ({', '.join('?' * len(protocols))})"
+        filters.append(
+            f"p.wallet in (select wallet from positions where {among})" if kind is Kind.WALLETS else f"p.{among}"  # noqa: S608 - question marks only
+        )
         values += protocols
+    key = ", ".join(f"p.{name}" for name in KEY)
+    deployed = "left join deployments d on (d.chain_id, d.deployment) = (p.chain_id, p.deployment)"
     if kind is Kind.MARKETS:
         if below is not None or min_debt is not None:
             raise ConfigError("markets have no debtor: --below and --min-debt do not apply to them")
-        columns = MARKET_COLUMNS
-        source, order = "markets p", "chain_id, deployment, position_group, symbol, market, asset"
+        names = [f"p.{name}" for name in MARKET_COLUMNS] + [BLOCK_TIME]
+        source = f"markets p {deployed}"
+        order = ", ".join(f"p.{n}" for n in "chain_id deployment position_group symbol market asset".split())
     elif kind is Kind.WALLETS:
-        columns = WALLET_COLUMNS
-        source, order = "wallets p", RANK.format("") + ", wallet"
-        filters, values = wallet_filters(below, min_debt, protocols)
+        names = [f"p.{name}" for name in WALLET_COLUMNS] + ["r.debt_at_risk_usd", "r.oldest_block_time"]
+        source = f"wallets p join {WALLET_RISK} r using (wallet)"
+        order = f"p.debt_usd is null, r.debt_at_risk_usd desc, {RANK.format('p.')}, p.wallet"
     elif kind is Kind.BALANCES:
-        columns = BALANCE_COLUMNS
-        source = f"balances b join positions p using ({', '.join(KEY)})"
-        order = f"{RANK.format('p.')}, {', '.join(KEY)}, side desc, b.value_usd is null, b.value_usd desc, b.market, b.asset"
+        names = [f"b.{name}" for name in BALANCE_COLUMNS] + [BLOCK_TIME]
+        source = f"balances b join positions p using ({', '.join(KEY)}) {deployed}"
+        order = f"{RISK_RANK}, {key}, b.side desc, b.value_usd is null, b.value_usd desc, b.market, b.asset"
     else:
-        columns = POSITION_COLUMNS
-        source, order = "positions p", f"{RANK.format('')}, {', '.join(KEY)}"
-    names = ", ".join(f"b.{name}" if kind is Kind.BALANCES and name not in KEY else name for name in columns)
+        names = [f"p.{name}" for name in POSITION_COLUMNS] + [BLOCK_TIME]
+        source = f"positions p {deployed}"
+        order = f"{RANK.format('p.') if kind is Kind.AT_RISK else RISK_RANK}, {key}"
     where = f" where {' and '.join(filters)}" if filters else ""
-    rows = conn.execute(f"select {names} from {source}{where} order by {order}", values)  # noqa: S608 - our own names
-    return list(columns), rows
+    cursor = conn.execute(f"select {', '.join(names)} from {source}{where} order by {order}", values)  # noqa: S608 - ours
+    return [column[0] for column in cursor.description], cursor
 
 
-def wallet_filters(
-    below: float | None, min_debt: float | None, protocols: Sequence[str]
-) -> tuple[list[str], list[Any]]:
-    """SQL conditions on the view `wallets` and their values."""
-    filters: list[str] = []
-    values: list[Any] = []
-    if below is not None:
-        filters.append("p.health_factor < ?")
-        values.append(below)
-    if min_debt is not None:
-        filters.append("(p.debt_usd >= ? or p.debt_usd is null)")
-        values.append(min_debt)
-    if protocols:
-        filters.append(
-            f"p.wallet in (select wallet from positions where protocol in ({', '.join('?' * len(protocols))}))"  # noqa: S608 - question marks only
-        )
-        values += protocols
-    return filters, values
+def below_filter(below: float | None) -> tuple[list[str], list[Any]]:
+    """SQL conditions for a health factor below that, and their values.
+
+    The floats narrow it down; the integers decide, as 1 - 1e-18 is 1 in a float. Decimal digits without leading zeros
+    are ordered by length, then by text.
+    """
+    if below is None:
+        return [], []
+    digits = str(math.ceil(Decimal(str(below)) * WAD)) if math.isfinite(below) else "9" * 100
+    filters = [
+        "p.health_factor <= ?",
+        "(length(p.health_factor_raw), p.health_factor_raw) < (?, ?)",
+    ]
+    return filters, [below, len(digits), digits]
