@@ -347,6 +347,20 @@ def test_headers_are_a_chain(node: Anvil) -> None:
     assert [header.block.number for header in headers] == list(range(3, 13))
 
 
+def test_headers_that_do_not_follow_each_other_are_a_reorg(node: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = connect(node.url)
+    raws = [node.block(3), node.block(4) | {"parentHash": "0x" + "11" * 32}]
+    monkeypatch.setattr(chain, "batch", lambda *_: raws)
+    with pytest.raises(ReorgError, match="block 4 is no child of block 3"):
+        chain.headers(3, 4)
+
+
+def test_a_header_of_another_number_is_asked_again(node: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = connect(node.url)
+    monkeypatch.setattr(chain, "batch", lambda *_: [node.block(3), node.block(9), node.block(5)])
+    assert [header.block.number for header in chain.headers(3, 5)] == [3, 4, 5]
+
+
 def test_a_block_beyond_the_head_is_a_clear_error(node: Anvil) -> None:
     with pytest.raises(ChainError, match="devnet has no block 9999"):
         connect(node.url, attempts=2).block(9999)
