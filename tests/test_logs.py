@@ -581,6 +581,8 @@ def test_blocks_that_do_not_lead_to_the_target_are_a_reorg(needs_node: None) -> 
             list(logs.fetch_recent(chain, 2, 6, *WANTED, target))
         with pytest.raises(ReorgError):
             recent._by_hashes(chain, Filter.of(*WANTED), [target])
+        with FaultyNode(own.url, faults={"block-hash-unsupported": 1}) as proxy, pytest.raises(ReorgError):
+            recent._by_hashes(connect(proxy.url), Filter.of(*WANTED), [target])
 
 
 def test_a_block_is_verified_by_what_its_bloom_filter_proves(node: Anvil, truth: list[Event]) -> None:

@@ -247,7 +247,7 @@ def test_a_read_that_no_gas_suffices_for_is_a_failed_value(faulty: FaultyNode) -
     first, last, failed = read([echo(1), echo(2), endless])
     assert (first, last) == (1, 2)
     assert isinstance(failed, Failed)
-    faulty.gas_cap = 200_000  # so little is left behind it that the aggregate as a whole runs out
+    faulty.gas_cap = 60_000  # so little is left behind it that the aggregate as a whole runs out
     assert isinstance(read([Read(AT["eater"], "z()(uint256)")])[0], Failed)
 
 
@@ -430,7 +430,7 @@ def test_arbitrary_return_data_is_decoded_as_eth_abi_does_or_failed(types: list[
     [
         ("f(address)(uint256)", ("0x12",)),
         ("f(address)(uint256)", ("0x" + "zz" * 20,)),
-        ("f(address)(uint256)", ("0x" + "11 " * 13 + "1",)),
+        ("f(address)(uint256)", ("0x" + "11 " * 13 + " ",)),
         ("f(address)(uint256)", ()),
         ("f(uint256)(uint256)", (-1,)),
         ("f(uint256)(uint256)", (2**256,)),
