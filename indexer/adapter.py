@@ -137,6 +137,14 @@ class Adapter(ABC):
         """
         return market, [PositionKey(wallet)]
 
+    def of_wallets(self, read: Reader, market: Market, wallets: Sequence[str]) -> tuple[Market, list[PositionKey]]:
+        """`of_wallet` of several wallets; to override where it reads, so that many cost as many requests as one."""
+        keys: dict[PositionKey, None] = {}
+        for wallet in wallets:
+            market, found = self.of_wallet(read, market, wallet)
+            keys.update(dict.fromkeys(found))
+        return market, list(keys)
+
     def enumerate(self, read: Reader, market: Market, after: int) -> list[PositionKey]:
         """Positions that the contracts themselves number, from number `after` + 1 on (Maker's CdpManager)."""
         return []

@@ -12,6 +12,7 @@ import click
 
 from indexer import export as exporting
 from indexer import query as reading
+from indexer.cli_watch import watch
 from indexer.console import age, bars, counted, log_to_stderr, remark
 from indexer.errors import IndexerError
 from indexer.export import Kind, Output, for_people, output_options
@@ -75,7 +76,7 @@ def main(ctx: click.Context, config_path: Path | None, db: Path, log_format: str
 @chain_options
 @click.option(
     "--accounts",
-    type=click.Choice([accounts.value for accounts in Accounts]),
+    type=click.Choice([Accounts.BORROWERS.value, Accounts.ALL.value]),
     default=Accounts.BORROWERS.value,
     show_default=True,
     help="Who is found: those who can be liquidated, or everyone.",
@@ -332,6 +333,8 @@ def export(
             rows = counted(rows, total, "rows")
         output.write(columns, rows)
 
+
+main.add_command(watch)
 
 if __name__ == "__main__":
     main()

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from indexer.errors import ConfigError
 from indexer.model import Deployment
 from indexer.protocols import adapter_class, deployment_files, did_you_mean, installed
-from indexer.settings import Settings
+from indexer.settings import Alerts, Settings
 
 MULTICALL3 = "0xca11bde05977b3631167028862be2a173976ca11"
 DEFAULT_CHAIN = "mainnet"
@@ -94,6 +94,7 @@ class Config:
     chains: Mapping[str, ChainConfig]
     deployments: Mapping[str, Deployment]
     settings: Settings
+    alerts: Alerts
     environment: Mapping[str, str] = field(repr=False)
 
     def chain(self, name: str) -> ChainConfig:
@@ -185,7 +186,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
 
     Raises `ConfigError` naming file, key and what to do.
     """
-    merged: dict[str, Table] = {"chains": {}, "deployments": {}, "settings": {}}
+    merged: dict[str, Table] = {"chains": {}, "deployments": {}, "settings": {}, "alerts": {}}
     origin: dict[tuple[str, str], str] = {}
     built_in = files("indexer").joinpath("chains.toml").read_text(encoding="utf-8")
     for label, text in [("indexer/chains.toml", built_in), *deployment_files()]:
@@ -217,6 +218,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
         chains=chains,
         deployments=deployments,
         settings=checked(Settings, ("settings",), merged["settings"], label_of),
+        alerts=checked(Alerts, ("alerts",), merged["alerts"], label_of),
         environment=environment,
     )
 
@@ -242,7 +244,10 @@ SECTIONS: dict[str, Collection[str]] = {
     "chains": ChainConfig.model_fields.keys() - {"name"},
     "deployments": DeploymentTable.model_fields.keys() - {"name"},
     "settings": [field.name for field in fields(Settings)],
+    "alerts": [field.name for field in fields(Alerts)],
 }
+#: sections of one table each, which only the user's file has
+SINGLE = ("settings", "alerts")
 
 
 #: a user's table with this key is a definition of its own; without it, it changes the keys it gives
@@ -258,7 +263,7 @@ def parse(text: str, label: str) -> Table:
     known_keys(data, SECTIONS, (), label)
     for section, keys in SECTIONS.items():
         table = as_table(data.get(section, {}), (section,), label)
-        if section == "settings":
+        if section in SINGLE:
             known_keys(table, keys, (section,), label)
             continue
         for name, inner in table.items():
@@ -284,8 +289,9 @@ def known_keys(table: Iterable[str], known: Collection[str], where: tuple[str, .
 
 def add(merged: dict[str, Table], origin: dict[tuple[str, str], str], data: Table, label: str) -> None:
     """Take over a package's chains and deployments, none of which may exist yet."""
-    if "settings" in data:
-        raise ConfigError(f"{label}: a package cannot change [settings]")
+    for section in SINGLE:
+        if section in data:
+            raise ConfigError(f"{label}: a package cannot change [{section}]")
     for section, tables in data.items():
         for name, table in tables.items():
             if name in merged[section]:
@@ -335,8 +341,9 @@ def checked(model: type[T], where: tuple[str, ...], table: Table, label_of: Labe
             meant = f"; did you mean [{where[0]}.{near[0]}]?" if near else ""
             raise ConfigError(f"{label}: {'.'.join(path)} is missing{meant}") from error
         message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        # an endpoint's URL can carry a key, so it is not repeated
-        got = f", not {problem['input']!r}" if problem["type"] != "value_error" and "rpc" not in path[2:] else ""
+        # an endpoint's or a channel's URL can carry a key, so it is not repeated
+        secret = "rpc" in path[2:] or not {"urls", "command"}.isdisjoint(path[1:])
+        got = f", not {problem['input']!r}" if problem["type"] != "value_error" and not secret else ""
         raise ConfigError(f"{label}: {'.'.join(path)}: {message}{got}") from error
 
 

@@ -255,3 +255,79 @@ def initial(db: "Database") -> None:
     for statement in INITIAL.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
+
+
+WATCHING = """
+create table watches (                  -- a wallet is watched on every chain
+    wallet text not null primary key collate nocase,
+    label text,
+    ens text,                           -- the name it was given by
+    added_at integer not null           -- unix seconds
+) strict;
+
+create table watch_rules (              -- none: the default of the configuration
+    wallet text not null collate nocase,
+    rule text not null,                 -- below 1.1 | drop 10%
+    primary key (wallet, rule)
+) strict, without rowid;
+
+create table watch_states (             -- what each rule remembers of each position
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    wallet text not null collate nocase,
+    rule text not null,                 -- below 1.1 | drop 10% | unknown
+    armed integer not null,
+    open integer not null,              -- a crossing was told and its end was not
+    crossing integer not null,          -- the number of the last crossing
+    reference_raw text,
+    crossed_raw text,
+    health_factor_raw text,             -- of the last snapshot that was judged
+    block_number integer not null,
+    primary key (chain_id, deployment, account, position_group, wallet, rule)
+) strict, without rowid;
+
+create table alerts (                   -- the outbox: what was decided, in order
+    number integer primary key,
+    id text not null unique,
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    wallet text not null collate nocase,
+    rule text not null,
+    crossing integer not null,
+    event text not null,                -- crossed | recovered
+    health_factor_before_raw text,
+    health_factor_before real,
+    health_factor_raw text,
+    health_factor real,
+    block_number integer not null,
+    block_hash text not null,
+    block_timestamp integer not null,   -- unix seconds
+    body text not null,                 -- JSON, as it is delivered
+    created_at integer not null         -- unix seconds
+) strict;
+create index alerts_by_wallet on alerts (wallet);
+
+create table deliveries (               -- one line for each alert and channel
+    number integer not null references alerts,
+    channel text not null,              -- names the channel without its secrets
+    place text not null,                -- the same for people
+    state text not null,                -- pending | trying | sending | late | delivered | expired
+    attempts integer not null default 0,
+    next_attempt_at real not null default 0,    -- unix seconds
+    delivered_at integer,               -- unix seconds
+    error text,
+    primary key (channel, number)
+) strict, without rowid;
+create index deliveries_by_state on deliveries (state);
+"""
+
+
+@migrations(name="0002_watching")
+def watching(db: "Database") -> None:
+    for statement in WATCHING.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)

@@ -13,10 +13,11 @@ RAY = 10**27
 
 
 class Accounts(StrEnum):
-    """Who is discovered: those who can be liquidated, or everyone with a balance."""
+    """Who is discovered: those who can be liquidated, everyone with a balance, or nobody but the watched wallets."""
 
     BORROWERS = "borrowers"
     ALL = "all"
+    WATCHED = "watched"
 
 
 class PositionKey(NamedTuple):

@@ -41,3 +41,21 @@ class Settings:
     repin_seconds: Seconds = 120.0  # a read that takes longer goes on at a newer block
     recent_blocks: Positive = 64  # blocks below the target whose logs are asked by hash and checked
     behind_seconds: Seconds = 4.0  # how long a node may be behind the last snapshot before it is believed
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Where alerts go and when, in [alerts] of the configuration; a flag of `watch` outweighs its key."""
+
+    urls: tuple[str, ...] = ()  # of apprise; "${NAME}" takes an environment variable
+    command: str | None = None  # gets the alert as JSON on its standard input
+    stdout: bool = False  # JSON, one object a line; the default where no other channel is given
+    below: tuple[Annotated[float, Field(gt=0, le=1000, strict=True)], ...] = (
+        1.1,
+    )  # the rules of a wallet that was given none
+    drop_percent: Annotated[float, Field(gt=0, lt=100, strict=True)] | None = None
+    hysteresis_percent: Annotated[float, Field(ge=0, le=100, strict=True)] = 2.0
+    target: Annotated[float, Field(gt=0, le=1000, strict=True)] = (
+        1.5  # the health factor that "what to repay or add" leads to
+    )
+    expire_hours: Annotated[float, Field(gt=0, strict=True)] = 72.0  # an alert nobody took by then is given up

@@ -354,6 +354,46 @@ class Store:
                 (chain_id, deployment, protocol, accounts),
             )
 
+    def watched(self) -> list[str]:
+        """The watched wallets."""
+        return [wallet for (wallet,) in self.conn.execute("select wallet from watches order by wallet")]
+
+    def widen(self, chain_id: int, deployment: str, accounts: str) -> None:
+        """Turns a deployment of watched wallets alone into one whose accounts are discovered from the first block on.
+
+        Its rows stay until the next commit replaces them as a whole.
+        """
+        with self.transaction() as conn:
+            for table in ("events", "states", "registry", "synced_ranges"):
+                conn.execute(
+                    f"delete from {table} where chain_id = ? and deployment = ?",  # noqa: S608 - our own names
+                    (chain_id, deployment),
+                )
+            conn.execute(
+                "update deployments set accounts = ?, state = 'incomplete', "
+                "note = 'only watched wallets are known until the next sync is through' "
+                "where chain_id = ? and deployment = ?",
+                (accounts, chain_id, deployment),
+            )
+
+    def set_accounts(self, chain_id: int, deployment: str, accounts: str) -> None:
+        """Writes down who is known of a deployment before the first of them is."""
+        with self.transaction() as conn:
+            conn.execute(
+                "update deployments set accounts = ? where chain_id = ? and deployment = ?",
+                (accounts, chain_id, deployment),
+            )
+
+    def discovers(self, chain_id: int, deployment: str) -> str | None:
+        """Whose history is synced or begun, "borrowers" or "all"; None for a deployment that is new or only watched."""
+        found = self.conn.execute(
+            "select accounts from deployments d where chain_id = ? and deployment = ? and accounts <> 'watched' "
+            "and (block_number is not null or exists (select 1 from synced_ranges r "
+            "where r.chain_id = d.chain_id and r.deployment = d.deployment))",
+            (chain_id, deployment),
+        ).fetchone()
+        return None if found is None else str(found[0])
+
     def rollback(self, chain_id: int, ancestor: int, deployments: Sequence[str] | None = None) -> None:
         """Forgets everything that blocks after `ancestor` said; the next snapshot reads those positions again.
 

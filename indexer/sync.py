@@ -19,7 +19,7 @@ from indexer.gaps import Gaps, dry_run
 from indexer.model import Accounts, Block, PositionKey
 from indexer.settings import NoProgress, Progress, Settings
 from indexer.store import Rider, Snapshot, Store
-from indexer.work import Work
+from indexer.work import WatchedWork, Work
 
 log = logging.getLogger(__name__)
 
@@ -270,12 +270,22 @@ class Sync:
                 continue
             with self._alone(adapter, failed):
                 work = self.works.get(name)
-                if work is None or work.accounts != self.accounts:
-                    work = self.works[name] = Work(self.store, self.chain.chain_id, adapter, self.accounts)
+                if work is None or self.accounts not in (work.accounts, Accounts.WATCHED):
+                    work = self.works[name] = self._work(adapter)
                 self._check_code(adapter, target)
                 work.read_market(read)
                 works.append(work)
         return works
+
+    def _work(self, adapter: Adapter) -> Work:
+        """What is known of a deployment; watching one whose accounts are discovered goes on discovering them."""
+        chain_id, name = self.chain.chain_id, adapter.deployment.name
+        if self.accounts is not Accounts.WATCHED:
+            return Work(self.store, chain_id, adapter, self.accounts)
+        accounts = self.store.discovers(chain_id, name)
+        if accounts is not None:
+            return Work(self.store, chain_id, adapter, Accounts(accounts))
+        return WatchedWork(self.store, chain_id, adapter)
 
     @contextmanager
     def _alone(self, adapter: Adapter, failed: dict[str, str]) -> Iterator[None]:

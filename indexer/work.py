@@ -34,6 +34,10 @@ class Work:
         store.register(chain_id, self.name, adapter.protocol, accounts)
         row = store.deployment(chain_id, self.name)
         assert row is not None
+        if row["accounts"] == Accounts.WATCHED and accounts is not Accounts.WATCHED:
+            store.widen(chain_id, self.name, accounts)
+            row = store.deployment(chain_id, self.name)
+            assert row is not None
         self._market_json = TypeAdapter(adapter.market_type)
         self._position_json = TypeAdapter(adapter.position_type)
         self.state: str = row["state"]
@@ -134,10 +138,7 @@ class Work:
         """Reads and saves the positions of `keys` at the reader's block; survives a kill right after."""
         positions = self.adapter.read_positions(read, self.market, keys)
         self.read_count += len(keys)
-        if ACTIVITY not in self.ranges:
-            # From here on, whoever is touched is read again.
-            self.store.add_ranges(self.chain_id, self.name, [ACTIVITY], read.block.number, read.block.number)
-            self.mark_logs([ACTIVITY], read.block.number, read.block.number)
+        self.begin_activity(read.block.number)
         found = {}
         for key, position in zip(keys, positions, strict=True):
             if key not in self.known:
@@ -158,6 +159,12 @@ class Work:
             ],
         )
 
+    def begin_activity(self, block: int) -> None:
+        """From the block of the first read on, whoever is touched is read again."""
+        if ACTIVITY not in self.ranges:
+            self.store.add_ranges(self.chain_id, self.name, [ACTIVITY], block, block)
+            self.mark_logs([ACTIVITY], block, block)
+
     def forget_positions(self) -> None:
         """Every position is read again; heals whatever a lying node left behind."""
         self.store.drop_states(self.chain_id, self.name)
@@ -170,3 +177,40 @@ class Work:
 
     def held(self) -> list[Position]:
         return [self.positions[key] for key in self.known]
+
+
+class WatchedWork(Work):
+    """A deployment of which only the watched wallets' positions are known; no log is ever asked for.
+
+    The contracts themselves name the positions, which are few and are all read at each snapshot. So there is no
+    history to fill, nothing to catch up with after a pause, and as many requests a block as the block before.
+    """
+
+    def __init__(self, store: Store, chain_id: int, adapter: Adapter) -> None:
+        super().__init__(store, chain_id, adapter, Accounts.WATCHED)
+        store.set_accounts(chain_id, self.name, Accounts.WATCHED)  # a first sync may have begun without any result
+
+    def read_market(self, read: Reader) -> None:
+        market = replace(self.adapter.read_market(read, self.previous), registry=self.registry)
+        market, keys = self.adapter.of_wallets(read, market, self.store.watched())
+        new = {n: key for n, key in market.registry.keys.items() if self.registry.keys.get(n) != key}
+        if new:
+            self.store.save_registry(self.chain_id, self.name, new, read.block.number)
+            self.registry = market.registry
+        self.candidates = [key for key in keys if key not in self.known]
+        self.market = market
+
+    def discovery(self, target: int) -> dict[tuple[str, str], list[tuple[int, int]]]:
+        return {}
+
+    def activity_gap(self, target: int) -> list[tuple[int, int]]:
+        return []
+
+    def begin_activity(self, block: int) -> None:
+        """Activity is not followed; a later sync of everyone starts with no block done."""
+
+    def to_read(self, read: Reader) -> list[PositionKey]:
+        self.market = self.adapter.extend(read, self.market, [*self.known, *self.candidates])
+        block = read.block.number
+        due = [key for key in self.known if key not in self.positions or self.positions[key].block_number < block]
+        return due + [key for key in self.candidates if key not in self.known]

@@ -142,8 +142,11 @@ class Maker(Adapter):
 
     def of_wallet(self, read: Reader, market: Market, wallet: str) -> tuple[MakerMarket, list[PositionKey]]:
         """Vaults of the wallet and of its DSProxy in CdpManager, and both as raw urns of every known ilk."""
+        return self.of_wallets(read, market, [wallet])
+
+    def of_wallets(self, read: Reader, market: Market, wallets: Sequence[str]) -> tuple[MakerMarket, list[PositionKey]]:
         assert isinstance(market, MakerMarket)
-        holders, cdps = cdps_of(read, market, wallet)
+        holders, cdps = cdps_of(read, market, wallets)
         numbers = dict(zip(read_cdps(read, self.manager, cdps), cdps, strict=True))
         market = self.extend(read, market, numbers)
         registry = Registry(

@@ -93,14 +93,14 @@ def read_cdps(read: Reader, manager: str, cdps: Iterable[int]) -> list[PositionK
     return [PositionKey(urn, ilk_name(ilk)) for urn, ilk in zip(urns, ilks, strict=True)]
 
 
-def cdps_of(read: Reader, market: MakerMarket, wallet: str) -> tuple[list[str], list[int]]:
-    """The wallet and its DSProxy, and the numbers of both's vaults by CdpManager's linked lists."""
-    holders = [wallet]
+def cdps_of(read: Reader, market: MakerMarket, wallets: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The wallets and their DSProxies, and the numbers of all their vaults by CdpManager's linked lists."""
+    holders = list(wallets)
     registry, manager = market.contracts.get("proxy_registry"), market.contracts["cdp_manager"]
     if registry is not None:
-        (proxy,) = read([Read(registry, "proxies(address)(address)", (wallet,))])
-        if not isinstance(proxy, Failed) and proxy != NOBODY:
-            holders.append(proxy)
+        found = read([Read(registry, "proxies(address)(address)", (wallet,)) for wallet in wallets])
+        holders += [proxy for proxy in found if not isinstance(proxy, Failed) and proxy != NOBODY]
+    holders = list(dict.fromkeys(holders))
     cdps: list[int] = []
     heads = required(read, [Read(manager, "first(address)(uint256)", (holder,)) for holder in holders])
     while heads := [cdp for cdp in heads if cdp]:

@@ -1,0 +1,38 @@
+"""ENS names to addresses: web3's resolver, on mainnet."""
+
+from collections.abc import Sequence
+
+from ens import ENS
+from ens.exceptions import ENSException
+from web3 import HTTPProvider
+from web3.exceptions import Web3Exception
+
+from indexer.errors import ChainError, ConfigError
+from indexer.rpc import mask
+
+SECONDS = 10.0
+
+
+def resolve(name: str, urls: Sequence[str]) -> str:
+    """The lower-case address a name points to, asked of the first endpoint that answers.
+
+    ConfigError if the name is none or points nowhere, ChainError if no endpoint answers.
+    """
+    reasons = []
+    for url in urls:
+        try:
+            found = ENS(
+                HTTPProvider(url, request_kwargs={"timeout": SECONDS}, exception_retry_configuration=None)
+            ).address(name)
+        except ENSException as error:
+            raise ConfigError(f"{name!r} is no ENS name that can be resolved: {error}") from error
+        except (Web3Exception, OSError, ValueError) as error:
+            reasons.append(f"{mask(url)}: {type(error).__name__}")
+            continue
+        if found is None:
+            raise ConfigError(f"the ENS name {name} points to no address; check its spelling, or give the address")
+        return str(found).lower()
+    raise ChainError(
+        f"{name} cannot be resolved, as no mainnet endpoint answers ({'; '.join(reasons)}): set MAINNET_RPC_URL, or "
+        "give the address"
+    )
