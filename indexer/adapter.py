@@ -7,6 +7,7 @@ An adapter knows one protocol's contracts. It never opens a connection and never
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, ClassVar, Protocol
 
 from indexer.errors import ReadFailedError
@@ -160,6 +161,26 @@ class Adapter(ABC):
     @abstractmethod
     def advance(self, market: Market, seconds: int, blocks: int) -> Market:
         """The market after that time with no activity: indexes as the views would then answer."""
+
+    def quoted(self, market: Market) -> dict[str, int]:
+        """Everything that `reprice` takes, with its price now; what has no price is left out."""
+        return {row.group or row.asset: row.price for row in market.assets if row.price is not None}
+
+    def numeraire(self, market: Market) -> str | None:
+        """The key of the asset in which prices are counted (ETH), so that its own cannot move; None where that is USD."""
+        return None
+
+    def revalued(self, market: Market, factor: Fraction) -> Market:
+        """The market whose numeraire is worth `factor` times as many USD, where `reprice` cannot tell."""
+        return market
+
+    def thresholds(self, market: Market) -> dict[str, Fraction]:
+        """Liquidation thresholds by asset, ilk, or what else has one (`e-mode:1`); Maker's are 1 / mat."""
+        return {}
+
+    def rethreshold(self, market: Market, thresholds: Mapping[str, Fraction]) -> Market:
+        """The market with other thresholds, each rounded so that nobody is safer than it says."""
+        return market
 
     # Liquidation: what `indexer.liquidation` asks. A protocol without these tells health factors all the same.
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import click
 
 from indexer import export as exporting
 from indexer import query as reading
+from indexer.cli_simulate import movements, simulate
 from indexer.cli_watch import watch
 from indexer.console import age, bars, counted, log_to_stderr, remark
 from indexer.errors import IndexerError
@@ -90,7 +91,8 @@ def sync(
     session: Session, /, accounts: str, to: str, follow: bool, dry_run: bool, output: Output, **flags: Any
 ) -> None:
     """Bring the database to a block of the chain."""
-    from indexer.follow import Heads, interruptible  # noqa: PLC0415 - see connected()
+    from indexer.connect import require_contracts  # noqa: PLC0415 - see connected()
+    from indexer.follow import Heads, interruptible  # noqa: PLC0415
     from indexer.follow import follow as tail  # noqa: PLC0415
     from indexer.sync import Sync  # noqa: PLC0415
 
@@ -105,7 +107,12 @@ def sync(
         remark(f"{sum(row['log_requests'] for row in plan):,} requests for logs are expected; nothing was changed")
         return
     config = session.config
-    with connected(session, flags) as (chain, adapters), Store(session.db) as store, store.lock(), bars() as progress:
+    with ExitStack() as stack:
+        chain, adapters = stack.enter_context(connected(session, flags))
+        require_contracts(chain, adapters, reading.known_deployments(session.db))
+        store = stack.enter_context(Store(session.db))
+        stack.enter_context(store.lock())
+        progress = stack.enter_context(bars())
         worker = Sync(store, chain, adapters, Accounts(accounts), config.settings, progress)
         started = time.monotonic()
 
@@ -335,6 +342,8 @@ def export(
 
 
 main.add_command(watch)
+main.add_command(simulate)
+main.add_command(movements)
 
 if __name__ == "__main__":
     main()

@@ -95,6 +95,7 @@ class Config:
     deployments: Mapping[str, Deployment]
     settings: Settings
     alerts: Alerts
+    groups: Mapping[str, Sequence[str]]
     environment: Mapping[str, str] = field(repr=False)
 
     def chain(self, name: str) -> ChainConfig:
@@ -186,7 +187,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
 
     Raises `ConfigError` naming file, key and what to do.
     """
-    merged: dict[str, Table] = {"chains": {}, "deployments": {}, "settings": {}, "alerts": {}}
+    merged: dict[str, Table] = {"chains": {}, "deployments": {}, "settings": {}, "alerts": {}, "groups": {}}
     origin: dict[tuple[str, str], str] = {}
     built_in = files("indexer").joinpath("chains.toml").read_text(encoding="utf-8")
     for label, text in [("indexer/chains.toml", built_in), *deployment_files()]:
@@ -219,6 +220,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
         deployments=deployments,
         settings=checked(Settings, ("settings",), merged["settings"], label_of),
         alerts=checked(Alerts, ("alerts",), merged["alerts"], label_of),
+        groups=checked(Groups, ("groups",), merged["groups"], label_of),
         environment=environment,
     )
 
@@ -248,6 +250,8 @@ SECTIONS: dict[str, Collection[str]] = {
 }
 #: sections of one table each, which only the user's file has
 SINGLE = ("settings", "alerts")
+#: [groups]: name -> symbols, addresses or ilks whose prices move together in `simulate`
+Groups = dict[str, Annotated[list[str], Field(min_length=1)]]
 
 
 #: a user's table with this key is a definition of its own; without it, it changes the keys it gives
@@ -260,7 +264,10 @@ def parse(text: str, label: str) -> Table:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{label}: not valid TOML: {error}") from error
-    known_keys(data, SECTIONS, (), label)
+    known_keys(data, [*SECTIONS, "groups"], (), label)
+    for name in as_table(data.get("groups", {}), ("groups",), label):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ConfigError(f"{label}: groups: {name!r} is no name (letters, digits, dots and hyphens)")
     for section, keys in SECTIONS.items():
         table = as_table(data.get(section, {}), (section,), label)
         if section in SINGLE:
@@ -289,7 +296,7 @@ def known_keys(table: Iterable[str], known: Collection[str], where: tuple[str, .
 
 def add(merged: dict[str, Table], origin: dict[tuple[str, str], str], data: Table, label: str) -> None:
     """Take over a package's chains and deployments, none of which may exist yet."""
-    for section in SINGLE:
+    for section in (*SINGLE, "groups"):
         if section in data:
             raise ConfigError(f"{label}: a package cannot change [{section}]")
     for section, tables in data.items():
@@ -329,7 +336,7 @@ class Labels:
 
 def checked(model: type[T], where: tuple[str, ...], table: Table, label_of: Labels) -> T:
     """The table as its model. Raises `ConfigError` for the first wrong or missing value."""
-    name = {"name": where[1]} if issubclass(model, Section) else {}
+    name = {"name": where[1]} if isinstance(model, type) and issubclass(model, Section) else {}
     try:
         return TypeAdapter(model).validate_python({**table, **name})
     except ValidationError as error:

@@ -49,7 +49,8 @@ class Snapshot:
     usd: tuple[int, int] | None
 
 
-Rider = Callable[[sqlite3.Connection, Sequence[Snapshot], Block], None]
+#: what it returns, if anything, runs once the rows are replaced
+Rider = Callable[[sqlite3.Connection, Sequence[Snapshot], Block], Callable[[], None] | None]
 
 POSITION_COLUMNS = (
     "chain_id deployment protocol account position_group owner owner_via wallet mode collateral_value_raw "
@@ -448,13 +449,15 @@ class Store:
         """Every row of these deployments, and the block, in one transaction.
 
         Each rider runs inside it, before the rows are replaced: what it decides from the old rows and the new ones
-        (history, alerts) is kept exactly if the snapshot is.
+        (history, alerts) is kept exactly if the snapshot is. A rider may return what is left to do behind that.
         """
         with self.transaction() as conn:
-            for rider in riders:
-                rider(conn, snapshots, block)
+            left = [rider(conn, snapshots, block) for rider in riders]
             for snapshot in snapshots:
                 self._commit_deployment(conn, snapshot)
+            for rest in left:
+                if rest is not None:
+                    rest()
             self._save_block(conn, chain_id, block)
             # Beyond the window every 1000th hash stays, so that a reorg of any depth finds an ancestor.
             conn.execute(

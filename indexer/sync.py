@@ -16,6 +16,7 @@ from indexer.audit import STATUS, WALLET, Auditor
 from indexer.chain import Chain
 from indexer.errors import ChainError, NoCodeError, PrunedError, ReadFailedError, ReorgError, StoreError
 from indexer.gaps import Gaps, dry_run
+from indexer.history import History
 from indexer.model import Accounts, Block, PositionKey
 from indexer.settings import NoProgress, Progress, Settings
 from indexer.store import Rider, Snapshot, Store
@@ -57,7 +58,7 @@ class Sync:
         self.behind_seconds = self.settings.behind_seconds
         self.works: dict[str, Work] = {}
         self.checked_code: set[str] = set()
-        self.riders: list[Rider] = []
+        self.riders: list[Rider] = [History()]
         self.gaps = Gaps(store, chain, self.settings, self.progress)
         self.auditor = Auditor(store, chain, self.settings, self.gaps)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from indexer.abi import topic
@@ -349,6 +350,26 @@ class AaveV2(Adapter):
         block = replace(m.block, number=m.block.number + blocks, timestamp=m.block.timestamp + seconds)
         return m.at(block)
 
+    def numeraire(self, market: Market) -> str | None:
+        """WETH where the oracle counts in ETH; what that is in USD the price of USDC tells."""
+        return next((r.asset for r in aave(market).reserves if liquidation.is_unit(r)), None)
+
+    def thresholds(self, market: Market) -> dict[str, Fraction]:
+        return {r.asset: Fraction(r.liquidation_threshold, PERCENTAGE_FACTOR) for r in aave(market).reserves}
+
+    def rethreshold(self, market: Market, thresholds: Mapping[str, Fraction]) -> AaveV2Market:
+        """Cut to basis points."""
+        m = aave(market)
+        return replace(
+            m,
+            reserves=tuple(
+                replace(r, configuration=with_threshold(r.configuration, thresholds[r.asset]))
+                if r.asset in thresholds
+                else r
+                for r in m.reserves
+            ),
+        ).with_assets()
+
     # liquidation ------------------------------------------------------------------------------------------------------
 
     def narrow(self, market: Market, position: Position) -> Market:
@@ -380,6 +401,9 @@ def held(position: Position) -> AaveV2Position:
     return position
 
 
+def with_threshold(configuration: int, threshold: Fraction) -> int:
+    """ReserveConfiguration with another liquidation threshold (bits 16 to 31, basis points)."""
+    return configuration & ~(0xFFFF << 16) | int(threshold * PERCENTAGE_FACTOR) << 16
 
 
 def contracts_of(market: Market, kind: str) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from indexer.abi import topic
@@ -257,6 +258,17 @@ class AaveV3(Adapter):
         m = aave(market)
         block = replace(m.block, number=m.block.number + blocks, timestamp=m.block.timestamp + seconds)
         return m.at(block)
+
+    def quoted(self, market: Market) -> dict[str, int]:
+        sources = {e.price_source: e.price for e in aave(market).e_modes if e.price_source and e.price is not None}
+        return sources | super().quoted(market)
+
+    def thresholds(self, market: Market) -> dict[str, Fraction]:
+        return aave(market).thresholds
+
+    def rethreshold(self, market: Market, thresholds: Mapping[str, Fraction]) -> Market:
+        """An e-mode's threshold is its own: `e-mode:1`. Whoever is in it is not moved by the reserve's."""
+        return aave(market).with_thresholds(thresholds)
 
     # liquidation ------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
 
@@ -294,6 +295,30 @@ class AaveV3Market(Market):
         rules = self.rules
         return replace(
             self, block=block, reserves=tuple(r.projected(rules, block.timestamp) for r in self.reserves)
+        ).with_assets()
+
+    @property
+    def thresholds(self) -> dict[str, Fraction]:
+        """Liquidation thresholds by asset, and by `e-mode:ID`."""
+        rows = [(r.asset, r.liquidation_threshold) for r in self.reserves]
+        rows += [(f"e-mode:{e.id}", e.liquidation_threshold) for e in self.e_modes]
+        return {key: Fraction(points, PERCENTAGE_FACTOR) for key, points in rows}
+
+    def with_thresholds(self, thresholds: Mapping[str, Fraction]) -> "AaveV3Market":
+        """With other liquidation thresholds, cut to basis points."""
+        points = {key: int(threshold * PERCENTAGE_FACTOR) for key, threshold in thresholds.items()}
+        return replace(
+            self,
+            reserves=tuple(
+                replace(r, configuration=with_bits(r.configuration, 16, 16, points[r.asset]))
+                if r.asset in points
+                else r
+                for r in self.reserves
+            ),
+            e_modes=tuple(
+                replace(e, liquidation_threshold=points.get(f"e-mode:{e.id}", e.liquidation_threshold))
+                for e in self.e_modes
+            ),
         ).with_assets()
 
     def with_assets(self) -> "AaveV3Market":

@@ -7,6 +7,7 @@ indexes STORED at the last accrual of each market, `liquidateBorrow` accrues fir
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import ClassVar
 
 from indexer.abi import mapping_slot, topic
@@ -44,6 +45,7 @@ from protocols.compound_v2_market import (
     chunks,
     read_market,
     repriced,
+    with_factors,
 )
 from protocols.compound_v2_math import GENERATIONS, CToken, Weights, proves, weigh
 
@@ -406,6 +408,19 @@ class CompoundV2(Adapter):
     def advance(self, market: Market, seconds: int, blocks: int) -> CompoundV2Market:
         assert isinstance(market, CompoundV2Market)
         return advanced(market, seconds, blocks)
+
+    def thresholds(self, market: Market) -> dict[str, Fraction]:
+        """Collateral factors; of two cTokens with one underlying asset the lower one."""
+        assert isinstance(market, CompoundV2Market)
+        found: dict[str, Fraction] = {}
+        for token in market.c_tokens.values():
+            factor = Fraction(token.collateral_factor, WAD)
+            found[token.underlying] = min(found.get(token.underlying, factor), factor)
+        return found
+
+    def rethreshold(self, market: Market, thresholds: Mapping[str, Fraction]) -> CompoundV2Market:
+        assert isinstance(market, CompoundV2Market)
+        return with_factors(market, thresholds)
 
     # liquidation ------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from indexer.adapter import Reader, required
@@ -254,6 +255,21 @@ def repriced(market: CompoundV2Market, prices: Mapping[str, int]) -> CompoundV2M
     assets = tuple(
         replace(row, price=tokens[row.market].price, price_usd=price_usd(tokens[row.market], tokens[row.market].price))
         for row in market.assets
+    )
+    return replace(market, c_tokens=tokens, assets=assets)
+
+
+def with_factors(market: CompoundV2Market, thresholds: Mapping[str, Fraction]) -> CompoundV2Market:
+    """The market with other collateral factors of these underlying assets, cut to 18 digits."""
+    tokens = {
+        address: replace(token, collateral_factor=int(thresholds[token.underlying] * WAD))
+        if token.underlying in thresholds
+        else token
+        for address, token in market.c_tokens.items()
+    }
+    factors = {address: token.collateral_factor / WAD for address, token in tokens.items()}
+    assets = tuple(
+        replace(row, ltv=factors[row.market], liquidation_threshold=factors[row.market]) for row in market.assets
     )
     return replace(market, c_tokens=tokens, assets=assets)
 

@@ -7,6 +7,7 @@ A position is an account: a signed principal of the base asset (below 0 is debt)
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, ClassVar
 
 from indexer.abi import mapping_slot, topic
@@ -42,6 +43,8 @@ from protocols.compound_v3_market import (
     read_market,
     repriced,
     stored,
+    with_factors,
+    with_usd,
 )
 
 ZERO = "0x" + "0" * 40
@@ -433,6 +436,27 @@ class CompoundV3(Adapter):
             parent_hash="",
         )
         return replace(advanced(market, seconds), block=block)
+
+    def numeraire(self, market: Market) -> str | None:
+        """The base asset where feeds lead from its unit to USD."""
+        assert isinstance(market, CompoundV3Market)
+        feeds = any(self.deployment.addresses.get(name) for name in self.optional_addresses)
+        return market.base if feeds else None
+
+    def revalued(self, market: Market, factor: Fraction) -> CompoundV3Market:
+        assert isinstance(market, CompoundV3Market)
+        if market.usd is None:
+            return market
+        numerator, denominator = market.usd
+        return with_usd(market, (int(numerator * factor), denominator))
+
+    def thresholds(self, market: Market) -> dict[str, Fraction]:
+        assert isinstance(market, CompoundV3Market)
+        return {one.asset: Fraction(one.liquidate_factor, WAD) for one in market.collaterals}
+
+    def rethreshold(self, market: Market, thresholds: Mapping[str, Fraction]) -> CompoundV3Market:
+        assert isinstance(market, CompoundV3Market)
+        return with_factors(market, thresholds)
 
     # liquidation ------------------------------------------------------------------------------------------------------
 

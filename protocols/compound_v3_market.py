@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from indexer.adapter import Reader, required
@@ -230,6 +231,26 @@ def repriced(market: CompoundV3Market, prices: Mapping[str, int]) -> CompoundV3M
         price = of(row.asset, row.price)
         rows.append(replace(row, price=price, price_usd=price_usd(market, price)))
     return replace(market, base_price=of(market.base, market.base_price), collaterals=collaterals, assets=tuple(rows))
+
+
+def with_usd(market: CompoundV3Market, usd: tuple[int, int] | None) -> CompoundV3Market:
+    """The market with another way from its prices to USD."""
+    market = replace(market, usd=usd)
+    rows = tuple(replace(row, price_usd=price_usd(market, row.price)) for row in market.assets)
+    return replace(market, assets=rows)
+
+
+def with_factors(market: CompoundV3Market, thresholds: Mapping[str, Fraction]) -> CompoundV3Market:
+    """The market with other liquidate factors of these assets, cut to 18 digits."""
+    collaterals = tuple(
+        replace(one, liquidate_factor=int(thresholds[one.asset] * WAD)) if one.asset in thresholds else one
+        for one in market.collaterals
+    )
+    factors = {one.asset: one.liquidate_factor / WAD for one in collaterals}
+    rows = tuple(
+        replace(row, liquidation_threshold=factors.get(row.asset, row.liquidation_threshold)) for row in market.assets
+    )
+    return replace(market, collaterals=collaterals, assets=rows)
 
 
 def accrue(index: int, rate: int, seconds: int) -> int:

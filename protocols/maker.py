@@ -6,6 +6,7 @@ normalised debt (both wad), `rate` and `spot` rays of the ilk; their products ar
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import ClassVar
 
 from indexer.adapter import Adapter, Reader, required
@@ -39,6 +40,7 @@ from protocols.maker_market import (
     read_shared,
     repriced,
     with_ilks,
+    with_ratios,
 )
 from protocols.maker_math import bark_refused, ilk_bytes, ilk_name, liquidation_feed
 from protocols.maker_owners import cdps_of, newest_wallets, read_cdps, read_owners
@@ -321,6 +323,15 @@ class Maker(Adapter):
     def advance(self, market: Market, seconds: int, blocks: int) -> MakerMarket:
         assert isinstance(market, MakerMarket)
         return advanced(market, seconds, blocks)
+
+    def thresholds(self, market: Market) -> dict[str, Fraction]:
+        """1 / mat by ilk."""
+        assert isinstance(market, MakerMarket)
+        return {name: Fraction(RAY, ilk.mat) for name, ilk in market.ilks.items() if ilk.mat}
+
+    def rethreshold(self, market: Market, thresholds: Mapping[str, Fraction]) -> MakerMarket:
+        assert isinstance(market, MakerMarket)
+        return with_ratios(market, thresholds)
 
     # liquidation ----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
 """What Maker's contracts share between urns: ilks, prices, fees, auction limits, and who may hold what."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -348,6 +350,17 @@ def repriced(market: MakerMarket, prices: Mapping[str, int]) -> MakerMarket:
         feed = prices.get(name, prices.get(ilk.asset))
         spot = ilk.spot if feed is None else spot_of(feed, market.par, ilk.mat)
         ilks[name] = ilk if feed is None else replace(ilk, spot=spot, queue=None, next_spot=None)
+    return with_assets(replace(market, ilks=ilks))
+
+
+def with_ratios(market: MakerMarket, thresholds: Mapping[str, Fraction]) -> MakerMarket:
+    """The market after these liquidation ratios (1 / threshold, rounded up) were filed and poked at today's feeds."""
+    ilks = dict(market.ilks)
+    for name, threshold in thresholds.items():
+        ilk = ilks[name]
+        mat = math.ceil(RAY / threshold)
+        spot = spot_of(feed_of(ilk.spot, market.par, ilk.mat), market.par, mat)
+        ilks[name] = replace(ilk, mat=mat, spot=spot, queue=None, next_spot=None)
     return with_assets(replace(market, ilks=ilks))
 
 
