@@ -331,3 +331,10 @@ def watching(db: "Database") -> None:
     for statement in WATCHING.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
+
+
+@migrations(name="0003_movements")
+def movements(db: "Database") -> None:
+    """What was added to a position since its point before, in USD without price moves; null where unknown."""
+    for column in ("supply_change_usd", "debt_change_usd"):
+        db.conn.execute(f"alter table health_history add column {column} real")
