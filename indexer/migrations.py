@@ -33,7 +33,7 @@ create table snapshots (                -- the whole market of the last snapshot
     primary key (chain_id, deployment)
 ) strict;
 
-create table positions (
+create table positions (                -- written whole at every snapshot, so no index but the key pays
     chain_id integer not null,
     deployment text not null,
     protocol text not null,
@@ -62,11 +62,7 @@ create table positions (
     block_number integer not null,
     block_hash text not null,
     primary key (chain_id, deployment, account, position_group)
-) strict;
-create index positions_by_wallet on positions (wallet);
-create index positions_by_owner on positions (owner);
-create index positions_by_account on positions (account);
-create index positions_by_health on positions (health_factor) where health_factor is not null;
+) strict, without rowid;
 
 create table balances (
     chain_id integer not null,
@@ -84,7 +80,7 @@ create table balances (
     is_collateral integer not null,
     block_number integer not null,
     primary key (chain_id, deployment, account, position_group, market, asset, side)
-) strict;
+) strict, without rowid;
 
 create table assets (
     chain_id integer not null,
@@ -338,3 +334,30 @@ def movements(db: "Database") -> None:
     """What was added to a position since its point before, in USD without price moves; null where unknown."""
     for column in ("supply_change_usd", "debt_change_usd"):
         db.conn.execute(f"alter table health_history add column {column} real")
+
+
+ACCRUALS = """
+create table accruals (                 -- interest measured between snapshots, one row a balance
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    market text not null collate nocase,
+    asset text not null collate nocase,
+    side text not null,
+    first_block integer not null,       -- the first snapshot that held it
+    first_timestamp integer not null,   -- unix seconds
+    start_block integer not null,       -- the snapshot since which scaled_raw is the same
+    start_timestamp integer not null,   -- unix seconds
+    scaled_raw text not null,
+    start_amount_raw text not null,
+    interest_raw text not null,         -- measured before start_block
+    unmeasured_seconds integer not null, -- between the two snapshots around each change
+    primary key (chain_id, deployment, account, position_group, market, asset, side)
+) strict, without rowid
+"""
+
+
+@migrations(name="0004_accruals")
+def accruals(db: "Database") -> None:
+    db.conn.execute(ACCRUALS)
