@@ -152,7 +152,7 @@ def follow(
                 late = to == "latest" and heads.announced > head.number
                 heads.wait(HEARTBEAT_SECONDS if heads.connected and not late else poll_seconds)
                 continue
-            outcome = sync.snapshot(to)
+            outcome = sync.snapshot(to, head)
         except ChainError as error:
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
             failures += 1

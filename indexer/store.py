@@ -321,9 +321,11 @@ class Store:
                 (first - 1, *where, first),
             )
 
-    def save_block(self, chain_id: int, block: Block) -> None:
+    def save_blocks(self, chain_id: int, blocks: Iterable[Block]) -> None:
+        """Hashes by which a reorg is noticed later."""
         with self.transaction() as conn:
-            self._save_block(conn, chain_id, block)
+            for block in blocks:
+                self._save_block(conn, chain_id, block)
 
     @staticmethod
     def _save_block(conn: sqlite3.Connection, chain_id: int, block: Block) -> None:

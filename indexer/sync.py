@@ -16,10 +16,11 @@ from indexer.audit import STATUS, WALLET, Auditor
 from indexer.chain import Chain
 from indexer.errors import ChainError, NoCodeError, PrunedError, ReadFailedError, ReorgError, StoreError
 from indexer.gaps import Gaps, dry_run
+from indexer.header import parse_block
 from indexer.history import History
 from indexer.model import Accounts, Block, PositionKey
 from indexer.settings import NoProgress, Progress, Settings
-from indexer.store import Rider, Snapshot, Store
+from indexer.store import Rider, Store
 from indexer.work import WatchedWork, Work
 
 log = logging.getLogger(__name__)
@@ -64,8 +65,8 @@ class Sync:
 
     # one snapshot ---------------------------------------------------------------------------------------------------
 
-    def snapshot(self, to: str = "latest") -> Outcome:
-        """Every deployment at the block `to` names; a reorg meanwhile starts it again.
+    def snapshot(self, to: str = "latest", target: Block | None = None) -> Outcome:
+        """Every deployment at the block `to` names, which is `target` if given; a reorg meanwhile starts it again.
 
         ChainError if no deployment could be brought there; a deployment that fails alone is told in
         `Outcome.failed` and in `deployments.note`, the others go on.
@@ -74,7 +75,7 @@ class Sync:
         requests, retries = self.chain.requests, self.chain.retries
         self.gaps.seen, read_before = 0, sum(w.read_count for w in self.works.values())
         try:
-            outcome = self._until_settled(to)
+            outcome = self._until_settled(to, target)
         except BaseException:
             self.works.clear()  # what is in memory may be ahead of the store
             raise
@@ -96,20 +97,21 @@ class Sync:
         target = self.target(to)
         return dry_run(self._markets(target, {}), target)
 
-    def _until_settled(self, to: str) -> Outcome:
+    def _until_settled(self, to: str, target: Block | None) -> Outcome:
         for _ in range(5):
             try:
-                return self._snapshot(to)
+                return self._snapshot(to, target or self.target(to))
             except ReorgError as error:
                 log.warning("the chain was reorganised during the snapshot, starting it again: %s", error)
                 self.works.clear()
-        return self._snapshot(to)
+                target = None
+        return self._snapshot(to, self.target(to))
 
-    def _snapshot(self, to: str) -> Outcome:
-        target = self.target(to)
+    def _snapshot(self, to: str, target: Block) -> Outcome:
         failed: dict[str, str] = {}
         while True:
             self._heal(target)
+            self._remember(target)
             works = self._markets(target, failed)
             if not works:
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
@@ -127,7 +129,7 @@ class Sync:
             with self._alone(work.adapter, failed):
                 snapshots.append(self.auditor.snapshot(work, target))
         self._still_canonical(target)
-        self._commit(snapshots, target)
+        self.store.commit(snapshots, target, self.chain.chain_id, self.settings.keep_blocks, self.riders)
         for work in works:
             work.previous = work.market
         done = [s.deployment for s in snapshots]
@@ -185,8 +187,11 @@ class Sync:
         if self.chain.block(target.number).hash != target.hash:
             raise ReorgError(f"block {target.number} {target.hash} left the chain before the commit")
 
-    def _commit(self, snapshots: Sequence[Snapshot], target: Block) -> None:
-        """Commits, and keeps hashes at growing distances so that a reorg finds a near ancestor."""
+    def _remember(self, target: Block) -> None:
+        """Keeps the target's hash before anything of its chain is saved, and hashes at growing distances below it.
+
+        So whatever a reorg or a kill leaves behind is told apart later, and a near ancestor is found.
+        """
         chain_id = self.chain.chain_id
         kept = [number for number, _ in self.store.blocks(chain_id)]
         missing, distance = [], 1
@@ -194,18 +199,15 @@ class Sync:
             if not any(target.number - 2 * distance < number <= target.number - distance for number in kept):
                 missing.append(target.number - distance)
             distance *= 2
-        headers = self.chain.batch([("eth_getBlockByNumber", [hex(number), False]) for number in missing])
-        by_hash = {}
-        for number, header in zip(missing, headers, strict=True):
-            if isinstance(header, dict) and int(header["number"], 16) == number:
-                by_hash[number] = Block(
-                    number, header["hash"].lower(), header["parentHash"].lower(), int(header["timestamp"], 16)
-                )
-        if target.number - 1 in by_hash and by_hash[target.number - 1].hash != target.parent_hash:
-            raise ReorgError(f"block {target.number} {target.hash} left the chain before the commit")
-        for block in by_hash.values():
-            self.store.save_block(chain_id, block)
-        self.store.commit(snapshots, target, chain_id, self.settings.keep_blocks, self.riders)
+        below: list[Block] = []
+        if missing:
+            calls = [("eth_getBlockByNumber", [hex(number), False]) for number in [*missing, target.number]]
+            *found, own = self.chain.batch(calls, lambda raw: None if raw is None else parse_block(raw))
+            if own is not None and own.hash != target.hash:
+                raise ReorgError(f"block {target.number} {target.hash} left the chain")
+            # Read before the target was seen to be still there, so they are its ancestors.
+            below = [block for n, block in zip(missing, found, strict=True) if own and block and block.number == n]
+        self.store.save_blocks(chain_id, [*below, target])
 
     # reorgs -----------------------------------------------------------------------------------------------------------
 
@@ -369,7 +371,7 @@ class Sync:
         block = self._at_least(at, to)
         if block.number <= at.number:
             return at
-        self.store.save_block(self.chain.chain_id, block)
+        self.store.save_blocks(self.chain.chain_id, [block])
         return block
 
 

@@ -3,14 +3,16 @@
 import multiprocessing
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from indexer.errors import ChainError, StoreError
 from indexer.model import Deployment
 from tests.devnet.scenario import Devnet
+from tests.faulty import FaultyNode
 from tests.truth import sync_once
 
 #: what a tail or a sync must live with at any rate; tests of their own see to the others of `tests.faulty`
@@ -37,6 +39,18 @@ def sync_in_a_child(
         os._exit(1)
     except StoreError:
         os._exit(2)
+
+
+class Moment(FaultyNode):
+    """A faithful proxy that does `act(number)` right before it passes on its request of that number, from 1 on."""
+
+    def __init__(self, upstream: str, act: Callable[[int], None]) -> None:
+        super().__init__(upstream)
+        self.act = act
+
+    def handle(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        self.act(self.requests + 1)
+        super().handle(handler, body)
 
 
 class Forks:
