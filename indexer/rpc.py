@@ -59,7 +59,12 @@ def mask(url: str) -> str:
     )
 
 
-_PLAIN_SEGMENT = re.compile(r"v\d{1,2}|[a-z]{1,12}([-_][a-z]{1,12})?", re.IGNORECASE)
+#: the words of a path that are no secret; anything else may be one
+_PLAIN_SEGMENT = re.compile(
+    r"v\d{1,2}|api|arbitrum|avalanche|avax|base|bc|bnb|bsc|c|eth|ethereum|evm|ext|gnosis|http|jsonrpc|mainnet|optimism|"
+    r"polygon|public|rpc|ws|wss",
+    re.IGNORECASE,
+)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>)\]}]+", re.IGNORECASE)
 
 

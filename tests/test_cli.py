@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -460,7 +461,10 @@ def test_an_interrupt_ends_a_long_query(synced: Path, tmp_path: Path) -> None:
     sql = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
     command = indexer("--db", str(synced / "indexer.db"), "query", sql)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    time.sleep(2)
+    files = Path(f"/proc/{process.pid}/fd")
+    while not any(os.path.realpath(file).endswith("indexer.db") for file in files.iterdir()):
+        time.sleep(0.05)  # still starting
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert (process.returncode, told.splitlines()[-1][:11]) == (130, "Interrupted")
