@@ -12,6 +12,7 @@ import click
 
 from indexer import export as exporting
 from indexer import query as reading
+from indexer.cli_report import report, top
 from indexer.cli_simulate import movements, simulate
 from indexer.cli_watch import watch
 from indexer.console import age, bars, counted, log_to_stderr, remark
@@ -344,6 +345,8 @@ def export(
 main.add_command(watch)
 main.add_command(simulate)
 main.add_command(movements)
+main.add_command(report)
+main.add_command(top)
 
 if __name__ == "__main__":
     main()

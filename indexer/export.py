@@ -269,7 +269,7 @@ def shown(column: str, value: Any) -> str:
         return str(number)
     if column.startswith(("health_factor", "next_health_factor")):
         return f"{math.floor(value * 10_000) / 10_000:,.4f}" if number < 1e9 else f"{number:.3g}"
-    if column.endswith("usd"):
+    if column.endswith(("usd", "percent", "hhi")):
         return f"{number:,.2f}"
     if abs(number) >= 1e15:
         return f"{number:.6g}"
@@ -342,6 +342,16 @@ WALLET_RISK = f"""(
     from positions left join deployments using (chain_id, deployment) group by wallet)"""  # noqa: S608 - our own names
 
 
+WALLET_NAMES = [*(f"p.{name}" for name in WALLET_COLUMNS), "r.debt_at_risk_usd", "r.oldest_block_time"]
+WALLET_SOURCE = f"wallets p join {WALLET_RISK} r using (wallet)"
+#: how wallets are ranked by `top`
+WALLET_RANKS = {
+    "debt": RANK.format("p."),
+    "collateral": f"p.collateral_usd is null, p.collateral_usd desc, {RANK.format('p.')}",
+    "risk": f"r.debt_at_risk_usd is null, r.debt_at_risk_usd desc, {RANK.format('p.')}",
+}
+
+
 class Kind(StrEnum):
     """What can be exported."""
 
@@ -371,14 +381,10 @@ def select(
     if kind is Kind.AT_RISK and below is None:
         filters.append(f"p.{IS_AT_RISK}")
     if min_debt is not None:
-        known = "p.debt_usd is null" if kind is Kind.WALLETS else "p.debt_usd is null and p.status <> 'no-debt'"
-        filters.append(f"(p.debt_usd >= ? or ({known}))")
+        filters.append("(p.debt_usd >= ? or (p.debt_usd is null and p.status <> 'no-debt'))")
         values.append(min_debt)
     if protocols:
-        among = f"protocol in ({', '.join('?' * len(protocols))})"
-        filters.append(
-            f"p.wallet in (select wallet from positions where {among})" if kind is Kind.WALLETS else f"p.{among}"  # noqa: S608 - question marks only
-        )
+        filters.append(f"p.protocol in ({', '.join('?' * len(protocols))})")
         values += protocols
     key = ", ".join(f"p.{name}" for name in KEY)
     deployed = "left join deployments d on (d.chain_id, d.deployment) = (p.chain_id, p.deployment)"
@@ -389,8 +395,8 @@ def select(
         source = f"markets p {deployed}"
         order = ", ".join(f"p.{n}" for n in "chain_id deployment position_group symbol market asset".split())
     elif kind is Kind.WALLETS:
-        names = [f"p.{name}" for name in WALLET_COLUMNS] + ["r.debt_at_risk_usd", "r.oldest_block_time"]
-        source = f"wallets p join {WALLET_RISK} r using (wallet)"
+        names, source = WALLET_NAMES, WALLET_SOURCE
+        filters, values = wallet_filters(below, min_debt, protocols)
         order = f"p.debt_usd is null, r.debt_at_risk_usd desc, {RANK.format('p.')}, p.wallet"
     elif kind is Kind.BALANCES:
         names = [f"b.{name}" for name in BALANCE_COLUMNS] + [BLOCK_TIME]
@@ -400,9 +406,47 @@ def select(
         names = [f"p.{name}" for name in POSITION_COLUMNS] + [BLOCK_TIME]
         source = f"positions p {deployed}"
         order = f"{RANK.format('p.') if kind is Kind.AT_RISK else RISK_RANK}, {key}"
+    return run(conn, names, source, filters, order, values)
+
+
+def top(
+    conn: sqlite3.Connection,
+    by: str,
+    *,
+    limit: int,
+    min_debt: float | None = None,
+    protocols: Sequence[str] = (),
+) -> tuple[list[str], Iterable[Row]]:
+    """The columns of `wallets` and at most `limit` rows, ranked by a key of WALLET_RANKS; of no risk, none."""
+    filters, values = wallet_filters(None, min_debt, protocols)
+    if by == "risk":
+        filters.append("(r.debt_at_risk_usd > 0 or r.debt_at_risk_usd is null)")
+    order = f"{WALLET_RANKS[by]}, p.wallet limit {int(limit)}"
+    return run(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values)
+
+
+def run(
+    conn: sqlite3.Connection, names: Sequence[str], source: str, filters: Sequence[str], order: str, values: list[Any]
+) -> tuple[list[str], Iterable[Row]]:
     where = f" where {' and '.join(filters)}" if filters else ""
     cursor = conn.execute(f"select {', '.join(names)} from {source}{where} order by {order}", values)  # noqa: S608 - ours
     return [column[0] for column in cursor.description], cursor
+
+
+def wallet_filters(
+    below: float | None, min_debt: float | None, protocols: Sequence[str]
+) -> tuple[list[str], list[Any]]:
+    """SQL conditions on the view `wallets` and their values."""
+    filters, values = below_filter(below)
+    if min_debt is not None:
+        filters.append("(p.debt_usd >= ? or p.debt_usd is null)")
+        values.append(min_debt)
+    if protocols:
+        filters.append(
+            f"p.wallet in (select wallet from positions where protocol in ({', '.join('?' * len(protocols))}))"  # noqa: S608 - question marks only
+        )
+        values += protocols
+    return filters, values
 
 
 def below_filter(below: float | None) -> tuple[list[str], list[Any]]:

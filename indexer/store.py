@@ -433,6 +433,7 @@ class Store:
             "update positions set status = 'unverified' where {here} and block_number > ?3",
             "delete from registry where {here} and block_number > ?3",
             "delete from health_history where {here} and block_number > ?3",
+            "delete from accruals where {here} and start_block > ?3",
             "delete from synced_ranges where {here} and from_block > ?3",
             "update synced_ranges set to_block = ?3 where {here} and to_block > ?3",
         ):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from indexer.accrual import accrue
 from indexer.adapter import Adapter
 from indexer.audit import STATUS, WALLET, Auditor
 from indexer.chain import Chain
@@ -59,7 +60,7 @@ class Sync:
         self.behind_seconds = self.settings.behind_seconds
         self.works: dict[str, Work] = {}
         self.checked_code: set[str] = set()
-        self.riders: list[Rider] = [History()]
+        self.riders: list[Rider] = [History(), accrue]
         self.gaps = Gaps(store, chain, self.settings, self.progress)
         self.auditor = Auditor(store, chain, self.settings, self.gaps)
 
