@@ -71,17 +71,34 @@ def _insert(table: str, columns: int, verb: str = "insert") -> str:
 
 def open_readonly(path: Path | str) -> sqlite3.Connection:
     """An existing database for reading only; StoreError says what to do where that is impossible."""
-    path = Path(path)
+    path = _no_folder(path)
     if not path.exists():
         raise StoreError(f"no database at {path}: run `indexer sync` first, or name another file with --db")
     try:
         conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        conn.row_factory = sqlite3.Row
-        conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
-        _check_version(Database(conn, execute_plugins=False), path)
     except sqlite3.DatabaseError as error:
         raise _unusable(path, error) from None
+    try:
+        conn.row_factory = sqlite3.Row
+        conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+        db = Database(conn, execute_plugins=False)
+        _check_version(db, path)
+        if migrations.pending(db):
+            told = "was written by an older version" if migrations.applied(db) else "holds nothing yet"
+            raise StoreError(f"{path} {told}: run `indexer sync` first")
+    except sqlite3.DatabaseError as error:
+        conn.close()
+        raise _unusable(path, error) from None
+    except StoreError:
+        conn.close()
+        raise
     return conn
+
+
+def _no_folder(path: Path | str) -> Path:
+    if Path(path).is_dir():
+        raise StoreError(f"{path} is a folder: name a file with --db")
+    return Path(path)
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> StoreError:
@@ -94,14 +111,16 @@ def _unusable(path: Path, error: sqlite3.Error) -> StoreError:
         return StoreError(f"{path} stayed locked by another program: close it and run again")
     if "readonly" in text or "unable to open" in text:
         return StoreError(f"{path} or its folder cannot be written ({text}): check its permissions")
+    if "I/O error" in text:
+        return StoreError(f"{path} cannot be read or written ({text}): check the disk; the last snapshot is intact")
     return StoreError(f"{path}: {text}")
 
 
 def _check_version(db: Database, path: Path) -> None:
     """Refuses a foreign database and one that a newer version of this program has migrated."""
     tables = set(db.table_names())
-    if not tables:
-        return
+    if tables <= {migrations.migrations_table}:
+        return  # new, or a first sync was killed before its schema was there
     if migrations.migrations_table not in tables:
         raise StoreError(f"{path} is a database of another program; nothing was changed: name another file with --db")
     known = {m.name for m in migrations._migrations}  # noqa: SLF001 - sqlite-utils has no public list
@@ -118,9 +137,7 @@ class Store:
     """The database, for writing. Use as a context manager."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        if self.path.is_dir():
-            raise StoreError(f"{self.path} is a folder: name a file with --db")
+        self.path = _no_folder(path)
         try:
             if not self.path.exists():
                 # Positions tell what their owners hold: the file is the user's own.
@@ -163,7 +180,13 @@ class Store:
         A lock file beside the database, as closing any other handle of the database itself would drop SQLite's own
         locks. The kernel releases it when the process dies.
         """
-        with Path(f"{self.path}.lock").open("w") as handle:
+        try:
+            lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {self.path}.lock: {error.strerror}; choose another place with --db"
+            ) from None
+        with os.fdopen(lock) as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
