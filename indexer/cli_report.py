@@ -126,7 +126,7 @@ def book_report(
     section: Section | None
     with bars() as progress:
         section = falls(conn, session.config, fall, protocols, deployments, progress)
-        return book(conn, protocols=protocols, deployments=deployments, falls=section)
+        return book(conn, protocols=protocols, deployments=deployments, falls=section, progress=progress)
 
 
 TOP_TABLE = (

@@ -15,6 +15,7 @@ from indexer.charts import Bars
 from indexer.export import IS_AT_RISK, Row
 from indexer.model import WAD
 from indexer.report import Report, Section
+from indexer.settings import NoProgress, Progress
 
 #: health factors from the left bound on, up to the next
 BOUNDS = (0.0, 0.9, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
@@ -199,7 +200,7 @@ def by_health(conn: sqlite3.Connection, chosen: Chosen) -> tuple[list[str], list
     """Protocols with debt, and one row a bucket of health factors: positions, debt, and the debt of each protocol."""
     rows = conn.execute(
         f"select protocol, {bucket_sql()} as bucket, count(*) as positions, total(debt_usd) as debt_usd,"  # noqa: S608
-        " total(collateral_usd) as collateral_usd from positions"
+        f" {total('collateral_usd')} as collateral_usd from positions"
         f" where status <> 'no-debt' and {chosen.sql} group by protocol, bucket",
         chosen.values,
     ).fetchall()
@@ -211,10 +212,11 @@ def by_health(conn: sqlite3.Connection, chosen: Chosen) -> tuple[list[str], list
         if bucket is None and not part:
             continue
         debt = sum((row["debt_usd"] for row in part), 0.0)
+        known = [row["collateral_usd"] for row in part if row["collateral_usd"] is not None]
         columns = {
             "health_factor_from": label,
             "positions": sum(row["positions"] for row in part),
-            "collateral_usd": sum((row["collateral_usd"] for row in part), 0.0),
+            "collateral_usd": sum(known, 0.0) if known or not part else None,
             "debt_usd": debt,
             "debt_percent": percent(debt, whole),
         }
@@ -302,15 +304,23 @@ def book(
     protocols: Sequence[str] = (),
     deployments: Sequence[str] = (),
     falls: Section | None = None,
+    progress: Progress | None = None,
 ) -> Report | None:
     """The report, `falls` inserted behind the distribution; None where nothing is synced."""
     chosen = Chosen(protocols, deployments)
     synced = blocks(conn, chosen)
     if not synced:
         return None
+    progress = progress or NoProgress()
+    progress.start("adding up", 4, "tables")
     rows = by_deployment(conn, chosen)
+    progress.advance("adding up", 1)
     assets = by_asset(conn, chosen)
+    progress.advance("adding up", 1)
     names, health = by_health(conn, chosen)
+    progress.advance("adding up", 1)
+    holders = concentration(conn, chosen)
+    progress.done("adding up")
     part = ", ".join([*protocols, *deployments])
     return Report(
         f"Lending book: {part}" if part else "Lending book",
@@ -356,7 +366,7 @@ def book(
                 ],
             ),
             section("Largest wallets by debt", LARGEST_COLUMNS, largest(conn, chosen)),
-            section("Concentration", CONCENTRATION_COLUMNS, concentration(conn, chosen)),
+            section("Concentration", CONCENTRATION_COLUMNS, holders),
         ],
     )
 

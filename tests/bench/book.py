@@ -5,6 +5,7 @@ positions with their balances and states, until there are 100,000; each command 
 """
 
 import argparse
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-TABLES = ("positions", "balances", "states", "events", "health_history")
+TABLES = ("positions", "balances", "states", "events", "health_history", "accruals")
 COMMANDS = (
     "at-risk --csv",
     "top --by debt --csv",
@@ -78,6 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.book", description=__doc__)
     parser.add_argument("database", type=Path, nargs="?", default=Path(".devnet/demo.db"))
     parser.add_argument("positions", type=int, nargs="?", default=100_000)
+    parser.add_argument("--config", type=Path, default=Path(".devnet/demo.toml"), help="that names its deployments")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="leave the large database here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -88,13 +90,17 @@ def main() -> None:
             (wallet,) = conn.execute("select wallet from positions order by debt_usd desc limit 1").fetchone()
         for command in COMMANDS:
             arguments = command.replace("WALLET", wallet).split()
+            before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
             started = time.monotonic()
             done = subprocess.run(
-                [sys.executable, "-m", "indexer.cli", "--db", str(large), *arguments], capture_output=True, check=False
+                [sys.executable, "-m", "indexer.cli", "--config", str(options.config), "--db", str(large), *arguments],
+                capture_output=True,
+                check=False,
             )
             spent = time.monotonic() - started
+            used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
             told = f"{len(done.stdout) / 1e6:,.1f} MB" if done.returncode == 0 else done.stderr.decode().strip()
-            print(f"{command:28} {spent:6.2f} s  {told}")
+            print(f"{command:28} {spent:6.2f} s, {used:5.2f} s of CPU  {told}")
 
 
 if __name__ == "__main__":
