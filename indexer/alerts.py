@@ -33,12 +33,12 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from indexer.channels import Channel, DeliveryError, GoneError
-from indexer.store import BUSY_TIMEOUT_MS
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+BUSY_TIMEOUT_MS = 30_000
 LATE_SECONDS = 1.0
 PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 #: how long a courier whose database is busy or full waits before it tries again

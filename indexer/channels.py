@@ -26,7 +26,7 @@ from string import Formatter
 from typing import Any
 
 from indexer.errors import ConfigError, IndexerError
-from indexer.rpc import mask, secrets
+from indexer.masking import mask, secrets
 
 Alert = Mapping[str, Any]
 AtSend = Callable[[], None]

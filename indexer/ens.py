@@ -8,7 +8,7 @@ from web3 import HTTPProvider
 from web3.exceptions import Web3Exception
 
 from indexer.errors import ChainError, ConfigError
-from indexer.rpc import mask
+from indexer.masking import mask
 
 SECONDS = 10.0
 

@@ -11,12 +11,13 @@ import time
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from web3 import HTTPProvider
 
 from indexer.errors import ChainError, RetryableError
+from indexer.masking import mask as mask  # noqa: PLC0414 - it belongs to this module's public names
+from indexer.masking import secrets
 from indexer.rpc_errors import (
     EXCEPTIONS,
     BadAnswerError,
@@ -40,50 +41,7 @@ for _name in ("web3.providers", "web3._utils.http_session_manager", "urllib3.con
 MAX_ANSWER = 512 * 2**20
 
 
-def mask(url: str) -> str:
-    """The URL without anything that may be a key: user info, key-like path segments, query, fragment."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return "<malformed URL>"
-    if not parts.scheme or not host:
-        return "<malformed URL>"
-    host = ".".join("***" if _looks_like_key(label) else label for label in host.split("."))
-    if ":" in host:
-        host = f"[{host}]"
-    path = "/".join(part if not part or _PLAIN_SEGMENT.fullmatch(part) else "***" for part in parts.path.split("/"))
-    return (
-        f"{parts.scheme}://{'***@' if '@' in parts.netloc else ''}{host}{f':{port}' if port else ''}"
-        f"{path}{'?***' if parts.query else ''}"
-    )
-
-
-#: the words of a path that are no secret; anything else may be one
-_PLAIN_SEGMENT = re.compile(
-    r"v\d{1,2}|api|arbitrum|avalanche|avax|base|bc|bnb|bsc|c|eth|ethereum|evm|ext|gnosis|http|jsonrpc|mainnet|optimism|"
-    r"polygon|public|rpc|ws|wss",
-    re.IGNORECASE,
-)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>)\]}]+", re.IGNORECASE)
-
-
-def _looks_like_key(label: str) -> bool:
-    """A host label of 16 or more letters and digits mixed, as some providers put the key into the host name."""
-    return len(label) >= 16 and "-" not in label and bool(re.search(r"\d", label)) and bool(re.search(r"[a-z]", label))
-
-
-def secrets(url: str) -> list[str]:
-    """The parts of a URL that `mask` hides, longest first."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return []
-    found = {part for part in parts.path.split("/") if part and not _PLAIN_SEGMENT.fullmatch(part)}
-    found |= {parts.query, parts.username or "", parts.password or ""}
-    found |= {value for pair in parts.query.split("&") for value in pair.split("=", 1)[1:]}
-    found |= {label for label in (parts.hostname or "").split(".") if _looks_like_key(label)}
-    return sorted((part for part in found if len(part) >= 3), key=len, reverse=True)
 
 
 class Endpoint:
