@@ -7,7 +7,7 @@ it and the first one behind it is unknown, and only that time is counted.
 
 `accruals` has one row a balance that can earn or cost interest, written when it is first seen and when its stored value
 changes: `start_amount_raw` is the amount at the snapshot `start_block`, since when `scaled_raw` is the same, `interest_raw` what
-was measured before that. A row is about 200 bytes.
+was measured before that. A row is about 260 bytes.
 """
 
 import sqlite3
