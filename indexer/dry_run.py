@@ -25,7 +25,7 @@ def expected(
     with TemporaryDirectory(prefix="lending-indexer-") as folder:
         copy = Path(folder) / "copy.db"
         if db.exists():
-            with closing(open_readonly(db)) as source, closing(sqlite3.connect(copy)) as target:
+            with closing(open_readonly(db, current=False)) as source, closing(sqlite3.connect(copy)) as target:
                 source.backup(target)
         with Store(copy) as store:
             plan = Sync(store, chain, adapters, accounts).plan(to)

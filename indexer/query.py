@@ -116,5 +116,7 @@ def known_deployments(path: Path) -> set[str]:
     """The deployments that a database holds; none if there is no database yet."""
     if not path.exists():
         return set()
-    with closing(open_readonly(path)) as conn:
+    with closing(open_readonly(path, current=False)) as conn:
+        if not conn.execute("select 1 from sqlite_master where name = 'deployments'").fetchone():
+            return set()
         return {name for (name,) in conn.execute("select deployment from deployments where block_number is not null")}

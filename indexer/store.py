@@ -69,8 +69,11 @@ def _insert(table: str, columns: int, verb: str = "insert") -> str:
     return f"{verb} into {table} values ({', '.join('?' * columns)})"
 
 
-def open_readonly(path: Path | str) -> sqlite3.Connection:
-    """An existing database for reading only; StoreError says what to do where that is impossible."""
+def open_readonly(path: Path | str, *, current: bool = True) -> sqlite3.Connection:
+    """An existing database for reading only; StoreError says what to do where that is impossible.
+
+    Unless `current`, one with an older schema, or none yet, will do.
+    """
     path = _no_folder(path)
     if not path.exists():
         raise StoreError(f"no database at {path}: run `indexer sync` first, or name another file with --db")
@@ -83,7 +86,7 @@ def open_readonly(path: Path | str) -> sqlite3.Connection:
         conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
         db = Database(conn, execute_plugins=False)
         _check_version(db, path)
-        if migrations.pending(db):
+        if current and migrations.pending(db):
             told = "was written by an older version" if migrations.applied(db) else "holds nothing yet"
             raise StoreError(f"{path} {told}: run `indexer sync` first")
     except sqlite3.DatabaseError as error:

@@ -358,3 +358,14 @@ def test_what_cannot_be_written_is_told_in_one_line(market: AaveV3, tmp_path: Pa
         assert content(path) == before
         sync_once(path, market.node.url, [market])
         check(path, market)
+
+
+def test_a_file_left_empty_by_a_kill_is_told_to_readers_and_taken_by_a_sync(market: AaveV3, tmp_path: Path) -> None:
+    path, config = tmp_path / "empty.db", tmp_path / "indexer.toml"
+    config.write_text(config_toml(CHAIN_ID, market.node.url, [market]))
+    path.touch()
+    assert one_line(config, path, "at-risk") == f"Error: {path} holds nothing yet: run `indexer sync` first"
+    sync = command(config, path, "sync", "--chain", "devnet", "--accounts", "all")
+    subprocess.run([*sync, "--dry-run"], capture_output=True, check=True)
+    subprocess.run(sync, capture_output=True, check=True)
+    check(path, market)
