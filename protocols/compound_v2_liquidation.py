@@ -117,6 +117,8 @@ def pair(market: CompoundV2Market, debt: Balance, held: Balance) -> Closable:
     incentive, close_factor = market.liquidation_incentive, market.close_factor
     repaid = seized_tokens = 0
     refused = "seize-paused" if market.seize_paused else None
+    if refused is None and owed is collateral and owed.seize_share is None:
+        refused = "same-market"  # the first cTokens would call themselves: "re-entered"
     if refused is None and (not owed.price or not collateral.price):
         refused = "no-price"
     if refused is None and (incentive is None or close_factor is None):
@@ -133,7 +135,7 @@ def pair(market: CompoundV2Market, debt: Balance, held: Balance) -> Closable:
             repaid = min(repaid, ((held.scaled + 1) * WAD - 1) // ratio)
         seized_tokens = ratio * repaid // WAD
         refused = None if repaid else "amount-too-small"
-    share = seized_tokens * collateral.seize_share // WAD
+    share = seized_tokens * (collateral.seize_share or 0) // WAD
     return Closable(
         debt=debt,
         collateral=held,

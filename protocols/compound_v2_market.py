@@ -210,7 +210,7 @@ def c_token(row: Mapping[str, Any]) -> CToken:
         per_second=per_second,
         accrued_at=row["accrual_timestamp" if per_second else "accrual_block"] or 0,
         unowned=(row["held_by_itself"] or 0) + (row["burnt"] or 0),
-        seize_share=row["seize_share"] or 0,
+        seize_share=None if isinstance(row["seize_share"], Failed) else row["seize_share"],
     )
 
 

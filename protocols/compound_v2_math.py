@@ -18,7 +18,7 @@ class CToken:
     block. `price` is scaled by 1e(36 - decimals), None where the market cannot be priced. `rate` is per block, or per
     second where the fork counts time (`per_second`); `accrued_at` is in the same unit. `unowned` are cTokens that no
     account can hold: those of the market itself and of the zero address. `seize_share` of what a liquidation seizes goes
-    to the reserves (0 in the first cTokens).
+    to the reserves; the first cTokens have none.
     """
 
     address: str
@@ -41,7 +41,7 @@ class CToken:
     per_second: bool
     accrued_at: int
     unowned: int
-    seize_share: int = 0
+    seize_share: int | None = None
 
 
 class Weights(NamedTuple):

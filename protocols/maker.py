@@ -362,9 +362,9 @@ class Maker(Adapter):
 
 
 def blocked_by(market: MakerMarket, ilk: Ilk, ink: int, art: int) -> tuple[str, ...]:
-    """What stands between an urn with debt and its auction: End's cage, and the Dog's limits where it is known."""
+    """What stands between an urn with debt and its auction: End's cage, and the Dog's or Cat's limits where known."""
     if ilk.bark is None:
-        return () if market.live else ("cage",)
+        return ("cage",) if not market.live else ilk.bite.blocked if ilk.bite else ()
     if ilk.bark.blocked or not ilk.spot or ink * ilk.spot >= art * ilk.rate:
         return ilk.bark.blocked
     refused = bark_refused(ink, art, ilk.rate, ilk.dust, room=ilk.bark.room, chop=ilk.bark.chop)

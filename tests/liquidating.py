@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from eth_abi.abi import decode, encode
@@ -9,6 +10,7 @@ from eth_utils.crypto import keccak
 
 from indexer.adapter import Adapter
 from indexer.model import WAD, Balance, Closable, Market, Position, PositionKey, Price
+from protocols.maker_market import with_ilks
 from tests.compound import Connection
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import MULTICALL3, Anvil, block_tag
@@ -34,13 +36,17 @@ class Ground(ABC):
     """
 
     lazy = True
+    blocks = False  # interest counts blocks, not seconds
+    reasons: frozenset[str]  # why nothing can be liquidated after `block`
 
     def __init__(self, devnet: Any) -> None:
         self.devnet = devnet
         self.node: Anvil = devnet.node
         self.connection = Connection(devnet.node)
         self.adapter: Adapter = adapter_of(devnet)
-        self.payer = account("payer of everybody's debts")
+        self.payer, self.payers = "", 0
+        self.market: Any = None
+        self.positions: dict[PositionKey, Position] = {}
 
     # our side
 
@@ -55,14 +61,27 @@ class Ground(ABC):
         positions = self.adapter.read_positions(reader, market, wanted)
         return self.adapter.calibrate(reader, market, positions), positions
 
-    def next(self, key: PositionKey) -> tuple[Market, Position]:
-        """The market as the next transaction finds it, a second and a block later, and a position in it."""
-        market, (position,) = self.read([key])
-        return self.adapter.accrued(self.adapter.advance(market, 1, 1)), position
+    def start(self) -> None:
+        """Read everything once, as it is after a test has set its scene; from then on only time passes."""
+        self.market, positions = self.read()
+        self.positions = {position.key: position for position in positions}
 
-    def factor(self, market: Market, key: PositionKey) -> int | None:
+    def next(self, key: PositionKey) -> tuple[Market, Position]:
+        """The market as the next transaction finds it, a second and a block after the head, and a position in it."""
+        head, block = self.node.block(), self.market.block
+        seconds, blocks = int(head["timestamp"], 16) - block.timestamp, int(head["number"], 16) - block.number
+        later = self.adapter.advance(self.adapter.narrow(self.market, self.positions[key]), seconds + 1, blocks + 1)
+        return self.adapter.accrued(later), self.positions[key]
+
+    def new_payer(self) -> None:
+        """Somebody who was never here before: anvil keeps waiting for a transaction that it has once seen and undone."""
+        self.payers += 1
+        self.payer = account(f"payer {self.payers}")
+
+    def factor(self, key: PositionKey) -> int | None:
         """The health factor the contracts tell at the head, interest accrued."""
-        (answer,) = self.adapter.contract_answers(self.connection.reader(), market, [key])
+        narrowed = self.adapter.narrow(self.market, self.positions[key])
+        (answer,) = self.adapter.contract_answers(self.connection.reader(), narrowed, [key])
         name = "health_factor_accrued_raw" if self.lazy else "health_factor_raw"
         found = answer.columns[name]
         return None if found is None else int(found)
@@ -112,6 +131,10 @@ class Ground(ABC):
     @abstractmethod
     def set_price(self, price: Price, value: int) -> None:
         """Bring a price into force by transactions."""
+
+    @abstractmethod
+    def block(self) -> None:
+        """Governance stops liquidations."""
 
     def always(self, position: Any) -> bool:
         """Whether the position can be liquidated whatever the prices."""
@@ -178,11 +201,17 @@ class AaveGround(Ground):
 
 class AaveV3Ground(AaveGround):
     devnet: aave_v3.AaveV3
+    reasons = frozenset({"paused:WETH", "grace-period:USDC"})
     supply = "supply(address,uint256,address,uint16)"
 
     def __init__(self, devnet: aave_v3.AaveV3) -> None:
         super().__init__(devnet)
         self.pool = devnet.contracts.pool
+
+    def block(self) -> None:
+        self.devnet.pause("WETH")
+        if isinstance(self.devnet, aave_v3.AaveV36):
+            self.devnet.grant_grace("USDC", 3_600)
 
     def feed(self, price: Price) -> str:
         feeds = {reserve.asset: reserve.feed for reserve in self.devnet.reserves.values()}
@@ -200,11 +229,15 @@ class AaveV3Ground(AaveGround):
 
 class AaveV2Ground(AaveGround):
     devnet: aave_v2.AaveV2
+    reasons = frozenset({"paused"})
     supply = "deposit(address,uint256,address,uint16)"
 
     def __init__(self, devnet: aave_v2.AaveV2) -> None:
         super().__init__(devnet)
         self.pool = devnet.pool
+
+    def block(self) -> None:
+        self.devnet.pause()
 
     def override(self, price: Price, value: int) -> Override:
         source = self.devnet.sender.call(self.devnet.oracle, "getSourceOfAsset(address)(address)", [price.key])
@@ -228,6 +261,11 @@ class AaveV2Ground(AaveGround):
 
 class CompoundV2Ground(Ground):
     devnet: compound_v2.CompoundV2
+    blocks = True
+    reasons = frozenset({"seize-paused"})
+
+    def block(self) -> None:
+        self.devnet.pause("Seize")
 
     def question(self, who: str) -> Question:
         return self.devnet.comptroller, calldata("getAccountLiquidity(address)", [who])
@@ -300,6 +338,10 @@ class CompoundV2Ground(Ground):
 
 class CometGround(Ground):
     devnet: compound_v3.CompoundV3
+    reasons = frozenset({"absorb-paused"})
+
+    def block(self) -> None:
+        self.devnet.pause(absorb=True)
 
     def question(self, who: str) -> Question:
         return self.devnet.comet, calldata("isLiquidatable(address)", [who])
@@ -340,10 +382,17 @@ class CometGround(Ground):
 
 class MakerGround(Ground):
     devnet: maker.Maker
+    reasons = frozenset({"box"})
 
     def __init__(self, devnet: maker.Maker) -> None:
         devnet.addresses["cat"] = devnet.contracts["MCD_CAT"]
         super().__init__(devnet)
+
+    def next(self, key: PositionKey) -> tuple[Market, Position]:
+        """Neither bite nor frob drips: the next block gets the time of this one, so that a drip in this one counts."""
+        reader, narrowed = self.connection.reader(), self.adapter.narrow(self.market, self.positions[key])
+        market = with_ilks(reader, replace(narrowed, ilks={}, block=reader.block), [key.group])  # type: ignore[type-var]
+        return self.adapter.accrued(self.adapter.advance(market, 0, 1)), self.positions[key]
 
     def keys(self) -> list[PositionKey]:
         return [PositionKey(urn, ilk) for ilk, urn in sorted(self.devnet.positions)]
@@ -352,6 +401,9 @@ class MakerGround(Ground):
         raise NotImplementedError
 
     verdict = override = question  # type: ignore[assignment]
+
+    def block(self) -> None:
+        self.devnet.govern(self.devnet.contracts["MCD_CAT"], "file(bytes32,uint256)", maker.word("box"), 0)
 
     def unsafe(self, key: PositionKey) -> bool:
         """What Cat.bite requires, from the Vat's own words, and whether it then lets an auction begin."""
@@ -371,8 +423,12 @@ class MakerGround(Ground):
     def prepare(self, key: PositionKey, row: Balance) -> None:
         vat, vow = self.devnet.addresses["vat"], self.devnet.contracts["MCD_VOW"]
         self.devnet.govern(vat, "suck(address,address,uint256)", vow, key.account, maker.RAD * 10**9)
-        self.devnet.join(key.group, key.account, row.amount * 10 ** (18 - row.decimals))
-        self.devnet.join(key.group, key.account, row.amount * 10 ** (18 - row.decimals))
+        if row.side == "supply":
+            self.devnet.join(key.group, key.account, 2 * row.amount * 10 ** (18 - row.decimals))
+        self.devnet.drip(key.group)
+
+    def closing(self, key: PositionKey, one: Closable) -> None:
+        self.devnet.drip(key.group)
 
     def pay(self, act: str, key: PositionKey, row: Balance, amount: int) -> None:
         market, position = self.next(key)
@@ -381,10 +437,12 @@ class MakerGround(Ground):
         dink = after.position.ink - position.ink  # type: ignore[attr-defined]
         dart = after.position.art - position.art  # type: ignore[attr-defined]
         args = [self.devnet.ilks[key.group].key, key.account, key.account, key.account, dink, dart]
+        self.node.set_next_timestamp(self.node.timestamp())
         self.devnet.sender.send(self.devnet.addresses["vat"], maker.FROB, args, sender=key.account)
 
     def close(self, key: PositionKey, one: Closable, amount: int) -> dict[str, int]:
         before = self.devnet.position(key.group, key.account)
+        self.node.set_next_timestamp(self.node.timestamp())
         self.devnet.bite(key.group, key.account)
         after = self.devnet.position(key.group, key.account)
         rad = (before.art - after.art) * after.rate
