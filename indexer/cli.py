@@ -224,33 +224,50 @@ def at_risk(
 
 
 SHOW_TABLE = (
-    "deployment position_group account owner_via status health_factor collateral_usd debt_usd net_usd block_number"
+    "deployment position_group account owner_via status health_factor collateral_usd debt_usd net_usd "
+    "liquidation_by_interest block_number"
 ).split()
 SHOW_BALANCES = "deployment position_group account side symbol amount value_usd is_collateral".split()
 
 
 @main.command(
-    epilog="\b\nExamples:\n  indexer show 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503\n  indexer show --live 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503"
+    epilog="\b\nExamples:\n  indexer show 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503\n  indexer show --live 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503\n  indexer show --target 2 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503"
 )
 @click.argument("wallet", callback=wallet_address)
 @click.option("--live", is_flag=True, help="Read it from the chain now, without the database.")
+@click.option(
+    "--target",
+    type=click.FloatRange(min=1),
+    default=1.5,
+    show_default=True,
+    metavar="HF",
+    help="The health factor to which the amounts to repay or add lead.",
+)
 @chain_options
 @output_options
 @session_of
-def show(session: Session, /, wallet: str, live: bool, output: Output, **flags: Any) -> None:
-    """Show one wallet: its positions, those it holds through a proxy too, and their balances.
+def show(session: Session, /, wallet: str, live: bool, target: float, output: Output, **flags: Any) -> None:
+    """Show one wallet: its positions, those it holds through a proxy too, their balances, and what liquidates them.
 
+    That is the price of each asset at which it happens, the others as they are, and how far away it is; the time that
+    interest alone takes at today's rates; what to repay or to add to reach a target; what one call could close now.
     Values are in USD, amounts in whole tokens; JSON has the exact integers, CSV and TSV only the positions.
     """
+    from indexer import prospects  # noqa: PLC0415 - the adapters take a while to import
+    from indexer.watch_rules import scaled  # noqa: PLC0415
+
+    goal = scaled(target)
     if live:
         from indexer.verify import live as read_live  # noqa: PLC0415 - see connected()
 
         with connected(session, flags) as (chain, adapters):
-            rows = [live_row(found) for found in read_live(chain, adapters, wallet)]
+            rows = [live_row(found, goal) for found in read_live(chain, adapters, wallet)]
         where = f"on {chain.name} now"
     else:
         with session.read() as conn:
             rows = reading.wallet(conn, wallet)
+            outlooks = prospects.stored(conn, session.config.deployments, wallet, goal) if rows else {}
+        rows = [{**row, "outlook": outlooks.get(tuple(row[name] for name in prospects.KEY))} for row in rows]
         where = f"in {session.db}"
     if not rows:
         remark(f"{wallet} has no position {where}")
@@ -258,18 +275,25 @@ def show(session: Session, /, wallet: str, live: bool, output: Output, **flags: 
         output.write_dicts(rows, POSITION_COLUMNS)
         return
     balances = [balance for row in rows for balance in row["balances"]]
+    shown = [{**row, "liquidation_by_interest": prospects.until(row["outlook"])} for row in rows]
     output.write_sets(
-        (SHOW_TABLE, for_people(SHOW_TABLE, rows)),
+        (SHOW_TABLE, for_people(SHOW_TABLE, shown)),
         (SHOW_BALANCES, for_people(SHOW_BALANCES, balances)),
+        *prospects.tables(rows),
     )
 
 
-def live_row(found: "LivePosition") -> dict[str, Any]:
+def live_row(found: "LivePosition", target: int) -> dict[str, Any]:
     """A position read from the chain in the shape of `indexer.query.wallet`."""
+    from indexer import prospects  # noqa: PLC0415
+    from indexer.liquidation import outlook as outlook_of  # noqa: PLC0415
+
     columns = dict(found.columns)
     where = [columns[name] for name in BALANCE_COLUMNS[:4]]
     rows = [balance_row(where, balance, found.usd, columns["block_number"]) for balance in found.balances]
-    return {**columns, "balances": [dict(zip(BALANCE_COLUMNS, row, strict=True)) for row in rows]}
+    balances = [dict(zip(BALANCE_COLUMNS, row, strict=True)) for row in rows]
+    outlook = prospects.plain(outlook_of(found.adapter, found.market, found.position, target=target), found.market)
+    return {**columns, "balances": balances, "outlook": outlook}
 
 
 @main.command(

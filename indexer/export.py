@@ -117,7 +117,7 @@ class Output:
             return
         columns = list(rows[0]) if rows else list(table_columns)
         if self.format in (Format.CSV, Format.TSV, Format.PARQUET) and rows:
-            columns = [name for name in columns if not isinstance(rows[0][name], list)]
+            columns = [name for name in columns if not any(isinstance(row[name], list | dict) for row in rows)]
         self.write(columns, ([row[name] for name in columns] for row in rows))
 
 

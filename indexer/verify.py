@@ -14,7 +14,7 @@ from indexer.adapter import Adapter
 from indexer.chain import Chain
 from indexer.errors import ChainError, PrunedError, ReorgError, StoreError
 from indexer.evaluate import differences, evaluate_all
-from indexer.model import Accounts, Balance, Block, Market, PositionKey
+from indexer.model import Accounts, Balance, Block, Market, Position, PositionKey
 from indexer.settings import Settings
 from indexer.store import POSITION_COLUMNS, Store
 from indexer.sync import Sync
@@ -163,11 +163,14 @@ def stored_amounts(
 
 @dataclass(frozen=True, slots=True)
 class LivePosition:
-    """A position straight from the chain: the columns of `positions` and its balances."""
+    """A position straight from the chain: the columns of `positions`, its balances, and what they follow from."""
 
     columns: Mapping[str, Any]
     balances: Sequence[Balance]
     usd: tuple[int, int] | None
+    adapter: Adapter
+    market: Market
+    position: Position
 
 
 def live(chain: Chain, adapters: Sequence[Adapter], wallet: str, to: str = "latest") -> Iterator[LivePosition]:
@@ -196,4 +199,4 @@ def live(chain: Chain, adapters: Sequence[Adapter], wallet: str, to: str = "late
             continue
         for position, row in zip(positions, rows, strict=True):
             columns = dict(zip(POSITION_COLUMNS, row, strict=True))
-            yield LivePosition(columns, adapter.balances(market, position), market.usd)
+            yield LivePosition(columns, adapter.balances(market, position), market.usd, adapter, market, position)

@@ -138,7 +138,7 @@ def test_show_gives_the_contract_s_numbers(run: Run, market: AaveV3, spelling: C
         (row,) = rows(run("show", spelling(user)))
         assert (row["collateral_value_raw"], row["debt_value_raw"]) == (str(collateral), str(debt))
         assert row["health_factor_raw"] == (None if health == MAX else str(health))
-        assert list(row) == [*POSITION_COLUMNS, "balances"]
+        assert list(row) == [*POSITION_COLUMNS, "balances", "outlook"]
         assert all(list(balance) == BALANCE_COLUMNS for balance in row["balances"])
         assert all(balance["account"] == user for balance in row["balances"])
 
@@ -158,6 +158,50 @@ def test_show_in_a_table_has_positions_and_balances(run: Run, market: AaveV3) ->
     result = run("show", borrower, "--table")
     assert result.stdout.startswith("deployment  ") or "health_factor" in result.stdout.splitlines()[0]
     assert "symbol" in result.stdout
+
+
+def test_show_tells_what_liquidates_and_what_prevents_it(run: Run, market: AaveV3) -> None:
+    """The prices are proven elsewhere; here a real one takes effect, and the amount for the target is the contract's."""
+    nodes = [(user, market.answer(user)) for user in sorted(market.borrowers)]
+    borrower = next(user for user, answer in nodes if 11 * 10**17 < answer[5] < 2 * 10**18)
+    (row,) = rows(run("show", borrower, "--target", "2.5"))
+    outlook = row["outlook"]
+    assert outlook["target_health_factor"] == 2.5
+    assert {way["act"] for way in outlook["to_target"]} == {"repay", "add"}
+    assert all(int(way["health_factor_raw"] or MAX) >= 25 * 10**17 for way in outlook["to_target"])
+    assert outlook["seconds_to_liquidation_by_interest"] != 0
+    assert outlook["closable"] == []
+    one = next(price for price in outlook["liquidation_prices"] if price["role"] == "collateral")
+    assert one["unit"] == "USD"
+    assert one["liquidation_price"] == int(one["liquidation_price_raw"]) / 10 ** one["price_decimals"]
+    assert one["distance_percent"] == pytest.approx(100 * (one["liquidation_price"] / one["price"] - 1))
+    with market.rewound():
+        market.set_price(one["symbol"], int(one["liquidation_price_raw"]))
+        assert market.answer(borrower)[5] < 10**18
+
+
+def test_show_in_a_table_has_what_liquidates(run: Run, market: AaveV3) -> None:
+    answers = [(user, market.answer(user)) for user in sorted(market.borrowers)]
+    safe = next(user for user, answer in answers if 11 * 10**17 < answer[5] < 14 * 10**17)
+    printed = run("show", safe, "--table").stdout
+    for column in ("liquidation_by_interest", "distance_percent", "repay to reach 1.5", "add to reach 1.5"):
+        assert column in printed
+    below = next(user for user, answer in answers if answer[1] and answer[5] < 10**18)
+    printed = run("show", below, "--table").stdout
+    assert "bonus_percent" in printed
+    assert " now " in printed
+
+
+def test_show_without_the_deployment_in_the_configuration_leaves_the_outlook_out(
+    run: Run, market: AaveV3, tmp_path: Path
+) -> None:
+    borrower = next(iter(sorted(market.borrowers)))
+    other = tmp_path / "other.toml"
+    other.write_text("")
+    result = run("--config", other, "show", borrower)
+    (row,) = rows(result)
+    assert row["outlook"] is None
+    assert f"has no deployment {market.name}" in result.stderr
 
 
 def test_show_of_a_stranger_says_so(run: Run) -> None:
