@@ -22,15 +22,12 @@ from indexer.store import Snapshot
 Where = tuple[int, str]
 Place = tuple[str, ...]  # account, position_group, market, asset, side
 
-#: a debt, or supply of an asset whose supply index the protocol has; gems and plain collateral stand still
-EARNING = (
-    "(b.side = 'debt' or exists (select 1 from markets m where m.chain_id = b.chain_id and m.deployment = b.deployment "
-    "and m.market = b.market and m.asset = b.asset and m.supply_index_raw is not null))"
-)
+#: debts, and supply of assets whose supply index the protocol has; gems and plain collateral stand still
 NEW = (
-    "insert or ignore into accruals select b.chain_id, b.deployment, b.account, b.position_group, b.market, b.asset, "  # noqa: S608 - ours
+    "insert or ignore into accruals select b.chain_id, b.deployment, b.account, b.position_group, b.market, b.asset, "
     "b.side, ?3, ?4, ?3, ?4, b.scaled_raw, b.amount_raw, '0', 0 from balances b "
-    f"where b.chain_id = ?1 and b.deployment = ?2 and {EARNING}"
+    "where b.chain_id = ?1 and b.deployment = ?2 and (b.side = 'debt' or (b.market, b.asset) in (select market, asset "
+    "from markets where chain_id = ?1 and deployment = ?2 and supply_index_raw is not null))"
 )
 
 
@@ -97,7 +94,7 @@ def changed(conn: sqlite3.Connection, last: Before, block: Block) -> None:
                 continue
             then = old.get(place)
             measured, gap = int(interest), block.timestamp - start
-            if last.known and scaled == "0":
+            if scaled == "0":
                 gap = block.timestamp - last.timestamp
             elif last.known and then is not None and then.scaled == scaled:
                 measured += then.amount - int(amount)

@@ -213,6 +213,46 @@ def test_after_a_reorganisation_interest_is_that_of_the_chain_that_stays(synced:
     assert changed < asked_for
 
 
+def test_a_chain_that_is_shorter_after_a_reorganisation_still_tells_who_changed(synced: Synced, tmp_path: Path) -> None:
+    aave, path = synced.aave, tmp_path / "shorter.db"
+    node = aave.node
+    with aave.rewound():
+        first = sync_once(path, node.url, [aave], behind_seconds=0.0).block.number
+        with aave.rewound():
+            pass_days(node, 1)
+            node.rpc("anvil_mine", hex(150))
+            orphan = sync_once(path, node.url, [aave], behind_seconds=0.0).block.number
+        aave.step(seed=23)
+        second = sync_once(path, node.url, [aave], behind_seconds=0.0).block.number
+        assert first < second <= orphan
+        _, changed, wrong = wrong_interest(path, node, aave.name, [first, second])
+    assert wrong == []
+    assert changed > 0
+
+
+def test_a_change_below_the_reorganised_blocks_is_not_lost(synced: Synced, tmp_path: Path) -> None:
+    aave, path = synced.aave, tmp_path / "below.db"
+    node = aave.node
+    with aave.rewound():
+        first = sync_once(path, node.url, [aave], behind_seconds=0.0).block.number
+        aave.step(seed=24)
+        with aave.rewound():
+            pass_days(node, 1)
+            sync_once(path, node.url, [aave], behind_seconds=0.0)
+        pass_days(node, 2)
+        second = sync_once(path, node.url, [aave], behind_seconds=0.0).block.number
+        conn = open_readonly(path)
+        unmeasured = rows(
+            conn,
+            "select count(*) from balances left join accruals a "
+            "using (chain_id, deployment, account, position_group, market, asset, side) where a.account is null",
+        )
+        conn.close()
+        _, _, wrong = wrong_interest(path, node, aave.name, [first, second])
+    assert unmeasured == [(0,)]
+    assert wrong == []
+
+
 def test_a_stored_value_that_does_not_fit_is_unknown_interest(synced: Synced, tmp_path: Path) -> None:
     path = tmp_path / "odd.db"
     shutil.copy(synced.path, path)
