@@ -378,25 +378,28 @@ def movements(
     if protocols:
         filters.append(f"p.protocol in ({', '.join('?' * len(protocols))})")
         values += protocols  # type: ignore[arg-type]
-    cursor = conn.execute(
-        "with moves as (select h.chain_id, h.deployment, p.protocol, p.wallet, total(h.supply_change_usd) as supply, "  # noqa: S608 - ours
-        "total(h.debt_change_usd) as debt, min(h.block_number) as first, max(h.block_number) as last, "
-        "max(h.block_timestamp) as at from health_history h "
-        "join positions p using (chain_id, deployment, account, position_group) "
-        f"where {' and '.join(filters)} group by h.chain_id, h.deployment, p.wallet "
-        "having abs(total(h.supply_change_usd)) >= ? or abs(total(h.debt_change_usd)) >= ?) "
-        "select m.chain_id, m.deployment, m.protocol, m.wallet, count(*), m.supply, m.debt, m.first, m.last, m.at, "
-        "sum(p.collateral_usd), sum(p.debt_usd), "
-        "max(case when p.health_factor = w.worst then p.health_factor_raw end), w.worst, "
-        "max(case when p.health_factor is w.worst then p.status end) from moves m "
-        "join positions p on p.chain_id = m.chain_id and p.deployment = m.deployment and p.wallet = m.wallet "
-        "join (select chain_id, deployment, wallet, min(health_factor) as worst from positions "
-        "group by chain_id, deployment, wallet) w on w.chain_id = m.chain_id and w.deployment = m.deployment "
-        "and w.wallet = m.wallet group by m.chain_id, m.deployment, m.wallet "
-        "order by max(abs(m.supply), abs(m.debt)) desc, m.chain_id, m.deployment, m.wallet",
+    moves = conn.execute(
+        "select p.chain_id, p.deployment, p.wallet, total(h.supply_change_usd), total(h.debt_change_usd), "  # noqa: S608 - ours
+        "min(h.block_number), max(h.block_number), max(h.block_timestamp) from health_history h "
+        "cross join positions p using (chain_id, deployment, account, position_group) "
+        f"where {' and '.join(filters)} group by p.chain_id, p.deployment, p.wallet "
+        "having abs(total(h.supply_change_usd)) >= ? or abs(total(h.debt_change_usd)) >= ?",
         (*values, min_usd, min_usd),
     )
-    return [dict(zip(MOVEMENT_COLUMNS, row, strict=True)) for row in cursor]
+    found = {tuple(row[:3]): list(row[3:]) for row in moves}
+    # Their positions as they are now: one pass, for there is no index on wallets.
+    totals = conn.execute(
+        "select chain_id, deployment, wallet, protocol, count(*), sum(collateral_usd), sum(debt_usd), "
+        "health_factor_raw, min(health_factor), status from positions group by chain_id, deployment, wallet"
+    )
+    rows = []
+    for row in totals:
+        where = tuple(row[:3])
+        if where in found:
+            chain, deployment, wallet, protocol, count, collateral, debt, *health = row
+            rows.append([chain, deployment, protocol, wallet, count, *found[where], collateral, debt, *health])
+    rows.sort(key=lambda row: (-max(abs(row[5]), abs(row[6])), *row[:4]))
+    return [dict(zip(MOVEMENT_COLUMNS, row, strict=True)) for row in rows]
 
 
 def unknown_movements(conn: sqlite3.Connection, chain_id: int | None = None) -> int:

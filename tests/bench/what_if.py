@@ -51,8 +51,8 @@ def rider(database: Path) -> None:
     """What the history adds to a snapshot of the largest deployment: the first one, one with nothing new, a crash."""
     with Store(database) as store:
         conn = store.conn
-        name, protocol, number, made = conn.execute(
-            "select deployment, min(protocol), max(block_number), 0 from positions group by 1 order by count(*) desc"
+        name, protocol, number = conn.execute(
+            "select deployment, min(protocol), max(block_number) from positions group by 1 order by count(*) desc"
         ).fetchone()
         (chain_id,) = conn.execute("select chain_id from deployments limit 1").fetchone()
         rows = conn.execute(
