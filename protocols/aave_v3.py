@@ -105,8 +105,8 @@ class AaveV3(Adapter):
         if place is None:
             return ()
         where = EVENTS[place.kind].get(event.topic0)
-        if where is None:
-            return ()
+        if where is None or (event.topic0 == BALANCE_TRANSFER and event.word(0) == 0):
+            return ()  # a transfer of nothing makes nobody a holder
         topics, words = where
         named = [event.topic_address(i) for i in topics] + [event.word_address(i) for i in words]
         return [PositionKey(address) for address in named if address is not None]

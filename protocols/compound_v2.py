@@ -134,8 +134,9 @@ class CompoundV2(Adapter):
         if event.address == self.comptroller:
             accounts = [event.word_address(1)] if kind in MEMBERSHIP else []
         elif event.address in market.c_tokens:
-            if kind == TRANSFER:  # mints come from, redemptions go to the cToken itself
+            if kind == TRANSFER:  # mints come from, redemptions go to the cToken itself; one of 0 makes nobody a holder
                 accounts = [a for a in (event.topic_address(1), event.topic_address(2)) if a != event.address]
+                accounts = accounts if event.word(0) else []
             elif kind != BORROW or event.word(2):
                 accounts = [event.word_address(i) for i in ACCOUNT_WORDS.get(kind, ())]
         return [PositionKey(account) for account in accounts if account not in (None, ZERO)]

@@ -78,6 +78,7 @@ ACCOUNT_TOPICS = {
     ABSORB_DEBT: (2,),
     ABSORB_COLLATERAL: (2,),
 }
+COLLATERAL_RECEIVED = frozenset({SUPPLY_COLLATERAL, TRANSFER_COLLATERAL})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +138,8 @@ class CompoundV3(Adapter):
         """Far from everyone who changed (see `untracked`), but everyone who can have become more than empty."""
         if event.address != self.comet:
             return []
+        if event.topic0 in COLLATERAL_RECEIVED and not event.word(0):
+            return []  # anybody can supply nothing for anybody: that makes nobody a holder, and changes nothing
         accounts = [event.topic_address(i) for i in ACCOUNT_TOPICS.get(event.topic0, ())]
         minted = event.topic0 == TRANSFER  # from and to the zero address; elsewhere that is an account like any other
         return [PositionKey(a) for a in accounts if a is not None and not (minted and a == ZERO)]

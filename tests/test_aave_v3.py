@@ -30,6 +30,7 @@ from tests.devnet.aave_v3 import Listing
 from tests.devnet.contracts import hardhat_artifact
 from tests.devnet.node import Anvil
 from tests.devnet.packages import package
+from tests.devnet.send import account
 
 DAY = 86_400
 RAY = 10**27
@@ -561,6 +562,15 @@ def test_discovery_of_all_misses_nobody_with_a_balance(devnet: aave_v3.AaveV3, n
     found = accounts_in(adapter, market, events)
     assert found >= {user for user in devnet.users if not positions[user].empty}
     assert found <= set(devnet.users)
+
+
+def test_a_transfer_of_nothing_makes_nobody_a_holder(devnet: aave_v3.AaveV3, node: Connection) -> None:
+    adapter, market = adapter_of(devnet), snapshot(devnet, node.reader())[0]
+    token, named = devnet.reserves["WETH"].a_token, account("receiver of nothing")
+    devnet.sender.send(token, "transfer(address,uint256)", (named, 0), sender=devnet.cast["under-water"])
+    events = node.events(adapter.discovery(market, Accounts.ALL), market.block.number + 1)
+    assert named in {event.topic_address(2) for event in events}
+    assert named not in accounts_in(adapter, market, events)
 
 
 def test_activity_includes_discovery(devnet: aave_v3.AaveV3, node: Connection) -> None:

@@ -235,7 +235,7 @@ def test_discovery_names_borrowers_and_holders_and_nobody_else(
     borrowers = accounts_in(adapter, market, node.events(adapter.discovery(market, Accounts.BORROWERS)))
     everyone = accounts_in(adapter, market, node.events(adapter.discovery(market, Accounts.ALL)))
     assert borrowers == devnet.borrowers
-    assert everyone - devnet.bystanders == set(devnet.users)
+    assert everyone == set(devnet.users)
 
 
 def test_the_contracts_own_answers_are_ours(

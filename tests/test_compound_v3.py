@@ -31,6 +31,7 @@ from tests import compound
 from tests.compound import AlteredReader, Connection, accounts_in, by_account, keys
 from tests.devnet import compound_v3
 from tests.devnet.node import Anvil
+from tests.devnet.send import account
 
 DAY = 86_400
 USERS = 60
@@ -260,6 +261,19 @@ def test_discovery_names_every_holder_of_collateral_and_with_all_everyone(
     silent = {devnet.roles[name] for name in ("keeper", "stranger", "manager", "liquidator") if name in devnet.roles}
     assert holders < everyone <= set(devnet.users)
     assert set(devnet.users) - everyone <= silent
+
+
+def test_supplying_or_sending_no_collateral_makes_nobody_a_holder(
+    adapter: CompoundV3, node: Connection, devnet: compound_v3.CompoundV3
+) -> None:
+    market, _ = snapshot(adapter, node, devnet)
+    symbol, named = devnet.assets[1].symbol, account("named by nothing")
+    logs_before = len(node.events(adapter.discovery(market, Accounts.BORROWERS)))
+    devnet.supply(devnet.roles["stranger"], symbol, 0, to=named)
+    devnet.transfer_collateral(devnet.roles["stranger"], named, symbol, 0)
+    events = node.events(adapter.discovery(market, Accounts.BORROWERS))
+    assert len(events) == logs_before + 2
+    assert named not in accounts_in(adapter, market, events)
 
 
 def test_sums_hold_and_show_who_is_missing(
