@@ -309,25 +309,31 @@ def query(session: Session, sql: str, output: Output) -> None:
 
 
 @main.command(epilog="\b\nExamples:\n  indexer verify\n  indexer verify --all --deployment aave-v3-core")
-@click.option("--all", "scope", flag_value="all", help="Every position.")
-@click.option("--at-risk", "scope", flag_value="at-risk", help="Those at risk.")
+@click.option("--all", "everyone", is_flag=True, help="Every position.")
+@click.option("--at-risk", "risky", is_flag=True, help="Those at risk.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="N random ones a deployment  [default: 100]")
 @chain_options
 @output_options
 @session_of
-def verify(session: Session, /, scope: str | None, sample: int | None, output: Output, **flags: Any) -> None:
+def verify(session: Session, /, everyone: bool, risky: bool, sample: int | None, output: Output, **flags: Any) -> None:
     """Compare the rows with the contracts' own answers at the same block; exit with 1 if any differs."""
     from indexer.verify import verify as compare  # noqa: PLC0415 - see connected()
 
-    if scope and sample:
-        raise click.UsageError(f"--{scope} and --sample exclude each other; choose one")
+    chosen = [name for name, given in (("all", everyone), ("at-risk", risky), ("sample", sample)) if given]
+    if len(chosen) > 1:
+        raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other; choose one")
     with session.read() as conn:  # without a database there is nothing to verify, and none is made
         chain_ids = [row["chain_id"] for row in conn.execute("select distinct chain_id from deployments")]
     if flags["chain"] is None and not flags["deployments"] and len(chain_ids) == 1:
         flags["chain"] = session.config.chain_name(chain_ids[0])
     with connected(session, flags) as (chain, adapters), Store(session.db) as store, store.lock():
         verdicts = compare(
-            store, chain, adapters, scope=scope or "sample", sample=sample or 100, settings=session.config.settings
+            store,
+            chain,
+            adapters,
+            scope=chosen[0] if chosen else "sample",
+            sample=sample or 100,
+            settings=session.config.settings,
         )
     rows = [{**asdict(verdict), "block": verdict.block.number, "differ": verdict.differ} for verdict in verdicts]
     output.write_dicts(rows, ["deployment", "block", "checked", "differ"])

@@ -14,7 +14,7 @@ from indexer import export as exporting
 from indexer.config import checked_address
 from indexer.console import bars, remark
 from indexer.export import Output, for_people, output_options, write_file
-from indexer.options import Session, session_of
+from indexer.options import Number, Session, session_of
 from indexer.report import Form, Report, write
 
 if TYPE_CHECKING:
@@ -146,9 +146,7 @@ TOP_TABLE = (
     help="risk: the debt of positions at risk or liquidatable.",
 )
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Wallets.")
-@click.option(
-    "--min-debt", type=click.FloatRange(min=0), metavar="USD", help="At least this debt; unknown debts are kept."
-)
+@click.option("--min-debt", type=Number(min=0), metavar="USD", help="At least this debt; unknown debts are kept.")
 @click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only wallets in this protocol; repeatable.")
 @output_options
 @session_of

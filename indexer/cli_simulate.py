@@ -13,7 +13,7 @@ from indexer import simulate as simulating
 from indexer.console import bars, remark
 from indexer.errors import ConfigError
 from indexer.export import Output, for_people, output_options
-from indexer.options import Session, session_of, wallet_address
+from indexer.options import Number, Session, session_of, wallet_address
 from indexer.scenario import GROUPS, Change, Names, Scenario, Sweep
 
 DAY = 86_400
@@ -43,7 +43,7 @@ def optional_wallet(context: click.Context, parameter: click.Parameter, value: s
 @click.argument("wallet", required=False, callback=optional_wallet)
 @click.option("--all", "everyone", is_flag=True, help="The whole book, as without WALLET.")
 @click.option("--shock", "shocks", multiple=True, metavar="NAME=-20%", help="A price in USD changes; repeatable.")
-@click.option("--days", type=click.FloatRange(min=0), default=0.0, help="Interest of that time, nobody acting.")
+@click.option("--days", type=Number(min=0), default=0.0, help="Interest of that time, nobody acting.")
 @click.option(
     "--liquidation-threshold",
     "thresholds",
@@ -65,7 +65,7 @@ def optional_wallet(context: click.Context, parameter: click.Parameter, value: s
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="At most N positions  [default: 20 in a table]")
 @click.option(
     "--seconds-per-block",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="S",
     help="For interest that counts blocks (Compound V2)  [default: as synced, else 12]",
 )
@@ -240,7 +240,7 @@ def moment(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option(
     "--min",
     "min_usd",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=1000.0,
     show_default=True,
     metavar="USD",

@@ -1,5 +1,6 @@
 """What the verbs of the command line share: how errors end a command, global options, and groups of flags."""
 
+import math
 import os
 import re
 import sqlite3
@@ -72,6 +73,16 @@ class Session:
 session_of = click.make_pass_decorator(Session)
 
 
+class Number(click.FloatRange):
+    """A finite number in a range: nothing is below NaN, so a list bounded by it would be empty for no reason."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 def chain_options(command: F) -> F:
     """Which deployments of which chain, and the endpoints to reach it."""
     flags = [
@@ -83,7 +94,7 @@ def chain_options(command: F) -> F:
         click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable."),
         click.option(
             "--max-requests-per-second",
-            type=click.FloatRange(min=0, min_open=True),
+            type=Number(min=0, min_open=True),
             metavar="N",
             help="Spare the endpoint.",
         ),
@@ -128,12 +139,10 @@ def wallet_address(_context: click.Context, _parameter: click.Parameter, value: 
 def row_filters(command: F) -> F:
     """Which rows a list holds."""
     flags = [
-        click.option(
-            "--below", type=click.FloatRange(min=0), metavar="HF", help="Every position with a lower health factor."
-        ),
+        click.option("--below", type=Number(min=0), metavar="HF", help="Every position with a lower health factor."),
         click.option(
             "--min-debt",
-            type=click.FloatRange(min=0),
+            type=Number(min=0),
             metavar="USD",
             help="At least this debt; unknown debts are kept.",
         ),
