@@ -16,6 +16,7 @@ from indexer.watch_rules import Event, Kind, Rule, decimal_text
 
 log = logging.getLogger(__name__)
 
+ROUND = 10**14  # a target of our own is a round one, scaled by 1e18
 NAMED = 8  # rows of each list that the text names; the JSON has all
 
 
@@ -115,9 +116,18 @@ def compose(
     return body
 
 
+def target_of(subject: Subject) -> int:
+    """The health factor to lead to: the configured one, or where that would not end the crossing, one that does."""
+    ends = (subject.threshold or 0) * (WAD + subject.hysteresis) // WAD
+    ends = -(-ends // ROUND) * ROUND
+    if subject.rule.kind is Kind.BELOW:
+        return max(subject.target, ends)
+    return ends if subject.health is not None and subject.health >= subject.target and ends else subject.target
+
+
 def prospects(subject: Subject, adapter: Adapter, market: Market, position: Position) -> dict[str, Any]:
-    """Liquidation prices, and amounts that lead to the target: the configured one, or a safe one above the threshold."""
-    target = max(subject.target, (subject.threshold or 0) * (WAD + subject.hysteresis) // WAD)
+    """Liquidation prices, and amounts that lead to the target."""
+    target = target_of(subject)
     found: Outlook | None = None
     try:
         found = outlook(adapter, market, position, target=target)

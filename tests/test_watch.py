@@ -310,12 +310,25 @@ def test_price_paths_on_every_protocol_are_told_as_the_contracts_answer(undone: 
     assert wrong == []
 
 
+def prices(path: Path, victim: Victim) -> dict[str, float]:
+    """Asset -> USD of what a position holds or owes, as stored."""
+    return dict(
+        raw(
+            path,
+            "select asset, m.price_usd from markets m join balances b using (chain_id, deployment, asset) "
+            f"where account = '{victim.key.account}' and b.position_group = '{victim.key.group}' "
+            "and m.position_group in ('', b.position_group)",
+        )
+    )
+
+
 def test_an_alert_says_what_a_person_needs(undone: list[Devnet], tmp_path: Path) -> None:
     found = victims(undone, tmp_path / "everyone.db")
     path = tmp_path / "watched.db"
     watch(path, *(Watch(v.wallet, "mine", None, (Rule(below(1).kind, v.health * 95 // 100),)) for v in found))
     with watching(path, undone[0].node.url, undone, target=6.0) as sync:
         sync.snapshot()
+        before = {victim.key: prices(path, victim) for victim in found}
         for victim in found:
             victim.move(0.9, victim.market.price(victim.symbol))
         block = sync.snapshot().block
@@ -327,8 +340,14 @@ def test_an_alert_says_what_a_person_needs(undone: list[Devnet], tmp_path: Path)
         assert (body["debt_usd"], body["collateral_usd"]) == (row["debt_usd"], row["collateral_usd"])
         assert (body["block_number"], body["block_hash"]) == (block.number, block.hash)
         assert body["explorer_url"] == f"https://explorer.example/address/{victim.key.account}"
-        (moved,) = [c for c in body["price_changes"] if abs(c["change_percent"] + 10) < 0.5]
-        assert moved["price_usd"] == pytest.approx(0.9 * moved["price_before_usd"], rel=0.01)
+        after = prices(path, victim)
+        moved = {
+            c["asset"]: (c["price_before_usd"], c["price_usd"])
+            for c in body["price_changes"]
+            if c["change_percent"] < -5
+        }
+        assert moved == {a: (before[victim.key][a], p) for a, p in after.items() if p < before[victim.key][a] * 0.95}
+        assert moved
         falls = [p for p in body["liquidation_prices"] if p["collateral"] and not p["debt"]]
         assert falls
         for price in falls:
@@ -445,7 +464,8 @@ def test_watching_alone_asks_no_logs_and_as_much_each_block(undone: list[Devnet]
 def test_a_later_sync_fills_the_history_and_a_later_watch_keeps_it(undone: list[Devnet], tmp_path: Path) -> None:
     found = victims(undone, tmp_path / "everyone.db")
     path, node = tmp_path / "watched.db", undone[0].node
-    watch(path, *(Watch(v.wallet, None, None, ()) for v in found), Watch(EOA, None, None, ()))
+    watch(path, *(Watch(v.wallet, None, None, ()) for v in found))
+    watch(path, *(Watch(user, None, None, ()) for user in undone[0].users))  # those who only supply are no borrowers
     with watching(path, node.url, undone) as sync:
         sync.snapshot()
     for market in undone:
