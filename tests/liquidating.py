@@ -431,11 +431,10 @@ class MakerGround(Ground):
         self.devnet.drip(key.group)
 
     def pay(self, act: str, key: PositionKey, row: Balance, amount: int) -> None:
-        market, position = self.next(key)
-        after = self.adapter.changed(market, position, row, amount if act == "add" else -amount)
-        assert after is not None
-        dink = after.position.ink - position.ink  # type: ignore[attr-defined]
-        dart = after.position.art - position.art  # type: ignore[attr-defined]
+        # As DssProxyActions reckon: gems in wad, and no more `art` than the DAI pays for.
+        position = self.devnet.position(key.group, key.account)
+        dink = amount * 10 ** (18 - row.decimals) if act == "add" else 0
+        dart = -min(position.art, amount * maker.RAY // position.rate) if act == "repay" else 0
         args = [self.devnet.ilks[key.group].key, key.account, key.account, key.account, dink, dart]
         self.node.set_next_timestamp(self.node.timestamp())
         self.devnet.sender.send(self.devnet.addresses["vat"], maker.FROB, args, sender=key.account)
