@@ -470,17 +470,17 @@ def test_the_book_can_be_of_one_protocol(run: Run) -> None:
     ("by", "column"), [("debt", "debt_usd"), ("collateral", "collateral_usd"), ("risk", "debt_at_risk_usd")]
 )
 def test_top_ranks_wallets_as_sql_does(conn: sqlite3.Connection, run: Run, by: str, column: str) -> None:
-    found = json.loads(run("top", "--by", by, "--limit", "7").stdout)
-    assert len(found) == 7
+    assert len(json.loads(run("top", "--by", by, "--limit", "7").stdout)) == 7
+    found = json.loads(run("top", "--by", by, "--limit", "60").stdout)
     values = [row[column] for row in found]
     assert values == sorted(values, reverse=True)
     if by == "risk":
         sql = (
             "select total(debt_usd) as x from positions where status in ('at-risk', 'liquidatable') "
-            "group by wallet order by x desc limit 7"
+            "group by wallet having x > 0 order by x desc limit 60"
         )
     else:
-        sql = f"select {column} from wallets order by {column} desc limit 7"
+        sql = f"select {column} from wallets order by {column} desc limit 60"
     assert values == [value for (value,) in rows(conn, sql)]
     assert {row["oldest_block_number"] for row in found} == {
         max(n for (n,) in rows(conn, "select block_number from deployments"))
@@ -610,13 +610,18 @@ def test_the_history_chart_holds_every_kept_point(conn: sqlite3.Connection) -> N
     mine = report_wallet.positions(conn, wallet)
     chart = report_wallet.history(conn, mine)
     assert chart is not None
-    (points,) = rows(
+    series = next(iter(chart.series.values()))
+    kept = rows(
         conn,
-        "select count(*) from health_history where account = ? and deployment = ?",
+        "select block_timestamp, cast(health_factor_raw as real) / 1e18 from health_history where account = ? and deployment = ?"
+        " order by block_number",
         mine[0]["account"],
         mine[0]["deployment"],
     )
-    assert len(next(iter(chart.series.values()))) == points[0] == 3
+    assert len(kept) > 1
+    assert [at for at, _ in series[: len(kept)]] == [at for at, _ in kept]
+    assert [value for _, value in series[: len(kept)]] == pytest.approx([value for _, value in kept])
+    assert series[-1] == (mine[0]["block_timestamp"], float(mine[0]["health_factor"]))
 
 
 # as a command ------------------------------------------------------------------------------------------------------
