@@ -223,8 +223,10 @@ class Sync:
             if self._hash(newest, target) == newest_hash:
                 return
         elif self._hash(newest, target) == newest_hash:
-            # An older block than the last snapshot is asked for: what came later is not yet true there.
-            self.store.rollback(chain_id, target.number, [adapter.deployment.name for adapter in self.adapters])
+            # An older block than the last snapshot is asked for: what came later is not yet true there. What cannot be
+            # read there (the node forgot that state, or nothing was deployed yet) keeps the rows it has.
+            there = [adapter.deployment.name for adapter in self.adapters if self._deployed(adapter, target)]
+            self.store.rollback(chain_id, target.number, there)
             self.works.clear()
             return
         candidates = [entry for entry in kept if entry[0] <= target.number]
@@ -330,6 +332,10 @@ class Sync:
                     f"at block {target.number}: check the address and the chain"
                 )
         self.checked_code.add(name)
+
+    def _deployed(self, adapter: Adapter, target: Block) -> bool:
+        addresses = adapter.deployment.addresses
+        return all(self.chain.code(addresses[key], target) for key in adapter.required_addresses)
 
     # positions ------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.errors import StoreLockedError
+from indexer.errors import ChainError, StoreLockedError
 from indexer.store import Store
 from tests.devnet import aave_v3
 from tests.devnet.node import Anvil
@@ -98,6 +98,16 @@ def test_an_older_block_can_be_asked_for_and_left_again(market: aave_v3.AaveV3, 
     assert wrong_aave_rows(path, market, known) == []
     sync_once(path, market.node.url, [market])
     assert wrong_aave_rows(path, market, token_holders(market)) == []
+
+
+def test_a_block_before_the_deployment_is_refused_and_changes_no_row(market: aave_v3.AaveV3, tmp_path: Path) -> None:
+    path = tmp_path / "before.db"
+    sync_once(path, market.node.url, [market])
+    tables = "positions", "states", "events", "synced_ranges", "health_history"
+    before = [raw(path, f"select * from {table}") for table in tables]
+    with pytest.raises(ChainError, match="no contract at pool_addresses_provider"):
+        sync_once(path, market.node.url, [market], to="0")
+    assert [raw(path, f"select * from {table}") for table in tables] == before
 
 
 def test_a_second_sync_on_one_file_leaves(tmp_path: Path) -> None:
