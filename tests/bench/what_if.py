@@ -77,9 +77,7 @@ def rider(database: Path) -> None:
                 )
             print(f"history of {len(given):,} positions, {what}: {spent:.2f} s")
         started = time.perf_counter()
-        print(
-            f"{len(last_points(conn, (chain_id, name))):,} last points: {time.perf_counter() - started:.2f} s"
-        )
+        print(f"{len(last_points(conn, (chain_id, name))):,} last points: {time.perf_counter() - started:.2f} s")
 
 
 def sizes(folder: Path) -> None:
