@@ -15,6 +15,7 @@ from indexer import query as reading
 from indexer.cli_report import report, top
 from indexer.cli_simulate import movements, simulate
 from indexer.cli_watch import watch
+from indexer.config import DEFAULT_CHAIN
 from indexer.console import age, bars, counted, log_to_stderr, remark
 from indexer.errors import IndexerError
 from indexer.export import Kind, Output, for_people, output_options
@@ -324,8 +325,11 @@ def verify(session: Session, /, everyone: bool, risky: bool, sample: int | None,
         raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other; choose one")
     with session.read() as conn:  # without a database there is nothing to verify, and none is made
         chain_ids = [row["chain_id"] for row in conn.execute("select distinct chain_id from deployments")]
-    if flags["chain"] is None and not flags["deployments"] and len(chain_ids) == 1:
-        flags["chain"] = session.config.chain_name(chain_ids[0])
+    if flags["chain"] is None and not flags["deployments"]:
+        names = sorted(session.config.chain_name(chain_id) for chain_id in chain_ids)
+        if len(names) > 1 and DEFAULT_CHAIN not in names:
+            raise click.UsageError(f"{session.db} holds several chains ({', '.join(names)}); name one with --chain")
+        flags["chain"] = names[0] if len(names) == 1 else None
     with connected(session, flags) as (chain, adapters), Store(session.db) as store, store.lock():
         verdicts = compare(
             store,

@@ -278,6 +278,19 @@ def test_verify_finds_no_difference(run: Run) -> None:
     assert row["checked"] == len(rows(run("at-risk")))
 
 
+def test_verify_asks_which_of_several_chains_is_meant(run: Run, synced: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    with sqlite3.connect(synced / "indexer.db") as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+        target.execute("create temp table other as select * from deployments")
+        target.execute("update other set chain_id = 4242")
+        target.execute("insert into deployments select * from other")
+    target.close()
+    message = one_line(run("--db", copy, "verify", "--all"), 2)
+    assert "holds several chains (4242, devnet); name one with --chain" in message
+    assert run("--db", copy, "verify", "--all", "--chain", "devnet").exit_code == 0
+
+
 def test_verify_prints_both_sides_of_a_difference_and_exits_1(run: Run, synced: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     with sqlite3.connect(synced / "indexer.db") as source, sqlite3.connect(copy) as target:
