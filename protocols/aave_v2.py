@@ -469,6 +469,7 @@ def answer(key: PositionKey, data: Any, amounts: Mapping[tuple[str, str], int]) 
     columns = {
         "collateral_value_raw": data[0],
         "debt_value_raw": data[1],
+        "liquidation_limit_raw": percent_mul(data[0], data[3]),
         "health_factor_raw": health_factor,
     }
     liquidatable = health_factor is not None and health_factor < WAD

@@ -27,6 +27,7 @@ from indexer.model import (
 )
 from protocols import aave_v3_account as account
 from protocols import aave_v3_liquidation as liquidation
+from protocols.aave_math import percent_mul
 from protocols.aave_v3_account import AaveV3Position, misplaced
 from protocols.aave_v3_market import AaveV3Market, Reserve
 from protocols.aave_v3_read import read_market, required
@@ -184,7 +185,8 @@ class AaveV3(Adapter):
             reads += [Read(token, BALANCE, (address,)) for token, _ in tokens]
         answers = read(reads)
         width = 2 + len(tokens)
-        return [answer(key, tokens, answers[n * width : (n + 1) * width]) for n, key in enumerate(keys)]
+        average = market.exact and self.averages(market)
+        return [answer(key, tokens, answers[n * width : (n + 1) * width], average) for n, key in enumerate(keys)]
 
     def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> Market:
         """Where several versions agree with the contracts' totals, the one that accounts with debt agree with too."""
@@ -341,8 +343,11 @@ def read_amounts(read: Reader, positions: Sequence[AaveV3Position]) -> None:
         p.amounts[token] = required(amount)
 
 
-def answer(key: PositionKey, tokens: Sequence[tuple[str, str]], answers: Sequence[Any]) -> Answer:
-    """One account's answers: account data, e-mode, then balanceOf of each of `tokens`."""
+def answer(key: PositionKey, tokens: Sequence[tuple[str, str]], answers: Sequence[Any], average: bool) -> Answer:
+    """One account's answers: account data, e-mode, then balanceOf of each of `tokens`.
+
+    The limit follows from them only where the health factor goes through the `average` threshold (up to 3.4).
+    """
     data, mode, *amounts = answers
     columns: dict[str, int | str | None] = {}
     liquidatable = None
@@ -353,6 +358,8 @@ def answer(key: PositionKey, tokens: Sequence[tuple[str, str]], answers: Sequenc
         columns["collateral_value_raw"] = data[0]
         columns["debt_value_raw"] = data[1]
         columns["health_factor_raw"] = health_factor
+        if average:
+            columns["liquidation_limit_raw"] = percent_mul(data[0], data[3])
         liquidatable = health_factor is not None and health_factor < WAD
     return Answer(
         key=key,

@@ -336,6 +336,7 @@ def test_the_contracts_own_answers_are_ours(adapter: AaveV2, node: Connection, d
         health = adapter.evaluate(market, position)
         assert answer.columns == {
             "collateral_value_raw": health.collateral_value,
+            "liquidation_limit_raw": health.liquidation_limit,
             "debt_value_raw": health.debt_value,
             "health_factor_raw": health.health_factor,
         }

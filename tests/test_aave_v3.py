@@ -80,6 +80,9 @@ def test_what_the_contracts_are_asked_is_what_they_answer(devnet: aave_v3.AaveV3
         theirs = devnet.answer(user, market.block.number)
         health_factor = None if theirs[5] == 2**256 - 1 else theirs[5]
         columns = {"collateral_value_raw": theirs[0], "debt_value_raw": theirs[1], "health_factor_raw": health_factor}
+        if market.rules.average_threshold:
+            columns["liquidation_limit_raw"] = (theirs[0] * theirs[3] + 5_000) // 10_000
+            assert adapter.evaluate(market, positions[user]).liquidation_limit == columns["liquidation_limit_raw"]
         mode = devnet.sender.call(devnet.contracts.pool, "getUserEMode(address)(uint256)", [user])
         assert answer.columns == {**columns, "mode": str(mode) if mode else None}
         assert answer.liquidatable == (theirs[5] < WAD)
