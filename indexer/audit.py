@@ -9,7 +9,7 @@ from typing import Any
 
 from indexer.chain import Chain
 from indexer.evaluate import differences, evaluate_all
-from indexer.gaps import Gaps
+from indexer.gaps import AGAIN_SECONDS, Gaps
 from indexer.model import Accounts, Answer, Balance, Block, Check, PositionKey
 from indexer.settings import Settings
 from indexer.store import POSITION_COLUMNS, Snapshot, Store
@@ -21,21 +21,18 @@ STATUS, WALLET = POSITION_COLUMNS.index("status"), POSITION_COLUMNS.index("walle
 HEALTH = POSITION_COLUMNS.index("health_factor")
 ACCOUNT, GROUP = POSITION_COLUMNS.index("account"), POSITION_COLUMNS.index("position_group")
 
-#: a repair that did not help is tried again after this long (a one-shot sync always tries)
-REPAIR_AGAIN_SECONDS = 3600.0
-
 
 class Auditor:
     """Turns a deployment's positions into a snapshot that was compared with the contracts."""
 
     def __init__(self, store: Store, chain: Chain, settings: Settings, gaps: Gaps) -> None:
         self.store, self.chain, self.settings, self.gaps = store, chain, settings, gaps
-        self.left: dict[str, tuple[list[str], float]] = {}  # what the last repair could not explain, and when
+        self.left: dict[str, tuple[set[str], float]] = {}  # sums that the last repair could not mend, and when
         self.random = random.Random()  # noqa: S311 - a sample, not a secret
 
     def snapshot(self, work: Work, target: Block) -> Snapshot:
         """Rows of every known position, compared with the contracts before they are committed."""
-        self._reconcile(work, target)
+        broken = self._reconcile(work, target)
         read = self.chain.reader(target)
         work.market = work.adapter.calibrate(read, work.market, work.held())
         rows = self._rows(work, target)
@@ -49,14 +46,8 @@ class Auditor:
             rows = self._rows(work, target)
             wrong = self._audit(work, target, rows)
         if wrong:
-            work.state = "unverified"
-            work.note = f"{len(wrong)} of the compared rows differ from the contracts at block {target.number}"
             rows = self._rows(work, target, verified=False)
-        elif not work.market.exact:
-            work.state, work.note = "unverified", work.market.note
-        elif work.state != "incomplete":
-            alone = "only the watched wallets are known" if work.accounts is Accounts.WATCHED else None
-            work.state, work.note = "ok", work.market.note or alone
+        state, note = self._state(work, broken, wrong)
         return Snapshot(
             self.chain.chain_id,
             work.name,
@@ -64,8 +55,8 @@ class Auditor:
             work.accounts,
             target,
             work.market.revision,
-            work.state,
-            work.note,
+            state,
+            note,
             work.complete_from,
             work.dump_market(),
             work.market.assets,
@@ -73,6 +64,24 @@ class Auditor:
             self._balances(work),
             work.market.usd,
         )
+
+    @staticmethod
+    def _state(work: Work, broken: Sequence[Check], wrong: Sequence[Any]) -> tuple[str, str | None]:
+        """What the user is told of a deployment: the gravest thing that is true of it."""
+        if wrong:
+            return "unverified", f"{len(wrong)} of the compared values differ from the contracts"
+        if not work.market.exact:
+            return "unverified", work.market.note
+        if work.complete_from is not None:
+            return "incomplete", (
+                f"logs before block {work.complete_from} are pruned on every endpoint: accounts that only appear before "
+                "it are missing; add an endpoint with full log history"
+            )
+        if broken:
+            told = "; ".join(map(describe, broken))
+            return "incomplete", f"{told}: some account is missing; add a second endpoint"
+        alone = "only the watched wallets are known" if work.accounts is Accounts.WATCHED else None
+        return "ok", work.market.note or alone
 
     def _rows(self, work: Work, target: Block, *, verified: bool = True) -> list[tuple[Any, ...]]:
         positions = work.held()
@@ -136,18 +145,16 @@ class Auditor:
 
     # reconciliation ---------------------------------------------------------------------------------------------------
 
-    def _reconcile(self, work: Work, target: Block) -> None:
+    def _reconcile(self, work: Work, target: Block) -> list[Check]:
         """Compares sums with the contracts; where logs were omitted, reads and fetches again until they agree.
 
         First every known position (a change went unnoticed), then the logs since the last snapshot, then all of them
-        (somebody went unnoticed). What stays unexplained is told and not tried again until it changes.
+        (somebody went unnoticed). What stays unexplained is returned, and tried again after a while.
         """
         broken = self._broken(work)
-        if not broken and work.state == "incomplete" and work.complete_from is None:
-            work.state = "ok"
-        if not broken or self._told(work, broken):
-            return
-        first_finding = broken
+        if not broken or self._tried_lately(work, broken):
+            return broken
+        found = broken
         since = work.previous.block.number if work.previous is not None else target.number
         for step, first in (("positions", None), ("recent logs", since), ("all logs", 0)):
             log.warning("%s: %s; reading %s again", work.name, "; ".join(map(describe, broken)), step)
@@ -162,44 +169,34 @@ class Auditor:
             broken = self._broken(work)
             if not broken:
                 break
-        self.left[work.name] = ([check_key(c) for c in broken], time.monotonic())
-        detail = {"found": [describe(c) for c in first_finding], "left": [check_key(c) for c in broken], "last": step}
+        self.left[work.name] = ({c.name for c in broken}, time.monotonic())
         self.store.audit(
             self.chain.chain_id,
             work.name,
             "reconciliation",
-            checked=len(first_finding),
+            checked=len(found),
             mismatches=len(broken),
             block=target,
-            detail=detail,
+            detail={"found": [*map(describe, found)], "left": [*map(describe, broken)], "read_again": step},
         )
-        if broken:
-            work.state = "incomplete"
-            work.note = "; ".join(map(describe, broken)) + ": some account is missing; add a second endpoint"
-        elif work.complete_from is None:
-            work.state = "ok"
+        return broken
 
     def _broken(self, work: Work) -> list[Check]:
         if work.accounts is Accounts.WATCHED:
             return []  # a few positions add up to nothing
         return [c for c in work.adapter.checks(work.market, work.held(), work.accounts) if not c.holds]
 
-    def _told(self, work: Work, broken: Sequence[Check]) -> bool:
+    def _tried_lately(self, work: Work, broken: Sequence[Check]) -> bool:
         """Whether a repair is not worth its requests: history is known to lack something, or it failed just now."""
-        if work.complete_from is not None:
-            return True
-        keys, at = self.left.get(work.name, ([], 0.0))
-        return keys == [check_key(c) for c in broken] and time.monotonic() - at < REPAIR_AGAIN_SECONDS
+        names, at = self.left.get(work.name, (set(), 0.0))
+        return work.complete_from is not None or (
+            {c.name for c in broken} <= names and time.monotonic() - at < AGAIN_SECONDS
+        )
 
 
 def describe(check: Check) -> str:
     """One line: what was summed, ours and the contract's."""
     return f"{check.name} sums to {check.have}, the contract says {check.want}"
-
-
-def check_key(check: Check) -> str:
-    """Names a difference so that it is known again while nothing changes it."""
-    return f"{check.name}: {check.have - (check.want or 0)}"
 
 
 def amounts_of(balances: Sequence[Balance]) -> dict[tuple[str, str], tuple[int, int]]:

@@ -18,6 +18,7 @@ from indexer.cli_watch import watch
 from indexer.config import DEFAULT_CHAIN
 from indexer.console import age, bars, counted, log_to_stderr, remark
 from indexer.errors import IndexerError
+from indexer.evaluate import AT_RISK_BELOW
 from indexer.export import Kind, Output, for_people, output_options
 from indexer.model import Accounts
 from indexer.options import (
@@ -214,13 +215,16 @@ def at_risk(
     with session.read() as conn:
         columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
         rows = [dict(zip(columns, row, strict=True)) for row in found]
-        for state, count in reading.unlisted(conn).items():
-            remark(f"{count:,} positions are {state} and may be missing here: `indexer status` and their rows say why")
+        hidden = 0
+        for state, count, lower in reading.unlisted(conn, AT_RISK_BELOW):
+            known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
+            remark(f"{count:,} positions are {state}{known}; `indexer status` and their rows say why")
+            hidden += lower
         for row in reading.status(conn, str, time.time()):
             if row["state"] not in {"ok", "new"}:
                 remark(f"{row['deployment']} is {row['state']}: {row['note']}")
     output.write_dicts(rows, AT_RISK_TABLE)
-    if exit_code and rows:
+    if exit_code and (rows or (hidden and below is None)):
         raise SystemExit(3)
 
 

@@ -1,6 +1,8 @@
 """Which logs are missing, fetching them once for all deployments, and remembering whom they touched."""
 
 import logging
+import math
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,9 @@ from indexer.store import Store
 from indexer.work import ACTIVITY, Work, pairs_of, source_name
 
 log = logging.getLogger(__name__)
+
+#: what did not help is tried again after this long (a one-shot sync always tries)
+AGAIN_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,13 @@ class Gaps:
     def __init__(self, store: Store, chain: Chain, settings: Settings, progress: Progress) -> None:
         self.store, self.chain, self.settings, self.progress = store, chain, settings, progress
         self.seen = 0
+        self.refused: dict[
+            str, float
+        ] = {}  # deployments whose older logs no endpoint has, and when they were asked for
 
     def fetch(self, works: Sequence[Work], target: Block) -> None:
         """Fetches what is missing up to the target, shared between deployments, saved piece by piece."""
-        pieces = list(plan(works, target.number))
+        pieces = [piece for piece in plan(works, target.number) if not self._pruned_lately(piece)]
         total = sum(last - first + 1 for first, last, _ in pieces)
         if not total:
             return
@@ -78,7 +86,17 @@ class Gaps:
         self.progress.done("logs")
         for work in works:
             if work.complete_from is not None and not any(work.discovery(target.number).values()):
-                work.complete_from, work.state = None, "ok"
+                work.complete_from = None
+
+    def _pruned_lately(self, piece: tuple[int, int, list[Wanted]]) -> bool:
+        """Whether no endpoint had these logs when they were asked for not long ago."""
+        _, last, wanted = piece
+        return all(
+            want.work.complete_from is not None
+            and last < want.work.complete_from
+            and time.monotonic() - self.refused.get(want.work.name, -math.inf) < AGAIN_SECONDS
+            for want in wanted
+        )
 
     def _fetch_piece(self, first: int, last: int, wanted: list[Wanted], target: Block) -> None:
         addresses = frozenset(address for w in wanted for address, _ in w.pairs)
@@ -162,13 +180,10 @@ class Gaps:
                 low = middle
         log.warning("logs of blocks %d to %d are pruned on every endpoint: %s", first, high - 1, error)
         for want in wanted:
-            work = want.work
-            work.state = "incomplete"
-            work.complete_from = max(work.complete_from or 0, high)
-            work.note = (
-                f"logs before block {high} are pruned on every endpoint: accounts that only appear before it are "
-                "missing; add an endpoint with full log history"
-            )
+            self.refused[want.work.name] = time.monotonic()
+            want.work.complete_from = max(want.work.complete_from or 0, high)
+            if ACTIVITY in want.sources:
+                want.work.forget_activity()
         self.progress.advance("logs", high - first)
         return high
 

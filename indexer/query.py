@@ -104,12 +104,13 @@ def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
     return found
 
 
-def unlisted(conn: sqlite3.Connection) -> dict[str, int]:
-    """How many positions with debt no list of the at-risk can judge, by status."""
-    rows = conn.execute(
-        "select status, count(*) from positions where status in ('unpriceable', 'unverified') group by status"
-    )
-    return dict(tuple(row) for row in rows)
+def unlisted(conn: sqlite3.Connection, below: float) -> list[tuple[str, int, int]]:
+    """Positions with debt that no status tells to be at risk or not: status, how many, how many below that health."""
+    return conn.execute(
+        "select status, count(*), count(*) filter (where health_factor < ?) from positions "
+        "where status in ('unpriceable', 'unverified') and debt_value_raw is not '0' group by status",
+        (below,),
+    ).fetchall()
 
 
 def known_deployments(path: Path) -> set[str]:

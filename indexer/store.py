@@ -347,6 +347,14 @@ class Store:
                 (first - 1, *where, first),
             )
 
+    def drop_source(self, chain_id: int, deployment: str, source: str) -> None:
+        """Forgets that any logs of this source were fetched."""
+        with self.transaction() as conn:
+            conn.execute(
+                "delete from synced_ranges where chain_id = ? and deployment = ? and source = ?",
+                (chain_id, deployment, source),
+            )
+
     def save_blocks(self, chain_id: int, blocks: Iterable[Block]) -> None:
         """Hashes by which a reorg is noticed later."""
         with self.transaction() as conn:
@@ -441,12 +449,13 @@ class Store:
 
     @staticmethod
     def _rollback_deployment(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None:
-        # A state read above the ancestor is also that of the ancestor only if all activity in between is known, and
-        # none of it touched the position.
+        # A state read above the ancestor is also that of the ancestor only if all activity in between is known (of the
+        # block that a range of activity begins with it is not: the positions were read behind it), and none of it
+        # touched the position.
         conn.execute(
             "delete from states where chain_id = ?1 and deployment = ?2 and block_number > ?3 and ("
             "  not exists (select 1 from synced_ranges r where r.chain_id = ?1 and r.deployment = ?2"
-            "     and r.source = 'activity' and r.from_block <= ?3 + 1 and r.to_block >= states.block_number)"
+            "     and r.source = 'activity' and r.from_block <= ?3 and r.to_block >= states.block_number)"
             "  or exists (select 1 from events e where e.chain_id = ?1 and e.deployment = ?2"
             "     and e.account = states.account and e.position_group = states.position_group"
             "     and e.last_block > ?3))",

@@ -40,8 +40,6 @@ class Work:
             assert row is not None
         self._market_json = TypeAdapter(adapter.market_type)
         self._position_json = TypeAdapter(adapter.position_type)
-        self.state: str = row["state"]
-        self.note: str | None = row["note"]
         self.complete_from: int | None = row["complete_from"]
         self.previous: Market | None = None
         if row["market"] is not None:
@@ -65,6 +63,8 @@ class Work:
     def read_market(self, read: Reader) -> None:
         """The market at the reader's block, and the positions that contracts have numbered since."""
         market = self.adapter.read_market(read, self.previous)
+        if self.previous is not None and not self.previous.exact and market.exact:
+            self.forget_positions()  # they were read for the contract's own answers
         after = max(self.registry.keys, default=0)
         new = dict(enumerate(self.adapter.enumerate(read, market, after), after + 1))
         if new:
@@ -169,6 +169,12 @@ class Work:
         """Every position is read again; heals whatever a lying node left behind."""
         self.store.drop_states(self.chain_id, self.name)
         self.positions.clear()
+
+    def forget_activity(self) -> None:
+        """Nobody can tell any more who was touched since the positions were read: all are read again, from then on."""
+        self.forget_positions()
+        self.store.drop_source(self.chain_id, self.name, ACTIVITY)
+        self.ranges.pop(ACTIVITY, None)
 
     def forget_logs(self, first: int) -> None:
         """Discovery logs are fetched again from block `first` on; positions stay, activity restarts with them."""
