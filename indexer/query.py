@@ -106,11 +106,12 @@ def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
 
 def unlisted(conn: sqlite3.Connection, below: float) -> list[tuple[str, int, int]]:
     """Positions with debt that no status tells to be at risk or not: status, how many, how many below that health."""
-    return conn.execute(
+    rows = conn.execute(
         "select status, count(*), count(*) filter (where health_factor < ?) from positions "
         "where status in ('unpriceable', 'unverified') and debt_value_raw is not '0' group by status",
         (below,),
-    ).fetchall()
+    )
+    return [(status, count, lower) for status, count, lower in rows]
 
 
 def known_deployments(path: Path) -> set[str]:

@@ -59,7 +59,7 @@ def test_status_names_the_chain_and_the_age_of_the_block(conn):
 
 
 def test_what_no_list_can_judge_is_counted(conn):
-    assert query.unlisted(conn) == {"unpriceable": 1}
+    assert query.unlisted(conn, 1.1) == [("unpriceable", 1, 0)]
 
 
 def test_repeated_column_names_stay_apart():
