@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from indexer.chain import Chain
-from indexer.evaluate import differences, evaluate_all
+from indexer.evaluate import amounts_of, differences, evaluate_all
 from indexer.gaps import AGAIN_SECONDS, Gaps
 from indexer.model import Accounts, Answer, Balance, Block, Check, PositionKey
 from indexer.settings import Settings
@@ -197,9 +197,3 @@ class Auditor:
 def describe(check: Check) -> str:
     """One line: what was summed, ours and the contract's."""
     return f"{check.name} sums to {check.have}, the contract says {check.want}"
-
-
-def amounts_of(balances: Sequence[Balance]) -> dict[tuple[str, str], tuple[int, int]]:
-    """(market or asset, side) -> (amount, scaled), as `differences` wants it."""
-    found = {(b.asset, b.side): (b.amount, b.scaled) for b in balances}
-    return found | {(b.market, b.side): (b.amount, b.scaled) for b in balances}

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from indexer.adapter import Adapter
-from indexer.chain import Chain
+from indexer.chain import CHECK_ROUNDS, Chain
 from indexer.config import ChainConfig, Config
 from indexer.errors import ChainError, NoCodeError, WrongChainError
 from indexer.model import Deployment
@@ -55,7 +55,9 @@ def connect(
             return candidate
         candidate.close()
     found = behind(named or [endpoint.url for endpoint in endpoints])
-    found.request("eth_chainId", [])  # so that a node that is down is told before anything is opened for writing
+    found.request(
+        "eth_chainId", [], rounds=CHECK_ROUNDS
+    )  # so that a node that is down is told before anything is opened for writing
     return found
 
 

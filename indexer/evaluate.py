@@ -1,8 +1,8 @@
 """All positions of a deployment at one block: the adapter's exact integers, and what people read beside them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from indexer.adapter import Adapter
 from indexer.model import WAD, Answer, Health, Market, Position
@@ -152,3 +152,24 @@ def differences(
             if mine != amount:
                 found.append((f"{('amount_raw', 'scaled_raw')[index]} {place[1]} {place[0]}", mine, amount))
     return found
+
+
+class Held(Protocol):
+    """A balance as evaluated or as stored."""
+
+    @property
+    def market(self) -> str: ...
+    @property
+    def asset(self) -> str: ...
+    @property
+    def side(self) -> str: ...
+    @property
+    def amount(self) -> int: ...
+    @property
+    def scaled(self) -> int: ...
+
+
+def amounts_of(balances: Sequence[Held]) -> dict[tuple[str, str], tuple[int, int]]:
+    """(market or asset, side) -> (amount, scaled), as `differences` wants it."""
+    found = {(b.asset, b.side): (b.amount, b.scaled) for b in balances}
+    return found | {(b.market, b.side): (b.amount, b.scaled) for b in balances}

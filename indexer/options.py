@@ -96,7 +96,7 @@ def chain_options(command: F) -> F:
             "--max-requests-per-second",
             type=Number(min=0, min_open=True),
             metavar="N",
-            help="Spare the endpoint.",
+            help="Spare the endpoint; each call in a JSON-RPC batch counts, as providers count.",
         ),
     ]
     for flag in reversed(flags):

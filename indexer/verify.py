@@ -6,14 +6,14 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
 from indexer.adapter import Adapter
 from indexer.chain import Chain
 from indexer.errors import ChainError, PrunedError, ReorgError, StoreError
-from indexer.evaluate import differences, evaluate_all
+from indexer.evaluate import amounts_of, differences, evaluate_all
 from indexer.model import Accounts, Balance, Block, Market, Position, PositionKey
 from indexer.settings import Settings
 from indexer.store import POSITION_COLUMNS, Store
@@ -116,17 +116,27 @@ def _verify_one(
     if scope == "sample" and len(positions) > sample:
         chosen = random.sample(sorted(positions), sample)
         positions = {key: positions[key] for key in chosen}
-    amounts = stored_amounts(store.conn, chain.chain_id, name)
+    held = stored_balances(store.conn, chain.chain_id, name)
     verdict = Verdict(name, block)
+    found = verdict.mismatches
+    if scope == "all":
+        known = store.events(chain.chain_id, name).keys()
+        found += [Mismatch(name, *key, "row", "missing", "named by a log") for key in known - positions.keys()]
+        found += [Mismatch(name, *key, "balances", "without a position", "") for key in held.keys() - positions.keys()]
     read = chain.reader(block)
     keys = list(positions)
     for start in range(0, len(keys), CHUNK):
         for answer in adapter.contract_answers(read, market, keys[start : start + CHUNK]):
             verdict.checked += 1
-            for what, ours, theirs in differences(positions[answer.key], amounts.get(answer.key, {}), answer):
-                verdict.mismatches.append(
-                    Mismatch(name, answer.key.account, answer.key.group, what, str(ours), str(theirs))
-                )
+            row, balances = positions[answer.key], held.get(answer.key, [])
+            wrong = differences(row, amounts_of(balances), answer)
+            if (row["block_number"], row["block_hash"]) != (block.number, block.hash):
+                stored = f"{row['block_number']} {row['block_hash']}"
+                wrong.append(("block", stored, f"{block.number} {block.hash}, that of the deployment"))
+            for b in balances:
+                if answer.amounts and not {(b.market, b.side), (b.asset, b.side)} & answer.amounts.keys():
+                    wrong.append((f"amount_raw {b.side} {b.market}", b.amount, "no such balance"))
+            found += [Mismatch(name, *answer.key, what, str(ours), str(theirs)) for what, ours, theirs in wrong]
     return verdict
 
 
@@ -146,19 +156,26 @@ def stored_positions(
     return found
 
 
-def stored_amounts(
-    conn: sqlite3.Connection, chain_id: int, deployment: str
-) -> Mapping[PositionKey, dict[tuple[str, str], tuple[int, int]]]:
-    """(market or asset, side) -> (amount_raw, scaled_raw) of every position's `balances`."""
-    found: dict[PositionKey, dict[tuple[str, str], tuple[int, int]]] = defaultdict(dict)
+class StoredBalance(NamedTuple):
+    """What `verify` compares of a row of `balances`."""
+
+    market: str
+    asset: str
+    side: str
+    amount: int
+    scaled: int
+
+
+def stored_balances(conn: sqlite3.Connection, chain_id: int, deployment: str) -> dict[PositionKey, list[StoredBalance]]:
+    """Rows of `balances` by position."""
+    found: dict[PositionKey, list[StoredBalance]] = defaultdict(list)
     for account, group, market, asset, side, amount, scaled in conn.execute(
         "select account, position_group, market, asset, side, amount_raw, scaled_raw from balances "
         "where chain_id = ? and deployment = ?",
         (chain_id, deployment),
     ):
-        mine = found[PositionKey(account, group)]
-        mine[asset, side] = mine[market, side] = (int(amount), int(scaled))
-    return found
+        found[PositionKey(account, group)].append(StoredBalance(market, asset, side, int(amount), int(scaled)))
+    return dict(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A sync against real contracts: every row equals the contract's answer, nobody is missing, requests stay few."""
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from indexer.chain import Chain
 from indexer.errors import ChainError, StoreLockedError
 from indexer.store import Store
+from indexer.verify import verify
 from tests.devnet import aave_v3
-from tests.devnet.node import Anvil
-from tests.truth import raw, rows_of, sync_once, token_holders, wrong_aave_rows
+from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
+from tests.truth import adapter_of, raw, rows_of, sync_once, token_holders, wrong_aave_rows, wrong_rows
 
 ROOT = Path(__file__).parents[1]
 USERS = 60
@@ -119,3 +122,26 @@ def test_a_second_sync_on_one_file_leaves(tmp_path: Path) -> None:
         second.lock(),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("update positions set block_hash = '0x' || hex(zeroblob(32)) where account = (select min(account) from positions)", "block"),
+        ("delete from positions where account = (select min(account) from positions)", "row"),
+        ("update balances set market = owner, asset = owner from (select '0x' || hex(zeroblob(20)) as owner) "
+         "where amount_raw = (select min(amount_raw) from balances)", "amount_raw"),
+        ("update positions set health_factor_raw = health_factor_raw || '0' where health_factor_raw is not null", "health_factor_raw"),
+    ],
+)  # fmt: skip
+def test_verify_finds_a_tampered_file(market: aave_v3.AaveV3, tmp_path: Path, statement: str, what: str) -> None:
+    path = tmp_path / "tampered.db"
+    sync_once(path, market.node.url, [market], "borrowers")
+    checked, wrong = wrong_rows(path, market.node, [market])
+    assert (checked, wrong) == (len(market.borrowers), [])
+    with sqlite3.connect(path) as conn:
+        conn.execute(statement)
+    conn.close()
+    with Store(path) as store, Chain("devnet", CHAIN_ID, [market.node.url], MULTICALL3) as chain:
+        (verdict,) = verify(store, chain, [adapter_of(market)])
+    assert any(mismatch.what.startswith(what) for mismatch in verdict.mismatches)
