@@ -396,7 +396,7 @@ def test_verify_takes_a_snapshot_first_where_the_block_was_orphaned(aave: AaveV3
     node.mine(3, interval=7)
     with Store(path) as store:
         chain = Chain("devnet", CHAIN_ID, [node.url], MULTICALL3, **QUICK)  # type: ignore[arg-type]
-        (verdict,) = verify(store, chain, [adapter_of(aave)])
+        (verdict,) = verify(store, chain, [adapter_of(aave)], settings=Settings(audit_sample=0, audit_at_risk=0))
         chain.close()
     assert verdict.block.number == node.block_number()
     assert (verdict.differ, verdict.checked) == (0, len(rows_of(path, aave.name)))
