@@ -136,7 +136,7 @@ class PinnedReader:
         """One aggregate: guards, prelude, calls, probe. OutOfGasError also if the probe found too little gas left."""
         chain = self._chain
         if len(calls) == 1:  # with all the gas there is
-            return self._ask([*before, *calls])[len(before) :]
+            return self._ask([*before, *calls], splittable=False)[len(before) :]
         answers = self._ask([*before, *calls, self._probe()])
         if answers[-1][0]:
             return answers[len(before) : -1]
@@ -157,9 +157,9 @@ class PinnedReader:
         return [(multicall3, guard) for guard in guards]
 
     def _ask(
-        self, calls: Sequence[tuple[str, bytes]], overrides: dict[str, Any] | None = None
+        self, calls: Sequence[tuple[str, bytes]], overrides: dict[str, Any] | None = None, *, splittable: bool = True
     ) -> list[tuple[bool, bytes]]:
-        """One aggregate3 behind the guards, as an eth_call at the pinned block."""
+        """One aggregate3 behind the guards, as an eth_call at the pinned block; `splittable` if less can be asked."""
         guards = self._guards()
         data = encode_aggregate([*guards, *calls])
         params: list[Any] = [{"to": self._chain.multicall3, "data": "0x" + data.hex()}, self._parameter]
@@ -180,7 +180,7 @@ class PinnedReader:
                 params,
                 parse,
                 block=self._block,
-                splittable=len(calls) > 1,
+                splittable=splittable and len(calls) > 1,
                 feature=None if overrides is None else "state override",
             )
         except RevertError as error:

@@ -136,6 +136,23 @@ def test_the_prelude_comes_first_in_every_aggregate_and_is_forgotten(node: Anvil
     assert read([count]) == [1]
 
 
+class Recovering(FaultyNode):
+    """Down for its first four eth_calls."""
+
+    def _refusal(self, method: str, params: list[Any]) -> tuple[str, int, str] | None:
+        if method == "eth_call" and self.calls["eth_call"] <= 4:
+            return "internal", -32603, "Internal error"
+        return super()._refusal(method, params)
+
+
+def test_one_read_with_a_prelude_is_asked_as_patiently_as_any_request(node: Anvil) -> None:
+    with Recovering(node.url) as flaky:
+        chain = connect(flaky.url)
+        read = chain.reader(chain.block("latest"))
+        count = Read(AT["counter"], "count()(uint256)")
+        assert read([count], [count]) == [2]
+
+
 def test_reads_with_a_sender_are_made_from_it(node: Anvil) -> None:
     chain = connect(node.url)
     read = chain.reader(chain.block("latest"))
