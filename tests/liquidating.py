@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 from eth_abi.abi import decode, encode
@@ -13,6 +14,7 @@ from indexer.model import WAD, Balance, Closable, Market, Position, PositionKey,
 from protocols.maker_market import with_ilks
 from tests.compound import Connection
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
+from tests.devnet.aave_v3_scenario import Actions, perform
 from tests.devnet.node import MULTICALL3, Anvil, block_tag
 from tests.devnet.scenario import Devnet
 from tests.devnet.send import Reverted, account, calldata
@@ -136,6 +138,10 @@ class Ground(ABC):
     def block(self) -> None:
         """Governance stops liquidations."""
 
+    def open_sizes(self) -> list[str]:
+        """Opens accounts of sizes that the market's rules tell apart, if they do; who they are."""
+        return []
+
     def always(self, position: Any) -> bool:
         """Whether the position can be liquidated whatever the prices."""
         return False
@@ -212,6 +218,21 @@ class AaveV3Ground(AaveGround):
         self.devnet.pause("WETH")
         if isinstance(self.devnet, aave_v3.AaveV36):
             self.devnet.grant_grace("USDC", 3_600)
+
+    def open_sizes(self) -> list[str]:
+        """Dollars: all is closed below 2,000 of debt or collateral, and at least 1,000 of both have to stay (3.3)."""
+        sizes = [(3_000, [1_500]), (1_900, [1_100]), (5_000, [2_600, 900]), (9_000, [4_100, 2_500]), (2_700, [2_050])]
+        actions = Actions(self.devnet)
+        people = [account(f"size {number}") for number in range(len(sizes))]
+        opened = [
+            actions.supply(who, "WETH", actions.amount("WETH", usd))
+            for who, (usd, _) in zip(people, sizes, strict=True)
+        ]
+        for who, (_, debts) in zip(people, sizes, strict=True):
+            for symbol, usd in zip(("USDC", "DAI"), debts, strict=False):
+                opened.append(actions.borrow(who, symbol, actions.amount(symbol, usd)))
+        perform(self.devnet, Random(1), opened, must=True)
+        return people
 
     def feed(self, price: Price) -> str:
         feeds = {reserve.asset: reserve.feed for reserve in self.devnet.reserves.values()}
@@ -424,7 +445,7 @@ class MakerGround(Ground):
         vat, vow = self.devnet.addresses["vat"], self.devnet.contracts["MCD_VOW"]
         self.devnet.govern(vat, "suck(address,address,uint256)", vow, key.account, maker.RAD * 10**9)
         if row.side == "supply":
-            self.devnet.join(key.group, key.account, 2 * row.amount * 10 ** (18 - row.decimals))
+            self.devnet.join(key.group, key.account, 4 * row.amount * 10 ** (18 - row.decimals))
         self.devnet.drip(key.group)
 
     def closing(self, key: PositionKey, one: Closable) -> None:
