@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from indexer.chain import Chain
+from indexer.errors import DefectError
 from indexer.evaluate import amounts_of, differences, evaluate_all
 from indexer.gaps import AGAIN_SECONDS, Gaps
 from indexer.model import Accounts, Answer, Balance, Block, Check, PositionKey
@@ -20,6 +21,32 @@ log = logging.getLogger(__name__)
 STATUS, WALLET = POSITION_COLUMNS.index("status"), POSITION_COLUMNS.index("wallet")
 HEALTH = POSITION_COLUMNS.index("health_factor")
 ACCOUNT, GROUP = POSITION_COLUMNS.index("account"), POSITION_COLUMNS.index("position_group")
+
+
+class Balances:
+    """Every position's balances, made one by one as they are written; the contract's own where the code is unknown."""
+
+    def __init__(self, work: Work) -> None:
+        self.name, self.adapter, self.market = work.name, work.adapter, work.market
+        self.positions, self.answers = work.held(), work.answers
+
+    def __iter__(self) -> Iterator[tuple[PositionKey, Sequence[Balance]]]:
+        for position in self.positions:
+            try:
+                balances = self.adapter.balances(self.market, position)
+            except Exception as error:
+                log.exception("%s: balances of %s", self.name, position.key)
+                reason = f"defect in the {self.adapter.protocol} adapter: {type(error).__name__}: {error}"
+                raise DefectError(reason, self.name) from error
+            if self.answers is not None:
+                amounts = self.answers[position.key].amounts
+                balances = [
+                    replace(
+                        b, amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None
+                    )
+                    for b in balances
+                ]
+            yield position.key, balances
 
 
 class Auditor:
@@ -61,7 +88,7 @@ class Auditor:
             work.dump_market(),
             work.market.assets,
             rows,
-            self._balances(work),
+            Balances(work),
             work.market.usd,
         )
 
@@ -99,21 +126,6 @@ class Auditor:
             at_risk_below=self.settings.at_risk_below,
             answers=answers,
         )
-
-    @staticmethod
-    def _balances(work: Work) -> Iterator[tuple[PositionKey, Sequence[Balance]]]:
-        """Every position's balances; the contract's own amounts where the code is unknown."""
-        for position in work.held():
-            balances = work.adapter.balances(work.market, position)
-            if work.answers is not None:
-                amounts = work.answers[position.key].amounts
-                balances = [
-                    replace(
-                        b, amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None
-                    )
-                    for b in balances
-                ]
-            yield position.key, balances
 
     def _audit(self, work: Work, target: Block, rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         """Compares a random sample and the worst rows with the contracts' own answers; what differs."""

@@ -4,12 +4,14 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from indexer import logs
+from indexer.adapter import Adapter
 from indexer.chain import Chain
 from indexer.errors import PrunedError
 from indexer.model import Block, Event, PositionKey
@@ -33,19 +35,29 @@ class Wanted:
     sources: frozenset[str]
 
 
-def plan(works: Sequence[Work], target: int) -> Iterator[tuple[int, int, list[Wanted]]]:
+#: what one adapter does is done in such a context, which swallows its defects and remembers them
+Alone = Callable[[Adapter], AbstractContextManager[None]]
+
+
+def together(_: Adapter) -> AbstractContextManager[None]:
+    """No context: a defect is raised."""
+    return nullcontext()
+
+
+def plan(works: Sequence[Work], target: int, alone: Alone = together) -> Iterator[tuple[int, int, list[Wanted]]]:
     """Ascending block ranges up to `target`, each with what every deployment still wants there.
 
     Ranges are cut wherever a deployment's needs change, so that each is asked once with one filter for all.
     """
     spans: list[tuple[int, int, Work, tuple[str, str] | None]] = []
+    discovery, activity = {}, {}
     for work in works:
-        for pair, missing in work.discovery(target).items():
-            spans += [(first, last, work, pair) for first, last in missing]
-        spans += [(first, last, work, None) for first, last in work.activity_gap(target)]
+        with alone(work.adapter):
+            discovery[work.name] = pairs_of(work.adapter.discovery(work.market, work.accounts))
+            activity[work.name] = pairs_of(work.adapter.activity(work.market))
+            missing = [(*span, work, pair) for pair, gaps in work.discovery(target).items() for span in gaps]
+            spans += [*missing, *((*span, work, None) for span in work.activity_gap(target))]
     cuts = sorted({s[0] for s in spans} | {s[1] + 1 for s in spans})
-    discovery = {w.name: pairs_of(w.adapter.discovery(w.market, w.accounts)) for w in works}
-    activity = {w.name: pairs_of(w.adapter.activity(w.market)) for w in works}
     for first, after in pairwise(cuts):
         here = [s for s in spans if s[0] <= first and s[1] >= after - 1]
         wanted = []
@@ -70,13 +82,18 @@ class Gaps:
     def __init__(self, store: Store, chain: Chain, settings: Settings, progress: Progress) -> None:
         self.store, self.chain, self.settings, self.progress = store, chain, settings, progress
         self.seen = 0
-        self.refused: dict[
-            str, float
-        ] = {}  # deployments whose older logs no endpoint has, and when they were asked for
+        #: deployments whose older logs no endpoint has, and when they were asked for
+        self.refused: dict[str, float] = {}
+        self._alone: Alone = together
+        self._left_out: set[str] = set()
 
-    def fetch(self, works: Sequence[Work], target: Block) -> None:
-        """Fetches what is missing up to the target, shared between deployments, saved piece by piece."""
-        pieces = [piece for piece in plan(works, target.number) if not self._pruned_lately(piece)]
+    def fetch(self, works: Sequence[Work], target: Block, alone: Alone = together) -> None:
+        """Fetches what is missing up to the target, shared between deployments, saved piece by piece.
+
+        A deployment whose adapter fails in `alone` is left out; the blocks in question stay unfetched for it.
+        """
+        self._alone, self._left_out = alone, set()
+        pieces = [piece for piece in plan(works, target.number, alone) if not self._pruned_lately(piece)]
         total = sum(last - first + 1 for first, last, _ in pieces)
         if not total:
             return
@@ -85,8 +102,9 @@ class Gaps:
             self._fetch_piece(first, last, wanted, target)
         self.progress.done("logs")
         for work in works:
-            if work.complete_from is not None and not any(work.discovery(target.number).values()):
-                work.complete_from = None
+            with alone(work.adapter):
+                if work.complete_from is not None and not any(work.discovery(target.number).values()):
+                    work.complete_from = None
 
     def _pruned_lately(self, piece: tuple[int, int, list[Wanted]]) -> bool:
         """Whether no endpoint had these logs when they were asked for not long ago."""
@@ -123,24 +141,35 @@ class Gaps:
             for pair in want.pairs:
                 by_pair[pair].append(want)
         self.seen += len(chunk.events)
-        touches: dict[str, dict[PositionKey, tuple[int, int]]] = {w.work.name: {} for w in wanted}
+        events: dict[str, list[Event]] = defaultdict(list)
         for event in chunk.events:
             for want in by_pair.get((event.address, event.topic0), ()):
-                self._touch(want, event, touches[want.work.name])
-        sources = {w.work.name: list(w.sources) for w in wanted}
-        self.store.save_logs(self.chain.chain_id, touches, sources, chunk.from_block, chunk.to_block)
+                events[want.work.name].append(event)
+        touches: dict[str, dict[PositionKey, tuple[int, int]]] = {}
         for want in wanted:
+            if want.work.name not in self._left_out:
+                with self._alone(want.work.adapter):
+                    touches[want.work.name] = self._touches(want, events[want.work.name])
+        self._left_out.update(want.work.name for want in wanted if want.work.name not in touches)
+        done = [want for want in wanted if want.work.name in touches]
+        sources = {want.work.name: list(want.sources) for want in done}
+        self.store.save_logs(self.chain.chain_id, touches, sources, chunk.from_block, chunk.to_block)
+        for want in done:
             want.work.touch(touches[want.work.name])
             want.work.mark_logs(want.sources, chunk.from_block, chunk.to_block)
         self.progress.advance("logs", chunk.to_block - chunk.from_block + 1)
 
     @staticmethod
-    def _touch(want: Wanted, event: Event, touches: dict[PositionKey, tuple[int, int]]) -> None:
-        discovers = (event.address, event.topic0) in want.discovery
-        for key in want.work.adapter.touched(want.work.market, event):
-            if discovers or key in want.work.known or key in touches:
-                first, last = touches.get(key, (event.block_number, event.block_number))
-                touches[key] = (min(first, event.block_number), max(last, event.block_number))
+    def _touches(want: Wanted, events: Sequence[Event]) -> dict[PositionKey, tuple[int, int]]:
+        """Who these events touched, and in which blocks first and last."""
+        touches: dict[PositionKey, tuple[int, int]] = {}
+        for event in events:
+            discovers = (event.address, event.topic0) in want.discovery
+            for key in want.work.adapter.touched(want.work.market, event):
+                if discovers or key in want.work.known or key in touches:
+                    first, last = touches.get(key, (event.block_number, event.block_number))
+                    touches[key] = (min(first, event.block_number), max(last, event.block_number))
+        return touches
 
     def _tell_omitted(self, chunk: logs.Chunk, wanted: list[Wanted]) -> None:
         log.warning(

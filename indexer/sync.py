@@ -15,13 +15,13 @@ from indexer.accrual import accrue
 from indexer.adapter import Adapter
 from indexer.audit import STATUS, WALLET, Auditor
 from indexer.chain import Chain
-from indexer.errors import ChainError, NoCodeError, PrunedError, ReadFailedError, ReorgError, StoreError
+from indexer.errors import ChainError, DefectError, NoCodeError, PrunedError, ReadFailedError, ReorgError, StoreError
 from indexer.gaps import Gaps, dry_run
 from indexer.header import parse_block
 from indexer.history import History
 from indexer.model import Accounts, Block, PositionKey
 from indexer.settings import NoProgress, Progress, Settings
-from indexer.store import Rider, Store
+from indexer.store import Rider, Snapshot, Store
 from indexer.work import WatchedWork, Work
 
 log = logging.getLogger(__name__)
@@ -113,15 +113,10 @@ class Sync:
         while True:
             self._heal(target)
             self._remember(target)
-            works = self._markets(target, failed)
-            if not works:
-                reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-                raise ChainError(
-                    f"no deployment could be read at block {target.number} of {self.chain.name}: {reasons}"
-                )
-            self.gaps.fetch(works, target)
-            newest = self._read_positions(works, target, to, failed)
-            works = [w for w in works if w.name not in failed]
+            works = self._left(self._markets(target, failed), target, failed)
+            self.gaps.fetch(works, target, lambda adapter: self._alone(adapter, failed))
+            newest = self._read_positions(self._left(works, target, failed), target, to, failed)
+            works = self._left(works, target, failed)
             if newest.number == target.number:
                 break
             target = self._at_least(newest, to)
@@ -130,8 +125,8 @@ class Sync:
             with self._alone(work.adapter, failed):
                 snapshots.append(self.auditor.snapshot(work, target))
         self._still_canonical(target)
-        self.store.commit(snapshots, target, self.chain.chain_id, self.settings.keep_blocks, self.riders)
-        for work in works:
+        snapshots = self._commit(snapshots, target, failed)
+        for work in self._left(works, target, failed):
             work.previous = work.market
         done = [s.deployment for s in snapshots]
         return Outcome(
@@ -141,6 +136,29 @@ class Sync:
             positions=sum(len(s.rows) for s in snapshots),
             at_risk=len({r[WALLET] for s in snapshots for r in s.rows if r[STATUS] in ("at-risk", "liquidatable")}),
         )
+
+    def _commit(self, snapshots: Sequence[Snapshot], target: Block, failed: dict[str, str]) -> list[Snapshot]:
+        """Commits all of them at once, but for those whose adapter fails over it; those that were committed."""
+        left = list(snapshots)
+        while left:
+            try:
+                self.store.commit(left, target, self.chain.chain_id, self.settings.keep_blocks, self.riders)
+            except DefectError as error:
+                broken = error.deployment
+                with self._alone(next(a for a in self.adapters if a.deployment.name == broken), failed):
+                    raise
+                left = [snapshot for snapshot in left if snapshot.deployment != broken]
+            else:
+                return left
+        return left
+
+    def _left(self, works: Sequence[Work], target: Block, failed: Mapping[str, str]) -> list[Work]:
+        """Those that have not failed. ChainError if all have."""
+        left = [work for work in works if work.name not in failed]
+        if not left:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+            raise ChainError(f"no deployment could be read at block {target.number} of {self.chain.name}: {reasons}")
+        return left
 
     def target(self, to: str) -> Block:
         """The block that `to` names now: a tag, a number, or `latest:-64`.
@@ -304,7 +322,7 @@ class Sync:
             yield
         except (ReorgError, PrunedError, StoreError):
             raise
-        except (ReadFailedError, NoCodeError) as error:
+        except (ReadFailedError, NoCodeError, DefectError) as error:
             reason = str(error)
         except ChainError as error:
             self.chain.block("latest")

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from indexer.cli import main
 from indexer.model import Deployment
 from indexer.sync import Outcome
+from protocols import compound_v3 as compound_v3_adapter
 from tests.devnet import aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.aave_v3 import USD, AaveV3, EMode
 from tests.devnet.aave_v3 import Listing as AaveListing
@@ -388,6 +389,29 @@ def test_a_reverting_oracle_makes_unpriceable_what_it_prices_and_stops_nobody(ma
     market.sender.send(market.contracts.provider, "setPriceOracle(address)", [oracle])
     sync_once(path, market.node.url, markets.all(), "borrowers")
     check(path, markets.all())
+
+
+@pytest.mark.parametrize(
+    "method", ["read_market", "discovery", "touched", "read_positions", "checks", "evaluate", "balances"]
+)
+def test_a_defect_of_an_adapter_stops_no_other(
+    markets: Markets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    path, market, other = tmp_path / "defect.db", markets.comet, markets.aave
+    unaudited = {"audit_sample": 0, "audit_at_risk": 0}  # what is compared is computed before the rows are written
+    sync_once(path, market.node.url, [market, other], "borrowers")
+    before, new = rows_of(path, market.name), account("met by a defect")
+    market.sender.fund(new)
+    market.open_debt(new, "WETH", 500 * market.unit, 0.7)
+    with monkeypatch.context() as patch:
+        patch.setattr(compound_v3_adapter.CompoundV3, method, lambda *_: 1 // 0)
+        outcome = sync_once(path, market.node.url, [market, other], "borrowers", **unaudited)
+    assert outcome.failed.keys() == {market.name}
+    assert "defect in the compound-v3 adapter: ZeroDivisionError" in outcome.failed[market.name]
+    assert rows_of(path, market.name) == before
+    check_others(path, [other])
+    sync_once(path, market.node.url, [market, other], "borrowers")
+    check(path, [market, other])
 
 
 def test_a_deployment_that_breaks_keeps_its_last_rows_and_is_told(markets: Markets, tmp_path: Path) -> None:
