@@ -67,6 +67,7 @@ MEMBERSHIP = frozenset({MARKET_ENTERED, MARKET_EXITED})
 # only pays, and a liquidator receives the seized cTokens.
 ACCOUNT_WORDS = {MINT: (0,), REDEEM: (0,), BORROW: (0,), REPAY_BORROW: (1,), LIQUIDATE_BORROW: (0, 1)}
 
+BORROW_BALANCE = "borrowBalanceStored(address)(uint256)"
 # accountBorrows is slot 16 of today's cTokens; older and forked layouts shift it. The right one proves itself.
 BORROW_SLOTS = (16, 17, 15, 14, 18, 13, 19, 12, 20, 11, 21, 22, 23, 24)
 ASKED = 12  # accounts that are asked of the Comptroller to fit its generation, and as many to check it
@@ -77,13 +78,14 @@ class CompoundV2Position(Position):
     """`c_tokens`: market -> cTokens; `borrows`: market -> (principal, interestIndex), as the cToken stores them.
 
     Where a debt's storage cannot be read `stored` is False and its pair is (debt, borrow index) of `block_number`,
-    exact at that index only.
+    exact at that index only; `accrued` then has the debt after accruing to that block, as the cToken answers it.
     """
 
     entered: tuple[str, ...] = ()
     c_tokens: dict[str, int] = field(default_factory=dict)
     borrows: dict[str, tuple[int, int]] = field(default_factory=dict)
     stored: bool = True
+    accrued: dict[str, int] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
@@ -163,7 +165,7 @@ class CompoundV2(Adapter):
                 read,
                 [
                     *(Read(token, BORROW_INDEX) for token in indexed),
-                    *(Read(token, "borrowBalanceStored(address)(uint256)", (keys[i].account,)) for i, token in places),
+                    *(Read(token, BORROW_BALANCE, (keys[i].account,)) for i, token in places),
                     *(Read(token, BALANCE_OF, (keys[i].account,)) for i, token in listed_since),
                 ],
             )
@@ -178,7 +180,12 @@ class CompoundV2(Adapter):
         borrows: list[dict[str, tuple[int, int]]] = [{} for _ in keys]
         for (i, token, debt), pair in zip(debts, pairs, strict=True):
             borrows[i][token] = pair or (debt, indexes[token])
-        unread = {i for (i, _, _), pair in zip(debts, pairs, strict=True) if pair is None}
+        unread = [(i, token) for (i, token, _), pair in zip(debts, pairs, strict=True) if pair is None]
+        accrued: list[dict[str, int]] = [{} for _ in keys]
+        asked = [Read(token, BORROW_BALANCE, (keys[i].account,)) for i, token in unread]
+        accruing = accruals(list(dict.fromkeys(token for _, token in unread)))
+        for (i, token), debt in zip(unread, required(read, asked, accruing), strict=True):
+            accrued[i][token] = debt
         return [
             CompoundV2Position(
                 key=key,
@@ -186,7 +193,8 @@ class CompoundV2(Adapter):
                 entered=entered[i],
                 c_tokens=held[i],
                 borrows=borrows[i],
-                stored=i not in unread,
+                stored=not accrued[i],
+                accrued=accrued[i],
             )
             for i, key in enumerate(keys)
         ]
@@ -230,6 +238,7 @@ class CompoundV2(Adapter):
         assert isinstance(position, CompoundV2Position)
         table, deprecated = self.weights(market)
         c_tokens, borrows = position.c_tokens, position.borrows
+        accrued = position.accrued if position.block_number == market.block.number else {}
         collateral = limit = limit_accrued = debt = debt_accrued = 0
         unpriced: list[str] = []
         for token in position.entered:
@@ -246,7 +255,10 @@ class CompoundV2(Adapter):
             if pair:
                 principal, index = pair
                 debt += weight.price * (principal * weight.borrow_index // index) // WAD
-                debt_accrued += weight.price * (principal * weight.borrow_index_accrued // index) // WAD
+                owed = accrued.get(token)
+                if owed is None:
+                    owed = principal * weight.borrow_index_accrued // index
+                debt_accrued += weight.price * owed // WAD
         return Health(
             key=position.key,
             collateral_value=None if unpriced and any(token in c_tokens for token in unpriced) else collateral,

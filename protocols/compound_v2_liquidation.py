@@ -74,7 +74,8 @@ def changed(market: CompoundV2Market, position: "CompoundV2Position", row: Balan
         principal, index = position.borrows[row.market]
         left = max(principal * token.borrow_index // index + delta, 0)
         rest = {other: pair for other, pair in position.borrows.items() if other != row.market}
-        after = replace(position, borrows=rest | ({row.market: (left, token.borrow_index)} if left else {}))
+        paid = rest | ({row.market: (left, token.borrow_index)} if left else {})
+        after = replace(position, borrows=paid, accrued={t: a for t, a in position.accrued.items() if t != row.market})
         return Changed(market=market, position=after, refused="frozen" if frozen and delta > 0 else None)
     held = position.c_tokens.get(row.market, 0)
     moved = min(abs(delta) * WAD // token.exchange_rate, held if delta < 0 else 2**256)
