@@ -3,6 +3,7 @@
 A test that needs the node is skipped, with a reason, on a machine without Node.js; with CI=true it fails instead.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +103,14 @@ def any_aave_v3(request: pytest.FixtureRequest) -> AaveV3:
     name = {"3.0.2": "aave_v3_0", "3.6": "aave_v3_6"}[request.param]
     market: AaveV3 = request.getfixturevalue(name)
     return market
+
+
+@pytest.fixture(autouse=True)
+def untouched_logging() -> Iterator[None]:
+    """What a command sets up for its log lines ends with the test that ran it."""
+    loggers = [logging.getLogger(), logging.getLogger("indexer")]
+    kept = [(one, list(one.handlers), one.level, one.propagate, one.disabled) for one in loggers]
+    yield
+    for one, handlers, level, propagate, disabled in kept:
+        one.handlers[:], one.propagate, one.disabled = handlers, propagate, disabled
+        one.setLevel(level)
