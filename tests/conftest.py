@@ -108,9 +108,8 @@ def any_aave_v3(request: pytest.FixtureRequest) -> AaveV3:
 @pytest.fixture(autouse=True)
 def untouched_logging() -> Iterator[None]:
     """What a command sets up for its log lines ends with the test that ran it."""
-    loggers = [logging.getLogger(), logging.getLogger("indexer")]
-    kept = [(one, list(one.handlers), one.level, one.propagate, one.disabled) for one in loggers]
+    logger = logging.getLogger("indexer")
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
     yield
-    for one, handlers, level, propagate, disabled in kept:
-        one.handlers[:], one.propagate, one.disabled = handlers, propagate, disabled
-        one.setLevel(level)
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
