@@ -213,8 +213,10 @@ def at_risk(
     configuration, when it was synced).
     """
     with session.read() as conn:
-        columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
-        rows = [dict(zip(columns, row, strict=True)) for row in found]
+        with bars() as progress:
+            progress.start("positions", 1, "query")
+            columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
+            rows = [dict(zip(columns, row, strict=True)) for row in found]
         hidden = 0
         for state, count, lower in reading.unlisted(conn, AT_RISK_BELOW):
             known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""

@@ -266,7 +266,8 @@ def movements(
     as finely as snapshots were taken; of older times as finely as history is kept.
     """
     chain_id = None if chain is None else session.config.chain(chain).chain_id
-    with session.read() as conn:
+    with session.read() as conn, bars() as progress:
+        progress.start("movements", 1, "query")
         newest, chains = conn.execute(
             "select max(block_timestamp), count(distinct chain_id) from deployments "
             "where block_number is not null and (?1 is null or chain_id = ?1)",
