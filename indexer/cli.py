@@ -218,7 +218,7 @@ def at_risk(
             columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
             rows = [dict(zip(columns, row, strict=True)) for row in found]
         hidden = 0
-        for state, count, lower in reading.unlisted(conn, AT_RISK_BELOW):
+        for state, count, lower in reading.unlisted(conn, AT_RISK_BELOW, protocols):
             known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
             remark(f"{count:,} positions are {state}{known}; `indexer status` and their rows say why")
             hidden += lower

@@ -104,12 +104,13 @@ def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
     return found
 
 
-def unlisted(conn: sqlite3.Connection, below: float) -> list[tuple[str, int, int]]:
+def unlisted(conn: sqlite3.Connection, below: float, protocols: Sequence[str] = ()) -> list[tuple[str, int, int]]:
     """Positions with debt that no status tells to be at risk or not: status, how many, how many below that health."""
+    of_these = f"and protocol in ({', '.join('?' * len(protocols))}) " if protocols else ""
     rows = conn.execute(
-        "select status, count(*), count(*) filter (where health_factor < ?) from positions "
-        "where status in ('unpriceable', 'unverified') and debt_value_raw is not '0' group by status",
-        (below,),
+        "select status, count(*), count(*) filter (where health_factor < ?) from positions "  # noqa: S608 - question marks
+        f"where status in ('unpriceable', 'unverified') and debt_value_raw is not '0' {of_these}group by status",
+        (below, *protocols),
     )
     return [(status, count, lower) for status, count, lower in rows]
 

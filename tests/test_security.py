@@ -31,7 +31,7 @@ from tests.truth import raw, sync_once
 
 #: what may be a key in a URL: user, password, path, query, and a name as some providers have it
 KEYS = ("us3rn4me", "pa55w0rd", "p4thk3y0123456789abcdef", "qu3ryk3y99")
-NOISY = {"429": 0.1, "500": 0.05, "html": 0.1, "truncated": 0.05, "reset": 0.1, "wrong-id": 0.05, "internal": 0.05}
+NOISY = {"429": 0.1, "500": 0.05, "html": 0.1, "truncated": 0.05, "reset": 0.1, "wrong-id": 0.05, "internal": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,12 @@ def command(path: Path, *arguments: str) -> list[str]:
     ]
 
 
+def synced(path: Path) -> bool:
+    return bool(raw(path, "select 1 from sqlite_master where name = 'deployments'")) and bool(
+        raw(path, "select 1 from deployments where block_number is not null")
+    )
+
+
 class Telltale(FaultyNode):
     """A provider whose error messages repeat the whole URL, key included."""
 
@@ -118,26 +124,27 @@ class Telltale(FaultyNode):
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_a_noisy_run_tells_no_key_anywhere(market: AaveV3, tmp_path: Path, log_format: str) -> None:
     path = tmp_path / "indexer.db"
-    with Telltale(market.node.url, seed=3, faults=NOISY) as node:
+    with Telltale(market.node.url, seed=3) as node:
         path.with_suffix(".toml").write_text(config_toml(CHAIN_ID, with_keys(node.url), [market]))
         arguments = ("-vv", "--log-format", log_format, "sync", "--chain", "devnet", "--follow")
         process = subprocess.Popen(command(path, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while not path.exists() or not path.with_suffix(".db-wal").exists():
+        deadline = time.monotonic() + 60
+        while not path.exists() or not synced(path):
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
-        deadline = time.monotonic() + 60
-        while node.injected.total() < 12 or node.injected["internal"] < 1:
+        node.faults = NOISY
+        while node.injected.total() < 6 or node.injected["internal"] < 1:
             assert time.monotonic() < deadline, node.injected
             assert process.poll() is None, process.communicate()
             market.node.mine(1)
-            time.sleep(0.2)
+            time.sleep(0.1)
         stored = [file.read_bytes() for file in tmp_path.iterdir() if file.suffix != ".toml"]
         node.down = True  # and now for good
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert stderr.count("127.0.0.1") > 10, "the endpoint is named"
+    assert stderr.count("127.0.0.1") > 5, "the endpoint is named"
     assert "trying again" in stderr or "next in" in stderr
     for text in (stdout, stderr, *stored, *(f.read_bytes() for f in tmp_path.iterdir() if f.suffix != ".toml")):
         no_key_in(text)
