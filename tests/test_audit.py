@@ -353,6 +353,44 @@ def test_activity_that_was_pruned_during_a_pause_makes_every_position_be_read_ag
         assert outcome.read < outcome.positions, "the activity since then is known"
 
 
+# a tail does not repeat what did not help --------------------------------------------------------------------------------
+
+
+def snapshots_of_a_tail(path: Path, node: FaultyNode, market: Devnet, count: int, between: Callable[[], None]) -> None:
+    """So many snapshots by one process, as `sync --follow` takes them."""
+    chain = Chain("devnet", CHAIN_ID, [node.url], MULTICALL3, **QUICK)  # type: ignore[arg-type]
+    with Store(path) as store:
+        sync = Sync(store, chain, [adapter_of(market)], Accounts.BORROWERS, Settings(recent_blocks=1))
+        for _ in range(count):
+            market.node.mine(1)
+            sync.snapshot()
+            between()
+    chain.close()
+
+
+def test_a_tail_asks_for_pruned_logs_only_now_and_then(markets: dict[str, Devnet], tmp_path: Path) -> None:
+    market, refused = markets["compound-v3"], []
+    with FaultyNode(market.node.url, faults={"pruned-history": 1.0}) as node:
+        node.history_from = market.node.block_number() - 50
+        snapshots_of_a_tail(
+            tmp_path / "tail.db", node, market, 3, lambda: refused.append(node.injected["pruned-history"])
+        )
+    assert refused[0] > 0
+    assert refused == [refused[0]] * 3
+
+
+def test_a_tail_repairs_only_now_and_then_what_no_repair_helps(markets: dict[str, Devnet], tmp_path: Path) -> None:
+    path, market = tmp_path / "tail.db", markets["compound-v3"]
+    _, blocks = newcomer_in_debt(market)
+    asked: list[int] = []
+    with FaultyNode(market.node.url) as node:
+        node.omit_blocks = blocks
+        snapshots_of_a_tail(path, node, market, 3, lambda: asked.append(node.calls["eth_getLogs"]))
+    assert len(audits(path, "reconciliation")) == 1
+    assert asked[2] - asked[1] < asked[0] / 2
+    assert state_of(path, market)[0] == "incomplete", "told at each snapshot"
+
+
 # verify ------------------------------------------------------------------------------------------------------------------
 
 
