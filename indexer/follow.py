@@ -147,7 +147,7 @@ def follow(
     while not until():
         try:
             head = sync.target(to)
-            if last is not None and head.hash == last.hash:
+            if last is not None and (head.hash == last.hash or sync.holds(last, head)):
                 # Announced over there, not yet known here: ask again soon.
                 late = to == "latest" and heads.announced > head.number
                 heads.wait(HEARTBEAT_SECONDS if heads.connected and not late else poll_seconds)

@@ -176,8 +176,8 @@ class Sync:
         newest, newest_hash = kept[0]
         deadline, pause = time.monotonic() + self.behind_seconds, 0.25
         while block.number < newest:
-            if name == "latest" and self._hash(newest, block) == newest_hash:
-                return self.chain.block(newest_hash)
+            if self._hash(newest, block) == newest_hash:  # another backend lagged, or the tag means an older block
+                return self.chain.block(newest_hash) if name == "latest" else block
             if self._contradicts(block, kept):
                 break
             if time.monotonic() > deadline:
@@ -189,6 +189,10 @@ class Sync:
             pause = min(2 * pause, 2.0)
             block = self.chain.block(name)
         return block
+
+    def holds(self, block: Block, head: Block) -> bool:
+        """Whether the chain of `head`, which is older, has that block too: then the head was told by a backend that lags."""
+        return head.number < block.number and self._hash(block.number, head) == block.hash
 
     def _contradicts(self, block: Block, kept: Sequence[tuple[int, str]]) -> bool:
         """Whether the chain up to `block` is another one than ours."""

@@ -1,5 +1,6 @@
 """Reorgs of the local node's chain, at every depth and moment: no row of an orphaned block survives."""
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -240,3 +241,29 @@ def test_a_reorg_after_a_sync_was_killed_with_its_logs_saved(market: AaveV3, tmp
     check(path, market)
     assert (orphan, "") not in rows_of(path, market.name)
     forks.close()
+
+
+# a chain that goes on -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("repin_seconds", [0.0, 120.0], ids=["new pin at each chunk", "one pin"])
+def test_people_act_while_a_long_first_read_goes_on(market: AaveV3, tmp_path: Path, repin_seconds: float) -> None:
+    """What is in no sum changes, behind and before each account is read."""
+    path, users = tmp_path / "long.db", itertools.cycle(market.users)
+
+    def act(request: int) -> None:
+        if 5 < request < 40:
+            who = next(users)
+            flag = bool(market.user_reserves(who)["WETH"][8])
+            sender, to, data, _ = Actions(market).use_as_collateral(who, "WETH", not flag).transaction
+            market.sender.transact({"to": to, "data": data}, sender, "a move", check=False)
+            market.node.mine(1)
+
+    with Moment(market.node.url, act) as node:
+        options = {"read_chunk": 3, "repin_seconds": repin_seconds, "audit_sample": 0, "audit_at_risk": 0}
+        outcome = sync_once(path, node.url, [market], chain_options=QUICK, **options)
+        assert outcome.read > outcome.positions * (repin_seconds == 0), "who was touched meanwhile is read again"
+    rows = rows_of(path, market.name)
+    known = {account for account, _ in rows}
+    assert wrong_aave_rows(path, market, known) == []
+    assert token_holders(market) - known == set()
