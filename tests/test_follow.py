@@ -409,6 +409,8 @@ def test_an_interrupt_names_the_last_snapshot(
             market.step(1)
             assert eventually(lambda: backend.injected["hang"] > 0)
             last = raw(path, "select max(block_number) from deployments")[0][0]
+        else:
+            time.sleep(0.5)  # a signal in the middle of writing that line would write it twice
         process.send_signal(number)
         told = process.stderr.read()
         assert process.wait(30) == 0
