@@ -159,7 +159,10 @@ def test_three_hundred_blocks_with_reorgs_and_faults(markets: tuple[AaveV3, Comp
         finally:
             forks.close()
             tail.stop()
-        print(mined, reorganised, tail.snapshots, settled, tail.memory, faulty.injected)
+        print(
+            f"{mined} blocks, {reorganised} of them orphaned, {tail.snapshots} snapshots, {faulty.injected.total()} "
+            f"faults, {settled / 2**20:.1f} MiB after {SETTLED} blocks, {tail.memory / 2**20:.1f} MiB at the end"
+        )
         assert reorganised > 30
         assert faulty.injected.total() > 100
         assert tail.snapshots > 60
