@@ -84,7 +84,7 @@ class Forks:
         sender, to = self.node.rpc("eth_accounts")[:2]
         for _ in range(count):
             value = hex(self.rng.randint(1, 10**9))
-            self.node.rpc("eth_sendTransactionSync", {"from": sender, "to": to, "value": value, "gasPrice": "0x0"})
+            self.node.execute({"from": sender, "to": to, "value": value, "gasPrice": "0x0"})
 
     def close(self) -> None:
         while self.points:

@@ -45,7 +45,6 @@ def fill(node: Anvil, blocks: int) -> None:
     """Blocks of none to many logs; block 30 has very many."""
     for where in ADDRESSES:
         node.set_code(where, EMITTER)
-    node.rpc("evm_setAutomine", False)
     nonce, serial = 0, 0
     for number in range(1, blocks + 1):
         for i, where in enumerate(ADDRESSES):
@@ -54,7 +53,6 @@ def fill(node: Anvil, blocks: int) -> None:
                 emit(node, where, range(serial, serial + count), nonce)
                 nonce, serial = nonce + 1, serial + count
         node.rpc("evm_mine")
-    node.rpc("evm_setAutomine", True)
 
 
 @pytest.fixture(scope="module")

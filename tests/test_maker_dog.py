@@ -62,11 +62,9 @@ class Kennel:
         """Two transactions of the old single-collateral system fail on today's nodes and are not needed."""
         rows = maker_snapshot.transactions()
         self.sender.fund(rows[0]["from"])
-        self.node.rpc("evm_setAutomine", False)
         for start in range(0, len(rows), maker_snapshot.SLICE):
             requests = [maker_snapshot.request(row) for row in rows[start : start + maker_snapshot.SLICE]]
             self.sender.mine_until(self.node.batch([("eth_sendTransaction", [r]) for r in requests]), None)
-        self.node.rpc("evm_setAutomine", True)
 
     def open(self, ilk: str, person: str, ink: int, dai: int) -> None:
         weth, join = self.contracts["ETH"], self.contracts[f"MCD_JOIN_{ilk.replace('-', '_')}"]

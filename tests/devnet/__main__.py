@@ -74,10 +74,13 @@ def main() -> None:
             "Ctrl-C ends it"
         )
         seed = options.seed
+        node.rpc("evm_setAutomine", True)  # for whoever plays with it
         while not stop.wait(options.activity):
             seed += 1
+            node.rpc("evm_setAutomine", False)
             for market in markets:
                 market.step(seed)
+            node.rpc("evm_setAutomine", True)
             print(f"block {node.block_number()}", file=sys.stderr)
 
 

@@ -73,14 +73,10 @@ def replay(node: Anvil, sender: Sender) -> None:
     if int(node.rpc("eth_getTransactionCount", deployer, "latest"), 16):
         raise RuntimeError("Maker can be deployed once per node: its addresses hang on its deployer's nonces")
     sender.fund(deployer)
-    node.rpc("evm_setAutomine", False)
-    try:
-        for start in range(0, len(rows), SLICE):
-            hashes = node.batch([("eth_sendTransaction", [request(row)]) for row in rows[start : start + SLICE]])
-            if not all(sender.mine_until(hashes, None)):
-                raise RuntimeError("a recorded transaction failed")
-    finally:
-        node.rpc("evm_setAutomine", True)
+    for start in range(0, len(rows), SLICE):
+        hashes = node.batch([("eth_sendTransaction", [request(row)]) for row in rows[start : start + SLICE]])
+        if not all(sender.mine_until(hashes, None)):
+            raise RuntimeError("a recorded transaction failed")
     code = node.batch([("eth_getCode", [row["creates"], "latest"]) for row in rows if row["creates"]])
     if "0x" in code:
         raise RuntimeError("a recorded contract is not at its address")

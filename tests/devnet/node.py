@@ -50,9 +50,10 @@ class RpcError(RuntimeError):
 
 
 class Anvil:
-    """One anvil process on a free port, mining a block per transaction with fixed, reproducible timestamps.
+    """One anvil process on a free port, mining when told to (`execute`, `mine`), with fixed, reproducible timestamps.
 
-    Every block is `block_interval` seconds after its parent unless told otherwise, so the same calls give the same
+    It does not mine by itself: its own miner tells the pool what it mined after everyone else, and takes a transaction
+    that follows a revert at once for one that is mined. Every block is `block_interval` seconds after its parent unless told otherwise, so the same calls give the same
     chain; wall time plays no part. With `load_state` (a file of `dump_state`) history and old states are gone.
     """
 
@@ -74,7 +75,7 @@ class Anvil:
         self.memory_limit = memory_limit
         self.arguments = [
             "--host", "127.0.0.1", "--chain-id", str(chain_id), "--timestamp", str(timestamp),
-            "--gas-limit", str(gas_limit), "--auto-impersonate", "--order", "fifo",
+            "--gas-limit", str(gas_limit), "--auto-impersonate", "--no-mining", "--order", "fifo",
             "--block-base-fee-per-gas", "0", "--no-request-size-limit", *extra,
         ]  # fmt: skip
         self.load_state = load_state
@@ -166,6 +167,15 @@ class Anvil:
             return json.loads(connection.getresponse().read())
         finally:
             connection.close()
+
+    def execute(self, transaction: dict[str, Any]) -> dict[str, Any]:
+        """Mine a block of this one transaction (and of those that already wait); its receipt."""
+        sent = self.rpc("eth_sendTransaction", transaction)
+        self.rpc("evm_mine")
+        receipt = self.rpc("eth_getTransactionReceipt", sent)
+        if receipt is None:
+            raise RuntimeError(f"transaction {sent} cannot be mined: {transaction}")
+        return dict(receipt)
 
     def block_number(self) -> int:
         return int(self.rpc("eth_blockNumber"), 16)

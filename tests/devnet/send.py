@@ -152,25 +152,11 @@ class Sender:
         sender = sender or self.default
         self.fund(sender)
         request = {"gas": hex(GAS), "gasPrice": hex(GAS_PRICE), **request, "from": sender}
-        # eth_sendTransaction answers before the transaction is mined
-        try:
-            receipt = dict(self.node.rpc("eth_sendTransactionSync", request))
-        except RpcError as error:
-            if "confirmation timeout" not in error.message:
-                raise
-            receipt = self.last_receipt(sender, request, error)
+        receipt = self.node.execute(request)
         if check and receipt["status"] != "0x1":
             reason, data = self.revert_reason(receipt["transactionHash"])
             raise Reverted(f"{what} of {sender}", reason, data)
         return receipt
-
-    def last_receipt(self, sender: str, request: dict[str, Any], error: RpcError) -> dict[str, Any]:
-        """The receipt of a transaction that a busy node mined before it began to wait for its block; else the error."""
-        count = int(self.node.rpc("eth_getTransactionCount", sender, "latest"), 16)
-        last = self.node.rpc("eth_getTransactionBySenderAndNonce", sender, hex(max(count - 1, 0)))
-        if not last or last["input"] != request["data"] or not last["blockNumber"]:
-            raise error
-        return dict(self.node.rpc("eth_getTransactionReceipt", last["hash"]))
 
     def try_send(
         self, to: str, function: str, args: Sequence[Any] = (), *, sender: str | None = None, value: int = 0
@@ -248,22 +234,18 @@ class Sender:
         counts = self.node.batch([("eth_getTransactionCount", [sender, "latest"]) for sender in senders])
         nonces = {sender: int(count, 16) for sender, count in zip(senders, counts, strict=True)}
         succeeded: list[bool] = []
-        self.node.rpc("evm_setAutomine", False)
-        try:
-            for start in range(0, len(rows), per_block):
-                requests = []
-                for row in rows[start : start + per_block]:
-                    nonce = nonces[row.sender.lower()]
-                    nonces[row.sender.lower()] = nonce + 1
-                    request = {
-                        "from": row.sender, "to": row.to, "data": row.data, "value": hex(row.value),
-                        "nonce": hex(nonce), "gas": hex(gas), "gasPrice": hex(GAS_PRICE),
-                    }  # fmt: skip
-                    requests.append(("eth_sendTransaction", [request]))
-                hashes = self.node.batch(requests)
-                succeeded += self.mine_until(hashes, interval)
-        finally:
-            self.node.rpc("evm_setAutomine", True)
+        for start in range(0, len(rows), per_block):
+            requests = []
+            for row in rows[start : start + per_block]:
+                nonce = nonces[row.sender.lower()]
+                nonces[row.sender.lower()] = nonce + 1
+                request = {
+                    "from": row.sender, "to": row.to, "data": row.data, "value": hex(row.value),
+                    "nonce": hex(nonce), "gas": hex(gas), "gasPrice": hex(GAS_PRICE),
+                }  # fmt: skip
+                requests.append(("eth_sendTransaction", [request]))
+            hashes = self.node.batch(requests)
+            succeeded += self.mine_until(hashes, interval)
         return succeeded
 
     def mine_until(self, hashes: Sequence[str], interval: int | None) -> list[bool]:
