@@ -99,6 +99,13 @@ class Adapter(ABC):
         Every key of an event that is also in discovery() becomes a known position; others only matter if known.
         """
 
+    def contracts(self, event: Event) -> Iterable[str]:
+        """Contracts of the protocol that only events name, and maybe others (a Maker join, a new ward of the Vat).
+
+        Of the events in discovery(). They are kept; `extend` finds them in `market.registry.contracts`.
+        """
+        return ()
+
     @abstractmethod
     def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
         """The positions of `keys`, in their order, at the reader's block (which may be later than the market's)."""
@@ -124,7 +131,7 @@ class Adapter(ABC):
         return market
 
     def extend(self, read: Reader, market: Market, keys: Iterable[PositionKey]) -> Market:
-        """The market with what only the known keys name (a Maker ilk first seen in a log).
+        """The market with what only the known keys name (a Maker ilk first seen in a log), or `registry.contracts`.
 
         Called by the sync after the logs, with every known key, before any position is read; `read` is pinned to
         the market's block.

@@ -146,16 +146,19 @@ class Gaps:
             for want in by_pair.get((event.address, event.topic0), ()):
                 events[want.work.name].append(event)
         touches: dict[str, dict[PositionKey, tuple[int, int]]] = {}
+        contracts: dict[str, dict[str, int]] = {}
         for want in wanted:
             if want.work.name not in self._left_out:
                 with self._alone(want.work.adapter):
+                    contracts[want.work.name] = self._contracts(want, events[want.work.name])
                     touches[want.work.name] = self._touches(want, events[want.work.name])
         self._left_out.update(want.work.name for want in wanted if want.work.name not in touches)
         done = [want for want in wanted if want.work.name in touches]
         sources = {want.work.name: list(want.sources) for want in done}
-        self.store.save_logs(self.chain.chain_id, touches, sources, chunk.from_block, chunk.to_block)
+        self.store.save_logs(self.chain.chain_id, touches, sources, chunk.from_block, chunk.to_block, contracts)
         for want in done:
             want.work.touch(touches[want.work.name])
+            want.work.name_contracts(contracts[want.work.name])
             want.work.mark_logs(want.sources, chunk.from_block, chunk.to_block)
         self.progress.advance("logs", chunk.to_block - chunk.from_block + 1)
 
@@ -170,6 +173,15 @@ class Gaps:
                     first, last = touches.get(key, (event.block_number, event.block_number))
                     touches[key] = (min(first, event.block_number), max(last, event.block_number))
         return touches
+
+    @staticmethod
+    def _contracts(want: Wanted, events: Sequence[Event]) -> dict[str, int]:
+        """The contracts that these events name, and in which block first."""
+        named: dict[str, int] = {}
+        for event in events:
+            for contract in want.work.adapter.contracts(event):
+                named[contract] = min(named.get(contract, event.block_number), event.block_number)
+        return named
 
     def _tell_omitted(self, chunk: logs.Chunk, wanted: list[Wanted]) -> None:
         log.warning(

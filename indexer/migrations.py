@@ -9,6 +9,16 @@ if TYPE_CHECKING:
 
 migrations = Migrations("lending-indexer")
 
+CONTRACTS = """
+create table contracts (                -- contracts that may be the protocol's and that only logs name (Maker's joins)
+    chain_id integer not null,
+    deployment text not null,
+    contract text not null collate nocase,
+    first_block integer not null,       -- that of the first log which names it
+    primary key (chain_id, deployment, contract)
+) strict, without rowid
+"""
+
 INITIAL = """
 create table deployments (
     chain_id integer not null,
@@ -361,3 +371,46 @@ create table accruals (                 -- interest measured between snapshots, 
 @migrations(name="0004_accruals")
 def accruals(db: "Database") -> None:
     db.conn.execute(ACCRUALS)
+
+
+@migrations(name="0005_contracts")
+def contracts(db: "Database") -> None:
+    db.conn.execute(CONTRACTS)
+
+
+#: All supply of a wallet is its own, also what backs no debt (not flagged, or flagged where its threshold is 0).
+WALLETS = """
+create view wallets as
+with supplied as (
+    select chain_id, deployment, account, position_group,
+        case when count(value_usd) = count(*) then sum(value_usd) end as usd
+    from balances where side = 'supply'
+    group by chain_id, deployment, account, position_group
+), lines as (
+    select p.*, case when s.account is null then p.collateral_usd else s.usd end as supply_usd,
+        row_number() over (
+            partition by p.wallet order by p.health_factor is null, p.health_factor, p.chain_id, p.deployment
+        ) as badness
+    from positions p left join supplied s using (chain_id, deployment, account, position_group)
+)
+select wallet,
+    count(*) as positions,
+    case when count(supply_usd) = count(*) then sum(supply_usd) end as collateral_usd,
+    case when count(debt_usd) = count(*) then sum(debt_usd) end as debt_usd,
+    case when count(supply_usd) = count(*) and count(debt_usd) = count(*)
+        then sum(supply_usd) - sum(debt_usd) end as net_usd,
+    max(case when badness = 1 then health_factor_raw end) as health_factor_raw,
+    min(health_factor) as health_factor,
+    max(case when badness = 1 then chain_id end) as worst_chain_id,
+    max(case when badness = 1 then deployment end) as worst_deployment,
+    max(case when badness = 1 then account end) as worst_account,
+    max(case when badness = 1 then position_group end) as worst_position_group,
+    min(block_number) as oldest_block_number
+from lines group by wallet
+"""
+
+
+@migrations(name="0006_wallets")
+def wallets(db: "Database") -> None:
+    db.conn.execute("drop view wallets")
+    db.conn.execute(WALLETS)

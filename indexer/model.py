@@ -118,10 +118,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Positions that a contract itself numbers (Maker's CdpManager: cdp -> urn and ilk)."""
+    """Positions that a contract itself numbers (Maker's CdpManager: cdp -> urn and ilk).
+
+    `contracts` are those that only logs name (`Adapter.contracts`), in the order in which they were first named.
+    """
 
     keys: Mapping[int, PositionKey] = field(default_factory=dict)
     numbers: Mapping[PositionKey, int] = field(default_factory=dict)
+    contracts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,17 +21,17 @@ LINES = 6
 POSITIONS = """
 with mine as (
     select * from positions where wallet = ?1 or owner = ?1 or account = ?1
-), idle as (                                -- supply that backs no debt, as in the view `wallets`
+), supplied as (                            -- also what backs no debt, as in the view `wallets`
     select chain_id, deployment, account, position_group,
         case when count(value_usd) = count(*) then sum(value_usd) end as usd
     from balances join mine using (chain_id, deployment, account, position_group)
-    where side = 'supply' and is_collateral = 0
+    where side = 'supply'
     group by chain_id, deployment, account, position_group
 )
-select p.*, case when i.account is null then p.collateral_usd else p.collateral_usd + i.usd end as supply_usd,
+select p.*, case when b.account is null then p.collateral_usd else b.usd end as supply_usd,
     json_extract(s.market, '$.usd[0]') as numerator, json_extract(s.market, '$.usd[1]') as denominator,
     d.block_timestamp, strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time
-from mine p left join idle i using (chain_id, deployment, account, position_group)
+from mine p left join supplied b using (chain_id, deployment, account, position_group)
 left join deployments d using (chain_id, deployment) left join snapshots s using (chain_id, deployment)
 order by p.health_factor is null, p.health_factor, p.debt_usd desc, p.chain_id, p.deployment, p.account, p.position_group
 """

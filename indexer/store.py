@@ -263,7 +263,11 @@ class Store:
             (chain_id, deployment),
         )
         keys = {number: PositionKey(a, g) for number, a, g in rows}
-        return Registry(keys, {key: number for number, key in keys.items()})
+        named = self.conn.execute(
+            "select contract from contracts where chain_id = ? and deployment = ? order by first_block, contract",
+            (chain_id, deployment),
+        )
+        return Registry(keys, {key: number for number, key in keys.items()}, tuple(c for (c,) in named))
 
     def last_block(self, chain_id: int) -> int | None:
         """The block of the newest snapshot, None before the first."""
@@ -287,8 +291,12 @@ class Store:
         sources: Mapping[str, Iterable[str]],
         first: int,
         last: int,
+        contracts: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
-        """The touches of blocks `first`..`last` and that these sources of each deployment are done for them."""
+        """The touches of blocks `first`..`last` and that these sources of each deployment are done for them.
+
+        `contracts`: deployment -> contract that a log names -> the first block in which one does.
+        """
         with self.transaction() as conn:
             for deployment, keys in touches.items():
                 conn.executemany(
@@ -296,6 +304,12 @@ class Store:
                     "first_block = min(first_block, excluded.first_block), "
                     "last_block = max(last_block, excluded.last_block)",
                     [(chain_id, deployment, k.account, k.group, a, b) for k, (a, b) in keys.items()],
+                )
+            for deployment, named in (contracts or {}).items():
+                conn.executemany(
+                    "insert into contracts values (?, ?, ?, ?) on conflict do update set "
+                    "first_block = min(first_block, excluded.first_block)",
+                    [(chain_id, deployment, contract, block) for contract, block in named.items()],
                 )
             for deployment, names in sources.items():
                 for source in names:
@@ -401,7 +415,7 @@ class Store:
         Its rows stay until the next commit replaces them as a whole.
         """
         with self.transaction() as conn:
-            for table in ("events", "states", "registry", "synced_ranges"):
+            for table in ("events", "states", "registry", "contracts", "synced_ranges"):
                 conn.execute(
                     f"delete from {table} where chain_id = ? and deployment = ?",  # noqa: S608 - our own names
                     (chain_id, deployment),
@@ -467,6 +481,7 @@ class Store:
             "update events set last_block = ?3 where {here} and last_block > ?3",
             "update positions set status = 'unverified' where {here} and block_number > ?3",
             "delete from registry where {here} and block_number > ?3",
+            "delete from contracts where {here} and first_block > ?3",
             "delete from health_history where {here} and block_number > ?3",
             "delete from accruals where {here} and start_block > ?3",
             "delete from synced_ranges where {here} and from_block > ?3",

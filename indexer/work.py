@@ -114,14 +114,19 @@ class Work:
             old = self.known.get(key)
             self.known[key] = (first, last) if old is None else (min(old[0], first), max(old[1], last))
 
+    def name_contracts(self, named: Iterable[str]) -> None:
+        if not set(named) <= set(self.registry.contracts):
+            self.registry = self.store.registry(self.chain_id, self.name)
+
     # positions ------------------------------------------------------------------------------------------------------
 
     def to_read(self, read: Reader) -> list[PositionKey]:
         """Known positions whose stored state is not that of the reader's block, and candidates never read.
 
-        Call it behind the logs, at the market's block: the market first learns what only the keys name.
+        Call it behind the logs, at the market's block: the market first learns what only the keys and logs name.
         """
-        self.market = self.adapter.extend(read, self.market, [*self.known, *self.candidates])
+        market = replace(self.market, registry=self.registry)
+        self.market = self.adapter.extend(read, market, [*self.known, *self.candidates])
         target = read.block.number
         keys = []
         for key, (_, last) in self.known.items():

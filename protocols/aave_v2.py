@@ -291,14 +291,14 @@ class AaveV2(Adapter):
                 scaled, _ = m.moved.get(token, {}).get(p.key.account, (before, 0))
                 amount = formula_amount(m, p, token) + p.offsets.get(token, 0)
                 if amount or scaled:
-                    counts = bool(p.configuration & supply.counted)
-                    rows.append(balance(supply.reserve, token, "supply", scaled, amount, counts=counts))
+                    flagged = bool(p.configuration & supply.reserve.collateral_flag)
+                    rows.append(balance(supply.reserve, token, "supply", scaled, amount, is_collateral=flagged))
         debts = {**p.borrowed, **{token: principal for token, (principal, _, _) in p.stable.items()}}
         for token, scaled in debts.items():
             place = m.tokens.get(token)
             if place is not None and place.reserve is not None:
                 amount = formula_amount(m, p, token) + p.offsets.get(token, 0)
-                rows.append(balance(place.reserve, token, "debt", scaled, amount, counts=False))
+                rows.append(balance(place.reserve, token, "debt", scaled, amount, is_collateral=False))
         return rows
 
     # the contracts' own answers ---------------------------------------------------------------------------------------
@@ -388,7 +388,7 @@ class AaveV2(Adapter):
     def closable(self, market: Market, position: Position) -> list[Closable]:
         m = aave(market)
         liquidatable = self.evaluate(m, position).liquidatable
-        return liquidation.closable(m, self.balances(m, position)) if liquidatable else []
+        return liquidation.closable(m, held(position), self.balances(m, position)) if liquidatable else []
 
 
 def aave(market: Market) -> AaveV2Market:
@@ -447,7 +447,7 @@ def blocked_by(market: AaveV2Market, configuration: int) -> tuple[str, ...]:
     return ("paused", *inactive) if market.paused else tuple(inactive)
 
 
-def balance(reserve: Reserve, token: str, side: str, scaled: int, amount: int, *, counts: bool) -> Balance:
+def balance(reserve: Reserve, token: str, side: str, scaled: int, amount: int, *, is_collateral: bool) -> Balance:
     return Balance(
         asset=reserve.asset,
         market=token,
@@ -457,7 +457,7 @@ def balance(reserve: Reserve, token: str, side: str, scaled: int, amount: int, *
         scaled=scaled,
         amount=amount,
         value=None if reserve.price is None else amount * reserve.price // 10**reserve.decimals,
-        is_collateral=counts,
+        is_collateral=is_collateral,
     )
 
 

@@ -108,15 +108,16 @@ def with_balance(balances: Mapping[str, int], token: str, scaled: int) -> dict[s
 # liquidationCall ------------------------------------------------------------------------------------------------------
 
 
-def closable(market: AaveV2Market, rows: list[Balance]) -> list[Closable]:
+def closable(market: AaveV2Market, position: "AaveV2Position", rows: list[Balance]) -> list[Closable]:
     """For each debt (its stable and variable part are liquidated as one) and each collateral that counts."""
     debts: dict[str, list[Balance]] = {}
     for row in rows:
         if row.side == "debt":
             debts.setdefault(row.asset, []).append(row)
-    return [
-        pair(market, parts, collateral) for parts in debts.values() for collateral in rows if collateral.is_collateral
+    seizable = [
+        row for row in rows if row.side == "supply" and position.configuration & market.supplies[row.market].counted
     ]
+    return [pair(market, parts, collateral) for parts in debts.values() for collateral in seizable]
 
 
 def pair(market: AaveV2Market, parts: list[Balance], collateral: Balance) -> Closable:

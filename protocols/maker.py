@@ -28,9 +28,9 @@ from indexer.model import (
     PositionKey,
     Price,
     Read,
-    Registry,
 )
 from protocols import maker_liquidation as liquidation
+from protocols.maker_joins import with_joins
 from protocols.maker_market import (
     SPOTTER_ILKS,
     VAT_ILKS,
@@ -50,6 +50,8 @@ from protocols.maker_owners import cdps_of, newest_wallets, read_cdps, read_owne
 FROB = "0x76088703" + 56 * "0"
 FORK = "0x870c616d" + 56 * "0"  # its third argument is the urn it moves to
 GRAB = "0x7bab3f40" + 56 * "0"
+RELY = "0x65fae35e" + 56 * "0"  # rely(address ward)
+HOPE = "0xa3b22fc4" + 56 * "0"  # hope(address usr)
 # CdpManager's: [selector, caller, arg1, arg2]
 GIVE = "0xfcafcc68" + 56 * "0"  # give(uint256 cdp, address dst)
 
@@ -76,7 +78,8 @@ class Maker(Adapter):
     """The vaults of one Vat.
 
     Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Tokens behind them are known from
-    the IlkRegistry alone, which `chainlog` leads to, as it does to DAI (both can also be configured themselves).
+    the IlkRegistry, which `chainlog` leads to, as it does to DAI (both can also be configured themselves); where these
+    do not tell, from the joins that the Vat's logs name (`maker_joins`).
     """
 
     protocol: ClassVar[str] = "maker"
@@ -95,13 +98,13 @@ class Maker(Adapter):
     def read_market(self, read: Reader, previous: Market | None) -> MakerMarket:
         market, listed = read_shared(read, self.deployment)
         if isinstance(previous, MakerMarket):
-            market = replace(market, wallets=previous.wallets, asked=previous.asked)
+            market = replace(market, wallets=previous.wallets, asked=previous.asked, joins=previous.joins)
             listed += previous.ilks
         return with_ilks(read, market, listed)
 
     def extend(self, read: Reader, market: Market, keys: Iterable[PositionKey]) -> MakerMarket:
         assert isinstance(market, MakerMarket)
-        return with_ilks(read, market, {key.group for key in keys})
+        return with_ilks(read, with_joins(read, market), {key.group for key in keys})
 
     def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> MakerMarket:
         """Finds out which DSProxies have another owner now; bounded, so one may be noticed some snapshots later."""
@@ -113,13 +116,21 @@ class Maker(Adapter):
     # logs -----------------------------------------------------------------------------------------------------------
 
     def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
-        return [LogSource(frozenset({self.vat}), frozenset({FROB, FORK}))]
+        """Urns, and what may be a join: each gem's is a ward of the Vat; who withdraws DAI lets DAI's move it."""
+        assert isinstance(market, MakerMarket)
+        joins = {RELY} if "dai" in market.contracts else {RELY, HOPE}
+        return [LogSource(frozenset({self.vat}), frozenset({FROB, FORK, *joins}))]
 
     def activity(self, market: Market) -> list[LogSource]:
         return [
-            LogSource(frozenset({self.vat}), frozenset({FROB, FORK, GRAB})),
+            *self.discovery(market, Accounts.ALL),
+            LogSource(frozenset({self.vat}), frozenset({GRAB})),
             LogSource(frozenset({self.manager}), frozenset({GIVE})),
         ]
+
+    def contracts(self, event: Event) -> Iterable[str]:
+        if event.address == self.vat and len(event.topics) == 4 and event.topics[0] in (RELY, HOPE):
+            yield "0x" + event.topics[1][-40:]
 
     def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
         if len(event.topics) != 4:
@@ -151,9 +162,10 @@ class Maker(Adapter):
         holders, cdps = cdps_of(read, market, wallets)
         numbers = dict(zip(read_cdps(read, self.manager, cdps), cdps, strict=True))
         market = self.extend(read, market, numbers)
-        registry = Registry(
-            {**market.registry.keys, **{cdp: key for key, cdp in numbers.items()}},
-            {**market.registry.numbers, **numbers},
+        registry = replace(
+            market.registry,
+            keys={**market.registry.keys, **{cdp: key for key, cdp in numbers.items()}},
+            numbers={**market.registry.numbers, **numbers},
         )
         raw = [PositionKey(holder, name) for holder in holders for name in market.ilks]
         return replace(market, registry=registry), [*numbers, *raw]
@@ -244,7 +256,7 @@ class Maker(Adapter):
         if position.art:
             rows.append(
                 Balance(
-                    asset=market.contracts.get("dai", self.vat),
+                    asset=market.dai,
                     market=self.vat,
                     symbol="DAI",
                     decimals=18,

@@ -33,12 +33,19 @@ CHAINLOG = {
 
 
 class Gem(NamedTuple):
-    """The token behind an ilk; address and join are None where no IlkRegistry lists it."""
+    """The token behind an ilk; address and join are None where neither an IlkRegistry nor a known join tells it."""
 
     symbol: str
     decimals: int = 18
     address: str | None = None
     join: str | None = None
+
+
+class Join(NamedTuple):
+    """A GemJoin: `gem` is what it pays into `ilk`; or, with `ilk` None, a DaiJoin and DAI. From then on for ever."""
+
+    ilk: str | None
+    gem: Gem
 
 
 class Queue(NamedTuple):
@@ -90,7 +97,7 @@ class Ilk:
 
     @property
     def asset(self) -> str:
-        """The token's address; where no registry names it, the price feed stands for it."""
+        """The token's address; where nothing tells it, the price feed stands for it."""
         return self.gem.address or self.pip
 
     @property
@@ -103,11 +110,15 @@ class Ilk:
 class MakerMarket(Market):
     """The Vat's shared state and every known ilk by name; `contracts` are addresses by configuration key.
 
+    `dai` is its address; where nothing tells it, the Vat stands for it.
+
     `surplus` is the Vow's dai (rad). `wallets`: DSProxy -> (block, owner) where that is not what was read with a position
-    before; `asked` is the last one that was asked.
+    before; `asked` is the last one that was asked. `joins`: what each contract that logs name proved to be, None for no
+    join.
     """
 
     contracts: dict[str, str]
+    dai: str = ""
     live: int
     debt: int
     vice: int
@@ -119,6 +130,15 @@ class MakerMarket(Market):
     ilks: dict[str, Ilk] = field(default_factory=dict)
     wallets: dict[str, tuple[int, str]] = field(default_factory=dict)
     asked: str = ""
+    joins: dict[str, Join | None] = field(default_factory=dict)
+
+    def gem(self, name: str, listed: Gem) -> Gem:
+        """The token behind an ilk: as the registry lists it, else that of the newest join."""
+        if listed.address is None:
+            for join in reversed(self.joins.values()):
+                if join is not None and join.ilk == name:
+                    return join.gem
+        return listed
 
 
 def read_shared(read: Reader, deployment: Deployment) -> tuple[MakerMarket, list[str]]:
@@ -147,6 +167,7 @@ def read_shared(read: Reader, deployment: Deployment) -> tuple[MakerMarket, list
         revision="dss",
         usd=(1, 10**45),
         contracts=contracts,
+        dai=contracts.get("dai", vat),
         live=live,
         debt=debt,
         vice=vice,
@@ -220,9 +241,9 @@ def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[s
         queue = queues.get(pip)
         ilks[name] = Ilk(
             Art=Art, rate=rate, spot=spot, line=line, dust=dust, pip=pip, mat=mat, duty=duty, rho=rho,
-            accrued_rate=dripped_rate(market, Art, rate, duty, rho, market.block.timestamp), gem=gem, queue=queue,
-            next_spot=None if queue is None or queue.feed is None else spot_of(queue.feed, market.par, mat), bark=bark,
-            bite=None if bite is None else _bite(market, bite, dust),
+            accrued_rate=dripped_rate(market, Art, rate, duty, rho, market.block.timestamp), gem=market.gem(name, gem),
+            queue=queue, next_spot=None if queue is None or queue.feed is None else spot_of(queue.feed, market.par, mat),
+            bark=bark, bite=None if bite is None else _bite(market, bite, dust),
         )  # fmt: skip
     return ilks
 
@@ -302,13 +323,13 @@ def dripped_rate(market: MakerMarket, Art: int, rate: int, duty: int, rho: int, 
 def with_assets(market: MakerMarket) -> MakerMarket:
     """The market with `assets` made of its ilks: DAI, then one an ilk.
 
-    Prices are feed values (wad); caps and totals of debt are DAI wei. Where no registry names a token, its price feed
+    Prices are feed values (wad); caps and totals of debt are DAI wei. Where nothing tells a token, its price feed
     stands for it, and the Vat for DAI; amounts are then the Vat's own, with 18 decimals.
     """
     vat = market.contracts["vat"]
     active = bool(market.live)
     dai = Asset(
-        asset=market.contracts.get("dai", vat),
+        asset=market.dai,
         market=vat,
         symbol="DAI",
         decimals=18,

@@ -540,3 +540,19 @@ def test_a_synced_database_equals_the_contracts(tmp_path: Path, devnet: aave_v2.
         devnet.step(seed)
         if devnet.rebasing:
             devnet.rebase(1_000_321, 1_000_000)
+
+
+def test_collateral_is_what_the_user_configuration_flags(
+    adapter: AaveV2, node: Connection, devnet: aave_v2.AaveV2
+) -> None:
+    """A first deposit sets the flag in V2, also where the reserve's threshold is 0 and it then backs nothing."""
+    market, positions = snapshot(adapter, node, devnet)
+    seen: set[tuple[str, bool]] = set()
+    for user, position in positions.items():
+        for row in adapter.balances(market, position):
+            if row.side == "supply":
+                want = devnet.user_data(user, row.symbol)[8]
+                assert row.is_collateral == want, (user, row.symbol)
+                seen.add((row.symbol, want))
+    assert ("GUSD", True) in seen
+    assert False in {flag for _, flag in seen}

@@ -281,6 +281,22 @@ def test_the_summary_of_every_wallet_is_that_of_the_view(conn: sqlite3.Connectio
     assert checked > 60
 
 
+def test_a_wallet_owns_all_that_it_supplied(conn: sqlite3.Connection) -> None:
+    """What backs no debt is its own too: not flagged, or flagged where the reserve's threshold is 0 (Aave V2)."""
+    more = 0
+    for wallet, collateral in rows(conn, "select wallet, collateral_usd from wallets where collateral_usd is not null"):
+        supplied = rows(
+            conn,
+            "select sum(value_usd) from balances join positions using (chain_id, deployment, account, position_group) "
+            f"where side = 'supply' and wallet = '{wallet}'",
+        )[0][0]
+        counted = rows(conn, f"select sum(collateral_usd) from positions where wallet = '{wallet}'")[0][0]
+        assert collateral == pytest.approx(supplied or 0, rel=1e-9)
+        assert collateral >= counted * (1 - 1e-9)
+        more += collateral > counted * (1 + 1e-9)
+    assert more
+
+
 def test_margin_use_is_the_debt_in_per_cent_of_the_limit(conn: sqlite3.Connection) -> None:
     (wallet,) = rows(conn, "select wallet from positions where protocol = 'aave-v3' and debt_usd > 100 limit 1")[0]
     row = report_wallet.positions(conn, wallet)[0]
