@@ -112,9 +112,13 @@ def any_aave_v3(request: pytest.FixtureRequest) -> AaveV3:
 
 @pytest.fixture(autouse=True)
 def untouched_logging() -> Iterator[None]:
-    """What a command sets up for its log lines ends with the test that ran it."""
-    logger = logging.getLogger("indexer")
-    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    """What a command sets up for its log lines ends with the test, or the fixture of a module, that ran it."""
+    plain_logging()
     yield
-    logger.handlers, logger.propagate = handlers, propagate
-    logger.setLevel(level)
+    plain_logging()
+
+
+def plain_logging() -> None:
+    logger = logging.getLogger("indexer")
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)

@@ -243,7 +243,6 @@ def test_a_failed_delivery_logs_no_secret(path: Path, caplog: pytest.LogCaptureF
         hook.mode = "503"
         channel = Apprise(hook.url.replace("/hook", "/secret123456").replace("//", "//user:secretpass@"))
         queue(path, [channel.key])
-        logging.getLogger("indexer").propagate = True
         with caplog.at_level(logging.INFO), Couriers(path, [channel], HOUR):
             until(lambda: attempts(path) >= 2)
         with sqlite3.connect(path) as conn:
