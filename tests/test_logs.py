@@ -151,7 +151,7 @@ LIMIT_TEXTS = [
 ]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     span=st.tuples(st.integers(0, BLOCKS), st.integers(0, BLOCKS)).map(lambda pair: (min(pair), max(pair))),
     window=st.integers(1, 100),
@@ -314,7 +314,6 @@ class Provider:
         return [[], Block(last, f"0x{last:064x}", "", 0)]
 
 
-@settings(deadline=None)
 @given(
     cap=st.none() | st.integers(500, 60_000),
     most=st.none() | st.integers(2_000, 20_000),

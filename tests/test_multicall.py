@@ -178,7 +178,7 @@ KINDS = {
 }
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     kinds=st.lists(st.sampled_from(sorted(KINDS)), max_size=120),
     gas=st.sampled_from([None, 3_000_000, 10_000_000, 50_000_000]),
@@ -417,7 +417,6 @@ TYPES: dict[str, st.SearchStrategy[Any]] = {
 typed = st.sampled_from(sorted(TYPES)).flatmap(lambda kind: st.tuples(st.just(kind), TYPES[kind]))
 
 
-@settings(deadline=None)
 @given(st.lists(typed, max_size=4))
 def test_the_codec_agrees_with_eth_abi(arguments: list[tuple[str, Any]]) -> None:
     types, values = [kind for kind, _ in arguments], tuple(value for _, value in arguments)
@@ -428,7 +427,6 @@ def test_the_codec_agrees_with_eth_abi(arguments: list[tuple[str, Any]]) -> None
     assert decode_read(read, True, encoded) == (wanted[0] if len(wanted) == 1 else wanted)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=3), st.binary(max_size=300), st.booleans())
 def test_arbitrary_return_data_is_decoded_as_eth_abi_does_or_failed(types: list[str], data: bytes, words: bool) -> None:
     if words:  # small words: pointers and lengths that lead somewhere
