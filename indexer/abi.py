@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -34,11 +34,59 @@ def topic(signature: str) -> str:
     return "0x" + keccak(signature.encode()).hex()
 
 
+class Abi:
+    """What one kind of contract can be asked, and what it logs, by name: a JSON ABI's functions and events.
+
+    ValueError if two functions, or two events, have one name: they belong to ABIs of their own.
+    """
+
+    def __init__(self, name: str, entries: Iterable[Mapping[str, Any]]) -> None:
+        self.name = name
+        self._known: dict[tuple[str, str], Mapping[str, Any]] = {}
+        for entry in entries:
+            key = (entry["type"], entry["name"])
+            if key in self._known:
+                raise ValueError(f"two {entry['type']}s named {entry['name']} in the ABI {name}")
+            self._known[key] = entry
+
+    def function(self, name: str) -> str:
+        """A function as `Read` takes it, "name(inputs)(outputs)". LookupError if there is none."""
+        entry = self._entry("function", name)
+        return f"{name}{_types(entry['inputs'])}{_types(entry['outputs'], lean=True)}"
+
+    def event(self, name: str) -> str:
+        """The topic0 of an event. LookupError if there is none."""
+        return topic(name + _types(self._entry("event", name)["inputs"]))
+
+    def note(self, name: str) -> str:
+        """What Maker's LogNote of a call to this function has for topic0: the selector, left-aligned."""
+        return topic(name + _types(self._entry("function", name)["inputs"]))[:10] + 56 * "0"
+
+    def _entry(self, kind: str, name: str) -> Mapping[str, Any]:
+        entry = self._known.get((kind, name))
+        if entry is None:
+            raise LookupError(f"the ABI {self.name} has no {kind} {name}")
+        return entry
+
+
+def _types(parameters: Sequence[Mapping[str, Any]], *, lean: bool = False) -> str:
+    return f"({','.join(_type(parameter, lean) for parameter in parameters)})"
+
+
+def _type(parameter: Mapping[str, Any], lean: bool) -> str:
+    """A parameter's canonical type. If `lean`, a struct of one word is that word, as it is encoded alike."""
+    kind, members = str(parameter["type"]), parameter.get("components", ())
+    if not kind.startswith("tuple"):
+        return kind
+    if lean and kind == "tuple" and len(members) == 1 and re.fullmatch(r"u?int\d+", members[0]["type"]):
+        return str(members[0]["type"])
+    return _types(members, lean=lean) + kind.removeprefix("tuple")
+
+
 @cache
-def load(name: str) -> list[dict[str, Any]]:
+def abi(name: str) -> Abi:
     """The ABI kept as abis/<name>.json. FileNotFoundError if there is none."""
-    entries: list[dict[str, Any]] = json.loads(resources.files("abis").joinpath(f"{name}.json").read_text("utf-8"))
-    return entries
+    return Abi(name, json.loads(resources.files("abis").joinpath(f"{name}.json").read_text("utf-8")))
 
 
 class LogParser:

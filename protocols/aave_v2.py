@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from indexer.abi import topic
+from indexer.abi import abi
 from indexer.adapter import Adapter, Reader, required
 from indexer.model import (
     RAY,
@@ -30,50 +30,55 @@ from protocols import aave_v2_liquidation as liquidation
 from protocols.aave_math import HALF_RAY, PERCENTAGE_FACTOR, compound_v2, percent_mul, ray_mul, wad_div
 from protocols.aave_v2_market import AaveV2Market, Reserve, read_market
 
+POOL = abi("aave_v2_pool")
+A_TOKEN = abi("aave_v2_a_token")
+VARIABLE_DEBT = abi("aave_v2_variable_debt_token")
+STABLE_DEBT = abi("aave_stable_debt_token")
+
 MAX_UINT = 2**256 - 1
 #: How many holders of an aToken are asked at each snapshot whether their balances moved without an event.
 WITNESSES = 3
 
-USER_CONFIGURATION = "getUserConfiguration(address)(uint256)"  # a struct of one word
-ACCOUNT_DATA = "getUserAccountData(address)(uint256,uint256,uint256,uint256,uint256,uint256)"
-SCALED_BALANCE = "scaledBalanceOf(address)(uint256)"
-BALANCE = "balanceOf(address)(uint256)"
+USER_CONFIGURATION = POOL.function("getUserConfiguration")  # a struct of one word
+ACCOUNT_DATA = POOL.function("getUserAccountData")
+SCALED_BALANCE = A_TOKEN.function("scaledBalanceOf")
+BALANCE = A_TOKEN.function("balanceOf")
 STABLE = (
-    "principalBalanceOf(address)(uint256)",
-    "getUserStableRate(address)(uint256)",
-    "getUserLastUpdated(address)(uint40)",
+    STABLE_DEBT.function("principalBalanceOf"),
+    STABLE_DEBT.function("getUserStableRate"),
+    STABLE_DEBT.function("getUserLastUpdated"),
 )
 
-BORROW = topic("Borrow(address,address,address,uint256,uint256,uint256,uint16)")
+BORROW = POOL.event("Borrow")
 # The aToken's Mint has the topic0 of Compound's and Uniswap's: only the address tells them apart.
-MINT = topic("Mint(address,uint256,uint256)")
-BALANCE_TRANSFER = topic("BalanceTransfer(address,address,uint256,uint256)")
+MINT = A_TOKEN.event("Mint")
+BALANCE_TRANSFER = A_TOKEN.event("BalanceTransfer")
 
 #: kind of contract -> topic0 -> (topics, data words) that name an account which the event may have changed.
 EVENTS: Mapping[str, Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
     "pool": {
         BORROW: ((2,), ()),  # onBehalfOf; `user` is only who called
-        topic("LiquidationCall(address,address,address,uint256,uint256,address,bool)"): (
+        POOL.event("LiquidationCall"): (
             (3,),
             (2,),
         ),  # user, liquidator
-        topic("ReserveUsedAsCollateralEnabled(address,address)"): ((2,), ()),
-        topic("ReserveUsedAsCollateralDisabled(address,address)"): ((2,), ()),
-        topic("Swap(address,address,uint256)"): ((2,), ()),
-        topic("RebalanceStableBorrowRate(address,address)"): ((2,), ()),
+        POOL.event("ReserveUsedAsCollateralEnabled"): ((2,), ()),
+        POOL.event("ReserveUsedAsCollateralDisabled"): ((2,), ()),
+        POOL.event("Swap"): ((2,), ()),
+        POOL.event("RebalanceStableBorrowRate"): ((2,), ()),
     },
     "a": {
         MINT: ((1,), ()),
-        topic("Burn(address,address,uint256,uint256)"): ((1,), ()),
+        A_TOKEN.event("Burn"): ((1,), ()),
         BALANCE_TRANSFER: ((1, 2), ()),
     },
     "variable": {
-        topic("Mint(address,address,uint256,uint256)"): ((2,), ()),
-        topic("Burn(address,uint256,uint256)"): ((1,), ()),
+        VARIABLE_DEBT.event("Mint"): ((2,), ()),
+        VARIABLE_DEBT.event("Burn"): ((1,), ()),
     },
     "stable": {
-        topic("Mint(address,address,uint256,uint256,uint256,uint256,uint256,uint256)"): ((2,), ()),
-        topic("Burn(address,uint256,uint256,uint256,uint256,uint256)"): ((1,), ()),
+        STABLE_DEBT.event("Mint"): ((2,), ()),
+        STABLE_DEBT.event("Burn"): ((1,), ()),
     },
 }
 

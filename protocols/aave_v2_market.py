@@ -5,10 +5,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from indexer.abi import abi
 from indexer.adapter import Reader, answered, required
 from indexer.errors import ReadFailedError
 from indexer.model import RAY, Asset, Block, Failed, Market, Read
 from protocols.aave_math import PERCENTAGE_FACTOR, compound_v2, linear_interest, ray_mul
+
+PROVIDER = abi("aave_v2_addresses_provider")
+POOL = abi("aave_v2_pool")
+A_TOKEN = abi("aave_v2_a_token")
+ORACLE = abi("aave_oracle")
+ERC20 = abi("erc20")
+ERC20_BYTES32 = abi("erc20_bytes32")
 
 ZERO_ADDRESS = "0x" + "00" * 20
 
@@ -16,11 +24,11 @@ ZERO_ADDRESS = "0x" + "00" * 20
 #: borrowing, 4 (3 for the AMM market and Polygon) added the rescue of tokens (bgd-labs rescue-mission diffs).
 REVISIONS = frozenset({1, 2, 3, 4})
 
-RESERVE_DATA = "getReserveData(address)((uint256,uint128,uint128,uint128,uint128,uint128,uint40,address,address,address,address,uint8))"
-INCOME = "getReserveNormalizedIncome(address)(uint256)"
-DEBT_INDEX = "getReserveNormalizedVariableDebt(address)(uint256)"
-SCALED_SUPPLY = "scaledTotalSupply()(uint256)"
-SUPPLY = "totalSupply()(uint256)"
+RESERVE_DATA = POOL.function("getReserveData")
+INCOME = POOL.function("getReserveNormalizedIncome")
+DEBT_INDEX = POOL.function("getReserveNormalizedVariableDebt")
+SCALED_SUPPLY = A_TOKEN.function("scaledTotalSupply")
+SUPPLY = A_TOKEN.function("totalSupply")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,15 +243,15 @@ def asset_row(market: AaveV2Market, reserve: Reserve) -> Asset:
 def read_market(read: Reader, provider: str, previous: AaveV2Market | None) -> AaveV2Market:
     """The market at the reader's block. ReadFailedError where the pool or its tokens do not answer."""
     pool, oracle = required(
-        read, [Read(provider, "getLendingPool()(address)"), Read(provider, "getPriceOracle()(address)")]
+        read, [Read(provider, PROVIDER.function("getLendingPool")), Read(provider, PROVIDER.function("getPriceOracle"))]
     )
     if ZERO_ADDRESS in (pool, oracle):
         raise ReadFailedError(f"the addresses provider {provider} names no pool or no price oracle at this block")
     revision, paused, assets = read(
         [
-            Read(pool, "LENDINGPOOL_REVISION()(uint256)"),
-            Read(pool, "paused()(bool)"),
-            Read(pool, "getReservesList()(address[])"),
+            Read(pool, POOL.function("LENDINGPOOL_REVISION")),
+            Read(pool, POOL.function("paused")),
+            Read(pool, POOL.function("getReservesList")),
         ]
     )
     (assets,) = answered([assets])
@@ -275,8 +283,8 @@ def read_reserves(
     reads = [Read(pool, function, (asset,)) for asset in assets for function in (RESERVE_DATA, INCOME, DEBT_INDEX)]
     prices, *answers = read(
         [
-            Read(oracle, "getAssetsPrices(address[])(uint256[])", (tuple(assets),)),
-            *(Read(asset, "symbol()(string)") for asset in assets),
+            Read(oracle, ORACLE.function("getAssetsPrices"), (tuple(assets),)),
+            *(Read(asset, ERC20.function("symbol")) for asset in assets),
             *reads,
         ]
     )
@@ -330,12 +338,12 @@ def read_tokens(
             Read(variable, SCALED_SUPPLY),
             Read(variable, SUPPLY),
             Read(stable, SUPPLY),
-            Read(a_token, "internalTotalSupply()(uint256)"),
+            Read(a_token, A_TOKEN.function("internalTotalSupply")),
         ]
     unnamed = [asset for asset, symbol in zip(assets, symbols, strict=True) if isinstance(symbol, Failed)]
     unpriced = assets if isinstance(prices, Failed) else []
-    reads += [Read(asset, "symbol()(bytes32)") for asset in unnamed]
-    reads += [Read(oracle, "getAssetPrice(address)(uint256)", (asset,)) for asset in unpriced]
+    reads += [Read(asset, ERC20_BYTES32.function("symbol")) for asset in unnamed]
+    reads += [Read(oracle, ORACLE.function("getAssetPrice"), (asset,)) for asset in unpriced]
     answers = read(reads)
     width, first = 6, 6 * len(rows)
     tokens = [answers[i : i + width] for i in range(0, first, width)]

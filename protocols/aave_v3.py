@@ -5,7 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from indexer.abi import topic
+from indexer.abi import abi
 from indexer.adapter import Adapter, Reader
 from indexer.model import (
     WAD,
@@ -32,36 +32,41 @@ from protocols.aave_v3_account import AaveV3Position, misplaced
 from protocols.aave_v3_market import AaveV3Market, Reserve
 from protocols.aave_v3_read import read_market, required
 
+POOL = abi("aave_v3_pool")
+TOKEN = abi("aave_v3_token")
+STABLE_DEBT = abi("aave_stable_debt_token")
+GHO_DEBT = abi("aave_gho_debt_token")
+
 MAX_UINT = 2**256 - 1
 #: How many accounts with debt are asked when the contracts' totals leave several versions open.
 CALIBRATION_ACCOUNTS = 32
 
-USER_CONFIGURATION = "getUserConfiguration(address)(uint256)"
-USER_E_MODE = "getUserEMode(address)(uint256)"
-ACCOUNT_DATA = "getUserAccountData(address)(uint256,uint256,uint256,uint256,uint256,uint256)"
-SCALED_BALANCE = "scaledBalanceOf(address)(uint256)"
-BALANCE = "balanceOf(address)(uint256)"
+USER_CONFIGURATION = POOL.function("getUserConfiguration")
+USER_E_MODE = POOL.function("getUserEMode")
+ACCOUNT_DATA = POOL.function("getUserAccountData")
+SCALED_BALANCE = TOKEN.function("scaledBalanceOf")
+BALANCE = TOKEN.function("balanceOf")
 
-BORROW = topic("Borrow(address,address,address,uint256,uint8,uint256,uint16)")
-MINT = topic("Mint(address,address,uint256,uint256,uint256)")
-BURN = topic("Burn(address,address,uint256,uint256,uint256)")
-BALANCE_TRANSFER = topic("BalanceTransfer(address,address,uint256,uint256)")
-STABLE_MINT = topic("Mint(address,address,uint256,uint256,uint256,uint256,uint256,uint256)")
-STABLE_BURN = topic("Burn(address,uint256,uint256,uint256,uint256,uint256)")
-DISCOUNT_UPDATED = topic("DiscountPercentUpdated(address,uint256,uint256)")
-LIQUIDATION = topic("LiquidationCall(address,address,address,uint256,uint256,address,bool)")
+BORROW = POOL.event("Borrow")
+MINT = TOKEN.event("Mint")
+BURN = TOKEN.event("Burn")
+BALANCE_TRANSFER = TOKEN.event("BalanceTransfer")
+STABLE_MINT = STABLE_DEBT.event("Mint")
+STABLE_BURN = STABLE_DEBT.event("Burn")
+DISCOUNT_UPDATED = GHO_DEBT.event("DiscountPercentUpdated")
+LIQUIDATION = POOL.event("LiquidationCall")
 
 #: kind of contract -> topic0 -> (topics, data words) that name an account which the event may have changed.
 EVENTS: Mapping[str, Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
     "pool": {
         BORROW: ((2,), ()),  # onBehalfOf; `user` is only who called
         LIQUIDATION: ((3,), (2,)),  # user, liquidator
-        topic("ReserveUsedAsCollateralEnabled(address,address)"): ((2,), ()),
-        topic("ReserveUsedAsCollateralDisabled(address,address)"): ((2,), ()),
-        topic("UserEModeSet(address,uint8)"): ((1,), ()),
-        topic("DeficitCreated(address,address,uint256)"): ((1,), ()),
-        topic("SwapBorrowRateMode(address,address,uint8)"): ((2,), ()),
-        topic("RebalanceStableBorrowRate(address,address)"): ((2,), ()),
+        POOL.event("ReserveUsedAsCollateralEnabled"): ((2,), ()),
+        POOL.event("ReserveUsedAsCollateralDisabled"): ((2,), ()),
+        POOL.event("UserEModeSet"): ((1,), ()),
+        POOL.event("DeficitCreated"): ((1,), ()),
+        POOL.event("SwapBorrowRateMode"): ((2,), ()),
+        POOL.event("RebalanceStableBorrowRate"): ((2,), ()),
     },
     "a": {MINT: ((2,), ()), BURN: ((1,), ()), BALANCE_TRANSFER: ((1, 2), ())},
     "variable": {MINT: ((2,), ()), BURN: ((1,), ()), DISCOUNT_UPDATED: ((1,), ())},
@@ -309,14 +314,14 @@ def debt_signatures(reserve: Reserve) -> list[tuple[str, str]]:
     reads = [(reserve.variable_debt_token, SCALED_BALANCE)]
     if reserve.stable_debt_token:
         reads += [
-            (reserve.stable_debt_token, "principalBalanceOf(address)(uint256)"),
-            (reserve.stable_debt_token, "getUserStableRate(address)(uint256)"),
-            (reserve.stable_debt_token, "getUserLastUpdated(address)(uint40)"),
+            (reserve.stable_debt_token, STABLE_DEBT.function("principalBalanceOf")),
+            (reserve.stable_debt_token, STABLE_DEBT.function("getUserStableRate")),
+            (reserve.stable_debt_token, STABLE_DEBT.function("getUserLastUpdated")),
         ]
     if reserve.discount:
         reads += [
-            (reserve.variable_debt_token, "getPreviousIndex(address)(uint256)"),
-            (reserve.variable_debt_token, "getDiscountPercent(address)(uint256)"),
+            (reserve.variable_debt_token, GHO_DEBT.function("getPreviousIndex")),
+            (reserve.variable_debt_token, GHO_DEBT.function("getDiscountPercent")),
         ]
     return reads
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from indexer.abi import abi
 from indexer.adapter import Reader
 from indexer.errors import ReadFailedError
 from indexer.model import Failed, Read
@@ -20,16 +21,23 @@ from protocols.aave_v3_rules import (
     versions_of,
 )
 
+PROVIDER = abi("aave_v3_addresses_provider")
+POOL = abi("aave_v3_pool")
+TOKEN = abi("aave_v3_token")
+STABLE_DEBT = abi("aave_stable_debt_token")
+GHO_DEBT = abi("aave_gho_debt_token")
+ORACLE = abi("aave_oracle")
+SENTINEL = abi("aave_price_oracle_sentinel")
+ERC20 = abi("erc20")
+ERC20_BYTES32 = abi("erc20_bytes32")
+
 ZERO_ADDRESS = "0x" + "00" * 20
 
 # The same fifteen words in all versions: ReserveData up to 3.0, ReserveDataLegacy after.
-RESERVE_DATA = (
-    "getReserveData(address)((uint256,uint128,uint128,uint128,uint128,uint128,uint40,uint16,"
-    "address,address,address,address,uint128,uint128,uint128))"
-)
-INCOME = "getReserveNormalizedIncome(address)(uint256)"
-DEBT_INDEX = "getReserveNormalizedVariableDebt(address)(uint256)"
-ASSET_PRICE = "getAssetPrice(address)(uint256)"
+RESERVE_DATA = POOL.function("getReserveData")
+INCOME = POOL.function("getReserveNormalizedIncome")
+DEBT_INDEX = POOL.function("getReserveNormalizedVariableDebt")
+ASSET_PRICE = ORACLE.function("getAssetPrice")
 CATEGORIES = range(1, 256)  # the pool keeps no list of its e-modes
 
 
@@ -90,9 +98,9 @@ def read_market(read: Reader, provider: str, previous: AaveV3Market | None) -> A
     data, symbols, prices, allowed, categories = together(
         read,
         [Read(pool, signature, (asset,)) for asset in assets for signature in reserve_signatures(contracts)],
-        [Read(asset, "symbol()(string)") for asset in assets],
-        [Read(oracle, "getAssetsPrices(address[])(uint256[])", (assets,))],
-        [Read(contracts.sentinel, "isLiquidationAllowed()(bool)")] if sentinel else [],
+        [Read(asset, ERC20.function("symbol")) for asset in assets],
+        [Read(oracle, ORACLE.function("getAssetsPrices"), (assets,))],
+        [Read(contracts.sentinel, SENTINEL.function("isLiquidationAllowed"))] if sentinel else [],
         [Read(pool, OLD_CATEGORY if old_modes else CATEGORY, (i,)) for i in CATEGORIES],
     )
     described, unreadable = described_reserves(contracts, data)
@@ -103,7 +111,7 @@ def read_market(read: Reader, provider: str, previous: AaveV3Market | None) -> A
     tokens, words, single, source_prices, details = together(
         read,
         [one for row in described.values() for one in token_reads(contracts, row[0])],
-        [Read(asset, "symbol()(bytes32)") for asset in unnamed],
+        [Read(asset, ERC20_BYTES32.function("symbol")) for asset in unnamed],
         [Read(oracle, ASSET_PRICE, (asset,)) for asset in unpriced],
         [Read(oracle, ASSET_PRICE, (source,)) for source in sources],
         [] if old_modes else [Read(pool, signature, (i,)) for i in modes for signature in mode_signatures(contracts)],
@@ -143,19 +151,19 @@ def read_contracts(read: Reader, provider: str) -> Contracts:
     """First two rounds: the pool and its oracle, then what they are."""
     pool, oracle, sentinel = read(
         [
-            Read(provider, "getPool()(address)"),
-            Read(provider, "getPriceOracle()(address)"),
-            Read(provider, "getPriceOracleSentinel()(address)"),
+            Read(provider, PROVIDER.function("getPool")),
+            Read(provider, PROVIDER.function("getPriceOracle")),
+            Read(provider, PROVIDER.function("getPriceOracleSentinel")),
         ]
     )
     if ZERO_ADDRESS in (required(pool), required(oracle)):
         raise ReadFailedError(f"the addresses provider {provider} names no pool or no price oracle at this block")
     revision, assets, unit, currency, *probes = read(
         [
-            Read(pool, "POOL_REVISION()(uint256)"),
-            Read(pool, "getReservesList()(address[])"),
-            Read(oracle, "BASE_CURRENCY_UNIT()(uint256)"),
-            Read(oracle, "BASE_CURRENCY()(address)"),
+            Read(pool, POOL.function("POOL_REVISION")),
+            Read(pool, POOL.function("getReservesList")),
+            Read(oracle, ORACLE.function("BASE_CURRENCY_UNIT")),
+            Read(oracle, ORACLE.function("BASE_CURRENCY")),
             *(Read(pool, signature, args) for signature, args in PROBES),
         ]
     )
@@ -179,9 +187,9 @@ def reserve_signatures(contracts: Contracts) -> list[str]:
     """What the pool is asked of each asset."""
     signatures = [RESERVE_DATA, INCOME, DEBT_INDEX]
     if contracts.has(GRACE_PERIOD):
-        signatures.append("getLiquidationGracePeriod(address)(uint40)")
+        signatures.append(POOL.function("getLiquidationGracePeriod"))
     if contracts.has(DEFICIT):
-        signatures.append("getReserveDeficit(address)(uint256)")
+        signatures.append(POOL.function("getReserveDeficit"))
     return signatures
 
 
@@ -201,15 +209,15 @@ def token_reads(contracts: Contracts, reserve_data: Sequence[Any]) -> list[Read]
     """What a reserve's tokens are asked."""
     a_token, stable, variable = reserve_data[8:11]
     reads = [
-        Read(a_token, "scaledTotalSupply()(uint256)"),
-        Read(a_token, "totalSupply()(uint256)"),
-        Read(variable, "scaledTotalSupply()(uint256)"),
-        Read(variable, "totalSupply()(uint256)"),
+        Read(a_token, TOKEN.function("scaledTotalSupply")),
+        Read(a_token, TOKEN.function("totalSupply")),
+        Read(variable, TOKEN.function("scaledTotalSupply")),
+        Read(variable, TOKEN.function("totalSupply")),
     ]
     if not contracts.has(DEFICIT + 1):
-        reads.append(Read(variable, "getDiscountRateStrategy()(address)"))  # only GHO's debt token has it
+        reads.append(Read(variable, GHO_DEBT.function("getDiscountRateStrategy")))  # only GHO's debt token has it
     if not contracts.has(BITMAPS):
-        reads.append(Read(stable, "getSupplyData()(uint256,uint256,uint256,uint40)"))
+        reads.append(Read(stable, STABLE_DEBT.function("getSupplyData")))
     return reads
 
 
@@ -250,8 +258,8 @@ def short_name(word: Any) -> str:
     return "" if isinstance(word, Failed) else bytes(word).rstrip(b"\0").decode(errors="replace")
 
 
-OLD_CATEGORY = "getEModeCategoryData(uint8)((uint16,uint16,uint16,address,string))"
-CATEGORY = "getEModeCategoryCollateralConfig(uint8)((uint16,uint16,uint16))"
+OLD_CATEGORY = POOL.function("getEModeCategoryData")
+CATEGORY = POOL.function("getEModeCategoryCollateralConfig")
 
 
 def configured_modes(contracts: Contracts, categories: Sequence[Any]) -> dict[int, Sequence[Any]]:
@@ -266,14 +274,14 @@ def configured_modes(contracts: Contracts, categories: Sequence[Any]) -> dict[in
 def mode_signatures(contracts: Contracts) -> list[str]:
     """What the pool is asked of each e-mode that is configured, from 3.2 on."""
     signatures = [
-        "getEModeCategoryLabel(uint8)(string)",
-        "getEModeCategoryCollateralBitmap(uint8)(uint128)",
-        "getEModeCategoryBorrowableBitmap(uint8)(uint128)",
+        POOL.function("getEModeCategoryLabel"),
+        POOL.function("getEModeCategoryCollateralBitmap"),
+        POOL.function("getEModeCategoryBorrowableBitmap"),
     ]
     if contracts.has(LTVZERO):
-        signatures.append("getEModeCategoryLtvzeroBitmap(uint8)(uint128)")
+        signatures.append(POOL.function("getEModeCategoryLtvzeroBitmap"))
     if contracts.has(ISOLATED):
-        signatures.append("getIsEModeCategoryIsolated(uint8)(bool)")
+        signatures.append(POOL.function("getIsEModeCategoryIsolated"))
     return signatures
 
 

@@ -4,18 +4,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from indexer.abi import abi
 from indexer.model import RAY
 from protocols.aave_math import HALF_RAY, compound_v30, compound_v34
+
+POOL = abi("aave_v3_pool")
 
 #: Pool functions in the order of the versions that brought them (3.1, 3.2, 3.3, 3.4, 3.6, 3.7). The number of leading
 #: ones that answer is the pool's level: a fork can carry any revision number, but not functions it does not have.
 PROBES = (
-    ("getLiquidationGracePeriod(address)(uint40)", ("0x" + "00" * 20,)),
-    ("getEModeCategoryCollateralBitmap(uint8)(uint128)", (1,)),
-    ("getReserveDeficit(address)(uint256)", ("0x" + "00" * 20,)),
-    ("RESERVE_INTEREST_RATE_STRATEGY()(address)", ()),
-    ("getEModeCategoryLtvzeroBitmap(uint8)(uint128)", (1,)),
-    ("getIsEModeCategoryIsolated(uint8)(bool)", (1,)),
+    (POOL.function("getLiquidationGracePeriod"), ("0x" + "00" * 20,)),
+    (POOL.function("getEModeCategoryCollateralBitmap"), (1,)),
+    (POOL.function("getReserveDeficit"), ("0x" + "00" * 20,)),
+    (POOL.function("RESERVE_INTEREST_RATE_STRATEGY"), ()),
+    (POOL.function("getEModeCategoryLtvzeroBitmap"), (1,)),
+    (POOL.function("getIsEModeCategoryIsolated"), (1,)),
 )
 GRACE_PERIOD, BITMAPS, DEFICIT, ONE_STRATEGY, LTVZERO, ISOLATED = range(1, 7)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import ClassVar
 
-from indexer.abi import mapping_slot, topic
+from indexer.abi import abi, mapping_slot
 from indexer.adapter import Adapter, Reader, required
 from indexer.model import (
     WAD,
@@ -49,25 +49,28 @@ from protocols.compound_v2_market import (
 )
 from protocols.compound_v2_math import GENERATIONS, CToken, Weights, proves, weigh
 
-ASSETS_IN = "getAssetsIn(address)(address[])"
-LIQUIDITY = "getAccountLiquidity(address)(uint256,uint256,uint256)"
-SNAPSHOT = "getAccountSnapshot(address)(uint256,uint256,uint256,uint256)"
+COMPTROLLER = abi("compound_v2_comptroller")
+C_TOKEN = abi("compound_v2_c_token")
 
-MARKET_ENTERED = topic("MarketEntered(address,address)")
-MARKET_EXITED = topic("MarketExited(address,address)")
-MINT = topic("Mint(address,uint256,uint256)")
-REDEEM = topic("Redeem(address,uint256,uint256)")
-BORROW = topic("Borrow(address,uint256,uint256,uint256)")
-REPAY_BORROW = topic("RepayBorrow(address,address,uint256,uint256,uint256)")
-LIQUIDATE_BORROW = topic("LiquidateBorrow(address,address,uint256,address,uint256)")
-TRANSFER = topic("Transfer(address,address,uint256)")
+ASSETS_IN = COMPTROLLER.function("getAssetsIn")
+LIQUIDITY = COMPTROLLER.function("getAccountLiquidity")
+SNAPSHOT = C_TOKEN.function("getAccountSnapshot")
+
+MARKET_ENTERED = COMPTROLLER.event("MarketEntered")
+MARKET_EXITED = COMPTROLLER.event("MarketExited")
+MINT = C_TOKEN.event("Mint")
+REDEEM = C_TOKEN.event("Redeem")
+BORROW = C_TOKEN.event("Borrow")
+REPAY_BORROW = C_TOKEN.event("RepayBorrow")
+LIQUIDATE_BORROW = C_TOKEN.event("LiquidateBorrow")
+TRANSFER = C_TOKEN.event("Transfer")
 
 MEMBERSHIP = frozenset({MARKET_ENTERED, MARKET_EXITED})
 # Which data words name the accounts whose cTokens or debt an event changes: nothing but Transfer is indexed, a payer
 # only pays, and a liquidator receives the seized cTokens.
 ACCOUNT_WORDS = {MINT: (0,), REDEEM: (0,), BORROW: (0,), REPAY_BORROW: (1,), LIQUIDATE_BORROW: (0, 1)}
 
-BORROW_BALANCE = "borrowBalanceStored(address)(uint256)"
+BORROW_BALANCE = C_TOKEN.function("borrowBalanceStored")
 # accountBorrows is slot 16 of today's cTokens; older and forked layouts shift it. The right one proves itself.
 BORROW_SLOTS = (16, 17, 15, 14, 18, 13, 19, 12, 20, 11, 21, 22, 23, 24)
 ASKED = 12  # accounts that are asked of the Comptroller to fit its generation, and as many to check it
@@ -390,7 +393,7 @@ class CompoundV2(Adapter):
         """
         assert isinstance(market, CompoundV2Market)
         tokens = list(market.c_tokens)
-        (oracle,) = required(read, [Read(self.comptroller, "oracle()(address)")])
+        (oracle,) = required(read, [Read(self.comptroller, COMPTROLLER.function("oracle"))])
         about = read(
             [
                 *(Read(oracle, PRICE, (token,)) for token in tokens),

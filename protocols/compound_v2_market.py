@@ -5,9 +5,16 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+from indexer.abi import abi
 from indexer.adapter import Reader, required
 from indexer.model import WAD, Asset, Failed, Market, Read
 from protocols.compound_v2_math import CToken, accrue
+
+COMPTROLLER = abi("compound_v2_comptroller")
+C_TOKEN = abi("compound_v2_c_token")
+ORACLE = abi("compound_v2_oracle")
+ERC20 = abi("erc20")
+ERC20_BYTES32 = abi("erc20_bytes32")
 
 ZERO = "0x" + "0" * 40
 ETHER = "0x" + "e" * 40  # the conventional address of ether, which has no contract: cETH has no underlying()
@@ -15,40 +22,40 @@ IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA50
 SECONDS_PER_YEAR = 31_536_000
 SECONDS_PER_BLOCK = 12
 
-BALANCE_OF = "balanceOf(address)(uint256)"
-BORROW_INDEX = "borrowIndex()(uint256)"
-EXCHANGE_RATE = "exchangeRateStored()(uint256)"
-PRICE = "getUnderlyingPrice(address)(uint256)"
-DEPRECATED = "isDeprecated(address)(bool)"
+BALANCE_OF = C_TOKEN.function("balanceOf")
+BORROW_INDEX = C_TOKEN.function("borrowIndex")
+EXCHANGE_RATE = C_TOKEN.function("exchangeRateStored")
+PRICE = ORACLE.function("getUnderlyingPrice")
+DEPRECATED = COMPTROLLER.function("isDeprecated")
 # What not every cToken has, by the name under which this module knows the answer. cETH takes any call that it does
 # not know for a mint of 0, which accrues interest: these reads share no eth_call with those of its state.
 PROBES = {
-    "underlying": "underlying()(address)",
-    "accrual_timestamp": "accrualBlockTimestamp()(uint256)",
-    "borrow_rate_per_second": "borrowRatePerTimestamp()(uint256)",
-    "supply_rate_per_second": "supplyRatePerTimestamp()(uint256)",
-    "seize_share": "protocolSeizeShareMantissa()(uint256)",
+    "underlying": C_TOKEN.function("underlying"),
+    "accrual_timestamp": C_TOKEN.function("accrualBlockTimestamp"),
+    "borrow_rate_per_second": C_TOKEN.function("borrowRatePerTimestamp"),
+    "supply_rate_per_second": C_TOKEN.function("supplyRatePerTimestamp"),
+    "seize_share": C_TOKEN.function("protocolSeizeShareMantissa"),
 }
 # Asked of the Comptroller about each cToken. `isDeprecated` exists in its last generations only.
 LISTING_READS = {
-    "listing": "markets(address)(bool,uint256)",
+    "listing": COMPTROLLER.function("markets"),
     "deprecated": DEPRECATED,
-    "mint_paused": "mintGuardianPaused(address)(bool)",
-    "borrow_paused": "borrowGuardianPaused(address)(bool)",
-    "borrow_cap": "borrowCaps(address)(uint256)",
+    "mint_paused": COMPTROLLER.function("mintGuardianPaused"),
+    "borrow_paused": COMPTROLLER.function("borrowGuardianPaused"),
+    "borrow_cap": COMPTROLLER.function("borrowCaps"),
 }
 # What every cToken has, but for the last three in forks that count seconds (and have no such fallback).
 STATE_READS = {
     "exchange_rate": EXCHANGE_RATE,
     "borrow_index": BORROW_INDEX,
-    "cash": "getCash()(uint256)",
-    "total_borrows": "totalBorrows()(uint256)",
-    "total_reserves": "totalReserves()(uint256)",
-    "total_supply": "totalSupply()(uint256)",
-    "reserve_factor": "reserveFactorMantissa()(uint256)",
-    "accrual_block": "accrualBlockNumber()(uint256)",
-    "borrow_rate_per_block": "borrowRatePerBlock()(uint256)",
-    "supply_rate_per_block": "supplyRatePerBlock()(uint256)",
+    "cash": C_TOKEN.function("getCash"),
+    "total_borrows": C_TOKEN.function("totalBorrows"),
+    "total_reserves": C_TOKEN.function("totalReserves"),
+    "total_supply": C_TOKEN.function("totalSupply"),
+    "reserve_factor": C_TOKEN.function("reserveFactorMantissa"),
+    "accrual_block": C_TOKEN.function("accrualBlockNumber"),
+    "borrow_rate_per_block": C_TOKEN.function("borrowRatePerBlock"),
+    "supply_rate_per_block": C_TOKEN.function("supplyRatePerBlock"),
 }
 NEEDED = ("exchange_rate", "borrow_index", "exchange_rate_accrued", "borrow_index_accrued", "decimals", "listing")
 
@@ -77,14 +84,15 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> C
     Options: `native_symbol` of a cToken without underlying() (ETH), `seconds_per_block` for yearly rates (12).
     """
     addresses, oracle = required(
-        read, [Read(comptroller, "getAllMarkets()(address[])"), Read(comptroller, "oracle()(address)")]
+        read,
+        [Read(comptroller, COMPTROLLER.function("getAllMarkets")), Read(comptroller, COMPTROLLER.function("oracle"))],
     )
     implementation, incentive, seize_paused, close_factor = read(
         [
-            Read(comptroller, "comptrollerImplementation()(address)"),
-            Read(comptroller, "liquidationIncentiveMantissa()(uint256)"),
-            Read(comptroller, "seizeGuardianPaused()(bool)"),
-            Read(comptroller, "closeFactorMantissa()(uint256)"),
+            Read(comptroller, COMPTROLLER.function("comptrollerImplementation")),
+            Read(comptroller, COMPTROLLER.function("liquidationIncentiveMantissa")),
+            Read(comptroller, COMPTROLLER.function("seizeGuardianPaused")),
+            Read(comptroller, COMPTROLLER.function("closeFactorMantissa")),
         ]
     )
     rows = token_rows(read, comptroller, oracle, addresses)
@@ -153,9 +161,9 @@ def token_rows(read: Reader, comptroller: str, oracle: str, addresses: Sequence[
 def underlying_reads(underlying: str) -> dict[str, Read]:
     """Some early tokens answer their symbol as bytes32."""
     return {
-        "symbol": Read(underlying, "symbol()(string)"),
-        "symbol_bytes": Read(underlying, "symbol()(bytes32)"),
-        "decimals": Read(underlying, "decimals()(uint8)"),
+        "symbol": Read(underlying, ERC20.function("symbol")),
+        "symbol_bytes": Read(underlying, ERC20_BYTES32.function("symbol")),
+        "decimals": Read(underlying, ERC20.function("decimals")),
     }
 
 
@@ -182,7 +190,7 @@ def describe(rows: Sequence[dict[str, Any]], native_symbol: str) -> None:
 
 
 def accruals(addresses: Sequence[str]) -> list[Read]:
-    return [Read(address, "accrueInterest()(uint256)") for address in addresses]
+    return [Read(address, C_TOKEN.function("accrueInterest")) for address in addresses]
 
 
 def c_token(row: Mapping[str, Any]) -> CToken:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
-from indexer.abi import mapping_slot, topic
+from indexer.abi import abi, mapping_slot
 from indexer.adapter import Adapter, Reader, required
 from indexer.model import (
     WAD,
@@ -47,25 +47,27 @@ from protocols.compound_v3_market import (
     with_usd,
 )
 
+COMET = abi("comet")
+
 ZERO = "0x" + "0" * 40
-USER_BASIC = "userBasic(address)(int104,uint64,uint64,uint16,uint8)"
-USER_COLLATERAL = "userCollateral(address,address)(uint128,uint128)"
-LIQUIDATABLE = "isLiquidatable(address)(bool)"
-BORROW_BALANCE = "borrowBalanceOf(address)(uint256)"
+USER_BASIC = COMET.function("userBasic")
+USER_COLLATERAL = COMET.function("userCollateral")
+LIQUIDATABLE = COMET.function("isLiquidatable")
+BORROW_BALANCE = COMET.function("borrowBalanceOf")
 ASKED = 50  # debtors about whom a new implementation is asked
 
 # CometStorage: what has a name there keeps its slot, versions only append.
 USER_BASIC_SLOT = 5
 USER_COLLATERAL_SLOT = 6
 
-SUPPLY = topic("Supply(address,address,uint256)")
-WITHDRAW = topic("Withdraw(address,address,uint256)")
-TRANSFER = topic("Transfer(address,address,uint256)")
-SUPPLY_COLLATERAL = topic("SupplyCollateral(address,address,address,uint256)")
-WITHDRAW_COLLATERAL = topic("WithdrawCollateral(address,address,address,uint256)")
-TRANSFER_COLLATERAL = topic("TransferCollateral(address,address,address,uint256)")
-ABSORB_DEBT = topic("AbsorbDebt(address,address,uint256,uint256)")
-ABSORB_COLLATERAL = topic("AbsorbCollateral(address,address,address,uint256,uint256)")
+SUPPLY = COMET.event("Supply")
+WITHDRAW = COMET.event("Withdraw")
+TRANSFER = COMET.event("Transfer")
+SUPPLY_COLLATERAL = COMET.event("SupplyCollateral")
+WITHDRAW_COLLATERAL = COMET.event("WithdrawCollateral")
+TRANSFER_COLLATERAL = COMET.event("TransferCollateral")
+ABSORB_DEBT = COMET.event("AbsorbDebt")
+ABSORB_COLLATERAL = COMET.event("AbsorbCollateral")
 
 # Which topics name the accounts an event changes: who pays, receives or absorbs has no part in the position.
 ACCOUNT_TOPICS = {
@@ -363,19 +365,17 @@ class CompoundV3(Adapter):
             reads += [
                 Read(self.comet, LIQUIDATABLE, account),
                 Read(self.comet, BORROW_BALANCE, account),
-                Read(self.comet, "balanceOf(address)(uint256)", account),
+                Read(self.comet, COMET.function("balanceOf"), account),
                 Read(self.comet, USER_BASIC, account),
-                *(Read(self.comet, "collateralBalanceOf(address,address)(uint128)", (*account, a)) for a in assets),
+                *(Read(self.comet, COMET.function("collateralBalanceOf"), (*account, a)) for a in assets),
             ]
         width = 4 + len(assets)
         answers = read(reads)
-        accrual = [Read(self.comet, "accrueAccount(address)()", (self.comet,))]
+        accrual = [Read(self.comet, COMET.function("accrueAccount"), (self.comet,))]
         accrued = read([Read(self.comet, LIQUIDATABLE, (key.account,)) for key in keys], prelude=accrual)
         (base_feed, totals), infos = (
-            required(read, [Read(self.comet, "baseTokenPriceFeed()(address)"), Read(self.comet, TOTALS_BASIC)]),
-            required(
-                read, [Read(self.comet, "getAssetInfo(uint8)(uint8,address,address)", (i,)) for i in range(len(assets))]
-            ),
+            required(read, [Read(self.comet, COMET.function("baseTokenPriceFeed")), Read(self.comet, TOTALS_BASIC)]),
+            required(read, [Read(self.comet, COMET.function("getAssetInfo"), (i,)) for i in range(len(assets))]),
         )
         prices = read([Read(self.comet, PRICE, (feed,)) for feed in (base_feed, *(info[2] for info in infos))])
         return [

@@ -5,8 +5,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+from indexer.abi import abi
 from indexer.adapter import Reader, required
 from indexer.model import WAD, Asset, Failed, Market, Read
+
+COMET = abi("comet")
+AGGREGATOR = abi("aggregator")
+ERC20 = abi("erc20")
+ERC20_BYTES32 = abi("erc20_bytes32")
 
 INDEX_SCALE = 10**15  # BASE_INDEX_SCALE
 PRICE_SCALE = 10**8  # every feed has 8 decimals
@@ -16,11 +22,11 @@ PAUSE_SUPPLY = 1 << 0
 IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA505D382BBC  # EIP-1967
 
 # baseSupplyIndex, baseBorrowIndex, two tracking indexes, totalSupplyBase, totalBorrowBase, lastAccrualTime, pauseFlags
-TOTALS_BASIC = "totalsBasic()(uint64,uint64,uint64,uint64,uint104,uint104,uint40,uint8)"
+TOTALS_BASIC = COMET.function("totalsBasic")
 # offset, asset, priceFeed, scale, borrow factor, liquidate factor, liquidation factor, supply cap
-ASSET_INFO = "getAssetInfo(uint8)(uint8,address,address,uint64,uint64,uint64,uint64,uint128)"
-PRICE = "getPrice(address)(uint256)"
-ROUND = "latestRoundData()(uint80,int256,uint256,uint256,uint80)"
+ASSET_INFO = COMET.function("getAssetInfo")
+PRICE = COMET.function("getPrice")
+ROUND = AGGREGATOR.function("latestRoundData")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,37 +80,37 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
     count, base, base_feed, base_scale, borrow_min, store_front, utilization, totals = required(
         read,
         [
-            Read(comet, "numAssets()(uint8)"),
-            Read(comet, "baseToken()(address)"),
-            Read(comet, "baseTokenPriceFeed()(address)"),
-            Read(comet, "baseScale()(uint256)"),
-            Read(comet, "baseBorrowMin()(uint256)"),
-            Read(comet, "storeFrontPriceFactor()(uint256)"),
-            Read(comet, "getUtilization()(uint256)"),
+            Read(comet, COMET.function("numAssets")),
+            Read(comet, COMET.function("baseToken")),
+            Read(comet, COMET.function("baseTokenPriceFeed")),
+            Read(comet, COMET.function("baseScale")),
+            Read(comet, COMET.function("baseBorrowMin")),
+            Read(comet, COMET.function("storeFrontPriceFactor")),
+            Read(comet, COMET.function("getUtilization")),
             Read(comet, TOTALS_BASIC),
         ],
     )
     supply_rate, borrow_rate, *infos = required(
         read,
         [
-            Read(comet, "getSupplyRate(uint256)(uint64)", (utilization,)),
-            Read(comet, "getBorrowRate(uint256)(uint64)", (utilization,)),
+            Read(comet, COMET.function("getSupplyRate"), (utilization,)),
+            Read(comet, COMET.function("getBorrowRate"), (utilization,)),
             *(Read(comet, ASSET_INFO, (i,)) for i in range(count)),
         ],
     )
     # The contract accrues itself, in a call that is then forgotten.
     (accrued,) = required(
-        read, [Read(comet, TOTALS_BASIC)], prelude=[Read(comet, "accrueAccount(address)()", (comet,))]
+        read, [Read(comet, TOTALS_BASIC)], prelude=[Read(comet, COMET.function("accrueAccount"), (comet,))]
     )
     tokens = [base, *(info[1] for info in infos)]
     feeds = [base_feed, *(info[2] for info in infos)]
     answers = read(
         [
             *(Read(comet, PRICE, (feed,)) for feed in feeds),
-            *(Read(comet, "totalsCollateral(address)(uint128,uint128)", (info[1],)) for info in infos),
-            *(Read(token, "symbol()(string)") for token in tokens),
-            *(Read(token, "symbol()(bytes32)") for token in tokens),
-            *(Read(feed, signature) for feed in usd_feeds for signature in (ROUND, "decimals()(uint8)")),
+            *(Read(comet, COMET.function("totalsCollateral"), (info[1],)) for info in infos),
+            *(Read(token, ERC20.function("symbol")) for token in tokens),
+            *(Read(token, ERC20_BYTES32.function("symbol")) for token in tokens),
+            *(Read(feed, signature) for feed in usd_feeds for signature in (ROUND, AGGREGATOR.function("decimals"))),
         ]
     )
     n = len(tokens)

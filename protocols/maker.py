@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar
 
+from indexer.abi import abi
 from indexer.adapter import Adapter, Reader, required
 from indexer.model import (
     RAY,
@@ -45,17 +46,21 @@ from protocols.maker_market import (
 from protocols.maker_math import bark_refused, ilk_bytes, ilk_name, liquidation_feed
 from protocols.maker_owners import cdps_of, newest_wallets, read_cdps, read_owners
 
+VAT = abi("maker_vat")
+JUG = abi("maker_jug")
+CDP_MANAGER = abi("maker_cdp_manager")
+
 # Anonymous LogNotes carry the called function's selector, left-aligned, where other logs have their topic0.
 # The Vat's: [selector, arg1, arg2, arg3]; all of these begin with (bytes32 ilk, address urn).
-FROB = "0x76088703" + 56 * "0"
-FORK = "0x870c616d" + 56 * "0"  # its third argument is the urn it moves to
-GRAB = "0x7bab3f40" + 56 * "0"
-RELY = "0x65fae35e" + 56 * "0"  # rely(address ward)
-HOPE = "0xa3b22fc4" + 56 * "0"  # hope(address usr)
+FROB = VAT.note("frob")
+FORK = VAT.note("fork")  # its third argument is the urn it moves to
+GRAB = VAT.note("grab")
+RELY = VAT.note("rely")  # rely(address ward)
+HOPE = VAT.note("hope")  # hope(address usr)
 # CdpManager's: [selector, caller, arg1, arg2]
-GIVE = "0xfcafcc68" + 56 * "0"  # give(uint256 cdp, address dst)
+GIVE = CDP_MANAGER.note("give")  # give(uint256 cdp, address dst)
 
-URNS = "urns(bytes32,address)(uint256,uint256)"  # ink, art
+URNS = VAT.function("urns")  # ink, art
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +155,7 @@ class Maker(Adapter):
     # positions ------------------------------------------------------------------------------------------------------
 
     def enumerate(self, read: Reader, market: Market, after: int) -> list[PositionKey]:
-        (last,) = required(read, [Read(self.manager, "cdpi()(uint256)")])
+        (last,) = required(read, [Read(self.manager, CDP_MANAGER.function("cdpi"))])
         return read_cdps(read, self.manager, range(after + 1, last + 1))
 
     def of_wallet(self, read: Reader, market: Market, wallet: str) -> tuple[MakerMarket, list[PositionKey]]:
@@ -291,7 +296,7 @@ class Maker(Adapter):
         raw = {name: ilk_bytes(name) for name in sorted({key.group for key in keys})}
         states = [Read(self.vat, VAT_ILKS, (ilk,)) for ilk in raw.values()]
         feeds = [Read(spotter, SPOTTER_ILKS, (ilk,)) for ilk in raw.values()]
-        drips = [Read(jug, "drip(bytes32)(uint256)", (ilk,)) for ilk in raw.values()]
+        drips = [Read(jug, JUG.function("drip"), (ilk,)) for ilk in raw.values()]
         stored = dict(zip(raw, required(read, states), strict=True))
         ratios = dict(zip(raw, required(read, feeds), strict=True))
         dripped = dict(zip(raw, required(read, states, drips), strict=True))

@@ -8,13 +8,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from indexer.abi import abi
 from indexer.adapter import Reader, required
 from indexer.model import Failed, Read
 from protocols.maker_market import Gem, Join, MakerMarket, with_assets
 from protocols.maker_math import ilk_name
 
-JOIN = ("vat()(address)", "ilk()(bytes32)", "gem()(address)", "dai()(address)", "dec()(uint256)")
-TOKEN = ("symbol()(string)", "symbol()(bytes32)", "decimals()(uint8)")
+GEM_OR_DAI_JOIN = abi("maker_join")
+VAT = abi("maker_vat")
+ERC20 = abi("erc20")
+ERC20_BYTES32 = abi("erc20_bytes32")
+
+JOIN = (
+    GEM_OR_DAI_JOIN.function("vat"),
+    GEM_OR_DAI_JOIN.function("ilk"),
+    GEM_OR_DAI_JOIN.function("gem"),
+    GEM_OR_DAI_JOIN.function("dai"),
+    GEM_OR_DAI_JOIN.function("dec"),
+)
+TOKEN = (ERC20.function("symbol"), ERC20_BYTES32.function("symbol"), ERC20.function("decimals"))
 
 
 def with_joins(read: Reader, market: MakerMarket) -> MakerMarket:
@@ -72,5 +84,5 @@ def read_dai(read: Reader, market: MakerMarket) -> str:
     joins = {contract: join.gem.address for contract, join in market.joins.items() if join and join.ilk is None}
     if not joins:
         return vat
-    backed = required(read, [Read(vat, "dai(address)(uint256)", (join,)) for join in joins])
+    backed = required(read, [Read(vat, VAT.function("dai"), (join,)) for join in joins])
     return max(zip(backed, joins.values(), strict=True), key=lambda pair: pair[0])[1] or vat

@@ -7,19 +7,35 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any, NamedTuple
 
+from indexer.abi import abi
 from indexer.adapter import Reader, answered, required
 from indexer.errors import ConfigError
 from indexer.model import RAY, WAD, Asset, Deployment, Failed, Market, Read
 from protocols.maker_math import UINT256, fee_rate, feed_of, ilk_bytes, ilk_name, rmul, rpow, spot_of
 
+VAT = abi("maker_vat")
+SPOTTER = abi("maker_spotter")
+JUG = abi("maker_jug")
+DOG = abi("maker_dog")
+CAT = abi("maker_cat")
+CLIPPER = abi("maker_clipper")
+OSM = abi("maker_osm")
+ILK_REGISTRY = abi("maker_ilk_registry")
+CHAINLOG_ABI = abi("maker_chainlog")
+
 NOBODY = "0x" + 40 * "0"
 
-VAT_ILKS = "ilks(bytes32)(uint256,uint256,uint256,uint256,uint256)"  # Art, rate, spot, line, dust
-SPOTTER_ILKS = "ilks(bytes32)(address,uint256)"  # pip, mat
-JUG_ILKS = "ilks(bytes32)(uint256,uint256)"  # duty, rho
-DOG_ILKS = "ilks(bytes32)(address,uint256,uint256,uint256)"  # clip, chop, hole, dirt
-CAT_ILKS = "ilks(bytes32)(address,uint256,uint256)"  # flip, chop, dunk
-GEM = ("gem(bytes32)(address)", "join(bytes32)(address)", "symbol(bytes32)(string)", "dec(bytes32)(uint256)")
+VAT_ILKS = VAT.function("ilks")  # Art, rate, spot, line, dust
+SPOTTER_ILKS = SPOTTER.function("ilks")  # pip, mat
+JUG_ILKS = JUG.function("ilks")  # duty, rho
+DOG_ILKS = DOG.function("ilks")  # clip, chop, hole, dirt
+CAT_ILKS = CAT.function("ilks")  # flip, chop, dunk
+GEM = (
+    ILK_REGISTRY.function("gem"),
+    ILK_REGISTRY.function("join"),
+    ILK_REGISTRY.function("symbol"),
+    ILK_REGISTRY.function("dec"),
+)
 
 #: chainlog keys of the contracts that the configuration may also name itself
 CHAINLOG = {
@@ -148,19 +164,19 @@ def read_shared(read: Reader, deployment: Deployment) -> tuple[MakerMarket, list
     live, debt, vice, par, base, vow = required(
         read,
         [
-            Read(vat, "live()(uint256)"),
-            Read(vat, "debt()(uint256)"),
-            Read(vat, "vice()(uint256)"),
-            Read(contracts["spotter"], "par()(uint256)"),
-            Read(jug, "base()(uint256)"),
-            Read(jug, "vow()(address)"),
+            Read(vat, VAT.function("live")),
+            Read(vat, VAT.function("debt")),
+            Read(vat, VAT.function("vice")),
+            Read(contracts["spotter"], SPOTTER.function("par")),
+            Read(jug, JUG.function("base")),
+            Read(jug, JUG.function("vow")),
         ],
     )
-    limits = [Read(contracts["dog"], f"{n}()(uint256)") for n in ("live", "Hole", "Dirt")] if "dog" in contracts else []
-    boxes = [Read(contracts["cat"], f"{n}()(uint256)") for n in ("live", "box", "litter")] if "cat" in contracts else []
-    lists = [Read(contracts["ilk_registry"], "list()(bytes32[])")] if "ilk_registry" in contracts else []
+    limits = [Read(contracts["dog"], DOG.function(n)) for n in ("live", "Hole", "Dirt")] if "dog" in contracts else []
+    boxes = [Read(contracts["cat"], CAT.function(n)) for n in ("live", "box", "litter")] if "cat" in contracts else []
+    lists = [Read(contracts["ilk_registry"], ILK_REGISTRY.function("list"))] if "ilk_registry" in contracts else []
     (surplus,), dog, cat, listed = map(
-        answered, _asked(read, [Read(vat, "dai(address)(uint256)", (vow,))], limits, boxes, lists)
+        answered, _asked(read, [Read(vat, VAT.function("dai"), (vow,))], limits, boxes, lists)
     )
     market = MakerMarket(
         block=read.block,
@@ -192,7 +208,9 @@ def read_contracts(read: Reader, deployment: Deployment) -> dict[str, str]:
     chainlog = contracts.get("chainlog")
     if chainlog is None:
         return contracts
-    answers = read([Read(chainlog, "getAddress(bytes32)(address)", (ilk_bytes(name),)) for name in CHAINLOG.values()])
+    answers = read(
+        [Read(chainlog, CHAINLOG_ABI.function("getAddress"), (ilk_bytes(name),)) for name in CHAINLOG.values()]
+    )
     found = {
         key: address
         for key, address in zip(CHAINLOG, answers, strict=True)
@@ -228,8 +246,8 @@ def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[s
     pips = sorted({pip for _, (pip, _), _ in rows} - {NOBODY})
     times, stopped = _asked(
         read,
-        [Read(pip, name) for pip in pips for name in ("zzz()(uint64)", "hop()(uint16)")],
-        [Read(clip, "stopped()(uint256)") for clip, *_ in answered(dogs)],
+        [Read(pip, name) for pip in pips for name in (OSM.function("zzz"), OSM.function("hop"))],
+        [Read(clip, CLIPPER.function("stopped")) for clip, *_ in answered(dogs)],
     )
     queues = _read_queues(read, contracts["spotter"], pips, times)
     bites = answered(cats) or [None] * len(names)
@@ -256,7 +274,7 @@ def _read_queues(read: Reader, spotter: str, pips: Sequence[str], times: Sequenc
         for pip, zzz, hop in zip(pips, pairs, pairs, strict=True)
         if not isinstance(zzz, Failed) and not isinstance(hop, Failed)
     }
-    peeps = read([Read(pip, "peep()(bytes32,bool)", (), spotter) for pip in osms])
+    peeps = read([Read(pip, OSM.function("peep"), (), spotter) for pip in osms])
     queues = {}
     for (pip, at), answer in zip(osms.items(), peeps, strict=True):
         has = not isinstance(answer, Failed) and answer[1]

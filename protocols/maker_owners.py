@@ -4,12 +4,18 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from indexer.abi import abi
 from indexer.adapter import Reader, required
 from indexer.model import Failed, PositionKey, Read
 from protocols.maker_market import NOBODY, MakerMarket
 from protocols.maker_math import ilk_name
 
-OWNER = "owner()(address)"
+CDP_MANAGER = abi("maker_cdp_manager")
+DS_PROXY = abi("ds_proxy")
+PROXY_REGISTRY = abi("maker_proxy_registry")
+LOCKSTAKE = abi("maker_lockstake_engine")
+
+OWNER = DS_PROXY.function("owner")
 #: DSProxies asked for their owner at each snapshot: one request, however many there are
 PROXIES_ASKED = 400
 
@@ -27,11 +33,11 @@ def read_owners(read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) 
     numbers, lockstake = market.registry.numbers, market.contracts.get("lockstake")
     manager = market.contracts["cdp_manager"]
     managed = [key for key in keys if key in numbers]
-    owns = required(read, [Read(manager, "owns(uint256)(address)", (numbers[key],)) for key in managed])
+    owns = required(read, [Read(manager, CDP_MANAGER.function("owns"), (numbers[key],)) for key in managed])
     found = {key: (owner, "cdp-manager") for key, owner in zip(managed, owns, strict=True)}
     raw = [key for key in keys if key not in numbers]
     if lockstake is not None:
-        answers = read([Read(lockstake, "urnOwners(address)(address)", (key.account,)) for key in raw])
+        answers = read([Read(lockstake, LOCKSTAKE.function("urnOwners"), (key.account,)) for key in raw])
         for key, owner in zip(raw, answers, strict=True):
             if not isinstance(owner, Failed) and owner != NOBODY:
                 found[key] = (owner, "lockstake")
@@ -52,12 +58,12 @@ def read_proxies(read: Reader, market: MakerMarket, accounts: Iterable[str]) -> 
     order = sorted(accounts)
     owners = read([Read(account, OWNER) for account in order])
     owned = {a: o for a, o in zip(order, owners, strict=True) if not isinstance(o, Failed) and o != NOBODY}
-    caches = read([Read(account, "cache()(address)") for account in owned])
+    caches = read([Read(account, DS_PROXY.function("cache")) for account in owned])
     proxies = {a for a, cache in zip(owned, caches, strict=True) if not isinstance(cache, Failed) and cache != NOBODY}
     registry = market.contracts.get("proxy_registry")
     if registry is not None:
         rest = [account for account in owned if account not in proxies]
-        listed = read([Read(registry, "proxies(address)(address)", (owned[account],)) for account in rest])
+        listed = read([Read(registry, PROXY_REGISTRY.function("proxies"), (owned[account],)) for account in rest])
         proxies.update(account for account, proxy in zip(rest, listed, strict=True) if proxy == account)
     return {account: owner for account, owner in owned.items() if account in proxies}
 
@@ -88,8 +94,8 @@ def newest_wallets(
 def read_cdps(read: Reader, manager: str, cdps: Iterable[int]) -> list[PositionKey]:
     """The urns and ilks of CdpManager's numbers, in their order."""
     order = list(cdps)
-    urns = required(read, [Read(manager, "urns(uint256)(address)", (cdp,)) for cdp in order])
-    ilks = required(read, [Read(manager, "ilks(uint256)(bytes32)", (cdp,)) for cdp in order])
+    urns = required(read, [Read(manager, CDP_MANAGER.function("urns"), (cdp,)) for cdp in order])
+    ilks = required(read, [Read(manager, CDP_MANAGER.function("ilks"), (cdp,)) for cdp in order])
     return [PositionKey(urn, ilk_name(ilk)) for urn, ilk in zip(urns, ilks, strict=True)]
 
 
@@ -98,13 +104,13 @@ def cdps_of(read: Reader, market: MakerMarket, wallets: Sequence[str]) -> tuple[
     holders = list(wallets)
     registry, manager = market.contracts.get("proxy_registry"), market.contracts["cdp_manager"]
     if registry is not None:
-        found = read([Read(registry, "proxies(address)(address)", (wallet,)) for wallet in wallets])
+        found = read([Read(registry, PROXY_REGISTRY.function("proxies"), (wallet,)) for wallet in wallets])
         holders += [proxy for proxy in found if not isinstance(proxy, Failed) and proxy != NOBODY]
     holders = list(dict.fromkeys(holders))
     cdps: list[int] = []
-    heads = required(read, [Read(manager, "first(address)(uint256)", (holder,)) for holder in holders])
+    heads = required(read, [Read(manager, CDP_MANAGER.function("first"), (holder,)) for holder in holders])
     while heads := [cdp for cdp in heads if cdp]:
         cdps += heads
-        links = required(read, [Read(manager, "list(uint256)(uint256,uint256)", (cdp,)) for cdp in heads])
+        links = required(read, [Read(manager, CDP_MANAGER.function("list"), (cdp,)) for cdp in heads])
         heads = [following for _, following in links]
     return holders, cdps

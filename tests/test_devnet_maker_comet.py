@@ -1,7 +1,5 @@
 """The Maker and Compound V3 devnets hold every situation that they promise, and know who was in it."""
 
-import json
-import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,11 +11,10 @@ from eth_utils.crypto import keccak
 
 from tests.devnet import compound_v3, maker
 from tests.devnet.compound_v3 import DEAD, CompoundV3
-from tests.devnet.contracts import abi_type
+from tests.devnet.contracts import abi_type, interface
 from tests.devnet.maker import RAY, Maker
 from tests.devnet.maker_snapshot import transactions
 from tests.devnet.node import Anvil
-from tests.devnet.packages import package
 from tests.devnet.send import Reverted, Sender, account, calldata
 
 SEEDS = (1, 2)
@@ -86,29 +83,8 @@ def topics(receipt: dict[str, Any], address: str) -> list[str]:
 # ---- Comet: the contract
 
 
-def package_abi() -> list[dict[str, Any]]:
-    """The real Comet's ABI from npm."""
-    constants = package("@compound-finance/compound-js", "0.6.2") / "dist" / "nodejs" / "constants.js"
-    script = "process.stdout.write(JSON.stringify(require(process.argv[1]).abi.Comet))"
-    done = subprocess.run(["node", "-e", script, str(constants)], capture_output=True, text=True, check=True)
-    return list(json.loads(done.stdout))
-
-
-def interface(abi: list[dict[str, Any]], kind: str) -> set[tuple[Any, ...]]:
-    """Functions or events with the types, index flags and results that callers and logs depend on."""
-    return {
-        (
-            entry["name"],
-            tuple((abi_type(i), i.get("indexed", False)) for i in entry["inputs"]),
-            tuple(abi_type(o) for o in entry.get("outputs", [])),
-        )
-        for entry in abi
-        if entry["type"] == kind
-    }
-
-
 def test_the_stand_in_has_the_functions_events_and_errors_of_the_real_comet(needs_node: None) -> None:
-    real, code = package_abi(), compound_v3.contracts()
+    real, code = compound_v3.real_abi(), compound_v3.contracts()
     for kind in ("function", "event", "error"):
         ours = interface(code["CometStandIn"].abi, kind) | interface(code["CometExtStandIn"].abi, kind)
         assert interface(real, kind) <= ours
@@ -119,7 +95,7 @@ def test_the_stand_in_has_the_functions_events_and_errors_of_the_real_comet(need
 def test_every_log_of_a_comet_is_one_of_the_real_ones(market: Market) -> None:
     known = {
         topic(f"{e['name']}({','.join(abi_type(i) for i in e['inputs'])})")
-        for e in package_abi()
+        for e in compound_v3.real_abi()
         if e["type"] == "event"
     }
     known |= {topic("Upgraded(address)"), topic("AdminChanged(address,address)")}

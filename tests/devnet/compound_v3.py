@@ -3,6 +3,8 @@
 No package carries the real contract, so this is our own implementation of its ABI, rounding, packing and events.
 """
 
+import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 from tests.devnet import compound_v3_scenario as scenario
 from tests.devnet.contracts import Artifact, compile_contracts
 from tests.devnet.node import Anvil
+from tests.devnet.packages import package
 from tests.devnet.scenario import Devnet
 from tests.devnet.send import Reverted, Sender, Transaction, account, calldata
 
@@ -75,6 +78,14 @@ def contracts() -> dict[str, Artifact]:
     """The stand-ins, compiled once."""
     folder = Path(__file__).parent
     return compile_contracts(SOLC, {name: {"content": (folder / name).read_text()} for name in SOURCES})
+
+
+def real_abi() -> list[dict[str, Any]]:
+    """The real Comet's ABI from npm."""
+    constants = package("@compound-finance/compound-js", "0.6.2") / "dist" / "nodejs" / "constants.js"
+    script = "process.stdout.write(JSON.stringify(require(process.argv[1]).abi.Comet))"
+    done = subprocess.run(["node", "-e", script, str(constants)], capture_output=True, text=True, check=True)
+    return list(json.loads(done.stdout))
 
 
 class CompoundV3(Devnet):

@@ -1,7 +1,7 @@
 """Compiled contracts: bytecode with its link references, from npm artifacts or from the compiler."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,19 @@ def abi_type(entry: Mapping[str, Any]) -> str:
         return str(entry["type"])
     inner = ",".join(abi_type(component) for component in entry["components"])
     return f"({inner}){entry['type'].removeprefix('tuple')}"
+
+
+def interface(abi: Iterable[Mapping[str, Any]], kind: str) -> set[tuple[Any, ...]]:
+    """Functions or events with the types, index flags and results that callers and logs depend on."""
+    return {
+        (
+            entry["name"],
+            tuple((abi_type(i), i.get("indexed", False)) for i in entry["inputs"]),
+            tuple(abi_type(o) for o in entry.get("outputs", [])),
+        )
+        for entry in abi
+        if entry["type"] == kind
+    }
 
 
 def link_offsets(references: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]) -> dict[str, list[int]]:
