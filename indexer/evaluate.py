@@ -1,13 +1,22 @@
 """All positions of a deployment at one block: the adapter's exact integers, and what people read beside them."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
+from functools import cache
 from typing import Any, Protocol
 
 from indexer.adapter import Adapter
 from indexer.model import WAD, Answer, Health, Market, Position
 
 AT_RISK_BELOW = 1.1
+
+
+@cache
+def scaled(bound: float) -> int:
+    """The least health factor, scaled by 1e18, that is not below `bound`: exactly the decimal number that was written."""
+    return math.ceil(Decimal(str(bound)) * WAD)
 
 
 def status(health: Health, *, verified: bool, at_risk_below: float = AT_RISK_BELOW) -> str:
@@ -22,7 +31,7 @@ def status(health: Health, *, verified: bool, at_risk_below: float = AT_RISK_BEL
         return "liquidatable"
     if health.health_factor is None:
         return "unpriceable"
-    return "at-risk" if health.health_factor < int(at_risk_below * WAD) else "healthy"
+    return "at-risk" if health.health_factor < scaled(at_risk_below) else "healthy"
 
 
 def from_answer(health: Health, answer: Answer) -> Health:

@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from indexer.errors import ConfigError, IndexerError
-from indexer.model import WAD
+from indexer.evaluate import scaled
 from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS
 
 P = ParamSpec("P")
@@ -457,7 +457,7 @@ def below_filter(below: float | None) -> tuple[list[str], list[Any]]:
     """
     if below is None:
         return [], []
-    digits = str(math.ceil(Decimal(str(below)) * WAD)) if math.isfinite(below) else "9" * 100
+    digits = str(scaled(below)) if math.isfinite(below) else "9" * 100
     filters = [
         "p.health_factor <= ?",
         "(length(p.health_factor_raw), p.health_factor_raw) < (?, ?)",

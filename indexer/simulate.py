@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from indexer.adapter import Adapter
 from indexer.errors import IndexerError
-from indexer.evaluate import AT_RISK_BELOW, status
+from indexer.evaluate import AT_RISK_BELOW, scaled, status
 from indexer.model import WAD, Deployment, Health, Market, Position
 from indexer.protocols import adapter_class
 from indexer.scenario import Change, Names, Scenario, Sweep
@@ -238,7 +238,7 @@ def status_of(market: Market, health: Health, at_risk_below: float, *, accrued: 
     if accrued and factor is not None and name in ("healthy", "at-risk"):
         if factor < WAD:
             return "liquidatable"
-        if factor < int(at_risk_below * WAD):
+        if factor < scaled(at_risk_below):
             return "at-risk"
     return name
 
