@@ -85,14 +85,18 @@ COLLATERAL_RECEIVED = frozenset({SUPPLY_COLLATERAL, TRANSFER_COLLATERAL})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompoundV3Position(Position):
-    """`principal` as `userBasic` stores it; `collateral`: asset -> balance, in the order of the asset map."""
+    """`principal` as `userBasic` stores it; `collateral`: asset -> balance, in the order of the asset map.
+
+    `stranded` is what an absorption left behind: the asset map has lost it, so it backs no debt.
+    """
 
     principal: int = 0
     collateral: dict[str, int] = field(default_factory=dict)
+    stranded: dict[str, int] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
-        return self.principal == 0 and not self.collateral
+        return self.principal == 0 and not self.collateral and not self.stranded
 
 
 class CompoundV3(Adapter):
@@ -147,7 +151,7 @@ class CompoundV3(Adapter):
         return [PositionKey(a) for a in accounts if a is not None and not (minted and a == ZERO)]
 
     def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
-        """`userBasic` of everyone, then the collateral that its asset map names.
+        """`userBasic` of everyone, then the collateral that its asset map names or that an absorption leaves behind.
 
         From storage where the layout is known and the node can: one request carries 5,000 words.
         """
@@ -157,23 +161,29 @@ class CompoundV3(Adapter):
         if basics is None:
             raw = required(read, [Read(self.comet, USER_BASIC, (key.account,)) for key in keys])
             basics = [(principal, assets_in | reserved << 16) for principal, _, _, assets_in, reserved in raw]
+        kept = [one for one in market.collaterals if one.liquidation_factor == 0]
         held = [
-            (i, collateral.asset)
+            (i, one.asset, bool(assets >> one.offset & 1))
             for i, (_, assets) in enumerate(basics)
-            if assets
-            for collateral in market.collaterals
-            if assets >> collateral.offset & 1
+            for one in (market.collaterals if assets else kept)
+            if assets >> one.offset & 1 or one in kept
         ]
-        balances = self.stored_collateral(read, [(keys[i].account, a) for i, a in held]) if from_storage else None
+        balances = self.stored_collateral(read, [(keys[i].account, a) for i, a, _ in held]) if from_storage else None
         if balances is None:
-            reads = [Read(self.comet, USER_COLLATERAL, (keys[i].account, asset)) for i, asset in held]
+            reads = [Read(self.comet, USER_COLLATERAL, (keys[i].account, asset)) for i, asset, _ in held]
             balances = [balance for balance, _ in required(read, reads)]
         collateral: list[dict[str, int]] = [{} for _ in keys]
-        for (i, asset), balance in zip(held, balances, strict=True):
-            collateral[i][asset] = balance
+        stranded: list[dict[str, int]] = [{} for _ in keys]
+        for (i, asset, named), balance in zip(held, balances, strict=True):
+            if named:
+                collateral[i][asset] = balance
+            elif balance:
+                stranded[i][asset] = balance
         return [
-            CompoundV3Position(key=key, block_number=read.block.number, principal=principal, collateral=assets)
-            for key, (principal, _), assets in zip(keys, basics, collateral, strict=True)
+            CompoundV3Position(
+                key=key, block_number=read.block.number, principal=principal, collateral=assets, stranded=rest
+            )
+            for key, (principal, _), assets, rest in zip(keys, basics, collateral, stranded, strict=True)
         ]
 
     def stored_basics(self, read: Reader, keys: Sequence[PositionKey]) -> list[tuple[int, int]] | None:
@@ -209,7 +219,8 @@ class CompoundV3(Adapter):
         """Comet.isLiquidatable, but for its early exit: `liquidation_limit` counts all of the collateral.
 
         A dead feed (price None) makes a position unpriceable where the contract's loop reaches it, that is unless the
-        collateral before it covers the debt; its health factor is unknown either way.
+        collateral before it covers the debt; its health factor is unknown either way. Collateral without weight needs
+        no price: the versions that can be configured so skip it.
         """
         assert isinstance(market, CompoundV3Market)
         assert isinstance(position, CompoundV3Position)
@@ -222,21 +233,23 @@ class CompoundV3(Adapter):
             debt = (principal * market.borrow_index // INDEX_SCALE) * price // scale
             debt_accrued = (principal * market.borrow_index_accrued // INDEX_SCALE) * price // scale
         collateral = limit = 0
-        priced = True
+        priced = weighed = True
         for asset, balance in position.collateral.items():
             of = table.get(asset)
             if of is None or of.price is None:
-                unpriceable = unpriceable or limit < debt
                 priced = False
+                if of is None or of.liquidate_factor:
+                    unpriceable = unpriceable or limit < debt
+                    weighed = False
                 continue
             value = balance * of.price // of.scale
             collateral += value
             limit += value * of.liquidate_factor // WAD
-        known = priced and not unpriceable
+        known = weighed and not unpriceable
         return Health(
             key=position.key,
             collateral_value=collateral if priced else None,
-            liquidation_limit=limit if priced else None,
+            liquidation_limit=limit if weighed else None,
             debt_value=None if has_debt and market.base_price is None else debt,
             health_factor=limit * WAD // debt if debt and known else None,
             health_factor_accrued=limit * WAD // debt_accrued if debt_accrued and known else None,
@@ -267,10 +280,11 @@ class CompoundV3(Adapter):
             )
             amount = abs(principal) * index // INDEX_SCALE
             rows.append(self.balance(market, market.assets[0], side, abs(principal), amount))
-        for asset, held in position.collateral.items():
+        for asset, held in (position.collateral | position.stranded).items():
             if asset in table:  # what was listed after `market` was read comes with the next one
                 row = market.assets[1 + table[asset].offset]
-                rows.append(self.balance(market, row, "supply", held, held))
+                balance = self.balance(market, row, "supply", held, held)
+                rows.append(replace(balance, is_collateral=asset in position.collateral))
         return rows
 
     def balance(self, market: CompoundV3Market, row: Asset, side: str, scaled: int, amount: int) -> Balance:
@@ -283,7 +297,7 @@ class CompoundV3(Adapter):
             scaled=scaled,
             amount=amount,
             value=None if row.price is None else amount * row.price // 10**row.decimals,
-            is_collateral=row.asset != market.base,
+            is_collateral=False,
         )
 
     def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> CompoundV3Market:
@@ -339,7 +353,7 @@ class CompoundV3(Adapter):
             assert isinstance(position, CompoundV3Position)
             supply += max(position.principal, 0)
             debt += max(-position.principal, 0)
-            for asset, balance in position.collateral.items():
+            for asset, balance in (position.collateral | position.stranded).items():
                 if asset in held:
                     held[asset] += balance
         return [
@@ -402,17 +416,19 @@ class CompoundV3(Adapter):
         if not isinstance(liquidatable_accrued, Failed):
             columns["liquidatable_accrued"] = int(liquidatable_accrued)
         base_price, *collateral_prices = prices
+        assets = basic[3] | basic[4] << 16
         wanted = [
             (one, balance, price)
             for one, balance, price in zip(market.collaterals, held, collateral_prices, strict=True)
-            if balance
+            if assets >> one.offset & 1
         ]
-        if all(price for _, _, price in wanted) and (base_price or not basic[0] < 0):
-            values = [(one, balance * price // one.scale) for one, balance, price in wanted]
+        if all(price or not one.liquidate_factor for one, _, price in wanted) and (base_price or not basic[0] < 0):
+            values = [(one, balance * price // one.scale) for one, balance, price in wanted if price]
             limit = sum(value * one.liquidate_factor // WAD for one, value in values)
             stored = (max(-basic[0], 0) * borrow_index // INDEX_SCALE) * (base_price or 0) // market.base_scale
             accrued = debt * (base_price or 0) // market.base_scale
-            columns["collateral_value_raw"] = sum(value for _, value in values)
+            if len(values) == len(wanted):
+                columns["collateral_value_raw"] = sum(value for _, value in values)
             columns["liquidation_limit_raw"] = limit
             columns["debt_value_raw"] = stored
             columns["health_factor_raw"] = limit * WAD // stored if stored else None

@@ -69,11 +69,13 @@ def principal_value(market: CompoundV3Market, balance: int) -> int:
 def closable(market: CompoundV3Market, rows: list[Balance]) -> list[Closable]:
     """Comet.absorb closes the account: all of the debt, for all of each collateral.
 
-    What that is worth beyond the debt, less the penalty, is credited to the account in the base asset.
+    What that is worth beyond the debt, less the penalty, is credited to the account in the base asset. Collateral whose
+    factors are both 0 stays with the account, its price unasked.
     """
     debt = next(row for row in rows if row.side == "debt")
     listed = {one.asset: one for one in market.collaterals}
-    collateral = [(row, listed[row.asset]) for row in rows if row.is_collateral]
+    held = [(row, listed[row.asset]) for row in rows if row.is_collateral]
+    collateral = [(row, one) for row, one in held if one.liquidate_factor or one.liquidation_factor]
     refused = "absorb-paused" if market.absorb_paused else None
     if market.base_price is None or any(one.price is None for _, one in collateral):
         refused = refused or "no-price"

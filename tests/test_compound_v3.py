@@ -307,6 +307,39 @@ def test_a_dead_feed_matters_only_where_the_contract_reaches_it(
     assert not idle.has_debt
 
 
+def test_delisted_collateral_needs_no_price_and_stays_behind_an_absorption(
+    adapter: CompoundV3, node: Connection, devnet: compound_v3.CompoundV3
+) -> None:
+    """The Comets of 2026 skip a factor of 0: in isLiquidatable, and in absorb, which forgets what it leaves."""
+    devnet.patched = True
+    place = next(i for i, asset in enumerate(devnet.assets) if asset.symbol == compound_v3.DEAD)
+    devnet.assets[place] = replace(devnet.assets[place], borrow_factor=0, liquidate_factor=0, liquidation_factor=0)
+    devnet.upgrade()
+    market, positions = snapshot(adapter, node, devnet)
+    assert market.exact
+    assert wrong(adapter, devnet, market, positions) == []
+    debtor, covered = (devnet.roles[name] for name in ("on dead collateral", "covered before dead collateral"))
+    assert adapter.evaluate(market, positions[debtor]).health_factor == 0
+    health = adapter.evaluate(market, positions[covered])
+    assert health.collateral_value is None
+    assert health.health_factor
+    assert health.health_factor == (health.liquidation_limit or 0) * WAD // (health.debt_value or 1)
+
+    devnet.absorb(devnet.roles["liquidator"], debtor)
+    for storage in (False, True):
+        read = AlteredReader(node.reader(), storage=storage)
+        market = replace(adapter.read_market(read, None), layout_known=storage)
+        positions = by_account(adapter.read_positions(read, market, keys(devnet.users)))
+        assert wrong(adapter, devnet, market, positions) == []
+        assert all(check.holds for check in adapter.checks(market, positions.values(), Accounts.ALL))
+        (row,) = adapter.balances(market, positions[debtor])
+        assert row.amount == devnet.collateral(debtor, compound_v3.DEAD)
+        assert not row.is_collateral
+        assert adapter.untracked(market, positions[debtor])
+        (answer,) = adapter.contract_answers(read, market, keys([debtor]))
+        assert answer.columns["collateral_value_raw"] == adapter.evaluate(market, positions[debtor]).collateral_value
+
+
 def test_a_dead_base_feed_makes_every_debtor_unpriceable(
     adapter: CompoundV3, node: Connection, devnet: compound_v3.CompoundV3
 ) -> None:

@@ -229,7 +229,8 @@ contract AssetListStandIn {
     uint8 public immutable numAssets;
     mapping(uint8 => AssetInfo) internal infos;
 
-    constructor(AssetConfig[] memory configs) {
+    /// With `zeroFactors` an asset may be configured to count for nothing.
+    constructor(AssetConfig[] memory configs, bool zeroFactors) {
         numAssets = uint8(configs.length);
         for (uint8 i = 0; i < configs.length; i++) {
             AssetConfig memory config = configs[i];
@@ -237,9 +238,11 @@ contract AssetListStandIn {
             if (IToken(config.asset).decimals() != config.decimals) revert CometBaseStandIn.BadDecimals();
             uint64 borrowFactor = config.borrowCollateralFactor / FACTOR_STEP * FACTOR_STEP;
             uint64 liquidateFactor = config.liquidateCollateralFactor / FACTOR_STEP * FACTOR_STEP;
-            if (config.borrowCollateralFactor >= config.liquidateCollateralFactor || borrowFactor >= liquidateFactor) {
-                revert CometBaseStandIn.BorrowCFTooLarge();
-            }
+            bool weightless = zeroFactors && config.liquidateCollateralFactor == 0;
+            if (
+                config.borrowCollateralFactor >= config.liquidateCollateralFactor && !weightless
+                    || borrowFactor >= liquidateFactor && !weightless
+            ) revert CometBaseStandIn.BorrowCFTooLarge();
             if (config.liquidateCollateralFactor > 1e18) revert CometBaseStandIn.LiquidateCFTooLarge();
             uint64 scale = uint64(10 ** config.decimals);
             infos[i] = AssetInfo({
@@ -328,11 +331,15 @@ contract CometStandIn is CometBaseStandIn {
         baseBorrowMin = config.baseBorrowMin;
         targetReserves = config.targetReserves;
         numAssets = uint8(config.assetConfigs.length);
-        assets = new AssetListStandIn(config.assetConfigs);
+        assets = new AssetListStandIn(config.assetConfigs, skipsZeroFactors());
     }
 
     function assetLimit() internal pure virtual returns (uint256) {
         return 12;
+    }
+
+    function skipsZeroFactors() internal pure virtual returns (bool) {
+        return false;
     }
 
     function initializeStorage() external {
@@ -483,10 +490,10 @@ contract CometStandIn is CometBaseStandIn {
             if (!isInAsset(basic.assetsIn, basic._reserved, i)) continue;
             if (liquidity >= 0) return true;
             AssetInfo memory info = getAssetInfo(i);
+            uint64 factor = liquidating ? info.liquidateCollateralFactor : info.borrowCollateralFactor;
+            if (factor == 0 && skipsZeroFactors()) continue;
             uint256 value = mulPrice(userCollateral[account][info.asset].balance, getPrice(info.priceFeed), info.scale);
-            liquidity += signed256(
-                mulFactor(value, liquidating ? info.liquidateCollateralFactor : info.borrowCollateralFactor)
-            );
+            liquidity += signed256(mulFactor(value, factor));
         }
         return liquidity >= 0;
     }
@@ -721,6 +728,7 @@ contract CometStandIn is CometBaseStandIn {
         for (uint8 i = 0; i < numAssets; i++) {
             if (!isInAsset(user.assetsIn, user._reserved, i)) continue;
             AssetInfo memory info = getAssetInfo(i);
+            if (info.liquidationFactor == 0 && skipsZeroFactors()) continue;
             uint128 seized = userCollateral[account][info.asset].balance;
             userCollateral[account][info.asset].balance = 0;
             totalsCollateral[info.asset].totalSupplyAsset -= seized;
@@ -888,6 +896,16 @@ contract CometExtendedStandIn is CometStandIn {
 
     function assetList() external view returns (address) {
         return address(assets);
+    }
+}
+
+/// The variant after a token lost its price feed for good: assets can be given factors of 0. Nobody asks their price any
+/// more, and an absorption leaves them with the account, though it clears the whole asset map.
+contract CometPatchedStandIn is CometExtendedStandIn {
+    constructor(Configuration memory config) CometExtendedStandIn(config) {}
+
+    function skipsZeroFactors() internal pure override returns (bool) {
+        return true;
     }
 }
 

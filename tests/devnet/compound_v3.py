@@ -104,6 +104,8 @@ class CompoundV3(Devnet):
         self.base = base
         self.unit = 10**6 if base == "USDC" else 10**18
         self.extended = extended
+        #: whether the next upgrade brings the variant that skips what has a factor of 0
+        self.patched = False
         self.assets = list((USDC_ASSETS if base == "USDC" else WETH_ASSETS) + MORE_ASSETS * extended)
         self.roles: dict[str, str] = {}
         self.holders: set[str] = set()
@@ -156,9 +158,8 @@ class CompoundV3(Devnet):
                 for a in self.assets
             ],
         )  # fmt: skip
-        return self.sender.deploy(
-            self.code["CometExtendedStandIn" if self.extended else "CometStandIn"], [configuration]
-        )
+        name = "CometPatchedStandIn" if self.patched else "CometExtendedStandIn" if self.extended else "CometStandIn"
+        return self.sender.deploy(self.code[name], [configuration])
 
     def upgrade(self) -> str:
         """Put the present `assets` (new ones included) and feeds into force by a new implementation; its address."""
