@@ -112,7 +112,7 @@ class Maker(Adapter):
         return with_ilks(read, with_joins(read, market), {key.group for key in keys})
 
     def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> MakerMarket:
-        """Finds out which DSProxies have another owner now; bounded, so one may be noticed some snapshots later."""
+        """Finds out which DSProxies have another owner now; beyond PROXIES_ASKED of them, some snapshots later."""
         market = self.extend(read, market, (p.key for p in positions))
         held = [p for p in positions if isinstance(p, Urn) and not p.empty and p.owner_via.endswith("ds-proxy")]
         wallets, asked = newest_wallets(read, market, ((p.owner, p.block_number, p.wallet) for p in held))

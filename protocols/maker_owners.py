@@ -16,8 +16,8 @@ PROXY_REGISTRY = abi("maker_proxy_registry")
 LOCKSTAKE = abi("maker_lockstake_engine")
 
 OWNER = DS_PROXY.function("owner")
-#: DSProxies asked for their owner at each snapshot: one request, however many there are
-PROXIES_ASKED = 400
+#: DSProxies asked for their owner at each snapshot, however many there are: what one request takes
+PROXIES_ASKED = 2_000
 
 
 class Owner(NamedTuple):
