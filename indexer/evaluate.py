@@ -142,6 +142,9 @@ def differences(
     limit, debt = _int(ours.get("liquidation_limit_raw")), _int(ours.get("debt_value_raw"))
     if limit is not None and debt is not None:
         ours["liquidity_raw"], ours["shortfall_raw"] = max(limit - debt, 0), max(debt - limit, 0)
+    accrued = _int(ours.get("health_factor_accrued_raw"))
+    if accrued is not None:
+        ours["liquidatable_accrued"] = accrued < WAD
     for name, theirs in answer.columns.items():
         if name not in ours:
             continue

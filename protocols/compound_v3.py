@@ -414,7 +414,7 @@ class CompoundV3(Adapter):
             amounts[one.asset, "supply"] = scaled[one.asset, "supply"] = balance
         columns: dict[str, int | str | None] = {}
         if not isinstance(liquidatable_accrued, Failed):
-            columns["liquidatable_accrued"] = int(liquidatable_accrued)
+            columns["liquidatable_accrued"] = liquidatable_accrued
         base_price, *collateral_prices = prices
         assets = basic[3] | basic[4] << 16
         wanted = [

@@ -12,7 +12,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from indexer.errors import ReadFailedError
+from indexer.evaluate import amounts_of, differences, evaluate_all
 from indexer.model import WAD, Accounts, Block, Deployment, Failed, PositionKey, Read
+from indexer.store import POSITION_COLUMNS
 from protocols.compound_v3 import (
     ABSORB_COLLATERAL,
     ABSORB_DEBT,
@@ -36,6 +38,7 @@ from tests.devnet.send import account
 DAY = 86_400
 USERS = 60
 INDEX = 10**15
+ACCOUNT = POSITION_COLUMNS.index("account")
 LIQUIDATABLE_READ = "isLiquidatable(address)(bool)"
 
 
@@ -168,6 +171,26 @@ def test_the_contracts_own_answers_are_ours(
             ours_by_place = {place: getattr(row, kind) for place, row in rows.items()}
             assert {place: value for place, value in values.items() if value} == ours_by_place
     assert compared > 4 * len(devnet.users)
+
+
+def test_what_the_contract_says_after_an_accrual_is_compared_too(
+    adapter: CompoundV3, node: Connection, devnet: compound_v3.CompoundV3
+) -> None:
+    devnet.node.elapse(30 * DAY)
+    devnet.node.mine()
+    market, positions = snapshot(adapter, node, devnet)
+    rows = {row[ACCOUNT]: row for row in evaluate_all(1, adapter, market, positions.values())}
+    told = []
+    for answer in adapter.contract_answers(node.reader(), market, keys(devnet.users)):
+        row = dict(zip(POSITION_COLUMNS, rows[answer.key.account], strict=True))
+        amounts = amounts_of(adapter.balances(market, positions[answer.key.account]))
+        assert differences(row, amounts, answer) == []
+        if row["health_factor_accrued_raw"] is not None:
+            liquidatable = answer.columns["liquidatable_accrued"]
+            told.append((answer.liquidatable, liquidatable))
+            other = replace(answer, columns={**answer.columns, "liquidatable_accrued": not liquidatable})
+            assert [what for what, _, _ in differences(row, amounts, other)] == ["liquidatable_accrued"]
+    assert (False, True) in told
 
 
 def test_time_and_prices_need_no_new_read_of_who_did_nothing(
