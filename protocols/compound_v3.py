@@ -8,7 +8,7 @@ A position is an account: a signed principal of the base asset (below 0 is debt)
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from indexer.abi import abi, mapping_slot
 from indexer.adapter import Adapter, Reader, required
@@ -33,6 +33,7 @@ from indexer.model import (
     Read,
 )
 from protocols import compound_v3_liquidation as liquidation
+from protocols.compound_v3_answers import answer
 from protocols.compound_v3_market import (
     INDEX_SCALE,
     PRICE,
@@ -393,53 +394,9 @@ class CompoundV3(Adapter):
         )
         prices = read([Read(self.comet, PRICE, (feed,)) for feed in (base_feed, *(info[2] for info in infos))])
         return [
-            self.answer(market, key, answers[i * width : (i + 1) * width], accrued[i], prices, totals[1])
+            answer(market, key, answers[i * width : (i + 1) * width], accrued[i], prices, totals[1])
             for i, key in enumerate(keys)
         ]
-
-    def answer(
-        self,
-        market: CompoundV3Market,
-        key: PositionKey,
-        given: Sequence[Any],
-        liquidatable_accrued: Any,
-        prices: Sequence[Any],
-        borrow_index: int,
-    ) -> Answer:
-        liquidatable, debt, supply, basic, *held = given
-        base = market.base
-        amounts = {(base, "supply"): supply, (base, "debt"): debt}
-        scaled = {(base, "supply"): max(basic[0], 0), (base, "debt"): max(-basic[0], 0)}
-        for one, balance in zip(market.collaterals, held, strict=True):
-            amounts[one.asset, "supply"] = scaled[one.asset, "supply"] = balance
-        columns: dict[str, int | str | None] = {}
-        if not isinstance(liquidatable_accrued, Failed):
-            columns["liquidatable_accrued"] = liquidatable_accrued
-        base_price, *collateral_prices = prices
-        assets = basic[3] | basic[4] << 16
-        wanted = [
-            (one, balance, price)
-            for one, balance, price in zip(market.collaterals, held, collateral_prices, strict=True)
-            if assets >> one.offset & 1
-        ]
-        if all(price or not one.liquidate_factor for one, _, price in wanted) and (base_price or not basic[0] < 0):
-            values = [(one, balance * price // one.scale) for one, balance, price in wanted if price]
-            limit = sum(value * one.liquidate_factor // WAD for one, value in values)
-            stored = (max(-basic[0], 0) * borrow_index // INDEX_SCALE) * (base_price or 0) // market.base_scale
-            accrued = debt * (base_price or 0) // market.base_scale
-            if len(values) == len(wanted):
-                columns["collateral_value_raw"] = sum(value for _, value in values)
-            columns["liquidation_limit_raw"] = limit
-            columns["debt_value_raw"] = stored
-            columns["health_factor_raw"] = limit * WAD // stored if stored else None
-            columns["health_factor_accrued_raw"] = limit * WAD // accrued if accrued else None
-        return Answer(
-            key=key,
-            columns=columns,
-            liquidatable=None if isinstance(liquidatable, Failed) else liquidatable,
-            amounts=amounts,
-            scaled=scaled,
-        )
 
     def reprice(self, market: Market, prices: Mapping[str, int]) -> CompoundV3Market:
         assert isinstance(market, CompoundV3Market)
