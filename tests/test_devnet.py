@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -74,6 +75,27 @@ def test_a_package_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "package.json").write_text('{"name": "thing", "version": "1.0.1"}')
     with pytest.raises(PackageError, match=r"thing@1\.0\.1, not thing@1\.0\.0"):
         check_version(tmp_path, "thing", "1.0.0")
+
+
+def test_a_package_is_unpacked_by_a_python_without_extraction_filters(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They came with Python 3.11.4; some distributions still have an older 3.11."""
+
+    def pack(*arguments: str, cwd: Path) -> str:
+        (cwd / "package.json").write_text('{"name": "thing", "version": "1.0.0"}')
+        with tarfile.open(cwd / "thing-1.0.0.tgz", "w:gz") as archive:
+            archive.add(cwd / "package.json", "package/package.json")
+        return "thing-1.0.0.tgz\n"
+
+    def extractall(self: tarfile.TarFile, path: Path = Path(), members: object = None) -> None:
+        for member in self.getmembers():
+            self.extract(member, path)
+
+    monkeypatch.setattr(packages, "npm", pack)
+    monkeypatch.setattr(tarfile.TarFile, "extractall", extractall)
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    assert (packages.package("thing", "1.0.0") / "package.json").is_file()
 
 
 def test_signatures_keep_nested_tuples_whole() -> None:
