@@ -176,17 +176,11 @@ def protocols(session: Session, chain: str | None, output: Output) -> None:
     if chain is not None:
         config.chain(chain)
     rows = [
-        {
-            "chain": deployment.chain,
-            "deployment": deployment.name,
-            "protocol": deployment.protocol,
-            "start_block": deployment.start_block,
-            "addresses": dict(deployment.addresses),
-        }
-        for deployment in config.deployments.values()
-        if chain in (None, deployment.chain)
+        (found.chain, found.name, found.protocol, found.start_block, dict(found.addresses))
+        for found in config.deployments.values()
+        if chain in (None, found.chain)
     ]
-    output.write_dicts(rows, ["chain", "deployment", "protocol", "start_block", "addresses"])
+    output.write(["chain", "deployment", "protocol", "start_block", "addresses"], rows)
 
 
 AT_RISK_TABLE = "deployment position_group wallet health_factor debt_usd collateral_usd status blocked_by".split()
@@ -212,7 +206,7 @@ def at_risk(
     Without --below that is who can be liquidated now and who has a health factor below 1.1 (at_risk_below in the
     configuration, when it was synced).
     """
-    with session.read() as conn:
+    with session.read(protocols) as conn:
         with bars() as progress:
             progress.start("positions", 1, "query")
             columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
@@ -373,7 +367,7 @@ def export(
 ) -> None:
     """Write rows with every column, with block and time (UTC), ranked by debt at risk."""
     kind = Kind(what)
-    with session.read() as conn:
+    with session.read(protocols) as conn:
         columns, rows = exporting.select(conn, kind, below=below, min_debt=min_debt, protocols=protocols)
         if output.table or output.path or not sys.stdout.isatty():
             table = kind if kind in (Kind.BALANCES, Kind.MARKETS) else Kind.POSITIONS

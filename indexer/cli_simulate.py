@@ -112,7 +112,7 @@ def simulate(
     swept = None if sweep is None else Sweep.parse(sweep)
     chain_id = None if chain is None else config.chain(chain).chain_id
     names = Names({**GROUPS, **config.groups})
-    with session.read() as conn, bars() as progress:
+    with session.read(protocols, deployments) as conn, bars() as progress:
         rows = simulating.deployments(conn, chain_id=chain_id, protocols=protocols, names=deployments)
         if not rows:
             chosen = bool(chain or protocols or deployments) and simulating.deployments(conn)
@@ -266,7 +266,7 @@ def movements(
     as finely as snapshots were taken; of older times as finely as history is kept.
     """
     chain_id = None if chain is None else session.config.chain(chain).chain_id
-    with session.read() as conn, bars() as progress:
+    with session.read(protocols) as conn, bars() as progress:
         progress.start("movements", 1, "query")
         newest, chains = conn.execute(
             "select max(block_timestamp), count(distinct chain_id) from deployments "

@@ -356,7 +356,10 @@ def checked(model: type[T], where: tuple[str, ...], table: Table, label_of: Labe
 
 def check_address_keys(deployment: Deployment, label: str = "") -> None:
     """Raise `ConfigError` unless the deployment has the addresses its protocol needs, and no others."""
-    adapter = adapter_class(deployment.protocol)
+    try:
+        adapter = adapter_class(deployment.protocol)
+    except ConfigError as error:
+        raise ConfigError(f"{label}deployments.{deployment.name}.protocol: {error}") from None
     known = (*adapter.required_addresses, *adapter.optional_addresses)
     where = f"{label}deployments.{deployment.name}.addresses"
     for key in deployment.addresses:

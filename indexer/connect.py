@@ -55,9 +55,14 @@ def connect(
             return candidate
         candidate.close()
     found = behind(named or [endpoint.url for endpoint in endpoints])
-    found.request(
-        "eth_chainId", [], rounds=CHECK_ROUNDS
-    )  # so that a node that is down is told before anything is opened for writing
+    try:  # so that a node that is down is told before anything is opened for writing
+        found.request("eth_chainId", [], rounds=CHECK_ROUNDS)
+    except WrongChainError:
+        raise
+    except ChainError as error:
+        raise ChainError(
+            f"{error}; is the node running? Name another with --rpc-url or {chain.variable}, or try again later"
+        ) from None
     return found
 
 

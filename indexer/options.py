@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ import click
 from indexer.config import Config, checked_address, load
 from indexer.console import remark
 from indexer.errors import ConfigError, IndexerError
+from indexer.protocols import did_you_mean, installed
 from indexer.store import open_readonly
 
 if TYPE_CHECKING:
@@ -66,8 +67,23 @@ class Session:
     def config(self) -> Config:
         return load(self.config_path, os.environ)
 
-    def read(self) -> "closing[sqlite3.Connection]":
-        return closing(open_readonly(self.db))
+    @contextmanager
+    def read(self, protocols: Sequence[str] = (), deployments: Sequence[str] = ()) -> Iterator[sqlite3.Connection]:
+        """The database for reading.
+
+        Raises `ConfigError` for a protocol or deployment that neither it nor the configuration knows: a misspelt one
+        would list nobody, as if nobody were at risk.
+        """
+        with closing(open_readonly(self.db)) as conn:
+            for kind, names in (("protocol", protocols), ("deployment", deployments)):
+                if not names:
+                    continue
+                known = {name for (name,) in conn.execute(f"select {kind} from deployments")}  # noqa: S608 - ours
+                known |= (installed() if kind == "protocol" else self.config.deployments).keys()
+                for name in names:
+                    if name not in known:
+                        raise ConfigError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")
+            yield conn
 
 
 session_of = click.make_pass_decorator(Session)

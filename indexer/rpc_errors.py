@@ -166,6 +166,7 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
         (r"internal|temporar|try again|retry|unavailable|overload|healthy|bad gateway|syncing",),
     ),
 )
+_HEIGHTS = re.compile(r"block ?height is (\d+) but requested was (\d+)")
 _COMPILED = tuple((kind, codes, re.compile("|".join(texts))) for kind, codes, texts in _RULES)
 
 
@@ -177,6 +178,9 @@ def classify(code: int, text: str) -> str:
     low = text.lower()
     if code == 3 or low.startswith("execution reverted"):
         return "revert"  # what follows is the contract's own text
+    heights = _HEIGHTS.search(low)
+    if heights and int(heights[2]) <= int(heights[1]):
+        return "pruned"  # anvil's words for a state it has dropped as for a block that is yet to come
     found = next((kind for kind, _, pattern in _COMPILED if pattern.search(low)), None)
     return found or next((kind for kind, codes, _ in _COMPILED if code in codes), "rejected")
 

@@ -114,6 +114,8 @@ def _unusable(path: Path, error: sqlite3.Error) -> StoreError:
         return StoreError(f"{path} stayed locked by another program: close it and run again")
     if "readonly" in text or "unable to open" in text:
         return StoreError(f"{path} or its folder cannot be written ({text}): check its permissions")
+    if "malformed" in text:
+        return StoreError(f"{path} is damaged ({text}): restore a copy, or delete it and run `indexer sync` again")
     if "I/O error" in text:
         return StoreError(f"{path} cannot be read or written ({text}): check the disk; the last snapshot is intact")
     return StoreError(f"{path}: {text}")

@@ -77,6 +77,12 @@ class Sync:
         self.gaps.seen, read_before = 0, sum(w.read_count for w in self.works.values())
         try:
             outcome = self._until_settled(to, target)
+        except PrunedError as error:
+            self.works.clear()
+            raise PrunedError(
+                f"no endpoint of {self.chain.name} holds the state of block {to} any more: "
+                f"take a newer block, or an endpoint that keeps old states ({error})"
+            ) from None
         except BaseException:
             self.works.clear()  # what is in memory may be ahead of the store
             raise

@@ -425,6 +425,21 @@ def test_verify_takes_a_snapshot_first_where_the_node_has_forgotten_the_block(
     assert wrong_aave_rows(path, forgetting, forgetting.borrowers) == []
 
 
+def test_an_old_block_that_the_node_has_forgotten_is_told_and_leaves_the_rows(
+    forgetting: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "Chain", functools.partial(Chain, backoff=0.01))
+    path, config, node = tmp_path / "indexer.db", tmp_path / "indexer.toml", forgetting.node
+    config.write_text(config_toml(CHAIN_ID, node.url, [forgetting]))
+    sync_once(path, node.url, [forgetting], "borrowers")
+    before, old = rows_of(path, forgetting.name), node.block_number() // 2
+    arguments = ["--config", str(config), "--db", str(path), "sync", "--chain", "devnet", "--to", str(old)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert f"no endpoint of devnet holds the state of block {old} any more: take a newer block" in result.stderr
+    assert rows_of(path, forgetting.name) == before
+
+
 def test_verify_takes_a_snapshot_first_where_the_block_was_orphaned(aave: AaveV3, tmp_path: Path) -> None:
     path, node = tmp_path / "orphaned.db", aave.node
     mark = node.snapshot()

@@ -5,12 +5,14 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,8 @@ def test_protocols_lists_addresses_and_start_blocks(run: Run, market: AaveV3) ->
         "addresses": {key: address.lower() for key, address in market.addresses.items()},
     }
     assert len(rows(run("protocols"))) > 10
+    (address,) = market.addresses.values()
+    assert address.lower() in run("protocols", "--chain", "devnet", "--csv").stdout
 
 
 @pytest.mark.parametrize("spelling", [str.lower, to_checksum_address])
@@ -392,10 +396,42 @@ def test_bad_input_is_one_clear_line_and_changes_nothing(
     assert list(empty.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["at-risk", "--protocol", "aave3"], "unknown protocol 'aave3'; did you mean 'aave-v3'?"),
+        (["export", "wallets", "--protocol", "aave3"], "unknown protocol 'aave3'"),
+        (["top", "--protocol", "aave3"], "unknown protocol 'aave3'"),
+        (["movements", "--protocol", "aave3"], "unknown protocol 'aave3'"),
+        (["report", "book", "--protocol", "aave3"], "unknown protocol 'aave3'"),
+        (["report", "book", "--deployment", "aave-v3-6-devne"], "did you mean 'aave-v3-6-devnet'?"),
+        (["simulate", "--days", "1", "--deployment", "aave-v3-6-devne"], "unknown deployment 'aave-v3-6-devne'"),
+    ],
+)
+def test_a_misspelt_name_does_not_list_nobody(run: Run, arguments: list[str], message: str) -> None:
+    assert message in one_line(run(*arguments), 2)
+
+
+def test_a_protocol_that_only_the_database_knows_is_a_name(run: Run, synced: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    shutil.copy(synced / "indexer.db", copy)
+    with closing(sqlite3.connect(copy)) as conn, conn:
+        conn.execute("update deployments set protocol = 'of-another-package'")
+    assert rows(run("--db", str(copy), "at-risk", "--protocol", "of-another-package")) == []
+
+
 def test_an_unknown_configuration_key_is_told(empty: Path) -> None:
     Path("indexer.toml").write_text("[settings]\nat_risk_bellow = 1.2")
     message = "indexer.toml: unknown key settings.at_risk_bellow; did you mean 'at_risk_below'?"
     assert one_line(CliRunner().invoke(main, ["sync"]), 2) == message
+
+
+def test_a_deployment_of_an_unknown_protocol_is_told_with_its_place(empty: Path) -> None:
+    Path("indexer.toml").write_text(
+        '[deployments.mine]\nprotocol = "aave-v9"\nchain = "mainnet"\nstart_block = 0\naddresses = {}'
+    )
+    message = "indexer.toml: deployments.mine.protocol: no installed package knows the protocol 'aave-v9'"
+    assert message in one_line(CliRunner().invoke(main, ["sync"]), 2)
 
 
 def test_a_node_that_is_down_is_told(empty: Path) -> None:
@@ -403,6 +439,7 @@ def test_a_node_that_is_down_is_told(empty: Path) -> None:
         CliRunner().invoke(main, ["sync", "--rpc-url", "http://user:secret@127.0.0.1:9/v2/abcdef0123456789"]), 1
     )
     assert "127.0.0.1:9" in line
+    assert "Name another with --rpc-url or MAINNET_RPC_URL" in line
     assert "secret" not in line
     assert "abcdef0123456789" not in line
     assert list(empty.iterdir()) == []
@@ -458,6 +495,14 @@ def test_a_file_that_is_no_database_stays_as_it_is(run: Run, tmp_path: Path, arg
     path.write_text("not a database " * 100)
     assert "is not a SQLite database" in one_line(run("--db", path, *arguments), 1)
     assert path.read_text() == "not a database " * 100
+
+
+def test_a_damaged_database_says_what_to_do(run: Run, synced: Path, tmp_path: Path) -> None:
+    path = tmp_path / "half.db"
+    path.write_bytes((synced / "indexer.db").read_bytes()[: 4096 * 5])
+    line = one_line(run("--db", path, "status"), 1)
+    assert "is damaged" in line
+    assert "delete it and run `indexer sync` again" in line
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["query", "select 1"], ["sync", "--chain", "devnet"]])

@@ -57,6 +57,7 @@ TEXTS = {
         (-39001, "Unknown block"),
     ],
     "pruned": [
+        (-32602, "BlockOutOfRangeError: block height is 99 but requested was 5"),
         (-32000, "missing trie node 5a4d1f2e (path ) state 0x5a4d is not available, not found"),
         (-32000, "missing trie node 5a4d1f2e (path ) <nil>"),
         (4444, "pruned history unavailable"),
