@@ -31,9 +31,15 @@ class Verbs(click.Group):
     """Any error ends a command with one line on stderr; exit code 2 for wrong usage, 130 when interrupted, else 1."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
+        # Whoever started us may have closed them.
+        sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+        sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
         code: Any = 0
         try:
-            code = super().main(*args, **{**extra, "standalone_mode": False})
+            try:
+                code = super().main(*args, **{**extra, "standalone_mode": False})
+            finally:
+                sys.stdout.flush()
         except click.UsageError as error:
             hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
             code = failed(error.format_message() + hint, 2)
@@ -45,6 +51,10 @@ class Verbs(click.Group):
             code = failed(str(error), 1)
         except sqlite3.Error as error:
             code = failed(f"the database cannot be used: {error}", 1)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go either
+            where = error.filename or "standard output"
+            code = 1 if isinstance(error, BrokenPipeError) else failed(f"{where}: {error.strerror}", 1)
         except (KeyboardInterrupt, click.Abort):
             remark("Interrupted. What was saved stays; the same command goes on from there.")
             code = 130

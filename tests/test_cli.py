@@ -592,6 +592,27 @@ def test_a_reader_that_leaves_early_is_no_error(synced: Path, tmp_path: Path) ->
     process.wait(timeout=60)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [["at-risk", "--exit-code", "--csv"], ["report", "book"], ["--help"]])
+def test_an_output_on_a_full_disk_is_told(synced: Path, arguments: list[str]) -> None:
+    command = indexer("--db", str(synced / "indexer.db"), *arguments)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Error: standard output: No space left on device"
+    assert "Traceback" not in done.stderr
+
+
+def test_closed_streams_are_no_error(synced: Path) -> None:
+    command = indexer("--db", str(synced / "indexer.db"), "at-risk", "--csv")
+    with_no_output = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    assert subprocess.run(with_no_output, stderr=subprocess.PIPE, check=False).returncode == 0
+    with_no_errors = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    done = subprocess.run(with_no_errors, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("chain_id,")
+
+
 def test_reading_commands_start_without_the_chain_libraries(synced: Path) -> None:
     script = (
         "import sys; from click.testing import CliRunner; from indexer.cli import main;"
