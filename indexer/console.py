@@ -74,10 +74,10 @@ class Bars:
     def start(self, name: str, total: int, unit: str) -> None:
         if name in self.tasks:
             self.progress.remove_task(self.tasks[name])
-        self.tasks[name] = self.progress.add_task(printable(name), total=total, unit=unit)
+        self.tasks[name] = self.progress.add_task(printable(name), total=total, unit=unit, note="")
 
-    def advance(self, name: str, count: int) -> None:
-        self.progress.advance(self.tasks[name], count)
+    def advance(self, name: str, count: int, note: str = "") -> None:
+        self.progress.update(self.tasks[name], advance=count, note=note)
 
     def done(self, name: str) -> None:
         task = self.tasks[name]
@@ -96,6 +96,7 @@ def bars() -> Iterator[Progress]:
         TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}", markup=False),
         Rate(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with RichProgress(*columns, console=stderr, transient=True) as progress:
         yield Bars(progress)

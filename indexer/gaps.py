@@ -160,7 +160,7 @@ class Gaps:
             want.work.touch(touches[want.work.name])
             want.work.name_contracts(contracts[want.work.name])
             want.work.mark_logs(want.sources, chunk.from_block, chunk.to_block)
-        self.progress.advance("logs", chunk.to_block - chunk.from_block + 1)
+        self.progress.advance("logs", chunk.to_block - chunk.from_block + 1, f"{self.seen:,} logs")
 
     @staticmethod
     def _touches(want: Wanted, events: Sequence[Event]) -> dict[PositionKey, tuple[int, int]]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -564,6 +565,25 @@ def test_an_interrupt_ends_a_follower_cleanly(synced: Path, market: AaveV3, tmp_
     # A signal in the middle of a write may repeat the line before it; what counts is how it ends.
     last = told.splitlines()[-1]
     assert last == f"Stopped. The last snapshot is of block {number}; the same command goes on from there."
+
+
+def test_a_terminal_shows_blocks_logs_and_positions_while_they_are_fetched(synced: Path, tmp_path: Path) -> None:
+    terminal, end = pty.openpty()
+    command = [
+        *indexer("--config", str(synced / "indexer.toml"), "--db", str(tmp_path / "shown.db")),
+        "sync", "--chain", "devnet", "--to", "latest",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=end, env={**os.environ, "TERM": "xterm", "COLUMNS": "150"})
+    os.close(end)
+    shown = b""
+    with suppress(OSError):  # how a terminal ends
+        while part := os.read(terminal, 65536):
+            shown += part
+    os.close(terminal)
+    assert process.wait(timeout=60) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert re.search(r"logs .* \d+ of \d+ blocks .*\d:\d\d:\d\d [1-9]\d* logs", text), text
+    assert re.search(r"positions .* \d+ of \d+ positions .*\d:\d\d:\d\d", text), text
 
 
 def test_an_interrupt_ends_a_long_query(synced: Path, tmp_path: Path) -> None:
