@@ -24,7 +24,7 @@ def say(text: str) -> None:
 def indexer(*arguments: str) -> None:
     """Run one command as a user would, and show it."""
     say("$ indexer " + " ".join(arguments))
-    subprocess.run([sys.executable, "-m", "indexer.cli", *arguments], check=True)
+    subprocess.run([sys.executable, "-m", "indexer", *arguments], check=True)
 
 
 def main() -> None:

@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from eth_utils.address import to_checksum_address
 
+from indexer import __main__ as entry
 from indexer import connect
 from indexer.chain import Chain
 from indexer.cli import main
@@ -584,6 +586,20 @@ def test_a_terminal_shows_blocks_logs_and_positions_while_they_are_fetched(synce
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert re.search(r"logs .* \d+ of \d+ blocks .*\d:\d\d:\d\d [1-9]\d* logs", text), text
     assert re.search(r"positions .* \d+ of \d+ positions .*\d:\d\d:\d\d", text), text
+
+
+def test_an_interrupt_of_the_start_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Starting(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "indexer.cli", Starting("indexer.cli"))
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "\nInterrupted.\n"
 
 
 def test_an_interrupt_ends_a_long_query(synced: Path, tmp_path: Path) -> None:
