@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: calls per aggregate to begin with, and at most
-FIRST_SIZE = 500
+FIRST_SIZE = 1_000
 LARGEST_SIZE = 5_000
 #: bytes of calldata per aggregate at most; nodes and proxies cap request bodies at 0.5 to 5 MB of JSON
 LARGEST_CALLDATA = 400_000

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from indexer.adapter import Reader
 from indexer.errors import ReadFailedError
 from indexer.model import WAD, Accounts, Block, Deployment, Failed, PositionKey, Read
+from indexer.settings import Settings
 from protocols import aave_v3_account
 from protocols.aave_v3 import AaveV3
 from protocols.aave_v3_account import AaveV3Position
@@ -158,6 +159,14 @@ def test_the_market_is_read_in_a_handful_of_requests(devnet: aave_v3.AaveV3, nod
     adapter, read = adapter_of(devnet), node.reader()
     adapter.read_market(read, None)
     assert node.requests(lambda: adapter.read_market(read, None)) == 4
+
+
+def test_the_comparison_after_each_snapshot_is_one_request(devnet: aave_v3.AaveV3, node: Connection) -> None:
+    adapter, read, most = adapter_of(devnet), node.reader(), Settings().audit_sample + Settings().audit_at_risk
+    market = adapter.read_market(read, None)
+    asked = keys(devnet.users[:most])
+    assert len(asked) == most
+    assert node.requests(lambda: adapter.contract_answers(read, market, asked)) == 1
 
 
 def test_the_market_says_what_it_is(devnet: aave_v3.AaveV3, node: Connection) -> None:

@@ -78,8 +78,8 @@ def test_a_refresh_without_activity_costs_the_same_for_few_and_for_all(market: a
     sync_once(many, market.node.url, [market], "all")
     market.node.mine(1)
     assert (
-        sync_once(few, market.node.url, [market], "borrowers", audit_sample=0, audit_at_risk=0).requests
-        == sync_once(many, market.node.url, [market], "all", audit_sample=0, audit_at_risk=0).requests
+        sync_once(few, market.node.url, [market], "borrowers").requests
+        == sync_once(many, market.node.url, [market], "all").requests
     )
 
 
