@@ -74,6 +74,20 @@ class Work:
         numbered = self.registry.numbers if self.previous is None else new.values()
         self.candidates = [key for key in numbered if key not in self.known]
         self.market = replace(market, registry=self.registry)
+        self._skip_before_joining()
+
+    def _skip_before_joining(self) -> None:
+        """A contract that joined the market after the last snapshot was of no use to anybody before: no log is missed."""
+        activity = self.ranges.get(ACTIVITY)
+        if self.previous is None or not self.previous.exact or not activity:
+            return
+        # A reorg moves the snapshot's block back together with the activity.
+        first, last = self.adapter.deployment.start_block, min(self.previous.block.number, activity.to_list()[-1][1])
+        pairs = [pairs_of(self.adapter.discovery(market, self.accounts)) for market in (self.market, self.previous)]
+        joined = [name for name in map(source_name, pairs[0] - pairs[1]) if not self.ranges.get(name)]
+        if joined and first <= last:
+            self.store.add_ranges(self.chain_id, self.name, joined, first, last)
+            self.mark_logs(joined, first, last)
 
     def dump_market(self) -> str:
         return self._market_json.dump_json(self.market, exclude={"registry"}).decode()
@@ -83,20 +97,8 @@ class Work:
     def discovery(self, target: int) -> dict[tuple[str, str], list[tuple[int, int]]]:
         """Discovery logs (address, topic0) -> the block ranges up to `target` that are still to be fetched."""
         start = self.adapter.deployment.start_block
-        before = None
-        if self.previous is not None:
-            before = pairs_of(self.adapter.discovery(self.previous, self.accounts))
-        wanted = {}
-        for pair in pairs_of(self.adapter.discovery(self.market, self.accounts)):
-            ranges = self.ranges.get(source_name(pair), Ranges())
-            first = start
-            if before is not None and pair not in before and not ranges and self.previous is not None:
-                # The contract joined the market after the last snapshot: nobody can have used it there before.
-                # (A reorg moves that point back together with the activity.)
-                activity = [last for _, last in self.ranges.get(ACTIVITY, Ranges())]
-                first = max(start, min(self.previous.block.number, activity[-1] if activity else -1) + 1)
-            wanted[pair] = ranges.missing(first, target)
-        return wanted
+        pairs = pairs_of(self.adapter.discovery(self.market, self.accounts))
+        return {pair: self.ranges.get(source_name(pair), Ranges()).missing(start, target) for pair in pairs}
 
     def activity_gap(self, target: int) -> list[tuple[int, int]]:
         """The blocks whose activity is still to be fetched: from the first position read on."""

@@ -171,6 +171,12 @@ def test_suppliers_of_a_new_reserve_appear_too(markets: Markets, tmp_path: Path)
     sync_once(path, market.node.url, [market], "all")
     assert wrong_aave_rows(path, market, token_holders(market)) == []
     assert {(holder, ""), (heir, "")} <= set(rows_of(path, market.name))
+    # Nobody can have supplied it before it was listed, so no later sync asks for that.
+    refreshes = []
+    for _ in range(2):
+        market.node.mine(1)
+        refreshes.append(sync_once(path, market.node.url, [market], "all").requests)
+    assert refreshes[0] == refreshes[1]
 
 
 # what changes ----------------------------------------------------------------------------------------------------------
