@@ -204,23 +204,28 @@ class AaveV2(Adapter):
         return replace(m, rebasing=rebasing, moved=moved)
 
     def found_rebasing(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> set[str]:
-        """ATokens whose largest holders, though no event touched them, have other balances than when they were read."""
-        witnesses: dict[str, list[tuple[int, str]]] = {}
+        """ATokens of which a large holder has another balance than the formula says, or, though no event touched any of
+        them, all have other scaled balances than when they were read.
+        """
+        witnesses: dict[str, list[tuple[bool, int, str]]] = {}
         for p in positions:
-            if p.block_number < market.block.number:
-                for token, scaled in p.supplied.items():
-                    if token in market.supplies and token not in market.rebasing:
-                        witnesses.setdefault(token, []).append((scaled, p.key.account))
+            stale = p.block_number < market.block.number
+            for token, scaled in p.supplied.items():
+                if token in market.supplies and token not in market.rebasing:
+                    witnesses.setdefault(token, []).append((stale, scaled, p.key.account))
         asked = [(t, *w) for t, holders in witnesses.items() for w in sorted(holders, reverse=True)[:WITNESSES]]
         answers = iter(
-            required(read, [Read(t, f, (account,)) for t, _, account in asked for f in (SCALED_BALANCE, BALANCE)])
+            required(read, [Read(t, f, (account,)) for t, *_, account in asked for f in (SCALED_BALANCE, BALANCE)])
         )
+        found: set[str] = set()
         changed: dict[str, list[bool]] = {}
-        for (token, before, _), scaled, amount in zip(asked, answers, answers, strict=True):
-            same = scaled == before and amount == ray_mul(scaled, market.supplies[token].income)
-            changed.setdefault(token, []).append(not same)
+        for (token, stale, before, _), scaled, amount in zip(asked, answers, answers, strict=True):
+            if amount != ray_mul(scaled, market.supplies[token].income):
+                found.add(token)
+            elif stale:
+                changed.setdefault(token, []).append(scaled != before)
         # One of several may have changed in an omitted log; a rebase changes everyone.
-        return {token for token, changes in changed.items() if all(changes)}
+        return found | {token for token, changes in changed.items() if all(changes)}
 
     # maths ------------------------------------------------------------------------------------------------------------
 

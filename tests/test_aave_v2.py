@@ -512,6 +512,25 @@ def test_a_rebase_of_a_token_that_shows_no_sign_of_it_is_found_by_asking_holders
     assert adapter.read_market(read, market).rebasing == market.rebasing
 
 
+def test_a_token_whose_balances_are_not_the_formula_is_found_at_the_first_snapshot(
+    adapter: AaveV2, node: Connection, devnet: aave_v2.AaveV2
+) -> None:
+    weth = devnet.tokens["WETH"].a_token
+
+    def alter(read: Read, answer: Any) -> Any:
+        return answer + 7 if (read.target, read.signature) == (weth, "balanceOf(address)(uint256)") else answer
+
+    read = AlteredReader(node.reader(), alter)
+    market = adapter.read_market(read, None)
+    assert weth not in market.rebasing  # its total supply shows no sign of it
+    positions = adapter.read_positions(read, market, keys(devnet.users))
+    market = adapter.calibrate(read, market, positions)
+    assert weth in market.rebasing
+    rows = [row for position in positions for row in adapter.balances(market, position) if row.market == weth]
+    answers = adapter.contract_answers(read, market, keys(devnet.users))
+    assert sorted(row.amount for row in rows) == sorted(a.amounts[weth, "supply"] for a in answers)[-len(rows) :]
+
+
 def test_one_holder_who_changed_unnoticed_is_no_rebase(
     adapter: AaveV2, node: Connection, devnet: aave_v2.AaveV2
 ) -> None:
