@@ -30,7 +30,7 @@ from tests import compound
 from tests.compound import AlteredReader, Connection, accounts_in, by_account, keys
 from tests.devnet import compound_v2
 from tests.devnet.node import MULTICALL3, Anvil
-from tests.devnet.send import account, calldata
+from tests.devnet.send import Transaction, account, calldata
 
 DAY = 86_400
 USERS = 60
@@ -453,6 +453,40 @@ def test_sums_hold_and_show_who_is_missing(
         rest = [p for user, p in positions.items() if user != devnet.cast[missing]]
         for accounts in Accounts:
             assert not all(check.holds for check in adapter.checks(market, rest, accounts))
+
+
+def test_what_a_thousand_debts_round_off_in_a_few_blocks_is_nobody_missing(needs_node: None) -> None:
+    with Anvil() as anvil:
+        devnet = compound_v2.CompoundV2(anvil, None, "compound-v2-young", "half-up", None)
+        devnet.deploy()
+        for listing in compound_v2.LISTINGS[:2]:
+            devnet.list_market(listing)
+        ether, usdc = (market.address for market in devnet.markets.values())
+        devnet.supply(account("whale"), "USDC", 10**15)
+        borrow = [calldata("borrow(uint256)", [10**8 + 7 * n]) for n in range(1_000)]
+        acts = [
+            (calldata("mint()"), ether, WAD),
+            (calldata("enterMarkets(address[])", [[ether]]), devnet.comptroller, 0),
+        ]
+        debtors = [account(f"debtor {n}") for n in range(len(borrow))]
+        for data, to, value in acts:
+            assert all(devnet.sender.bulk([Transaction(user, to, data, value) for user in debtors]))
+        assert all(devnet.sender.bulk([Transaction(*act) for act in zip(debtors, [usdc] * 1_000, borrow, strict=True)]))
+        devnet.touched(*debtors)
+        anvil.mine(3, 13)
+        devnet.accrue("USDC")
+        node, adapter = Connection(anvil), adapter_of(devnet)
+        market, positions = snapshot(adapter, node, devnet)
+        node.chain.close()
+        owed = sum(
+            pair[0] * market.c_tokens[usdc].borrow_index // pair[1]
+            for p in positions.values()
+            for pair in p.borrows.values()
+        )
+        assert market.c_tokens[usdc].total_borrows - owed > 4 * market.block.number
+        assert [c for c in adapter.checks(market, positions.values(), Accounts.ALL) if not c.holds] == []
+        missing = [p for p in positions.values() if p.key.account != debtors[0]]
+        assert len([c for c in adapter.checks(market, missing, Accounts.BORROWERS) if not c.holds]) == 1
 
 
 def test_the_market_tells_its_assets(adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2) -> None:
