@@ -325,6 +325,7 @@ class CompoundV2(Adapter):
             telling, _ = self.to_ask(accrued, positions)
             if telling:
                 state, prelude = accrued, accruals(list(market.c_tokens))
+                telling, others = ([after_accruing(accrued, p) for p in group] for group in (telling, others))
         asked = telling + others
         if not asked or (market.checked and not telling):
             return market
@@ -498,6 +499,12 @@ def debts_at(read: Reader, places: Sequence[tuple[str, str, int]]) -> list[tuple
     if words is None:
         return [None] * len(places)
     return list(zip(words[::2], words[1::2], strict=True))
+
+
+def after_accruing(market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2Position:
+    """With the debts whose storage cannot be read as they are at the indexes of `market`, which has just accrued."""
+    owed = {token: (debt, market.c_tokens[token].borrow_index) for token, debt in position.accrued.items()}
+    return replace(position, borrows=position.borrows | owed)
 
 
 def sum_collateral(table: Mapping[str, Weights | None], position: CompoundV2Position) -> int:

@@ -271,22 +271,29 @@ def test_nobody_who_tells_the_generations_apart_leaves_the_rounding_open(
     assert calibrated.exact
 
 
+@pytest.mark.parametrize("storage", [True, False])
 def test_who_tells_the_generations_apart_only_after_accruing_is_asked_then(
-    adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
+    adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2, storage: bool
 ) -> None:
-    user = account("only USDC")
-    devnet.supply(user, "USDC", 12_345 * 10**6, enter=True)
+    users = [account(f"only USDC {n}") for n in range(6)]
+    for n, user in enumerate(users):
+        devnet.supply(user, "USDC", 12_345 * 10**6 + n, enter=True)
+        devnet.borrow(user, "ETH", WAD + n)
+    devnet.node.mine(3, 13)
+    devnet.accrue("ETH")
     for _ in range(60):  # every block has other exchange rates, and some of them round
         devnet.node.mine(1)
-        read = node.reader()
+        read = AlteredReader(node.reader(), storage=storage)
         market = adapter.read_market(read, None)
-        positions = adapter.read_positions(read, market, keys([user]))
+        positions = adapter.read_positions(read, market, keys(users))
         if not adapter.to_ask(market, positions)[0] and adapter.to_ask(as_accrued(market), positions)[0]:
             break
         devnet.accrue("USDC")
     else:
         pytest.fail("no such block came")
-    assert adapter.calibrate(read, market, positions).rounding == ROUNDING[devnet.generation]
+    calibrated = adapter.calibrate(read, market, positions)
+    assert calibrated.exact
+    assert calibrated.rounding == ROUNDING[devnet.generation]
 
 
 def test_a_proven_rounding_is_kept_until_the_comptroller_is_upgraded(
