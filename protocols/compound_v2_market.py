@@ -102,7 +102,7 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> C
         "bonus": None if isinstance(incentive, Failed) else incentive / WAD - 1,
         "seconds_per_block": options.get("seconds_per_block", SECONDS_PER_BLOCK),
     }
-    tokens = {row["address"]: c_token(row) for row in rows}
+    tokens = {row["address"]: c_token(row, read.block.number) for row in rows}
     return CompoundV2Market(
         block=read.block,
         revision=implementation or proxied(read, comptroller),
@@ -193,10 +193,13 @@ def accruals(addresses: Sequence[str]) -> list[Read]:
     return [Read(address, C_TOKEN.function("accrueInterest")) for address in addresses]
 
 
-def c_token(row: Mapping[str, Any]) -> CToken:
-    """A market that cannot tell its exchange rate or index fails in the Comptroller too: it has no price here."""
+def c_token(row: Mapping[str, Any], block_number: int) -> CToken:
+    """A market that cannot tell its exchange rate or index fails in the Comptroller too: it has no price here.
+
+    Forks that count seconds have other names for that, or kept the old ones: then no block has such a number yet.
+    """
     whole = not any(isinstance(row[name], Failed) for name in NEEDED)
-    per_second = isinstance(row["accrual_block"], Failed) and not isinstance(row["accrual_timestamp"], Failed)
+    accrued_at = row["accrual_timestamp" if isinstance(row["accrual_block"], Failed) else "accrual_block"] or 0
     return CToken(
         address=row["address"],
         underlying=row["underlying"],
@@ -214,18 +217,27 @@ def c_token(row: Mapping[str, Any]) -> CToken:
         total_reserves=row["total_reserves"] or 0,
         total_supply=row["total_supply"] or 0,
         reserve_factor=row["reserve_factor"] or 0,
-        rate=row["borrow_rate_per_second" if per_second else "borrow_rate_per_block"] or 0,
-        per_second=per_second,
-        accrued_at=row["accrual_timestamp" if per_second else "accrual_block"] or 0,
+        rate=rate(row, "borrow") or 0,
+        per_second=accrued_at > block_number,
+        accrued_at=accrued_at,
         unowned=(row["held_by_itself"] or 0) + (row["burnt"] or 0),
         seize_share=None if isinstance(row["seize_share"], Failed) else row["seize_share"],
     )
 
 
+def rate(row: Mapping[str, Any], side: str) -> int | None:
+    """The rate of `side` ("supply", "borrow") a block or a second, None if the cToken does not tell."""
+    answers = (row[f"{side}_rate_per_second"], row[f"{side}_rate_per_block"])
+    return next((int(answer) for answer in answers if not isinstance(answer, Failed)), None)
+
+
+def yearly(rate: int | None, seconds: int) -> float | None:
+    return None if rate is None else rate / WAD * SECONDS_PER_YEAR / seconds
+
+
 def asset(token: CToken, row: Mapping[str, Any], shared: Mapping[str, Any]) -> Asset:
     """`frozen`: neither new supply nor new debt; `paused`: nothing of this Comptroller can be seized."""
     seconds = 1 if token.per_second else shared["seconds_per_block"]
-    supply_rate = row["supply_rate_per_second" if token.per_second else "supply_rate_per_block"]
     factor = token.collateral_factor / WAD
     return Asset(
         asset=token.underlying,
@@ -236,8 +248,8 @@ def asset(token: CToken, row: Mapping[str, Any], shared: Mapping[str, Any]) -> A
         price_usd=price_usd(token, token.price),
         supply_index=token.exchange_rate,
         debt_index=token.borrow_index,
-        supply_rate=None if isinstance(supply_rate, Failed) else supply_rate / WAD * SECONDS_PER_YEAR / seconds,
-        borrow_rate=token.rate / WAD * SECONDS_PER_YEAR / seconds,
+        supply_rate=yearly(rate(row, "supply"), seconds),
+        borrow_rate=yearly(rate(row, "borrow"), seconds),
         ltv=factor,
         liquidation_threshold=factor,
         liquidation_bonus=shared["bonus"],

@@ -550,6 +550,36 @@ def test_a_fork_that_counts_seconds_accrues_by_them(
     assert row.borrow_rate == pytest.approx(10**9 * 365 * DAY / WAD)
 
 
+def test_a_fork_that_counts_seconds_under_the_old_names_accrues_by_them(
+    adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
+) -> None:
+    devnet.list_market(replace(compound_v2.LATE_LISTING, symbol="SEC"), "seconds")
+    devnet.supply(devnet.cast["supplier"], "SEC", 10**24, enter=True)
+    devnet.borrow(devnet.cast["many-markets"], "SEC", 10**18)
+    devnet.node.mine(2, 13)
+    market, positions = snapshot(adapter, node, devnet)
+    token = market.c_tokens[devnet.markets["SEC"].address]
+    assert token.accrued_at == market.block.timestamp - 26
+    devnet.node.mine(3, DAY)
+    advanced, later = adapter.advance(market, 3 * DAY, 3), adapter.read_market(node.reader(), market)
+    assert advanced.c_tokens == later.c_tokens
+    assert wrong(adapter, devnet, later, positions) == []
+    assert wrong_accrued(adapter, devnet, later, positions) == []
+    (row,) = (row for row in later.assets if row.symbol == "SEC")
+    assert row.borrow_rate == pytest.approx(token.rate * 365 * DAY / WAD)
+
+
+def test_a_rate_that_is_not_told_is_unknown(
+    adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
+) -> None:
+    def alter(read: Read, answer: Any) -> Any:
+        return Failed(read) if read.signature.startswith("borrowRatePer") else answer
+
+    market = adapter.read_market(AlteredReader(node.reader(), alter), None)
+    assert {row.borrow_rate for row in market.assets} == {None}
+    assert None not in {row.supply_rate for row in market.assets}
+
+
 def test_without_a_unitroller_the_comptroller_names_its_revision(
     adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
 ) -> None:

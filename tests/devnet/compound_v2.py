@@ -1,7 +1,7 @@
 """Compound V2 on a local node: real Comptrollers and cTokens of two generations, and what can be done to them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from typing import Any, Literal
@@ -33,11 +33,16 @@ MARKET_ENTERED = "0x" + keccak(text="MarketEntered(address,address)").hex()
 #: how a Comptroller rounds each product of getHypotheticalAccountLiquidityInternal's tokensToDenom
 Generation = Literal["half-up", "truncating"]
 #: the first cTokens (CErc20 and CEther, AccrueInterest with 3 arguments), or the later ones: CErc20Immutable or CEther,
-#: and CErc20Delegator with CErc20Delegate behind it
-Code = Literal["old", "immutable", "delegator"]
+#: and CErc20Delegator with CErc20Delegate behind it; "seconds" is a CErc20Immutable that counts them, as some forks do
+Code = Literal["old", "immutable", "delegator", "seconds"]
 
 #: storage slots of (borrowIndex, accountBorrows): `accountBorrows[a]` is principal and, a slot on, interestIndex
-BORROW_SLOTS: dict[Code, tuple[int, int]] = {"old": (11, 17), "immutable": (10, 16), "delegator": (10, 16)}
+BORROW_SLOTS: dict[Code, tuple[int, int]] = {
+    "old": (11, 17),
+    "immutable": (10, 16),
+    "delegator": (10, 16),
+    "seconds": (10, 16),
+}
 
 
 class Refused(Exception):  # noqa: N818 -- the protocol's own word is Failure, and it does not revert
@@ -107,6 +112,19 @@ def old_artifact(name: str) -> Artifact:
 def later_artifact(name: str) -> Artifact:
     """A contract of the LATER package."""
     return hardhat_artifact(package(*LATER) / f"dist/artifacts/contracts/compound/{name}.sol/{name}.json")
+
+
+@cache
+def counting_seconds(name: str) -> Artifact:
+    """A contract of the LATER package whose `getBlockNumber` is the block's timestamp: NUMBER made TIMESTAMP."""
+    found = later_artifact(name)
+    code, place = bytearray.fromhex(found.bytecode), 0
+    while place < len(code):
+        if code[place] == 0x43:
+            code[place] = 0x42
+        pushed = code[place] - 0x5F  # PUSH1 to PUSH32 carry data
+        place += 1 + (pushed if 0 < pushed <= 32 else 0)
+    return replace(found, bytecode=code.hex())
 
 
 class CompoundV2(Devnet):
@@ -184,7 +202,7 @@ class CompoundV2(Devnet):
         rates = [listing.base_rate * WAD // 100, listing.slope * WAD // 100]
         if code == "old":
             model = deploy(old_artifact("WhitePaperInterestRateModel"), rates)
-        elif code == "immutable":
+        elif code in ("immutable", "seconds"):
             model = deploy(later_artifact("WhitePaperInterestRateModel"), rates)
         else:
             args = [*rates, 3 * WAD, 8 * WAD // 10, self.sender.default]
@@ -201,6 +219,8 @@ class CompoundV2(Devnet):
             address = deploy(old_artifact("CERc20" if underlying else "CEther"), tail)
         elif code == "immutable":
             address = deploy(later_artifact("CErc20Immutable" if underlying else "CEther"), [*tail, admin])
+        elif code == "seconds":
+            address = deploy(counting_seconds("CErc20Immutable"), [*tail, admin])
         else:
             delegate = deploy(later_artifact("CErc20Delegate"))
             address = deploy(later_artifact("CErc20Delegator"), [*tail, admin, delegate, b""])
