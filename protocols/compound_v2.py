@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import ClassVar
 
-from indexer.abi import abi, mapping_slot
+from indexer.abi import abi
 from indexer.adapter import Adapter, Reader, required
 from indexer.model import (
     WAD,
@@ -47,7 +47,8 @@ from protocols.compound_v2_market import (
     repriced,
     with_factors,
 )
-from protocols.compound_v2_math import GENERATIONS, CToken, Weights, proves, weigh
+from protocols.compound_v2_math import GENERATIONS, CToken, Weights, weigh
+from protocols.compound_v2_storage import StoredDebts
 
 COMPTROLLER = abi("compound_v2_comptroller")
 C_TOKEN = abi("compound_v2_c_token")
@@ -71,8 +72,6 @@ MEMBERSHIP = frozenset({MARKET_ENTERED, MARKET_EXITED})
 ACCOUNT_WORDS = {MINT: (0,), REDEEM: (0,), BORROW: (0,), REPAY_BORROW: (1,), LIQUIDATE_BORROW: (0, 1)}
 
 BORROW_BALANCE = C_TOKEN.function("borrowBalanceStored")
-# accountBorrows is slot 16 of today's cTokens; older and forked layouts shift it. The right one proves itself.
-BORROW_SLOTS = (16, 17, 15, 14, 18, 13, 19, 12, 20, 11, 21, 22, 23, 24)
 ACTIONS = 16  # of one account whose rounding is allowed for where the sums are compared
 ASKED = 12  # accounts that are asked of the Comptroller to fit its generation, and as many to check it
 
@@ -107,7 +106,7 @@ class CompoundV2(Adapter):
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment)
         self.comptroller = deployment.addresses["comptroller"].lower()
-        self.slots: dict[str, int] = {}  # cToken -> slot of accountBorrows, once it proved itself
+        self.stored_debts = StoredDebts()
         self.weighed: tuple[Market | None, dict[str, Weights | None], frozenset[str]] = (None, {}, frozenset())
 
     def read_market(self, read: Reader, previous: Market | None) -> CompoundV2Market:
@@ -180,7 +179,7 @@ class CompoundV2(Adapter):
             if balance := next(answers):
                 held[i][token] = balance
 
-        pairs = self.stored_debts(read, [(keys[i].account, token, debt) for i, token, debt in debts], indexes)
+        pairs = self.stored_debts.read(read, [(keys[i].account, token, debt) for i, token, debt in debts], indexes)
         borrows: list[dict[str, tuple[int, int]]] = [{} for _ in keys]
         for (i, token, debt), pair in zip(debts, pairs, strict=True):
             borrows[i][token] = pair or (debt, indexes[token])
@@ -202,31 +201,6 @@ class CompoundV2(Adapter):
             )
             for i, key in enumerate(keys)
         ]
-
-    def stored_debts(
-        self, read: Reader, debts: Sequence[tuple[str, str, int]], indexes: Mapping[str, int]
-    ) -> list[tuple[int, int] | None]:
-        """(principal, interestIndex) of each (account, cToken, debt), which have no getter; None where unreadable.
-
-        A pair is believed only if it gives the debt that the cToken itself tells at this block.
-        """
-        first = {token: (account, debt) for account, token, debt in debts if token not in self.slots}
-        if first:
-            tries = [(token, slot) for token in first for slot in BORROW_SLOTS]
-            found = debts_at(read, [(token, first[token][0], slot) for token, slot in tries])
-            for (token, slot), pair in zip(tries, found, strict=True):
-                if pair is not None and token not in self.slots and proves(pair, indexes[token], first[token][1]):
-                    self.slots[token] = slot
-        readable = [i for i, (_, token, _) in enumerate(debts) if token in self.slots]
-        found = debts_at(read, [(debts[i][1], debts[i][0], self.slots[debts[i][1]]) for i in readable])
-        pairs: list[tuple[int, int] | None] = [None] * len(debts)
-        for i, pair in zip(readable, found, strict=True):
-            _, token, debt = debts[i]
-            if pair is not None and proves(pair, indexes[token], debt):
-                pairs[i] = pair
-            else:
-                self.slots.pop(token, None)  # a changed layout: search again at the next read
-        return pairs
 
     def untracked(self, market: Market, position: Position) -> bool:
         assert isinstance(position, CompoundV2Position)
@@ -485,20 +459,6 @@ def balance(token: CToken, side: str, scaled: int, amount: int, value: int | Non
         value=value,
         is_collateral=is_collateral,
     )
-
-
-def debts_at(read: Reader, places: Sequence[tuple[str, str, int]]) -> list[tuple[int, int] | None]:
-    """BorrowSnapshot {principal, interestIndex} of (cToken, account, slot of accountBorrows)."""
-    if not places:
-        return []
-    slots = []
-    for token, account, slot in places:
-        first = mapping_slot(account, slot)
-        slots += [(token, first), (token, first + 1)]
-    words = read.storage(slots)
-    if words is None:
-        return [None] * len(places)
-    return list(zip(words[::2], words[1::2], strict=True))
 
 
 def after_accruing(market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2Position:
