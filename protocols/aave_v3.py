@@ -358,13 +358,13 @@ def answer(key: PositionKey, tokens: Sequence[tuple[str, str]], answers: Sequenc
     liquidatable = None
     if not isinstance(mode, Failed):
         columns["mode"] = str(mode) if mode else None
-    if not isinstance(data, Failed):
-        health_factor = None if data[5] == MAX_UINT else data[5]
-        columns["collateral_value_raw"] = data[0]
-        columns["debt_value_raw"] = data[1]
-        columns["health_factor_raw"] = health_factor
-        if average:
-            columns["liquidation_limit_raw"] = percent_mul(data[0], data[3])
+    reverts = isinstance(data, Failed)  # a price is missing: then nothing has a value
+    columns["collateral_value_raw"] = None if reverts else data[0]
+    columns["debt_value_raw"] = None if reverts else data[1]
+    columns["health_factor_raw"] = health_factor = None if reverts or data[5] == MAX_UINT else data[5]
+    if average:
+        columns["liquidation_limit_raw"] = None if reverts else percent_mul(data[0], data[3])
+    if not reverts:
         liquidatable = health_factor is not None and health_factor < WAD
     return Answer(
         key=key,

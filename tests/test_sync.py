@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,18 @@ def test_verify_finds_a_tampered_file(market: aave_v3.AaveV3, tmp_path: Path, st
     with Store(path) as store, Chain("devnet", CHAIN_ID, [market.node.url], MULTICALL3) as chain:
         (verdict,) = verify(store, chain, [adapter_of(market)])
     assert any(mismatch.what.startswith(what) for mismatch in verdict.mismatches)
+
+
+def test_verify_finds_values_where_the_contract_has_none(market: aave_v3.AaveV3, tmp_path: Path) -> None:
+    path = tmp_path / "no-price.db"
+    with market.rewound():
+        market.set_price("WBTC", 0)
+        sync_once(path, market.node.url, [market], "borrowers")
+        assert wrong_rows(path, market.node, [market]) == (len(market.borrowers), [])
+        with closing(sqlite3.connect(path)) as conn, conn:
+            without = conn.execute("select count(*) from positions where status = 'unpriceable'").fetchone()[0]
+            conn.execute("update positions set debt_value_raw = '7', status = 'healthy' where status = 'unpriceable'")
+        assert without > 0
+        wrong = wrong_rows(path, market.node, [market])[1]
+    assert len(wrong) == without
+    assert all("debt_value_raw: 7, not None" in line for line in wrong)
