@@ -160,7 +160,7 @@ class Store:
             conn.execute("pragma journal_mode=wal")
             conn.execute("pragma synchronous=normal")
             if migrations.pending(self.db):
-                migrations.apply(self.db)
+                self._migrate()
         except sqlite3.DatabaseError as error:
             conn.close()
             raise _unusable(self.path, error) from None
@@ -168,6 +168,17 @@ class Store:
             conn.close()
             raise
         self._inode = self.path.stat().st_ino
+
+    def _migrate(self) -> None:
+        """All or nothing; another command that opens the file at the same moment waits, and finds it done."""
+        self.conn.execute("begin immediate")
+        try:
+            migrations.apply(self.db)
+            self.conn.execute("commit")
+        except BaseException:
+            if self.conn.in_transaction:
+                self.conn.execute("rollback")
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -6,11 +6,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from sqlite_utils import Database
 
 from indexer.chain import Chain
 from indexer.errors import ChainError, StoreLockedError
+from indexer.migrations import migrations
 from indexer.store import Store
 from indexer.verify import verify
 from tests.devnet import aave_v3
@@ -123,6 +126,26 @@ def test_a_second_sync_on_one_file_leaves(tmp_path: Path) -> None:
         second.lock(),
     ):
         pass
+
+
+def test_whoever_opens_a_new_file_while_another_makes_its_tables_waits(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    opened: list[int] = []
+
+    def open_too() -> None:
+        with Store(path) as store:
+            opened.append(len(migrations.applied(store.db)))
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as first:
+        first.execute("pragma journal_mode=wal")
+        first.execute("begin immediate")
+        second = Thread(target=open_too)
+        second.start()
+        second.join(0.5)
+        migrations.apply(Database(first))
+        first.execute("commit")
+        second.join(30)
+        assert opened == [len(migrations.applied(Database(first)))]
 
 
 @pytest.mark.parametrize(
