@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.devnet.__main__ import MARKETS, deployed
 from tests.devnet.node import CHAIN_ID, Anvil
-from tests.devnet.packages import missing_tools
+from tests.devnet.packages import PackageError, missing_tools
 from tests.devnet.scenario import config_toml
 
 FOLDER = Path(".devnet")
@@ -53,4 +53,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except PackageError as error:
+        sys.exit(str(error))
+    except subprocess.CalledProcessError as error:  # it has told why
+        sys.exit(error.returncode)
+    except KeyboardInterrupt:
+        sys.exit(130)

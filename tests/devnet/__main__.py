@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, Anvil
-from tests.devnet.packages import missing_tools
+from tests.devnet.packages import PackageError, missing_tools
 from tests.devnet.scenario import Devnet, config_toml
 
 MARKETS: dict[str, Callable[[Anvil], Devnet]] = {
@@ -85,4 +85,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except PackageError as error:
+        sys.exit(str(error))

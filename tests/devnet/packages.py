@@ -81,7 +81,7 @@ def package(name: str, version: str) -> Path:
     """The unpacked files of one npm package, without its dependencies (`npm pack`; npm checks the integrity hash)."""
 
     def build(folder: Path) -> None:
-        tarball = folder / npm("pack", "--silent", f"{name}@{version}", cwd=folder).split()[-1]
+        tarball = folder / npm("pack", "--loglevel=error", f"{name}@{version}", cwd=folder).split()[-1]
         with tarfile.open(tarball) as archive:
             # Python before 3.11.4 has no filters and ignores this; npm has checked the integrity hash either way.
             archive.extraction_filter = getattr(tarfile, "data_filter", None)
