@@ -90,7 +90,7 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
         (
             r"too many requests",
             r"rate.?(limit|exceeded)",
-            r"requests? (is |are )?limit",
+            r"requests? (is |are )?limit(?!ed to [\d,.]+ ?k? blocks?)",
             r"compute units|cu limit|credits? (quota|limit|exceeded)",
             r"throughput|throttl|over.?capacity|capacity (limit|exceeded)|under too much load",
             r"(exceeded|reached) (the|your) (quota|free tier|rate|usage|request)|quota (exceeded|reached)",
@@ -114,20 +114,20 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
         frozenset({4444}),
         (
             r"missing trie node|pruned|pruning|purged|archiv|expired history|history expiry|history (is )?unavailable",
-            r"historical state|state histories|state (is |was )?(not available|unavailable|already discarded)",
+            r"historical state|state histories|state[ _](is |was )?(not (available|found)|unavailable|already discarded)",
             r"no state (available|data|found)|state .{0,120}is not available|failed to load state|unexpected state root",
             r"old data not available|maximum proof window|metadata is not found|no historical rpc",
             r"receipts? (are |is )?(not available|unavailable|missing)|no (receipts|tx|block) data|missing (block|receipt)",
-            r"earliest available|lowest height|body not found|failed to get logs for block",
+            r"(earliest|lowest|oldest) (available|height)|body not found|failed to get logs for block",
         ),
     ),
     (
         "unsupported",
-        frozenset({-32601, -32004}),
+        frozenset({-32004}),
         (
             r"method (is )?not (found|available|supported|allowed|whitelisted|enabled)|unsupported method",
             r"method .{0,60}(does not exist|is disabled|not supported|not found|unavailable|not available)",
-            r"does not support|not included in your (current )?plan|too many arguments",
+            r"does not support|not included in your (current )?plan|too many arguments|overrides? (is |are )?not supported",
         ),
     ),
     (
@@ -145,9 +145,9 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
             r"more than [\d,.]+ ?k? (results|logs|blocks|events)|returned more than|logs matched|logs requested",
             r"exceed(s|ed)? (the )?max|exceed(s|ed)? (the )?(defined |configured )?limit|exceed(s|ed)? .{0,40}response",
             r"query (exceeds|limit|must be smaller)|too large|too big|too wide|bigger than",
-            r"(log )?response size|smaller than size|result (set|size)|max(imum)? (results|logs|response)|log limit",
+            r"(log )?response (size|exceed)|smaller than size|result (set|size)|max(imum)? (results|logs|response)|log limit",
             r"less (number of )?address|specify (an|less) address|max addresses|addresses? (count|limit)|max topics",
-            r"narrow|reduce (the |your )?(range|block)|smaller (range|block|chunk)|max batch|batch (size|limit|too)",
+            r"narrow|reduce (the |your )?(range|block)|smaller (range|block|chunk)|max batch|batch (size|limit|too|of more)",
             r"entity too large|content.?length|max(imum)? (message|request|body|call ?data) size",
             r"out of gas|outofgas|oog\b|gas (required|limit|too low|cap|uint64|allowance)|intrinsic gas|block gas|memory limit",
         ),
@@ -163,10 +163,12 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
     (
         "server",
         frozenset({-32603, -32000, -32002, -32005, -32016, -32098, -32099, 19, 500, 502, 503, 504}),
-        (r"internal|temporar|try again|retry|unavailable|overload|healthy|bad gateway|syncing",),
+        (r"internal|temporar|try again|retry|unavailable|overload|healthy|bad gateway|syncing|cannot fulfill",),
     ),
 )
 _HEIGHTS = re.compile(r"block ?height is (\d+) but requested was (\d+)")
+#: advice that many providers end with ("upgrade at https://.../billing") says nothing of the error
+_LINK = re.compile(r"https?://\S+")
 _COMPILED = tuple((kind, codes, re.compile("|".join(texts))) for kind, codes, texts in _RULES)
 
 
@@ -175,12 +177,14 @@ def classify(code: int, text: str) -> str:
 
     A bare -32005 ("limit exceeded") may be a rate limit or a result limit: it is tried again, then asked for less.
     """
-    low = text.lower()
+    low = _LINK.sub("", text.lower())
     if code == 3 or low.startswith("execution reverted"):
         return "revert"  # what follows is the contract's own text
     heights = _HEIGHTS.search(low)
     if heights and int(heights[2]) <= int(heights[1]):
         return "pruned"  # anvil's words for a state it has dropped as for a block that is yet to come
+    if code == -32601:
+        return "unsupported"
     found = next((kind for kind, _, pattern in _COMPILED if pattern.search(low)), None)
     return found or next((kind for kind, codes, _ in _COMPILED if code in codes), "rejected")
 

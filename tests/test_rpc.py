@@ -31,7 +31,9 @@ TEXTS = {
         (-32005, "project ID request rate exceeded"),
         (429, "Your app has exceeded its compute units per second capacity. If you have retries enabled, you can ..."),
         (-32000, "Too many requests, reason: call rate limit exhausted, retry in 10s"),
-        (-32007, "50/second request limit reached - reduce calls per second or upgrade your account at quicknode.com"),
+        (-32007, "50/second request limit reached - reduce calls per second or upgrade your account at "
+        "https://dashboard.quicknode.com/billing/plan"),
+        (-32003, "daily request limit reached - upgrade your account at https://dashboard.quicknode.com/billing/plan"),
         (-32097, "Exceeded the quota usage"),
         (15, "Too many request, try again later: rate limit exceeded"),
         (-32029, "whatever"),
@@ -76,6 +78,8 @@ TEXTS = {
         (-32000, "project ID does not have access to archive state"),
         (-32000, "old data not available due to pruning"),
         (-32001, "state already discarded for 0x1"),
+        (-32000, "WORLD_STATE_UNAVAILABLE"),
+        (-32000, "block number 100 is below the lowest available block 200"),
     ],
     "unsupported": [
         (-32601, "the method eth_getBlockReceipts does not exist/is not available"),
@@ -83,6 +87,8 @@ TEXTS = {
         (-32004, "This request method is not supported"),
         (-32602, "too many arguments, want at most 2"),
         (-32600, "Unsupported method: eth_getBlockReceipts on ETH_MAINNET"),
+        (-32601, "rpc method eth_getBlockReceipts is not available"),
+        (-32000, "state override is not supported"),
     ],
     "size": [
         (-32602, "Log response size exceeded. You can make eth_getLogs requests with up to a 2K block range and no limit "
@@ -93,6 +99,10 @@ TEXTS = {
         (-32602, "range 1000000 exceeds limit of 10000"),
         (-32602, "invalid params range 9009594 is bigger than range limit 2000"),
         (-32614, "eth_getLogs is limited to a 10,000 range"),
+        (-32615, "eth_getLogs is limited to a 5 range, upgrade from discover plan at "
+        "https://dashboard.quicknode.com/billing/plan to increase the limit"),
+        (-32602, "eth_getLogs requests limited to 1000 blocks"),
+        (-32008, "Response exceeded size limit"),
         (-32602, "eth_getLogs is limited to 0 - 10000 blocks range"),
         (-32600, "block range is too wide"),
         (-32000, "Block range limit exceeded. See more details at https://docs.chainstack.com/docs/limits#evm-range"),
@@ -125,7 +135,7 @@ TEXTS = {
         (-32603, "EVM error OutOfGas"),
         (-32000, "gas required exceeds allowance (50000000)"),
         (-32600, "Batch size 100 exceeds the limit of 10"),
-        (31, "Batch of more than 3 requests are not allowed on free tier, batch too large"),
+        (31, "Batch of more than 3 requests are not allowed on free tier, to use this feature register paid account"),
     ],
     "slow": [
         (-32000, "query timeout exceeded"),
@@ -148,6 +158,7 @@ TEXTS = {
         (-32603, "Internal error"),
         (-32000, "no backend is currently healthy to serve traffic"),
         (-32005, "limit exceeded"),
+        (-32046, "Cannot fulfill request"),
         (19, "Temporary internal error. Please retry, trace-id: 1"),
         (-32000, "something never heard of"),
     ],
