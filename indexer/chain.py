@@ -99,7 +99,12 @@ class Chain:
         self.call_limits: dict[str, Limit] = {}
         self.has_blake2f = True
         self.log_limit = LogLimit()
-        self._batch = Limit(LARGEST_BATCH, LARGEST_BATCH)
+        batch = (
+            LARGEST_BATCH
+            if max_requests_per_second is None
+            else max(1, min(int(max_requests_per_second), LARGEST_BATCH))
+        )
+        self._batch = Limit(batch, batch)
         self._endpoints = [Endpoint(url, timeout) for url in dict.fromkeys(urls)]
         self._current = 0
         self._rounds = attempts
@@ -243,6 +248,7 @@ class Chain:
         self._count(len(part))
         settled: dict[int, Any] = {}
         failure: RetryableError | None = None
+        limited = False
         for i, answer in zip(part, endpoint.send_batch([calls[i] for i in part]), strict=True):
             outcome = answer
             if parse is not None and not isinstance(answer, Exception):
@@ -252,10 +258,13 @@ class Chain:
                     outcome = error
             if isinstance(outcome, RetryableError):
                 failure = failure or outcome
+                limited = limited or isinstance(outcome, RateLimitedError)
             else:
                 settled[i] = outcome
         if failure is not None and not settled:
             raise failure
+        if limited:  # the rest is asked again, but not at once
+            endpoint.not_before = time.monotonic() + self._backoff
         return settled
 
     def _count(self, calls: int) -> None:
@@ -304,6 +313,8 @@ class Chain:
             if feature is not None and feature in endpoint.unsupported:
                 self._refuse(endpoint, UnsupportedError(f"{feature} is not supported"), refused)
             try:
+                if endpoint.not_before > time.monotonic():
+                    raise RateLimitedError("it is left alone for as long as it asked for")
                 self._verify(endpoint)
                 result = send(endpoint)
             except UnsupportedError as error:

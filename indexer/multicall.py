@@ -14,7 +14,7 @@ from indexer.errors import ChainError
 from indexer.header import block_parameter, parse_hex
 from indexer.limit import Limit
 from indexer.model import Block, Read
-from indexer.rpc_errors import BadAnswerError, RevertError, TooBigError, UnsupportedError
+from indexer.rpc_errors import BadAnswerError, RejectedError, RevertError, TooBigError, UnsupportedError
 
 if TYPE_CHECKING:
     from indexer.chain import Chain
@@ -244,7 +244,7 @@ class PinnedReader:
         words: list[int] = [0] * len(slots)
         try:
             answers = self._ask(calls, overrides)
-        except UnsupportedError:
+        except (UnsupportedError, RejectedError):  # in whatever words: an eth_call without overrides is valid
             return None
         except TooBigError:
             if len(slots) == 1:

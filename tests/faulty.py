@@ -66,7 +66,8 @@ class FaultyNode:
 
     `injected` counts what was injected, `requests` HTTP requests, `calls` JSON-RPC calls by method, `logs_omitted` the
     logs dropped. Limits (`range_cap` blocks, `result_cap` logs, `size_cap` bytes, `address_cap` addresses, `gas_cap` for
-    eth_call, `batch_cap` calls) hold always once set. `limit_text` chooses the words of the range limit. Faults in
+    eth_call, `batch_cap` calls) hold always once set. `limit_text` chooses the words of the range limit, `override_refusal` code and
+    words of "override-unsupported". Faults in
     `omit_blocks` drop all logs of those block numbers, each time they are asked by eth_getLogs.
     """
 
@@ -96,6 +97,7 @@ class FaultyNode:
         self.batch_cap: int | None = None
         self.limit_code = -32600
         self.limit_text = "You can make eth_getLogs requests with up to a {cap} block range"
+        self.override_refusal = -32602, "too many arguments, want at most 2"
         self.down = False
         self.injected: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
@@ -313,7 +315,7 @@ class FaultyNode:
             if first is not None and int(first, 16) < self.history_from and self._happens("pruned-history"):
                 return "pruned-history", 4444, "pruned history unavailable"
         if method == "eth_call" and len(params) > 2 and self._happens("override-unsupported"):
-            return "override-unsupported", -32602, "too many arguments, want at most 2"
+            return ("override-unsupported", *self.override_refusal)
         if method == "eth_getBlockReceipts" and self._happens("receipts-unsupported"):
             return "receipts-unsupported", -32601, "the method eth_getBlockReceipts does not exist/is not available"
         if method != "eth_getLogs":

@@ -185,6 +185,34 @@ def test_the_rate_limit_is_kept_and_counts_the_calls_of_a_batch(node: Anvil) -> 
     assert 30 / 50 <= time.monotonic() - started < 2
 
 
+def test_a_batch_is_no_burst_of_more_than_a_second_allows(node: Anvil) -> None:
+    chain = connect(node.url, max_requests_per_second=20)
+    chain.check()
+    before = chain.requests
+    chain.headers(0, 39)
+    assert chain.requests - before == 2
+
+
+def test_an_endpoint_that_asked_for_patience_is_left_alone_by_the_next_request_too(faulty: FaultyNode) -> None:
+    chain = connect(faulty.url)
+    faulty.retry_after = 3600
+    faulty.faults = {"429-retry-after": 1}
+    for _ in range(3):
+        with pytest.raises(ChainError, match="asked to wait 3600 s"):
+            chain.block("latest")
+    assert faulty.requests == 1
+
+
+def test_a_batch_of_which_a_part_was_too_much_is_not_completed_at_once(faulty: FaultyNode) -> None:
+    chain = connect(faulty.url)
+    chain.check()
+    before = chain.requests
+    faulty.faults = {"rate-limit-error": 0.5}
+    assert len(chain.headers(0, BLOCKS)) == BLOCKS + 1
+    assert chain.requests - before > 2
+    assert chain.retries >= chain.requests - before - 1
+
+
 # fail-over
 
 

@@ -393,6 +393,21 @@ def test_storage_is_none_where_the_node_takes_no_override(node: Anvil, faulty: F
         assert both.reader(both.block("latest")).storage([(AT["echo"], 7)]) == [99]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        (-32602, "Expected 2 params, got 3"),
+        (-32602, "Invalid params: unexpected field"),
+        (-32000, "stateOverride is not supported"),
+    ],
+)
+def test_an_override_is_refused_in_many_words(faulty: FaultyNode, error: tuple[int, str]) -> None:
+    faulty.faults, faulty.override_refusal = {"override-unsupported": 1}, error
+    chain = connect(faulty.url)
+    read = chain.reader(chain.block("latest"))
+    assert read.storage([(AT["echo"], 7), (AT["echo"], 8)]) is None
+
+
 # codec
 
 
