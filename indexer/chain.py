@@ -205,7 +205,7 @@ class Chain:
                         block=block,
                         splittable=True,
                     )
-                except UnsupportedError:
+                except (UnsupportedError, DeniedError):  # refused access is told by the single requests
                     self._batch = Limit(1, 1)
                     continue
                 except TooBigError:
@@ -324,9 +324,10 @@ class Chain:
                 raise
             except PrunedError as error:
                 pruned += 1
-                if block is not None and pruned < PRUNED_SIGHTS and len(refused) == len(self._endpoints) - 1:
+                state = block is not None or what != "eth_getLogs"  # old logs are missing for good
+                if state and pruned < PRUNED_SIGHTS and len(refused) == len(self._endpoints) - 1:
                     failures[endpoint], failing = str(error), endpoint.masked
-                    raise BadAnswerError(str(error)) from None
+                    raise RetryableError(str(error)) from None
                 self._refuse(endpoint, error, refused)
                 raise
             except (RejectedError, DeniedError) as error:

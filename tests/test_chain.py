@@ -9,7 +9,7 @@ import pytest
 
 from indexer.chain import LARGEST_BATCH, Chain
 from indexer.errors import ChainError, PrunedError, ReorgError, WrongChainError
-from indexer.model import Block
+from indexer.model import Block, Read
 from indexer.rpc_errors import BadAnswerError, RejectedError, RevertError, TooBigError, UnsupportedError
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
@@ -244,9 +244,13 @@ def test_pruned_state_is_believed_after_three_backends_said_so(faulty: FaultyNod
     with pytest.raises(PrunedError, match="missing trie node"):
         chain.code(MULTICALL3, block)
     assert faulty.injected["pruned"] == 3
+    with pytest.raises(PrunedError, match="missing trie node"):
+        chain.reader(block)([Read(MULTICALL3, "getBlockNumber()(uint256)")] * 100)
+    assert faulty.injected["pruned"] == 6
     faulty.faults = {"pruned": 0.4}
     for _ in range(4):
         assert chain.code(MULTICALL3, block)
+        assert chain.batch([("eth_getCode", [MULTICALL3, "latest"])] * 3)
 
 
 def test_an_unsupported_method_is_remembered_per_endpoint(node: Anvil, faulty: FaultyNode) -> None:
