@@ -39,6 +39,7 @@ __all__ = ["Chain", "Header", "mask"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Call = tuple[str, Sequence[Any]]  # method and parameters
 Guard = Literal["full", "timestamp", "none"]
 
 #: a Retry-After longer than this many seconds is not waited for
@@ -181,15 +182,16 @@ class Chain:
 
     def batch(
         self,
-        calls: Sequence[tuple[str, Sequence[Any]]],
-        parse: Callable[[Any], Any] | None = None,
+        calls: Sequence[Call],
+        parse: Callable[[Any, Call], Any] | None = None,
         *,
         block: Block | None = None,
         splittable: bool = False,
     ) -> list[Any]:
         """The results of many requests in few HTTP bodies, in order; a reverted eth_call is a RevertError in its place.
 
-        Otherwise as `request`, to which single calls fall back where the node answers no batches.
+        `parse` is told which call it is the answer to, as ids may be mixed up. Otherwise as `request`, to which single
+        calls fall back where the node answers no batches.
         """
         results: dict[int, Any] = {}
         pending = list(range(len(calls)))
@@ -230,19 +232,20 @@ class Chain:
         return [results[i] for i in range(len(calls))]
 
     def _alone(
-        self, call: tuple[str, Sequence[Any]], parse: Callable[[Any], Any] | None, block: Block | None, splittable: bool
+        self, call: Call, parse: Callable[[Any, Call], Any] | None, block: Block | None, splittable: bool
     ) -> Any:
+        parse_one = None if parse is None else lambda raw: parse(raw, call)
         try:
-            return self.request(*call, parse, block=block, splittable=splittable)
+            return self.request(*call, parse_one, block=block, splittable=splittable)
         except RevertError as error:
             return error
 
     def _send_part(
         self,
         endpoint: Endpoint,
-        calls: Sequence[tuple[str, Sequence[Any]]],
+        calls: Sequence[Call],
         part: Sequence[int],
-        parse: Callable[[Any], Any] | None,
+        parse: Callable[[Any, Call], Any] | None,
     ) -> dict[int, Any]:
         """The settled answers of one HTTP batch, refusals among them; an error only if all have to be asked again."""
         self._count(len(part))
@@ -253,7 +256,7 @@ class Chain:
             outcome = answer
             if parse is not None and not isinstance(answer, Exception):
                 try:
-                    outcome = parse(answer)
+                    outcome = parse(answer, calls[i])
                 except RetryableError as error:
                     outcome = error
             if isinstance(outcome, RetryableError):
@@ -460,15 +463,10 @@ class Chain:
 
     def headers(self, first: int, last: int) -> list[Header]:
         """The headers first..last with their blooms. ReorgError if they are no chain (it changed while they were read)."""
-        numbers = range(first, last + 1)
-        raws = self.batch(
-            [("eth_getBlockByNumber", [hex(number), False]) for number in numbers],
-            lambda raw: check_header(raw, None),
+        headers = self.batch(
+            [("eth_getBlockByNumber", [hex(number), False]) for number in range(first, last + 1)],
+            lambda raw, call: parse_header(check_header(raw, int(call[1][0], 16))),
         )
-        headers = [parse_header(raw) for raw in raws]
-        for i, number in enumerate(numbers):
-            if headers[i].block.number != number:
-                headers[i] = parse_header(self.header(number))
         for parent, child in pairwise(headers):
             if child.block.parent_hash != parent.block.hash:
                 raise ReorgError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from indexer.chain import Chain
 from indexer.errors import ChainError, ReorgError
-from indexer.header import parse_header
+from indexer.header import check_header, parse_block, parse_header
 from indexer.log_filter import Chunk, Filter, events_of, merged
 from indexer.model import Event
 from indexer.recent import by_hash, by_receipts, fetch_recent, verify_block
@@ -111,7 +111,9 @@ def _range(chain: Chain, wanted: Filter, first: int, last: int) -> tuple[list[Ev
     calls.append(("eth_getBlockByNumber", [hex(last), False]))
     splittable = first < last or bool(wanted.halves())
     try:
-        *answers, header = chain.batch(calls, lambda raw: _parse(raw, wanted, first, last), splittable=splittable)
+        *answers, header = chain.batch(
+            calls, lambda raw, call: _parse(raw, call[0], wanted, first, last), splittable=splittable
+        )
     except (TooBigError, RejectedError) as error:
         if _names_addresses(str(error)) and len(parts[0].addresses) > 1:
             chain.log_limit.addresses = len(parts[0].addresses) // 2
@@ -129,18 +131,17 @@ def _names_addresses(text: str) -> bool:
     return "address" in low and "range" not in low and "results" not in low
 
 
-def _parse(raw: Any, wanted: Filter, first: int, last: int) -> Any:
+def _parse(raw: Any, method: str, wanted: Filter, first: int, last: int) -> Any:
     """A list of events for an answer of eth_getLogs, a Block for one of eth_getBlockByNumber."""
-    if isinstance(raw, list):
-        if first < last and raw and len(raw) % ROUND_NUMBER == 0:
-            raise TooBigError(f"eth_getLogs: exactly {len(raw)} results, there may be more")
-        return events_of(raw, wanted, first, last)
+    if method != "eth_getLogs":
+        return parse_block(check_header(raw, last))
     if raw is None:
         raise UnknownBlockError(f"block {last} is not known")
-    block = parse_header(raw).block
-    if block.number != last:
-        raise BadAnswerError(f"answer with block {block.number} instead of {last}")
-    return block
+    if not isinstance(raw, list):
+        raise BadAnswerError("eth_getLogs: the answer is no list")
+    if first < last and raw and len(raw) % ROUND_NUMBER == 0:
+        raise TooBigError(f"eth_getLogs: exactly {len(raw)} results, there may be more")
+    return events_of(raw, wanted, first, last)
 
 
 def _single_block(chain: Chain, wanted: Filter, number: int, error: ChainError) -> tuple[list[Event], str]:

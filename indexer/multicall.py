@@ -221,7 +221,7 @@ class PinnedReader:
             )
             for read in reads
         ]
-        answers = self._chain.batch(calls, parse_hex, block=self._block)
+        answers = self._chain.batch(calls, lambda raw, _: parse_hex(raw), block=self._block)
         return [
             decode_read(read, False, answer.data)
             if isinstance(answer, RevertError)

@@ -3,12 +3,11 @@ checked against the bloom filters of the headers, so that omitted logs are notic
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from indexer.abi import parse_log
 from indexer.bloom import bloom_of, false_positives, suspects
-from indexer.chain import Chain
+from indexer.chain import Call, Chain
 from indexer.errors import ChainError, ReorgError, RetryableError
 from indexer.header import Header, check_header, parse_block
 from indexer.log_filter import EVERYTHING, Chunk, Filter, events_of, merged
@@ -152,7 +151,7 @@ def _verified(chain: Chain, headers: Sequence[Header], wanted: Filter) -> list[l
         part = headers[start : start + RECEIPTS_PER_BATCH]
         calls = [("eth_getBlockReceipts", [header.block.hash]) for header in part]
         try:
-            answers = chain.batch(calls, _receipts_or_unknown, block=part[-1].block)
+            answers = chain.batch(calls, lambda raw, _: _receipts_or_unknown(raw), block=part[-1].block)
         except ReorgError:
             raise
         except ChainError as error:
@@ -178,15 +177,12 @@ def _by_hashes(chain: Chain, wanted: Filter, blocks: Sequence[Block]) -> list[li
     try:
         answers: list[list[Event]] = chain.batch(
             [("eth_getLogs", [{"blockHash": block.hash, **wanted.json()}]) for block in blocks],
-            lambda raw: _parse_any_block_logs(raw, wanted, known),
+            lambda raw, call: _parse_block_logs(raw, wanted, known[call[1][0]["blockHash"]]),
             block=blocks[-1],
         )
     except (TooBigError, RejectedError, UnsupportedError) as error:
         logger.info("logs of blocks %d to %d one by one: %s", blocks[0].number, blocks[-1].number, error)
         return [_one_by_hash(chain, wanted, block) for block in blocks]
-    for block, events in zip(blocks, answers, strict=True):
-        if events and events[0].block_hash != block.hash:
-            raise ChainError(f"{chain.endpoint} answers logs of another block than {block.hash}")
     return answers
 
 
@@ -206,10 +202,10 @@ def _by_number(chain: Chain, wanted: Filter, block: Block) -> list[Event]:
     """The wanted events of one block on nodes that know no EIP-234; the block at that number must be ours."""
     number = hex(block.number)
 
-    def parse(raw: Any) -> Any:
-        return (
-            _parse_block_logs(raw, wanted, block) if isinstance(raw, list) else parse_block(check_header(raw, number))
-        )
+    def parse(raw: Any, call: Call) -> Any:
+        if call[0] == "eth_getLogs":
+            return _parse_block_logs(raw, wanted, block)
+        return parse_block(check_header(raw, block.number))
 
     span = {"fromBlock": number, "toBlock": number}
     calls: list[tuple[str, list[Any]]] = [
@@ -221,19 +217,6 @@ def _by_number(chain: Chain, wanted: Filter, block: Block) -> list[Event]:
         raise ReorgError(f"block {block.number} ({block.hash}) left the canonical chain")
     found_events: list[Event] = events
     return found_events
-
-
-def _parse_any_block_logs(raw: Any, wanted: Filter, blocks: Mapping[str, Block]) -> list[Event]:
-    if raw is None:
-        raise UnknownBlockError("a block is not known")
-    if not isinstance(raw, list):
-        raise BadAnswerError("eth_getLogs: the answer is no list")
-    if not raw:
-        return []
-    block = blocks.get(parse_log(raw[0]).block_hash)
-    if block is None:
-        raise BadAnswerError("eth_getLogs: logs of another block")
-    return _parse_block_logs(raw, wanted, block)
 
 
 def verify_block(chain: Chain, header: Header, addresses: Iterable[str], topics: Iterable[str]) -> list[Event] | None:

@@ -231,7 +231,7 @@ class Sync:
         below: list[Block] = []
         if missing:
             calls = [("eth_getBlockByNumber", [hex(number), False]) for number in [*missing, target.number]]
-            *found, own = self.chain.batch(calls, lambda raw: None if raw is None else parse_block(raw))
+            *found, own = self.chain.batch(calls, lambda raw, _: None if raw is None else parse_block(raw))
             if own is not None and own.hash != target.hash:
                 raise ReorgError(f"block {target.number} {target.hash} left the chain")
             # Read before the target was seen to be still there, so they are its ancestors.

@@ -18,7 +18,7 @@ from tests.truth import sync_once
 #: what a tail or a sync must live with at any rate; tests of their own see to the others of `tests.faulty`
 FAULTS = (
     "429", "429-retry-after", "500", "502", "503", "reset", "truncated", "html", "wrong-id", "batch-unsupported",
-    "batch-missing", "batch-reordered", "batch-duplicate", "rate-limit-error", "header-not-found", "null", "internal",
+    "batch-missing", "batch-reordered", "batch-duplicate", "batch-swapped", "rate-limit-error", "header-not-found", "null", "internal",
     "omitted-logs", "ignores-block", "ignores-filter", "lagging", "override-unsupported", "override-ignored",
     "receipts-unsupported",
 )  # fmt: skip

@@ -39,6 +39,7 @@ HTTP_FAULTS = (
     "batch-missing",  # one answer left out
     "batch-reordered",  # harmless: ids decide
     "batch-duplicate",  # one answer twice, another left out
+    "batch-swapped",  # two answers under each other's ids
 )
 #: faults of a single call
 CALL_FAULTS = (
@@ -204,6 +205,9 @@ class FaultyNode:
         elif fault == "batch-reordered":
             with self._lock:
                 self.rng.shuffle(answers)
+        elif fault == "batch-swapped" and len(answers) > 1:
+            one, other = answers[0], answers[-1]
+            answers[0], answers[-1] = {**one, "id": other["id"]}, {**other, "id": one["id"]}
         elif fault == "wrong-id":
             answers[0] = {**answers[0], "id": 987_654_321}
         payload = json.dumps(answers if isinstance(request, list) else answers[0]).encode()

@@ -9,6 +9,7 @@ import pytest
 
 from indexer.chain import LARGEST_BATCH, Chain
 from indexer.errors import ChainError, PrunedError, ReorgError, WrongChainError
+from indexer.header import parse_header
 from indexer.model import Block, Read
 from indexer.rpc_errors import BadAnswerError, RejectedError, RevertError, TooBigError, UnsupportedError
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
@@ -315,7 +316,7 @@ def test_batches_survive_bad_answers(faulty: FaultyNode, fault: str) -> None:
     chain = connect(faulty.url)
     chain.check()
     faulty.faults = {fault: 0.3}
-    answers = chain.batch(numbers(120), lambda raw: int(_present(raw)["number"], 16))
+    answers = chain.batch(numbers(120), lambda raw, _: int(_present(raw)["number"], 16))
     assert answers == [i % BLOCKS for i in range(120)]
     assert faulty.injected[fault] > 0
 
@@ -382,15 +383,17 @@ def test_headers_are_a_chain(node: Anvil) -> None:
 def test_headers_that_do_not_follow_each_other_are_a_reorg(node: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
     chain = connect(node.url)
     raws = [node.block(3), node.block(4) | {"parentHash": "0x" + "11" * 32}]
-    monkeypatch.setattr(chain, "batch", lambda *_: raws)
+    monkeypatch.setattr(chain, "batch", lambda *_: [parse_header(raw) for raw in raws])
     with pytest.raises(ReorgError, match="block 4 is no child of block 3"):
         chain.headers(3, 4)
 
 
-def test_a_header_of_another_number_is_asked_again(node: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
-    chain = connect(node.url)
-    monkeypatch.setattr(chain, "batch", lambda *_: [node.block(3), node.block(9), node.block(5)])
-    assert [header.block.number for header in chain.headers(3, 5)] == [3, 4, 5]
+def test_a_header_of_another_number_is_asked_again(faulty: FaultyNode) -> None:
+    faulty.faults = {"batch-swapped": 0.5}
+    chain = connect(faulty.url)
+    for _ in range(4):
+        assert [header.block.number for header in chain.headers(3, 5)] == [3, 4, 5]
+    assert faulty.injected["batch-swapped"]
 
 
 def test_a_block_beyond_the_head_is_a_clear_error(node: Anvil) -> None:

@@ -246,7 +246,14 @@ def test_many_addresses_are_split_only_when_the_provider_complains(
     "fault",
     [
         *("429", "500", "502", "reset", "truncated", "html", "wrong-id", "null", "internal", "rate-limit-error"),
-        *("batch-missing", "batch-reordered", "batch-duplicate", "batch-unsupported", "ignores-filter"),
+        *(
+            "batch-missing",
+            "batch-reordered",
+            "batch-duplicate",
+            "batch-swapped",
+            "batch-unsupported",
+            "ignores-filter",
+        ),
     ],
 )
 def test_passing_faults_lose_no_log(faulty: FaultyNode, truth: list[Event], fault: str) -> None:
@@ -278,8 +285,8 @@ def test_a_suspiciously_round_number_of_logs_is_asked_for_in_pieces() -> None:
     raws = [raw_log(number, 0) for number in range(1, 2001)]
     wanted = Filter((), ())
     with pytest.raises(TooBigError, match="2000"):
-        logs._parse(raws, wanted, 1, 5000)
-    assert len(logs._parse(raws[:-1], wanted, 1, 5000)) == 1999
+        logs._parse(raws, "eth_getLogs", wanted, 1, 5000)
+    assert len(logs._parse(raws[:-1], "eth_getLogs", wanted, 1, 5000)) == 1999
 
 
 def test_a_rate_limit_is_not_taken_for_too_many_blocks(faulty: FaultyNode) -> None:
