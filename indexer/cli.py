@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from indexer.options import (
     block_name,
     chain_options,
     connected,
+    interruptible,
     row_filters,
     session_of,
     wallet_address,
@@ -34,7 +35,7 @@ from indexer.options import (
 from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS, Store, balance_row
 
 if TYPE_CHECKING:
-    from indexer.sync import Outcome
+    from indexer.sync import Outcome, Sync
     from indexer.verify import LivePosition
 
 
@@ -94,52 +95,63 @@ def sync(
     session: Session, /, accounts: str, to: str, follow: bool, dry_run: bool, output: Output, **flags: Any
 ) -> None:
     """Bring the database to a block of the chain."""
-    from indexer.connect import require_contracts  # noqa: PLC0415 - see connected()
-    from indexer.follow import Heads, interruptible  # noqa: PLC0415
-    from indexer.follow import follow as tail  # noqa: PLC0415
-    from indexer.sync import Sync  # noqa: PLC0415
-
     if follow and to.isdecimal():
         raise click.UsageError(f"--follow needs a block that moves on, such as latest or latest:-64, not {to}")
     if dry_run:
-        from indexer.dry_run import expected  # noqa: PLC0415
+        from indexer.dry_run import expected  # noqa: PLC0415 - see connected()
 
         with connected(session, flags) as (chain, adapters):
             plan = expected(session.db, chain, adapters, Accounts(accounts), to)
         output.write_dicts(plan, list(plan[0]))
         remark(f"{sum(row['log_requests'] for row in plan):,} requests for logs are expected; nothing was changed")
         return
-    config = session.config
-    with ExitStack() as stack:
-        chain, adapters = stack.enter_context(connected(session, flags))
-        require_contracts(chain, adapters, reading.known_deployments(session.db))
-        store = stack.enter_context(Store(session.db))
-        stack.enter_context(store.lock())
-        progress = stack.enter_context(bars())
-        worker = Sync(store, chain, adapters, Accounts(accounts), config.settings, progress)
+    if follow:
+        chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
+        with interruptible() as interrupted:
+            with suppress(KeyboardInterrupt), syncing(session, flags, accounts) as worker:
+                tail(session, flags, worker, to, interrupted)
+            remark(stopped(reading.last_block(session.db, chain_id)))
+        return
+    with syncing(session, flags, accounts) as worker:
         started = time.monotonic()
-
-        def tell(outcome: "Outcome", lag: float) -> None:
-            remark(
-                f"{chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} wallets "
-                f"at risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
-            )
-
-        if follow:
-            heads = Heads([endpoint.url for endpoint in config.endpoints(config.chain(chain.name), flags["rpc_urls"])])
-            with closing(heads), interruptible() as interrupted:
-                with suppress(KeyboardInterrupt):
-                    tail(worker, heads, tell, to=to, until=interrupted)
-                remark(stopped(store.last_block(chain.chain_id)))
-            return
         outcome = worker.snapshot(to)
-        tell(outcome, time.time() - outcome.block.timestamp)
+        remark(told(worker, outcome, time.time() - outcome.block.timestamp))
         remark(f"{time.monotonic() - started:.1f} s")
         if outcome.failed:
             raise IndexerError(
-                f"{len(outcome.failed)} of {len(adapters)} deployments stayed behind: {', '.join(outcome.failed)}; "
+                f"{len(outcome.failed)} of {len(worker.adapters)} deployments stayed behind: {', '.join(outcome.failed)}; "
                 "`indexer status` says why"
             )
+
+
+@contextmanager
+def syncing(session: Session, flags: Mapping[str, Any], accounts: str) -> Iterator["Sync"]:
+    """Connected, with the database open and locked."""
+    from indexer.connect import require_contracts  # noqa: PLC0415 - see connected()
+    from indexer.sync import Sync  # noqa: PLC0415
+
+    with connected(session, flags) as (chain, adapters):
+        require_contracts(chain, adapters, reading.known_deployments(session.db))
+        with Store(session.db) as store, store.lock(), bars() as progress:
+            yield Sync(store, chain, adapters, Accounts(accounts), session.config.settings, progress)
+
+
+def tail(session: Session, flags: Mapping[str, Any], worker: "Sync", to: str, interrupted: Callable[[], bool]) -> None:
+    """Snapshots of every new block until interrupted."""
+    from indexer.follow import Heads, follow  # noqa: PLC0415 - see connected()
+
+    config = session.config
+    endpoints = config.endpoints(config.chain(worker.chain.name), flags["rpc_urls"])
+    with closing(Heads([endpoint.url for endpoint in endpoints])) as heads:
+        follow(worker, heads, lambda outcome, lag: remark(told(worker, outcome, lag)), to=to, until=interrupted)
+
+
+def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
+    """One line on a snapshot."""
+    return (
+        f"{worker.chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} wallets "
+        f"at risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
+    )
 
 
 def stopped(block: int | None) -> str:

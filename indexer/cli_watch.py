@@ -13,7 +13,7 @@ from indexer.console import age, remark
 from indexer.errors import ConfigError, IndexerError
 from indexer.export import Output, output_options
 from indexer.model import Accounts
-from indexer.options import Session, chain_options, connected, session_of
+from indexer.options import Session, chain_options, connected, interruptible, session_of
 from indexer.settings import Alerts
 from indexer.store import Store
 
@@ -296,20 +296,23 @@ def run(session: Session, /, **flags: Any) -> None:
     Works on an empty database for the watched wallets alone, with a few requests a block; where everyone is synced
     already, it goes on syncing everyone. `watch add` and `watch remove` may be used meanwhile.
     """
-    from indexer.follow import Heads, follow, interruptible  # noqa: PLC0415 - see add
+    from indexer.follow import Heads, follow  # noqa: PLC0415 - see add
+    from indexer.query import last_block  # noqa: PLC0415
 
     config = session.config
-    with watching(session, flags) as (chain, store, sync, watcher, couriers):
-        heads = Heads([endpoint.url for endpoint in config.endpoints(config.chain(chain.name), flags["rpc_urls"])])
+    block = None
+    with interruptible() as interrupted:
+        with suppress(KeyboardInterrupt), watching(session, flags) as (chain, _, sync, watcher, couriers):
+            heads = Heads([endpoint.url for endpoint in config.endpoints(config.chain(chain.name), flags["rpc_urls"])])
 
-        def tell(outcome: "Outcome", _lag: float) -> None:
-            couriers.wake()
-            remark(told(watcher, outcome, chain.name))
+            def tell(outcome: "Outcome", _lag: float) -> None:
+                couriers.wake()
+                remark(told(watcher, outcome, chain.name))
 
-        with closing(heads), interruptible() as interrupted:
-            with suppress(KeyboardInterrupt):
-                follow(sync, heads, tell, until=lambda: interrupted() or couriers.gone)
-            if couriers.gone:
-                raise IndexerError("nobody reads standard output any more; alerts wait for the next run")
-            block = store.last_block(chain.chain_id)
+            with closing(heads):
+                with suppress(KeyboardInterrupt):
+                    follow(sync, heads, tell, until=lambda: interrupted() or couriers.gone)
+                if couriers.gone:
+                    raise IndexerError("nobody reads standard output any more; alerts wait for the next run")
+                block = last_block(session.db, chain.chain_id)
         remark("Stopped." if block is None else f"Stopped. The last snapshot is of block {block}.")

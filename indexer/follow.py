@@ -2,12 +2,9 @@
 
 import json
 import logging
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -106,24 +103,6 @@ def websocket_url(url: str) -> str:
     parts = urlsplit(url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     return urlunsplit(parts._replace(scheme=scheme))
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Takes SIGTERM (a service manager, `kill`) for Ctrl-C; whether either came, should its exception get lost."""
-    came = threading.Event()
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        came.set()
-        raise KeyboardInterrupt
-
-    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = [signal.signal(number, interrupt) for number in heeded]
-    try:
-        yield came.is_set
-    finally:
-        for number, handler in zip(heeded, before, strict=True):
-            signal.signal(number, handler)
 
 
 def follow(

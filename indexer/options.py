@@ -3,13 +3,16 @@
 import math
 import os
 import re
+import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -94,6 +97,24 @@ class Session:
                     if name not in known:
                         raise ConfigError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")
             yield conn
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Takes SIGTERM (a service manager, `kill`) for Ctrl-C; whether either came, should its exception get lost."""
+    came = threading.Event()
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        came.set()
+        raise KeyboardInterrupt
+
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, interrupt) for number in heeded]
+    try:
+        yield came.is_set
+    finally:
+        for number, handler in zip(heeded, before, strict=True):
+            signal.signal(number, handler)
 
 
 session_of = click.make_pass_decorator(Session)

@@ -115,11 +115,23 @@ def unlisted(conn: sqlite3.Connection, below: float, protocols: Sequence[str] = 
     return [(status, count, lower) for status, count, lower in rows]
 
 
-def known_deployments(path: Path) -> set[str]:
-    """The deployments that a database holds; none if there is no database yet."""
+def _synced(path: Path) -> list[tuple[int, str, int]]:
+    """Chain id, deployment and block of every snapshot that a database holds; none if there is no database yet."""
     if not path.exists():
-        return set()
+        return []
     with closing(open_readonly(path, current=False)) as conn:
         if not conn.execute("select 1 from sqlite_master where name = 'deployments'").fetchone():
-            return set()
-        return {name for (name,) in conn.execute("select deployment from deployments where block_number is not null")}
+            return []
+        return conn.execute(
+            "select chain_id, deployment, block_number from deployments where block_number is not null"
+        ).fetchall()
+
+
+def known_deployments(path: Path) -> set[str]:
+    """The deployments that were synced before."""
+    return {name for _, name, _ in _synced(path)}
+
+
+def last_block(path: Path, chain_id: int) -> int | None:
+    """The block of a chain's newest snapshot, None before the first."""
+    return max((block for chain, _, block in _synced(path) if chain == chain_id), default=None)

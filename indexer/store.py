@@ -282,13 +282,6 @@ class Store:
         )
         return Registry(keys, {key: number for number, key in keys.items()}, tuple(c for (c,) in named))
 
-    def last_block(self, chain_id: int) -> int | None:
-        """The block of the newest snapshot, None before the first."""
-        found: tuple[int | None] = self.conn.execute(
-            "select max(block_number) from deployments where chain_id = ?", (chain_id,)
-        ).fetchone()
-        return found[0]
-
     def blocks(self, chain_id: int) -> list[tuple[int, str]]:
         """Kept (number, hash) pairs, newest first."""
         return self.conn.execute(

@@ -440,3 +440,21 @@ def test_an_interrupt_before_the_first_snapshot_says_so(market: AaveV3, tmp_path
     assert told == "Stopped before the first snapshot. What was saved stays; the same command goes on from there.\n"
     sync_once(path, market.node.url, [market], "borrowers")
     assert wrong_aave_rows(path, market, market.borrowers) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_the_node_is_looked_for_ends_as_well(
+    market: AaveV3, tmp_path: Path, number: signal.Signals
+) -> None:
+    path = tmp_path / "none.db"
+    with (
+        FaultyNode(market.node.url, hang_seconds=60, faults={"hang": 1.0}) as backend,
+        command(path, backend.url, market) as process,
+    ):
+        assert process.stderr is not None
+        assert eventually(lambda: backend.injected["hang"] > 0)
+        process.send_signal(number)
+        told = process.stderr.read()
+        assert process.wait(30) == 0
+    assert told == "Stopped before the first snapshot. What was saved stays; the same command goes on from there.\n"
+    assert not path.exists()
