@@ -18,12 +18,13 @@ import tenacity
 from indexer.abi import quantity
 from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError, WrongChainError
 from indexer.header import Header, block_parameter, block_request, check_header, parse_block, parse_header, parse_hex
-from indexer.limit import Limit, LogLimit
+from indexer.limit import Limit, LogLimit, Pace
 from indexer.model import Block
 from indexer.multicall import PinnedReader
 from indexer.rpc import Endpoint, mask
 from indexer.rpc_errors import (
     BadAnswerError,
+    BrokenOffError,
     DeniedError,
     RateLimitedError,
     RejectedError,
@@ -48,6 +49,8 @@ LONGEST_WAIT = 120.0
 LARGEST_BATCH = 100
 #: rounds through all endpoints of a request that may be split instead of being asked again
 SPLIT_ROUNDS = 2
+#: failures of a request that a smaller one may not meet
+MAYBE_TOO_BIG = (TimedOutError, BadAnswerError, BrokenOffError)
 #: rounds when it is asked for the first time whether an endpoint is there at all
 CHECK_ROUNDS = 3
 #: rounds for a block that nobody knows: a backend may lag, or the block may not exist
@@ -110,8 +113,7 @@ class Chain:
         self._current = 0
         self._rounds = attempts
         self._backoff = backoff
-        self._interval = 1 / max_requests_per_second if max_requests_per_second else 0.0
-        self._next_slot = 0.0
+        self._pace = Pace(max_requests_per_second) if max_requests_per_second else None
         self._on_retry = on_retry
 
     @property
@@ -272,11 +274,9 @@ class Chain:
 
     def _count(self, calls: int) -> None:
         """One HTTP request carrying that many calls; providers count calls, so the rate limit does too."""
-        if self._interval:
+        if self._pace is not None:
             now = time.monotonic()
-            if self._next_slot > now:
-                time.sleep(self._next_slot - now)
-            self._next_slot = max(now, self._next_slot) + self._interval * calls
+            time.sleep(self._pace.reserve(now, calls) - now)
         self.requests += 1
 
     def _verify(self, endpoint: Endpoint) -> None:
@@ -362,7 +362,7 @@ class Chain:
             if isinstance(error, _ElsewhereError):
                 return False
             made = math.ceil(state.attempt_number / max(1, len(self._endpoints) - len(refused)))
-            if splittable and isinstance(error, TimedOutError | BadAnswerError):
+            if splittable and isinstance(error, MAYBE_TOO_BIG):
                 return made >= SPLIT_ROUNDS
             return made >= min(self._rounds, rounds or self._rounds) or self._delay(refused) > LONGEST_WAIT
 
@@ -396,7 +396,7 @@ class Chain:
         try:
             return retrying(attempt)
         except RetryableError as error:
-            if splittable and isinstance(error, TimedOutError | BadAnswerError):
+            if splittable and isinstance(error, MAYBE_TOO_BIG):
                 raise TooBigError(f"{error}; a smaller request may do") from None
             if isinstance(error, UnknownBlockError) and block is not None:
                 raise ReorgError(

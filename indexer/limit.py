@@ -1,6 +1,8 @@
 """How much a node answers in one request, found by asking and remembered. Pure."""
 
-from dataclasses import dataclass
+import math
+from collections import deque
+from dataclasses import dataclass, field
 
 #: requests that fit before a size that was once too big is tried again
 PATIENCE = 16
@@ -40,6 +42,26 @@ class Limit:
             self.ceiling, self.streak = 0, 0
         if not self.ceiling or 2 * self.size < self.ceiling:
             self.size = min(2 * self.size, self.largest)
+
+
+@dataclass(slots=True)
+class Pace:
+    """When the next calls may leave: `rate` a second on average, and never more than that within any one second."""
+
+    rate: float
+    free: float = 0.0
+    sent: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def reserve(self, now: float, calls: int) -> float:
+        """The moment from which on one HTTP request of that many calls may be sent, which is taken for granted."""
+        at = max(now, self.free)
+        while self.sent and self.sent[0][0] <= at - 1:
+            self.sent.popleft()
+        while self.sent and sum(count for _, count in self.sent) + calls > math.ceil(self.rate):
+            at = max(at, self.sent.popleft()[0] + 1)
+        self.sent.append((at, calls))
+        self.free = at + calls / self.rate
+        return at
 
 
 #: blocks per eth_getLogs at first and at most (some providers cut wide ranges short without a word)

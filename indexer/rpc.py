@@ -21,6 +21,7 @@ from indexer.masking import secrets
 from indexer.rpc_errors import (
     EXCEPTIONS,
     BadAnswerError,
+    BrokenOffError,
     DeniedError,
     RateLimitedError,
     RejectedError,
@@ -198,7 +199,9 @@ class Endpoint:
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
             raise BadAnswerError(f"{what}the answer broke off ({self.scrub(error, 120)})") from None
         except requests.exceptions.RequestException as error:
-            raise UnreachableError(f"{what}{self.scrub(_reason(error), 160)}") from None
+            reason = _reason(error)
+            kind = BrokenOffError if re.search("aborted|reset|closed", reason) else UnreachableError
+            raise kind(f"{what}{self.scrub(reason, 160)}") from None
 
 
 def retry_after(value: str | None) -> float | None:

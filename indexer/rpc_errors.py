@@ -3,6 +3,7 @@
 RetryableError          ask again, here or elsewhere
 ├── RateLimitedError    the endpoint asks for patience (`retry_after` seconds, if it says)
 ├── UnreachableError    no connection
+│   └── BrokenOffError  it was cut without an answer; a smaller request may do
 ├── TimedOutError       no answer in time; a smaller request may do
 ├── BadAnswerError      not the JSON-RPC answer to what was asked, or a server error
 └── UnknownBlockError   the endpoint does not know that block (yet, or no longer)
@@ -32,6 +33,10 @@ class RateLimitedError(RetryableError):
 
 class UnreachableError(RetryableError):
     """No connection to the endpoint."""
+
+
+class BrokenOffError(UnreachableError):
+    """The connection was cut without an answer, as some proxies do to what takes too long."""
 
 
 class TimedOutError(RetryableError):

@@ -1,15 +1,19 @@
 """One chain behind several endpoints: chain ids, retries, fail-over, batches, blocks; on a real node with faults in front."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from indexer.chain import LARGEST_BATCH, Chain
 from indexer.errors import ChainError, PrunedError, ReorgError, WrongChainError
 from indexer.header import parse_header
+from indexer.limit import Pace
 from indexer.model import Block, Read
 from indexer.rpc_errors import BadAnswerError, RejectedError, RevertError, TooBigError, UnsupportedError
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
@@ -194,6 +198,22 @@ def test_a_batch_is_no_burst_of_more_than_a_second_allows(node: Anvil) -> None:
     assert chain.requests - before == 2
 
 
+@given(
+    rate=st.floats(0.2, 40),
+    requests=st.lists(st.tuples(st.floats(0, 3), st.integers(1, 40)), min_size=1, max_size=40),
+)
+def test_no_second_sees_more_calls_than_the_rate_allows(rate: float, requests: list[tuple[float, int]]) -> None:
+    pace, now, sent = Pace(rate), 100.0, []
+    for pause, calls in requests:
+        part = min(calls, max(1, int(rate)))
+        now = pace.reserve(now + pause, part)
+        sent.append((now, part))
+    for start, _ in sent:
+        assert sum(part for at, part in sent if start <= at < start + 1) <= math.ceil(rate)
+    spent = sent[-1][0] - sent[0][0]
+    assert sum(part for _, part in sent[:-1]) <= spent * rate + 1e-6
+
+
 def test_an_endpoint_that_asked_for_patience_is_left_alone_by_the_next_request_too(faulty: FaultyNode) -> None:
     chain = connect(faulty.url)
     faulty.retry_after = 3600
@@ -283,13 +303,17 @@ def test_a_revert_is_the_contracts_answer_with_its_data(node: Anvil) -> None:
 def test_a_request_that_may_be_split_is_given_back_early(faulty: FaultyNode) -> None:
     chain = connect(faulty.url)
     chain.check()
-    faulty.faults = {"502": 1}
-    with pytest.raises(TooBigError):
-        chain.request("eth_getLogs", [{}], splittable=True)
-    assert faulty.injected["502"] == 2
+    for fault in ("502", "reset"):
+        faulty.faults = {fault: 1}
+        with pytest.raises(TooBigError):
+            chain.request("eth_getLogs", [{}], splittable=True)
+        assert faulty.injected[fault] == 2
     faulty.faults = {"429": 1}
     with pytest.raises(ChainError) as caught:
         chain.request("eth_getLogs", [{}], splittable=True)
+    assert not isinstance(caught.value, TooBigError)
+    with pytest.raises(ChainError) as caught:
+        connect(NOWHERE, attempts=3).request("eth_getLogs", [{}], splittable=True)
     assert not isinstance(caught.value, TooBigError)
 
 
