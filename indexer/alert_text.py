@@ -109,7 +109,9 @@ def compose(
         "block_hash": block.hash,
         "block_timestamp_seconds": block.timestamp,
         "block_time_utc": f"{at(block):%Y-%m-%dT%H:%M:%SZ}",
-        "explorer_url": None if subject.explorer is None else f"{subject.explorer}/address/{columns['account']}",
+        "explorer_url": None
+        if subject.explorer is None
+        else f"{subject.explorer.rstrip('/')}/address/{columns['account']}",
     }
     body["title"] = title(subject)
     body["text"] = "\n".join(lines(subject, body))

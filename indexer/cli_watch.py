@@ -30,14 +30,18 @@ NOBODY = "no wallet is watched: `indexer watch add WALLET` begins"
 
 
 @click.group(
-    epilog="\b\nExample:\n  indexer watch add 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 --below 1.2\n  indexer watch run"
+    invoke_without_command=True,
+    epilog="\b\nExample:\n  indexer watch add 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 --below 1.2\n  indexer watch run",
 )
-def watch() -> None:
+@click.pass_context
+def watch(ctx: click.Context) -> None:
     """Watch wallets and tell when one comes near liquidation.
 
     A rule tells once, and again only after the health factor has recovered beyond a margin (hysteresis); the recovery
     is told too. A wallet without rules of its own has those of the configuration: below 1.1.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @watch.command(
@@ -85,9 +89,9 @@ def resolved(session: Session, name: str, rpc_urls: Sequence[str]) -> str:
     """The address behind an ENS name."""
     from indexer.ens import resolve  # noqa: PLC0415 - slow to import
 
-    config = session.config
-    endpoints = config.endpoints(config.chain("mainnet"), rpc_urls)
-    return resolve(name, [endpoint.url for endpoint in endpoints])
+    mainnet = session.config.chain("mainnet")
+    endpoints = session.config.endpoints(mainnet, rpc_urls)
+    return resolve(name, [endpoint.url for endpoint in endpoints], mainnet.chain_id)
 
 
 def stored(store: Store) -> "list[Watch]":
@@ -275,7 +279,9 @@ def check(session: Session, /, exit_code: bool, **flags: Any) -> None:
         delivered = couriers.settle()
         remark(told(watcher, outcome, chain.name))
         if not delivered:
-            waits = "; ".join(f"{count} for {place} ({error})" for _, place, count, error in waiting(store.conn))
+            waits = "; ".join(
+                f"{count} for {place}{f' ({error})' if error else ''}" for _, place, count, error in waiting(store.conn)
+            )
             raise IndexerError(f"alerts wait to be delivered: {waits}; the next check or run tries again")
         if outcome.failed:
             raise IndexerError(f"not read: {'; '.join(f'{name}: {why}' for name, why in outcome.failed.items())}")

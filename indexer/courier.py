@@ -47,7 +47,10 @@ class Dispatch:
 
     def _start(self) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            [sys.executable, "-m", "indexer.courier"], stdin=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-P", "-m", "indexer.courier"],  # -P: nothing in the folder at hand is ever imported
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         self._tell(process, self.order)
         return process

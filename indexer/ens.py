@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ens import ENS
 from ens.exceptions import ENSException
-from web3 import HTTPProvider
+from web3 import HTTPProvider, Web3
 from web3.exceptions import Web3Exception
 
 from indexer.errors import ChainError, ConfigError
@@ -13,17 +13,20 @@ from indexer.masking import mask
 SECONDS = 10.0
 
 
-def resolve(name: str, urls: Sequence[str]) -> str:
-    """The lower-case address a name points to, asked of the first endpoint that answers.
+def resolve(name: str, urls: Sequence[str], chain_id: int) -> str:
+    """The lower-case address a name points to, asked of the first endpoint that answers and serves that chain.
 
     ConfigError if the name is none or points nowhere, ChainError if no endpoint answers.
     """
     reasons = []
     for url in urls:
+        provider = HTTPProvider(url, request_kwargs={"timeout": SECONDS}, exception_retry_configuration=None)
         try:
-            found = ENS(
-                HTTPProvider(url, request_kwargs={"timeout": SECONDS}, exception_retry_configuration=None)
-            ).address(name)
+            served = Web3(provider).eth.chain_id
+            if served != chain_id:
+                reasons.append(f"{mask(url)}: serves chain {served}")
+                continue
+            found = ENS(provider).address(name)
         except ENSException as error:
             raise ConfigError(f"{name!r} is no ENS name that can be resolved: {error}") from error
         except (Web3Exception, OSError, ValueError) as error:

@@ -17,7 +17,8 @@ import pytest
 
 from indexer import alerts, channels
 from indexer.alerts import Couriers
-from indexer.channels import Apprise, AtSend, Channel, Command, DeliveryError, Stdout, masked, scrubbed
+from indexer.channels import Apprise, AtSend, Channel, Command, DeliveryError, Places, Stdout, masked, scrubbed
+from indexer.courier import Dispatch
 from indexer.errors import ConfigError
 from indexer.store import Store
 from tests.devnet import aave_v3
@@ -203,6 +204,17 @@ def test_a_program_that_fails_is_tried_again(path: Path, tmp_path: Path) -> None
 def test_a_command_that_cannot_work_is_refused_at_once(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Command(text)
+
+
+def test_the_couriers_run_nothing_of_the_folder_at_hand(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('not the library')")
+    monkeypatch.chdir(tmp_path)
+    queue(path, [Command("true").key])
+    with Dispatch(path, Places(command="true"), HOUR, {}) as couriers:
+        assert couriers.settle()
+    assert states(path) == ["delivered"]
 
 
 def test_standard_output_gets_one_object_a_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

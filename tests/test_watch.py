@@ -232,7 +232,7 @@ def watching(path: Path, url: str, markets: Sequence[Devnet], **alerts: Any) -> 
     chain = Chain("devnet", CHAIN_ID, [url], MULTICALL3)
     with Store(path) as store, store.lock():
         sync = Sync(store, chain, [adapter_of(m) for m in markets], Accounts.WATCHED, Settings(behind_seconds=0.2))
-        sync.riders.append(Watcher(sync, Policy.of(Alerts(**alerts)), [Nowhere()], "https://explorer.example"))
+        sync.riders.append(Watcher(sync, Policy.of(Alerts(**alerts)), [Nowhere()], "https://explorer.example/"))
         yield sync
     chain.close()
 
@@ -534,6 +534,12 @@ def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
     assert re.search(rf"Examples?:\n +indexer watch {command}", result.stdout)
 
 
+def test_without_a_command_there_is_the_help(run: Run) -> None:
+    result = run()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "Commands:" in result.stdout
+
+
 @pytest.mark.parametrize("arguments", [["run"], ["check"], ["remove", ADDRESS]])
 def test_an_empty_database_says_what_to_do(run: Run, tmp_path: Path, arguments: list[str]) -> None:
     assert "watch add" in one_line(run(*arguments), 1)
@@ -612,16 +618,24 @@ def test_import_of_a_wrong_file_names_the_place_and_changes_nothing(
     assert list(tmp_path.glob("*.db")) == []
 
 
-def test_an_ens_name_is_asked_of_mainnet(run: Run, httpserver: HTTPServer) -> None:
+@pytest.mark.parametrize("chain_id", [1, 137])
+def test_an_ens_name_is_asked_of_mainnet_and_of_no_other_chain(run: Run, httpserver: HTTPServer, chain_id: int) -> None:
     def answer(request: Request) -> Response:
         call = json.loads(request.data)
         result: Any = {"number": "0x1", "timestamp": hex(int(time.time()))}
-        if call["method"] == "eth_call":  # UniversalResolver.resolve(name, data) -> (what addr(node) answers, resolver)
+        if call["method"] == "eth_chainId":
+            result = hex(chain_id)
+        elif (
+            call["method"] == "eth_call"
+        ):  # UniversalResolver.resolve(name, data) -> (what addr(node) answers, resolver)
             result = "0x" + encode(["bytes", "address"], [encode(["address"], [ADDRESS]), EOA]).hex()
         return Response(json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": result}))
 
     httpserver.expect_request("/").respond_with_handler(answer)
     result = run("add", "vitalik.eth", "--rpc-url", httpserver.url_for("/"))
+    if chain_id != 1:
+        assert f"serves chain {chain_id}" in one_line(result, 1)
+        return
     assert result.exit_code == 0, result.output
     assert listed(run) == {ADDRESS: (None, "below 1.1")}
     assert run("remove", "vitalik.eth").exit_code == 0
