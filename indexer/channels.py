@@ -144,7 +144,7 @@ class Places:
     def channels(self) -> list[Channel]:
         """The channels. ConfigError for one that cannot work."""
         found: list[Channel] = [Apprise(url) for url in self.urls]
-        if self.command:
+        if self.command is not None:
             found.append(Command(self.command))
         if self.stdout:
             found.append(Stdout())

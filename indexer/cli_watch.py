@@ -13,7 +13,7 @@ from indexer.console import age, remark
 from indexer.errors import ConfigError, IndexerError
 from indexer.export import Output, output_options
 from indexer.model import Accounts
-from indexer.options import Session, chain_options, connected, interruptible, session_of
+from indexer.options import Number, Session, chain_options, connected, interruptible, session_of
 from indexer.settings import Alerts
 from indexer.store import Store
 
@@ -180,11 +180,12 @@ def alert_options(command: F) -> F:
         click.option("--notify", "urls", multiple=True, metavar="URL", help="Any URL of apprise; repeatable."),
         click.option("--command", metavar="'PROG {wallet}'", help="Run this; the alert is JSON on its standard input."),
         click.option("--stdout", is_flag=True, help="JSON lines on standard output, the default without a channel."),
+        click.option("--hysteresis", type=Number(min=0, max=100), metavar="P", help="Margin in percent.  [default: 2]"),
         click.option(
-            "--hysteresis", type=click.FloatRange(0, 100), metavar="P", help="Margin in percent  [default: 2]"
-        ),
-        click.option(
-            "--target", type=click.FloatRange(0, 1000, min_open=True), metavar="HF", help="To repay or add up to."
+            "--target",
+            type=Number(min=0, max=1000, min_open=True),
+            metavar="HF",
+            help="To repay or add up to.  [default: 1.5]",
         ),
     ]
     for flag in reversed(flags):
@@ -239,11 +240,11 @@ def chosen(session: Session, flags: dict[str, Any]) -> "Places":
 
     config = session.config
     urls, command, stdout = flags["urls"], flags["command"], flags["stdout"]
-    if not urls and not command and not stdout:
+    if not urls and command is None and not stdout:
         alerts, source = config.alerts, f"{config.path}: alerts.urls"
         urls = [config.expanded(url, source) for url in alerts.urls]
         command, stdout = alerts.command, alerts.stdout
-    return Places(tuple(dict.fromkeys(urls)), command, stdout or not (urls or command))
+    return Places(tuple(dict.fromkeys(urls)), command, stdout or not (urls or command is not None))
 
 
 def told(watcher: "Watcher", outcome: "Outcome", chain: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from indexer.alert_text import Moved, Subject, compose
 from indexer.channels import Channel
-from indexer.errors import IndexerError
+from indexer.errors import ConfigError, IndexerError
 from indexer.model import WAD, Block, PositionKey
 from indexer.settings import Alerts
 from indexer.store import POSITION_COLUMNS, Snapshot, Store
@@ -49,10 +49,14 @@ class Policy:
 
     @classmethod
     def of(cls, alerts: Alerts) -> "Policy":
-        rules = [below(value) for value in alerts.below]
-        if alerts.drop_percent is not None:
-            rules.append(drop(alerts.drop_percent))
-        return cls(tuple(rules), scaled(alerts.hysteresis_percent) // 100, scaled(alerts.target))
+        """The policy of the configuration. ConfigError for a number that cannot be scaled exactly."""
+        try:
+            rules = [below(value) for value in alerts.below]
+            if alerts.drop_percent is not None:
+                rules.append(drop(alerts.drop_percent))
+            return cls(tuple(rules), scaled(alerts.hysteresis_percent) // 100, scaled(alerts.target))
+        except ValueError as error:
+            raise ConfigError(f"alerts: {error}") from error
 
 
 # the watches ----------------------------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def below(text: str | float) -> Rule:
     """The rule `below X`. ValueError if it is no health factor."""
     value = scaled(text)
     if not 0 < value <= 1000 * WAD:
-        raise ValueError(f"{text} is no health factor to watch for: a number above 0, such as 1.1")
+        raise ValueError(f"{text} is no health factor to watch for: a number above 0 and up to 1000, such as 1.1")
     return Rule(Kind.BELOW, value)
 
 

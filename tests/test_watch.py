@@ -653,7 +653,11 @@ def test_an_ens_name_without_a_mainnet_endpoint_says_what_to_do(run: Run) -> Non
         (["--notify", "nonsense://x"], "apprise"),
         (["--command", "no-such-program-at-all"], "no program"),
         (["--command", "true {nobody}"], "nobody"),
+        (["--command", ""], "no program"),
         (["--hysteresis", "-1"], "hysteresis"),
+        (["--hysteresis", "nan"], "finite"),
+        (["--hysteresis", "1e-20"], "18 decimals"),
+        (["--target", "nan"], "finite"),
     ],
 )
 def test_wrong_channels_are_one_line(run: Run, flags: list[str], message: str) -> None:
@@ -668,6 +672,7 @@ def test_the_alerts_section_is_checked_and_keeps_its_secrets(run: Run, tmp_path:
         ("[alerts]\nurls = 'tgram://secret123'\n", "alerts.urls"),
         ("[alerts]\nurls = ['tgram://${NO_SUCH_NAME}/x']\n", "NO_SUCH_NAME"),
         ("[alerts]\nbelow = [0]\n", "alerts.below"),
+        ("[alerts]\nbelow = [1e-20]\n", "18 decimals"),
     ]:
         (tmp_path / "indexer.toml").write_text(text)
         line = one_line(run("check"), 2)
