@@ -22,6 +22,7 @@ from indexer.evaluate import AT_RISK_BELOW
 from indexer.export import Kind, Output, for_people, output_options
 from indexer.model import Accounts
 from indexer.options import (
+    Number,
     Session,
     Verbs,
     block_name,
@@ -250,7 +251,7 @@ SHOW_BALANCES = "deployment position_group account side symbol amount value_usd 
 @click.option("--live", is_flag=True, help="Read it from the chain now, without the database.")
 @click.option(
     "--target",
-    type=click.FloatRange(min=1),
+    type=Number(min=1, max=1000),
     default=1.5,
     show_default=True,
     metavar="HF",

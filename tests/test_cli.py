@@ -378,6 +378,8 @@ def test_log_lines_can_be_json(empty: Path, market: AaveV3, monkeypatch: pytest.
         (["export", "positions", "--min-debt", "inf"], 2, "inf is not a finite number"),
         (["sync", "--max-requests-per-second", "nan"], 2, "nan is not a finite number"),
         (["simulate", "--days", "inf"], 2, "inf is not a finite number"),
+        (["show", "--target", "nan", "0x" + "12" * 20], 2, "nan is not a finite number"),
+        (["show", "--target", "1e300", "0x" + "12" * 20], 2, "1<=x<=1000"),
         (["frob"], 2, "No such command 'frob'"),
         (["--config", "nowhere.toml", "status"], 1, "no database at indexer.db"),
         (["--config", "nowhere.toml", "protocols"], 2, "nowhere.toml: no such file"),
