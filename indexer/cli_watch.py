@@ -300,7 +300,7 @@ def check(session: Session, /, exit_code: bool, **flags: Any) -> None:
 def run(session: Session, /, **flags: Any) -> None:
     """Follow the chain and tell, block by block, until interrupted.
 
-    Works on an empty database for the watched wallets alone, with a few requests a block; where everyone is synced
+    Works on an empty database for the watched wallets alone, in as many requests each block; where everyone is synced
     already, it goes on syncing everyone. `watch add` and `watch remove` may be used meanwhile.
     """
     from indexer.follow import Heads, follow  # noqa: PLC0415 - see add
