@@ -44,7 +44,7 @@ from protocols.maker_market import (
     with_ratios,
 )
 from protocols.maker_math import bark_refused, ilk_bytes, ilk_name, liquidation_feed
-from protocols.maker_owners import cdps_of, newest_wallets, read_cdps, read_owners
+from protocols.maker_owners import cdps_of, newest_wallets, read_cdps, read_owners, unlisted_ilks
 
 VAT = abi("maker_vat")
 JUG = abi("maker_jug")
@@ -164,6 +164,7 @@ class Maker(Adapter):
 
     def of_wallets(self, read: Reader, market: Market, wallets: Sequence[str]) -> tuple[MakerMarket, list[PositionKey]]:
         assert isinstance(market, MakerMarket)
+        market = with_ilks(read, market, unlisted_ilks(read, market))
         holders, cdps = cdps_of(read, market, wallets)
         numbers = dict(zip(read_cdps(read, self.manager, cdps), cdps, strict=True))
         market = self.extend(read, market, numbers)

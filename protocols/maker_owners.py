@@ -7,8 +7,8 @@ from typing import NamedTuple
 from indexer.abi import abi
 from indexer.adapter import Reader, required
 from indexer.model import Failed, PositionKey, Read
-from protocols.maker_market import NOBODY, MakerMarket
-from protocols.maker_math import ilk_name
+from protocols.maker_market import NOBODY, VAT_ILKS, MakerMarket
+from protocols.maker_math import ilk_bytes, ilk_name
 
 CDP_MANAGER = abi("maker_cdp_manager")
 DS_PROXY = abi("ds_proxy")
@@ -18,6 +18,16 @@ LOCKSTAKE = abi("maker_lockstake_engine")
 OWNER = DS_PROXY.function("owner")
 #: DSProxies asked for their owner at each snapshot, however many there are: what one request takes
 PROXIES_ASKED = 2_000
+
+#: vaults that are asked for their ilk where no IlkRegistry lists the ilks
+NEWEST_VAULTS = 400
+#: and the ilks of people's vaults on mainnet (chainlog, MCD_JOIN_*), of which the Vat is asked whether it has them
+MAINNET_ILKS = (
+    "AAVE-A BAL-A BAT-A COMP-A CRVV1ETHSTETH-A DGD-A ETH-A ETH-B ETH-C GNO-A GNT-A GUNIV3DAIUSDC1-A GUNIV3DAIUSDC2-A "
+    "GUSD-A KNC-A LINK-A LRC-A MANA-A MATIC-A OMG-A PAXUSD-A RENBTC-A REP-A RETH-A TUSD-A UNI-A UNIV2AAVEETH-A "
+    "UNIV2DAIETH-A UNIV2DAIUSDC-A UNIV2DAIUSDT-A UNIV2ETHUSDT-A UNIV2LINKETH-A UNIV2UNIETH-A UNIV2USDCETH-A "
+    "UNIV2WBTCDAI-A UNIV2WBTCETH-A USDC-A USDC-B USDT-A WBTC-A WBTC-B WBTC-C WSTETH-A WSTETH-B YFI-A ZRX-A"
+).split()
 
 
 class Owner(NamedTuple):
@@ -97,6 +107,22 @@ def read_cdps(read: Reader, manager: str, cdps: Iterable[int]) -> list[PositionK
     urns = required(read, [Read(manager, CDP_MANAGER.function("urns"), (cdp,)) for cdp in order])
     ilks = required(read, [Read(manager, CDP_MANAGER.function("ilks"), (cdp,)) for cdp in order])
     return [PositionKey(urn, ilk_name(ilk)) for urn, ilk in zip(urns, ilks, strict=True)]
+
+
+def unlisted_ilks(read: Reader, market: MakerMarket) -> list[str]:
+    """Ilks that the Vat has though no IlkRegistry lists them: those of the newest vaults, and mainnet's by their names.
+
+    A raw urn can only be asked for by its ilk; without logs nothing else names those.
+    """
+    if "ilk_registry" in market.contracts:
+        return []
+    manager = market.contracts["cdp_manager"]
+    (last,) = required(read, [Read(manager, "cdpi()(uint256)")])
+    newest = range(max(last - NEWEST_VAULTS, 0) + 1, last + 1)
+    ilks = required(read, [Read(manager, "ilks(uint256)(bytes32)", (cdp,)) for cdp in newest])
+    names = sorted({*MAINNET_ILKS, *map(ilk_name, ilks)} - market.ilks.keys())
+    states = required(read, [Read(market.contracts["vat"], VAT_ILKS, (ilk_bytes(name),)) for name in names])
+    return [name for name, (_, rate, *_) in zip(names, states, strict=True) if rate]
 
 
 def cdps_of(read: Reader, market: MakerMarket, wallets: Sequence[str]) -> tuple[list[str], list[int]]:

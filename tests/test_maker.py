@@ -821,8 +821,6 @@ def test_a_wallet_finds_its_vaults_without_a_database(adapter: Maker, node: Conn
         key = role(devnet, name)
         owner = devnet.owners[key.account]
         market, keys = adapter.of_wallet(read, adapter.read_market(read, None), owner.wallet)
-        if name in ("raw", "urn of a proxy"):  # an ilk without any vault of the wallet must be known
-            market, keys = adapter.of_wallet(read, adapter.extend(read, market, [key]), owner.wallet)
         assert key in keys, name
         (position,) = adapter.read_positions(read, market, [key])
         health = adapter.evaluate(market, position)
