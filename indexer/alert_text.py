@@ -24,7 +24,8 @@ NAMED = 8  # rows of each list that the text names; the JSON has all
 class Subject:
     """What an alert is about; health factors, `hysteresis` (a fraction) and `target` are scaled by 1e18.
 
-    `columns` is the row of `positions`. `crossed` is the threshold of a drop that was crossed.
+    `columns` is the row of `positions`. `crossed` is the threshold of a drop that was crossed. `seconds_per_block` is
+    the chain's pace.
     """
 
     chain: str
@@ -42,6 +43,7 @@ class Subject:
     explorer: str | None
     hysteresis: int
     target: int
+    seconds_per_block: float
 
     @property
     def health(self) -> int | None:
@@ -132,7 +134,7 @@ def prospects(subject: Subject, adapter: Adapter, market: Market, position: Posi
     target = target_of(subject)
     found: Outlook | None = None
     try:
-        found = outlook(adapter, market, position, target=target)
+        found = outlook(adapter, market, position, target=target, seconds_per_block=subject.seconds_per_block)
     except Exception:  # a defect there must not keep a warning from leaving
         log.exception("%s: defect in the outlook of %s", subject.columns["deployment"], position.key.account)
     return {

@@ -306,8 +306,9 @@ def live_row(found: "LivePosition", target: int) -> dict[str, Any]:
     where = [columns[name] for name in BALANCE_COLUMNS[:4]]
     rows = [balance_row(where, balance, found.usd, columns["block_number"]) for balance in found.balances]
     balances = [dict(zip(BALANCE_COLUMNS, row, strict=True)) for row in rows]
-    outlook = prospects.plain(outlook_of(found.adapter, found.market, found.position, target=target), found.market)
-    return {**columns, "balances": balances, "outlook": outlook}
+    pace = found.seconds_per_block
+    outlook = outlook_of(found.adapter, found.market, found.position, target=target, seconds_per_block=pace)
+    return {**columns, "balances": balances, "outlook": prospects.plain(outlook, found.market)}
 
 
 @main.command(

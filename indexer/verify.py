@@ -14,6 +14,7 @@ from indexer.adapter import Adapter
 from indexer.chain import Chain
 from indexer.errors import ChainError, PrunedError, ReorgError, StoreError
 from indexer.evaluate import amounts_of, differences, evaluate_all
+from indexer.liquidation import SECONDS_PER_BLOCK
 from indexer.model import Accounts, Balance, Block, Market, Position, PositionKey
 from indexer.settings import Settings
 from indexer.store import POSITION_COLUMNS, Store
@@ -188,6 +189,15 @@ class LivePosition:
     adapter: Adapter
     market: Market
     position: Position
+    seconds_per_block: float
+
+
+def seconds_per_block(chain: Chain, head: Block) -> float:
+    """How long a block takes, over the span that the first sync of a database keeps; 12 s on a chain without one."""
+    span = next((blocks for blocks in (256, 128) if blocks <= head.number), None)
+    if span is None:
+        return SECONDS_PER_BLOCK
+    return (head.timestamp - chain.block(head.number - span).timestamp) / span
 
 
 def live(chain: Chain, adapters: Sequence[Adapter], wallet: str, to: str = "latest") -> Iterator[LivePosition]:
@@ -197,6 +207,7 @@ def live(chain: Chain, adapters: Sequence[Adapter], wallet: str, to: str = "late
     """
     block = chain.block(int(to) if to.isdecimal() else to)
     read = chain.reader(block)
+    pace = seconds_per_block(chain, block)
     for adapter in adapters:
         try:
             market = adapter.read_market(read, None)
@@ -216,4 +227,5 @@ def live(chain: Chain, adapters: Sequence[Adapter], wallet: str, to: str = "late
             continue
         for position, row in zip(positions, rows, strict=True):
             columns = dict(zip(POSITION_COLUMNS, row, strict=True))
-            yield LivePosition(columns, adapter.balances(market, position), market.usd, adapter, market, position)
+            balances = adapter.balances(market, position)
+            yield LivePosition(columns, balances, market.usd, adapter, market, position, pace)

@@ -19,6 +19,7 @@ from indexer.channels import Channel
 from indexer.errors import ConfigError, IndexerError
 from indexer.model import WAD, Block, PositionKey
 from indexer.settings import Alerts
+from indexer.simulate import seconds_per_block
 from indexer.store import POSITION_COLUMNS, Snapshot, Store
 from indexer.sync import Sync
 from indexer.watch_rules import UNKNOWN, Event, Reading, Rule, State, below, decide, drop, in_order, parse, scaled
@@ -218,6 +219,7 @@ class Watcher:
                 explorer=self.explorer,
                 hysteresis=self.policy.hysteresis,
                 target=self.policy.target,
+                seconds_per_block=seconds_per_block(conn, snapshot.chain_id),
             )
             self._queue(conn, snapshot, subject, before)
         return len(told)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from indexer import connect
+from indexer import connect, prospects
 from indexer.chain import Chain
 from indexer.channels import Channel
 from indexer.cli import main
 from indexer.cli_watch import watch as watch_group
 from indexer.model import WAD, Accounts, PositionKey
 from indexer.settings import Alerts, Settings
-from indexer.store import Store
+from indexer.store import Store, open_readonly
 from indexer.sync import Outcome, Sync
 from indexer.watch import Policy, Watch, Watcher, add
 from indexer.watch_rules import UNKNOWN, Event, Reading, Rule, State, below, decide, drop, parse, scaled
@@ -329,9 +329,10 @@ def test_an_alert_says_what_a_person_needs(undone: list[Devnet], tmp_path: Path)
     with watching(path, undone[0].node.url, undone, target=6.0) as sync:
         sync.snapshot()
         before = {victim.key: prices(path, victim) for victim in found}
-        for victim in found:
-            victim.move(0.9, victim.market.price(victim.symbol))
+        for victim in found:  # close to liquidation, where interest alone leads to it
+            victim.move(min(0.9, 1.0005 * WAD / victim.health), victim.market.price(victim.symbol))
         block = sync.snapshot().block
+    deployments = {market.name: adapter_of(market).deployment for market in undone}
     for victim in found:
         (body,) = [b for b in outbox(path, victim.key.account) if b["position_group"] == victim.key.group]
         row = rows_of(path, victim.market.name)[victim.key]
@@ -355,6 +356,10 @@ def test_an_alert_says_what_a_person_needs(undone: list[Devnet], tmp_path: Path)
             assert distance == pytest.approx(price["distance_percent"], rel=1e-6, abs=1e-6)
         assert body["target_health_factor"] == "6"
         assert "add" in {remedy["act"] for remedy in body["to_target"]}
+        with closing(open_readonly(path)) as conn:
+            shown = prospects.stored(conn, deployments, victim.wallet, 6 * WAD)
+        told = shown[(CHAIN_ID, victim.market.name, *victim.key)]
+        assert body["seconds_to_liquidation_by_interest"] == told["seconds_to_liquidation_by_interest"]
         for words in ("mine", body["explorer_url"], f"{block.number:,}", "liquidation if", "health factor of 6", "UTC"):
             assert words in body["text"], body["text"]
 
