@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.errors import ConfigError, IndexerError
+from indexer.export import printable, replacing
 
 SUFFIXES = (".png", ".svg")
 
@@ -34,11 +35,12 @@ def draw(path: Path, name: str, rows: Sequence[Mapping[str, Any]], remark: str =
     axes.plot(
         changes, [row["bad_debt_usd"] for row in rows], color="black", linestyle="--", label="debt beyond collateral"
     )
-    axes.set_xlabel(f"change of the price of {name} (%)")
+    axes.set_xlabel(f"change of the price of {printable(name)} (%)", parse_math=False)
     axes.set_ylabel("liquidatable debt (USD, at the changed prices)")
-    axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.set_xlim(changes[0], changes[-1])
+    if changes[0] != changes[-1]:
+        axes.set_xlim(changes[0], changes[-1])
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     wallets = axes.twinx()
@@ -50,13 +52,14 @@ def draw(path: Path, name: str, rows: Sequence[Mapping[str, Any]], remark: str =
     axes.legend(handles + more, names + other, loc="upper left")
     when = f"block {rows[0]['block_number']}, {rows[0]['block_time']}"
     axes.set_title(
-        f"Debt that could be liquidated if the price of {name} changed\n{when}" + (f"; {remark}" if remark else ""),
+        printable(f"Debt that could be liquidated if the price of {name} changed")
+        + f"\n{when}"
+        + (f"; {printable(remark)}" if remark else ""),
         fontsize=11,
+        parse_math=False,
     )
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise IndexerError(f"cannot write {path}: {error.strerror}") from error
+    with replacing(path) as stream:
+        figure.savefig(stream, format=path.suffix.lower().removeprefix("."))
 
 
 def short(value: float) -> str:

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from enum import StrEnum
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TextIO, TypeVar
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -110,12 +111,17 @@ class Output:
         else:
             write_parquet(columns, rows, sys.stdout.buffer)
 
-    def write_dicts(self, rows: Sequence[Mapping[str, Any]], table_columns: Sequence[str]) -> None:
-        """Write rows of one shape: a table shows only `table_columns`, CSV and TSV leave out what is nested."""
+    def write_dicts(
+        self, rows: Sequence[Mapping[str, Any]], table_columns: Sequence[str], columns: Sequence[str] = ()
+    ) -> None:
+        """Write rows of one shape: a table shows only `table_columns`, CSV and TSV leave out what is nested.
+
+        `columns` are those of other formats where there is no row to tell them.
+        """
         if self.table:
             self.write(table_columns, for_people(table_columns, rows))
             return
-        columns = list(rows[0]) if rows else list(table_columns)
+        columns = list(rows[0]) if rows else list(columns or table_columns)
         if self.format in (Format.CSV, Format.TSV, Format.PARQUET) and rows:
             columns = [name for name in columns if not any(isinstance(row[name], list | dict) for row in rows)]
         self.write(columns, ([row[name] for name in columns] for row in rows))
@@ -236,24 +242,50 @@ def for_people(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Ite
         yield [Decimal(exact[name]).scaleb(-18) if name in exact else row[name] for name in columns]
 
 
+#: rows up to which a table wider than the terminal is folded into it; laying out more of them takes seconds
+FOLDED = 1_000
+GAP = "  "
+
+
 def write_table(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, headers: bool) -> None:
-    """A table for people: numbers shortened and to the right, text as it is. Cells wrap, nothing is cut."""
-    table = Table(box=None, show_header=headers, pad_edge=False, header_style="bold")
+    """A table for people: numbers shortened and to the right, text as it is. Nothing is cut."""
     lines = [list(row) for row in rows]
-    for position, column in enumerate(columns):
-        numbers = all(isinstance(line[position], int | float | Decimal | None) for line in lines)
-        table.add_column(Text(printable(column)), justify="right" if numbers else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*(Text(shown(column, value)) for column, value in zip(columns, line, strict=True)))
-    if stream.isatty():
-        Console(file=stream, highlight=False).print(table)
+    right = [all(isinstance(line[i], int | float | Decimal | None) for line in lines) for i in range(len(columns))]
+    cells = [[shown(column, value) for column, value in zip(columns, line, strict=True)] for line in lines]
+    titles = [printable(column) for column in columns]
+    widths = [
+        max(map(cell_len, [title * headers, *(part for row in cells for part in row[i].split("\n"))]))
+        for i, title in enumerate(titles)
+    ]
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    if stream.isatty() and sum(widths) + len(GAP) * (len(widths) - 1) > console.width and len(cells) <= FOLDED:
+        console.print(folded(titles, cells, right, headers=headers), soft_wrap=False)
         return
-    # Nobody's window limits a file or a pipe.
-    console = Console(file=io.StringIO(), highlight=False)
-    console.width = max(Measurement.get(console, console.options.update(max_width=10_000), table).maximum, 1)
-    with console.capture() as captured:
-        console.print(table)
-    stream.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
+    if headers:
+        for line in padded(titles, widths, right):
+            console.print(Text(line, style="bold"))
+    for row in cells:
+        stream.writelines(line + "\n" for line in padded(row, widths, right))
+
+
+def padded(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> Iterator[str]:
+    """The lines of one row: as many as its highest cell has."""
+    for parts in zip_longest(*(cell.split("\n") for cell in cells), fillvalue=""):
+        line = []
+        for part, width, to_right in zip(parts, widths, right, strict=True):
+            space = " " * (width - cell_len(part))
+            line.append(space + part if to_right else part + space)
+        yield GAP.join(line).rstrip()
+
+
+def folded(titles: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool], *, headers: bool) -> Table:
+    """The table with cells that wrap where the terminal is too narrow."""
+    table = Table(box=None, show_header=headers, pad_edge=False, header_style="bold")
+    for title, to_right in zip(titles, right, strict=True):
+        table.add_column(Text(title), justify="right" if to_right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def shown(column: str, value: Any) -> str:
@@ -288,25 +320,31 @@ def write_file(path: Path, fill: Callable[[TextIO], None]) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose bytes replace `path` at the end, at once and only if nothing was raised."""
+    """A stream whose bytes replace `path` at the end, at once and only if nothing was raised.
+
+    A link stays, what it names is replaced. What is no file, such as a pipe or /dev/stdout, is written to as it is.
+    """
+    scratch = None
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise IndexerError(f"cannot write {path}: {error.strerror}") from error
-    scratch = Path(name)
-    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as stream:
+                yield stream
+            return
+        target = path.resolve()
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        scratch = Path(name)
         with os.fdopen(descriptor, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~current_umask()
-        scratch.chmod(mode)
-        scratch.replace(path)
+        scratch.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~current_umask())
+        scratch.replace(target)
     except OSError as error:
         raise IndexerError(f"cannot write {path}: {error.strerror}") from error
     finally:
-        with suppress(FileNotFoundError):
-            scratch.unlink()
+        if scratch is not None:
+            with suppress(FileNotFoundError):
+                scratch.unlink()
 
 
 def current_umask() -> int:

@@ -356,6 +356,9 @@ def deployment_rows(simulation: Simulation) -> list[dict[str, Any]]:
     return rows
 
 
+ASSET_COLUMNS = "chain_id deployment side symbol asset positions amount value_usd block_number block_time".split()
+
+
 def asset_rows(simulation: Simulation) -> list[dict[str, Any]]:
     """What the positions that become liquidatable owe, and what backs them, by deployment and asset; USD after."""
     sums: dict[tuple[int, str, str, str, str], dict[str, Any]] = {}

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sqlite3
 from pathlib import Path
 
@@ -78,6 +79,36 @@ def test_a_table_shows_every_cell_in_full():
     assert account in table
     assert "1,234,567.89" in table
     assert table.splitlines()[1].split()[2] == "-"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("count", "lines"),
+    [(1, 3), (export.FOLDED + 1, export.FOLDED + 2)],
+    ids=["a table folds into the window", "a long one does not"],
+)
+def test_on_a_terminal_nothing_is_cut(monkeypatch, count, lines):
+    monkeypatch.setenv("COLUMNS", "40")
+    stream = Terminal()
+    export.write_table(["account", "symbol"], [("0x" + "ab" * 20, "WETH")] * count, stream, headers=True)
+    assert len(stream.getvalue().splitlines()) == lines
+    assert stream.getvalue().count("ab") == 20 * count
+
+
+def test_a_table_lines_up_wide_and_nested_cells():
+    written = text(
+        Format.TABLE, ["symbol", "debt_usd", "of"], ("\u4ef7\u5024", 5.0, {"a": 1, "b": 2}), ("X", 12345.0, "c")
+    )
+    assert written == (
+        "symbol   debt_usd  of\n"
+        "\u4ef7\u5024         5.00  a 1\n"
+        "                   b 2\n"
+        "X       12,345.00  c\n"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -179,6 +210,25 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path):
         export.write_file(path, lambda stream: export.write(["a"], rows(), Format.CSV, stream))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path):
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "rows.csv"
+    link.symlink_to(tmp_path / "disk" / "real.csv")
+    export.write_file(link, lambda stream: export.write(["a"], [(1,)], Format.CSV, stream))
+    assert link.is_symlink()
+    assert (tmp_path / "disk" / "real.csv").read_text() == "a\n1\n"
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    export.write_file(pipe, lambda stream: export.write(["a"], [(1,)], Format.CSV, stream))
+    assert os.read(reader, 100) == b"a\n1\n"
+    os.close(reader)
+    assert pipe.is_fifo()
 
 
 def test_an_unwritable_place_is_one_clear_error(tmp_path: Path):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from indexer import curve, simulate
 from indexer.cli import main
-from indexer.errors import ConfigError
+from indexer.errors import ConfigError, IndexerError
 from indexer.evaluate import evaluate_all
 from indexer.model import Deployment
 from indexer.scenario import GROUPS, Change, Names, Scenario, Sweep
@@ -399,6 +399,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
 
 
 SHOCK = ("simulate", "--shock", "eth=-20%")
+SWEPT = {"change_percent": 0.0, "maker_debt_usd": 1.0, "bad_debt_usd": 0.0, "wallets": 1, "block_number": 1, "block_time": "2026-01-01T00:00:00Z"}  # fmt: skip
 
 
 def test_it_lists_who_becomes_liquidatable_with_both_health_factors(run: Run, world: World) -> None:
@@ -481,6 +482,27 @@ def test_the_chart_carries_block_time_and_units(run: Run, world: World) -> None:
         block = conn.execute("select max(block_number) from deployments").fetchone()[0]
     for text in (f"block {block}, 20", "USD", "(%)", "liquidatable wallets", "stablecoins=-2%"):
         assert text in drawn.replace("\u2212", "-")
+
+
+def test_a_chart_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = pytest.importorskip("matplotlib.figure", reason="the extra `charts` is not installed").Figure
+    old = tmp_path / "curve.png"
+    old.write_text("old")
+
+    def half(self: Any, stream: Any, **options: Any) -> None:
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figure, "savefig", half)
+    with pytest.raises(IndexerError, match=r"cannot write .*curve\.png: No space left"):
+        curve.draw(old, "eth", [SWEPT])
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_chart_takes_no_markup_from_a_symbol(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra `charts` is not installed")
+    curve.draw(tmp_path / "curve.svg", r"$\nothing$", [SWEPT], "$x")
+    assert r"the price of $\nothing$" in (tmp_path / "curve.svg").read_text()
 
 
 def test_a_missing_matplotlib_is_told_before_any_work(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
