@@ -17,18 +17,21 @@ if TYPE_CHECKING:
 
 BATCH = 10_000
 INTEGERS = frozenset(
-    "chain_id decimals positions block_number block_timestamp complete_from synced_at worst_chain_id oldest_block_number".split()
+    "chain_id decimals positions block_number block_timestamp complete_from synced_at worst_chain_id oldest_block_number "
+    "first_block_number last_block_number last_block_timestamp age_seconds at_risk requests".split()
 )
 FLAGS = frozenset("is_collateral active frozen paused".split())
 REALS = frozenset(
-    "health_factor health_factor_accrued next_health_factor leverage ltv amount supply_rate borrow_rate "
-    "liquidation_threshold liquidation_bonus".split()
+    "health_factor health_factor_accrued next_health_factor health_factor_before health_factor_after "
+    "health_factor_accrued_after leverage ltv amount supply_rate borrow_rate liquidation_threshold "
+    "liquidation_bonus".split()
 )
 TEXTS = frozenset(
     "deployment protocol account position_group owner owner_via wallet mode status blocked_by block_hash asset market "
-    "symbol side worst_deployment worst_account worst_position_group".split()
+    "symbol side worst_deployment worst_account worst_position_group chain accounts state revision note status_before "
+    "status_after".split()
 )
-TIMES = frozenset("block_time oldest_block_time".split())
+TIMES = frozenset("block_time oldest_block_time last_block_time".split())
 
 
 def write_parquet(columns: Sequence[str], rows: Iterable[Row], stream: BinaryIO) -> None:

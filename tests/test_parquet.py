@@ -13,8 +13,11 @@ from click.testing import CliRunner
 from pyarrow import parquet
 
 from indexer.cli import main
+from indexer.cli_simulate import MOVEMENT_COLUMNS
 from indexer.export import Kind, select
 from indexer.parquet import by_name, by_values
+from indexer.query import STATUS_COLUMNS
+from indexer.simulate import ASSET_COLUMNS, OUTCOME_COLUMNS
 from indexer.store import Store, open_readonly
 
 LARGE = str(2**256 - 1)
@@ -112,6 +115,11 @@ def test_types_do_not_depend_on_the_rows(db: Path, kind: Kind) -> None:
             conn.execute(f"delete from {table}")
     conn.close()
     assert parquet.read_schema(exported(kind.value)) == full
+
+
+@pytest.mark.parametrize("columns", [STATUS_COLUMNS, OUTCOME_COLUMNS, ASSET_COLUMNS, MOVEMENT_COLUMNS])
+def test_what_other_commands_list_has_a_type_without_rows_too(columns: list[str]) -> None:
+    assert all(map(by_name, columns))
 
 
 def test_filters_and_rank_are_those_of_every_format(db: Path) -> None:
