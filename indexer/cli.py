@@ -28,6 +28,7 @@ from indexer.options import (
     block_name,
     chain_options,
     connected,
+    holds,
     interruptible,
     row_filters,
     session_of,
@@ -176,7 +177,7 @@ def status(session: Session, output: Output) -> None:
         remark(f"{session.db} holds nothing yet: run `indexer sync`")
     if output.table:
         rows = [{**row, "age": age(row["age_seconds"])} for row in rows]
-    output.write_dicts(rows, STATUS_TABLE if rows else reading.STATUS_COLUMNS)
+    output.write_dicts(rows, STATUS_TABLE, reading.STATUS_COLUMNS)
 
 
 @main.command(epilog="\b\nExample:\n  indexer protocols --chain mainnet")
@@ -219,7 +220,8 @@ def at_risk(
     Without --below that is who can be liquidated now and who has a health factor below 1.1 (at_risk_below in the
     configuration, when it was synced).
     """
-    with session.read(protocols) as conn:
+    with session.read() as conn:
+        holds(session, conn, protocols=protocols)
         with bars() as progress:
             progress.start("positions", 1, "query")
             columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
@@ -232,7 +234,7 @@ def at_risk(
         for row in reading.status(conn, str, time.time()):
             if row["state"] not in {"ok", "new"}:
                 remark(f"{row['deployment']} is {row['state']}: {row['note']}")
-    output.write_dicts(rows, AT_RISK_TABLE)
+    output.write_dicts(rows, AT_RISK_TABLE, columns)
     if exit_code and (rows or (hidden and below is None)):
         raise SystemExit(3)
 
@@ -276,17 +278,17 @@ def show(session: Session, /, wallet: str, live: bool, target: float, output: Ou
 
         with connected(session, flags) as (chain, adapters):
             rows = [live_row(found, goal) for found in read_live(chain, adapters, wallet)]
-        where = f"on {chain.name} now"
+        if not rows:
+            remark(f"{wallet} has no position on {chain.name} now")
     else:
         with session.read() as conn:
             rows = reading.wallet(conn, wallet)
             outlooks = prospects.stored(conn, session.config.deployments, wallet, goal) if rows else {}
+            if not rows and holds(session, conn):
+                remark(f"{wallet} has no position in {session.db}")
         rows = [{**row, "outlook": outlooks.get(tuple(row[name] for name in prospects.KEY))} for row in rows]
-        where = f"in {session.db}"
-    if not rows:
-        remark(f"{wallet} has no position {where}")
     if not output.table:
-        output.write_dicts(rows, POSITION_COLUMNS)
+        output.write_dicts(rows, SHOW_TABLE, POSITION_COLUMNS)
         return
     balances = [balance for row in rows for balance in row["balances"]]
     shown = [{**row, "liquidation_by_interest": prospects.until(row["outlook"])} for row in rows]
@@ -381,7 +383,8 @@ def export(
 ) -> None:
     """Write rows with every column, with block and time (UTC), ranked by debt at risk."""
     kind = Kind(what)
-    with session.read(protocols) as conn:
+    with session.read() as conn:
+        holds(session, conn, protocols=protocols)
         columns, rows = exporting.select(conn, kind, below=below, min_debt=min_debt, protocols=protocols)
         if output.table or output.path or not sys.stdout.isatty():
             table = kind if kind in (Kind.BALANCES, Kind.MARKETS) else Kind.POSITIONS

@@ -13,8 +13,8 @@ import click
 from indexer import export as exporting
 from indexer.config import checked_address
 from indexer.console import bars, remark
-from indexer.export import Output, for_people, output_options, write_file
-from indexer.options import Number, Session, session_of
+from indexer.export import Output, output_options, write_file
+from indexer.options import Number, Session, holds, session_of
 from indexer.report import Form, Report, write
 
 if TYPE_CHECKING:
@@ -92,19 +92,17 @@ def report(
         raise click.UsageError("--since is for a wallet; the book has no change since a date")
     if what != "book" and (fall or protocols or deployments):
         raise click.UsageError("--fall, --protocol and --deployment are for `report book`")
-    with session.read(protocols, deployments) as conn:
+    with session.read() as conn:
+        if not holds(session, conn, protocols=protocols, deployments=deployments):
+            return
         if what == "book":
             found = book_report(session, conn, fall, protocols, deployments)
         else:
             from indexer.report_wallet import wallet_report  # noqa: PLC0415 - pulled in where it is needed
 
             found = wallet_report(conn, what, since)
-            if found is None and conn.execute("select exists (select 1 from positions)").fetchone()[0]:
-                remark(f"{what} has no position in {session.db}")
-                return
     if found is None:
-        choice = " of that choice" if protocols or deployments else " yet"
-        remark(f"{session.db} holds nothing{choice}: run `indexer sync`")
+        remark(f"{what} has no position in {session.db}")
         return
 
     def fill(stream: TextIO) -> None:
@@ -154,13 +152,10 @@ def top(
     session: Session, by: str, limit: int, min_debt: float | None, protocols: Sequence[str], output: Output
 ) -> None:
     """List the largest wallets over all protocols, in USD; collateral is all they supply."""
-    with session.read(protocols) as conn, bars() as progress:
+    with session.read() as conn, bars() as progress:
         progress.start("wallets", 1, "query")
         columns, found = exporting.top(conn, by, limit=limit, min_debt=min_debt, protocols=protocols)
         rows = [dict(zip(columns, row, strict=True)) for row in found]
-    if not rows:
-        remark(f"{session.db} has no such wallet: run `indexer sync`, or ask for less")
-    if output.table:
-        output.write(TOP_TABLE, for_people(TOP_TABLE, rows))
-    else:
-        output.write(columns, ([row[name] for name in columns] for row in rows))
+        if holds(session, conn, protocols=protocols) and not rows:
+            remark(f"{session.db} has no such wallet: ask for less")
+    output.write_dicts(rows, TOP_TABLE, columns)

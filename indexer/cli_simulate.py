@@ -13,7 +13,7 @@ from indexer import simulate as simulating
 from indexer.console import bars, remark
 from indexer.errors import ConfigError
 from indexer.export import Output, for_people, output_options
-from indexer.options import Number, Session, session_of, wallet_address
+from indexer.options import Number, Session, holds, session_of, wallet_address
 from indexer.scenario import GROUPS, Change, Names, Scenario, Sweep
 
 DAY = 86_400
@@ -112,17 +112,11 @@ def simulate(
     swept = None if sweep is None else Sweep.parse(sweep)
     chain_id = None if chain is None else config.chain(chain).chain_id
     names = Names({**GROUPS, **config.groups})
-    with session.read(protocols, deployments) as conn, bars() as progress:
-        rows = simulating.deployments(conn, chain_id=chain_id, protocols=protocols, names=deployments)
-        if not rows:
-            chosen = bool(chain or protocols or deployments) and simulating.deployments(conn)
-            remark(
-                f"{session.db} has no deployment of that choice: `indexer status` lists them"
-                if chosen
-                else f"{session.db} holds nothing yet: run `indexer sync`"
-            )
+    with session.read() as conn, bars() as progress:
+        if not holds(session, conn, chain_id=chain_id, protocols=protocols, deployments=deployments):
             output.write_dicts([], simulating.OUTCOME_COLUMNS)
             return
+        rows = simulating.deployments(conn, chain_id=chain_id, protocols=protocols, names=deployments)
         pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
         books = simulating.load(conn, rows, config.deployments, wallet=wallet, progress=progress)
         scenario = spelt(books, names, supposed, limits, swept, days, pace)
@@ -147,7 +141,8 @@ def simulate(
     if scenario[1] is not None:
         output.write_dicts(swept_rows, list(swept_rows[0]))
         if chart is not None:
-            curve.draw(chart, scenario[1].name, swept_rows, "; ".join((*shocks, *([f"{days:g} days"] if days else []))))
+            also = [*shocks, *(f"threshold {text}" for text in thresholds), *([f"{days:g} days"] if days else [])]
+            curve.draw(chart, scenario[1].name, swept_rows, "; ".join(also))
             remark(f"{chart} is written")
         return
     if wallet and not found.outcomes:
@@ -186,7 +181,7 @@ def write(found: simulating.Simulation, by: str, top: int | None, output: Output
         if by == "deployment":
             output.write_dicts(simulating.deployment_rows(found), DEPLOYMENT_TABLE)
         elif by == "asset":
-            output.write_dicts(simulating.asset_rows(found), ASSET_TABLE)
+            output.write_dicts(simulating.asset_rows(found), ASSET_TABLE, simulating.ASSET_COLUMNS)
         else:
             rows = [simulating.outcome_row(outcome) for outcome in found.outcomes[:top]]
             output.write_dicts(rows, simulating.OUTCOME_COLUMNS)
@@ -212,6 +207,7 @@ MOVEMENT_TABLE = (
     "deployment wallet supply_change_usd debt_change_usd collateral_usd debt_usd health_factor status first_block_number "
     "last_block_number last_block_time"
 ).split()
+MOVEMENT_COLUMNS = [*moved.MOVEMENT_COLUMNS, "last_block_time"]
 
 
 def moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
@@ -266,16 +262,15 @@ def movements(
     as finely as snapshots were taken; of older times as finely as history is kept.
     """
     chain_id = None if chain is None else session.config.chain(chain).chain_id
-    with session.read(protocols) as conn, bars() as progress:
+    with session.read() as conn, bars() as progress:
         progress.start("movements", 1, "query")
         newest, chains = conn.execute(
             "select max(block_timestamp), count(distinct chain_id) from deployments "
             "where block_number is not null and (?1 is null or chain_id = ?1)",
             (chain_id,),
         ).fetchone()
-        if newest is None:
-            remark(f"{session.db} holds nothing yet: run `indexer sync`")
-            output.write_dicts([], moved.MOVEMENT_COLUMNS)
+        if not holds(session, conn, chain_id=chain_id, protocols=protocols):
+            output.write_dicts([], MOVEMENT_TABLE, MOVEMENT_COLUMNS)
             return
         bounds = dict([since or ("time", newest - DAY)])
         last = dict([until] if until else [])
@@ -298,4 +293,4 @@ def movements(
         remark(f"of {unknown:,} positions some movement is unknown, for it fell into a reorganisation")
     if not rows:
         remark(f"nobody moved {min_usd:,.0f} USD in that time")
-    output.write_dicts(rows, MOVEMENT_TABLE)
+    output.write_dicts(rows, MOVEMENT_TABLE, MOVEMENT_COLUMNS)

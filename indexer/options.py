@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,23 +80,8 @@ class Session:
     def config(self) -> Config:
         return load(self.config_path, os.environ)
 
-    @contextmanager
-    def read(self, protocols: Sequence[str] = (), deployments: Sequence[str] = ()) -> Iterator[sqlite3.Connection]:
-        """The database for reading.
-
-        Raises `ConfigError` for a protocol or deployment that neither it nor the configuration knows: a misspelt one
-        would list nobody, as if nobody were at risk.
-        """
-        with closing(open_readonly(self.db)) as conn:
-            for kind, names in (("protocol", protocols), ("deployment", deployments)):
-                if not names:
-                    continue
-                known = {name for (name,) in conn.execute(f"select {kind} from deployments")}  # noqa: S608 - ours
-                known |= (installed() if kind == "protocol" else self.config.deployments).keys()
-                for name in names:
-                    if name not in known:
-                        raise ConfigError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")
-            yield conn
+    def read(self) -> "closing[sqlite3.Connection]":
+        return closing(open_readonly(self.db))
 
 
 @contextmanager
@@ -118,6 +103,45 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 
 session_of = click.make_pass_decorator(Session)
+
+
+def holds(
+    session: Session,
+    conn: sqlite3.Connection,
+    *,
+    chain_id: int | None = None,
+    protocols: Sequence[str] = (),
+    deployments: Sequence[str] = (),
+) -> bool:
+    """Whether a snapshot of that choice is stored; if not, a remark says what to do.
+
+    Raises `ConfigError` for a name that neither the database nor the installation knows: a typing error must not read
+    as "nobody is at risk".
+    """
+    rows = conn.execute("select chain_id, protocol, deployment, block_number from deployments").fetchall()
+    if protocols:
+        require("protocol", protocols, {row["protocol"] for row in rows} | installed().keys())
+    if deployments:
+        require("deployment", deployments, {row["deployment"] for row in rows} | session.config.deployments.keys())
+    synced = [row for row in rows if row["block_number"] is not None]
+    if any(
+        (chain_id is None or row["chain_id"] == chain_id)
+        and (not protocols or row["protocol"] in protocols)
+        and (not deployments or row["deployment"] in deployments)
+        for row in synced
+    ):
+        return True
+    if synced:
+        remark(f"{session.db} holds nothing of that choice: `indexer status` lists what it holds")
+    else:
+        remark(f"{session.db} holds nothing yet: run `indexer sync`")
+    return False
+
+
+def require(what: str, names: Sequence[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"unknown {what} {name!r}{did_you_mean(name, known)}")
 
 
 class Number(click.FloatRange):

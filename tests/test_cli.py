@@ -34,6 +34,7 @@ from tests.devnet.scenario import config_toml
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(main.commands)
+KINDS = ["at-risk", "positions", "balances", "markets", "wallets"]
 MAX = 2**256 - 1
 
 Run = Callable[..., Result]
@@ -257,7 +258,7 @@ def test_query_tells_what_is_wrong_with_the_sql(run: Run, sql: str, message: str
     assert message in one_line(run("query", sql), 1)
 
 
-@pytest.mark.parametrize("what", ["at-risk", "positions", "balances", "markets", "wallets"])
+@pytest.mark.parametrize("what", KINDS)
 def test_export_writes_each_kind_in_each_format(run: Run, what: str) -> None:
     expected = rows(run("export", what, "--json"))
     assert expected
@@ -545,6 +546,47 @@ def test_an_empty_database_says_what_to_do(run: Run, tmp_path: Path) -> None:
     assert (result.exit_code, json.loads(result.stdout)) == (0, [])
     assert "holds nothing yet: run `indexer sync`" in result.stderr
     assert "is synced in" in one_line(run("--db", tmp_path / "empty.db", "verify", "--chain", "devnet"), 1)
+
+
+STRANGER = "0x" + "12" * 20
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status"],
+        ["at-risk"],
+        ["show", STRANGER],
+        ["simulate", "--days", "1"],
+        ["movements"],
+        ["top"],
+        *(["export", kind] for kind in KINDS),
+    ],
+    ids=" ".join,
+)
+def test_on_an_empty_database_every_list_says_what_to_do_and_has_its_columns(
+    run: Run, tmp_path: Path, arguments: list[str]
+) -> None:
+    with Store(tmp_path / "empty.db"):
+        pass
+    result = run("--db", tmp_path / "empty.db", *arguments, "--csv")
+    assert result.exit_code == 0
+    assert "holds nothing yet: run `indexer sync`" in result.stderr
+    (header,) = result.stdout.splitlines()
+    synced = run(*arguments, "--csv").stdout.splitlines()
+    assert header.split(",") == synced[0].split(",")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["at-risk"], ["export", "wallets"], ["simulate", "--days", "1"], ["movements"], ["top"], ["report", "book"]],
+    ids=" ".join,
+)
+def test_a_protocol_that_nobody_knows_is_no_empty_list(run: Run, arguments: list[str]) -> None:
+    assert "unknown protocol 'aavev3'; did you mean 'aave-v3'?" in one_line(run(*arguments, "--protocol", "aavev3"), 2)
+    other = run(*arguments, "--protocol", "maker")
+    assert other.exit_code == 0
+    assert "holds nothing of that choice" in other.stderr
 
 
 # as a process ------------------------------------------------------------------------------------------------------
