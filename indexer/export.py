@@ -25,7 +25,6 @@ from typing import Any, BinaryIO, ParamSpec, TextIO, TypeVar
 import click
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from indexer.errors import ConfigError, IndexerError
@@ -242,13 +241,14 @@ def for_people(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Ite
         yield [Decimal(exact[name]).scaleb(-18) if name in exact else row[name] for name in columns]
 
 
-#: rows up to which a table wider than the terminal is folded into it; laying out more of them takes seconds
-FOLDED = 1_000
 GAP = "  "
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, headers: bool) -> None:
-    """A table for people: numbers shortened and to the right, text as it is. Nothing is cut."""
+    """A table for people: numbers shortened and to the right, text as it is.
+
+    Nothing is cut or folded: where lines are longer than the terminal they wrap alike, and an address stays in one piece.
+    """
     lines = [list(row) for row in rows]
     right = [all(isinstance(line[i], int | float | Decimal | None) for line in lines) for i in range(len(columns))]
     cells = [[shown(column, value) for column, value in zip(columns, line, strict=True)] for line in lines]
@@ -258,9 +258,6 @@ def write_table(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, 
         for i, title in enumerate(titles)
     ]
     console = Console(file=stream, highlight=False, soft_wrap=True)
-    if stream.isatty() and sum(widths) + len(GAP) * (len(widths) - 1) > console.width and len(cells) <= FOLDED:
-        console.print(folded(titles, cells, right, headers=headers), soft_wrap=False)
-        return
     if headers:
         for line in padded(titles, widths, right):
             console.print(Text(line, style="bold"))
@@ -276,16 +273,6 @@ def padded(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -
             space = " " * (width - cell_len(part))
             line.append(space + part if to_right else part + space)
         yield GAP.join(line).rstrip()
-
-
-def folded(titles: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool], *, headers: bool) -> Table:
-    """The table with cells that wrap where the terminal is too narrow."""
-    table = Table(box=None, show_header=headers, pad_edge=False, header_style="bold")
-    for title, to_right in zip(titles, right, strict=True):
-        table.add_column(Text(title), justify="right" if to_right else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*map(Text, row))
-    return table
 
 
 def shown(column: str, value: Any) -> str:

@@ -86,17 +86,11 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(
-    ("count", "lines"),
-    [(1, 3), (export.FOLDED + 1, export.FOLDED + 2)],
-    ids=["a table folds into the window", "a long one does not"],
-)
-def test_on_a_terminal_nothing_is_cut(monkeypatch, count, lines):
-    monkeypatch.setenv("COLUMNS", "40")
+def test_a_terminal_that_is_too_narrow_gets_whole_cells(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
     stream = Terminal()
-    export.write_table(["account", "symbol"], [("0x" + "ab" * 20, "WETH")] * count, stream, headers=True)
-    assert len(stream.getvalue().splitlines()) == lines
-    assert stream.getvalue().count("ab") == 20 * count
+    export.write_table(["account", "symbol"], [("0x" + "ab" * 20, "WETH")], stream, headers=True)
+    assert stream.getvalue().splitlines()[1] == "0x" + "ab" * 20 + "  WETH"
 
 
 def test_a_table_lines_up_wide_and_nested_cells():
