@@ -16,6 +16,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 NEGATIVE = COLOURS[1]
 WIDTH = 760
 LABELS, VALUES = 190, 110
+LETTERS = 24  # of a label in LABELS
 ROW = 24
 HEIGHT = 260
 #: a health factor far above 1 tells nothing, and would flatten the line near 1
@@ -90,7 +91,7 @@ def bars_svg(chart: Bars) -> tuple[str, int]:
     parts = []
     for i, (label, value) in enumerate(chart.bars):
         y = i * ROW
-        parts.append(f'<text x="{LABELS - 8}" y="{y + 15}" text-anchor="end">{safe(cut(label, 28))}</text>')
+        parts.append(f'<text x="{LABELS - 8}" y="{y + 15}" text-anchor="end">{safe(cut(label, LETTERS))}</text>')
         if value is None:
             parts.append(f'<text x="{zero + 6:.1f}" y="{y + 15}" fill="#888">unknown</text>')
             continue
@@ -161,9 +162,9 @@ def runs(series: Sequence[tuple[int, float | None]]) -> list[list[tuple[int, flo
 
 
 def scale(values: Sequence[float]) -> tuple[float, float]:
-    """The axis' ends: a little beyond the values, and never of no width."""
+    """The axis' ends: a little beyond the values, and wide enough that its ticks differ in the digits shown."""
     low, high = min(values, default=0.0), max(values, default=1.0)
-    margin = (high - low) * 0.08 or max(abs(high) * 0.02, 0.01)
+    margin = max((high - low) * 0.08, abs(high) * 0.02, 0.01)
     return (max(low - margin, 0.0) if low >= 0 else low - margin), high + margin
 
 

@@ -612,6 +612,12 @@ def test_a_chart_of_little_or_odd_data_is_still_one(chart: charts.Chart) -> None
     assert charts.text(chart).startswith(chart.title)
 
 
+def test_ticks_of_a_line_that_hardly_moves_can_be_told_apart() -> None:
+    picture = charts.svg(Lines("x", "", {"a": [(0, 1.0000001), (5, 1.0000003)]}, guide=1.0), "block 1")
+    told = re.findall(r'text-anchor="end">([\d.]+)<', picture)
+    assert len(told) == len(set(told)) > 1
+
+
 def test_a_sparkline_shows_the_lowest_of_each_part() -> None:
     series = [(i, 0.99999 if i == 500 else 2.0) for i in range(1000)]
     _, _, line = charts.text(Lines("x", "", {"a": series})).splitlines()
