@@ -1,9 +1,7 @@
 """The verbs `report` and `top`."""
 
-import re
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, TextIO
@@ -14,15 +12,13 @@ from indexer import export as exporting
 from indexer.config import checked_address
 from indexer.console import bars, remark
 from indexer.export import Output, output_options, write_file
-from indexer.options import Number, Session, holds, session_of
+from indexer.options import Number, Session, holds, moment, session_of
 from indexer.report import Form, Report, write
 
 if TYPE_CHECKING:
     from indexer.report import Section
 
 SUFFIXES = {".md": Form.MARKDOWN, ".markdown": Form.MARKDOWN, ".html": Form.HTML, ".htm": Form.HTML}
-AGO = re.compile(r"(\d+)\s*(h|d|w)")
-UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 def subject(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -35,18 +31,8 @@ def subject(_context: click.Context, _parameter: click.Parameter, value: str) ->
         raise click.BadParameter(f"{error}; or write book") from error
 
 
-def moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
-    """A date or time (UTC unless it says otherwise), or an age such as 7d; as unix seconds."""
-    if value is None:
-        return None
-    ago = AGO.fullmatch(value.strip())
-    try:
-        if ago:
-            return int((datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})).timestamp())
-        at = datetime.fromisoformat(value.strip())
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError):
-        raise click.BadParameter(f"{value!r} is no time: 2026-01-31, 2026-01-31T12:00, or 7d for a week ago") from None
+def since_when(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else moment(value)
 
 
 @click.command(
@@ -56,7 +42,7 @@ def moment(_context: click.Context, _parameter: click.Parameter, value: str | No
 )
 @click.argument("what", callback=subject, metavar="WALLET|book")
 @click.option(
-    "--since", callback=moment, metavar="DATE", help="Of a wallet: the change since then, a date or such as 7d."
+    "--since", callback=since_when, metavar="DATE", help="Of a wallet: the change since then, a date or such as 7d."
 )
 @click.option("--fall", metavar="NAME", help="Of the book: whose price falls by 10, 20, 30 %, an asset or a group.")
 @click.option("--protocol", "protocols", multiple=True, metavar="P", help="Of the book: only this; repeatable.")
@@ -143,7 +129,7 @@ TOP_TABLE = (
     show_default=True,
     help="risk: the debt of positions at risk or liquidatable.",
 )
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Wallets.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, metavar="N", help="Wallets.")
 @click.option("--min-debt", type=Number(min=0), metavar="USD", help="At least this debt; unknown debts are kept.")
 @click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only wallets in this protocol; repeatable.")
 @output_options

@@ -1,7 +1,6 @@
 """The verbs `simulate` and `movements`."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from indexer import simulate as simulating
 from indexer.console import bars, remark
 from indexer.errors import ConfigError
 from indexer.export import Output, for_people, output_options
-from indexer.options import Number, Session, holds, session_of, wallet_address
+from indexer.options import Number, Session, holds, moment, session_of, wallet_address
 from indexer.scenario import GROUPS, Change, Names, Scenario, Sweep
 
 DAY = 86_400
@@ -43,7 +42,7 @@ def optional_wallet(context: click.Context, parameter: click.Parameter, value: s
 @click.argument("wallet", required=False, callback=optional_wallet)
 @click.option("--all", "everyone", is_flag=True, help="The whole book, as without WALLET.")
 @click.option("--shock", "shocks", multiple=True, metavar="NAME=-20%", help="A price in USD changes; repeatable.")
-@click.option("--days", type=Number(min=0), default=0.0, help="Interest of that time, nobody acting.")
+@click.option("--days", type=Number(min=0, max=1_000_000), default=0.0, help="Interest of that time, nobody acting.")
 @click.option(
     "--liquidation-threshold",
     "thresholds",
@@ -120,10 +119,6 @@ def simulate(
         pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
         books = simulating.load(conn, rows, config.deployments, wallet=wallet, progress=progress)
         scenario = spelt(books, names, supposed, limits, swept, days, pace)
-        for line in simulating.remarks(books, scenario[0], names):
-            remark(line)
-        if days:
-            remark(f"{days:g} days are {scenario[0].blocks:,} blocks of {pace:g} s where interest counts blocks")
         if scenario[1] is not None:
             steps = simulating.sweep(
                 books, scenario[0], scenario[1], names, at_risk_below=config.settings.at_risk_below, progress=progress
@@ -138,6 +133,10 @@ def simulate(
                 keep=(lambda _: True) if wallet else (lambda outcome: outcome.becomes_liquidatable),
                 progress=progress,
             )
+        for line in simulating.remarks(books, scenario[0], names):
+            remark(line)
+        if days:
+            remark(f"{days:g} days are {scenario[0].blocks:,} blocks of {pace:g} s where interest counts blocks")
     if scenario[1] is not None:
         output.write_dicts(swept_rows, list(swept_rows[0]))
         if chart is not None:
@@ -210,29 +209,26 @@ MOVEMENT_TABLE = (
 MOVEMENT_COLUMNS = [*moved.MOVEMENT_COLUMNS, "last_block_time"]
 
 
-def moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
-    """("block", number) or ("time", unix seconds) of a block number or a date in UTC."""
+def block_or_moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """("block", number) or ("time", unix seconds) of a block number, a date or an age."""
     if value is None:
         return None
-    if value.isdecimal():
-        return "block", int(value)
-    try:
-        at = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise click.BadParameter(
-            f"{value!r} is no block number and no date such as 2026-01-31 or 2026-01-31T12:00"
-        ) from error
-    return "time", int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+    return ("block", min(int(value), moved.LAST)) if value.isdecimal() else ("time", moment(value))
 
 
 @click.command(
-    epilog="\b\nExamples:\n  indexer movements --min 100000\n  indexer movements --since 2026-01-31 --protocol aave-v3"
+    epilog="\b\nExamples:\n  indexer movements --min 100000\n  indexer movements --since 7d --protocol aave-v3"
     "\n  indexer movements --since 21000000 --until 21007200 --csv"
 )
 @click.option(
-    "--since", callback=moment, metavar="BLOCK|DATE", help="After this  [default: a day before the last block]"
+    "--since",
+    callback=block_or_moment,
+    metavar="BLOCK|DATE|AGE",
+    help="After this  [default: a day before the last block]",
 )
-@click.option("--until", callback=moment, metavar="BLOCK|DATE", help="Up to this  [default: the last block]")
+@click.option(
+    "--until", callback=block_or_moment, metavar="BLOCK|DATE|AGE", help="Up to this  [default: the last block]"
+)
 @click.option(
     "--min",
     "min_usd",

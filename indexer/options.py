@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from indexer.chain import Chain
 
 F = TypeVar("F", bound=Callable[..., Any])
+AGO = re.compile(r"(\d+)\s*(h|d|w)")
+UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 class Verbs(click.Group):
@@ -148,10 +151,10 @@ class Number(click.FloatRange):
     """A finite number in a range: nothing is below NaN, so a list bounded by it would be empty for no reason."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
+        number = click.FLOAT.convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
+        return super().convert(number, param, ctx)
 
 
 def chain_options(command: F) -> F:
@@ -197,6 +200,19 @@ def block_name(_context: click.Context, _parameter: click.Parameter, value: str)
     if not re.fullmatch(r"(latest|safe|finalized)(:-\d+)?|\d+", value):
         raise click.BadParameter(f"{value!r} is no block: latest, safe, finalized, a number, or latest:-64")
     return value
+
+
+def moment(text: str) -> int:
+    """The unix seconds of a date or time (UTC unless it says otherwise), or of an age such as 7d."""
+    ago = AGO.fullmatch(text.strip())
+    try:
+        if ago:
+            at = datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+        else:
+            at = datetime.fromisoformat(text.strip())
+        return int(at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC).timestamp())
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{text!r} is no time: 2026-01-31, 2026-01-31T12:00, or 7d for a week ago") from None
 
 
 def wallet_address(_context: click.Context, _parameter: click.Parameter, value: str) -> str:

@@ -209,8 +209,9 @@ class Names:
             least = min(rank for rank, _ in best)
             winners = [change for rank, change in best if rank == least]
             if len({(change.factor, change.value) for change in winners}) > 1:
-                both = " and ".join(dict.fromkeys(change.name for change in winners))
-                raise ConfigError(f"{both} say different things of {', '.join(sorted(names))}; keep one of them")
+                said = list(dict.fromkeys(change.name for change in winners))
+                say = " and ".join(said) + (" say" if len(said) > 1 else " says")
+                raise ConfigError(f"{say} different things of {', '.join(sorted(names))}; keep one of them")
             found[key] = winners[0]
         return found
 

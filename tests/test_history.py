@@ -230,7 +230,10 @@ def test_the_verb_movements(free: list[Devnet], tmp_path: Path, monkeypatch: pyt
     assert sizes == sorted(sizes, reverse=True)
     assert found == json.loads(run("--since", "2023-01-01", "--min", "0.01").stdout)
     assert json.loads(run("--since", str(after.number), "--min", "0").stdout) == []
+    assert found == json.loads(run("--since", "9000d", "--min", "0.01").stdout)
+    assert json.loads(run("--since", "9" * 30, "--min", "0").stdout) == []
     assert run("--since", "yesterday").exit_code == 2
+    assert run("--since", "0001-01-01T00:00+14:00").exit_code == 2
     assert run("--min", "-1").exit_code == 2
     assert "wallet" in run("--since", str(before.number), "--table").stdout
 

@@ -531,6 +531,8 @@ def test_a_missing_matplotlib_is_told_before_any_work(run: Run, monkeypatch: pyt
         (["--shock", "WETH=-2%", "--all", "0x" + "12" * 20], "exclude each other"),
         (["0x12", "--shock", "WETH=-2%"], "not an address"),
         (["--days", "-1"], "--days"),
+        (["--days", "1e300"], "--days"),
+        (["--shock", "LINK=-1%", "--shock", "LINK=-2%"], "LINK says different things"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused(run: Run, arguments: list[str], message: str) -> None:
