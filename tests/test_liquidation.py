@@ -8,7 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from indexer.chain import Chain
 from indexer.liquidation import (
+    SECONDS_PER_BLOCK,
     Curve,
     LiquidationPrice,
     Remedy,
@@ -21,9 +23,10 @@ from indexer.liquidation import (
     why_not,
 )
 from indexer.model import WAD, Health, PositionKey
+from indexer.verify import seconds_per_block
 from protocols.aave_math import percent_mul, wad_div
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
-from tests.devnet.node import Anvil
+from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
 from tests.devnet.send import Reverted
 from tests.liquidating import MAX, AaveGround, Ground, MakerGround, ground_of
@@ -362,6 +365,13 @@ def at(ground: Ground, key: PositionKey, seconds: int) -> bool:
         (answer,) = ground.liquidatable([(key.account, {})], block, accrued=ground.lazy)
     assert answer is not None
     return answer
+
+
+def test_the_pace_of_blocks_is_the_chains_own(fresh_node: Anvil) -> None:
+    with Chain("devnet", CHAIN_ID, [fresh_node.url], MULTICALL3) as chain:
+        assert seconds_per_block(chain, chain.block("latest")) == SECONDS_PER_BLOCK
+        fresh_node.mine(130, interval=7)
+        assert seconds_per_block(chain, chain.block("latest")) == 7
 
 
 # the whole
