@@ -122,7 +122,7 @@ def _drop(rule: Rule, state: State, reading: Reading, hysteresis: int) -> tuple[
         return _safe(replace(state, reference=None), reading)
     if health is None:
         return state, None
-    if reference is not None and health * HUNDRED <= reference * (HUNDRED - rule.threshold):
+    if reference and health * HUNDRED <= reference * (HUNDRED - rule.threshold):
         return State(open=True, reference=health, crossed=reference * (HUNDRED - rule.threshold) // HUNDRED), (
             Event.CROSSED
         )

@@ -91,6 +91,11 @@ def test_a_fall_is_measured_from_the_highest_since_the_last_alert() -> None:
     assert tell(drop("10%"), path) == [(4, Event.CROSSED), (7, Event.CROSSED), (8, Event.RECOVERED)]
 
 
+def test_a_health_factor_of_zero_falls_no_further() -> None:
+    assert tell(drop("10%"), at(0.0, 0.0)) == []
+    assert tell(drop("10%"), at(1.0, 0.0, 0.0)) == [(1, Event.CROSSED)]
+
+
 def test_a_fall_begins_anew_behind_a_time_without_debt() -> None:
     assert tell(drop(10), at(5.0, None, 1.5, 1.4, 1.35)) == [(4, Event.CROSSED)]
 
