@@ -34,7 +34,7 @@ from indexer.options import (
     session_of,
     wallet_address,
 )
-from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS, Store, balance_row
+from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS, Store, balance_row, open_readonly
 
 if TYPE_CHECKING:
     from indexer.sync import Outcome, Sync
@@ -173,8 +173,6 @@ def status(session: Session, output: Output) -> None:
     """Tell how far each deployment is synced."""
     with session.read() as conn:
         rows = reading.status(conn, session.config.chain_name, time.time())
-    if not rows:
-        remark(f"{session.db} holds nothing yet: run `indexer sync`")
     if output.table:
         rows = [{**row, "age": age(row["age_seconds"])} for row in rows]
     output.write_dicts(rows, STATUS_TABLE, reading.STATUS_COLUMNS)
@@ -339,8 +337,10 @@ def verify(session: Session, /, everyone: bool, risky: bool, sample: int | None,
     chosen = [name for name, given in (("all", everyone), ("at-risk", risky), ("sample", sample)) if given]
     if len(chosen) > 1:
         raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other; choose one")
-    with session.read() as conn:  # without a database there is nothing to verify, and none is made
+    with closing(open_readonly(session.db)) as conn:  # without a database there is nothing to verify, and none is made
         chain_ids = [row["chain_id"] for row in conn.execute("select distinct chain_id from deployments")]
+    if not chain_ids:
+        raise IndexerError(f"{session.db} holds nothing yet: run `indexer sync` first")
     if flags["chain"] is None and not flags["deployments"]:
         names = sorted(session.config.chain_name(chain_id) for chain_id in chain_ids)
         if len(names) > 1 and DEFAULT_CHAIN not in names:

@@ -83,8 +83,13 @@ class Session:
     def config(self) -> Config:
         return load(self.config_path, os.environ)
 
-    def read(self) -> "closing[sqlite3.Connection]":
-        return closing(open_readonly(self.db))
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """The database for reading; where nothing is synced yet a line says what to do."""
+        with closing(open_readonly(self.db)) as conn:
+            if conn.execute("select 1 from deployments where block_number is not null").fetchone() is None:
+                remark(f"{self.db} holds nothing yet: run `indexer sync`")
+            yield conn
 
 
 @contextmanager
@@ -116,7 +121,7 @@ def holds(
     protocols: Sequence[str] = (),
     deployments: Sequence[str] = (),
 ) -> bool:
-    """Whether a snapshot of that choice is stored; if not, a remark says what to do.
+    """Whether a snapshot of that choice is stored; if only others are, a remark says so.
 
     Raises `ConfigError` for a name that neither the database nor the installation knows: a typing error must not read
     as "nobody is at risk".
@@ -136,8 +141,6 @@ def holds(
         return True
     if synced:
         remark(f"{session.db} holds nothing of that choice: `indexer status` lists what it holds")
-    else:
-        remark(f"{session.db} holds nothing yet: run `indexer sync`")
     return False
 
 
