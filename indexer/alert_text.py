@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from indexer.adapter import Adapter
+from indexer.adapter import AnyAdapter
 from indexer.console import age
 from indexer.export import printable, shown
 from indexer.liquidation import Outlook, outlook
@@ -66,7 +66,7 @@ class Moved:
 
 
 def compose(
-    identity: str, subject: Subject, adapter: Adapter, market: Market, position: Position, moved: Sequence[Moved]
+    identity: str, subject: Subject, adapter: AnyAdapter, market: Market, position: Position, moved: Sequence[Moved]
 ) -> dict[str, Any]:
     """The alert as it is delivered: plain JSON values; integers beyond 2**53 are strings (`_raw`)."""
     columns, block = subject.columns, subject.block
@@ -129,7 +129,7 @@ def target_of(subject: Subject) -> int:
     return ends if subject.health is not None and subject.health >= subject.target and ends else subject.target
 
 
-def prospects(subject: Subject, adapter: Adapter, market: Market, position: Position) -> dict[str, Any]:
+def prospects(subject: Subject, adapter: AnyAdapter, market: Market, position: Position) -> dict[str, Any]:
     """Liquidation prices, and amounts that lead to the target."""
     target = target_of(subject)
     found: Outlook | None = None

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from indexer.adapter import Adapter
+from indexer.adapter import AnyAdapter
 from indexer.chain import CHECK_ROUNDS, Chain
 from indexer.config import ChainConfig, Config
 from indexer.errors import ChainError, NoCodeError, WrongChainError
@@ -66,12 +66,12 @@ def connect(
     return found
 
 
-def adapters(deployments: Iterable[Deployment]) -> list[Adapter]:
+def adapters(deployments: Iterable[Deployment]) -> list[AnyAdapter]:
     """One adapter a deployment."""
     return [adapter_class(deployment.protocol)(deployment) for deployment in deployments]
 
 
-def require_contracts(chain: Chain, found: Iterable[Adapter], known: Collection[str]) -> None:
+def require_contracts(chain: Chain, found: Iterable[AnyAdapter], known: Collection[str]) -> None:
     """Refuses, before anything is written, a deployment that has no contract at an address it needs.
 
     Deployments in `known` were synced before: what happens to them is told beside the others. Raises `NoCodeError`.

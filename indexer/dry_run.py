@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from indexer.adapter import Adapter
+from indexer.adapter import AnyAdapter
 from indexer.chain import Chain
 from indexer.errors import ChainError
 from indexer.model import Accounts
@@ -16,7 +16,7 @@ from indexer.sync import Sync
 
 
 def expected(
-    db: Path, chain: Chain, adapters: Sequence[Adapter], accounts: Accounts, to: str
+    db: Path, chain: Chain, adapters: Sequence[AnyAdapter], accounts: Accounts, to: str
 ) -> list[Mapping[str, Any]]:
     """Per deployment the blocks whose logs are missing and the requests they will take.
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, Protocol
 
-from indexer.adapter import Adapter
+from indexer.adapter import AnyAdapter
 from indexer.model import WAD, Answer, Health, Market, Position
 
 AT_RISK_BELOW = 1.1
@@ -64,7 +64,7 @@ def _text(value: int | None) -> str | None:
     return None if value is None else str(value)
 
 
-def row(chain_id: int, adapter: Adapter, market: Market, health: Health, name: str) -> tuple[Any, ...]:
+def row(chain_id: int, adapter: AnyAdapter, market: Market, health: Health, name: str) -> tuple[Any, ...]:
     """One row of `positions` with the columns of store.POSITION_COLUMNS; `name` is its status."""
     collateral = debt = net = leverage = ltv = None
     if market.usd is not None:
@@ -111,7 +111,7 @@ def row(chain_id: int, adapter: Adapter, market: Market, health: Health, name: s
 
 def evaluate_all(
     chain_id: int,
-    adapter: Adapter,
+    adapter: AnyAdapter,
     market: Market,
     positions: Iterable[Position],
     *,

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from indexer import logs
-from indexer.adapter import Adapter
+from indexer.adapter import AnyAdapter
 from indexer.chain import Chain
 from indexer.errors import PrunedError
 from indexer.model import Block, Event, PositionKey
@@ -36,10 +36,10 @@ class Wanted:
 
 
 #: what one adapter does is done in such a context, which swallows its defects and remembers them
-Alone = Callable[[Adapter], AbstractContextManager[None]]
+Alone = Callable[[AnyAdapter], AbstractContextManager[None]]
 
 
-def together(_: Adapter) -> AbstractContextManager[None]:
+def together(_: AnyAdapter) -> AbstractContextManager[None]:
     """No context: a defect is raised."""
     return nullcontext()
 

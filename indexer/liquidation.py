@@ -8,7 +8,7 @@ the answer changes.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from indexer.adapter import Adapter
+from indexer.adapter import AnyAdapter
 from indexer.model import WAD, Balance, Changed, Closable, Health, Market, Position, PositionKey, Price
 
 SECONDS_PER_BLOCK = 12.0
@@ -79,7 +79,7 @@ class Outlook:
 
 
 def outlook(
-    adapter: Adapter,
+    adapter: AnyAdapter,
     market: Market,
     position: Position,
     *,
@@ -127,7 +127,7 @@ def why_not(health: Health, closable: tuple[Closable, ...] = ()) -> tuple[str, .
 # prices ---------------------------------------------------------------------------------------------------------------
 
 
-def liquidation_price(adapter: Adapter, market: Market, position: Position, price: Price) -> LiquidationPrice | None:
+def liquidation_price(adapter: AnyAdapter, market: Market, position: Position, price: Price) -> LiquidationPrice | None:
     """Where the contract's own health test flips if this price alone moves from where it is; None if it never does."""
     market = adapter.narrow(market, position)
 
@@ -155,7 +155,7 @@ def liquidation_price(adapter: Adapter, market: Market, position: Position, pric
 # amounts --------------------------------------------------------------------------------------------------------------
 
 
-def remedies(adapter: Adapter, market: Market, position: Position, target: int) -> list[Remedy]:
+def remedies(adapter: AnyAdapter, market: Market, position: Position, target: int) -> list[Remedy]:
     """Each way to reach the target health factor by repaying one debt or adding one collateral it has already."""
     rows = sorted(adapter.balances(market, position), key=lambda row: -(row.value or 0))
     found = [repay_to(adapter, market, position, row, target) for row in rows if row.side == "debt"]
@@ -163,7 +163,7 @@ def remedies(adapter: Adapter, market: Market, position: Position, target: int) 
     return [remedy for remedy in found if remedy is not None and remedy.amount]
 
 
-def repay_to(adapter: Adapter, market: Market, position: Position, debt: Balance, target: int) -> Remedy | None:
+def repay_to(adapter: AnyAdapter, market: Market, position: Position, debt: Balance, target: int) -> Remedy | None:
     """The smallest repayment of this debt that reaches the target; None if even all of it does not.
 
     Where the contracts refuse what would be left of the debt (dust), that is all of it.
@@ -171,13 +171,13 @@ def repay_to(adapter: Adapter, market: Market, position: Position, debt: Balance
     return remedy("repay", adapter, market, position, debt, target)
 
 
-def add_to(adapter: Adapter, market: Market, position: Position, collateral: Balance, target: int) -> Remedy | None:
+def add_to(adapter: AnyAdapter, market: Market, position: Position, collateral: Balance, target: int) -> Remedy | None:
     """The smallest supply of this collateral that reaches the target; None if no amount does."""
     return remedy("add", adapter, market, position, collateral, target)
 
 
 def remedy(
-    act: str, adapter: Adapter, market: Market, position: Position, balance: Balance, target: int
+    act: str, adapter: AnyAdapter, market: Market, position: Position, balance: Balance, target: int
 ) -> Remedy | None:
     """What `repay_to` and `add_to` find; amount 0 if the target is reached already."""
     market = adapter.narrow(market, position)
@@ -225,7 +225,7 @@ def remedy(
 
 
 def time_to_liquidation(
-    adapter: Adapter, market: Market, position: Position, seconds_per_block: float = SECONDS_PER_BLOCK
+    adapter: AnyAdapter, market: Market, position: Position, seconds_per_block: float = SECONDS_PER_BLOCK
 ) -> int | None:
     """Seconds until interest alone, at today's rates and prices, makes the position liquidatable once it is accrued.
 

@@ -25,7 +25,7 @@ from indexer.protocols import did_you_mean, installed
 from indexer.store import open_readonly
 
 if TYPE_CHECKING:
-    from indexer.adapter import Adapter
+    from indexer.adapter import AnyAdapter
     from indexer.chain import Chain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -182,7 +182,7 @@ def chain_options(command: F) -> F:
 
 
 @contextmanager
-def connected(session: Session, flags: Mapping[str, Any]) -> Iterator[tuple["Chain", list["Adapter"]]]:
+def connected(session: Session, flags: Mapping[str, Any]) -> Iterator[tuple["Chain", list["AnyAdapter"]]]:
     """The chain and the adapters that `chain_options` chose."""
     # web3 takes most of a second to import, which the reading commands do not need
     from indexer.connect import adapters, connect  # noqa: PLC0415

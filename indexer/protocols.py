@@ -13,7 +13,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
-from indexer.adapter import Adapter
+from indexer.adapter import Adapter, AnyAdapter
 from indexer.errors import ConfigError
 
 GROUP = "lending_indexer.protocols"
@@ -39,7 +39,7 @@ def package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else "an unnamed package"
 
 
-def adapter_class(protocol: str) -> type[Adapter]:
+def adapter_class(protocol: str) -> type[AnyAdapter]:
     """The adapter of a protocol. Raises `ConfigError` if there is none, or if it cannot be imported or is none."""
     entries = installed()
     if protocol not in entries:

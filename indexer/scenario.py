@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import Self
 
-from indexer.adapter import Adapter
+from indexer.adapter import AnyAdapter
 from indexer.errors import ConfigError
 from indexer.model import Market
 
@@ -134,7 +134,7 @@ class Scenario:
     seconds: int = 0
     blocks: int = 0
 
-    def applied(self, adapter: Adapter, market: Market, names: "Names") -> Market:
+    def applied(self, adapter: AnyAdapter, market: Market, names: "Names") -> Market:
         """The market as it then is. Raises `ConfigError` where that cannot be."""
         after = adapter.advance(market, self.seconds, self.blocks) if self.seconds or self.blocks else market
         if self.thresholds:
@@ -146,7 +146,7 @@ class Scenario:
                 after = adapter.revalued(after, factor)
         return after
 
-    def new_prices(self, adapter: Adapter, market: Market, names: "Names") -> tuple[dict[str, int], Fraction]:
+    def new_prices(self, adapter: AnyAdapter, market: Market, names: "Names") -> tuple[dict[str, int], Fraction]:
         """Changed prices in the oracle's integer, each rounded down, and how the numeraire itself changes in USD.
 
         Shocks are to prices in USD. Where prices are counted in ETH, ETH at -20 % leaves its own price as it is and
@@ -169,7 +169,7 @@ class Scenario:
                 prices[key] = price * factor.numerator // factor.denominator
         return prices, unit
 
-    def new_thresholds(self, adapter: Adapter, market: Market, names: "Names") -> dict[str, Fraction]:
+    def new_thresholds(self, adapter: AnyAdapter, market: Market, names: "Names") -> dict[str, Fraction]:
         """Changed thresholds as exact fractions."""
         present = adapter.thresholds(market)
         changed = {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from indexer.adapter import Adapter
+from indexer.adapter import AnyAdapter
 from indexer.errors import IndexerError
 from indexer.evaluate import AT_RISK_BELOW, scaled, status
 from indexer.model import WAD, Deployment, Health, Market, Position
@@ -32,7 +32,7 @@ class Book:
     """One deployment's market and positions as of its last snapshot; `newer` positions were read after it."""
 
     chain_id: int
-    adapter: Adapter
+    adapter: AnyAdapter
     market: Market
     positions: list[Position]
     newer: int = 0

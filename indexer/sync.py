@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.accrual import accrue
-from indexer.adapter import Adapter
+from indexer.adapter import AnyAdapter
 from indexer.audit import STATUS, WALLET, Auditor
 from indexer.chain import Chain
 from indexer.errors import ChainError, DefectError, NoCodeError, PrunedError, ReadFailedError, ReorgError, StoreError
@@ -49,7 +49,7 @@ class Sync:
         self,
         store: Store,
         chain: Chain,
-        adapters: Sequence[Adapter],
+        adapters: Sequence[AnyAdapter],
         accounts: Accounts,
         settings: Settings | None = None,
         progress: Progress | None = None,
@@ -311,7 +311,7 @@ class Sync:
                 works.append(work)
         return works
 
-    def _work(self, adapter: Adapter) -> Work:
+    def _work(self, adapter: AnyAdapter) -> Work:
         """What is known of a deployment; watching one whose accounts are discovered goes on discovering them."""
         chain_id, name = self.chain.chain_id, adapter.deployment.name
         if self.accounts is not Accounts.WATCHED:
@@ -322,7 +322,7 @@ class Sync:
         return WatchedWork(self.store, chain_id, adapter)
 
     @contextmanager
-    def _alone(self, adapter: Adapter, failed: dict[str, str]) -> Iterator[None]:
+    def _alone(self, adapter: AnyAdapter, failed: dict[str, str]) -> Iterator[None]:
         """What goes wrong with one deployment alone is told and leaves the others going.
 
         Its rows stay at the last block they were right at. A reorg, missing state, a broken file or a node that no
@@ -348,7 +348,7 @@ class Sync:
         self.store.set_state(self.chain.chain_id, name, "failed", reason)
         self.works.pop(name, None)
 
-    def _check_code(self, adapter: Adapter, target: Block) -> None:
+    def _check_code(self, adapter: AnyAdapter, target: Block) -> None:
         name = adapter.deployment.name
         if name in self.checked_code:
             return
@@ -361,7 +361,7 @@ class Sync:
                 )
         self.checked_code.add(name)
 
-    def _deployed(self, adapter: Adapter, target: Block) -> bool:
+    def _deployed(self, adapter: AnyAdapter, target: Block) -> bool:
         addresses = adapter.deployment.addresses
         return all(self.chain.code(addresses[key], target) for key in adapter.required_addresses)
 

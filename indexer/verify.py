@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from indexer.adapter import Adapter
+from indexer.adapter import AnyAdapter
 from indexer.chain import Chain
 from indexer.errors import ChainError, PrunedError, ReorgError, StoreError
 from indexer.evaluate import amounts_of, differences, evaluate_all
@@ -55,7 +55,7 @@ class Verdict:
 def verify(
     store: Store,
     chain: Chain,
-    adapters: Sequence[Adapter],
+    adapters: Sequence[AnyAdapter],
     *,
     scope: str = "all",
     sample: int = 100,
@@ -105,7 +105,7 @@ def verify(
 
 
 def _verify_one(
-    store: Store, chain: Chain, adapter: Adapter, row: Mapping[str, Any], scope: str, sample: int
+    store: Store, chain: Chain, adapter: AnyAdapter, row: Mapping[str, Any], scope: str, sample: int
 ) -> Verdict:
     name = adapter.deployment.name
     block = chain.block(row["block_hash"])
@@ -186,7 +186,7 @@ class LivePosition:
     columns: Mapping[str, Any]
     balances: Sequence[Balance]
     usd: tuple[int, int] | None
-    adapter: Adapter
+    adapter: AnyAdapter
     market: Market
     position: Position
     seconds_per_block: float
@@ -200,7 +200,7 @@ def seconds_per_block(chain: Chain, head: Block) -> float:
     return (head.timestamp - chain.block(head.number - span).timestamp) / span
 
 
-def live(chain: Chain, adapters: Sequence[Adapter], wallet: str, to: str = "latest") -> Iterator[LivePosition]:
+def live(chain: Chain, adapters: Sequence[AnyAdapter], wallet: str, to: str = "latest") -> Iterator[LivePosition]:
     """The wallet's positions at one block, in a few calls a deployment and without a database.
 
     A deployment that cannot be read is logged and left out.

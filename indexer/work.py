@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter
 
-from indexer.adapter import Adapter, Reader
+from indexer.adapter import AnyAdapter, Reader
 from indexer.model import Accounts, Answer, LogSource, Market, Position, PositionKey
 from indexer.ranges import Ranges
 from indexer.store import Store
@@ -28,7 +28,7 @@ def pairs_of(sources: Iterable[LogSource]) -> frozenset[tuple[str, str]]:
 class Work:
     """A deployment's adapter with everything its snapshots build on; kept between snapshots in follow mode."""
 
-    def __init__(self, store: Store, chain_id: int, adapter: Adapter, accounts: Accounts) -> None:
+    def __init__(self, store: Store, chain_id: int, adapter: AnyAdapter, accounts: Accounts) -> None:
         self.store, self.chain_id, self.adapter, self.accounts = store, chain_id, adapter, accounts
         self.name = adapter.deployment.name
         store.register(chain_id, self.name, adapter.protocol, accounts)
@@ -199,7 +199,7 @@ class WatchedWork(Work):
     history to fill, nothing to catch up with after a pause, and as many requests a block as the block before.
     """
 
-    def __init__(self, store: Store, chain_id: int, adapter: Adapter) -> None:
+    def __init__(self, store: Store, chain_id: int, adapter: AnyAdapter) -> None:
         super().__init__(store, chain_id, adapter, Accounts.WATCHED)
         store.set_accounts(chain_id, self.name, Accounts.WATCHED)  # a first sync may have begun without any result
 

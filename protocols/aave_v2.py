@@ -20,7 +20,6 @@ from indexer.model import (
     Failed,
     Health,
     LogSource,
-    Market,
     Position,
     PositionKey,
     Price,
@@ -104,7 +103,7 @@ class AaveV2Position(Position):
         return not (self.supplied or self.borrowed or self.stable)
 
 
-class AaveV2(Adapter):
+class AaveV2(Adapter[AaveV2Market, AaveV2Position]):
     """One Aave V2 market, found through its LendingPoolAddressesProvider."""
 
     protocol = "aave-v2"
@@ -112,25 +111,25 @@ class AaveV2(Adapter):
     position_type = AaveV2Position
     required_addresses = ("lending_pool_addresses_provider",)
 
-    def read_market(self, read: Reader, previous: Market | None) -> AaveV2Market:
+    def read_market(self, read: Reader, previous: AaveV2Market | None) -> AaveV2Market:
         provider = self.deployment.addresses["lending_pool_addresses_provider"].lower()
-        return read_market(read, provider, None if previous is None else aave(previous))
+        return read_market(read, provider, previous)
 
     # logs -------------------------------------------------------------------------------------------------------------
 
-    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+    def discovery(self, market: AaveV2Market, accounts: Accounts) -> list[LogSource]:
         """No debt begins without a Borrow of the pool; with all accounts also every receipt of aTokens."""
-        sources = [LogSource(frozenset({aave(market).pool}), frozenset({BORROW}))]
+        sources = [LogSource(frozenset({market.pool}), frozenset({BORROW}))]
         if accounts is Accounts.ALL:
             sources.append(LogSource(contracts_of(market, "a"), frozenset({MINT, BALANCE_TRANSFER})))
         return [source for source in sources if source.addresses]
 
-    def activity(self, market: Market) -> list[LogSource]:
+    def activity(self, market: AaveV2Market) -> list[LogSource]:
         sources = [LogSource(contracts_of(market, kind), frozenset(events)) for kind, events in EVENTS.items()]
         return [source for source in sources if source.addresses]
 
-    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
-        place = aave(market).tokens.get(event.address)
+    def touched(self, market: AaveV2Market, event: Event) -> Iterable[PositionKey]:
+        place = market.tokens.get(event.address)
         where = EVENTS[place.kind].get(event.topic0) if place is not None else None
         if where is None or (event.topic0 == BALANCE_TRANSFER and event.word(0) == 0):
             return ()  # a transfer of nothing makes nobody a holder
@@ -140,18 +139,17 @@ class AaveV2(Adapter):
 
     # positions --------------------------------------------------------------------------------------------------------
 
-    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
+    def read_positions(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[AaveV2Position]:
         """Two rounds: flags and all aTokens of everyone, then the debts that the flags name."""
-        m = aave(market)
-        a_tokens = [reserve.a_token for reserve in m.reserves]
+        a_tokens = [reserve.a_token for reserve in market.reserves]
         reads = []
         for account, _ in keys:
-            reads.append(Read(m.pool, USER_CONFIGURATION, (account,)))
+            reads.append(Read(market.pool, USER_CONFIGURATION, (account,)))
             reads += [Read(token, SCALED_BALANCE, (account,)) for token in a_tokens]
         answers = required(read, reads)
         width = 1 + len(a_tokens)
         rows = [answers[n * width : (n + 1) * width] for n in range(len(keys))]
-        owed = [[r for r in m.reserves if flags & r.borrowing_flag] for flags, *_ in rows]
+        owed = [[r for r in market.reserves if flags & r.borrowing_flag] for flags, *_ in rows]
         reads = []
         for (account, _), reserves in zip(keys, owed, strict=True):
             for reserve in reserves:
@@ -178,30 +176,27 @@ class AaveV2(Adapter):
                     offsets={},
                 )
             )
-        if not m.exact:
-            read_offsets(read, m, positions)
+        if not market.exact:
+            read_offsets(read, market, positions)
         return list(positions)
 
-    def untracked(self, market: Market, position: Position) -> bool:
+    def untracked(self, market: AaveV2Market, position: AaveV2Position) -> bool:
         """Whether it holds tokens whose code is unknown."""
-        p = held(position)
-        return bool(p.offsets) or not (aave(market).exact or p.empty)
+        return bool(position.offsets) or not (market.exact or position.empty)
 
-    def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> AaveV2Market:
+    def calibrate(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> AaveV2Market:
         """Finds aTokens that rebase, and asks all their holders what they have now."""
-        m = aave(market)
-        owners = [held(position) for position in positions]
-        rebasing = m.rebasing | self.found_rebasing(read, m, owners)
-        holders = [(token, p) for p in owners for token in p.supplied if token in rebasing]
+        rebasing = market.rebasing | self.found_rebasing(read, market, positions)
+        holders = [(token, p) for p in positions for token in p.supplied if token in rebasing]
         answers = iter(
             required(read, [Read(t, f, (p.key.account,)) for t, p in holders for f in (SCALED_BALANCE, BALANCE)])
         )
         moved: dict[str, dict[str, tuple[int, int]]] = {}
         for (token, p), scaled, amount in zip(holders, answers, answers, strict=True):
-            offset = amount - ray_mul(scaled, m.supplies[token].income)
+            offset = amount - ray_mul(scaled, market.supplies[token].income)
             if offset or scaled != p.supplied[token]:
                 moved.setdefault(token, {})[p.key.account] = (scaled, offset)
-        return replace(m, rebasing=rebasing, moved=moved)
+        return replace(market, rebasing=rebasing, moved=moved)
 
     def found_rebasing(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> set[str]:
         """ATokens of which a large holder has another balance than the formula says, or, though no event touched any of
@@ -229,15 +224,16 @@ class AaveV2(Adapter):
 
     # maths ------------------------------------------------------------------------------------------------------------
 
-    def evaluate(self, market: Market, position: Position) -> Health:
+    def evaluate(self, market: AaveV2Market, position: AaveV2Position) -> Health:
         """GenericLogic.calculateUserAccountData at the market's block; all unknown where the code is unknown."""
-        m, p = aave(market), held(position)
-        configuration, flags = p.configuration, m.flags
-        has_debt = bool(p.borrowed or p.stable)
-        blocked = blocked_by(m, configuration) if has_debt and (m.paused or configuration & flags.inactive) else ()
-        if configuration & flags.unpriced or not m.exact:
+        configuration, flags = position.configuration, market.flags
+        has_debt = bool(position.borrowed or position.stable)
+        blocked = (
+            blocked_by(market, configuration) if has_debt and (market.paused or configuration & flags.inactive) else ()
+        )
+        if configuration & flags.unpriced or not market.exact:
             return Health(
-                key=p.key,
+                key=position.key,
                 collateral_value=None,
                 liquidation_limit=None,
                 debt_value=None,
@@ -248,20 +244,22 @@ class AaveV2(Adapter):
                 blocked_by=blocked,
             )
         collateral = weighted = debt = 0
-        supplies, moved = m.supplies, m.moved
-        for token, scaled in p.supplied.items():
+        supplies, moved = market.supplies, market.moved
+        for token, scaled in position.supplied.items():
             supply = supplies.get(token)
             if supply is not None and configuration & supply[1]:
                 _, _, income, price, unit, threshold = supply
-                amount = formula_amount(m, p, token) if token in moved else (scaled * income + HALF_RAY) // RAY
+                amount = (
+                    formula_amount(market, position, token) if token in moved else (scaled * income + HALF_RAY) // RAY
+                )
                 value = amount * price // unit  # type: ignore[operator]  # priced, see above
                 collateral += value
                 weighted += value * threshold
-        if p.stable:
-            debt = self.mixed_debt(m, p)
+        if position.stable:
+            debt = self.mixed_debt(market, position)
         elif has_debt:
-            debts = m.debts
-            for token, scaled in p.borrowed.items():
+            debts = market.debts
+            for token, scaled in position.borrowed.items():
                 owed = debts.get(token)
                 if owed is not None and configuration & owed[1]:
                     _, _, index, price, unit = owed
@@ -269,7 +267,7 @@ class AaveV2(Adapter):
         limit = percent_mul(collateral, weighted // collateral) if collateral else 0
         health_factor = wad_div(limit, debt) if debt else None
         return Health(
-            key=p.key,
+            key=position.key,
             collateral_value=collateral,
             liquidation_limit=limit,
             debt_value=debt,
@@ -291,57 +289,53 @@ class AaveV2(Adapter):
                 total += amount * reserve.price // 10**reserve.decimals
         return total
 
-    def balances(self, market: Market, position: Position) -> list[Balance]:
+    def balances(self, market: AaveV2Market, position: AaveV2Position) -> list[Balance]:
         """Amounts as the tokens' balanceOf at the market's block."""
-        m, p = aave(market), held(position)
         rows = []
-        for token, before in p.supplied.items():
-            supply = m.supplies.get(token)
+        for token, before in position.supplied.items():
+            supply = market.supplies.get(token)
             if supply is not None:
-                scaled, _ = m.moved.get(token, {}).get(p.key.account, (before, 0))
-                amount = formula_amount(m, p, token) + p.offsets.get(token, 0)
+                scaled, _ = market.moved.get(token, {}).get(position.key.account, (before, 0))
+                amount = formula_amount(market, position, token) + position.offsets.get(token, 0)
                 if amount or scaled:
-                    flagged = bool(p.configuration & supply.reserve.collateral_flag)
+                    flagged = bool(position.configuration & supply.reserve.collateral_flag)
                     rows.append(balance(supply.reserve, token, "supply", scaled, amount, is_collateral=flagged))
-        debts = {**p.borrowed, **{token: principal for token, (principal, _, _) in p.stable.items()}}
+        debts = {**position.borrowed, **{token: principal for token, (principal, _, _) in position.stable.items()}}
         for token, scaled in debts.items():
-            place = m.tokens.get(token)
+            place = market.tokens.get(token)
             if place is not None and place.reserve is not None:
-                amount = formula_amount(m, p, token) + p.offsets.get(token, 0)
+                amount = formula_amount(market, position, token) + position.offsets.get(token, 0)
                 rows.append(balance(place.reserve, token, "debt", scaled, amount, is_collateral=False))
         return rows
 
     # the contracts' own answers ---------------------------------------------------------------------------------------
 
-    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
+    def contract_answers(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[Answer]:
         """getUserAccountData, and balanceOf of every token."""
-        m = aave(market)
-        places = [(token, "supply") for token in m.supplies]
-        places += [(t, "debt") for r in m.reserves for t in (r.variable_debt_token, r.stable_debt_token)]
-        data = read([Read(m.pool, ACCOUNT_DATA, (account,)) for account, _ in keys])
+        places = [(token, "supply") for token in market.supplies]
+        places += [(t, "debt") for r in market.reserves for t in (r.variable_debt_token, r.stable_debt_token)]
+        data = read([Read(market.pool, ACCOUNT_DATA, (account,)) for account, _ in keys])
         reads = [Read(token, BALANCE, (account,)) for account, _ in keys for token, _ in places]
         amounts = iter(required(read, reads))
         return [
             answer(key, one, {place: next(amounts) for place in places}) for key, one in zip(keys, data, strict=True)
         ]
 
-    def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
+    def checks(self, market: AaveV2Market, positions: Iterable[AaveV2Position], accounts: Accounts) -> list[Check]:
         """Scaled balances of all known accounts are the tokens' scaled total supplies: debts always, supplies with all.
 
         Not so for rebasing aTokens, which round every balance, nor for stable debt, whose total counts interest apart.
         """
-        m = aave(market)
-        sums = dict.fromkeys(m.tokens, 0)
+        sums = dict.fromkeys(market.tokens, 0)
         for position in positions:
-            p = held(position)
-            for scaled_balances in (p.borrowed, p.supplied):
+            for scaled_balances in (position.borrowed, position.supplied):
                 for token, scaled in scaled_balances.items():
                     sums[token] = sums.get(token, 0) + scaled
         checks = []
-        for reserve in m.reserves:
+        for reserve in market.reserves:
             name, have = f"scaled variable debt of {reserve.symbol}", sums[reserve.variable_debt_token]
             checks.append(Check(name=name, have=have, want=reserve.scaled_debt))
-            if reserve.a_token not in m.rebasing:
+            if reserve.a_token not in market.rebasing:
                 name, have = f"scaled supply of {reserve.symbol}", sums[reserve.a_token]
                 partial = accounts is not Accounts.ALL
                 checks.append(Check(name=name, have=have, want=reserve.scaled_supply, at_most=partial))
@@ -349,66 +343,55 @@ class AaveV2(Adapter):
 
     # what if ----------------------------------------------------------------------------------------------------------
 
-    def reprice(self, market: Market, prices: Mapping[str, int]) -> AaveV2Market:
+    def reprice(self, market: AaveV2Market, prices: Mapping[str, int]) -> AaveV2Market:
         """Prices in the oracle's unit by asset; USDC's stays the measure of USD."""
-        m = aave(market)
-        reserves = tuple(replace(r, price=prices.get(r.asset, r.price)) for r in m.reserves)
-        return replace(m, reserves=reserves).with_assets()
+        reserves = tuple(replace(r, price=prices.get(r.asset, r.price)) for r in market.reserves)
+        return replace(market, reserves=reserves).with_assets()
 
-    def advance(self, market: Market, seconds: int, blocks: int) -> AaveV2Market:
-        m = aave(market)
-        block = replace(m.block, number=m.block.number + blocks, timestamp=m.block.timestamp + seconds)
-        return m.at(block)
+    def advance(self, market: AaveV2Market, seconds: int, blocks: int) -> AaveV2Market:
+        block = replace(market.block, number=market.block.number + blocks, timestamp=market.block.timestamp + seconds)
+        return market.at(block)
 
-    def numeraire(self, market: Market) -> str | None:
+    def numeraire(self, market: AaveV2Market) -> str | None:
         """WETH where the oracle counts in ETH; what that is in USD the price of USDC tells."""
-        return next((r.asset for r in aave(market).reserves if liquidation.is_unit(r)), None)
+        return next((r.asset for r in market.reserves if liquidation.is_unit(r)), None)
 
-    def thresholds(self, market: Market) -> dict[str, Fraction]:
-        return {r.asset: Fraction(r.liquidation_threshold, PERCENTAGE_FACTOR) for r in aave(market).reserves}
+    def thresholds(self, market: AaveV2Market) -> dict[str, Fraction]:
+        return {r.asset: Fraction(r.liquidation_threshold, PERCENTAGE_FACTOR) for r in market.reserves}
 
-    def rethreshold(self, market: Market, thresholds: Mapping[str, Fraction]) -> AaveV2Market:
+    def rethreshold(self, market: AaveV2Market, thresholds: Mapping[str, Fraction]) -> AaveV2Market:
         """Cut to basis points."""
-        m = aave(market)
         return replace(
-            m,
+            market,
             reserves=tuple(
                 replace(r, configuration=with_threshold(r.configuration, thresholds[r.asset]))
                 if r.asset in thresholds
                 else r
-                for r in m.reserves
+                for r in market.reserves
             ),
         ).with_assets()
 
     # liquidation ------------------------------------------------------------------------------------------------------
 
-    def narrow(self, market: Market, position: Position) -> Market:
-        return liquidation.narrow(aave(market), held(position))
+    def narrow(self, market: AaveV2Market, position: AaveV2Position) -> AaveV2Market:
+        return liquidation.narrow(market, position)
 
-    def averages(self, market: Market) -> bool:
+    def averages(self, market: AaveV2Market) -> bool:
         return True
 
-    def prices(self, market: Market, position: Position) -> list[Price]:
-        return liquidation.prices(aave(market), held(position))
+    def prices(self, market: AaveV2Market, position: AaveV2Position) -> list[Price]:
+        return liquidation.prices(market, position)
 
-    def changed(self, market: Market, position: Position, balance: Balance, delta: int) -> Changed | None:
-        m, p = aave(market), held(position)
-        return liquidation.changed(m, p, balance, delta, formula_amount(m, p, balance.market)) if m.exact else None
+    def changed(self, market: AaveV2Market, position: AaveV2Position, balance: Balance, delta: int) -> Changed | None:
+        return (
+            liquidation.changed(market, position, balance, delta, formula_amount(market, position, balance.market))
+            if market.exact
+            else None
+        )
 
-    def closable(self, market: Market, position: Position) -> list[Closable]:
-        m = aave(market)
-        liquidatable = self.evaluate(m, position).liquidatable
-        return liquidation.closable(m, held(position), self.balances(m, position)) if liquidatable else []
-
-
-def aave(market: Market) -> AaveV2Market:
-    assert isinstance(market, AaveV2Market), type(market)
-    return market
-
-
-def held(position: Position) -> AaveV2Position:
-    assert isinstance(position, AaveV2Position), type(position)
-    return position
+    def closable(self, market: AaveV2Market, position: AaveV2Position) -> list[Closable]:
+        liquidatable = self.evaluate(market, position).liquidatable
+        return liquidation.closable(market, position, self.balances(market, position)) if liquidatable else []
 
 
 def with_threshold(configuration: int, threshold: Fraction) -> int:
@@ -416,8 +399,8 @@ def with_threshold(configuration: int, threshold: Fraction) -> int:
     return configuration & ~(0xFFFF << 16) | int(threshold * PERCENTAGE_FACTOR) << 16
 
 
-def contracts_of(market: Market, kind: str) -> frozenset[str]:
-    return frozenset(address for address, place in aave(market).tokens.items() if place.kind == kind)
+def contracts_of(market: AaveV2Market, kind: str) -> frozenset[str]:
+    return frozenset(address for address, place in market.tokens.items() if place.kind == kind)
 
 
 def formula_amount(market: AaveV2Market, position: AaveV2Position, token: str) -> int:

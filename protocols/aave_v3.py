@@ -19,8 +19,6 @@ from indexer.model import (
     Failed,
     Health,
     LogSource,
-    Market,
-    Position,
     PositionKey,
     Price,
     Read,
@@ -74,7 +72,7 @@ EVENTS: Mapping[str, Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
 }
 
 
-class AaveV3(Adapter):
+class AaveV3(Adapter[AaveV3Market, AaveV3Position]):
     """One Aave V3 market, found through its PoolAddressesProvider."""
 
     protocol = "aave-v3"
@@ -82,21 +80,21 @@ class AaveV3(Adapter):
     position_type = AaveV3Position
     required_addresses = ("pool_addresses_provider",)
 
-    def read_market(self, read: Reader, previous: Market | None) -> AaveV3Market:
+    def read_market(self, read: Reader, previous: AaveV3Market | None) -> AaveV3Market:
         provider = self.deployment.addresses["pool_addresses_provider"].lower()
-        return read_market(read, provider, None if previous is None else aave(previous))
+        return read_market(read, provider, previous)
 
     # logs -------------------------------------------------------------------------------------------------------------
 
-    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+    def discovery(self, market: AaveV3Market, accounts: Accounts) -> list[LogSource]:
         """No debt begins without a Borrow of the pool; with all accounts also every receipt of aTokens."""
-        sources = [LogSource(frozenset({aave(market).pool}), frozenset({BORROW}))]
+        sources = [LogSource(frozenset({market.pool}), frozenset({BORROW}))]
         if accounts is Accounts.ALL:
             sources.append(LogSource(contracts_of(market, "a"), frozenset({MINT, BALANCE_TRANSFER})))
         return sources
 
-    def activity(self, market: Market) -> list[LogSource]:
-        discounting = frozenset(r.variable_debt_token for r in aave(market).reserves if r.discount)
+    def activity(self, market: AaveV3Market) -> list[LogSource]:
+        discounting = frozenset(r.variable_debt_token for r in market.reserves if r.discount)
         sources = [
             LogSource(contracts_of(market, "pool"), frozenset(EVENTS["pool"])),
             LogSource(contracts_of(market, "a"), frozenset(EVENTS["a"])),
@@ -106,8 +104,8 @@ class AaveV3(Adapter):
         ]
         return [source for source in sources if source.addresses]
 
-    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
-        place = aave(market).tokens.get(event.address)
+    def touched(self, market: AaveV3Market, event: Event) -> Iterable[PositionKey]:
+        place = market.tokens.get(event.address)
         if place is None:
             return ()
         where = EVENTS[place.kind].get(event.topic0)
@@ -119,19 +117,18 @@ class AaveV3(Adapter):
 
     # positions --------------------------------------------------------------------------------------------------------
 
-    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
+    def read_positions(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[AaveV3Position]:
         """Two rounds: flags, e-mode and all aTokens of everyone, then the debts that the flags name."""
-        m = aave(market)
-        a_tokens = [reserve.a_token for reserve in m.reserves]
+        a_tokens = [reserve.a_token for reserve in market.reserves]
         width = 2 + len(a_tokens)
         reads = []
         for address, _ in keys:
             args = (address,)
-            reads.append(Read(m.pool, USER_CONFIGURATION, args))
-            reads.append(Read(m.pool, USER_E_MODE, args))
+            reads.append(Read(market.pool, USER_CONFIGURATION, args))
+            reads.append(Read(market.pool, USER_E_MODE, args))
             reads += [Read(token, SCALED_BALANCE, args) for token in a_tokens]
         first = read(reads)
-        borrowing = [(reserve.borrowing_flag, debt_signatures(reserve)) for reserve in m.reserves]
+        borrowing = [(reserve.borrowing_flag, debt_signatures(reserve)) for reserve in market.reserves]
         reads = []
         for n, (address, _) in enumerate(keys):
             flags = required(first[n * width])
@@ -156,83 +153,80 @@ class AaveV3(Adapter):
                 discounts={},
                 amounts={},
             )
-            for reserve in m.reserves:
+            for reserve in market.reserves:
                 if flags & reserve.borrowing_flag:
                     add_debt(position, reserve, [required(next(debts)) for _ in debt_signatures(reserve)])
             positions.append(position)
-        if m.version is None:
+        if market.version is None:
             read_amounts(read, positions)
         return list(positions)
 
-    def untracked(self, market: Market, position: Position) -> bool:
+    def untracked(self, market: AaveV3Market, position: AaveV3Position) -> bool:
         """Also where the code is unknown: amounts then come from balanceOf alone, and age."""
-        m = aave(market)
-        return m.version is None or misplaced(m, held(position))
+        return market.version is None or misplaced(market, position)
 
-    def evaluate(self, market: Market, position: Position) -> Health:
-        return account.evaluate(aave(market), held(position))
+    def evaluate(self, market: AaveV3Market, position: AaveV3Position) -> Health:
+        return account.evaluate(market, position)
 
-    def balances(self, market: Market, position: Position) -> list[Balance]:
-        return account.balances(aave(market), held(position))
+    def balances(self, market: AaveV3Market, position: AaveV3Position) -> list[Balance]:
+        return account.balances(market, position)
 
     # what the contracts say -------------------------------------------------------------------------------------------
 
-    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
-        m = aave(market)
+    def contract_answers(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[Answer]:
         tokens = [
             (token, "supply" if place.kind == "a" else "debt")
-            for token, place in m.tokens.items()
+            for token, place in market.tokens.items()
             if place.reserve is not None
         ]
         reads = []
         for address, _ in keys:
-            reads += [Read(m.pool, ACCOUNT_DATA, (address,)), Read(m.pool, USER_E_MODE, (address,))]
+            reads += [Read(market.pool, ACCOUNT_DATA, (address,)), Read(market.pool, USER_E_MODE, (address,))]
             reads += [Read(token, BALANCE, (address,)) for token, _ in tokens]
         answers = read(reads)
         width = 2 + len(tokens)
         average = market.exact and self.averages(market)
         return [answer(key, tokens, answers[n * width : (n + 1) * width], average) for n, key in enumerate(keys)]
 
-    def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> Market:
+    def calibrate(self, read: Reader, market: AaveV3Market, positions: Sequence[AaveV3Position]) -> AaveV3Market:
         """Where several versions agree with the contracts' totals, the one that accounts with debt agree with too."""
-        m = aave(market)
-        if len(m.candidates) < 2 or not m.exact:
-            return m
-        chosen = [p for p in positions if not untold(m, held(p))][:CALIBRATION_ACCOUNTS]
+        if len(market.candidates) < 2 or not market.exact:
+            return market
+        chosen = [p for p in positions if not untold(market, p)][:CALIBRATION_ACCOUNTS]
         if not chosen:
-            return m
-        given = read([Read(m.pool, ACCOUNT_DATA, (p.key.account,)) for p in chosen])
+            return market
+        given = read([Read(market.pool, ACCOUNT_DATA, (p.key.account,)) for p in chosen])
         fitting = []
-        for version in m.candidates:
-            tried = replace(m, version=version)
+        for version in market.candidates:
+            tried = replace(market, version=version)
             ours = [self.evaluate(tried, p) for p in chosen]
             if all(agrees(health, data) for health, data in zip(ours, given, strict=True)):
                 fitting.append(version)
         if not fitting:
-            names = " or ".join(m.candidates)
-            note = f"POOL_REVISION {m.pool_revision}: accounts are not as Aave {names} computes them"
+            names = " or ".join(market.candidates)
+            note = f"POOL_REVISION {market.pool_revision}: accounts are not as Aave {names} computes them"
             note += "; rows carry the contract's own answers"
-            return replace(m, exact=False, version=None, note=note, revision=f"POOL_REVISION {m.pool_revision}")
+            return replace(
+                market, exact=False, version=None, note=note, revision=f"POOL_REVISION {market.pool_revision}"
+            )
         return replace(
-            m,
+            market,
             version=fitting[0],
             candidates=tuple(fitting),
             settled=len(fitting) == 1,
-            revision=f"{fitting[0]} (POOL_REVISION {m.pool_revision})",
+            revision=f"{fitting[0]} (POOL_REVISION {market.pool_revision})",
         ).with_assets()
 
-    def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
+    def checks(self, market: AaveV3Market, positions: Iterable[AaveV3Position], accounts: Accounts) -> list[Check]:
         """Scaled balances of all known accounts are the tokens' scaled total supplies: debts always, supplies with all."""
-        m = aave(market)
-        sums = dict.fromkeys(m.tokens, 0)
+        sums = dict.fromkeys(market.tokens, 0)
         for position in positions:
-            p = held(position)
-            for token, scaled in p.borrowed.items():
+            for token, scaled in position.borrowed.items():
                 sums[token] = sums.get(token, 0) + scaled
-            for token, scaled in p.supplied.items():
+            for token, scaled in position.supplied.items():
                 sums[token] = sums.get(token, 0) + scaled
         checks = []
-        for reserve in m.reserves:
+        for reserve in market.reserves:
             debt = Check(
                 name=f"scaled variable debt of {reserve.symbol}",
                 have=sums[reserve.variable_debt_token],
@@ -249,64 +243,52 @@ class AaveV3(Adapter):
 
     # what if ----------------------------------------------------------------------------------------------------------
 
-    def reprice(self, market: Market, prices: Mapping[str, int]) -> Market:
+    def reprice(self, market: AaveV3Market, prices: Mapping[str, int]) -> AaveV3Market:
         """Prices in base currency by asset; an e-mode with a price of its own takes one for its price source."""
-        m = aave(market)
         return replace(
-            m,
-            reserves=tuple(replace(r, price=prices.get(r.asset, r.price)) for r in m.reserves),
+            market,
+            reserves=tuple(replace(r, price=prices.get(r.asset, r.price)) for r in market.reserves),
             e_modes=tuple(
                 e if e.price_source is None else replace(e, price=prices.get(e.price_source, e.price))
-                for e in m.e_modes
+                for e in market.e_modes
             ),
         ).with_assets()
 
-    def advance(self, market: Market, seconds: int, blocks: int) -> Market:
-        m = aave(market)
-        block = replace(m.block, number=m.block.number + blocks, timestamp=m.block.timestamp + seconds)
-        return m.at(block)
+    def advance(self, market: AaveV3Market, seconds: int, blocks: int) -> AaveV3Market:
+        block = replace(market.block, number=market.block.number + blocks, timestamp=market.block.timestamp + seconds)
+        return market.at(block)
 
-    def quoted(self, market: Market) -> dict[str, int]:
-        sources = {e.price_source: e.price for e in aave(market).e_modes if e.price_source and e.price is not None}
+    def quoted(self, market: AaveV3Market) -> dict[str, int]:
+        sources = {e.price_source: e.price for e in market.e_modes if e.price_source and e.price is not None}
         return sources | super().quoted(market)
 
-    def thresholds(self, market: Market) -> dict[str, Fraction]:
-        return aave(market).thresholds
+    def thresholds(self, market: AaveV3Market) -> dict[str, Fraction]:
+        return market.thresholds
 
-    def rethreshold(self, market: Market, thresholds: Mapping[str, Fraction]) -> Market:
+    def rethreshold(self, market: AaveV3Market, thresholds: Mapping[str, Fraction]) -> AaveV3Market:
         """An e-mode's threshold is its own: `e-mode:1`. Whoever is in it is not moved by the reserve's."""
-        return aave(market).with_thresholds(thresholds)
+        return market.with_thresholds(thresholds)
 
     # liquidation ------------------------------------------------------------------------------------------------------
 
-    def narrow(self, market: Market, position: Position) -> Market:
-        return liquidation.narrow(aave(market), held(position))
+    def narrow(self, market: AaveV3Market, position: AaveV3Position) -> AaveV3Market:
+        return liquidation.narrow(market, position)
 
-    def averages(self, market: Market) -> bool:
-        return aave(market).rules.average_threshold
+    def averages(self, market: AaveV3Market) -> bool:
+        return market.rules.average_threshold
 
-    def prices(self, market: Market, position: Position) -> list[Price]:
-        return liquidation.prices(aave(market), held(position))
+    def prices(self, market: AaveV3Market, position: AaveV3Position) -> list[Price]:
+        return liquidation.prices(market, position)
 
-    def changed(self, market: Market, position: Position, balance: Balance, delta: int) -> Changed | None:
-        return liquidation.changed(aave(market), held(position), balance, delta)
+    def changed(self, market: AaveV3Market, position: AaveV3Position, balance: Balance, delta: int) -> Changed | None:
+        return liquidation.changed(market, position, balance, delta)
 
-    def closable(self, market: Market, position: Position) -> list[Closable]:
-        return liquidation.closable(aave(market), held(position), self.balances(market, position))
-
-
-def aave(market: Market) -> AaveV3Market:
-    assert isinstance(market, AaveV3Market), type(market)
-    return market
+    def closable(self, market: AaveV3Market, position: AaveV3Position) -> list[Closable]:
+        return liquidation.closable(market, position, self.balances(market, position))
 
 
-def held(position: Position) -> AaveV3Position:
-    assert isinstance(position, AaveV3Position), type(position)
-    return position
-
-
-def contracts_of(market: Market, kind: str) -> frozenset[str]:
-    return frozenset(address for address, place in aave(market).tokens.items() if place.kind == kind)
+def contracts_of(market: AaveV3Market, kind: str) -> frozenset[str]:
+    return frozenset(address for address, place in market.tokens.items() if place.kind == kind)
 
 
 def debt_signatures(reserve: Reserve) -> list[tuple[str, str]]:

@@ -95,7 +95,7 @@ class CompoundV2Position(Position):
         return not self.c_tokens and not self.borrows
 
 
-class CompoundV2(Adapter):
+class CompoundV2(Adapter[CompoundV2Market, CompoundV2Position]):
     """One Comptroller. Values in 1e18 = 1 USD, the oracle's own USD."""
 
     protocol: ClassVar[str] = "compound-v2"
@@ -107,33 +107,34 @@ class CompoundV2(Adapter):
         super().__init__(deployment)
         self.comptroller = deployment.addresses["comptroller"].lower()
         self.stored_debts = StoredDebts()
-        self.weighed: tuple[Market | None, dict[str, Weights | None], frozenset[str]] = (None, {}, frozenset())
+        self.weighed: tuple[CompoundV2Market | None, dict[str, Weights | None], frozenset[str]] = (
+            None,
+            {},
+            frozenset(),
+        )
 
-    def read_market(self, read: Reader, previous: Market | None) -> CompoundV2Market:
+    def read_market(self, read: Reader, previous: CompoundV2Market | None) -> CompoundV2Market:
         """The Comptroller and its markets, stored and accrued; what is known of the same implementation is kept."""
         market = read_market(read, self.comptroller, self.deployment.options)
-        if isinstance(previous, CompoundV2Market) and previous.revision == market.revision:
+        if previous is not None and previous.revision == market.revision:
             # without a readable implementation an upgrade would go unseen: then it is checked each time
             checked = previous.checked and market.revision != self.comptroller
             return replace(market, rounding=previous.rounding, checked=checked)
         return market
 
-    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+    def discovery(self, market: CompoundV2Market, accounts: Accounts) -> list[LogSource]:
         """No debt without a Borrow, no cTokens without a Transfer."""
-        assert isinstance(market, CompoundV2Market)
         topics = {BORROW} if accounts is Accounts.BORROWERS else {BORROW, TRANSFER}
         return [LogSource(frozenset(market.c_tokens), frozenset(topics))]
 
-    def activity(self, market: Market) -> list[LogSource]:
-        assert isinstance(market, CompoundV2Market)
+    def activity(self, market: CompoundV2Market) -> list[LogSource]:
         return [
             LogSource(frozenset({self.comptroller}), MEMBERSHIP),
             LogSource(frozenset(market.c_tokens), frozenset({*ACCOUNT_WORDS, TRANSFER})),
         ]
 
-    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
+    def touched(self, market: CompoundV2Market, event: Event) -> Iterable[PositionKey]:
         """A Borrow that leaves no debt (one of 0) names nobody: discovery must not call its account a borrower."""
-        assert isinstance(market, CompoundV2Market)
         kind = event.topic0
         accounts: list[str | None] = []
         if event.address == self.comptroller:
@@ -146,9 +147,10 @@ class CompoundV2(Adapter):
                 accounts = [event.word_address(i) for i in ACCOUNT_WORDS.get(kind, ())]
         return [PositionKey(account) for account in accounts if account not in (None, ZERO)]
 
-    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
+    def read_positions(
+        self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]
+    ) -> list[CompoundV2Position]:
         """Memberships and cTokens first, then the debts in entered markets (there are no others) and their storage."""
-        assert isinstance(market, CompoundV2Market)
         tokens = list(market.c_tokens)
         reads = []
         for key in keys:
@@ -202,18 +204,15 @@ class CompoundV2(Adapter):
             for i, key in enumerate(keys)
         ]
 
-    def untracked(self, market: Market, position: Position) -> bool:
-        assert isinstance(position, CompoundV2Position)
+    def untracked(self, market: CompoundV2Market, position: CompoundV2Position) -> bool:
         return not position.stored
 
-    def evaluate(self, market: Market, position: Position) -> Health:
+    def evaluate(self, market: CompoundV2Market, position: CompoundV2Position) -> Health:
         """Comptroller.getHypotheticalAccountLiquidityInternal over the entered markets; one without a price fails it.
 
         `liquidation_limit` is sumCollateral, `debt_value` sumBorrow. Liquidatable: a shortfall, or a debt in a
         deprecated market.
         """
-        assert isinstance(market, CompoundV2Market)
-        assert isinstance(position, CompoundV2Position)
         table, deprecated = self.weights(market)
         c_tokens, borrows = position.c_tokens, position.borrows
         accrued = position.accrued if position.block_number == market.block.number else {}
@@ -259,14 +258,12 @@ class CompoundV2(Adapter):
             self.weighed = (market, table, deprecated)
         return table, deprecated
 
-    def balances(self, market: Market, position: Position) -> list[Balance]:
+    def balances(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Balance]:
         """Supply in the underlying asset at the STORED exchange rate, debts as `borrowBalanceStored` answers.
 
         A debt's `scaled` is its principal as of its own interestIndex. Markets that `market` does not have yet (they
         were listed after it was read) come with the next one.
         """
-        assert isinstance(market, CompoundV2Market)
-        assert isinstance(position, CompoundV2Position)
         table, _ = self.weights(market)
         rows = []
         for address, tokens in position.c_tokens.items():
@@ -283,13 +280,14 @@ class CompoundV2(Adapter):
                 rows.append(balance(token, "debt", principal, amount, value, is_collateral=False))
         return rows
 
-    def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> CompoundV2Market:
+    def calibrate(
+        self, read: Reader, market: CompoundV2Market, positions: Sequence[CompoundV2Position]
+    ) -> CompoundV2Market:
         """The Comptroller's rounding, asked of `getAccountLiquidity` for accounts that tell the generations apart.
 
         Who differs only after accruing is asked behind an accrual. An implementation that is not known yet is also
         asked about some accounts with debt. If neither generation gives its answers the market is not `exact`.
         """
-        assert isinstance(market, CompoundV2Market)
         if market.rounding is not None and market.checked:
             return market
         state, prelude = market, []
@@ -317,14 +315,13 @@ class CompoundV2(Adapter):
         return replace(market, rounding=proven, checked=True)
 
     def to_ask(
-        self, market: CompoundV2Market, positions: Iterable[Position]
+        self, market: CompoundV2Market, positions: Iterable[CompoundV2Position]
     ) -> tuple[list[CompoundV2Position], list[CompoundV2Position]]:
         """Some positions whose sumCollateral tells the generations apart, and some others that have debt."""
         tables = [self.weights(replace(market, rounding=rounding))[0] for rounding in GENERATIONS]
         telling: list[CompoundV2Position] = []
         others: list[CompoundV2Position] = []
         for position in positions:
-            assert isinstance(position, CompoundV2Position)
             if not position.c_tokens or not all(tables[0].get(token) for token in position.entered):
                 continue
             if len({sum_collateral(table, position) for table in tables}) > 1:
@@ -335,12 +332,12 @@ class CompoundV2(Adapter):
                 others.append(position)
         return telling, others
 
-    def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
+    def checks(
+        self, market: CompoundV2Market, positions: Iterable[CompoundV2Position], accounts: Accounts
+    ) -> list[Check]:
         """All cTokens add up to the supply; debts to totalBorrows, but for what both round off at each accrual."""
-        assert isinstance(market, CompoundV2Market)
         supply, debt, count = dict.fromkeys(market.c_tokens, 0), dict.fromkeys(market.c_tokens, 0), 0
         for position in positions:
-            assert isinstance(position, CompoundV2Position)
             count += 1
             for address, tokens in position.c_tokens.items():
                 if address in supply:
@@ -363,13 +360,12 @@ class CompoundV2(Adapter):
             found.append(Check(name=f"{token.symbol} debt apart from totalBorrows", have=drift, want=0))
         return found
 
-    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
+    def contract_answers(self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]) -> list[Answer]:
         """The answers of getAccountSnapshot in every market and getAccountLiquidity, stored and after accruing all.
 
         The Comptroller tells only the difference of its two sums: sumBorrow is added up from the snapshots and the
         oracle's prices, and sumCollateral is what the difference then leaves. A failing account answers amounts only.
         """
-        assert isinstance(market, CompoundV2Market)
         tokens = list(market.c_tokens)
         (oracle,) = required(read, [Read(self.comptroller, COMPTROLLER.function("oracle"))])
         about = read(
@@ -395,50 +391,40 @@ class CompoundV2(Adapter):
             for key, before, after in zip(keys, stored, accrued, strict=True)
         ]
 
-    def reprice(self, market: Market, prices: Mapping[str, int]) -> CompoundV2Market:
-        assert isinstance(market, CompoundV2Market)
+    def reprice(self, market: CompoundV2Market, prices: Mapping[str, int]) -> CompoundV2Market:
         return repriced(market, prices)
 
-    def advance(self, market: Market, seconds: int, blocks: int) -> CompoundV2Market:
-        assert isinstance(market, CompoundV2Market)
+    def advance(self, market: CompoundV2Market, seconds: int, blocks: int) -> CompoundV2Market:
         return advanced(market, seconds, blocks)
 
-    def thresholds(self, market: Market) -> dict[str, Fraction]:
+    def thresholds(self, market: CompoundV2Market) -> dict[str, Fraction]:
         """Collateral factors; of two cTokens with one underlying asset the lower one."""
-        assert isinstance(market, CompoundV2Market)
         found: dict[str, Fraction] = {}
         for token in market.c_tokens.values():
             factor = Fraction(token.collateral_factor, WAD)
             found[token.underlying] = min(found.get(token.underlying, factor), factor)
         return found
 
-    def rethreshold(self, market: Market, thresholds: Mapping[str, Fraction]) -> CompoundV2Market:
-        assert isinstance(market, CompoundV2Market)
+    def rethreshold(self, market: CompoundV2Market, thresholds: Mapping[str, Fraction]) -> CompoundV2Market:
         return with_factors(market, thresholds)
 
     # liquidation ------------------------------------------------------------------------------------------------------
 
-    def narrow(self, market: Market, position: Position) -> Market:
-        assert isinstance(market, CompoundV2Market)
-        assert isinstance(position, CompoundV2Position)
+    def narrow(self, market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2Market:
         return liquidation.narrow(market, position)
 
-    def accrued(self, market: Market) -> Market:
-        assert isinstance(market, CompoundV2Market)
+    def accrued(self, market: CompoundV2Market) -> CompoundV2Market:
         return liquidation.settled(market)
 
-    def prices(self, market: Market, position: Position) -> list[Price]:
-        assert isinstance(market, CompoundV2Market)
-        assert isinstance(position, CompoundV2Position)
+    def prices(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Price]:
         return liquidation.prices(market, position)
 
-    def changed(self, market: Market, position: Position, balance: Balance, delta: int) -> Changed | None:
-        assert isinstance(market, CompoundV2Market)
-        assert isinstance(position, CompoundV2Position)
+    def changed(
+        self, market: CompoundV2Market, position: CompoundV2Position, balance: Balance, delta: int
+    ) -> Changed | None:
         return liquidation.changed(market, position, balance, delta)
 
-    def closable(self, market: Market, position: Position) -> list[Closable]:
-        assert isinstance(market, CompoundV2Market)
+    def closable(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Closable]:
         health = self.evaluate(market, position)
         rows = self.balances(market, position) if health.liquidatable else []
         found = liquidation.closable(market, rows)

@@ -100,7 +100,7 @@ class CompoundV3Position(Position):
         return self.principal == 0 and not self.collateral and not self.stranded
 
 
-class CompoundV3(Adapter):
+class CompoundV3(Adapter[CompoundV3Market, CompoundV3Position]):
     """One Comet. Values in the unit of its feeds, with 8 decimals.
 
     That unit is USD unless addresses of feeds are given, whose product is its price in USD: `eth_usd_feed` (WETH
@@ -116,19 +116,19 @@ class CompoundV3(Adapter):
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment)
         self.comet = deployment.addresses["comet"].lower()
-        self.indexed: tuple[Market | None, dict[str, Collateral]] = (None, {})
+        self.indexed: tuple[CompoundV3Market | None, dict[str, Collateral]] = (None, {})
 
-    def read_market(self, read: Reader, previous: Market | None) -> CompoundV3Market:
+    def read_market(self, read: Reader, previous: CompoundV3Market | None) -> CompoundV3Market:
         """The Comet's configuration (it lives in the implementation, so it is read each time), prices and indexes."""
         addresses = self.deployment.addresses
         feeds = [addresses[name].lower() for name in self.optional_addresses if addresses.get(name)]
         market = read_market(read, self.comet, feeds)
         # without a readable implementation an upgrade would go unseen: then it is checked each time
-        if isinstance(previous, CompoundV3Market) and previous.revision == market.revision != self.comet:
+        if previous is not None and previous.revision == market.revision != self.comet:
             return replace(market, checked=previous.checked, layout_known=previous.layout_known)
         return market
 
-    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+    def discovery(self, market: CompoundV3Market, accounts: Accounts) -> list[LogSource]:
         """No debt without collateral (but for dust), and no collateral without these events.
 
         A base balance arises by Supply or, from a transfer, by Transfer.
@@ -138,10 +138,10 @@ class CompoundV3(Adapter):
             topics |= {SUPPLY, TRANSFER}
         return [LogSource(frozenset({self.comet}), frozenset(topics))]
 
-    def activity(self, market: Market) -> list[LogSource]:
+    def activity(self, market: CompoundV3Market) -> list[LogSource]:
         return [LogSource(frozenset({self.comet}), frozenset(ACCOUNT_TOPICS))]
 
-    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
+    def touched(self, market: CompoundV3Market, event: Event) -> Iterable[PositionKey]:
         """Far from everyone who changed (see `untracked`), but everyone who can have become more than empty."""
         if event.address != self.comet:
             return []
@@ -151,12 +151,13 @@ class CompoundV3(Adapter):
         minted = event.topic0 == TRANSFER  # from and to the zero address; elsewhere that is an account like any other
         return [PositionKey(a) for a in accounts if a is not None and not (minted and a == ZERO)]
 
-    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
+    def read_positions(
+        self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]
+    ) -> list[CompoundV3Position]:
         """`userBasic` of everyone, then the collateral that its asset map names or that an absorption leaves behind.
 
         From storage where the layout is known and the node can: one request carries 5,000 words.
         """
-        assert isinstance(market, CompoundV3Market)
         from_storage = self.stored_basics(read, keys) if market.layout_known else None
         basics = from_storage
         if basics is None:
@@ -205,26 +206,23 @@ class CompoundV3(Adapter):
         words = read.storage(slots)
         return None if words is None else [word & (1 << 128) - 1 for word in words]
 
-    def untracked(self, market: Market, position: Position) -> bool:
+    def untracked(self, market: CompoundV3Market, position: CompoundV3Position) -> bool:
         """Everyone who holds something: debt moves without a log that names the debtor (PROTOCOLS: compound #816).
 
         Suppliers too: a transfer of 0 to them rounds their principal down by a unit and logs nothing. An empty account
         can only become a silent debtor where the smallest loan is worth 0: a loan needs collateral otherwise.
         """
-        assert isinstance(market, CompoundV3Market)
         if not position.empty:
             return True
         return market.base_price is None or market.base_borrow_min * market.base_price // market.base_scale == 0
 
-    def evaluate(self, market: Market, position: Position) -> Health:
+    def evaluate(self, market: CompoundV3Market, position: CompoundV3Position) -> Health:
         """Comet.isLiquidatable, but for its early exit: `liquidation_limit` counts all of the collateral.
 
         A dead feed (price None) makes a position unpriceable where the contract's loop reaches it, that is unless the
         collateral before it covers the debt; its health factor is unknown either way. Collateral without weight needs
         no price: the versions that can be configured so skip it.
         """
-        assert isinstance(market, CompoundV3Market)
-        assert isinstance(position, CompoundV3Position)
         table = self.collaterals(market)
         debt = debt_accrued = 0
         has_debt = position.principal < 0
@@ -268,10 +266,8 @@ class CompoundV3(Adapter):
             self.indexed = (market, table)
         return table
 
-    def balances(self, market: Market, position: Position) -> list[Balance]:
+    def balances(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Balance]:
         """Base supply and debt as `balanceOf` and `borrowBalanceOf` answer (accrued), and the collateral."""
-        assert isinstance(market, CompoundV3Market)
-        assert isinstance(position, CompoundV3Position)
         table = self.collaterals(market)
         rows = []
         principal = position.principal
@@ -301,17 +297,17 @@ class CompoundV3(Adapter):
             is_collateral=False,
         )
 
-    def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> CompoundV3Market:
+    def calibrate(
+        self, read: Reader, market: CompoundV3Market, positions: Sequence[CompoundV3Position]
+    ) -> CompoundV3Market:
         """An implementation that is not known yet is asked about some debtors; not `exact` where it disagrees.
 
         The same accounts tell whether their storage is laid out as we know it.
         """
-        assert isinstance(market, CompoundV3Market)
         if market.checked and market.layout_known:
             return market
         asked: list[CompoundV3Position] = []
         for position in positions:
-            assert isinstance(position, CompoundV3Position)
             if position.principal < 0 and len(asked) < ASKED:
                 asked.append(position)
         if not asked:
@@ -345,13 +341,13 @@ class CompoundV3(Adapter):
             and balances == [balance for _, _, balance in held]
         )
 
-    def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
+    def checks(
+        self, market: CompoundV3Market, positions: Iterable[CompoundV3Position], accounts: Accounts
+    ) -> list[Check]:
         """Debts and collateral add up exactly; supply to at most its total, which drifts up by rounding."""
-        assert isinstance(market, CompoundV3Market)
         supply = debt = 0
         held = dict.fromkeys((one.asset for one in market.collaterals), 0)
         for position in positions:
-            assert isinstance(position, CompoundV3Position)
             supply += max(position.principal, 0)
             debt += max(-position.principal, 0)
             for asset, balance in (position.collateral | position.stranded).items():
@@ -366,13 +362,12 @@ class CompoundV3(Adapter):
             ),
         ]
 
-    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
+    def contract_answers(self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]) -> list[Answer]:
         """The Comet's views, and sums of what they tell: it answers no values itself.
 
         `liquidatable` is `isLiquidatable` as stored, the column `liquidatable_accrued` behind an accrual in the same
         call. `amounts` and `scaled` are by (asset, side): one contract keeps all assets.
         """
-        assert isinstance(market, CompoundV3Market)
         assets = [one.asset for one in market.collaterals]
         reads = []
         for key in keys:
@@ -398,12 +393,10 @@ class CompoundV3(Adapter):
             for i, key in enumerate(keys)
         ]
 
-    def reprice(self, market: Market, prices: Mapping[str, int]) -> CompoundV3Market:
-        assert isinstance(market, CompoundV3Market)
+    def reprice(self, market: CompoundV3Market, prices: Mapping[str, int]) -> CompoundV3Market:
         return repriced(market, prices)
 
-    def advance(self, market: Market, seconds: int, blocks: int) -> CompoundV3Market:
-        assert isinstance(market, CompoundV3Market)
+    def advance(self, market: CompoundV3Market, seconds: int, blocks: int) -> CompoundV3Market:
         block = replace(
             market.block,
             number=market.block.number + blocks,
@@ -413,44 +406,36 @@ class CompoundV3(Adapter):
         )
         return replace(advanced(market, seconds), block=block)
 
-    def numeraire(self, market: Market) -> str | None:
+    def numeraire(self, market: CompoundV3Market) -> str | None:
         """The base asset where feeds lead from its unit to USD."""
-        assert isinstance(market, CompoundV3Market)
         feeds = any(self.deployment.addresses.get(name) for name in self.optional_addresses)
         return market.base if feeds else None
 
-    def revalued(self, market: Market, factor: Fraction) -> CompoundV3Market:
-        assert isinstance(market, CompoundV3Market)
+    def revalued(self, market: CompoundV3Market, factor: Fraction) -> CompoundV3Market:
         if market.usd is None:
             return market
         numerator, denominator = market.usd
         return with_usd(market, (int(numerator * factor), denominator))
 
-    def thresholds(self, market: Market) -> dict[str, Fraction]:
-        assert isinstance(market, CompoundV3Market)
+    def thresholds(self, market: CompoundV3Market) -> dict[str, Fraction]:
         return {one.asset: Fraction(one.liquidate_factor, WAD) for one in market.collaterals}
 
-    def rethreshold(self, market: Market, thresholds: Mapping[str, Fraction]) -> CompoundV3Market:
-        assert isinstance(market, CompoundV3Market)
+    def rethreshold(self, market: CompoundV3Market, thresholds: Mapping[str, Fraction]) -> CompoundV3Market:
         return with_factors(market, thresholds)
 
     # liquidation ------------------------------------------------------------------------------------------------------
 
-    def accrued(self, market: Market) -> Market:
-        assert isinstance(market, CompoundV3Market)
+    def accrued(self, market: CompoundV3Market) -> CompoundV3Market:
         return stored(market)
 
-    def prices(self, market: Market, position: Position) -> list[Price]:
-        assert isinstance(market, CompoundV3Market)
-        assert isinstance(position, CompoundV3Position)
+    def prices(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Price]:
         return liquidation.prices(market, position)
 
-    def changed(self, market: Market, position: Position, balance: Balance, delta: int) -> Changed | None:
-        assert isinstance(market, CompoundV3Market)
-        assert isinstance(position, CompoundV3Position)
+    def changed(
+        self, market: CompoundV3Market, position: CompoundV3Position, balance: Balance, delta: int
+    ) -> Changed | None:
         return liquidation.changed(market, position, balance, delta)
 
-    def closable(self, market: Market, position: Position) -> list[Closable]:
-        assert isinstance(market, CompoundV3Market)
+    def closable(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Closable]:
         liquidatable = self.evaluate(market, position).liquidatable
         return liquidation.closable(market, self.balances(market, position)) if liquidatable else []

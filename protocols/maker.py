@@ -79,7 +79,7 @@ class Urn(Position):
         return not self.ink and not self.art
 
 
-class Maker(Adapter):
+class Maker(Adapter[MakerMarket, Urn]):
     """The vaults of one Vat.
 
     Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Tokens behind them are known from
@@ -100,33 +100,31 @@ class Maker(Adapter):
 
     # market ---------------------------------------------------------------------------------------------------------
 
-    def read_market(self, read: Reader, previous: Market | None) -> MakerMarket:
+    def read_market(self, read: Reader, previous: MakerMarket | None) -> MakerMarket:
         market, listed = read_shared(read, self.deployment)
-        if isinstance(previous, MakerMarket):
+        if previous is not None:
             market = replace(market, wallets=previous.wallets, asked=previous.asked, joins=previous.joins)
             listed += previous.ilks
         return with_ilks(read, market, listed)
 
-    def extend(self, read: Reader, market: Market, keys: Iterable[PositionKey]) -> MakerMarket:
-        assert isinstance(market, MakerMarket)
+    def extend(self, read: Reader, market: MakerMarket, keys: Iterable[PositionKey]) -> MakerMarket:
         return with_ilks(read, with_joins(read, market), {key.group for key in keys})
 
-    def calibrate(self, read: Reader, market: Market, positions: Sequence[Position]) -> MakerMarket:
+    def calibrate(self, read: Reader, market: MakerMarket, positions: Sequence[Urn]) -> MakerMarket:
         """Finds out which DSProxies have another owner now; beyond PROXIES_ASKED of them, some snapshots later."""
         market = self.extend(read, market, (p.key for p in positions))
-        held = [p for p in positions if isinstance(p, Urn) and not p.empty and p.owner_via.endswith("ds-proxy")]
+        held = [p for p in positions if not p.empty and p.owner_via.endswith("ds-proxy")]
         wallets, asked = newest_wallets(read, market, ((p.owner, p.block_number, p.wallet) for p in held))
         return replace(market, wallets=wallets, asked=asked)
 
     # logs -----------------------------------------------------------------------------------------------------------
 
-    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+    def discovery(self, market: MakerMarket, accounts: Accounts) -> list[LogSource]:
         """Urns, and what may be a join: each gem's is a ward of the Vat; who withdraws DAI lets DAI's move it."""
-        assert isinstance(market, MakerMarket)
         joins = {RELY} if "dai" in market.contracts else {RELY, HOPE}
         return [LogSource(frozenset({self.vat}), frozenset({FROB, FORK, *joins}))]
 
-    def activity(self, market: Market) -> list[LogSource]:
+    def activity(self, market: MakerMarket) -> list[LogSource]:
         return [
             *self.discovery(market, Accounts.ALL),
             LogSource(frozenset({self.vat}), frozenset({GRAB})),
@@ -137,7 +135,7 @@ class Maker(Adapter):
         if event.address == self.vat and len(event.topics) == 4 and event.topics[0] in (RELY, HOPE):
             yield "0x" + event.topics[1][-40:]
 
-    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
+    def touched(self, market: MakerMarket, event: Event) -> Iterable[PositionKey]:
         if len(event.topics) != 4:
             return
         selector, first, second, third = event.topics
@@ -154,16 +152,17 @@ class Maker(Adapter):
 
     # positions ------------------------------------------------------------------------------------------------------
 
-    def enumerate(self, read: Reader, market: Market, after: int) -> list[PositionKey]:
+    def enumerate(self, read: Reader, market: MakerMarket, after: int) -> list[PositionKey]:
         (last,) = required(read, [Read(self.manager, CDP_MANAGER.function("cdpi"))])
         return read_cdps(read, self.manager, range(after + 1, last + 1))
 
-    def of_wallet(self, read: Reader, market: Market, wallet: str) -> tuple[MakerMarket, list[PositionKey]]:
+    def of_wallet(self, read: Reader, market: MakerMarket, wallet: str) -> tuple[MakerMarket, list[PositionKey]]:
         """Vaults of the wallet and of its DSProxy in CdpManager, and both as raw urns of every known ilk."""
         return self.of_wallets(read, market, [wallet])
 
-    def of_wallets(self, read: Reader, market: Market, wallets: Sequence[str]) -> tuple[MakerMarket, list[PositionKey]]:
-        assert isinstance(market, MakerMarket)
+    def of_wallets(
+        self, read: Reader, market: MakerMarket, wallets: Sequence[str]
+    ) -> tuple[MakerMarket, list[PositionKey]]:
         market = with_ilks(read, market, unlisted_ilks(read, market))
         holders, cdps = cdps_of(read, market, wallets)
         numbers = dict(zip(read_cdps(read, self.manager, cdps), cdps, strict=True))
@@ -176,8 +175,7 @@ class Maker(Adapter):
         raw = [PositionKey(holder, name) for holder in holders for name in market.ilks]
         return replace(market, registry=registry), [*numbers, *raw]
 
-    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
-        assert isinstance(market, MakerMarket)
+    def read_positions(self, read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) -> list[Urn]:
         urns = required(read, [Read(self.vat, URNS, (ilk_bytes(key.group), key.account)) for key in keys])
         return [
             Urn(
@@ -195,10 +193,8 @@ class Maker(Adapter):
 
     # health ---------------------------------------------------------------------------------------------------------
 
-    def evaluate(self, market: Market, position: Position) -> Health:
+    def evaluate(self, market: MakerMarket, position: Urn) -> Health:
         """Dog.bark's test, ink * spot < art * rate, as a ratio; dss itself defines no health factor."""
-        assert isinstance(market, MakerMarket)
-        assert isinstance(position, Urn)
         ink, art = position.ink, position.art
         ilk = market.ilks.get(position.key.group)
         spot, rate = (ilk.spot, ilk.rate) if ilk else (0, 0)
@@ -230,17 +226,13 @@ class Maker(Adapter):
             wallet=now[1] if now and now[0] > position.block_number else position.wallet,
         )
 
-    def liquidation_price(self, market: Market, position: Position) -> int | None:
+    def liquidation_price(self, market: MakerMarket, position: Urn) -> int | None:
         """The lowest feed value (wad) at which the urn is safe, at the stored rate; None without collateral or debt."""
-        assert isinstance(market, MakerMarket)
-        assert isinstance(position, Urn)
         ilk = market.ilks.get(position.key.group)
         return liquidation_feed(position.ink, position.art, ilk.rate, market.par, ilk.mat) if ilk else None
 
-    def balances(self, market: Market, position: Position) -> list[Balance]:
+    def balances(self, market: MakerMarket, position: Urn) -> list[Balance]:
         """Collateral in the gem's own unit, rounded down; debt at the stored rate in DAI wei, rounded up."""
-        assert isinstance(market, MakerMarket)
-        assert isinstance(position, Urn)
         ilk = market.ilks.get(position.key.group)
         if ilk is None:
             return []
@@ -275,13 +267,11 @@ class Maker(Adapter):
             )
         return rows
 
-    def checks(self, market: Market, positions: Iterable[Position], accounts: Accounts) -> list[Check]:
+    def checks(self, market: MakerMarket, positions: Iterable[Urn], accounts: Accounts) -> list[Check]:
         """Every ilk's Art, and Vat.debt, which is all ilks' debt and the vice: an ilk nobody named would show there."""
-        assert isinstance(market, MakerMarket)
         art = dict.fromkeys(market.ilks, 0)
         for p in positions:
-            if isinstance(p, Urn):
-                art[p.key.group] = art.get(p.key.group, 0) + p.art
+            art[p.key.group] = art.get(p.key.group, 0) + p.art
         debt = sum(ilk.Art * ilk.rate for ilk in market.ilks.values())
         return [
             *(Check(name=f"art of {name}", have=art[name], want=ilk.Art) for name, ilk in market.ilks.items()),
@@ -290,9 +280,8 @@ class Maker(Adapter):
 
     # the contracts' own answers -------------------------------------------------------------------------------------
 
-    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
+    def contract_answers(self, read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) -> list[Answer]:
         """Products of what Vat and Spotter answer; the accrued rate is what the Vat holds behind Jug.drip."""
-        assert isinstance(market, MakerMarket)
         spotter, jug = market.contracts["spotter"], market.contracts["jug"]
         raw = {name: ilk_bytes(name) for name in sorted({key.group for key in keys})}
         states = [Read(self.vat, VAT_ILKS, (ilk,)) for ilk in raw.values()]
@@ -333,48 +322,35 @@ class Maker(Adapter):
 
     # what if --------------------------------------------------------------------------------------------------------
 
-    def reprice(self, market: Market, prices: Mapping[str, int]) -> MakerMarket:
+    def reprice(self, market: MakerMarket, prices: Mapping[str, int]) -> MakerMarket:
         """`prices`: ilk, or an asset for all its ilks -> feed value (wad), as Spotter.poke takes it."""
-        assert isinstance(market, MakerMarket)
         return repriced(market, prices)
 
-    def advance(self, market: Market, seconds: int, blocks: int) -> MakerMarket:
-        assert isinstance(market, MakerMarket)
+    def advance(self, market: MakerMarket, seconds: int, blocks: int) -> MakerMarket:
         return advanced(market, seconds, blocks)
 
-    def thresholds(self, market: Market) -> dict[str, Fraction]:
+    def thresholds(self, market: MakerMarket) -> dict[str, Fraction]:
         """1 / mat by ilk."""
-        assert isinstance(market, MakerMarket)
         return {name: Fraction(RAY, ilk.mat) for name, ilk in market.ilks.items() if ilk.mat}
 
-    def rethreshold(self, market: Market, thresholds: Mapping[str, Fraction]) -> MakerMarket:
-        assert isinstance(market, MakerMarket)
+    def rethreshold(self, market: MakerMarket, thresholds: Mapping[str, Fraction]) -> MakerMarket:
         return with_ratios(market, thresholds)
 
     # liquidation ----------------------------------------------------------------------------------------------------
 
-    def narrow(self, market: Market, position: Position) -> Market:
-        assert isinstance(market, MakerMarket)
-        assert isinstance(position, Urn)
+    def narrow(self, market: MakerMarket, position: Urn) -> MakerMarket:
         return liquidation.narrow(market, position)
 
-    def accrued(self, market: Market) -> Market:
-        assert isinstance(market, MakerMarket)
+    def accrued(self, market: MakerMarket) -> MakerMarket:
         return liquidation.dripped(market)
 
-    def prices(self, market: Market, position: Position) -> list[Price]:
-        assert isinstance(market, MakerMarket)
-        assert isinstance(position, Urn)
+    def prices(self, market: MakerMarket, position: Urn) -> list[Price]:
         return liquidation.prices(market, position)
 
-    def changed(self, market: Market, position: Position, balance: Balance, delta: int) -> Changed | None:
-        assert isinstance(market, MakerMarket)
-        assert isinstance(position, Urn)
+    def changed(self, market: MakerMarket, position: Urn, balance: Balance, delta: int) -> Changed | None:
         return liquidation.changed(market, position, balance, delta)
 
-    def closable(self, market: Market, position: Position) -> list[Closable]:
-        assert isinstance(market, MakerMarket)
-        assert isinstance(position, Urn)
+    def closable(self, market: MakerMarket, position: Urn) -> list[Closable]:
         liquidatable = self.evaluate(market, position).liquidatable
         return liquidation.closable(market, position, self.balances(market, position)) if liquidatable else []
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from indexer.model import RAY, WAD, Balance, Changed, Closable, Market, Price
+from indexer.model import RAY, WAD, Balance, Changed, Closable, Price
 from protocols.maker_market import Ilk, MakerMarket, with_assets
 from protocols.maker_math import barked, bitten, feed_of
 
@@ -19,7 +19,7 @@ def narrow(market: MakerMarket, urn: "Urn") -> MakerMarket:
     return replace(market, ilks=ilks, assets=tuple(row for row in market.assets if row.group in ("", group)))
 
 
-def dripped(market: MakerMarket) -> Market:
+def dripped(market: MakerMarket) -> MakerMarket:
     """The market after Jug.drip of every ilk in its block."""
     now = market.block.timestamp
     ilks = {name: replace(ilk, rate=ilk.accrued_rate, rho=max(ilk.rho, now)) for name, ilk in market.ilks.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.abi import parse_log
-from indexer.adapter import Adapter, Reader
+from indexer.adapter import AnyAdapter, Reader
 from indexer.chain import Chain
 from indexer.model import Block, Event, LogSource, Market, Position, PositionKey, Read
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
@@ -73,7 +73,7 @@ def event(address: str, topics: Sequence[str], words: Sequence[str | int] = ()) 
     return Event(address, indexed, data, 1, "0x" + "1" * 64, "0x" + "2" * 64, 0)
 
 
-def accounts_in(adapter: Adapter, market: Market, events: Iterable[Event]) -> set[str]:
+def accounts_in(adapter: AnyAdapter, market: Market, events: Iterable[Event]) -> set[str]:
     """Who the events touch."""
     return {key.account for event in events for key in adapter.touched(market, event)}
 

@@ -9,7 +9,7 @@ from typing import Any
 from eth_abi.abi import decode, encode
 from eth_utils.crypto import keccak
 
-from indexer.adapter import Adapter
+from indexer.adapter import AnyAdapter
 from indexer.model import WAD, Balance, Closable, Market, Position, PositionKey, Price
 from protocols.maker_market import with_ilks
 from tests.compound import Connection
@@ -45,7 +45,7 @@ class Ground(ABC):
         self.devnet = devnet
         self.node: Anvil = devnet.node
         self.connection = Connection(devnet.node)
-        self.adapter: Adapter = adapter_of(devnet)
+        self.adapter: AnyAdapter = adapter_of(devnet)
         self.payer, self.payers = "", 0
         self.market: Any = None
         self.positions: dict[PositionKey, Position] = {}

@@ -43,7 +43,7 @@ class Pawn(Position):
         return not (self.collateral or self.debt)
 
 
-class Pawnshop(Adapter):
+class Pawnshop(Adapter[PawnshopMarket, Pawn]):
     """See Pawnshop.sol."""
 
     protocol = "pawnshop"
@@ -55,30 +55,28 @@ class Pawnshop(Adapter):
     def shop(self) -> str:
         return self.deployment.addresses["shop"]
 
-    def read_market(self, read: Reader, previous: Market | None) -> Market:
+    def read_market(self, read: Reader, previous: PawnshopMarket | None) -> PawnshopMarket:
         (price,) = required(read, [Read(self.shop, "price()(uint256)")])
         ether = Asset(asset=ETHER, market=self.shop, symbol="ETH", decimals=18, price=price, price_usd=float(price))
         return PawnshopMarket(block=read.block, revision="1", usd=(1, WAD), assets=(ether,), price=price)
 
-    def discovery(self, market: Market, accounts: Accounts) -> list[LogSource]:
+    def discovery(self, market: PawnshopMarket, accounts: Accounts) -> list[LogSource]:
         return [LogSource(frozenset({self.shop}), frozenset({PAWNED}))]
 
-    def activity(self, market: Market) -> list[LogSource]:
+    def activity(self, market: PawnshopMarket) -> list[LogSource]:
         return [LogSource(frozenset({self.shop}), frozenset({PAWNED, REDEEMED}))]
 
-    def touched(self, market: Market, event: Event) -> Iterable[PositionKey]:
+    def touched(self, market: PawnshopMarket, event: Event) -> Iterable[PositionKey]:
         account = event.topic_address(1)
         if event.address == self.shop and event.topic0 in (PAWNED, REDEEMED) and account:
             yield PositionKey(account)
 
-    def read_positions(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Position]:
+    def read_positions(self, read: Reader, market: PawnshopMarket, keys: Sequence[PositionKey]) -> list[Pawn]:
         names = ("collateral(address)(uint256)", "debt(address)(uint256)")
         words = iter(required(read, [Read(self.shop, name, (key.account,)) for key in keys for name in names]))
         return [Pawn(key=k, block_number=read.block.number, collateral=next(words), debt=next(words)) for k in keys]
 
-    def evaluate(self, market: Market, position: Position) -> Health:
-        assert isinstance(market, PawnshopMarket)
-        assert isinstance(position, Pawn)
+    def evaluate(self, market: PawnshopMarket, position: Pawn) -> Health:
         value = position.collateral * market.price
         health = value // 2 * WAD // position.debt if position.debt else None  # Pawnshop.health
         return Health(
@@ -91,9 +89,7 @@ class Pawnshop(Adapter):
             liquidatable=health is not None and health < WAD,
         )
 
-    def balances(self, market: Market, position: Position) -> list[Balance]:
-        assert isinstance(market, PawnshopMarket)
-        assert isinstance(position, Pawn)
+    def balances(self, market: PawnshopMarket, position: Pawn) -> list[Balance]:
         ether, dollars = position.collateral, position.debt
         rows = [
             Balance(asset=ETHER, market=self.shop, symbol="ETH", decimals=18, side="supply", scaled=ether, amount=ether,
@@ -103,17 +99,16 @@ class Pawnshop(Adapter):
         ]  # fmt: skip
         return [row for row in rows if row.amount]
 
-    def contract_answers(self, read: Reader, market: Market, keys: Sequence[PositionKey]) -> list[Answer]:
+    def contract_answers(self, read: Reader, market: PawnshopMarket, keys: Sequence[PositionKey]) -> list[Answer]:
         answers = required(read, [Read(self.shop, "health(address)(uint256)", (key.account,)) for key in keys])
         return [
             Answer(key=k, columns={"health_factor_raw": None if h == 2**256 - 1 else h}, liquidatable=h < WAD)
             for k, h in zip(keys, answers, strict=True)
         ]
 
-    def reprice(self, market: Market, prices: Mapping[str, int]) -> Market:
-        assert isinstance(market, PawnshopMarket)
+    def reprice(self, market: PawnshopMarket, prices: Mapping[str, int]) -> PawnshopMarket:
         return replace(market, price=prices.get(ETHER, market.price))
 
-    def advance(self, market: Market, seconds: int, blocks: int) -> Market:
+    def advance(self, market: PawnshopMarket, seconds: int, blocks: int) -> PawnshopMarket:
         block = replace(market.block, number=market.block.number + blocks, timestamp=market.block.timestamp + seconds)
         return replace(market, block=block)  # no interest
