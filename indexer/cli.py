@@ -202,7 +202,7 @@ AT_RISK_TABLE = "deployment position_group wallet health_factor debt_usd collate
     "at-risk", epilog="\b\nExamples:\n  indexer at-risk --min-debt 1000\n  indexer at-risk --below 1.02 --json"
 )
 @row_filters
-@click.option("--exit-code", is_flag=True, help="Exit with 3 if there is any.")
+@click.option("--exit-code", is_flag=True, help="Exit with 3 if there is any, with 1 if nothing is synced.")
 @output_options
 @session_of
 def at_risk(
@@ -219,7 +219,7 @@ def at_risk(
     configuration, when it was synced).
     """
     with session.read() as conn:
-        holds(session, conn, protocols=protocols)
+        synced = holds(session, conn, protocols=protocols)
         with bars() as progress:
             progress.start("positions", 1, "query")
             columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
@@ -233,6 +233,8 @@ def at_risk(
             if row["state"] not in {"ok", "new"}:
                 remark(f"{row['deployment']} is {row['state']}: {row['note']}")
     output.write_dicts(rows, AT_RISK_TABLE, columns)
+    if exit_code and not synced:
+        raise SystemExit(1)  # nobody can tell
     if exit_code and (rows or (hidden and below is None)):
         raise SystemExit(3)
 

@@ -104,7 +104,8 @@ class CompoundV3(Adapter[CompoundV3Market, CompoundV3Position]):
     """One Comet. Values in the unit of its feeds, with 8 decimals.
 
     That unit is USD unless addresses of feeds are given, whose product is its price in USD: `eth_usd_feed` (WETH
-    base), `btc_usd_feed` (WBTC base), `base_eth_feed` with `eth_usd_feed` (a base such as wstETH priced as 1).
+    base), `btc_usd_feed` (WBTC base), `base_eth_feed` with `eth_usd_feed` (a base such as wstETH priced as 1). A base of
+    ether or bitcoin that is worth a few units without them has no values in USD.
     """
 
     protocol: ClassVar[str] = "compound-v3"
@@ -407,9 +408,9 @@ class CompoundV3(Adapter[CompoundV3Market, CompoundV3Position]):
         return replace(advanced(market, seconds), block=block)
 
     def numeraire(self, market: CompoundV3Market) -> str | None:
-        """The base asset where feeds lead from its unit to USD."""
+        """The base asset where prices are in its unit, whether feeds lead from there to USD or nothing does."""
         feeds = any(self.deployment.addresses.get(name) for name in self.optional_addresses)
-        return market.base if feeds else None
+        return market.base if feeds or market.usd is None else None
 
     def revalued(self, market: CompoundV3Market, factor: Fraction) -> CompoundV3Market:
         if market.usd is None:

@@ -122,6 +122,7 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
             tokens, answers[2 * n - 1 : 3 * n - 1], answers[3 * n - 1 : 4 * n - 1], strict=True
         )
     ]
+    note = None if usd_feeds else in_its_own_unit(symbols[0], prices[0])
     collaterals = tuple(
         Collateral(
             asset=info[1],
@@ -137,7 +138,8 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
     market = CompoundV3Market(
         block=read.block,
         revision=implementation(read, comet),
-        usd=usd(answers[4 * n - 1 :]),
+        usd=None if note else usd(answers[4 * n - 1 :]),
+        note=note,
         comet=comet,
         base=base,
         base_scale=base_scale,
@@ -174,6 +176,16 @@ def usd(answers: Sequence[Any]) -> tuple[int, int] | None:
             return None
         numerator, denominator = numerator * latest[1], denominator * 10**decimals
     return numerator, denominator
+
+
+def in_its_own_unit(symbol: str, price: int | None) -> str | None:
+    """What to tell of a base of ether or bitcoin that is worth a few units: these are not USD, and nothing leads there."""
+    unit = next((name for name in ("ETH", "BTC") if symbol.upper().endswith(name)), None)
+    if unit is None or price is None or price >= 100 * PRICE_SCALE:
+        return None
+    return (
+        f"prices are in {unit}, so there are no values in USD: give the deployment the address {unit.lower()}_usd_feed"
+    )
 
 
 def asset_rows(market: CompoundV3Market, symbols: list[str], infos: list[Any], *, paused: bool) -> tuple[Asset, ...]:

@@ -564,6 +564,13 @@ def test_an_empty_database_says_what_to_do(run: Run, tmp_path: Path, arguments: 
     assert len(told) <= 2
 
 
+def test_nobody_known_is_not_nobody_at_risk(run: Run, tmp_path: Path) -> None:
+    with Store(tmp_path / "empty.db"):
+        pass
+    result = run("--db", tmp_path / "empty.db", "at-risk", "--exit-code")
+    assert (result.exit_code, result.stdout) == (1, "[]\n")
+
+
 @pytest.mark.parametrize("arguments", [["verify"], ["verify", "--chain", "devnet"]])
 def test_an_empty_database_cannot_be_verified(run: Run, tmp_path: Path, arguments: list[str]) -> None:
     with Store(tmp_path / "empty.db"):
