@@ -15,10 +15,10 @@ from indexer.errors import ChainError, ReorgError
 from indexer.header import check_header, parse_block, parse_header
 from indexer.log_filter import Chunk, Filter, events_of, merged
 from indexer.model import Event
-from indexer.recent import by_hash, by_receipts, fetch_recent, verify_block
+from indexer.recent import by_hash, by_receipts, fetch_recent, quiet, verify_block
 from indexer.rpc_errors import BadAnswerError, RejectedError, TooBigError, UnknownBlockError, UnsupportedError
 
-__all__ = ["Chunk", "Filter", "fetch", "fetch_recent", "range_cap", "verify_block"]
+__all__ = ["Chunk", "Filter", "fetch", "fetch_recent", "quiet", "range_cap", "verify_block"]
 
 logger = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ checked against the bloom filters of the headers, so that omitted logs are notic
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from statistics import median
 from typing import Any
 
 from indexer.bloom import bloom_of, false_positives, suspects
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 #: a bloom filter is worth believing while its false positives stay below this many per block
 INFORMATIVE = 0.5
 BLOCKS_PER_CHUNK = 64
+#: blocks by which a chain is judged to be quiet or busy
+LOOKED_AT = 8
 #: a mainnet block's receipts are about 1 MB of JSON
 RECEIPTS_PER_BATCH = 8
 
@@ -107,6 +110,14 @@ def fetch_recent(
         chunk = _recent(chain, headers[start : start + BLOCKS_PER_CHUNK], wanted, confirmations)
         confirmations -= len(chunk.unconfirmed)
         yield chunk
+
+
+def quiet(chain: Chain, addresses: Iterable[str], topics: Iterable[str], target: Block) -> bool:
+    """Whether bloom filters are empty enough here to show what is missing: those of most of the last few blocks."""
+    wanted = Filter.of(addresses, topics)
+    pairs = len(wanted.addresses) * len(wanted.topics)
+    headers = chain.headers(max(target.number - LOOKED_AT + 1, 0), target.number)
+    return median(false_positives(header.bloom, pairs) for header in headers) <= INFORMATIVE
 
 
 def _recent(chain: Chain, headers: Sequence[Header], wanted: Filter, confirmations: int) -> Chunk:

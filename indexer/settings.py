@@ -40,6 +40,7 @@ class Settings:
     read_chunk: Positive = 2_500  # positions read and saved at once
     repin_seconds: Seconds = 120.0  # a read that takes longer goes on at a newer block
     recent_blocks: Positive = 64  # blocks below the target whose logs are asked by hash and checked
+    quiet_blocks: Count = 1_024  # and so many of those since the last snapshot, where bloom filters tell enough
     behind_seconds: Seconds = 4.0  # how long a node may be behind the last snapshot before it is believed
 
 

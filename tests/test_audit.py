@@ -248,7 +248,7 @@ def test_old_logs_that_were_left_out_once_are_found_by_sums(
     who, blocks = newcomer_in_debt(market)
     with Forgetful(market.node.url) as node:
         node.omit_blocks = blocks
-        sync_once(path, node.url, [market], "borrowers", recent_blocks=1)
+        sync_once(path, node.url, [market], "borrowers", recent_blocks=1, quiet_blocks=0)
         assert node.logs_omitted > 0
     assert who in {account for account, _ in rows_of(path, market.name)}
     assert wrong_rows(path, market.node, [market])[1] == []
@@ -267,7 +267,7 @@ def test_logs_that_stay_away_make_it_incomplete_until_another_endpoint_has_them(
     who, blocks = newcomer_in_debt(market)
     with FaultyNode(market.node.url) as node:
         node.omit_blocks = blocks
-        sync_once(path, node.url, [market], "borrowers", recent_blocks=1)
+        sync_once(path, node.url, [market], "borrowers", recent_blocks=1, quiet_blocks=0)
         state, note = state_of(path, market)
         assert state == "incomplete"
         assert note is not None
@@ -281,14 +281,17 @@ def test_logs_that_stay_away_make_it_incomplete_until_another_endpoint_has_them(
     assert state_of(path, market) == ("ok", None)
 
 
-def test_recent_logs_that_are_left_out_are_found_by_bloom_filters_and_receipts(aave: AaveV3, tmp_path: Path) -> None:
+@pytest.mark.parametrize("blocks_ago", [2, 150])
+def test_logs_since_the_last_snapshot_that_are_left_out_are_found_by_bloom_filters_and_receipts(
+    aave: AaveV3, tmp_path: Path, blocks_ago: int
+) -> None:
     """The change shows in no sum: only the block's bloom filter tells that a log is missing."""
     path, who = tmp_path / "recent.db", aave.cast["supplier"]
     sync_once(path, aave.node.url, [aave])
     send(aave, Actions(aave).use_as_collateral(who, "WETH", False))
-    aave.node.mine(2)
+    aave.node.mine(blocks_ago)
     with FaultyNode(aave.node.url) as node:
-        node.omit_blocks = {aave.node.block_number() - 2}
+        node.omit_blocks = {aave.node.block_number() - blocks_ago}
         sync_once(path, node.url, [aave], audit_sample=0, audit_at_risk=0)
         assert node.logs_omitted > 0
     assert wrong_aave_rows(path, aave, token_holders(aave)) == []
@@ -341,7 +344,7 @@ def test_activity_that_was_pruned_during_a_pause_makes_every_position_be_read_ag
     sync_once(path, aave.node.url, [aave])
     send(aave, Actions(aave).use_as_collateral(who, "WETH", False))
     aave.node.mine(5)
-    unaudited = {"audit_sample": 0, "audit_at_risk": 0, "recent_blocks": 1}
+    unaudited = {"audit_sample": 0, "audit_at_risk": 0, "recent_blocks": 1, "quiet_blocks": 0}
     with FaultyNode(aave.node.url, faults={"pruned-history": 1.0}) as node:
         node.history_from = aave.node.block_number() - 2
         sync_once(path, node.url, [aave], **unaudited)
@@ -360,7 +363,7 @@ def snapshots_of_a_tail(path: Path, node: FaultyNode, market: Devnet, count: int
     """So many snapshots by one process, as `sync --follow` takes them."""
     chain = Chain("devnet", CHAIN_ID, [node.url], MULTICALL3, **QUICK)  # type: ignore[arg-type]
     with Store(path) as store:
-        sync = Sync(store, chain, [adapter_of(market)], Accounts.BORROWERS, Settings(recent_blocks=1))
+        sync = Sync(store, chain, [adapter_of(market)], Accounts.BORROWERS, Settings(recent_blocks=1, quiet_blocks=0))
         for _ in range(count):
             market.node.mine(1)
             sync.snapshot()
