@@ -9,7 +9,8 @@ from indexer.abi import abi
 from indexer.adapter import Reader, answered, required
 from indexer.errors import ReadFailedError
 from indexer.model import RAY, Asset, Block, Failed, Market, Read
-from protocols.aave_math import PERCENTAGE_FACTOR, compound_v2, linear_interest, ray_mul
+from protocols.aave_math import PERCENTAGE_FACTOR, compound_v2, ray_mul
+from protocols.aave_reserve import AaveReserve
 
 PROVIDER = abi("aave_v2_addresses_provider")
 POOL = abi("aave_v2_pool")
@@ -32,79 +33,11 @@ SUPPLY = A_TOKEN.function("totalSupply")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reserve:
-    """One reserve as the pool and its tokens answer it.
+class Reserve(AaveReserve):
+    """A reserve of V2; `stable_debt` is the total with interest, prices are in ETH wei on mainnet."""
 
-    `id` is its place in the user bitmaps; `configuration` the pool's 256-bit word. Indexes and rates in ray, stored as
-    of `last_update`; `income` and `debt_index` are projected to the market's block. Totals are scaled, the stable one
-    is not. `price` in the oracle's unit (ETH wei on mainnet), None if the oracle has none.
-    """
-
-    id: int
-    asset: str
-    symbol: str
-    configuration: int
-    a_token: str
     stable_debt_token: str
-    variable_debt_token: str
-    liquidity_index: int
-    liquidity_rate: int
-    variable_borrow_index: int
-    variable_borrow_rate: int
-    last_update: int
-    income: int
-    debt_index: int
-    scaled_supply: int
-    scaled_debt: int
     stable_debt: int
-    price: int | None = None
-
-    def bits(self, first: int, width: int) -> int:
-        return (self.configuration >> first) & ((1 << width) - 1)
-
-    # ReserveConfiguration's masks
-    @property
-    def ltv(self) -> int:
-        return self.bits(0, 16)
-
-    @property
-    def liquidation_threshold(self) -> int:
-        return self.bits(16, 16)
-
-    @property
-    def liquidation_bonus(self) -> int:
-        return self.bits(32, 16)
-
-    @property
-    def decimals(self) -> int:
-        return self.bits(48, 8)
-
-    @property
-    def active(self) -> bool:
-        return bool(self.bits(56, 1))
-
-    @property
-    def frozen(self) -> bool:
-        return bool(self.bits(57, 1))
-
-    @property
-    def borrowing_flag(self) -> int:
-        return 1 << (2 * self.id)
-
-    @property
-    def collateral_flag(self) -> int:
-        return 2 << (2 * self.id)
-
-    def projected(self, timestamp: int) -> "Reserve":
-        """With the indexes of ReserveLogic.getNormalizedIncome and getNormalizedDebt at `timestamp`."""
-        seconds = timestamp - self.last_update
-        if seconds == 0:
-            return replace(self, income=self.liquidity_index, debt_index=self.variable_borrow_index)
-        return replace(
-            self,
-            income=ray_mul(linear_interest(self.liquidity_rate, seconds), self.liquidity_index),
-            debt_index=ray_mul(compound_v2(self.variable_borrow_rate, seconds), self.variable_borrow_index),
-        )
 
 
 class Supply(NamedTuple):
@@ -205,7 +138,7 @@ class AaveV2Market(Market):
     def at(self, block: Block) -> "AaveV2Market":
         """With the indexes as they are at a later `block` if nobody acts."""
         return replace(
-            self, block=block, reserves=tuple(r.projected(block.timestamp) for r in self.reserves)
+            self, block=block, reserves=tuple(r.projected(compound_v2, block.timestamp) for r in self.reserves)
         ).with_assets()
 
     def with_assets(self) -> "AaveV2Market":
@@ -318,7 +251,7 @@ def read_reserves(
         # AStETH and AAmpl keep internal balances beside those they show.
         if not isinstance(token[5], Failed) or supply != ray_mul(scaled_supply, income):
             rebasing.add(reserve.a_token)
-        ours = reserve.projected(market.block.timestamp)
+        ours = reserve.projected(compound_v2, market.block.timestamp)
         if (ours.income, ours.debt_index) != (income, debt_index) or debt != ray_mul(scaled_debt, debt_index):
             misfit = f"the interest of {reserve.symbol}"
     return tuple(reserves), frozenset(rebasing), misfit

@@ -7,72 +7,26 @@ from functools import cached_property
 from typing import NamedTuple
 
 from indexer.model import RAY, Asset, Block, Market
-from protocols.aave_math import PERCENTAGE_FACTOR, compound_v30, linear_interest, ray_mul
+from protocols.aave_math import PERCENTAGE_FACTOR, compound_v30, ray_mul
+from protocols.aave_reserve import AaveReserve
 from protocols.aave_v3_rules import NEWEST, RULES, Rules
 
 EVERY_FLAG = 2**256 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reserve:
-    """One reserve as the pool and its tokens answer it.
+class Reserve(AaveReserve):
+    """A reserve of V3, prices in the base currency.
 
-    `id` is its place in the user bitmaps; `configuration` the pool's 256-bit word. Indexes and rates in ray, stored as
-    of `last_update`; `income` and `debt_index` are projected to the market's block. Totals are scaled. `price` in the
-    base currency, None if the oracle has none. `stable_debt_token` is "" where there is none; `stable_supply` is its
-    (principal, average ray rate, last update). `discount`: the debt
-    token waives interest (GHO before 3.4).
+    `stable_debt_token` is "" where there is none; `stable_supply` is its (principal, average ray rate, last update).
+    `discount`: the debt token waives interest (GHO before 3.4).
     """
 
-    id: int
-    asset: str
-    symbol: str
-    configuration: int
-    a_token: str
-    variable_debt_token: str
     stable_debt_token: str = ""
-    liquidity_index: int
-    liquidity_rate: int
-    variable_borrow_index: int
-    variable_borrow_rate: int
-    last_update: int
-    income: int
-    debt_index: int
-    scaled_supply: int
-    scaled_debt: int
     stable_supply: tuple[int, int, int] = (0, 0, 0)
     grace_period_until: int = 0
     deficit: int = 0
-    price: int | None = None
     discount: bool = False
-
-    def bits(self, first: int, width: int) -> int:
-        return (self.configuration >> first) & ((1 << width) - 1)
-
-    # ReserveConfiguration: the masks have kept their places in all versions.
-    @property
-    def ltv(self) -> int:
-        return self.bits(0, 16)
-
-    @property
-    def liquidation_threshold(self) -> int:
-        return self.bits(16, 16)
-
-    @property
-    def liquidation_bonus(self) -> int:
-        return self.bits(32, 16)
-
-    @property
-    def decimals(self) -> int:
-        return self.bits(48, 8)
-
-    @property
-    def active(self) -> bool:
-        return bool(self.bits(56, 1))
-
-    @property
-    def frozen(self) -> bool:
-        return bool(self.bits(57, 1))
 
     @property
     def paused(self) -> bool:
@@ -101,25 +55,6 @@ class Reserve:
     def virtual_accounting(self) -> bool:
         """3.1 to 3.3; false for GHO, which is minted and not lent."""
         return bool(self.bits(252, 1))
-
-    @property
-    def borrowing_flag(self) -> int:
-        return 1 << (2 * self.id)
-
-    @property
-    def collateral_flag(self) -> int:
-        return 2 << (2 * self.id)
-
-    def projected(self, rules: Rules, timestamp: int) -> "Reserve":
-        """With the indexes of ReserveLogic.getNormalizedIncome and getNormalizedDebt at `timestamp`."""
-        seconds = timestamp - self.last_update
-        if seconds == 0:
-            return replace(self, income=self.liquidity_index, debt_index=self.variable_borrow_index)
-        return replace(
-            self,
-            income=ray_mul(linear_interest(self.liquidity_rate, seconds), self.liquidity_index),
-            debt_index=ray_mul(rules.compound(self.variable_borrow_rate, seconds), self.variable_borrow_index),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,7 +229,7 @@ class AaveV3Market(Market):
         """With the indexes as they are at a later `block` if nobody acts."""
         rules = self.rules
         return replace(
-            self, block=block, reserves=tuple(r.projected(rules, block.timestamp) for r in self.reserves)
+            self, block=block, reserves=tuple(r.projected(rules.compound, block.timestamp) for r in self.reserves)
         ).with_assets()
 
     @property

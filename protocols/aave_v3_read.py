@@ -363,7 +363,7 @@ def misfit(market: AaveV3Market, version: str, totals: Mapping[str, int]) -> str
     """What of the market this version would compute otherwise than the contracts did, None if nothing."""
     rules = RULES[version]
     for reserve in market.reserves:
-        ours = reserve.projected(rules, market.block.timestamp)
+        ours = reserve.projected(rules.compound, market.block.timestamp)
         if (ours.income, ours.debt_index) != (reserve.income, reserve.debt_index):
             return f"the interest of {reserve.symbol}"
         if supply_balance(rules, reserve.scaled_supply, reserve.income) != totals[reserve.a_token]:
