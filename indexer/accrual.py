@@ -17,7 +17,7 @@ from typing import Any
 
 from indexer.history import Held, balances, reread, trusted
 from indexer.model import Block
-from indexer.store import Snapshot
+from indexer.rows import Snapshot
 
 Where = tuple[int, str]
 Place = tuple[str, ...]  # account, position_group, market, asset, side

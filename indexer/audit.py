@@ -12,8 +12,9 @@ from indexer.errors import DefectError
 from indexer.evaluate import amounts_of, differences, evaluate_all
 from indexer.gaps import AGAIN_SECONDS, Gaps
 from indexer.model import Accounts, Answer, Balance, Block, Check, PositionKey
+from indexer.rows import POSITION_COLUMNS, Snapshot
 from indexer.settings import Settings
-from indexer.store import POSITION_COLUMNS, Snapshot, Store
+from indexer.store import Store
 from indexer.work import Work
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from indexer.cli_simulate import movements, simulate
 from indexer.cli_watch import watch
 from indexer.config import DEFAULT_CHAIN
 from indexer.console import age, bars, counted, log_to_stderr, remark
+from indexer.database import open_readonly
 from indexer.errors import IndexerError
 from indexer.evaluate import AT_RISK_BELOW
 from indexer.export import Kind, Output, for_people, output_options
@@ -34,7 +35,8 @@ from indexer.options import (
     session_of,
     wallet_address,
 )
-from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS, Store, balance_row, open_readonly
+from indexer.rows import BALANCE_COLUMNS, POSITION_COLUMNS, balance_row
+from indexer.store import Store
 
 if TYPE_CHECKING:
     from indexer.sync import Outcome, Sync

@@ -9,9 +9,10 @@ from typing import Any
 
 from indexer.adapter import AnyAdapter
 from indexer.chain import Chain
+from indexer.database import open_readonly
 from indexer.errors import ChainError
 from indexer.model import Accounts
-from indexer.store import Store, open_readonly
+from indexer.store import Store
 from indexer.sync import Sync
 
 

@@ -29,7 +29,7 @@ from rich.text import Text
 
 from indexer.errors import ConfigError, IndexerError
 from indexer.evaluate import scaled
-from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS
+from indexer.rows import BALANCE_COLUMNS, POSITION_COLUMNS
 
 P = ParamSpec("P")
 R = TypeVar("R")

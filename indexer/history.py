@@ -23,7 +23,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from indexer.model import Block
-from indexer.store import POSITION_COLUMNS, Snapshot
+from indexer.rows import POSITION_COLUMNS, Snapshot
 
 ACCOUNT, GROUP, OWNER, WALLET, HEALTH, COLLATERAL, DEBT, STATUS = (
     POSITION_COLUMNS.index(name)

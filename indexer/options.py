@@ -20,9 +20,9 @@ import click
 
 from indexer.config import Config, checked_address, load
 from indexer.console import remark
+from indexer.database import open_readonly
 from indexer.errors import ConfigError, IndexerError
 from indexer.protocols import did_you_mean, installed
-from indexer.store import open_readonly
 
 if TYPE_CHECKING:
     from indexer.adapter import AnyAdapter

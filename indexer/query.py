@@ -7,9 +7,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from indexer.database import open_readonly
 from indexer.errors import IndexerError
 from indexer.export import Row
-from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS, open_readonly
+from indexer.rows import BALANCE_COLUMNS, POSITION_COLUMNS
 
 PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}

@@ -11,138 +11,35 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from sqlite_utils import Database
 
+from indexer.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
 from indexer.errors import StoreError, StoreLockedError
 from indexer.migrations import migrations
-from indexer.model import Asset, Balance, Block, PositionKey, Registry
+from indexer.model import Block, PositionKey, Registry
 from indexer.ranges import Ranges
+from indexer.rows import POSITION_COLUMNS, Snapshot, balance_rows, market_row
 
-Row = Sequence[Any]
-
-BUSY_TIMEOUT_MS = 30_000
 KEPT_AUDITS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What one deployment's snapshot commits; `rows` and `balances` are of every known position."""
-
-    chain_id: int
-    deployment: str
-    protocol: str
-    accounts: str
-    block: Block
-    revision: str
-    state: str
-    note: str | None
-    complete_from: int | None
-    market: str
-    assets: Sequence[Asset]
-    rows: Sequence[Row]
-    balances: Iterable[tuple[PositionKey, Sequence[Balance]]]
-    usd: tuple[int, int] | None
 
 
 #: what it returns, if anything, runs once the rows are replaced
 Rider = Callable[[sqlite3.Connection, Sequence[Snapshot], Block], Callable[[], None] | None]
-
-POSITION_COLUMNS = (
-    "chain_id deployment protocol account position_group owner owner_via wallet mode collateral_value_raw "
-    "liquidation_limit_raw debt_value_raw health_factor_raw health_factor health_factor_accrued_raw "
-    "health_factor_accrued next_health_factor_raw next_health_factor collateral_usd debt_usd net_usd leverage ltv "
-    "status blocked_by block_number block_hash"
-).split()
-
-BALANCE_COLUMNS = (
-    "chain_id deployment account position_group asset market symbol side scaled_raw amount_raw amount value_usd "
-    "is_collateral block_number"
-).split()
 
 
 def _insert(table: str, columns: int, verb: str = "insert") -> str:
     return f"{verb} into {table} values ({', '.join('?' * columns)})"
 
 
-def open_readonly(path: Path | str, *, current: bool = True) -> sqlite3.Connection:
-    """An existing database for reading only; StoreError says what to do where that is impossible.
-
-    Unless `current`, one with an older schema, or none yet, will do.
-    """
-    path = _no_folder(path)
-    if not path.exists():
-        raise StoreError(f"no database at {path}: run `indexer sync` first, or name another file with --db")
-    try:
-        conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    except sqlite3.DatabaseError as error:
-        raise _unusable(path, error) from None
-    try:
-        conn.row_factory = sqlite3.Row
-        conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
-        db = Database(conn, execute_plugins=False)
-        _check_version(db, path)
-        if current and migrations.pending(db):
-            told = "was written by an older version" if migrations.applied(db) else "holds nothing yet"
-            raise StoreError(f"{path} {told}: run `indexer sync` first")
-    except sqlite3.DatabaseError as error:
-        conn.close()
-        raise _unusable(path, error) from None
-    except StoreError:
-        conn.close()
-        raise
-    return conn
-
-
-def _no_folder(path: Path | str) -> Path:
-    if Path(path).is_dir():
-        raise StoreError(f"{path} is a folder: name a file with --db")
-    return Path(path)
-
-
-def _unusable(path: Path, error: sqlite3.Error) -> StoreError:
-    text = str(error)
-    if "not a database" in text:
-        return StoreError(f"{path} is not a SQLite database; nothing was changed: name another file with --db")
-    if "disk is full" in text:
-        return StoreError(f"no space left for {path}: free some and run again; the last snapshot is intact")
-    if "locked" in text:
-        return StoreError(f"{path} stayed locked by another program: close it and run again")
-    if "readonly" in text or "unable to open" in text:
-        return StoreError(f"{path} or its folder cannot be written ({text}): check its permissions")
-    if "malformed" in text:
-        return StoreError(f"{path} is damaged ({text}): restore a copy, or delete it and run `indexer sync` again")
-    if "I/O error" in text:
-        return StoreError(f"{path} cannot be read or written ({text}): check the disk; the last snapshot is intact")
-    return StoreError(f"{path}: {text}")
-
-
-def _check_version(db: Database, path: Path) -> None:
-    """Refuses a foreign database and one that a newer version of this program has migrated."""
-    tables = set(db.table_names())
-    if tables <= {migrations.migrations_table}:
-        return  # new, or a first sync was killed before its schema was there
-    if migrations.migrations_table not in tables:
-        raise StoreError(f"{path} is a database of another program; nothing was changed: name another file with --db")
-    known = {m.name for m in migrations._migrations}  # noqa: SLF001 - sqlite-utils has no public list
-    newer = [m.name for m in migrations.applied(db) if m.name not in known]
-    if newer or not migrations.applied(db):
-        raise StoreError(
-            f"{path} was written by a newer version (migration {', '.join(newer)}): update lending-indexer"
-            if newer
-            else f"{path} is a database of another program; nothing was changed: name another file with --db"
-        )
-
-
 class Store:
     """The database, for writing. Use as a context manager."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = _no_folder(path)
+        self.path = no_folder(path)
         try:
             if not self.path.exists():
                 # Positions tell what their owners hold: the file is the user's own.
@@ -151,19 +48,19 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot write {self.path}: {error.strerror}; choose another place with --db") from None
         except sqlite3.DatabaseError as error:
-            raise _unusable(self.path, error) from None
+            raise unusable(self.path, error) from None
         self.conn = conn
         self.db = Database(conn, execute_plugins=False)
         try:
             conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
-            _check_version(self.db, self.path)
+            check_version(self.db, self.path)
             conn.execute("pragma journal_mode=wal")
             conn.execute("pragma synchronous=normal")
             if migrations.pending(self.db):
                 self._migrate()
         except sqlite3.DatabaseError as error:
             conn.close()
-            raise _unusable(self.path, error) from None
+            raise unusable(self.path, error) from None
         except StoreError:
             conn.close()
             raise
@@ -231,7 +128,7 @@ class Store:
         except sqlite3.DatabaseError as error:
             if self.conn.in_transaction:
                 self.conn.execute("rollback")
-            raise _unusable(self.path, error) from None
+            raise unusable(self.path, error) from None
 
     # what is known ------------------------------------------------------------------------------------------------
 
@@ -548,8 +445,8 @@ class Store:
         )
         conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market))
         conn.executemany(_insert("positions", len(POSITION_COLUMNS)), snapshot.rows)
-        conn.executemany(_insert("balances", 14), _balance_rows(snapshot))
-        conn.executemany(_insert("markets", 25), [_market_row(snapshot, asset) for asset in snapshot.assets])
+        conn.executemany(_insert("balances", 14), balance_rows(snapshot))
+        conn.executemany(_insert("markets", 25), [market_row(snapshot, asset) for asset in snapshot.assets])
         conn.executemany(
             _insert("assets", 4, "insert or replace"),
             [(snapshot.chain_id, a.asset, a.symbol, a.decimals) for a in snapshot.assets],
@@ -615,62 +512,3 @@ class Store:
                 f"update runs set finished_at = ?, {names} where id = ?",  # noqa: S608 - names are ours
                 (int(time.time()), *columns.values(), run),
             )
-
-
-def _text(value: int | None) -> str | None:
-    return None if value is None else str(value)
-
-
-def balance_row(where: Row, balance: Balance, usd: tuple[int, int] | None, block_number: int) -> Row:
-    """A row of `balances`; `where` = (chain_id, deployment, account, position_group), `usd` as in `Market`."""
-    value = None if balance.value is None or usd is None else balance.value * usd[0] / usd[1]
-    return (
-        *where,
-        balance.asset,
-        balance.market,
-        balance.symbol,
-        balance.side,
-        str(balance.scaled),
-        str(balance.amount),
-        balance.amount / 10**balance.decimals,
-        value,
-        int(balance.is_collateral),
-        block_number,
-    )
-
-
-def _balance_rows(snapshot: Snapshot) -> Iterator[Row]:
-    for key, balances in snapshot.balances:
-        where = (snapshot.chain_id, snapshot.deployment, key.account, key.group)
-        for balance in balances:
-            yield balance_row(where, balance, snapshot.usd, snapshot.block.number)
-
-
-def _market_row(snapshot: Snapshot, a: Asset) -> Row:
-    return (
-        snapshot.chain_id,
-        snapshot.deployment,
-        snapshot.protocol,
-        a.group,
-        a.asset,
-        a.market,
-        a.symbol,
-        a.decimals,
-        _text(a.price),
-        a.price_usd,
-        _text(a.supply_index),
-        _text(a.debt_index),
-        a.supply_rate,
-        a.borrow_rate,
-        a.ltv,
-        a.liquidation_threshold,
-        a.liquidation_bonus,
-        _text(a.supply_cap),
-        _text(a.borrow_cap),
-        _text(a.total_supply),
-        _text(a.total_debt),
-        a.active,
-        a.frozen,
-        a.paused,
-        snapshot.block.number,
-    )

@@ -20,8 +20,9 @@ from indexer.gaps import Gaps, dry_run
 from indexer.header import parse_block
 from indexer.history import History
 from indexer.model import Accounts, Block, PositionKey
+from indexer.rows import Snapshot
 from indexer.settings import NoProgress, Progress, Settings
-from indexer.store import Rider, Snapshot, Store
+from indexer.store import Rider, Store
 from indexer.work import WatchedWork, Work
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,9 @@ from indexer.errors import ChainError, PrunedError, ReorgError, StoreError
 from indexer.evaluate import amounts_of, differences, evaluate_all
 from indexer.liquidation import SECONDS_PER_BLOCK
 from indexer.model import Accounts, Balance, Block, Market, Position, PositionKey
+from indexer.rows import POSITION_COLUMNS
 from indexer.settings import Settings
-from indexer.store import POSITION_COLUMNS, Store
+from indexer.store import Store
 from indexer.sync import Sync
 
 log = logging.getLogger(__name__)

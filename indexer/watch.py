@@ -18,9 +18,10 @@ from indexer.alert_text import Moved, Subject, compose
 from indexer.channels import Channel
 from indexer.errors import ConfigError, IndexerError
 from indexer.model import WAD, Block, PositionKey
+from indexer.rows import POSITION_COLUMNS, Snapshot
 from indexer.settings import Alerts
 from indexer.simulate import seconds_per_block
-from indexer.store import POSITION_COLUMNS, Snapshot, Store
+from indexer.store import Store
 from indexer.sync import Sync
 from indexer.watch_rules import UNKNOWN, Event, Reading, Rule, State, below, decide, drop, in_order, parse, scaled
 

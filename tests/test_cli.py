@@ -26,7 +26,8 @@ from indexer import __main__ as entry
 from indexer import connect
 from indexer.chain import Chain
 from indexer.cli import main
-from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS, Store
+from indexer.rows import BALANCE_COLUMNS, POSITION_COLUMNS
+from indexer.store import Store
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil

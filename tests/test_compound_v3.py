@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from indexer.errors import ReadFailedError
 from indexer.evaluate import amounts_of, differences, evaluate_all
 from indexer.model import WAD, Accounts, Block, Deployment, Failed, PositionKey, Read
-from indexer.store import POSITION_COLUMNS
+from indexer.rows import POSITION_COLUMNS
 from protocols.compound_v3 import (
     ABSORB_COLLATERAL,
     ABSORB_DEBT,

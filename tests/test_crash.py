@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from indexer import store as storing
+from indexer.database import open_readonly
 from indexer.errors import StoreError
 from indexer.model import Deployment
 from tests.devnet import aave_v3
@@ -268,7 +269,7 @@ def test_a_database_locked_by_another_writer_is_told_and_nothing_changes(
 def test_a_long_reader_neither_blocks_a_sync_nor_sees_it(market: AaveV3, tmp_path: Path) -> None:
     path = tmp_path / "read.db"
     sync_once(path, market.node.url, [market])
-    with closing(storing.open_readonly(path)) as reader:
+    with closing(open_readonly(path)) as reader:
         reader.execute("begin")
         (before,) = reader.execute("select max(block_number) from positions").fetchone()
         market.step(1)

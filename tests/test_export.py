@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer import export
+from indexer.database import open_readonly
 from indexer.errors import ConfigError, IndexerError
 from indexer.export import Format, Kind
-from indexer.store import Store, open_readonly
+from indexer.store import Store
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07",

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.cli import main
+from indexer.database import open_readonly
 from indexer.history import (
     Held,
     Moved,
@@ -26,7 +27,7 @@ from indexer.history import (
     worth_keeping,
 )
 from indexer.model import WAD
-from indexer.store import Store, open_readonly
+from indexer.store import Store
 from tests.devnet import aave_v2, aave_v3, compound_v3, maker
 from tests.devnet.aave_v2 import AaveV2
 from tests.devnet.aave_v3 import AaveV3

@@ -14,11 +14,12 @@ from pyarrow import parquet
 
 from indexer.cli import main
 from indexer.cli_simulate import MOVEMENT_COLUMNS
+from indexer.database import open_readonly
 from indexer.export import Kind, select
 from indexer.parquet import by_name, by_values
 from indexer.query import STATUS_COLUMNS
 from indexer.simulate import ASSET_COLUMNS, OUTCOME_COLUMNS
-from indexer.store import Store, open_readonly
+from indexer.store import Store
 
 LARGE = str(2**256 - 1)
 TIME = 1_700_000_000

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from indexer import query
-from indexer.store import Store, open_readonly
+from indexer.database import open_readonly
+from indexer.store import Store
 
 WALLET, OWNER, URN = ("0x" + digit * 40 for digit in "abc")
 

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from indexer import accrual, charts, report_book, report_wallet
 from indexer.charts import Bars, Lines
 from indexer.cli import main
+from indexer.database import open_readonly
 from indexer.report import Form, Report, Section, write
 from indexer.report_book import Chosen, hhi, top_share
-from indexer.store import Store, open_readonly
+from indexer.store import Store
 from tests.devnet import aave_v3, compound_v3, maker
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil

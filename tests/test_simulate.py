@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 
 from indexer import curve, simulate
 from indexer.cli import main
+from indexer.database import open_readonly
 from indexer.errors import ConfigError, IndexerError
 from indexer.evaluate import evaluate_all
 from indexer.model import Deployment
+from indexer.rows import BALANCE_COLUMNS, POSITION_COLUMNS, balance_row
 from indexer.scenario import GROUPS, Change, Names, Scenario, Sweep
 from indexer.simulate import Book
-from indexer.store import BALANCE_COLUMNS, POSITION_COLUMNS, Store, balance_row, open_readonly
+from indexer.store import Store
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.aave_v2 import AaveV2
 from tests.devnet.aave_v3 import AaveV3, EMode

@@ -27,9 +27,10 @@ from indexer.chain import Chain
 from indexer.channels import Channel
 from indexer.cli import main
 from indexer.cli_watch import watch as watch_group
+from indexer.database import open_readonly
 from indexer.model import WAD, Accounts, PositionKey
 from indexer.settings import Alerts, Settings
-from indexer.store import Store, open_readonly
+from indexer.store import Store
 from indexer.sync import Outcome, Sync
 from indexer.watch import Policy, Watch, Watcher, add
 from indexer.watch_rules import UNKNOWN, Event, Reading, Rule, State, below, decide, drop, parse, scaled

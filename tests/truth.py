@@ -10,10 +10,11 @@ from eth_utils.crypto import keccak
 
 from indexer.adapter import Adapter
 from indexer.chain import Chain
+from indexer.database import open_readonly
 from indexer.model import Accounts, Deployment
 from indexer.protocols import adapter_class
 from indexer.settings import Settings
-from indexer.store import Store, open_readonly
+from indexer.store import Store
 from indexer.sync import Outcome, Sync
 from indexer.verify import verify
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from indexer.history import LAST, History, last_points, thin
 from indexer.model import Block
-from indexer.store import POSITION_COLUMNS, Snapshot, Store
+from indexer.rows import POSITION_COLUMNS, Snapshot
+from indexer.store import Store
 from tests.bench.book import enlarged
 
 COMMANDS = (
