@@ -1,22 +1,19 @@
-"""A chain behind one or several endpoints: the chain-id check, the only retry policy, fail-over, and blocks.
+"""A chain behind one or several endpoints: the chain-id check, batches, the rate limit, and blocks.
 
 Endpoints are tried in the order given and kept while they work. Whatever leaves this module is a ChainError: the node's
 answer cannot be used and trying again did not help.
 """
 
 import logging
-import math
-import random
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-import tenacity
-
 from indexer.abi import quantity
-from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError, WrongChainError
+from indexer.attempts import Attempts, NoSuchBlockError, Pool
+from indexer.errors import ChainError, ReorgError, RetryableError, WrongChainError
 from indexer.header import Header, block_parameter, block_request, check_header, parse_block, parse_header, parse_hex
 from indexer.limit import Limit, LogLimit, Pace
 from indexer.model import Block
@@ -24,14 +21,10 @@ from indexer.multicall import PinnedReader
 from indexer.rpc import Endpoint, mask
 from indexer.rpc_errors import (
     BadAnswerError,
-    BrokenOffError,
     DeniedError,
     RateLimitedError,
-    RejectedError,
     RevertError,
-    TimedOutError,
     TooBigError,
-    UnknownBlockError,
     UnsupportedError,
 )
 
@@ -43,30 +36,12 @@ T = TypeVar("T")
 Call = tuple[str, Sequence[Any]]  # method and parameters
 Guard = Literal["full", "timestamp", "none"]
 
-#: a Retry-After longer than this many seconds is not waited for
-LONGEST_WAIT = 120.0
 #: calls in one JSON-RPC batch at most; providers allow 10 to 1,000
 LARGEST_BATCH = 100
-#: rounds through all endpoints of a request that may be split instead of being asked again
-SPLIT_ROUNDS = 2
-#: failures of a request that a smaller one may not meet
-MAYBE_TOO_BIG = (TimedOutError, BadAnswerError, BrokenOffError)
 #: rounds when it is asked for the first time whether an endpoint is there at all
 CHECK_ROUNDS = 3
 #: rounds for a block that nobody knows: a backend may lag, or the block may not exist
 UNKNOWN_BLOCK_ROUNDS = 5
-#: how often state must be missing on the last endpoint left, whose backends may differ
-PRUNED_SIGHTS = 3
-#: how often another hash at the pinned block's number is seen before the pinned block counts as orphaned
-ORPHAN_SIGHTS = 2
-
-
-class NoSuchBlockError(ChainError):
-    """No endpoint knows that block (yet, or any more)."""
-
-
-class _ElsewhereError(RetryableError):
-    """The endpoint cannot; the next one is asked at once."""
 
 
 class Chain:
@@ -109,8 +84,7 @@ class Chain:
             else max(1, min(int(max_requests_per_second), LARGEST_BATCH))
         )
         self._batch = Limit(batch, batch)
-        self._endpoints = [Endpoint(url, timeout) for url in dict.fromkeys(urls)]
-        self._current = 0
+        self._pool = Pool([Endpoint(url, timeout) for url in dict.fromkeys(urls)])
         self._rounds = attempts
         self._backoff = backoff
         self._pace = Pace(max_requests_per_second) if max_requests_per_second else None
@@ -119,7 +93,7 @@ class Chain:
     @property
     def endpoint(self) -> str:
         """The endpoint in use, masked."""
-        return self._endpoints[self._current].masked
+        return self._pool.in_use.masked
 
     def __enter__(self) -> Self:
         return self
@@ -131,7 +105,7 @@ class Chain:
 
     def close(self) -> None:
         """Close the connections; the chain can still be used, they are opened again."""
-        for endpoint in self._endpoints:
+        for endpoint in self._pool.endpoints:
             endpoint.close()
 
     # requests
@@ -142,14 +116,14 @@ class Chain:
         WrongChainError if an endpoint serves another chain; ChainError if none answers.
         """
         failures = []
-        for endpoint in self._endpoints:
+        for endpoint in self._pool.endpoints:
             try:
                 self._verify(endpoint)
             except WrongChainError:
                 raise
             except (RetryableError, ChainError) as error:
                 failures.append(f"{endpoint.masked}: {error}")
-        if len(failures) == len(self._endpoints):
+        if len(failures) == len(self._pool.endpoints):
             self._call("eth_chainId", lambda _: None, rounds=CHECK_ROUNDS)
         for failure in failures:
             logger.warning("endpoint passed over: %s", failure)
@@ -304,131 +278,25 @@ class Chain:
         feature: str | None = None,
         rounds: int | None = None,
     ) -> T:
-        """Run `send` on the endpoint in use, again and elsewhere as the errors say: the only retry loop there is."""
-        refused: dict[Endpoint, ChainError] = {}
-        failures: dict[Endpoint, str] = {}
-        orphaned = pruned = 0
-        failing = ""
-
-        def attempt() -> T:
-            nonlocal orphaned, pruned, failing
-            endpoint = self._pick(refused)
-            if feature is not None and feature in endpoint.unsupported:
-                self._refuse(endpoint, UnsupportedError(f"{feature} is not supported"), refused)
-            try:
-                if endpoint.not_before > time.monotonic():
-                    raise RateLimitedError("it is left alone for as long as it asked for")
-                self._verify(endpoint)
-                result = send(endpoint)
-            except UnsupportedError as error:
-                if feature is not None:
-                    endpoint.unsupported.add(feature)
-                self._refuse(endpoint, error, refused)
-                raise
-            except PrunedError as error:
-                pruned += 1
-                state = block is not None or what != "eth_getLogs"  # old logs are missing for good
-                if state and pruned < PRUNED_SIGHTS and len(refused) == len(self._endpoints) - 1:
-                    failures[endpoint], failing = str(error), endpoint.masked
-                    raise RetryableError(str(error)) from None
-                self._refuse(endpoint, error, refused)
-                raise
-            except (RejectedError, DeniedError) as error:
-                self._refuse(endpoint, error, refused)
-                raise
-            except WrongChainError as error:
-                if len(self._endpoints) > 1 and any(other.verified for other in self._endpoints):
-                    logger.error("%s; it is not used any more", error)
-                    self._endpoints.remove(endpoint)
-                    self._current %= len(self._endpoints)
-                    raise _ElsewhereError(str(error)) from None
-                raise
-            except RetryableError as error:
-                failures[endpoint] = str(error)
-                failing = endpoint.masked
-                if isinstance(error, RateLimitedError) and error.retry_after is not None:
-                    endpoint.not_before = time.monotonic() + error.retry_after
-                if isinstance(error, UnknownBlockError) and block is not None:
-                    orphaned += self._is_orphaned(endpoint, block)
-                    if orphaned >= ORPHAN_SIGHTS:
-                        raise ReorgError(f"block {block.number} ({block.hash}) left the canonical chain") from None
-                self._current = (self._endpoints.index(endpoint) + 1) % len(self._endpoints)
-                raise
-            self._current = self._endpoints.index(endpoint)
-            return result
-
-        def stop(state: tenacity.RetryCallState) -> bool:
-            error = state.outcome.exception() if state.outcome else None
-            if isinstance(error, _ElsewhereError):
-                return False
-            made = math.ceil(state.attempt_number / max(1, len(self._endpoints) - len(refused)))
-            if splittable and isinstance(error, MAYBE_TOO_BIG):
-                return made >= SPLIT_ROUNDS
-            return made >= min(self._rounds, rounds or self._rounds) or self._delay(refused) > LONGEST_WAIT
-
-        def wait(state: tenacity.RetryCallState) -> float:
-            usable = max(1, len(self._endpoints) - len(refused))
-            if state.outcome and isinstance(state.outcome.exception(), _ElsewhereError):
-                return 0.0
-            backoff = 0.0
-            if state.attempt_number % usable == 0:
-                made = state.attempt_number // usable
-                backoff = min(30.0, self._backoff * 2.0 ** (made - 1)) * random.uniform(0.75, 1.25)  # noqa: S311
-            return max(backoff, self._delay(refused))
-
-        def before_sleep(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            seconds = state.next_action.sleep if state.next_action else 0.0
-            self.retries += 1
-            text = str(error) if isinstance(error, _ElsewhereError) else f"{failing}: {error}"
-            level = logging.WARNING if seconds >= 2 else logging.INFO
-            logger.log(level, "%s; attempt %d, next in %.1f s", text, state.attempt_number, seconds)
-            if self._on_retry is not None:
-                self._on_retry(text, seconds)
-
-        retrying = tenacity.Retrying(
-            stop=stop,
-            wait=wait,
-            retry=tenacity.retry_if_exception_type(RetryableError),
-            before_sleep=before_sleep,
-            reraise=True,
+        attempts = Attempts(
+            chain=self.name,
+            what=what,
+            pool=self._pool,
+            verify=self._verify,
+            orphaned=self._is_orphaned,
+            told=self._tell,
+            block=block,
+            splittable=splittable,
+            feature=feature,
+            rounds=min(self._rounds, rounds or self._rounds),
+            backoff=self._backoff,
         )
-        try:
-            return retrying(attempt)
-        except RetryableError as error:
-            if splittable and isinstance(error, MAYBE_TOO_BIG):
-                raise TooBigError(f"{error}; a smaller request may do") from None
-            if isinstance(error, UnknownBlockError) and block is not None:
-                raise ReorgError(
-                    f"block {block.number} ({block.hash}) is not known to any endpoint of {self.name} any more"
-                ) from None
-            delay = self._delay(refused)
-            told = "; ".join(f"{endpoint.masked}: {text}" for endpoint, text in failures.items())
-            told = "; ".join([told, *map(str, refused.values())] if told else map(str, refused.values()))
-            reason = f"asked to wait {delay:.0f} s" if delay > LONGEST_WAIT else "gave up"
-            kind = NoSuchBlockError if isinstance(error, UnknownBlockError) else ChainError
-            raise kind(f"{self.name}: {what} failed, {reason} ({told})") from None
+        return attempts.run(send)
 
-    def _pick(self, refused: dict[Endpoint, ChainError]) -> Endpoint:
-        """The endpoint in use, or the first after it that has neither refused nor asked for patience."""
-        order = self._endpoints[self._current :] + self._endpoints[: self._current]
-        order = [endpoint for endpoint in order if endpoint not in refused]
-        now = time.monotonic()
-        return min(order, key=lambda endpoint: max(0.0, endpoint.not_before - now))
-
-    def _delay(self, refused: dict[Endpoint, ChainError]) -> float:
-        """Seconds until one of the endpoints left may be asked again."""
-        left = [endpoint.not_before for endpoint in self._endpoints if endpoint not in refused]
-        return max(0.0, min(left, default=0.0) - time.monotonic())
-
-    def _refuse(self, endpoint: Endpoint, error: ChainError, refused: dict[Endpoint, ChainError]) -> None:
-        """Go on with the other endpoints, or raise the most telling refusal if there is none."""
-        refused[endpoint] = type(error)(f"{endpoint.masked}: {error}")
-        if len(refused) < len(self._endpoints):
-            raise _ElsewhereError(f"{endpoint.masked}: {error}") from None
-        errors = sorted(refused.values(), key=lambda refusal: not isinstance(refusal, PrunedError))
-        kind = type(errors[0])
-        raise kind("; ".join(str(refusal) for refusal in errors)) from None
+    def _tell(self, message: str, seconds: float) -> None:
+        self.retries += 1
+        if self._on_retry is not None:
+            self._on_retry(message, seconds)
 
     def _is_orphaned(self, endpoint: Endpoint, block: Block) -> bool:
         """Whether the endpoint has another block at the number of the pinned one."""

@@ -280,7 +280,7 @@ def test_an_unsupported_method_is_remembered_per_endpoint(node: Anvil, faulty: F
     chain.check()
     for _ in range(3):
         assert chain.request("eth_getBlockReceipts", ["latest"], feature="receipts") == []
-        chain._current = 0
+        chain._pool.current = 0
     assert faulty.injected["receipts-unsupported"] == 1
     with pytest.raises(UnsupportedError):
         connect(faulty.url).request("eth_getBlockReceipts", ["latest"])
