@@ -141,11 +141,6 @@ def _checked(text: Any, size: int, known: dict[str, str]) -> str:
     return known[text]
 
 
-def parse_log(raw: Mapping[str, Any]) -> Event:
-    """One raw log, as `LogParser` reads it."""
-    return LogParser()(raw)
-
-
 def mapping_slot(key: str, slot: int) -> int:
     """Where Solidity keeps `mapping(address => ...)` of `slot` for one address; a struct's members follow it."""
     return int.from_bytes(keccak(bytes.fromhex(key[2:]).rjust(32, b"\0") + slot.to_bytes(32)))

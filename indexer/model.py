@@ -63,9 +63,6 @@ class Event:
             return None
         return "0x" + self.topics[i][26:]
 
-    def topic_bytes(self, i: int) -> bytes | None:
-        return bytes.fromhex(self.topics[i][2:]) if i < len(self.topics) else None
-
     def word(self, i: int) -> int | None:
         """Data word `i` as an unsigned integer."""
         piece = self.data[32 * i : 32 * i + 32]

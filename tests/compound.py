@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from indexer.abi import parse_log
+from indexer.abi import LogParser
 from indexer.adapter import AnyAdapter, Reader
 from indexer.chain import Chain
 from indexer.model import Block, Event, LogSource, Market, Position, PositionKey, Read
@@ -60,7 +60,7 @@ class Connection:
                 "address": sorted(source.addresses),
                 "topics": [sorted(source.topics)],
             }
-            found += [parse_log(raw) for raw in self.node.rpc("eth_getLogs", query)]
+            found += [LogParser()(raw) for raw in self.node.rpc("eth_getLogs", query)]
         return found
 
 
@@ -90,15 +90,15 @@ def recorded_lending(shared: Path) -> Iterator[tuple[str, list[Event]]]:
     """(transaction hash, events) of the recorded lending transactions of mainnet."""
     with gzip.open(shared / "mainnet" / "lending_receipts.json.gz") as file:
         for entry in json.load(file):
-            yield entry["transactionHash"], [parse_log(raw) for raw in entry["receipt"]["logs"]]
+            yield entry["transactionHash"], [LogParser()(raw) for raw in entry["receipt"]["logs"]]
 
 
 def recorded_others(shared: Path) -> list[Event]:
     """Events of recorded mainnet transactions that have nothing to do with lending."""
     with gzip.open(shared / "mainnet" / "other_receipts.json.gz") as file:
-        return [parse_log(raw) for receipt in json.load(file) for raw in receipt["logs"]]
+        return [LogParser()(raw) for receipt in json.load(file) for raw in receipt["logs"]]
 
 
 def recorded_block(shared: Path, number: int) -> list[Event]:
     with gzip.open(shared / "mainnet" / f"block_{number}_logs.json.gz") as file:
-        return [parse_log(raw) for raw in json.load(file)["logs"]]
+        return [LogParser()(raw) for raw in json.load(file)["logs"]]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.abi import parse_log, quantity, topic
+from indexer.abi import LogParser, quantity, topic
 from indexer.errors import RetryableError
 from indexer.model import Event
 
@@ -49,7 +49,7 @@ def test_a_text_that_is_not_canonical_would_hash_to_another_topic(text: str) -> 
 
 
 def test_a_log_becomes_an_event_in_lower_case() -> None:
-    event = parse_log(LOG)
+    event = LogParser()(LOG)
     assert event == Event(
         "0x" + "aa" * 20,
         (WORD, "0x" + "00" * 12 + "cc" * 20),
@@ -62,7 +62,7 @@ def test_a_log_becomes_an_event_in_lower_case() -> None:
     assert event.topic_address(1) == "0x" + "cc" * 20
     assert event.word(0) == 7
     assert event.word(1) is None
-    assert parse_log({**LOG, "topics": [], "data": "0x"}).topic0 == ""
+    assert LogParser()({**LOG, "topics": [], "data": "0x"}).topic0 == ""
 
 
 @pytest.mark.parametrize("field", [field for field in LOG if field not in {"transactionIndex", "removed"}])
@@ -73,9 +73,9 @@ def test_a_malformed_log_is_a_bad_answer(field: str, value: Any) -> None:
     if (field, value) == ("data", "0x"):
         return
     with pytest.raises(RetryableError):
-        parse_log({**LOG, field: value})
+        LogParser()({**LOG, field: value})
     with pytest.raises(RetryableError):
-        parse_log({key: kept for key, kept in LOG.items() if key != field})
+        LogParser()({key: kept for key, kept in LOG.items() if key != field})
 
 
 anything = st.recursive(
@@ -88,7 +88,7 @@ anything = st.recursive(
 @given(st.dictionaries(st.sampled_from(list(LOG)), anything))
 def test_no_answer_of_a_node_ends_in_another_error(changes: dict[str, Any]) -> None:
     try:
-        event = parse_log({**LOG, **changes})
+        event = LogParser()({**LOG, **changes})
     except RetryableError:
         return
     assert json.dumps(event.topics)
@@ -100,7 +100,7 @@ def test_no_answer_of_a_node_ends_in_another_error(changes: dict[str, Any]) -> N
 
 @given(st.binary(max_size=200), st.lists(st.binary(min_size=32, max_size=32), max_size=4))
 def test_arbitrary_words_survive(data: bytes, topics: list[bytes]) -> None:
-    event = parse_log({**LOG, "data": "0x" + data.hex(), "topics": ["0x" + entry.hex() for entry in topics]})
+    event = LogParser()({**LOG, "data": "0x" + data.hex(), "topics": ["0x" + entry.hex() for entry in topics]})
     assert event.data == data
     assert [bytes.fromhex(entry[2:]) for entry in event.topics] == topics
     for i in range(8):
