@@ -15,12 +15,12 @@ from pydantic import TypeAdapter
 from indexer.adapter import AnyAdapter
 from indexer.errors import IndexerError
 from indexer.evaluate import AT_RISK_BELOW, scaled, status
+from indexer.liquidation import SECONDS_PER_BLOCK
 from indexer.model import WAD, Deployment, Health, Market, Position
 from indexer.protocols import adapter_class
 from indexer.scenario import Change, Names, Scenario, Sweep
 from indexer.settings import NoProgress, Progress
 
-SECONDS_PER_BLOCK = 12.0
 #: positions between two looks at the progress bar
 CHUNK = 2_000
 #: blocks that the kept hashes must span before they tell how long a block takes

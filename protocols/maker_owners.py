@@ -117,9 +117,9 @@ def unlisted_ilks(read: Reader, market: MakerMarket) -> list[str]:
     if "ilk_registry" in market.contracts:
         return []
     manager = market.contracts["cdp_manager"]
-    (last,) = required(read, [Read(manager, "cdpi()(uint256)")])
+    (last,) = required(read, [Read(manager, CDP_MANAGER.function("cdpi"))])
     newest = range(max(last - NEWEST_VAULTS, 0) + 1, last + 1)
-    ilks = required(read, [Read(manager, "ilks(uint256)(bytes32)", (cdp,)) for cdp in newest])
+    ilks = required(read, [Read(manager, CDP_MANAGER.function("ilks"), (cdp,)) for cdp in newest])
     names = sorted({*MAINNET_ILKS, *map(ilk_name, ilks)} - market.ilks.keys())
     states = required(read, [Read(market.contracts["vat"], VAT_ILKS, (ilk_bytes(name),)) for name in names])
     return [name for name, (_, rate, *_) in zip(names, states, strict=True) if rate]
