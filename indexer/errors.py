@@ -11,7 +11,7 @@ IndexerError                 ends the command with one clear line
 │   ├── ReadFailedError      a contract read that must succeed failed
 │   ├── DefectError          an adapter failed on what it met
 │   └── ReorgError           the pinned block left the canonical chain; take a new snapshot
-└── RetryableError           worth another try, here or at the next endpoint; never leaves chain.py
+└── RetryableError           worth another try, here or at the next endpoint; never leaves Chain
 """
 
 
@@ -64,4 +64,4 @@ class ReorgError(ChainError):
 
 
 class RetryableError(IndexerError):
-    """A passing failure of one endpoint; chain.py alone catches it."""
+    """A passing failure of one endpoint, which attempts.py alone tries again."""

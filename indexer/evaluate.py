@@ -65,7 +65,7 @@ def _text(value: int | None) -> str | None:
 
 
 def row(chain_id: int, adapter: AnyAdapter, market: Market, health: Health, name: str) -> tuple[Any, ...]:
-    """One row of `positions` with the columns of store.POSITION_COLUMNS; `name` is its status."""
+    """One row of `positions` with the columns of rows.POSITION_COLUMNS; `name` is its status."""
     collateral = debt = net = leverage = ltv = None
     if market.usd is not None:
         numerator, denominator = market.usd

@@ -57,7 +57,7 @@ class Endpoint:
         self._timeout = timeout
         self._secrets = secrets(url)
         self._ids = itertools.count(1)
-        # web3's own retries are off: tenacity in chain.py is the only retry policy
+        # web3's own retries are off: tenacity in attempts.py is the only retry policy
         self._provider = HTTPProvider(url, exception_retry_configuration=None)
         self._session = requests.Session()
 
