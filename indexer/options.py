@@ -60,7 +60,7 @@ class Verbs(click.Group):
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go either
             where = error.filename or "standard output"
-            code = 1 if isinstance(error, BrokenPipeError) else failed(f"{where}: {error.strerror}", 1)
+            code = 1 if isinstance(error, BrokenPipeError) else failed(f"{where}: {error.strerror or error}", 1)
         except (KeyboardInterrupt, click.Abort):
             remark("Interrupted. What was saved stays; the same command goes on from there.")
             code = 130
