@@ -16,7 +16,7 @@ PROXY_REGISTRY = abi("maker_proxy_registry")
 LOCKSTAKE = abi("maker_lockstake_engine")
 
 OWNER = DS_PROXY.function("owner")
-#: DSProxies asked for their owner at each snapshot, however many there are: what one request takes
+#: DSProxies asked for their owner at each snapshot, however many there are: what two requests take
 PROXIES_ASKED = 2_000
 
 #: vaults that are asked for their ilk where no IlkRegistry lists the ilks
