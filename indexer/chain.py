@@ -183,9 +183,11 @@ class Chain:
                         block=block,
                         splittable=True,
                     )
-                except (UnsupportedError, DeniedError):  # refused access is told by the single requests
+                except UnsupportedError:
                     self._batch = Limit(1, 1)
                     continue
+                except DeniedError:  # to batches, to this one, or to everything: the single requests tell
+                    answers = {i: self._alone(calls[i], parse, block, splittable) for i in part}
                 except TooBigError:
                     if splittable:
                         raise

@@ -15,7 +15,8 @@ from indexer.errors import ChainError, PrunedError, ReorgError, WrongChainError
 from indexer.header import parse_header
 from indexer.limit import Pace
 from indexer.model import Block, Read
-from indexer.rpc_errors import BadAnswerError, RejectedError, RevertError, TooBigError, UnsupportedError
+from indexer.rpc import Endpoint
+from indexer.rpc_errors import BadAnswerError, DeniedError, RejectedError, RevertError, TooBigError, UnsupportedError
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
 from tests.tiny_contracts import EOA, REVERT_42, address
@@ -382,6 +383,26 @@ def test_a_refusal_inside_a_batch_is_asked_elsewhere(node: Anvil, faulty: Faulty
     assert len(set(codes)) == 1
     with pytest.raises(PrunedError):
         connect(faulty.url).batch([("eth_getCode", [MULTICALL3, "latest"])] * 3)
+
+
+def test_access_refused_to_one_batch_is_not_the_end_of_batches(node: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    answer = Endpoint.send_batch
+
+    def send(endpoint: Endpoint, calls: Any) -> Any:
+        sent.append(len(calls))
+        if len(sent) == 1:
+            raise DeniedError("HTTP 403: the endpoint refuses access")
+        return answer(endpoint, calls)
+
+    monkeypatch.setattr(Endpoint, "send_batch", send)
+    chain = connect(node.url)
+    chain.check()
+    for _ in range(2):
+        before = chain.requests
+        assert len(chain.batch([("eth_getCode", [MULTICALL3, "latest"])] * 3)) == 3
+    assert sent == [3, 3]
+    assert chain.requests == before + 1
 
 
 # blocks
