@@ -327,7 +327,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         scratch.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~current_umask())
         scratch.replace(target)
     except OSError as error:
-        raise IndexerError(f"cannot write {path}: {error.strerror}") from error
+        raise IndexerError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if scratch is not None:
             with suppress(FileNotFoundError):
