@@ -95,7 +95,7 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
         (
             r"too many requests",
             r"rate.?(limit|exceeded)",
-            r"requests? (is |are )?limit(?!ed to [\d,.]+ ?k? blocks?)",
+            r"requests? (is |are )?limit(?!ed to (an? )?[\d,.]+ ?k? blocks?)",
             r"compute units|cu limit|credits? (quota|limit|exceeded)",
             r"throughput|throttl|over.?capacity|capacity (limit|exceeded)|under too much load",
             r"(exceeded|reached) (the|your) (quota|free tier|rate|usage|request)|quota (exceeded|reached)",
@@ -188,9 +188,9 @@ def classify(code: int, text: str) -> str:
     heights = _HEIGHTS.search(low)
     if heights and int(heights[2]) <= int(heights[1]):
         return "pruned"  # anvil's words for a state it has dropped as for a block that is yet to come
-    if code == -32601:
-        return "unsupported"
     found = next((kind for kind, _, pattern in _COMPILED if pattern.search(low)), None)
+    if code == -32601 and found not in {"denied", "rate"}:
+        return "unsupported"  # "not found" and "not available" is then the method
     return found or next((kind for kind, codes, _ in _COMPILED if code in codes), "rejected")
 
 

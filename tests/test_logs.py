@@ -360,6 +360,7 @@ CAPS: list[tuple[str, int | None]] = [
     ("range 1000000 exceeds limit of 10000", 10000),
     ("invalid params range 9009594 is bigger than range limit 2000", 2000),
     ("eth_getLogs is limited to a 10,000 range", 10000),
+    ("eth_getLogs requests are limited to a 1,000 block range", 1000),
     ("eth_getLogs is limited to 0 - 10000 blocks range", 10000),
     ("block range is too wide (-32600)", None),
     ("Block range limit exceeded. See more details at https://docs.chainstack.com/docs/limits#evm-range", None),

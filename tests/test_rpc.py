@@ -37,6 +37,7 @@ TEXTS = {
         (-32097, "Exceeded the quota usage"),
         (15, "Too many request, try again later: rate limit exceeded"),
         (-32029, "whatever"),
+        (-32601, "rate limit exceeded"),
     ],
     "denied": [
         (-32000, "Unauthorized: You must authenticate your request with an API key. Create an account on ankr"),
@@ -88,6 +89,7 @@ TEXTS = {
         (-32602, "too many arguments, want at most 2"),
         (-32600, "Unsupported method: eth_getBlockReceipts on ETH_MAINNET"),
         (-32601, "rpc method eth_getBlockReceipts is not available"),
+        (-32601, "resource not found: eth_getBlockReceipts"),
         (-32000, "state override is not supported"),
     ],
     "size": [
@@ -102,6 +104,7 @@ TEXTS = {
         (-32615, "eth_getLogs is limited to a 5 range, upgrade from discover plan at "
         "https://dashboard.quicknode.com/billing/plan to increase the limit"),
         (-32602, "eth_getLogs requests limited to 1000 blocks"),
+        (-32602, "eth_getLogs requests are limited to a 1,000 block range"),
         (-32008, "Response exceeded size limit"),
         (-32602, "eth_getLogs is limited to 0 - 10000 blocks range"),
         (-32600, "block range is too wide"),
