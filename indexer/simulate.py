@@ -150,7 +150,7 @@ def seconds_per_block(conn: sqlite3.Connection, chain_id: int) -> float:
     ).fetchone()
     if first is None or last - first < SPAN:
         return SECONDS_PER_BLOCK
-    return float((ended - began) / (last - first))
+    return float((ended - began) / (last - first)) or SECONDS_PER_BLOCK  # a test chain may stand still
 
 
 # one scenario ---------------------------------------------------------------------------------------------------------

@@ -198,7 +198,7 @@ def seconds_per_block(chain: Chain, head: Block) -> float:
     span = next((blocks for blocks in (256, 128) if blocks <= head.number), None)
     if span is None:
         return SECONDS_PER_BLOCK
-    return (head.timestamp - chain.block(head.number - span).timestamp) / span
+    return (head.timestamp - chain.block(head.number - span).timestamp) / span or SECONDS_PER_BLOCK
 
 
 def live(chain: Chain, adapters: Sequence[AnyAdapter], wallet: str, to: str = "latest") -> Iterator[LivePosition]:
