@@ -9,9 +9,9 @@ from typing import Any
 
 from indexer.adapter import AnyAdapter
 from indexer.console import age
-from indexer.export import printable, shown
 from indexer.liquidation import Outlook, outlook
 from indexer.model import WAD, Asset, Balance, Block, Market, Position
+from indexer.output import printable, shown
 from indexer.watch_rules import Event, Kind, Rule, decimal_text
 
 log = logging.getLogger(__name__)

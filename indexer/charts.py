@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 
-from indexer.export import printable
+from indexer.output import printable
 
 #: Okabe and Ito's colours, told apart by the colour-blind too
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")

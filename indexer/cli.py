@@ -20,7 +20,7 @@ from indexer.console import age, bars, counted, log_to_stderr, remark
 from indexer.database import open_readonly
 from indexer.errors import IndexerError
 from indexer.evaluate import AT_RISK_BELOW
-from indexer.export import Kind, Output, for_people, output_options
+from indexer.export import Kind
 from indexer.model import Accounts
 from indexer.options import (
     Number,
@@ -35,6 +35,7 @@ from indexer.options import (
     session_of,
     wallet_address,
 )
+from indexer.output import Output, for_people, output_options
 from indexer.rows import BALANCE_COLUMNS, POSITION_COLUMNS, balance_row
 from indexer.store import Store
 

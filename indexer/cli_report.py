@@ -11,8 +11,8 @@ import click
 from indexer import export as exporting
 from indexer.config import checked_address
 from indexer.console import bars, remark
-from indexer.export import Output, output_options, write_file
 from indexer.options import Number, Session, holds, moment, session_of
+from indexer.output import Output, output_options, write_file
 from indexer.report import Form, Report, write
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from indexer import history as moved
 from indexer import simulate as simulating
 from indexer.console import bars, remark
 from indexer.errors import ConfigError
-from indexer.export import Output, for_people, output_options
 from indexer.options import Number, Session, holds, moment, session_of, wallet_address
+from indexer.output import Output, for_people, output_options
 from indexer.scenario import GROUPS, Change, Names, Scenario, Sweep
 
 DAY = 86_400

@@ -11,9 +11,9 @@ import click
 from indexer.config import checked_address
 from indexer.console import age, remark
 from indexer.errors import ConfigError, IndexerError
-from indexer.export import Output, output_options
 from indexer.model import Accounts
 from indexer.options import Number, Session, chain_options, connected, interruptible, session_of
+from indexer.output import Output, output_options
 from indexer.settings import Alerts
 from indexer.store import Store
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, T
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from indexer.export import printable
+from indexer.output import printable
 from indexer.settings import NoProgress, Progress
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.errors import ConfigError, IndexerError
-from indexer.export import printable, replacing
+from indexer.output import printable, replacing
 
 SUFFIXES = (".png", ".svg")
 

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from indexer.errors import IndexerError
-from indexer.export import Row, plain
+from indexer.output import Row, plain
 
 if TYPE_CHECKING:
     import pyarrow as pa

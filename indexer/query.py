@@ -9,7 +9,7 @@ from typing import Any
 
 from indexer.database import open_readonly
 from indexer.errors import IndexerError
-from indexer.export import Row
+from indexer.output import Row
 from indexer.rows import BALANCE_COLUMNS, POSITION_COLUMNS
 
 PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from indexer.charts import Chart, svg
 from indexer.charts import text as chart_text
-from indexer.export import Row, printable, shown, write_table
+from indexer.output import Row, printable, shown, write_table
 
 
 class Form(StrEnum):

@@ -12,8 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 from indexer.charts import Bars
-from indexer.export import IS_AT_RISK, Row
+from indexer.export import IS_AT_RISK
 from indexer.model import WAD
+from indexer.output import Row
 from indexer.report import Report, Section
 from indexer.settings import NoProgress, Progress
 

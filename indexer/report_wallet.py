@@ -9,8 +9,8 @@ from typing import Any
 
 from indexer import accrual
 from indexer.charts import CEILING, Bars, Lines
-from indexer.export import shown
 from indexer.model import WAD
+from indexer.output import shown
 from indexer.report import Report, Section
 from indexer.report_book import as_of, labelled, percent, section
 

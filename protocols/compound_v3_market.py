@@ -116,25 +116,8 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
     n = len(tokens)
     prices = [price or None for price in answers[:n]]
     held = [total[0] if total else 0 for total in answers[n : 2 * n - 1]]
-    symbols = [
-        text or (word.rstrip(b"\0").decode(errors="replace") if word else token[:10])
-        for token, text, word in zip(
-            tokens, answers[2 * n - 1 : 3 * n - 1], answers[3 * n - 1 : 4 * n - 1], strict=True
-        )
-    ]
+    symbols = symbols_of(tokens, answers[2 * n - 1 : 3 * n - 1], answers[3 * n - 1 : 4 * n - 1])
     note = None if usd_feeds else in_its_own_unit(symbols[0], prices[0])
-    collaterals = tuple(
-        Collateral(
-            asset=info[1],
-            offset=info[0],
-            scale=info[3],
-            liquidate_factor=info[5],
-            price=price,
-            total_supply=total,
-            liquidation_factor=info[6],
-        )
-        for info, price, total in zip(infos, prices[1:], held, strict=True)
-    )
     market = CompoundV3Market(
         block=read.block,
         revision=implementation(read, comet),
@@ -155,11 +138,32 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
         total_supply_base=totals[4],
         total_borrow_base=totals[5],
         absorb_paused=bool(totals[7] & PAUSE_ABSORB),
-        collaterals=collaterals,
+        collaterals=tuple(collateral(*one) for one in zip(infos, prices[1:], held, strict=True)),
         store_front_price_factor=store_front,
     )
     paused = bool(totals[7] & PAUSE_SUPPLY)
     return replace(market, assets=asset_rows(market, symbols, infos, paused=paused))
+
+
+def symbols_of(tokens: Sequence[str], texts: Sequence[Any], words: Sequence[Any]) -> list[str]:
+    """Each token's symbol as a string or else as a word; the beginning of its address where it has none."""
+    return [
+        text or (word.rstrip(b"\0").decode(errors="replace") if word else token[:10])
+        for token, text, word in zip(tokens, texts, words, strict=True)
+    ]
+
+
+def collateral(info: Sequence[Any], price: int | None, total_supply: int) -> Collateral:
+    """One asset of getAssetInfo (offset, asset, priceFeed, scale, three factors, supplyCap)."""
+    return Collateral(
+        asset=info[1],
+        offset=info[0],
+        scale=info[3],
+        liquidate_factor=info[5],
+        price=price,
+        total_supply=total_supply,
+        liquidation_factor=info[6],
+    )
 
 
 def implementation(read: Reader, comet: str) -> str:

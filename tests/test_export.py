@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer import export
+from indexer import export, output
 from indexer.database import open_readonly
 from indexer.errors import ConfigError, IndexerError
-from indexer.export import Format, Kind
+from indexer.export import Kind
+from indexer.output import Format, Output
 from indexer.store import Store
 
 HOSTILE = [
@@ -34,7 +35,7 @@ FORMULAS = ["=HYPERLINK(1)", "+1+1", "-2+3", "@SUM(A1)", " =1", "\uff1d1+1"]
 
 def text(kind: Format, columns, *rows, headers: bool = True) -> str:
     stream = io.StringIO()
-    export.write(columns, rows, kind, stream, headers=headers)
+    output.write(columns, rows, kind, stream, headers=headers)
     return stream.getvalue()
 
 
@@ -90,7 +91,7 @@ class Terminal(io.StringIO):
 def test_a_terminal_that_is_too_narrow_gets_whole_cells(monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     stream = Terminal()
-    export.write_table(["account", "symbol"], [("0x" + "ab" * 20, "WETH")], stream, headers=True)
+    output.write_table(["account", "symbol"], [("0x" + "ab" * 20, "WETH")], stream, headers=True)
     assert stream.getvalue().splitlines()[1] == "0x" + "ab" * 20 + "  WETH"
 
 
@@ -118,14 +119,14 @@ def test_a_table_lines_up_wide_and_nested_cells():
     ],
 )
 def test_a_health_factor_is_cut_so_that_below_one_never_reads_as_one(value, shown):
-    assert export.shown("health_factor", value) == shown
+    assert output.shown("health_factor", value) == shown
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [(0.5, "0.5"), (1e-9, "1e-09"), (1234.5, "1,234.5"), (3.0, "3"), (0.0, "0"), (1e18, "1e+18")]
 )
 def test_amounts_are_short_and_never_shown_as_nothing(value, shown):
-    assert export.shown("amount", value) == shown
+    assert output.shown("amount", value) == shown
 
 
 # harmless ----------------------------------------------------------------------------------------------------------
@@ -141,8 +142,8 @@ def test_no_string_steers_a_terminal(kind, hostile):
 
 
 def test_what_would_steer_is_spelt_out():
-    assert export.printable("\x1b[31mUSDC\u202e\n") == r"\x1b[31mUSDC\u202e\n"
-    assert export.printable("USD\u20ae0 \u0394") == "USD\u20ae0 \u0394"
+    assert output.printable("\x1b[31mUSDC\u202e\n") == r"\x1b[31mUSDC\u202e\n"
+    assert output.printable("USD\u20ae0 \u0394") == "USD\u20ae0 \u0394"
 
 
 @pytest.mark.parametrize("hostile", HOSTILE[2:4])
@@ -186,7 +187,7 @@ def test_a_file_is_replaced_at_once_and_keeps_its_mode(tmp_path: Path):
     path.write_text("old")
     path.chmod(0o640)
     before = path.stat().st_ino
-    export.write_file(path, lambda stream: export.write(["a"], [(1,)], Format.CSV, stream))
+    output.write_file(path, lambda stream: output.write(["a"], [(1,)], Format.CSV, stream))
     assert path.read_text() == "a\n1\n"
     assert path.stat().st_mode & 0o777 == 0o640
     assert path.stat().st_ino != before
@@ -202,7 +203,7 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path):
         raise sqlite3.OperationalError("disk I/O error")
 
     with pytest.raises(sqlite3.OperationalError):
-        export.write_file(path, lambda stream: export.write(["a"], rows(), Format.CSV, stream))
+        output.write_file(path, lambda stream: output.write(["a"], rows(), Format.CSV, stream))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -211,7 +212,7 @@ def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path):
     (tmp_path / "disk").mkdir()
     link = tmp_path / "rows.csv"
     link.symlink_to(tmp_path / "disk" / "real.csv")
-    export.write_file(link, lambda stream: export.write(["a"], [(1,)], Format.CSV, stream))
+    output.write_file(link, lambda stream: output.write(["a"], [(1,)], Format.CSV, stream))
     assert link.is_symlink()
     assert (tmp_path / "disk" / "real.csv").read_text() == "a\n1\n"
 
@@ -220,7 +221,7 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    export.write_file(pipe, lambda stream: export.write(["a"], [(1,)], Format.CSV, stream))
+    output.write_file(pipe, lambda stream: output.write(["a"], [(1,)], Format.CSV, stream))
     assert os.read(reader, 100) == b"a\n1\n"
     os.close(reader)
     assert pipe.is_fifo()
@@ -228,12 +229,12 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path):
 
 def test_an_unwritable_place_is_one_clear_error(tmp_path: Path):
     with pytest.raises(IndexerError, match=r"cannot write .*nowhere/rows\.csv: No such file or directory"):
-        export.write_file(tmp_path / "nowhere" / "rows.csv", lambda stream: None)
+        output.write_file(tmp_path / "nowhere" / "rows.csv", lambda stream: None)
 
 
 @click.command()
-@export.output_options
-def rows_command(output: export.Output) -> None:
+@output.output_options
+def rows_command(output: Output) -> None:
     output.write(["a"], [(1,)])
 
 
