@@ -51,6 +51,11 @@ def suspects(
     ]
 
 
+def fullness(bloom: bytes) -> int:
+    """How many of its 2048 bits are set."""
+    return int.from_bytes(bloom).bit_count()
+
+
 def false_positives(bloom: bytes, pairs: int) -> float:
     """How many of that many absent pairs a bloom filter this full is expected to show."""
-    return pairs * float((int.from_bytes(bloom).bit_count() / 2048) ** 6)
+    return pairs * float((fullness(bloom) / 2048) ** 6)

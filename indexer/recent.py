@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from indexer.bloom import bloom_of, false_positives, suspects
+from indexer.bloom import bloom_of, false_positives, fullness, suspects
 from indexer.chain import Call, Chain
 from indexer.errors import ChainError, ReorgError, RetryableError
 from indexer.header import Header, check_header, parse_block
@@ -17,6 +17,8 @@ from indexer.rpc_errors import BadAnswerError, RejectedError, TooBigError, Unkno
 
 logger = logging.getLogger(__name__)
 
+#: bits of a bloom filter up to which a block has so few logs (some 100) that all of them are asked for
+SPARSE = 512
 #: a bloom filter is worth believing while its false positives stay below this many per block
 INFORMATIVE = 0.5
 BLOCKS_PER_CHUNK = 64
@@ -122,11 +124,14 @@ def quiet(chain: Chain, addresses: Iterable[str], topics: Iterable[str], target:
 
 def _recent(chain: Chain, headers: Sequence[Header], wanted: Filter, confirmations: int) -> Chunk:
     blocks = [header.block for header in headers]
-    events = {block.hash: found for block, found in zip(blocks, _by_hashes(chain, wanted, blocks), strict=True)}
-    doubtful: list[Header] = []
+    events, doubtful = _sparse(chain, [header for header in headers if fullness(header.bloom) <= SPARSE], wanted)
+    others = [header.block for header in headers if header.block.hash not in events]
+    if others:
+        answers = _by_hashes(chain, wanted, others)
+        events |= {block.hash: logs for block, logs in zip(others, answers, strict=True)}
     unconfirmed: list[int] = []
     for header in reversed(headers):
-        if not suspects(header.bloom, wanted.addresses, wanted.topics, events[header.block.hash]):
+        if header in doubtful or not suspects(header.bloom, wanted.addresses, wanted.topics, events[header.block.hash]):
             continue
         if false_positives(header.bloom, len(wanted.addresses) * len(wanted.topics)) > INFORMATIVE:
             confirmations -= 1
@@ -153,6 +158,25 @@ def _recent(chain: Chain, headers: Sequence[Header], wanted: Filter, confirmatio
         len(omitted),
         tuple(sorted(unconfirmed)),
     )
+
+
+def _sparse(chain: Chain, headers: Sequence[Header], wanted: Filter) -> tuple[dict[str, list[Event]], list[Header]]:
+    """The wanted events by block hash, out of all logs, and the headers whose bloom filters these do not reproduce.
+
+    So one of two logs of the same kind is missed too, if they name different accounts. Empty where a node refuses it.
+    """
+    if not headers:
+        return {}, []
+    try:
+        answers = _by_hashes(chain, EVERYTHING, [header.block for header in headers])
+    except ReorgError:
+        raise
+    except (RetryableError, ChainError) as error:
+        logger.info("all logs of blocks %d and others: %s", headers[0].block.number, error)
+        return {}, []
+    pairs = list(zip(headers, answers, strict=True))
+    events = {header.block.hash: wanted.select(logs) for header, logs in pairs}
+    return events, [header for header, logs in pairs if bloom_of(logs) != header.bloom]
 
 
 def _verified(chain: Chain, headers: Sequence[Header], wanted: Filter) -> list[list[Event] | None]:

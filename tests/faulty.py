@@ -69,7 +69,8 @@ class FaultyNode:
     logs dropped. Limits (`range_cap` blocks, `result_cap` logs, `size_cap` bytes, `address_cap` addresses, `gas_cap` for
     eth_call, `batch_cap` calls) hold always once set. `limit_text` chooses the words of the range limit, `override_refusal` code and
     words of "override-unsupported". Faults in
-    `omit_blocks` drop all logs of those block numbers, each time they are asked by eth_getLogs.
+    `omit_blocks` drop all logs of those block numbers, each time they are asked by eth_getLogs, `omit_account`
+    all logs that name it in a topic.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class FaultyNode:
         self.lag = lag
         self.history_from = 0
         self.omit_blocks: set[int] = set()
+        self.omit_account: str | None = None
         self.omit_share = 0.5
         self.range_cap: int | None = None
         self.result_cap: int | None = None
@@ -345,6 +347,8 @@ class FaultyNode:
             self._note("result-cap")
             return _error(call_id, -32005, f"query returned more than {self.result_cap} results")
         kept = [log for log in logs if int(log["blockNumber"], 16) not in self.omit_blocks]
+        if self.omit_account is not None:
+            kept = [log for log in kept if not any(self.omit_account[2:] in topic for topic in log["topics"])]
         if kept and self._happens("omitted-logs"):
             with self._lock:
                 kept = [log for log in kept if self.rng.random() >= self.omit_share]

@@ -300,6 +300,22 @@ def test_logs_since_the_last_snapshot_that_are_left_out_are_found_by_bloom_filte
     assert audits(path, "reconciliation") == []
 
 
+def test_one_of_two_logs_of_the_same_kind_in_a_block_is_missed_too(aave: AaveV3, tmp_path: Path) -> None:
+    path, who, other, act = tmp_path / "twin.db", account("left out"), aave.cast["supplier"], Actions(aave)
+    aave.sender.fund(who)
+    send(aave, act.supply(who, "WETH", WAD))
+    sync_once(path, aave.node.url, [aave])
+    both = [act.use_as_collateral(one, "WETH", False).transaction for one in (who, other)]
+    assert aave.sender.bulk(both, per_block=2, interval=12) == [True, True]
+    aave.node.mine(1)
+    with FaultyNode(aave.node.url) as node:
+        node.omit_account = who
+        sync_once(path, node.url, [aave], audit_sample=0, audit_at_risk=0)
+        assert node.logs_omitted > 0
+    assert wrong_aave_rows(path, aave, {*token_holders(aave), who}) == []
+    assert [recovered for _, recovered, _ in audits(path, "omitted-logs")] == [1]
+
+
 def test_without_receipts_a_second_endpoint_tells(aave: AaveV3, tmp_path: Path) -> None:
     path, who = tmp_path / "second.db", aave.cast["supplier"]
     sync_once(path, aave.node.url, [aave])

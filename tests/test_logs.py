@@ -555,6 +555,7 @@ def test_nodes_that_know_no_block_hash_in_filters_are_asked_by_number(faulty: Fa
 
 
 def test_full_bloom_filters_are_checked_for_a_few_blocks_only(node: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "SPARSE", -1)
     monkeypatch.setattr(recent, "false_positives", lambda bloom, pairs: 99.0)
     monkeypatch.setattr(recent, "suspects", lambda *_: [("a", "b")])
     (chunk,) = last_blocks(connect(node.url), 31, BLOCKS, confirmations=3)
