@@ -67,10 +67,9 @@ class FaultyNode:
 
     `injected` counts what was injected, `requests` HTTP requests, `calls` JSON-RPC calls by method, `logs_omitted` the
     logs dropped. Limits (`range_cap` blocks, `result_cap` logs, `size_cap` bytes, `address_cap` addresses, `gas_cap` for
-    eth_call, `batch_cap` calls) hold always once set. `limit_text` chooses the words of the range limit, `override_refusal` code and
-    words of "override-unsupported". Faults in
-    `omit_blocks` drop all logs of those block numbers, each time they are asked by eth_getLogs, `omit_account`
-    all logs that name it in a topic.
+    eth_call, `batch_cap` calls) hold always once set. `limit_text` chooses the words of the range limit,
+    `override_refusal` code and words of "override-unsupported". Whenever eth_getLogs asks for them, all logs of the
+    blocks in `omit_blocks` are left out, and all that name `omit_account` in a topic.
     """
 
     def __init__(
