@@ -5,7 +5,7 @@ import sys
 
 def main() -> None:
     try:
-        from indexer.cli import main as command  # noqa: PLC0415
+        from indexer.cli.main import main as command  # noqa: PLC0415
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted.\n")
         sys.exit(130)

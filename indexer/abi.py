@@ -9,11 +9,6 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
-from indexer.errors import RetryableError
-from indexer.model import Event
-
-_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
-
 
 @cache
 def topic(signature: str) -> str:
@@ -89,65 +84,6 @@ def abi(name: str) -> Abi:
     return Abi(name, json.loads(resources.files("abis").joinpath(f"{name}.json").read_text("utf-8")))
 
 
-class LogParser:
-    """Reads the raw logs of one answer, strictly; what repeats in them (hashes, topics, addresses) is checked once."""
-
-    def __init__(self) -> None:
-        self._words: dict[str, str] = {}
-        self._addresses: dict[str, str] = {}
-        self._numbers: dict[str, int] = {}
-
-    def __call__(self, raw: Mapping[str, Any]) -> Event:
-        """One log of eth_getLogs or of a receipt.
-
-        RetryableError if it is not the JSON that the execution API promises: the node's answer cannot be trusted then.
-        """
-        try:
-            topics, data = raw["topics"], raw["data"]
-            words, addresses = self._words, self._addresses
-            payload = bytes.fromhex(data[2:])
-            if not isinstance(topics, list) or len(topics) > 4 or data[:2] != "0x" or len(data) != 2 + 2 * len(payload):
-                raise TypeError("topics or data")
-            address, block_hash, transaction_hash = raw["address"], raw["blockHash"], raw["transactionHash"]
-            return Event(
-                addresses.get(address) or _checked(address, 20, addresses),
-                tuple([words.get(topic) or _checked(topic, 32, words) for topic in topics]),
-                payload,
-                self._number(raw["blockNumber"]),
-                words.get(block_hash) or _checked(block_hash, 32, words),
-                words.get(transaction_hash) or _checked(transaction_hash, 32, words),
-                self._number(raw["logIndex"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RetryableError(f"malformed log in the answer ({error})") from None
-
-    def _number(self, text: Any) -> int:
-        number = self._numbers.get(text)
-        if number is None:
-            number = self._numbers[text] = quantity(text)
-        return number
-
-
-def _checked(text: Any, size: int, known: dict[str, str]) -> str:
-    """A hex string of so many bytes in lower case, remembered. ValueError or TypeError if it is none."""
-    if (
-        not isinstance(text, str)
-        or len(text) != 2 + 2 * size
-        or text[:2] != "0x"
-        or len(bytes.fromhex(text[2:])) != size
-    ):
-        raise ValueError(f"not {size} bytes")
-    known[text] = text.lower()
-    return known[text]
-
-
 def mapping_slot(key: str, slot: int) -> int:
     """Where Solidity keeps `mapping(address => ...)` of `slot` for one address; a struct's members follow it."""
     return int.from_bytes(keccak(bytes.fromhex(key[2:]).rjust(32, b"\0") + slot.to_bytes(32)))
-
-
-def quantity(value: Any) -> int:
-    """A JSON-RPC quantity ("0x1f") as an int. ValueError or TypeError for anything else, null included."""
-    if not isinstance(value, str) or not _QUANTITY.fullmatch(value):
-        raise ValueError(f"not a quantity: {str(value)[:80]!r}")
-    return int(value, 16)

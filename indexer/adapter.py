@@ -16,13 +16,13 @@ from indexer.model import (
     Answer,
     Balance,
     Block,
-    Changed,
     Check,
-    Closable,
     Deployment,
+    Effect,
     Event,
     Failed,
     Health,
+    LiquidationCall,
     LogSource,
     Market,
     Position,
@@ -216,7 +216,7 @@ class Adapter(ABC, Generic[M, P]):
         """The prices that the position's health hangs on; one that is missing or fixed is left out."""
         return []
 
-    def changed(self, market: M, position: P, balance: Balance, delta: int) -> Changed | None:
+    def changed(self, market: M, position: P, balance: Balance, delta: int) -> Effect | None:
         """After `delta` smallest units more (below 0: fewer) of one of its balances, at the market's stored indexes.
 
         That is to supply or withdraw, to borrow or repay so much of the underlying asset, in the contracts' rounding;
@@ -224,7 +224,7 @@ class Adapter(ABC, Generic[M, P]):
         """
         return None
 
-    def closable(self, market: M, position: P) -> list[Closable]:
+    def closable(self, market: M, position: P) -> list[LiquidationCall]:
         """What one liquidation call can close of a liquidatable position, for each pair of debt and collateral.
 
         At the market's stored indexes; empty for a position that is not liquidatable.

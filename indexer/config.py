@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from indexer.errors import ConfigError
 from indexer.model import Deployment
-from indexer.protocols import adapter_class, deployment_files, did_you_mean, installed
+from indexer.plugins import adapter_class, deployment_files, did_you_mean, installed
 from indexer.settings import Alerts, Settings
 
 MULTICALL3 = "0xca11bde05977b3631167028862be2a173976ca11"

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, T
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from indexer.output import printable
-from indexer.settings import NoProgress, Progress
+from indexer.progress import NoProgress, Progress
+from indexer.text import printable
 
 T = TypeVar("T")
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -110,13 +110,3 @@ def counted(rows: Iterable[T], total: int, unit: str) -> Iterator[T]:
             if number % 1000 == 0:
                 progress.advance(unit, 1000)
             yield row
-
-
-def age(seconds: float | None) -> str:
-    """A time span in its largest unit: 45 s, 12 min, 3 h, 5 days."""
-    if seconds is None:
-        return "-"
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"

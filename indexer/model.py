@@ -256,7 +256,7 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
+class Effect:
     """A market and a position in it after one act; `refused` says why the contracts would not let that happen now."""
 
     market: Market
@@ -265,7 +265,7 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Closable:
+class LiquidationCall:
     """The most that one liquidation call closes of one debt for one collateral now; amounts in smallest units.
 
     `repaid` is what the liquidator pays, `seized` what the position loses for it (interest-bearing tokens in units of

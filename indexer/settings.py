@@ -1,32 +1,16 @@
 """What a user may tune, and where a run tells how far it is."""
 
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from pydantic import Field
 
-from indexer.evaluate import AT_RISK_BELOW
+from indexer.units import AT_RISK_BELOW
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Factor = Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)]
-
-
-class Progress(Protocol):
-    """Where a sync tells how far it is, in blocks or positions; `note` is what was found so far."""
-
-    def start(self, name: str, total: int, unit: str) -> None: ...
-    def advance(self, name: str, count: int, note: str = "") -> None: ...
-    def done(self, name: str) -> None: ...
-
-
-class NoProgress:
-    """Says nothing."""
-
-    def start(self, name: str, total: int, unit: str) -> None: ...
-    def advance(self, name: str, count: int, note: str = "") -> None: ...
-    def done(self, name: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from typing import Any
 
 from indexer.adapter import Reader
 from indexer.model import Deployment, Position
-from protocols.aave_v3 import AaveV3
-from protocols.aave_v3_account import AaveV3Position
-from protocols.aave_v3_market import AaveV3Market
+from protocols.aave_v3.adapter import AaveV3
+from protocols.aave_v3.market import AaveV3Market
+from protocols.aave_v3.position import AaveV3Position
 from tests.compound import by_account, keys
 from tests.devnet import aave_v3
 from tests.devnet.send import calldata, decoded

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from indexer.abi import LogParser
 from indexer.adapter import AnyAdapter, Reader
-from indexer.chain import Chain
+from indexer.chain.client import Chain
+from indexer.chain.log_filter import LogParser
+from indexer.chain.multicall import PinnedReader
 from indexer.model import Block, Event, LogSource, Market, Position, PositionKey, Read
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 
@@ -42,7 +43,7 @@ class Connection:
         self.chain = Chain("devnet", CHAIN_ID, [node.url], MULTICALL3)
 
     def reader(self, block: int | str = "latest") -> Reader:
-        return self.chain.reader(self.chain.block(block))
+        return PinnedReader(self.chain, self.chain.block(block))
 
     def requests(self, act: Callable[[], Any]) -> int:
         """How many requests `act` makes."""

@@ -10,8 +10,8 @@ from eth_abi.abi import decode, encode
 from eth_utils.crypto import keccak
 
 from indexer.adapter import AnyAdapter
-from indexer.model import WAD, Balance, Closable, Market, Position, PositionKey, Price
-from protocols.maker_market import with_ilks
+from indexer.model import WAD, Balance, LiquidationCall, Market, Position, PositionKey, Price
+from protocols.maker.market import with_ilks
 from tests.compound import Connection
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.aave_v3_scenario import Actions, perform
@@ -154,13 +154,13 @@ class Ground(ABC):
         """Repay ("repay") or supply ("add") in one transaction, in the next block. Raises if it is refused."""
 
     @abstractmethod
-    def close(self, key: PositionKey, one: Closable, amount: int) -> dict[str, int]:
+    def close(self, key: PositionKey, one: LiquidationCall, amount: int) -> dict[str, int]:
         """One liquidation call for that debt and collateral, in the next block; what it says it did. Raises if refused.
 
         `repaid`, `received`, `seized` or `seized_scaled`, whichever the contracts' events tell.
         """
 
-    def closing(self, key: PositionKey, one: Closable) -> None:  # noqa: B027 - most need nothing
+    def closing(self, key: PositionKey, one: LiquidationCall) -> None:  # noqa: B027 - most need nothing
         """Whatever the next `close` needs that takes blocks of its own."""
 
 
@@ -196,7 +196,7 @@ class AaveGround(Ground):
             args = [row.asset, amount, key.account, 0]
             self.devnet.sender.send(self.pool, self.supply, args, sender=self.payer)
 
-    def close(self, key: PositionKey, one: Closable, amount: int) -> dict[str, int]:
+    def close(self, key: PositionKey, one: LiquidationCall, amount: int) -> dict[str, int]:
         args = [one.collateral.asset, one.debt.asset, key.account, amount, False]
         call = "liquidationCall(address,address,address,uint256,bool)"
         receipt = self.devnet.sender.send(self.pool, call, args, sender=self.payer)
@@ -276,7 +276,7 @@ class AaveV2Ground(AaveGround):
     def prepare(self, key: PositionKey, row: Balance) -> None:
         self.devnet.give(self.payer, self.symbol(row.asset))
 
-    def closing(self, key: PositionKey, one: Closable) -> None:
+    def closing(self, key: PositionKey, one: LiquidationCall) -> None:
         self.devnet.give(self.payer, self.symbol(one.debt.asset))
 
 
@@ -341,10 +341,10 @@ class CompoundV2Ground(Ground):
         else:
             self.devnet.act(market.address, "mint(uint256)", [amount], sender=key.account)
 
-    def closing(self, key: PositionKey, one: Closable) -> None:
+    def closing(self, key: PositionKey, one: LiquidationCall) -> None:
         self.devnet.give(self.payer, self.symbol(one.debt.market))
 
-    def close(self, key: PositionKey, one: Closable, amount: int) -> dict[str, int]:
+    def close(self, key: PositionKey, one: LiquidationCall, amount: int) -> dict[str, int]:
         market = self.devnet.markets[self.symbol(one.debt.market)]
         call, args, value = "liquidateBorrow(address,uint256,address)", [key.account, amount, one.collateral.market], 0
         if market.underlying is None:
@@ -386,7 +386,7 @@ class CometGround(Ground):
         args = [key.account, row.asset, amount]
         self.devnet.sender.send(self.devnet.comet, "supplyTo(address,address,uint256)", args, sender=self.payer)
 
-    def close(self, key: PositionKey, one: Closable, amount: int) -> dict[str, int]:
+    def close(self, key: PositionKey, one: LiquidationCall, amount: int) -> dict[str, int]:
         call = "absorb(address,address[])"
         receipt = self.devnet.sender.send(self.devnet.comet, call, [self.payer, [key.account]], sender=self.payer)
         (debt,) = event(receipt, "AbsorbDebt(address,address,uint256,uint256)")
@@ -448,7 +448,7 @@ class MakerGround(Ground):
             self.devnet.join(key.group, key.account, 4 * row.amount * 10 ** (18 - row.decimals))
         self.devnet.drip(key.group)
 
-    def closing(self, key: PositionKey, one: Closable) -> None:
+    def closing(self, key: PositionKey, one: LiquidationCall) -> None:
         self.devnet.drip(key.group)
 
     def pay(self, act: str, key: PositionKey, row: Balance, amount: int) -> None:
@@ -460,7 +460,7 @@ class MakerGround(Ground):
         self.node.set_next_timestamp(self.node.timestamp())
         self.devnet.sender.send(self.devnet.addresses["vat"], maker.FROB, args, sender=key.account)
 
-    def close(self, key: PositionKey, one: Closable, amount: int) -> dict[str, int]:
+    def close(self, key: PositionKey, one: LiquidationCall, amount: int) -> dict[str, int]:
         before = self.devnet.position(key.group, key.account)
         self.node.set_next_timestamp(self.node.timestamp())
         self.devnet.bite(key.group, key.account)

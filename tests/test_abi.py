@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.abi import LogParser, quantity, topic
+from indexer.abi import topic
+from indexer.chain.blocks import quantity
+from indexer.chain.log_filter import LogParser
 from indexer.errors import RetryableError
 from indexer.model import Event
 

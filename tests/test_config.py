@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from indexer import config, protocols
+from indexer import config, plugins
 from indexer.errors import ConfigError
 from tests.devnet.packages import missing_tools, package
 
@@ -88,7 +88,7 @@ def test_every_chain_has_public_endpoints_and_its_own_id():
 
 @pytest.mark.parametrize("name", ADDRESSES)
 def test_every_built_in_deployment_has_what_its_real_adapter_needs(name, monkeypatch):
-    monkeypatch.setattr(config, "adapter_class", protocols.adapter_class)
+    monkeypatch.setattr(config, "adapter_class", plugins.adapter_class)
     for deployment in load().deployments.values():
         if deployment.protocol == name:
             config.check_address_keys(deployment)
@@ -96,7 +96,7 @@ def test_every_built_in_deployment_has_what_its_real_adapter_needs(name, monkeyp
 
 def built_in(deployment: str) -> dict[str, str]:
     """A built-in deployment's addresses as written, checksums included."""
-    return tomllib.loads(protocols.deployment_files()[0][1])["deployments"][deployment]["addresses"]
+    return tomllib.loads(plugins.deployment_files()[0][1])["deployments"][deployment]["addresses"]
 
 
 ADDRESS_BOOK = {
@@ -317,7 +317,7 @@ def test_addresses_are_lower_cased():
 
 
 def packages(monkeypatch, text: str) -> None:
-    built_in_files = protocols.deployment_files()
+    built_in_files = plugins.deployment_files()
     monkeypatch.setattr(config, "deployment_files", lambda: [*built_in_files, ("third/deployments.toml", text)])
 
 

@@ -9,14 +9,14 @@ from typing import Any
 from eth_utils.crypto import keccak
 
 from indexer.adapter import Adapter
-from indexer.chain import Chain
-from indexer.database import open_readonly
+from indexer.chain.client import Chain
 from indexer.model import Accounts, Deployment
-from indexer.protocols import adapter_class
+from indexer.plugins import adapter_class
 from indexer.settings import Settings
-from indexer.store import Store
-from indexer.sync import Outcome, Sync
-from indexer.verify import verify
+from indexer.store.database import open_readonly
+from indexer.store.store import Store
+from indexer.sync.sync import Outcome, Sync
+from indexer.sync.verify import verify
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
 

@@ -3,8 +3,9 @@
 import random
 
 from indexer.model import Block, Deployment, PositionKey
-from protocols.aave_v2 import AaveV2, AaveV2Position
-from protocols.aave_v2_market import AaveV2Market, Reserve
+from protocols.aave_v2.adapter import AaveV2
+from protocols.aave_v2.market import AaveV2Market, Reserve
+from protocols.aave_v2.position import AaveV2Position
 from tests.bench.rates import WALLETS, address, print_rates
 
 RAY = 10**27

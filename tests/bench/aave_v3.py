@@ -5,9 +5,9 @@ import statistics
 import time
 
 from indexer.model import Block, Deployment, PositionKey
-from protocols.aave_v3 import AaveV3
-from protocols.aave_v3_account import AaveV3Position
-from protocols.aave_v3_market import AaveV3Market, Reserve
+from protocols.aave_v3.adapter import AaveV3
+from protocols.aave_v3.market import AaveV3Market, Reserve
+from protocols.aave_v3.position import AaveV3Position
 
 RAY = 10**27
 RESERVES = 48

@@ -93,7 +93,7 @@ def main() -> None:
             before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
             started = time.monotonic()
             done = subprocess.run(
-                [sys.executable, "-m", "indexer.cli", "--config", str(options.config), "--db", str(large), *arguments],
+                [sys.executable, "-m", "indexer", "--config", str(options.config), "--db", str(large), *arguments],
                 capture_output=True,
                 check=False,
             )

@@ -6,11 +6,13 @@ import time
 
 from indexer.adapter import Adapter
 from indexer.model import WAD, Asset, Block, Deployment, Market, Position, PositionKey
-from protocols.compound_v2 import CompoundV2, CompoundV2Position
-from protocols.compound_v2_market import CompoundV2Market
-from protocols.compound_v2_math import TRUNCATE, CToken
-from protocols.compound_v3 import CompoundV3, CompoundV3Position
-from protocols.compound_v3_market import Collateral, CompoundV3Market
+from protocols.compound_v2.adapter import CompoundV2
+from protocols.compound_v2.market import CompoundV2Market
+from protocols.compound_v2.math import TRUNCATE, CToken
+from protocols.compound_v2.position import CompoundV2Position
+from protocols.compound_v3.adapter import CompoundV3
+from protocols.compound_v3.market import Collateral, CompoundV3Market
+from protocols.compound_v3.position import CompoundV3Position
 
 ACCOUNTS = 100_000
 ROUNDS = 5

@@ -3,8 +3,9 @@
 import random
 
 from indexer.model import Block, Deployment, PositionKey
-from protocols.maker import Maker, Urn
-from protocols.maker_market import Gem, Ilk, MakerMarket
+from protocols.maker.adapter import Maker
+from protocols.maker.market import Gem, Ilk, MakerMarket
+from protocols.maker.position import Urn
 from tests.bench.rates import WALLETS, address, print_rates
 
 WAD, RAY, RAD = 10**18, 10**27, 10**45

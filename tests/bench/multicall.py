@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from indexer.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
+from indexer.chain.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.model import Read
 from tests.tiny_contracts import EOA
 

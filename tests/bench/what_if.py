@@ -13,10 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from indexer.history import LAST, History, last_points, thin
 from indexer.model import Block
-from indexer.rows import POSITION_COLUMNS, Snapshot
-from indexer.store import Store
+from indexer.store.history import LAST, History, last_points, thin
+from indexer.store.rows import POSITION_COLUMNS, Snapshot
+from indexer.store.store import Store
 from tests.bench.book import enlarged
 
 COMMANDS = (
@@ -40,7 +40,7 @@ def commands(database: Path, config: Path) -> None:
         arguments = command.replace("WALLET", wallet).split()
         started = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "indexer.cli", "--config", str(config), "--db", str(database), *arguments],
+            [sys.executable, "-m", "indexer", "--config", str(config), "--db", str(database), *arguments],
             capture_output=True, check=False,
         )  # fmt: skip
         spent = time.monotonic() - started

@@ -1,0 +1,1 @@
+"""Watched wallets: the rules, the messages and their delivery. Never prints."""

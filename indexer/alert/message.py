@@ -1,0 +1,317 @@
+"""What an alert says: one JSON object with units in the names of its keys, and a readable text in it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from indexer.adapter import AnyAdapter
+from indexer.alert.rules import Event, Kind, Rule
+from indexer.model import WAD, Asset, Balance, Block, Market, Position
+from indexer.risk.liquidation import Outlook, outlook
+from indexer.text import age, printable, shown
+from indexer.units import decimal_text
+
+log = logging.getLogger(__name__)
+
+ROUND = 10**14  # a target of our own is a round one, scaled by 1e18
+NAMED = 8  # rows of each list that the text names; the JSON has all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What an alert is about; health factors, `hysteresis` (a fraction) and `target` are scaled by 1e18.
+
+    `columns` is the row of `positions`. `crossed` is the threshold of a drop that was crossed. `seconds_per_block` is
+    the chain's pace.
+    """
+
+    chain: str
+    chain_id: int
+    wallet: str
+    label: str | None
+    ens: str | None
+    rule: Rule
+    event: Event
+    crossing: int
+    crossed: int | None
+    health_before: int | None
+    columns: Mapping[str, Any]
+    block: Block
+    explorer: str | None
+    hysteresis: int
+    target: int
+    seconds_per_block: float
+
+    @property
+    def health(self) -> int | None:
+        raw = self.columns["health_factor_raw"]
+        return None if raw is None else int(raw)
+
+    @property
+    def threshold(self) -> int | None:
+        """The health factor that was crossed."""
+        return self.rule.threshold if self.rule.kind is Kind.BELOW else self.crossed
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An asset as it is priced now, with its price at the snapshot before, raw and in USD."""
+
+    asset: Asset
+    before: int
+    before_usd: float | None
+
+
+def compose(
+    identity: str, subject: Subject, adapter: AnyAdapter, market: Market, position: Position, moved: Sequence[Moved]
+) -> dict[str, Any]:
+    """The alert as it is delivered: plain JSON values; integers beyond 2**53 are strings (`_raw`)."""
+    columns, block = subject.columns, subject.block
+    balances = adapter.balances(market, position)
+    held = {(b.asset, b.market) for b in balances} | {(b.asset, "") for b in balances}
+    group = columns["position_group"]
+    changes = [
+        price_change(m)
+        for m in moved
+        if m.asset.group in ("", group) and ((m.asset.asset, m.asset.market) in held or (m.asset.asset, "") in held)
+    ]
+    body: dict[str, Any] = {
+        "id": identity,
+        "event": subject.event.value,
+        "rule": str(subject.rule),
+        "crossing": subject.crossing,
+        "threshold_health_factor": None if subject.threshold is None else decimal_text(subject.threshold),
+        "wallet": subject.wallet,
+        "label": subject.label,
+        "ens": subject.ens,
+        "chain": subject.chain,
+        "chain_id": subject.chain_id,
+        "protocol": columns["protocol"],
+        "deployment": columns["deployment"],
+        "account": columns["account"],
+        "position_group": group,
+        "owner": columns["owner"],
+        "owner_via": columns["owner_via"],
+        "status": columns["status"],
+        "blocked_by": columns["blocked_by"],
+        "health_factor_before": None if subject.health_before is None else subject.health_before / WAD,
+        "health_factor_before_raw": None if subject.health_before is None else str(subject.health_before),
+        "health_factor": columns["health_factor"],
+        "health_factor_raw": columns["health_factor_raw"],
+        "collateral_usd": columns["collateral_usd"],
+        "debt_usd": columns["debt_usd"],
+        "collateral": [holding(b, market) for b in balances if b.is_collateral],
+        "debt": [holding(b, market) for b in balances if b.side == "debt"],
+        "price_changes": changes,
+        **prospects(subject, adapter, market, position),
+        "block_number": block.number,
+        "block_hash": block.hash,
+        "block_timestamp_seconds": block.timestamp,
+        "block_time_utc": f"{at(block):%Y-%m-%dT%H:%M:%SZ}",
+        "explorer_url": None
+        if subject.explorer is None
+        else f"{subject.explorer.rstrip('/')}/address/{columns['account']}",
+    }
+    body["title"] = title(subject)
+    body["text"] = "\n".join(lines(subject, body))
+    return body
+
+
+def target_of(subject: Subject) -> int:
+    """The health factor to lead to: the configured one, or where that would not end the crossing, one that does."""
+    ends = (subject.threshold or 0) * (WAD + subject.hysteresis) // WAD
+    ends = -(-ends // ROUND) * ROUND
+    if subject.rule.kind is Kind.BELOW:
+        return max(subject.target, ends)
+    return ends if subject.health is not None and subject.health >= subject.target and ends else subject.target
+
+
+def prospects(subject: Subject, adapter: AnyAdapter, market: Market, position: Position) -> dict[str, Any]:
+    """Liquidation prices, and amounts that lead to the target."""
+    target = target_of(subject)
+    found: Outlook | None = None
+    try:
+        found = outlook(adapter, market, position, target=target, seconds_per_block=subject.seconds_per_block)
+    except Exception:  # a defect there must not keep a warning from leaving
+        log.exception("%s: defect in the outlook of %s", subject.columns["deployment"], position.key.account)
+    return {
+        "liquidation_prices": [
+            {
+                "symbol": p.price.symbol,
+                "price": p.whole(p.price.price),
+                "liquidation_price": p.whole(p.liquidatable),
+                "unit": p.price.unit,
+                "distance_percent": p.distance,
+                "collateral": p.price.collateral,
+                "debt": p.price.debt,
+            }
+            for p in (found.prices if found else ())
+        ],
+        "seconds_to_liquidation_by_interest": found.seconds if found else None,
+        "liquidation_blocked_by": list(found.blocked if found else ()),
+        "target_health_factor": decimal_text(target),
+        "to_target": [
+            {
+                "act": r.act,
+                "symbol": r.balance.symbol,
+                "asset": r.balance.asset,
+                "amount": r.amount / 10**r.balance.decimals,
+                "amount_raw": str(r.amount),
+                "health_factor": None if r.health_factor is None else r.health_factor / WAD,
+                "refused": r.refused,
+            }
+            for r in (found.remedies if found else ())
+        ],
+    }
+
+
+def at(block: Block) -> datetime:
+    return datetime.fromtimestamp(block.timestamp, UTC)
+
+
+def holding(balance: Balance, market: Market) -> dict[str, Any]:
+    value = None
+    if balance.value is not None and market.usd is not None:
+        value = balance.value * market.usd[0] / market.usd[1]
+    return {
+        "symbol": balance.symbol,
+        "asset": balance.asset,
+        "amount": balance.amount / 10**balance.decimals,
+        "amount_raw": str(balance.amount),
+        "value_usd": value,
+    }
+
+
+def price_change(moved: Moved) -> dict[str, Any]:
+    assert moved.asset.price is not None
+    return {
+        "symbol": moved.asset.symbol,
+        "asset": moved.asset.asset,
+        "price_before_usd": moved.before_usd,
+        "price_usd": moved.asset.price_usd,
+        "change_percent": (moved.asset.price - moved.before) * 100 / moved.before if moved.before else None,
+    }
+
+
+# for people -----------------------------------------------------------------------------------------------------------
+
+
+def factor(raw: int | None) -> str:
+    """A health factor to four decimals, cut: 0.99999 is never 1."""
+    return "unknown" if raw is None else shown("health_factor", Decimal(raw).scaleb(-18))
+
+
+def who(subject: Subject) -> str:
+    name = subject.label or subject.ens
+    short = f"{subject.wallet[:6]}..{subject.wallet[-4:]}"
+    return f"{printable(name)} ({short})" if name else short
+
+
+def state(subject: Subject) -> str:
+    """The position's health in a few words."""
+    if subject.health is not None:
+        return f"health factor {factor(subject.health)}"
+    return "no debt" if subject.columns["status"] == "no-debt" else "health factor unknown"
+
+
+def what(subject: Subject) -> str:
+    """What happened, as the end of a sentence that begins with the health."""
+    recovered = subject.event is Event.RECOVERED
+    if subject.rule.kind is Kind.UNKNOWN:
+        if recovered:
+            return "is known again"
+        reason = {
+            "unpriceable": "a price is missing",
+            "unverified": "it could not be verified with the contracts",
+        }[subject.columns["status"]]
+        return f"may be at risk: {reason}"
+    assert subject.threshold is not None
+    threshold = decimal_text(subject.threshold)
+    if subject.rule.kind is Kind.BELOW:
+        return f"recovered, above {threshold}" if recovered else f"below {threshold}"
+    percent = decimal_text(subject.rule.threshold)
+    return f"recovered from its fall by {percent} %" if recovered else f"fell by {percent} % or more"
+
+
+def title(subject: Subject) -> str:
+    """One line that says it all."""
+    mark = "Recovered" if subject.event is Event.RECOVERED else "Liquidation risk"
+    if subject.columns["status"] == "liquidatable":
+        mark = "Liquidatable"
+    place = f"{subject.columns['deployment']} {subject.columns['position_group']}".strip()
+    return f"{mark}: {who(subject)} on {place}: {state(subject)}"
+
+
+def lines(subject: Subject, body: Mapping[str, Any]) -> list[str]:
+    """The readable text, line by line; a line that has nothing to say is left out."""
+    columns = subject.columns
+    place = f"{columns['deployment']} {columns['position_group']}".strip()
+    was = "" if subject.health_before is None else f", was {factor(subject.health_before)}"
+    found = [
+        f"{who(subject)} on {place} ({columns['protocol']}, {subject.chain})",
+        f"{state(subject)}{was}; {what(subject)} (crossing {subject.crossing} of rule: {subject.rule})",
+        f"status {columns['status']}" + (f"; held up by {columns['blocked_by']}" if columns["blocked_by"] else ""),
+        f"debt {usd(columns['debt_usd'])}, collateral {usd(columns['collateral_usd'])}",
+    ]
+    found += [
+        f"{name}: " + named(f"{amount(held)} ({usd(held['value_usd'])})" for held in body[name])
+        for name in ("debt", "collateral")
+        if body[name]
+    ]
+    if body["price_changes"]:
+        moves = (
+            f"{printable(c['symbol'])} {usd(c['price_before_usd'])} -> {usd(c['price_usd'])}"
+            + ("" if c["change_percent"] is None else f" ({c['change_percent']:+.2f} %)")
+            for c in body["price_changes"]
+        )
+        found.append(f"prices since the last snapshot: {named(moves)}")
+    found += ahead(body)
+    found.append(f"wallet {subject.wallet}, position {columns['account']}")
+    found.append(f"block {subject.block.number:,} of {at(subject.block):%Y-%m-%d %H:%M:%S} UTC")
+    if body["explorer_url"]:
+        found.append(body["explorer_url"])
+    return found
+
+
+def ahead(body: Mapping[str, Any]) -> list[str]:
+    """Where liquidation is, and what would lead away from it."""
+    found = []
+    prices = [
+        f"{printable(p['symbol'])} at {shown('', p['liquidation_price'])} {p['unit']} ({p['distance_percent']:+.2f} %)"
+        for p in body["liquidation_prices"]
+    ]
+    if prices:
+        found.append(f"liquidation if only one price moves: {named(prices)}")
+    if body["seconds_to_liquidation_by_interest"]:
+        found.append(f"by interest alone: in {age(body['seconds_to_liquidation_by_interest'])}")
+    acts = [
+        f"{r['act']} {shown('', r['amount'])} {printable(r['symbol'])}"
+        + (f" (refused now: {r['refused']})" if r["refused"] else "")
+        for r in body["to_target"]
+    ]
+    if acts:
+        found.append(f"to a health factor of {body['target_health_factor']}: {' or '.join(acts[:NAMED])}")
+    if body["liquidation_blocked_by"]:
+        found.append(f"cannot be liquidated now: {', '.join(body['liquidation_blocked_by'])}")
+    return found
+
+
+def amount(holding: Mapping[str, Any]) -> str:
+    return f"{shown('', holding['amount'])} {printable(holding['symbol'])}"
+
+
+def usd(value: float | None) -> str:
+    """USD to cents, small ones to four digits."""
+    if value is None:
+        return "unknown USD"
+    return f"{value:,.2f} USD" if abs(value) >= 1 or value == 0 else f"{value:.4g} USD"
+
+
+def named(parts: Any) -> str:
+    """The first few of a list, and how many more there are."""
+    every = list(parts)
+    rest = f", and {len(every) - NAMED} more" if len(every) > NAMED else ""
+    return ", ".join(every[:NAMED]) + rest

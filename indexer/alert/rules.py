@@ -1,0 +1,173 @@
+"""When a watched position is told about: thresholds, falls, values nobody knows, each with its hysteresis. All pure.
+
+`below X`   crossed when the health factor is below X. Armed again, and told as recovered, once it is above
+            X * (1 + hysteresis) or there is no debt.
+`drop P%`   crossed when the health factor is P % or more below its reference: the highest one since the rule last
+            told, or since the watch began. A crossing makes the value at hand the reference, so a fall that goes on is
+            told again P % lower. Recovered once it is above the crossed threshold * (1 + hysteresis).
+`unknown`   crossed when the position cannot be priced or could not be verified, and has or may have debt. Recovered
+            with the first value that is known. Every watch has this rule.
+
+What is not verified never counts as safe: it may cross a rule, and arm it for the next crossing, but only a verified
+value is told as recovered.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from indexer.model import WAD
+from indexer.units import decimal_text, scaled
+
+HUNDRED = 100 * WAD
+
+
+class Event(StrEnum):
+    """What a message says happened."""
+
+    CROSSED = "crossed"
+    RECOVERED = "recovered"
+
+
+class Kind(StrEnum):
+    """The kinds of rules, in the order in which they are told."""
+
+    UNKNOWN = "unknown"
+    DROP = "drop"
+    BELOW = "below"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule; `threshold` is a health factor (below) or a percentage (drop), scaled by 1e18."""
+
+    kind: Kind
+    threshold: int = 0
+
+    def __str__(self) -> str:
+        if self.kind is Kind.UNKNOWN:
+            return "unknown"
+        return f"{self.kind} {decimal_text(self.threshold)}{'%' if self.kind is Kind.DROP else ''}"
+
+
+UNKNOWN = Rule(Kind.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a rule remembers of one position: whether it may tell, and whether a crossing waits for its end.
+
+    `reference` and `crossed` are a drop's reference and the threshold that was crossed last, scaled by 1e18.
+    """
+
+    armed: bool = True
+    open: bool = False
+    reference: int | None = None
+    crossed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one snapshot says of a position: health factor scaled by 1e18, None without debt or where unknown."""
+
+    health_factor: int | None
+    status: str
+    debt_value: int | None = None
+
+    @property
+    def trusted(self) -> bool:
+        return self.status not in ("unverified", "unpriceable")
+
+    @property
+    def free(self) -> bool:
+        """Certainly without debt."""
+        return self.status == "no-debt"
+
+    @property
+    def unknown(self) -> bool:
+        return not self.trusted and self.debt_value != 0
+
+
+def decide(rule: Rule, state: State, reading: Reading, hysteresis: int) -> tuple[State, Event | None]:
+    """The rule's next state and what is to be told, if anything; `hysteresis` is a fraction scaled by 1e18."""
+    match rule.kind:
+        case Kind.UNKNOWN:
+            return _unknown(state, reading)
+        case Kind.DROP:
+            return _drop(rule, state, reading, hysteresis)
+        case Kind.BELOW:
+            return _below(rule, state, reading, hysteresis)
+
+
+def _unknown(state: State, reading: Reading) -> tuple[State, Event | None]:
+    if reading.unknown:
+        return State(armed=False, open=True), None if state.open else Event.CROSSED
+    return State(), Event.RECOVERED if state.open else None
+
+
+def _below(rule: Rule, state: State, reading: Reading, hysteresis: int) -> tuple[State, Event | None]:
+    health = reading.health_factor
+    if health is not None and health < rule.threshold:
+        return State(armed=False, open=True), Event.CROSSED if state.armed else None
+    if reading.free or (health is not None and above(health, rule.threshold, hysteresis)):
+        return _safe(replace(state, armed=True), reading)
+    return state, None
+
+
+def _drop(rule: Rule, state: State, reading: Reading, hysteresis: int) -> tuple[State, Event | None]:
+    health, reference = reading.health_factor, state.reference
+    if reading.free:
+        return _safe(replace(state, reference=None), reading)
+    if health is None:
+        return state, None
+    if reference and health * HUNDRED <= reference * (HUNDRED - rule.threshold):
+        return State(open=True, reference=health, crossed=reference * (HUNDRED - rule.threshold) // HUNDRED), (
+            Event.CROSSED
+        )
+    if reading.trusted:
+        state = replace(state, reference=max(reference or 0, health))
+        if state.crossed is not None and above(health, state.crossed, hysteresis):
+            return _safe(state, reading)
+    return state, None
+
+
+def _safe(state: State, reading: Reading) -> tuple[State, Event | None]:
+    if state.open and reading.trusted:
+        return replace(state, open=False, crossed=None), Event.RECOVERED
+    return state, None
+
+
+def above(health: int, threshold: int, hysteresis: int) -> bool:
+    """Whether a health factor is above the threshold by more than the hysteresis."""
+    return health * WAD > threshold * (WAD + hysteresis)
+
+
+def in_order(rules: Iterable[Rule]) -> list[Rule]:
+    """The order in which crossings of one block are told: what is unknown, then falls, then the highest threshold."""
+    order = list(Kind)
+    return sorted(rules, key=lambda rule: (order.index(rule.kind), -rule.threshold))
+
+
+# texts ----------------------------------------------------------------------------------------------------------------
+
+
+def below(text: str | float) -> Rule:
+    """The rule `below X`. ValueError if it is no health factor."""
+    value = scaled(text)
+    if not 0 < value <= 1000 * WAD:
+        raise ValueError(f"{text} is no health factor to watch for: a number above 0 and up to 1000, such as 1.1")
+    return Rule(Kind.BELOW, value)
+
+
+def drop(text: str | float) -> Rule:
+    """The rule `drop P%`, with or without its sign. ValueError if it is no percentage."""
+    value = scaled(text.strip().removesuffix("%") if isinstance(text, str) else text)
+    if not 0 < value < HUNDRED:
+        raise ValueError(f"{text} is no fall to watch for: a percentage between 0 and 100, such as 10%")
+    return Rule(Kind.DROP, value)
+
+
+def parse(text: str) -> Rule:
+    """The rule as `str()` wrote it."""
+    kind, _, value = text.partition(" ")
+    return {"below": below, "drop": drop}[kind](value) if value else UNKNOWN

@@ -1,0 +1,112 @@
+"""Watched wallets: who they are and by which rules they are judged."""
+
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from indexer.alert.rules import Rule, below, drop, in_order, parse
+from indexer.errors import ConfigError, IndexerError
+from indexer.settings import Alerts
+from indexer.store.store import Store
+from indexer.units import scaled
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A watched wallet; no rules: those of the configuration."""
+
+    wallet: str
+    label: str | None = None
+    ens: str | None = None
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What holds for all watches; `hysteresis` is a fraction and `target` a health factor, scaled by 1e18."""
+
+    rules: tuple[Rule, ...]
+    hysteresis: int
+    target: int
+
+    @classmethod
+    def of(cls, alerts: Alerts) -> "Policy":
+        """The policy of the configuration. ConfigError for a number that cannot be scaled exactly."""
+        try:
+            rules = [below(value) for value in alerts.below]
+            if alerts.drop_percent is not None:
+                rules.append(drop(alerts.drop_percent))
+            return cls(tuple(rules), scaled(alerts.hysteresis_percent) // 100, scaled(alerts.target))
+        except ValueError as error:
+            raise ConfigError(f"alerts: {error}") from error
+
+
+def watches(conn: sqlite3.Connection) -> list[Watch]:
+    """Every watched wallet, by address."""
+    rules: dict[str, list[Rule]] = {}
+    for wallet, rule in conn.execute("select wallet, rule from watch_rules"):
+        rules.setdefault(wallet, []).append(parse(rule))
+    return [
+        Watch(wallet, label, ens, tuple(in_order(rules.get(wallet, []))))
+        for wallet, label, ens in conn.execute("select wallet, label, ens from watches order by wallet")
+    ]
+
+
+def add(store: Store, new: Iterable[Watch]) -> tuple[int, int]:
+    """Watches these wallets, all or none; how many are new and how many were changed.
+
+    A wallet that is already watched gets the new rules and the new label, and keeps what it is not given.
+    """
+    added = changed = 0
+    with store.transaction() as conn:
+        for watch in new:
+            known = conn.execute("select 1 from watches where wallet = ?", (watch.wallet,)).fetchone()
+            conn.execute(
+                "insert into watches values (?, ?, ?, ?) on conflict do update set "
+                "label = coalesce(excluded.label, label), ens = coalesce(excluded.ens, ens)",
+                (watch.wallet, watch.label, watch.ens, int(time.time())),
+            )
+            if watch.rules:
+                conn.execute("delete from watch_rules where wallet = ?", (watch.wallet,))
+                conn.executemany(
+                    "insert or ignore into watch_rules values (?, ?)", [(watch.wallet, str(r)) for r in watch.rules]
+                )
+            added, changed = added + (known is None), changed + (known is not None)
+    return added, changed
+
+
+def remove(store: Store, wallets: Sequence[str]) -> None:
+    """Watches these wallets no longer; IndexerError if one is not watched. Alerts that wait are still delivered."""
+    with store.transaction() as conn:
+        for wallet in wallets:
+            if not conn.execute("delete from watches where wallet = ?", (wallet,)).rowcount:
+                raise IndexerError(f"{wallet} is not watched; nothing was changed: see `indexer watch list`")
+            conn.execute("delete from watch_rules where wallet = ?", (wallet,))
+            conn.execute("delete from watch_states where wallet = ?", (wallet,))
+
+
+def listing(conn: sqlite3.Connection, default_rules: str) -> list[dict[str, Any]]:
+    """One row a position of a watched wallet, one for a wallet without any; `open` names the rules that are crossed."""
+    cursor = conn.execute(
+        "select w.wallet, w.label, w.ens, p.chain_id, p.deployment, p.protocol, p.account, p.position_group, "
+        "p.health_factor_raw, p.health_factor, p.debt_usd, p.collateral_usd, p.status, p.block_number, "
+        "(select group_concat(s.rule, ', ') from watch_states s where s.open and s.wallet = w.wallet "
+        " and s.chain_id = p.chain_id and s.deployment = p.deployment and s.account = p.account "
+        " and s.position_group = p.position_group) as open "
+        "from watches w left join positions p on w.wallet in (p.wallet, p.owner, p.account) "
+        "order by w.wallet, p.chain_id, p.deployment, p.account, p.position_group"
+    )
+    names = [column[0] for column in cursor.description]
+    rules = {watch.wallet: ", ".join(map(str, watch.rules)) or default_rules for watch in watches(conn)}
+    rows = [dict(zip(names, row, strict=True)) for row in cursor]
+    return [{**row, "rules": rules[row["wallet"]]} for row in rows]
+
+
+def open_crossings(conn: sqlite3.Connection, chain_id: int) -> int:
+    """How many crossings on a chain have not ended."""
+    found: tuple[int] = conn.execute(
+        "select count(*) from watch_states where chain_id = ? and open", (chain_id,)
+    ).fetchone()
+    return found[0]

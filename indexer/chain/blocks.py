@@ -1,0 +1,82 @@
+"""Raw blocks of a node, strictly read, and how a request names one."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from indexer.chain.errors import BadAnswerError, UnknownBlockError
+from indexer.model import Block
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A block with the bloom filter of its logs (256 bytes)."""
+
+    block: Block
+    bloom: bytes
+
+
+def block_parameter(block: Block) -> dict[str, Any]:
+    """EIP-1898: the state of exactly this block, and only while it is canonical."""
+    return {"blockHash": block.hash, "requireCanonical": True}
+
+
+def parse_hex(raw: Any) -> bytes:
+    """A JSON-RPC byte string. BadAnswerError if it is none."""
+    if not isinstance(raw, str) or not raw.startswith("0x"):
+        raise BadAnswerError("no hexadecimal value in the answer")
+    try:
+        return bytes.fromhex(raw[2:])
+    except ValueError:
+        raise BadAnswerError("no hexadecimal value in the answer") from None
+
+
+def block_request(which: int | str) -> tuple[str, list[Any]]:
+    if isinstance(which, int):
+        return "eth_getBlockByNumber", [hex(which), False]
+    return ("eth_getBlockByHash" if len(which) == 66 else "eth_getBlockByNumber"), [which, False]
+
+
+def check_header(raw: Any, which: int | str | None) -> dict[str, Any]:
+    """A raw header that is the one asked for; a missing block is an UnknownBlockError."""
+    if raw is None:
+        raise UnknownBlockError(f"block {which} is not known")
+    header = parse_header(raw)
+    if isinstance(which, int) and header.block.number != which:
+        raise BadAnswerError(f"answer with block {header.block.number} instead of {which}")
+    if isinstance(which, str) and len(which) == 66 and header.block.hash != which.lower():
+        raise BadAnswerError(f"answer with block {header.block.hash} instead of {which}")
+    found: dict[str, Any] = raw
+    return found
+
+
+def parse_block(raw: Any) -> Block:
+    return parse_header(raw).block
+
+
+def parse_header(raw: Any) -> Header:
+    """A raw header, strictly read. BadAnswerError if it is malformed."""
+    try:
+        block = Block(
+            number=quantity(raw["number"]),
+            hash=raw["hash"].lower(),
+            parent_hash=raw["parentHash"].lower(),
+            timestamp=quantity(raw["timestamp"]),
+        )
+        bloom = bytes.fromhex(raw["logsBloom"][2:])
+        well_formed = len(bloom) == 256 and len(bytes.fromhex(block.hash[2:] + block.parent_hash[2:])) == 64
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadAnswerError(f"malformed block in the answer ({error})") from None
+    if not well_formed:
+        raise BadAnswerError("malformed block in the answer")
+    return Header(block, bloom)
+
+
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
+
+
+def quantity(value: Any) -> int:
+    """A JSON-RPC quantity ("0x1f") as an int. ValueError or TypeError for anything else, null included."""
+    if not isinstance(value, str) or not _QUANTITY.fullmatch(value):
+        raise ValueError(f"not a quantity: {str(value)[:80]!r}")
+    return int(value, 16)

@@ -1,0 +1,358 @@
+"""A chain behind one or several endpoints: the chain-id check, batches, the rate limit, and blocks.
+
+Endpoints are tried in the order given and kept while they work. Whatever leaves this module is a ChainError: the node's
+answer cannot be used and trying again did not help.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from indexer.chain.blocks import (
+    Header,
+    block_parameter,
+    block_request,
+    check_header,
+    parse_block,
+    parse_header,
+    parse_hex,
+    quantity,
+)
+from indexer.chain.endpoint import Endpoint, mask
+from indexer.chain.errors import (
+    BadAnswerError,
+    DeniedError,
+    RateLimitedError,
+    RevertError,
+    TooBigError,
+    UnsupportedError,
+)
+from indexer.chain.limits import Limit, LogLimit, Pace
+from indexer.chain.retry import Attempts, NoSuchBlockError, Pool
+from indexer.errors import ChainError, ReorgError, RetryableError, WrongChainError
+from indexer.model import Block
+
+__all__ = ["Chain", "Header", "mask"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Call = tuple[str, Sequence[Any]]  # method and parameters
+Guard = Literal["full", "timestamp", "none"]
+
+#: calls in one JSON-RPC batch at most; providers allow 10 to 1,000
+LARGEST_BATCH = 100
+#: rounds when it is asked for the first time whether an endpoint is there at all
+CHECK_ROUNDS = 3
+#: rounds for a block that nobody knows: a backend may lag, or the block may not exist
+UNKNOWN_BLOCK_ROUNDS = 5
+
+
+class Chain:
+    """One chain. Not for use from several threads at once.
+
+    `requests` counts HTTP requests sent, `retries` those that were repeated after a failure. `guard` says what is
+    compared with the pinned block in each aggregate: "full" its timestamp and parent hash, "timestamp" only that (L2s
+    whose `blockhash` is another chain's), "none" nothing. `on_retry(message, seconds)` is told of each wait.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        chain_id: int,
+        urls: Sequence[str],
+        multicall3: str,
+        *,
+        max_requests_per_second: float | None = None,
+        guard: Guard = "full",
+        timeout: float = 30,
+        attempts: int = 7,
+        backoff: float = 0.5,
+        on_retry: Callable[[str, float], None] | None = None,
+    ) -> None:
+        if not urls:
+            raise ChainError(f"no endpoint configured for chain {name}")
+        self.name = name
+        self.chain_id = chain_id
+        self.multicall3 = multicall3.lower()
+        self.guard: Guard = guard
+        self.requests = 0
+        self.retries = 0
+        #: what nodes were seen to answer, kept between reads: see multicall.py and logs.py
+        self.call_limits: dict[str, Limit] = {}
+        self.has_blake2f = True
+        self.log_limit = LogLimit()
+        batch = (
+            LARGEST_BATCH
+            if max_requests_per_second is None
+            else max(1, min(int(max_requests_per_second), LARGEST_BATCH))
+        )
+        self._batch = Limit(batch, batch)
+        self._pool = Pool([Endpoint(url, timeout) for url in dict.fromkeys(urls)])
+        self._rounds = attempts
+        self._backoff = backoff
+        self._pace = Pace(max_requests_per_second) if max_requests_per_second else None
+        self._on_retry = on_retry
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint in use, masked."""
+        return self._pool.in_use.masked
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the chain can still be used, they are opened again."""
+        for endpoint in self._pool.endpoints:
+            endpoint.close()
+
+    # requests
+
+    def check(self) -> None:
+        """Ask every endpoint for its chain id. Endpoints that are down are passed over if another one works.
+
+        WrongChainError if an endpoint serves another chain; ChainError if none answers.
+        """
+        failures = []
+        for endpoint in self._pool.endpoints:
+            try:
+                self._verify(endpoint)
+            except WrongChainError:
+                raise
+            except (RetryableError, ChainError) as error:
+                failures.append(f"{endpoint.masked}: {error}")
+        if len(failures) == len(self._pool.endpoints):
+            self._call("eth_chainId", lambda _: None, rounds=CHECK_ROUNDS)
+        for failure in failures:
+            logger.warning("endpoint passed over: %s", failure)
+
+    def request(
+        self,
+        method: str,
+        params: Sequence[Any],
+        parse: Callable[[Any], T] | None = None,
+        *,
+        block: Block | None = None,
+        splittable: bool = False,
+        feature: str | None = None,
+        rounds: int | None = None,
+    ) -> Any:
+        """The result of one JSON-RPC request, run through `parse`.
+
+        `parse` raises RetryableError for an answer that cannot be true: it is asked again, then elsewhere. `block` is
+        the pinned block that `params` names, so that a reorg is told from a backend that lags. With `splittable` a
+        request that keeps failing raises TooBigError early: the caller asks for less. `feature` names what some nodes
+        lack, so that it is not asked there twice. `rounds` through the endpoints at most, if fewer than usual.
+
+        Raises TooBigError, RevertError, PrunedError, UnsupportedError, ReorgError, WrongChainError or ChainError.
+        """
+
+        def send(endpoint: Endpoint) -> Any:
+            self._count(1)
+            result = endpoint.send(method, params)
+            return result if parse is None else parse(result)
+
+        return self._call(method, send, block=block, splittable=splittable, feature=feature, rounds=rounds)
+
+    def batch(
+        self,
+        calls: Sequence[Call],
+        parse: Callable[[Any, Call], Any] | None = None,
+        *,
+        block: Block | None = None,
+        splittable: bool = False,
+    ) -> list[Any]:
+        """The results of many requests in few HTTP bodies, in order; a reverted eth_call is a RevertError in its place.
+
+        `parse` is told which call it is the answer to, as ids may be mixed up. Otherwise as `request`, to which single
+        calls fall back where the node answers no batches.
+        """
+        results: dict[int, Any] = {}
+        pending = list(range(len(calls)))
+        while pending:
+            part = pending[: self._batch.size]
+            if len(part) == 1:
+                answers = {part[0]: self._alone(calls[part[0]], parse, block, splittable)}
+            else:
+                try:
+                    answers = self._call(
+                        "batch",
+                        lambda endpoint, part=part: self._send_part(endpoint, calls, part, parse),  # type: ignore[misc]
+                        block=block,
+                        splittable=True,
+                    )
+                except UnsupportedError:
+                    self._batch = Limit(1, 1)
+                    continue
+                except DeniedError:  # to batches, to this one, or to everything: the single requests tell
+                    answers = {i: self._alone(calls[i], parse, block, splittable) for i in part}
+                except TooBigError:
+                    if splittable:
+                        raise
+                    self._batch.too_big(len(part))
+                    continue
+            oversized = [answer for answer in answers.values() if isinstance(answer, TooBigError)]
+            if oversized and splittable:
+                raise oversized[0]
+            if oversized:  # beside the others; they stay pending
+                self._batch.too_big(len(part))
+            elif len(part) > 1:
+                self._batch.fits(len(part))
+            for i, answer in answers.items():
+                if isinstance(answer, ChainError) and not isinstance(answer, RevertError | TooBigError):
+                    # what this endpoint cannot answer is asked alone, elsewhere too
+                    results[i] = self._alone(calls[i], parse, block, splittable)
+                elif not isinstance(answer, TooBigError):
+                    results[i] = answer
+            pending = [i for i in pending if i not in results]
+        return [results[i] for i in range(len(calls))]
+
+    def _alone(
+        self, call: Call, parse: Callable[[Any, Call], Any] | None, block: Block | None, splittable: bool
+    ) -> Any:
+        parse_one = None if parse is None else lambda raw: parse(raw, call)
+        try:
+            return self.request(*call, parse_one, block=block, splittable=splittable)
+        except RevertError as error:
+            return error
+
+    def _send_part(
+        self,
+        endpoint: Endpoint,
+        calls: Sequence[Call],
+        part: Sequence[int],
+        parse: Callable[[Any, Call], Any] | None,
+    ) -> dict[int, Any]:
+        """The settled answers of one HTTP batch, refusals among them; an error only if all have to be asked again."""
+        self._count(len(part))
+        settled: dict[int, Any] = {}
+        failure: RetryableError | None = None
+        limited = False
+        for i, answer in zip(part, endpoint.send_batch([calls[i] for i in part]), strict=True):
+            outcome = answer
+            if parse is not None and not isinstance(answer, Exception):
+                try:
+                    outcome = parse(answer, calls[i])
+                except RetryableError as error:
+                    outcome = error
+            if isinstance(outcome, RetryableError):
+                failure = failure or outcome
+                limited = limited or isinstance(outcome, RateLimitedError)
+            else:
+                settled[i] = outcome
+        if failure is not None and not settled:
+            raise failure
+        if limited:  # the rest is asked again, but not at once
+            endpoint.not_before = time.monotonic() + self._backoff
+        return settled
+
+    def _count(self, calls: int) -> None:
+        """One HTTP request carrying that many calls; providers count calls, so the rate limit does too."""
+        if self._pace is not None:
+            now = time.monotonic()
+            time.sleep(self._pace.reserve(now, calls) - now)
+        self.requests += 1
+
+    def _verify(self, endpoint: Endpoint) -> None:
+        if endpoint.verified:
+            return
+        self._count(1)
+        try:
+            found = quantity(endpoint.send("eth_chainId", []))
+        except ValueError as error:
+            raise BadAnswerError(f"eth_chainId: {endpoint.scrub(error)}") from None
+        if found != self.chain_id:
+            raise WrongChainError(
+                f"{endpoint.masked} serves chain id {found}, but {self.name} is chain id {self.chain_id}: "
+                "give another RPC URL or another --chain"
+            )
+        endpoint.verified = True
+
+    def _call(
+        self,
+        what: str,
+        send: Callable[[Endpoint], T],
+        *,
+        block: Block | None = None,
+        splittable: bool = False,
+        feature: str | None = None,
+        rounds: int | None = None,
+    ) -> T:
+        attempts = Attempts(
+            chain=self.name,
+            what=what,
+            pool=self._pool,
+            verify=self._verify,
+            orphaned=self._is_orphaned,
+            told=self._tell,
+            block=block,
+            splittable=splittable,
+            feature=feature,
+            rounds=min(self._rounds, rounds or self._rounds),
+            backoff=self._backoff,
+        )
+        return attempts.run(send)
+
+    def _tell(self, message: str, seconds: float) -> None:
+        self.retries += 1
+        if self._on_retry is not None:
+            self._on_retry(message, seconds)
+
+    def _is_orphaned(self, endpoint: Endpoint, block: Block) -> bool:
+        """Whether the endpoint has another block at the number of the pinned one."""
+        try:
+            self._count(1)
+            found = endpoint.send("eth_getBlockByNumber", [hex(block.number), False])
+        except (RetryableError, ChainError):
+            return False
+        return isinstance(found, dict) and isinstance(found.get("hash"), str) and found["hash"].lower() != block.hash
+
+    # blocks
+
+    def block(self, which: int | str) -> Block:
+        """A block by number, by hash, or "latest", "safe", "finalized".
+
+        ReorgError for a hash that no endpoint knows, ChainError for a number beyond the head.
+        """
+        return parse_block(self.header(which))
+
+    def header(self, which: int | str) -> dict[str, Any]:
+        """The raw header of a block, checked to be the one asked for."""
+        method, params = block_request(which)
+        try:
+            header: dict[str, Any] = self.request(
+                method, params, lambda raw: check_header(raw, which), rounds=UNKNOWN_BLOCK_ROUNDS
+            )
+        except NoSuchBlockError as error:
+            if isinstance(which, str) and len(which) == 66:
+                raise ReorgError(f"block {which} is not known to any endpoint of {self.name}") from None
+            raise NoSuchBlockError(f"{self.name} has no block {which}: {error}") from None
+        return header
+
+    def headers(self, first: int, last: int) -> list[Header]:
+        """The headers first..last with their blooms. ReorgError if they are no chain (it changed while they were read)."""
+        headers = self.batch(
+            [("eth_getBlockByNumber", [hex(number), False]) for number in range(first, last + 1)],
+            lambda raw, call: parse_header(check_header(raw, int(call[1][0], 16))),
+        )
+        for parent, child in pairwise(headers):
+            if child.block.parent_hash != parent.block.hash:
+                raise ReorgError(
+                    f"block {child.block.number} is no child of block {parent.block.number} as read before"
+                )
+        return headers
+
+    def code(self, address: str, block: Block) -> bytes:
+        """The contract code at an address in a block, empty for none."""
+        params = [address, block_parameter(block)]
+        code: bytes = self.request("eth_getCode", params, parse_hex, block=block)
+        return code

@@ -1,0 +1,91 @@
+"""From the configuration to a chain and its adapters."""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from indexer.adapter import AnyAdapter
+from indexer.chain.client import CHECK_ROUNDS, Chain
+from indexer.config import ChainConfig, Config
+from indexer.errors import ChainError, NoCodeError, WrongChainError
+from indexer.model import Deployment
+from indexer.plugins import adapter_class
+
+log = logging.getLogger(__name__)
+
+
+def connect(
+    config: Config,
+    chain: ChainConfig,
+    rpc_urls: Sequence[str] = (),
+    *,
+    max_requests_per_second: float | None = None,
+    on_retry: Callable[[str, float], None] | None = None,
+) -> Chain:
+    """The chain behind its endpoints, one of which answers. Close it after use.
+
+    An endpoint that names no chain (ETH_RPC_URL) is asked for its own first: if it fits it is the only one, else the
+    public ones are used. Raises `ConfigError` without endpoints, `ChainError` if none works.
+    """
+
+    def behind(urls: Sequence[str], attempts: int = 7) -> Chain:
+        return Chain(
+            chain.name,
+            chain.chain_id,
+            urls,
+            chain.multicall3,
+            max_requests_per_second=max_requests_per_second or chain.max_requests_per_second,
+            guard=chain.guard,
+            attempts=attempts,
+            on_retry=on_retry,
+        )
+
+    endpoints = config.endpoints(chain, rpc_urls)
+    named = [endpoint.url for endpoint in endpoints if endpoint.must_fit]
+    for endpoint in endpoints if named else []:
+        if endpoint.must_fit:
+            continue
+        candidate = behind([endpoint.url], attempts=2)
+        try:
+            candidate.check()
+        except WrongChainError as error:
+            log.info("%s is not used: %s", endpoint.source, error)
+        except ChainError as error:
+            log.warning("%s is not used: %s", endpoint.source, error)
+        else:
+            return candidate
+        candidate.close()
+    found = behind(named or [endpoint.url for endpoint in endpoints])
+    try:  # so that a node that is down is told before anything is opened for writing
+        found.request("eth_chainId", [], rounds=CHECK_ROUNDS)
+    except WrongChainError:
+        raise
+    except ChainError as error:
+        raise ChainError(
+            f"{error}; is the node running? Name another with --rpc-url or {chain.variable}, or try again later"
+        ) from None
+    return found
+
+
+def adapters(deployments: Iterable[Deployment]) -> list[AnyAdapter]:
+    """One adapter a deployment."""
+    return [adapter_class(deployment.protocol)(deployment) for deployment in deployments]
+
+
+def require_contracts(chain: Chain, found: Iterable[AnyAdapter], known: Collection[str]) -> None:
+    """Refuses, before anything is written, a deployment that has no contract at an address it needs.
+
+    Deployments in `known` were synced before: what happens to them is told beside the others. Raises `NoCodeError`.
+    """
+    wanted = [
+        (adapter.deployment, key)
+        for adapter in found
+        if adapter.deployment.name not in known
+        for key in adapter.required_addresses
+    ]
+    codes = chain.batch([("eth_getCode", [deployment.addresses[key], "latest"]) for deployment, key in wanted])
+    for (deployment, key), code in zip(wanted, codes, strict=True):
+        if code in ("0x", ""):
+            raise NoCodeError(
+                f"no contract at {key} {deployment.addresses[key]} of deployment {deployment.name} on {chain.name}: "
+                "check the address and the chain; nothing was changed"
+            )

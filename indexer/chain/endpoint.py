@@ -1,0 +1,227 @@
+"""One JSON-RPC endpoint: a single HTTP exchange, strictly checked, every error classified by one table, URLs masked.
+
+No retries here: `indexer.chain.retry` owns that policy.
+"""
+
+import itertools
+import json
+import logging
+import re
+import time
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import requests
+from web3 import HTTPProvider
+
+from indexer.chain.errors import (
+    EXCEPTIONS,
+    BadAnswerError,
+    BrokenOffError,
+    DeniedError,
+    RateLimitedError,
+    RejectedError,
+    RevertError,
+    TimedOutError,
+    TooBigError,
+    UnreachableError,
+    UnsupportedError,
+    classify,
+    revert_data,
+)
+from indexer.errors import ChainError, RetryableError
+from indexer.masking import mask as mask  # noqa: PLC0414 - it belongs to this module's public names
+from indexer.masking import secrets
+
+# Their debug lines carry whole URLs, keys included.
+for _name in ("web3.providers", "web3._utils.http_session_manager", "urllib3.connectionpool"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+#: bytes of an answer beyond which it is not read on (the largest useful one is a block's receipts or a page of logs)
+MAX_ANSWER = 512 * 2**20
+
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>)\]}]+", re.IGNORECASE)
+
+
+class Endpoint:
+    """One node URL. `send` and `send_batch` do one HTTP exchange each and raise the classified errors."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self.url = url
+        self.masked = mask(url)
+        self.verified = False
+        self.not_before = 0.0
+        self.unsupported: set[str] = set()
+        self._timeout = timeout
+        self._secrets = secrets(url)
+        self._ids = itertools.count(1)
+        # web3's own retries are off: tenacity in attempts.py is the only retry policy
+        self._provider = HTTPProvider(url, exception_retry_configuration=None)
+        self._session = requests.Session()
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.masked})"
+
+    def close(self) -> None:
+        self._session.close()
+
+    def scrub(self, text: object, length: int = 300) -> str:
+        """Any text as one printable line without this URL's secrets."""
+        line = _URL.sub(lambda found: mask(found[0]), str(text))
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        line = " ".join("".join(char if char.isprintable() else " " for char in line).split())
+        return line if len(line) <= length else line[: length - 1] + "…"
+
+    def send(self, method: str, params: Sequence[Any]) -> Any:
+        """The `result` of one request, null included."""
+        request_id = next(self._ids)
+        answer = self._post(
+            {"jsonrpc": "2.0", "id": request_id, "method": method, "params": list(params)}, f"{method}: "
+        )
+        if not isinstance(answer, dict):
+            raise BadAnswerError(f"{method}: the answer is no JSON-RPC object")
+        if "error" in answer and answer["error"] is not None:
+            raise self.error(method, answer["error"])
+        if answer.get("id") != request_id:
+            raise BadAnswerError(f"{method}: answer to another request (id {self.scrub(answer.get('id'), 40)})")
+        if "result" not in answer:
+            raise BadAnswerError(f"{method}: answer without a result")
+        return answer["result"]
+
+    def send_batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """One JSON-RPC batch: for each call its result, or the exception that its error means, in order.
+
+        A call the node left out gets a BadAnswerError; answers with unknown or repeated ids spoil the whole batch.
+        UnsupportedError if the node answers batches with a single error.
+        """
+        ids = [next(self._ids) for _ in calls]
+        body = [
+            {"jsonrpc": "2.0", "id": i, "method": method, "params": list(params)}
+            for i, (method, params) in zip(ids, calls, strict=True)
+        ]
+        answers = self._post(body, "batch: ")
+        if isinstance(answers, dict) and answers.get("error"):
+            failure = self.error("batch", answers["error"])
+            raise UnsupportedError(str(failure)) if isinstance(failure, RejectedError) else failure
+        if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
+            raise BadAnswerError("batch: the answer is no list of JSON-RPC objects")
+        by_id: dict[int, dict[str, Any]] = {}
+        for answer in answers:
+            answer_id = answer.get("id")
+            if not isinstance(answer_id, int) or answer_id in by_id:
+                raise BadAnswerError(f"batch: an answer has the id {self.scrub(answer_id, 40)}")
+            by_id[answer_id] = answer
+        if not by_id.keys() <= set(ids):
+            raise BadAnswerError("batch: answers to other requests")
+        return [self._outcome(method, by_id.get(i)) for i, (method, _) in zip(ids, calls, strict=True)]
+
+    def _outcome(self, method: str, answer: dict[str, Any] | None) -> Any:
+        if answer is None:
+            return BadAnswerError(f"{method}: left out of the batch's answer")
+        if answer.get("error") is not None:
+            return self.error(method, answer["error"])
+        return answer["result"] if "result" in answer else BadAnswerError(f"{method}: answer without a result")
+
+    def error(self, method: str, error: Any) -> RetryableError | ChainError:
+        """The exception that a JSON-RPC error object means."""
+        if not isinstance(error, dict):
+            return BadAnswerError(f"{method}: {self.scrub(error)}")
+        code = error.get("code")
+        code = code if isinstance(code, int) else 0
+        message = str(error.get("message", ""))
+        data = error.get("data")
+        text = message if data is None else f"{message} {data if isinstance(data, str) else json.dumps(data)}"
+        kind = classify(code, text)
+        line = self.scrub(f"{method}: {message or text} ({code})")
+        if kind == "revert":
+            return RevertError(line, revert_data(data))
+        if kind == "rate":
+            return RateLimitedError(line)
+        return EXCEPTIONS[kind](line if kind not in {"size", "rejected"} else self.scrub(f"{method}: {text} ({code})"))
+
+    def _post(self, body: Any, what: str) -> Any:
+        payload = json.dumps(body, separators=(",", ":")).encode()
+        status, headers, content = self._exchange(payload, what)
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if status == 429:
+            raise RateLimitedError(f"{what}HTTP 429", retry_after(headers.get("Retry-After")))
+        if isinstance(answer, dict) and answer.get("error"):
+            return answer  # many providers send their JSON-RPC errors with HTTP 4xx or 5xx
+        if status in {401, 402, 403}:
+            raise DeniedError(f"{what}HTTP {status}: the endpoint refuses access")
+        if status == 413:
+            raise TooBigError(f"{what}HTTP 413: the request is too large")
+        if status == 503:
+            raise RateLimitedError(f"{what}HTTP 503", retry_after(headers.get("Retry-After")))
+        if status in {408, 504, 524}:
+            raise TimedOutError(f"{what}HTTP {status}")
+        if status in {404, 405, 410}:
+            raise DeniedError(f"{what}HTTP {status}: there is no JSON-RPC service at that URL")
+        if 300 <= status < 400:
+            raise DeniedError(f"{what}HTTP {status}: the endpoint has moved; give its new URL (https?)")
+        if status >= 400:
+            raise BadAnswerError(f"{what}HTTP {status}")
+        if answer is None:
+            raise BadAnswerError(f"{what}the answer is not JSON ({len(content)} bytes)")
+        return answer
+
+    def _exchange(self, payload: bytes, what: str) -> tuple[int, Any, bytes]:
+        """Status, headers and body of one POST; the time-out is for the whole exchange, not for each packet."""
+        deadline = time.monotonic() + self._timeout
+        kwargs = dict(self._provider.get_request_kwargs())
+        try:
+            with self._session.post(
+                self.url,
+                data=payload,
+                stream=True,
+                allow_redirects=False,
+                timeout=self._timeout,
+                headers=kwargs["headers"],
+            ) as response:
+                pieces: list[bytes] = []
+                size = 0
+                for piece in response.iter_content(2**16):
+                    pieces.append(piece)
+                    size += len(piece)
+                    if time.monotonic() > deadline:
+                        raise TimedOutError(f"{what}no complete answer within {self._timeout:g} s")
+                    if size > MAX_ANSWER:
+                        raise TooBigError(f"{what}the answer exceeds {MAX_ANSWER} bytes")
+                return response.status_code, response.headers, b"".join(pieces)
+        except requests.Timeout:
+            raise TimedOutError(f"{what}no answer within {self._timeout:g} s") from None
+        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+            raise BadAnswerError(f"{what}the answer broke off ({self.scrub(error, 120)})") from None
+        except requests.exceptions.RequestException as error:
+            reason = _reason(error)
+            kind = BrokenOffError if re.search("aborted|reset|closed", reason) else UnreachableError
+            raise kind(f"{what}{self.scrub(reason, 160)}") from None
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds of a Retry-After header, given as a number or as a date."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost reason of a connection error: its outer layers repeat the URL."""
+    text = str(error)
+    found = re.search(
+        r"\[Errno -?\d+\] [^'\")]+|Connection \w+[^'\")]*|Remote end closed[^'\")]*|certificate [^'\")]+", text
+    )
+    return found[0] if found else f"{type(error).__name__}"

@@ -1,0 +1,97 @@
+"""Wake-ups: a node announces its new heads over a WebSocket."""
+
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from indexer.chain.blocks import quantity
+from indexer.masking import mask
+
+log = logging.getLogger(__name__)
+
+# Its debug lines carry whole URLs, keys included.
+logging.getLogger("websockets").setLevel(logging.WARNING)
+
+RECONNECT_SECONDS = 30.0
+HEARTBEAT_SECONDS = 15.0
+
+
+class Heads:
+    """Wakes up whoever waits when the node announces a new head over a WebSocket.
+
+    The first URL that takes an `eth_subscribe` is used; while none does, `wait` is a plain pause, and the caller
+    polls. Runs in a daemon thread; nothing but the wake-up and the announced number crosses over.
+    """
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self.urls = [websocket_url(url) for url in urls]
+        self.connected = False
+        self.announced = -1
+        self._socket: ClientConnection | None = None
+        self._news, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heads", daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float) -> None:
+        """Until a new head is announced or the connection is lost, or that long."""
+        self._news.wait(seconds)
+        self._news.clear()
+
+    def close(self) -> None:
+        self._stop.set()
+        socket = self._socket
+        if socket is not None:
+            socket.close()
+        self._thread.join(2)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for url in self.urls:
+                try:
+                    self._listen(url)
+                except (OSError, WebSocketException, ValueError, TypeError) as error:
+                    log.info("no new heads over %s (%s), polling instead", mask(url), type(error).__name__)
+                finally:
+                    self.connected, self._socket = False, None
+                    self._news.set()
+                if self._stop.is_set():
+                    return
+            self._stop.wait(RECONNECT_SECONDS)
+
+    def _listen(self, url: str) -> None:
+        with connect(url, open_timeout=5, close_timeout=1, max_size=2**20) as socket:
+            self._socket = socket
+            socket.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]}))
+            if not isinstance(_object(socket.recv(timeout=10)).get("result"), str):
+                raise TypeError("no subscriptions")
+            self.connected = True
+            log.info("new heads are announced over %s", mask(url))
+            while not self._stop.is_set():
+                try:
+                    message = _object(socket.recv(timeout=HEARTBEAT_SECONDS))
+                except TimeoutError:
+                    continue  # quiet chain; the library's own ping notices a dead connection
+                head = _object(_object(message.get("params")).get("result"))
+                self.announced = quantity(head.get("number"))
+                self._news.set()
+
+
+def _object(raw: Any) -> dict[str, Any]:
+    """A JSON object, parsed if it is text. TypeError or ValueError if it is none."""
+    found = json.loads(raw) if isinstance(raw, str | bytes) else raw
+    if not isinstance(found, dict):
+        raise TypeError("no JSON object")
+    return found
+
+
+def websocket_url(url: str) -> str:
+    """The same endpoint over WebSocket, where most nodes serve it."""
+    parts = urlsplit(url)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    return urlunsplit(parts._replace(scheme=scheme))

@@ -1,0 +1,260 @@
+"""Contract reads pinned to one block: Multicall3 `aggregate3` batches whose every call is answered once, in order.
+
+Each aggregate begins with Multicall3's own view of the block (a node may ignore the block it is asked for) and ends with
+a gas probe (a call that was starved of gas fails or, worse, answers something else). Sizes are found by halving and kept
+on the chain.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from indexer.chain.blocks import block_parameter, parse_hex
+from indexer.chain.client import Chain
+from indexer.chain.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
+from indexer.chain.errors import BadAnswerError, RejectedError, RevertError, TooBigError, UnsupportedError
+from indexer.chain.limits import Limit
+from indexer.errors import ChainError
+from indexer.model import Block, Read
+
+logger = logging.getLogger(__name__)
+
+#: calls per aggregate to begin with, and at most
+FIRST_SIZE = 1_000
+LARGEST_SIZE = 5_000
+#: bytes of calldata per aggregate at most; nodes and proxies cap request bodies at 0.5 to 5 MB of JSON
+LARGEST_CALLDATA = 400_000
+
+TIMESTAMP = bytes.fromhex("0f28c97d")  # getCurrentBlockTimestamp()
+PARENT_HASH = bytes.fromhex("27e86d6e")  # getLastBlockHash()
+
+# The probe: a call that starves burns 63/64 of the gas that is left, so if this much is still there at the end, no call
+# had less than 64 times as much. The precompile blake2f (EIP-152) costs one gas a round; rollups without it get a nested
+# aggregate of about half a million gas instead.
+PROBE_GAS = 1_000_000
+BLAKE2F = "0x0000000000000000000000000000000000000009"
+BLAKE2F_INPUT = bytes(208) + b"\1"
+NESTED_CALLS = 200
+
+# Runtime code that answers the storage words whose slots are its calldata:
+#   for (i = 0; i < calldatasize; i += 32) mstore(i, sload(calldataload(i))); return(0, calldatasize)
+STORAGE_CODE = "0x60005b3681101560155780355481526020016002565b366000f3"
+#: any address without code: the override works if it answers there
+CANARY = "0x00000000000000000000000000000000c0ffee01"
+SLOTS_PER_CALL = 500
+
+
+class OutOfGasError(TooBigError):
+    """The aggregate as a whole ran out of gas."""
+
+
+class PinnedReader:
+    """Reads at exactly one block; see `indexer.adapter.Reader`.
+
+    Raises ReorgError when the block left the canonical chain, PrunedError when no endpoint holds its state any more,
+    ChainError when no endpoint answers for that block.
+    """
+
+    def __init__(self, chain: Chain, block: Block) -> None:
+        self._chain = chain
+        self._block = block
+        self._parameter = block_parameter(block)
+
+    @property
+    def block(self) -> Block:
+        return self._block
+
+    def __call__(self, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
+        answers: list[Any] = [None] * len(reads)
+        direct = [i for i, read in enumerate(reads) if read.sender is not None]
+        pooled = [i for i, read in enumerate(reads) if read.sender is None]
+        before = [(read.target, encode_read(read)) for read in prelude]
+        calls = [(reads[i].target, encode_read(reads[i])) for i in pooled]
+        names = [reads[i].signature for i in pooled]
+        for i, (success, data) in zip(pooled, self._aggregate(calls, names, before), strict=True):
+            answers[i] = decode_read(reads[i], success, data)
+        if direct:
+            for i, answer in zip(direct, self._direct([reads[i] for i in direct]), strict=True):
+                answers[i] = answer
+        return answers
+
+    def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
+        """Storage words through an eth_call that overrides the contracts' code; not for Multicall3's own storage."""
+        if any(contract.lower() == self._chain.multicall3 for contract, _ in slots):
+            raise ValueError("Multicall3 carries the reads, its own storage cannot be among them")
+        words: list[int] = []
+        for start in range(0, len(slots), 10 * SLOTS_PER_CALL):
+            part = self._storage(slots[start : start + 10 * SLOTS_PER_CALL])
+            if part is None:
+                return None
+            words += part
+        return words
+
+    # aggregates
+
+    def _aggregate(
+        self, calls: Sequence[tuple[str, bytes]], names: Sequence[str], before: Sequence[tuple[str, bytes]]
+    ) -> list[tuple[bool, bytes]]:
+        """(success, return data) of every call, in order, in as many aggregates as the node wants."""
+        limits = self._chain.call_limits
+        results: list[tuple[bool, bytes]] = []
+        while len(results) < len(calls):
+            start = len(results)
+            count = self._fitting(calls, names, start)
+            part, part_names = calls[start : start + count], names[start : start + count]
+            try:
+                answers = self._one(part, before)
+            except TooBigError as error:
+                if count == 1 and not isinstance(error, OutOfGasError):
+                    raise ChainError(f"{self._chain.name}: one read alone is too much for the node: {error}") from None
+                if count > 1:
+                    logger.debug("an aggregate of %d calls was too much: %s", count, error)
+                    for name in set(part_names):
+                        limits.setdefault(name, Limit(FIRST_SIZE, LARGEST_SIZE)).too_big(count)
+                    continue
+                answers = [(False, b"")]
+            for name in set(part_names):
+                limits.setdefault(name, Limit(FIRST_SIZE, LARGEST_SIZE)).fits(count)
+            results += answers
+        return results
+
+    def _fitting(self, calls: Sequence[tuple[str, bytes]], names: Sequence[str], start: int) -> int:
+        """How many calls from `start` on go into one aggregate, by what each kind of call was seen to allow."""
+        limits = self._chain.call_limits
+        shares = {name: 1 / limit.size for name, limit in limits.items()}
+        weight, size = 0.0, 0
+        for count, i in enumerate(range(start, len(calls))):
+            weight += shares.get(names[i], 1 / FIRST_SIZE)
+            size += len(calls[i][1]) + 160
+            if count and (weight > 1.0001 or size > LARGEST_CALLDATA):
+                return count
+        return len(calls) - start
+
+    def _one(self, calls: Sequence[tuple[str, bytes]], before: Sequence[tuple[str, bytes]]) -> list[tuple[bool, bytes]]:
+        """One aggregate: guards, prelude, calls, probe. OutOfGasError also if the probe found too little gas left."""
+        chain = self._chain
+        if len(calls) == 1:  # with all the gas there is
+            return self._ask([*before, *calls], splittable=False)[len(before) :]
+        answers = self._ask([*before, *calls, self._probe()])
+        if answers[-1][0]:
+            return answers[len(before) : -1]
+        if chain.has_blake2f and not self._ask([(BLAKE2F, (1).to_bytes(4) + BLAKE2F_INPUT)])[0][0]:
+            chain.has_blake2f = False
+            return self._one(calls, before)
+        raise OutOfGasError(f"{len(calls)} calls left too little gas")
+
+    def _probe(self) -> tuple[str, bytes]:
+        if self._chain.has_blake2f:
+            return BLAKE2F, PROBE_GAS.to_bytes(4) + BLAKE2F_INPUT
+        multicall3 = self._chain.multicall3
+        return multicall3, encode_aggregate([(multicall3, TIMESTAMP)] * NESTED_CALLS)
+
+    def _guards(self) -> list[tuple[str, bytes]]:
+        multicall3 = self._chain.multicall3
+        guards = {"full": [TIMESTAMP, PARENT_HASH], "timestamp": [TIMESTAMP], "none": []}[self._chain.guard]
+        return [(multicall3, guard) for guard in guards]
+
+    def _ask(
+        self, calls: Sequence[tuple[str, bytes]], overrides: dict[str, Any] | None = None, *, splittable: bool = True
+    ) -> list[tuple[bool, bytes]]:
+        """One aggregate3 behind the guards, as an eth_call at the pinned block; `splittable` if less can be asked."""
+        guards = self._guards()
+        data = encode_aggregate([*guards, *calls])
+        params: list[Any] = [{"to": self._chain.multicall3, "data": "0x" + data.hex()}, self._parameter]
+        if overrides is not None:
+            params.append(overrides)
+
+        def parse(raw: Any) -> list[tuple[bool, bytes]] | None:
+            answer = parse_hex(raw)
+            if not answer:
+                return None
+            results = decode_aggregate(answer, len(guards) + len(calls))
+            self._check_guards(results[: len(guards)])
+            return results[len(guards) :]
+
+        try:
+            results: list[tuple[bool, bytes]] | None = self._chain.request(
+                "eth_call",
+                params,
+                parse,
+                block=self._block,
+                splittable=splittable and len(calls) > 1,
+                feature=None if overrides is None else "state override",
+            )
+        except RevertError as error:
+            # aggregate3 itself never reverts: only running out of gas ends it
+            raise OutOfGasError(str(error)) from None
+        except TooBigError as error:
+            raise (OutOfGasError if "gas" in str(error).lower() else TooBigError)(str(error)) from None
+        if results is None:
+            self._explain_no_answer()
+        return results or []
+
+    def _explain_no_answer(self) -> None:
+        chain, block = self._chain, self._block
+        if not chain.code(chain.multicall3, block):
+            raise ChainError(
+                f"there is no Multicall3 at {chain.multicall3} on {chain.name} in block {block.number}: "
+                "choose a later block, or set chains.<name>.multicall3"
+            )
+        raise ChainError(f"{chain.endpoint} answers nothing for Multicall3 at {chain.multicall3}")
+
+    def _check_guards(self, results: Sequence[tuple[bool, bytes]]) -> None:
+        wanted = [self._block.timestamp.to_bytes(32), bytes.fromhex(self._block.parent_hash[2:])]
+        for (success, data), want in zip(results, wanted, strict=False):
+            if not success or data != want:
+                raise BadAnswerError(
+                    f"eth_call: the node answered for another block than {self._block.number} ({self._block.hash})"
+                )
+
+    # other reads
+
+    def _direct(self, reads: Sequence[Read]) -> list[Any]:
+        """Reads from an account of their own: plain eth_calls in JSON-RPC batches, guarded by one aggregate."""
+        self._ask([])
+        calls = [
+            (
+                "eth_call",
+                [{"from": read.sender, "to": read.target, "data": "0x" + encode_read(read).hex()}, self._parameter],
+            )
+            for read in reads
+        ]
+        answers = self._chain.batch(calls, lambda raw, _: parse_hex(raw), block=self._block)
+        return [
+            decode_read(read, False, answer.data)
+            if isinstance(answer, RevertError)
+            else decode_read(read, True, answer)
+            for read, answer in zip(reads, answers, strict=True)
+        ]
+
+    def _storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
+        by_contract: dict[str, list[int]] = {}
+        for i, (contract, _) in enumerate(slots):
+            by_contract.setdefault(contract.lower(), []).append(i)
+        groups = [
+            (contract, indexes[start : start + SLOTS_PER_CALL])
+            for contract, indexes in by_contract.items()
+            for start in range(0, len(indexes), SLOTS_PER_CALL)
+        ]
+        calls = [(CANARY, bytes(32))]
+        calls += [(contract, b"".join(slots[i][1].to_bytes(32) for i in part)) for contract, part in groups]
+        overrides = {contract: {"code": STORAGE_CODE} for contract in (*by_contract, CANARY)}
+        words: list[int] = [0] * len(slots)
+        try:
+            answers = self._ask(calls, overrides)
+        except (UnsupportedError, RejectedError):  # in whatever words: an eth_call without overrides is valid
+            return None
+        except TooBigError:
+            if len(slots) == 1:
+                raise
+            half = len(slots) // 2
+            first, second = self._storage(slots[:half]), self._storage(slots[half:])
+            return None if first is None or second is None else first + second
+        if answers[0] != (True, bytes(32)):
+            return None
+        for (_, part), (success, data) in zip(groups, answers[1:], strict=True):
+            if not success or len(data) != 32 * len(part):
+                raise ChainError(f"{self._chain.endpoint} answers no storage under a state override")
+            for k, i in enumerate(part):
+                words[i] = int.from_bytes(data[32 * k : 32 * k + 32])
+        return words

@@ -1,0 +1,234 @@
+"""The only retry policy: one request, again and elsewhere as its errors say, until it is answered or hopeless."""
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import tenacity
+
+from indexer.chain.endpoint import Endpoint
+from indexer.chain.errors import (
+    BadAnswerError,
+    BrokenOffError,
+    DeniedError,
+    RateLimitedError,
+    RejectedError,
+    TimedOutError,
+    TooBigError,
+    UnknownBlockError,
+    UnsupportedError,
+)
+from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError, WrongChainError
+from indexer.model import Block
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: a Retry-After longer than this many seconds is not waited for
+LONGEST_WAIT = 120.0
+#: and the longest pause that nobody asked for
+LONGEST_BACKOFF = 30.0
+#: rounds through all endpoints of a request that may be split instead of being asked again
+SPLIT_ROUNDS = 2
+#: failures of a request that a smaller one may not meet
+MAYBE_TOO_BIG = (TimedOutError, BadAnswerError, BrokenOffError)
+#: how often state must be missing on the last endpoint left, whose backends may differ
+PRUNED_SIGHTS = 3
+#: how often another hash at the pinned block's number is seen before the pinned block counts as orphaned
+ORPHAN_SIGHTS = 2
+
+
+class NoSuchBlockError(ChainError):
+    """No endpoint knows that block (yet, or any more)."""
+
+
+class _ElsewhereError(RetryableError):
+    """The endpoint cannot; the next one is asked at once."""
+
+
+class Pool:
+    """A chain's endpoints in the order given; the one in use is kept while it works."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self.endpoints = list(endpoints)
+        self.current = 0
+
+    @property
+    def in_use(self) -> Endpoint:
+        return self.endpoints[self.current]
+
+    def keep(self, endpoint: Endpoint) -> None:
+        self.current = self.endpoints.index(endpoint)
+
+    def leave(self, endpoint: Endpoint) -> None:
+        """The one behind it is asked next."""
+        self.current = (self.endpoints.index(endpoint) + 1) % len(self.endpoints)
+
+    def drop(self, endpoint: Endpoint) -> None:
+        """It is never asked again."""
+        self.endpoints.remove(endpoint)
+        self.current %= len(self.endpoints)
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempts:
+    """One request on the endpoints of `pool`, and what became of it so far.
+
+    `verify` raises WrongChainError for an endpoint of another chain; `orphaned(endpoint, block)` tells whether it has
+    another block at that number. `block`, `splittable` and `feature` as in `Chain.request`; `rounds` through the
+    endpoints at most, the first pause `backoff` seconds long. `told(message, seconds)` hears of each pause.
+    """
+
+    chain: str
+    what: str
+    pool: Pool
+    verify: Callable[[Endpoint], None]
+    orphaned: Callable[[Endpoint, Block], bool]
+    told: Callable[[str, float], None]
+    block: Block | None
+    splittable: bool
+    feature: str | None
+    rounds: int
+    backoff: float
+    refused: dict[Endpoint, ChainError] = field(default_factory=dict)
+    failures: dict[Endpoint, str] = field(default_factory=dict)
+    failing: str = ""
+    pruned: int = 0
+    orphan_sights: int = 0
+
+    def run(self, send: Callable[[Endpoint], T]) -> T:
+        """What `send` returns. ChainError, or one of its kinds that tells more, where trying again does not help."""
+        retrying = tenacity.Retrying(
+            stop=self._stop,
+            wait=self._wait,
+            retry=tenacity.retry_if_exception_type(RetryableError),
+            before_sleep=self._before_sleep,
+            reraise=True,
+        )
+        try:
+            result: T = retrying(self._attempt, send)
+        except RetryableError as error:
+            raise self._given_up(error) from None
+        return result
+
+    def _attempt(self, send: Callable[[Endpoint], T]) -> T:
+        endpoint = self._pick()
+        if self.feature is not None and self.feature in endpoint.unsupported:
+            self._refuse(endpoint, UnsupportedError(f"{self.feature} is not supported"))
+        try:
+            if endpoint.not_before > time.monotonic():
+                raise RateLimitedError("it is left alone for as long as it asked for")
+            self.verify(endpoint)
+            result = send(endpoint)
+        except (UnsupportedError, RejectedError, DeniedError) as error:
+            if self.feature is not None and isinstance(error, UnsupportedError):
+                endpoint.unsupported.add(self.feature)
+            self._refuse(endpoint, error)
+            raise
+        except PrunedError as error:
+            self._missing(endpoint, error)
+            raise
+        except WrongChainError as error:
+            if len(self.pool.endpoints) > 1 and any(other.verified for other in self.pool.endpoints):
+                logger.error("%s; it is not used any more", error)
+                self.pool.drop(endpoint)
+                raise _ElsewhereError(str(error)) from None
+            raise
+        except RetryableError as error:
+            self._failed(endpoint, error)
+            raise
+        self.pool.keep(endpoint)
+        return result
+
+    def _failed(self, endpoint: Endpoint, error: RetryableError) -> None:
+        """Remembers a failure that may pass. ReorgError where it means that the pinned block is gone."""
+        self.failures[endpoint], self.failing = str(error), endpoint.masked
+        if isinstance(error, RateLimitedError) and error.retry_after is not None:
+            endpoint.not_before = time.monotonic() + error.retry_after
+        if isinstance(error, UnknownBlockError) and self.block is not None:
+            self.orphan_sights += self.orphaned(endpoint, self.block)
+            if self.orphan_sights >= ORPHAN_SIGHTS:
+                raise ReorgError(f"block {self.block.number} ({self.block.hash}) left the canonical chain") from None
+        self.pool.leave(endpoint)
+
+    def _missing(self, endpoint: Endpoint, error: PrunedError) -> None:
+        """State that is missing on the last endpoint left may be there on another of its backends; old logs are not."""
+        self.pruned += 1
+        state = self.block is not None or self.what != "eth_getLogs"
+        if state and self.pruned < PRUNED_SIGHTS and len(self.refused) == len(self.pool.endpoints) - 1:
+            self.failures[endpoint], self.failing = str(error), endpoint.masked
+            raise RetryableError(str(error)) from None
+        self._refuse(endpoint, error)
+
+    def _refuse(self, endpoint: Endpoint, error: ChainError) -> None:
+        """Go on with the other endpoints, or raise the most telling refusal if there is none."""
+        self.refused[endpoint] = type(error)(f"{endpoint.masked}: {error}")
+        if len(self.refused) < len(self.pool.endpoints):
+            raise _ElsewhereError(f"{endpoint.masked}: {error}") from None
+        errors = sorted(self.refused.values(), key=lambda refusal: not isinstance(refusal, PrunedError))
+        kind = type(errors[0])
+        raise kind("; ".join(str(refusal) for refusal in errors)) from None
+
+    def _pick(self) -> Endpoint:
+        """The endpoint in use, or the first after it that has neither refused nor asked for patience."""
+        endpoints, current = self.pool.endpoints, self.pool.current
+        order = [endpoint for endpoint in endpoints[current:] + endpoints[:current] if endpoint not in self.refused]
+        now = time.monotonic()
+        return min(order, key=lambda endpoint: max(0.0, endpoint.not_before - now))
+
+    @property
+    def _usable(self) -> int:
+        return max(1, len(self.pool.endpoints) - len(self.refused))
+
+    def _delay(self) -> float:
+        """Seconds until one of the endpoints left may be asked again."""
+        left = [endpoint.not_before for endpoint in self.pool.endpoints if endpoint not in self.refused]
+        return max(0.0, min(left, default=0.0) - time.monotonic())
+
+    # tenacity's hooks
+
+    def _stop(self, state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, _ElsewhereError):
+            return False
+        made = math.ceil(state.attempt_number / self._usable)
+        if self.splittable and isinstance(error, MAYBE_TOO_BIG):
+            return made >= SPLIT_ROUNDS
+        return made >= self.rounds or self._delay() > LONGEST_WAIT
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        if state.outcome and isinstance(state.outcome.exception(), _ElsewhereError):
+            return 0.0
+        backoff = 0.0
+        if state.attempt_number % self._usable == 0:  # a round through the endpoints is over
+            made = state.attempt_number // self._usable
+            backoff = min(LONGEST_BACKOFF, self.backoff * 2.0 ** (made - 1)) * random.uniform(0.75, 1.25)  # noqa: S311
+        return max(backoff, self._delay())
+
+    def _before_sleep(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        seconds = state.next_action.sleep if state.next_action else 0.0
+        text = str(error) if isinstance(error, _ElsewhereError) else f"{self.failing}: {error}"
+        level = logging.WARNING if seconds >= 2 else logging.INFO
+        logger.log(level, "%s; attempt %d, next in %.1f s", text, state.attempt_number, seconds)
+        self.told(text, seconds)
+
+    def _given_up(self, error: RetryableError) -> ChainError:
+        if self.splittable and isinstance(error, MAYBE_TOO_BIG):
+            return TooBigError(f"{error}; a smaller request may do")
+        if isinstance(error, UnknownBlockError) and self.block is not None:
+            return ReorgError(
+                f"block {self.block.number} ({self.block.hash}) is not known to any endpoint of {self.chain} any more"
+            )
+        delay = self._delay()
+        reason = f"asked to wait {delay:.0f} s" if delay > LONGEST_WAIT else "gave up"
+        told = [f"{endpoint.masked}: {text}" for endpoint, text in self.failures.items()]
+        kind = NoSuchBlockError if isinstance(error, UnknownBlockError) else ChainError
+        return kind(
+            f"{self.chain}: {self.what} failed, {reason} ({'; '.join([*told, *map(str, self.refused.values())])})"
+        )

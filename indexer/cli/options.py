@@ -1,0 +1,243 @@
+"""What the verbs of the command line share: how errors end a command, global options, and groups of flags."""
+
+import math
+import os
+import re
+import signal
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from indexer.config import Config, checked_address, load
+from indexer.console import remark
+from indexer.errors import ConfigError, IndexerError
+from indexer.plugins import did_you_mean, installed
+from indexer.store.database import open_readonly
+
+if TYPE_CHECKING:
+    from indexer.adapter import AnyAdapter
+    from indexer.chain.client import Chain
+
+F = TypeVar("F", bound=Callable[..., Any])
+AGO = re.compile(r"(\d+)\s*(h|d|w)")
+UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+class Verbs(click.Group):
+    """Any error ends a command with one line on stderr; exit code 2 for wrong usage, 130 when interrupted, else 1."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        # Whoever started us may have closed them.
+        sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+        sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+        code: Any = 0
+        try:
+            try:
+                code = super().main(*args, **{**extra, "standalone_mode": False})
+            finally:
+                sys.stdout.flush()
+        except click.UsageError as error:
+            hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+            code = failed(error.format_message() + hint, 2)
+        except ConfigError as error:
+            code = failed(str(error), 2)
+        except click.ClickException as error:
+            code = failed(error.format_message(), 1)
+        except IndexerError as error:
+            code = failed(str(error), 1)
+        except sqlite3.Error as error:
+            code = failed(f"the database cannot be used: {error}", 1)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go either
+            where = error.filename or "standard output"
+            code = 1 if isinstance(error, BrokenPipeError) else failed(f"{where}: {error.strerror or error}", 1)
+        except (KeyboardInterrupt, click.Abort):
+            remark("Interrupted. What was saved stays; the same command goes on from there.")
+            code = 130
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def failed(message: str, code: int) -> int:
+    remark(f"Error: {' '.join(message.split())}")
+    return code
+
+
+@dataclass
+class Session:
+    """The global options; the configuration is loaded by the commands that need it."""
+
+    config_path: Path | None
+    db: Path
+
+    @cached_property
+    def config(self) -> Config:
+        return load(self.config_path, os.environ)
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """The database for reading; where nothing is synced yet a line says what to do."""
+        with closing(open_readonly(self.db)) as conn:
+            if conn.execute("select 1 from deployments where block_number is not null").fetchone() is None:
+                remark(f"{self.db} holds nothing yet: run `indexer sync`")
+            yield conn
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Takes SIGTERM (a service manager, `kill`) for Ctrl-C; whether either came, should its exception get lost."""
+    came = threading.Event()
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        came.set()
+        raise KeyboardInterrupt
+
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, interrupt) for number in heeded]
+    try:
+        yield came.is_set
+    finally:
+        for number, handler in zip(heeded, before, strict=True):
+            signal.signal(number, handler)
+
+
+session_of = click.make_pass_decorator(Session)
+
+
+def holds(
+    session: Session,
+    conn: sqlite3.Connection,
+    *,
+    chain_id: int | None = None,
+    protocols: Sequence[str] = (),
+    deployments: Sequence[str] = (),
+) -> bool:
+    """Whether a snapshot of that choice is stored; if only others are, a remark says so.
+
+    Raises `ConfigError` for a name that neither the database nor the installation knows: a typing error must not read
+    as "nobody is at risk".
+    """
+    rows = conn.execute("select chain_id, protocol, deployment, block_number from deployments").fetchall()
+    if protocols:
+        require("protocol", protocols, {row["protocol"] for row in rows} | installed().keys())
+    if deployments:
+        require("deployment", deployments, {row["deployment"] for row in rows} | session.config.deployments.keys())
+    synced = [row for row in rows if row["block_number"] is not None]
+    if any(
+        (chain_id is None or row["chain_id"] == chain_id)
+        and (not protocols or row["protocol"] in protocols)
+        and (not deployments or row["deployment"] in deployments)
+        for row in synced
+    ):
+        return True
+    if synced:
+        remark(f"{session.db} holds nothing of that choice: `indexer status` lists what it holds")
+    return False
+
+
+def require(what: str, names: Sequence[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"unknown {what} {name!r}{did_you_mean(name, known)}")
+
+
+class Number(click.FloatRange):
+    """A finite number in a range: nothing is below NaN, so a list bounded by it would be empty for no reason."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = click.FLOAT.convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return super().convert(number, param, ctx)
+
+
+def chain_options(command: F) -> F:
+    """Which deployments of which chain, and the endpoints to reach it."""
+    flags = [
+        click.option("--chain", metavar="NAME", help="[default: mainnet, or that of the named deployments]"),
+        click.option(
+            "--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Endpoint; repeat it for a fail-over."
+        ),
+        click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
+        click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable."),
+        click.option(
+            "--max-requests-per-second",
+            type=Number(min=0, min_open=True),
+            metavar="N",
+            help="Spare the endpoint; each call in a JSON-RPC batch counts, as providers count.",
+        ),
+    ]
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
+
+
+@contextmanager
+def connected(session: Session, flags: Mapping[str, Any]) -> Iterator[tuple["Chain", list["AnyAdapter"]]]:
+    """The chain and the adapters that `chain_options` chose."""
+    # web3 takes most of a second to import, which the reading commands do not need
+    from indexer.chain.connect import adapters, connect  # noqa: PLC0415
+
+    chain, deployments = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])
+    found = connect(
+        session.config,
+        chain,
+        flags["rpc_urls"],
+        max_requests_per_second=flags["max_requests_per_second"],
+    )
+    with closing(found):
+        yield found, adapters(deployments)
+
+
+def block_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """latest, safe, finalized, a number, or a distance from one of them such as latest:-64."""
+    if not re.fullmatch(r"(latest|safe|finalized)(:-\d+)?|\d+", value):
+        raise click.BadParameter(f"{value!r} is no block: latest, safe, finalized, a number, or latest:-64")
+    return value
+
+
+def moment(text: str) -> int:
+    """The unix seconds of a date or time (UTC unless it says otherwise), or of an age such as 7d."""
+    ago = AGO.fullmatch(text.strip())
+    try:
+        if ago:
+            at = datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+        else:
+            at = datetime.fromisoformat(text.strip())
+        return int(at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC).timestamp())
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{text!r} is no time: 2026-01-31, 2026-01-31T12:00, or 7d for a week ago") from None
+
+
+def wallet_address(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """An address, with the right checksum if it has any; lower-cased."""
+    try:
+        return checked_address(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def row_filters(command: F) -> F:
+    """Which rows a list holds."""
+    flags = [
+        click.option("--below", type=Number(min=0), metavar="HF", help="Every position with a lower health factor."),
+        click.option(
+            "--min-debt",
+            type=Number(min=0),
+            metavar="USD",
+            help="At least this debt; unknown debts are kept.",
+        ),
+        click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
+    ]
+    for flag in reversed(flags):
+        command = flag(command)
+    return command

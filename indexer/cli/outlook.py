@@ -1,0 +1,160 @@
+"""The outlook of positions as plain rows: for `show`, JSON and tables. Every value names its unit or has it beside it."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from indexer.console import remark
+from indexer.model import WAD, Balance, Deployment, LiquidationCall, Market
+from indexer.risk import simulate
+from indexer.risk.liquidation import FOREVER, Outlook, outlook
+from indexer.text import age
+
+KEY = ("chain_id", "deployment", "account", "position_group")
+Key = tuple[Any, ...]
+
+LIMITS = "deployment position_group account symbol role price liquidation_price unit distance_percent".split()
+WAYS = "deployment position_group account act amount symbol value_usd health_factor refused".split()
+CALLS = "deployment position_group account repay debt seize collateral bonus_percent refused".split()
+
+
+def stored(
+    conn: sqlite3.Connection, known: Mapping[str, Deployment], wallet: str, target: int
+) -> dict[Key, dict[str, Any]]:
+    """By key, the outlook of each of the wallet's stored positions with debt, computed without a node.
+
+    A deployment that the configuration does not know is left out, and said so.
+    """
+    found = {}
+    for row in simulate.deployments(conn):
+        if row["deployment"] not in known:
+            remark(f"the configuration has no deployment {row['deployment']}: what could liquidate it is not computed")
+            continue
+        pace = simulate.seconds_per_block(conn, row["chain_id"])
+        for book in simulate.load(conn, [row], known, wallet=wallet):
+            for position in book.positions:
+                key = (book.chain_id, book.name, *position.key)
+                told = outlook(book.adapter, book.market, position, target=target, seconds_per_block=pace)
+                found[key] = plain(told, book.market)
+    return found
+
+
+def plain(found: Outlook, market: Market) -> dict[str, Any]:
+    """An outlook as JSON values: integers as decimal strings (`_raw`), amounts in whole tokens, values in USD.
+
+    Prices are in `unit`, their `_raw` in the oracle's own integer; `safe_price_raw` is the last safe one on the way to
+    `liquidation_price_raw`, the first at which the contract's health test fails.
+    """
+    return {
+        "health_factor_accrued_raw": text(found.health.health_factor),
+        "liquidatable_accrued": found.health.liquidatable,
+        "liquidation_blocked_by": ", ".join(found.blocked) or None,
+        "seconds_to_liquidation_by_interest": found.seconds,
+        "liquidation_prices": [
+            {
+                "key": one.price.key,
+                "symbol": one.price.symbol,
+                "role": role(collateral=one.price.collateral, debt=one.price.debt),
+                "price": one.whole(one.price.price),
+                "liquidation_price": one.whole(one.liquidatable),
+                "unit": one.price.unit,
+                "distance_percent": one.distance,
+                "price_raw": str(one.price.price),
+                "safe_price_raw": str(one.safe),
+                "liquidation_price_raw": str(one.liquidatable),
+                "price_decimals": one.price.decimals,
+            }
+            for one in found.prices
+        ],
+        "target_health_factor": found.target / WAD,
+        "to_target": [
+            {
+                "act": one.act,
+                "asset": one.balance.asset,
+                "market": one.balance.market,
+                "symbol": one.balance.symbol,
+                "amount": whole(one.balance, one.amount),
+                "amount_raw": str(one.amount),
+                "value_usd": value_usd(one.balance, one.amount, market),
+                "health_factor": None if one.health_factor is None else one.health_factor / WAD,
+                "health_factor_raw": text(one.health_factor),
+                "refused": one.refused,
+            }
+            for one in found.remedies
+        ],
+        "closable": [call(one) for one in found.closable],
+    }
+
+
+def call(one: LiquidationCall) -> dict[str, Any]:
+    """What one liquidation call closes of one debt for one collateral."""
+    return {
+        "debt_asset": one.debt.asset,
+        "debt_symbol": one.debt.symbol,
+        "collateral_asset": one.collateral.asset,
+        "collateral_symbol": one.collateral.symbol,
+        "repaid": whole(one.debt, one.repaid),
+        "seized": whole(one.collateral, one.seized),
+        "received": whole(one.collateral, one.received),
+        "returned": whole(one.debt, one.returned),
+        "repaid_raw": str(one.repaid),
+        "seized_raw": str(one.seized),
+        "received_raw": str(one.received),
+        "returned_raw": str(one.returned),
+        "bonus_percent": None if one.bonus is None else 100 * one.bonus,
+        "whole_account": one.whole,
+        "refused": one.refused,
+    }
+
+
+def text(value: int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def whole(balance: Balance, amount: int) -> float:
+    return float(amount / 10**balance.decimals)
+
+
+def value_usd(balance: Balance, amount: int, market: Market) -> float | None:
+    if balance.value is None or market.usd is None or not balance.amount:
+        return None
+    return float(amount / balance.amount * balance.value * market.usd[0] / market.usd[1])
+
+
+def role(*, collateral: bool, debt: bool) -> str:
+    return "both" if collateral and debt else "debt" if debt else "collateral"
+
+
+# for people -----------------------------------------------------------------------------------------------------------
+
+
+def until(prospects: Mapping[str, Any] | None) -> str:
+    """How long interest alone takes, in words."""
+    if prospects is None or not (prospects["liquidation_prices"] or prospects["liquidatable_accrued"]):
+        return "-"
+    if prospects["liquidation_blocked_by"]:
+        return f"blocked: {prospects['liquidation_blocked_by']}"
+    seconds = prospects["seconds_to_liquidation_by_interest"]
+    if seconds is None:
+        return f"over {FOREVER // 31_536_000} years"
+    return age(seconds) if seconds else "now"
+
+
+def tables(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Sequence[str], list[list[Any]]]]:
+    """Liquidation prices, ways to the target, and what one call closes, of all positions; empty ones are left out."""
+    limits: list[dict[str, Any]] = []
+    ways: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
+    for row in rows:
+        prospects = row["outlook"]
+        if prospects is None:
+            continue
+        where = {name: row[name] for name in KEY}
+        limits += [{**where, **one} for one in prospects["liquidation_prices"]]
+        goal = f" to reach {prospects['target_health_factor']:g}"
+        ways += [{**where, **one, "act": one["act"] + goal} for one in prospects["to_target"]]
+        for one in prospects["closable"]:
+            names = {"repay": one["repaid"], "debt": one["debt_symbol"], "seize": one["seized"]}
+            calls.append({**where, **one, **names, "collateral": one["collateral_symbol"]})
+    found = ((LIMITS, limits), (WAYS, ways), (CALLS, calls))
+    return [(columns, [[row[name] for name in columns] for row in part]) for columns, part in found if part]

@@ -1,0 +1,187 @@
+"""Rows to a table, JSON, NDJSON, CSV, TSV and Parquet, on the terminal or in a file that is replaced as a whole.
+
+Symbols and names come from strangers' contracts: nothing in a cell can steer a terminal, a spreadsheet or markup.
+Exact integers stay strings, so no reader rounds them.
+"""
+
+import csv
+import functools
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ParamSpec, TextIO, TypeVar
+
+import click
+
+from indexer.files import replacing, write_file
+from indexer.text import Row, for_people, json_value, plain, printable, write_table
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    TABLE = "table"
+    JSON = "json"
+    NL = "nl"
+    CSV = "csv"
+    TSV = "tsv"
+    PARQUET = "parquet"
+
+
+SUFFIXES = {
+    ".json": Format.JSON,
+    ".ndjson": Format.NL,
+    ".jsonl": Format.NL,
+    ".csv": Format.CSV,
+    ".tsv": Format.TSV,
+    ".parquet": Format.PARQUET,
+}
+
+
+class Output:
+    """Where a command's rows go, from its flags; `write` is called with each result set."""
+
+    def __init__(self, chosen: Sequence[str], headers: bool, path: Path | None) -> None:
+        if len(chosen) > 1:
+            raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other; choose one")
+        self.headers = headers
+        self.path = path
+        if chosen:
+            self.format = Format(chosen[0])
+        elif path is not None:
+            self.format = SUFFIXES.get(path.suffix.lower(), Format.JSON)
+        else:
+            self.format = Format.TABLE if sys.stdout.isatty() else Format.JSON
+
+    @property
+    def table(self) -> bool:
+        return self.format is Format.TABLE
+
+    def write(self, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Write all rows to the file, which appears whole or not at all, or to stdout."""
+        self.write_sets((columns, rows))
+
+    def write_sets(self, *sets: tuple[Sequence[str], Iterable[Row]]) -> None:
+        """Write several result sets one below the other."""
+        if self.format is Format.PARQUET:
+            self.write_parquet(sets)
+            return
+
+        def fill(stream: TextIO) -> None:
+            for number, (columns, rows) in enumerate(sets):
+                if number:
+                    stream.write("\n")
+                write(columns, rows, self.format, stream, headers=self.headers)
+
+        if self.path is None:
+            fill(sys.stdout)
+        else:
+            write_file(self.path, fill)
+
+    def write_parquet(self, sets: Sequence[tuple[Sequence[str], Iterable[Row]]]) -> None:
+        """Write one result set as Parquet, which is for a file or a pipe and never for a terminal."""
+        from indexer.cli.parquet import write_parquet  # noqa: PLC0415 - pyarrow is an extra
+
+        ((columns, rows),) = sets
+        if self.path is not None:
+            with replacing(self.path) as stream:
+                write_parquet(columns, rows, stream)
+        elif sys.stdout.isatty():
+            raise click.UsageError("Parquet is not for a terminal: name a file with --output")
+        else:
+            write_parquet(columns, rows, sys.stdout.buffer)
+
+    def write_dicts(
+        self, rows: Sequence[Mapping[str, Any]], table_columns: Sequence[str], columns: Sequence[str] = ()
+    ) -> None:
+        """Write rows of one shape: a table shows only `table_columns`, CSV and TSV leave out what is nested.
+
+        `columns` are those of other formats where there is no row to tell them.
+        """
+        if self.table:
+            self.write(table_columns, for_people(table_columns, rows))
+            return
+        columns = list(rows[0]) if rows else list(columns or table_columns)
+        if self.format in (Format.CSV, Format.TSV, Format.PARQUET) and rows:
+            columns = [name for name in columns if not any(isinstance(row[name], list | dict) for row in rows)]
+        self.write(columns, ([row[name] for name in columns] for row in rows))
+
+
+def output_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command sqlite-utils' output flags; it gets them as one `output: Output`."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        chosen = [name for name in Format if kwargs.pop(f"as_{name}")]
+        kwargs["output"] = Output(chosen, not kwargs.pop("no_headers"), kwargs.pop("output_file"))  # type: ignore[arg-type]
+        return command(*args, **kwargs)
+
+    flags = [
+        click.option("-t", "--table", "as_table", is_flag=True, help="A table, the default on a terminal."),
+        click.option("--json", "as_json", is_flag=True, help="JSON, the default elsewhere."),
+        click.option("--nl", "as_nl", is_flag=True, help="JSON, one object a line."),
+        click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values."),
+        click.option("--tsv", "as_tsv", is_flag=True, help="Tab-separated values."),
+        click.option("--parquet", "as_parquet", is_flag=True, help="Apache Parquet; needs the extra `parquet`."),
+        click.option("--no-headers", is_flag=True, help="Leave out the header line of a table, CSV or TSV."),
+        click.option(
+            "-o",
+            "--output",
+            "output_file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Write to FILE instead; its ending (.json, .ndjson, .csv, .tsv, .parquet) chooses the format.",
+        ),
+    ]
+    for flag in reversed(flags):
+        flag(wrapped)
+    return wrapped
+
+
+def write(columns: Sequence[str], rows: Iterable[Row], kind: Format, stream: TextIO, *, headers: bool = True) -> None:
+    """Write rows to a stream; every kind but the table as they come."""
+    if kind is Format.TABLE:
+        write_table(columns, rows, stream, headers=headers)
+    elif kind in (Format.CSV, Format.TSV):
+        writer = csv.writer(stream, dialect="excel-tab" if kind is Format.TSV else "excel", lineterminator="\n")
+        if headers:
+            writer.writerow(cell_text(column) for column in columns)
+        writer.writerows([cell_text(value) for value in row] for row in rows)
+    else:
+        write_json(columns, rows, stream, lines=kind is Format.NL)
+
+
+def write_json(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, lines: bool) -> None:
+    """An array with one object a line, or with `lines` the bare objects. Only ASCII, so nothing steers a terminal."""
+    before, between, after = ("", "", "") if lines else ("[", ",\n ", "]\n")
+    stream.write(before)
+    for number, row in enumerate(rows):
+        pairs = {column: json_value(value) for column, value in zip(columns, row, strict=True)}
+        text = json.dumps(pairs, allow_nan=False).replace("\x7f", "\\u007f")
+        stream.write((between if number else "") + text + ("\n" if lines else ""))
+    stream.write(after)
+
+
+# A spreadsheet takes such a cell for a formula (OWASP, CSV injection); a plain number is harmless.
+FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # fmt: skip
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
+# Most cells are hex addresses, decimal digits and plain names, in which nothing needs a closer look.
+HARMLESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.:-]*")
+
+
+def cell_text(value: Any) -> str:
+    """A CSV or TSV cell; empty for NULL, a leading apostrophe where a spreadsheet would see a formula."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and HARMLESS.fullmatch(value):
+        return value
+    text = printable(plain(value))
+    return "'" + text if isinstance(value, str) and FORMULA.match(text) and not NUMBER.fullmatch(text) else text

@@ -1,0 +1,112 @@
+"""Rows to Apache Parquet, with pyarrow, which the extra `parquet` installs.
+
+Exact integers stay strings, as everywhere; readable numbers are doubles, `block_time` is a timestamp in UTC. A column has
+the same type whatever rows are in the file: by its name, if a table has it, else by its values.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from indexer.errors import IndexerError
+from indexer.text import Row, plain
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH = 10_000
+INTEGERS = frozenset(
+    "chain_id decimals positions block_number block_timestamp complete_from synced_at worst_chain_id oldest_block_number "
+    "first_block_number last_block_number last_block_timestamp age_seconds at_risk requests".split()
+)
+FLAGS = frozenset("is_collateral active frozen paused".split())
+REALS = frozenset(
+    "health_factor health_factor_accrued next_health_factor health_factor_before health_factor_after "
+    "health_factor_accrued_after leverage ltv amount supply_rate borrow_rate liquidation_threshold "
+    "liquidation_bonus".split()
+)
+TEXTS = frozenset(
+    "deployment protocol account position_group owner owner_via wallet mode status blocked_by block_hash asset market "
+    "symbol side worst_deployment worst_account worst_position_group chain accounts state revision note status_before "
+    "status_after".split()
+)
+TIMES = frozenset("block_time oldest_block_time last_block_time".split())
+
+
+def write_parquet(columns: Sequence[str], rows: Iterable[Row], stream: BinaryIO) -> None:
+    """Write all rows to a stream, column by column; `IndexerError` says what to install without pa."""
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - an extra
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError as error:
+        raise IndexerError("Parquet needs pyarrow: pip install 'lending-indexer[parquet]'") from error
+    types = {name: by_name(name) for name in columns}
+    if None in types.values():
+        rows = [tuple(row) for row in rows]
+        for place, name in enumerate(columns):
+            types[name] = types[name] or by_values(row[place] for row in rows)
+    arrow = {"int": pa.int64(), "bool": pa.bool_(), "real": pa.float64(), "text": pa.string()}
+    arrow["time"] = pa.timestamp("ms", tz="UTC")
+    schema = pa.schema([(name, arrow[types[name] or "text"]) for name in columns])
+    with parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for batch in batches(rows):
+            writer.write_batch(record_batch(schema, [types[name] or "text" for name in columns], batch))
+
+
+def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    iterator = iter(rows)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
+
+
+def record_batch(schema: "pa.Schema", types: Sequence[str], rows: Sequence[Row]) -> "pa.RecordBatch":
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+
+    arrays = []
+    for place, (field, name) in enumerate(zip(schema, types, strict=True)):
+        try:
+            arrays.append(pa.array([as_type(row[place], name) for row in rows], field.type))
+        except (ValueError, TypeError) as error:  # a query can call anything debt_usd
+            raise IndexerError(f"column {field.name} is not what its name says, give it another: {error}") from error
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def by_name(name: str) -> str | None:
+    """The type of a column that a table has: int, bool, real, text or time; None for any other name."""
+    if name.endswith("_raw") or name in TEXTS:
+        return "text"
+    if name.endswith("_usd") or name in REALS:
+        return "real"
+    if name in INTEGERS:
+        return "int"
+    return "bool" if name in FLAGS else "time" if name in TIMES else None
+
+
+def by_values(values: Iterable[Any]) -> str:
+    """The narrowest type that holds every value exactly: 64-bit integers, doubles, else text."""
+    largest, reals = 0, False
+    for value in values:
+        if isinstance(value, float):
+            reals = True
+        elif isinstance(value, int) and not isinstance(value, bool):
+            largest = max(largest, abs(value))
+        elif value is not None:
+            return "text"
+    return "text" if largest >= (2**53 if reals else 2**63) else "real" if reals else "int"
+
+
+def as_type(value: Any, name: str) -> Any:
+    if value is None:
+        return None
+    match name:
+        case "text":
+            return plain(value)
+        case "real":
+            return float(value)
+        case "bool":
+            return bool(value)
+        case "time":
+            return datetime.fromisoformat(value).astimezone(UTC)
+        case _:
+            return value

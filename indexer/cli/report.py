@@ -1,0 +1,148 @@
+"""The verbs `report` and `top`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from sqlite3 import Connection
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from indexer.cli.options import Number, Session, holds, moment, session_of
+from indexer.cli.output import Output, output_options
+from indexer.config import checked_address
+from indexer.console import bars, remark
+from indexer.files import write_file
+from indexer.report.document import Form, Report, write
+from indexer.store import exports as exporting
+
+if TYPE_CHECKING:
+    from indexer.report.document import Section
+
+SUFFIXES = {".md": Form.MARKDOWN, ".markdown": Form.MARKDOWN, ".html": Form.HTML, ".htm": Form.HTML}
+
+
+def subject(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """The word book, or an address in lower case."""
+    if value == "book":
+        return value
+    try:
+        return checked_address(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; or write book") from error
+
+
+def since_when(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else moment(value)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer report book"
+    "\n  indexer report book --protocol aave-v3 --fall WETH --output book.html"
+    "\n  indexer report 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 --since 2026-01-31 --format md"
+)
+@click.argument("what", callback=subject, metavar="WALLET|book")
+@click.option(
+    "--since", callback=since_when, metavar="DATE", help="Of a wallet: the change since then, a date or such as 7d."
+)
+@click.option("--fall", metavar="NAME", help="Of the book: whose price falls by 10, 20, 30 %, an asset or a group.")
+@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Of the book: only this; repeatable.")
+@click.option("--deployment", "deployments", multiple=True, metavar="D", help="Of the book: only this one; repeatable.")
+@click.option("--format", "form", type=click.Choice([form.value for form in Form]), help="[default: terminal]")
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write to FILE instead; its ending (.md, .html) chooses the format.",
+)
+@session_of
+def report(
+    session: Session,
+    what: str,
+    since: int | None,
+    fall: str | None,
+    protocols: Sequence[str],
+    deployments: Sequence[str],
+    form: str | None,
+    path: Path | None,
+) -> None:
+    """Explain one wallet, or the whole book of positions, as of the last snapshot.
+
+    A wallet: equity, leverage, margin use, net exposure by asset, accrued interest, change since a date, history. The
+    book: collateral, debt and health by protocol and asset, the largest wallets, and what becomes liquidatable if
+    prices fall: those of every asset but the stablecoins, or of --fall NAME. HTML is one file with its charts inside.
+    """
+    chosen = Form(form) if form else SUFFIXES.get(path.suffix.lower(), Form.TERMINAL) if path else Form.TERMINAL
+    if what == "book" and since is not None:
+        raise click.UsageError("--since is for a wallet; the book has no change since a date")
+    if what != "book" and (fall or protocols or deployments):
+        raise click.UsageError("--fall, --protocol and --deployment are for `report book`")
+    with session.read() as conn:
+        if not holds(session, conn, protocols=protocols, deployments=deployments):
+            return
+        if what == "book":
+            found = book_report(session, conn, fall, protocols, deployments)
+        else:
+            from indexer.report.wallet import wallet_report  # noqa: PLC0415 - pulled in where it is needed
+
+            found = wallet_report(conn, what, since)
+    if found is None:
+        remark(f"{what} has no position in {session.db}")
+        return
+
+    def fill(stream: TextIO) -> None:
+        write(found, chosen, stream)
+
+    if path is None:
+        fill(sys.stdout)
+    else:
+        write_file(path, fill)
+
+
+def book_report(
+    session: Session, conn: Connection, fall: str | None, protocols: Sequence[str], deployments: Sequence[str]
+) -> Report | None:
+    """The book with its falls in price; positions are evaluated again for each, which a bar tells of."""
+    from indexer.report.book import book  # noqa: PLC0415 - pulled in where it is needed
+    from indexer.report.price_falls import falls  # noqa: PLC0415
+
+    section: Section | None
+    with bars() as progress:
+        section = falls(conn, session.config, fall, protocols, deployments, progress)
+        return book(conn, protocols=protocols, deployments=deployments, falls=section, progress=progress)
+
+
+TOP_TABLE = (
+    "wallet positions debt_usd collateral_usd debt_at_risk_usd health_factor worst_deployment oldest_block_number "
+    "oldest_block_time"
+).split()
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer top --by debt\n  indexer top --by risk --protocol maker --limit 50 --csv"
+)
+@click.option(
+    "--by",
+    type=click.Choice(list(exporting.WALLET_RANKS)),
+    default="debt",
+    show_default=True,
+    help="risk: the debt of positions at risk or liquidatable.",
+)
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, metavar="N", help="Wallets.")
+@click.option("--min-debt", type=Number(min=0), metavar="USD", help="At least this debt; unknown debts are kept.")
+@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only wallets in this protocol; repeatable.")
+@output_options
+@session_of
+def top(
+    session: Session, by: str, limit: int, min_debt: float | None, protocols: Sequence[str], output: Output
+) -> None:
+    """List the largest wallets over all protocols, in USD; collateral is all they supply."""
+    with session.read() as conn, bars() as progress:
+        progress.start("wallets", 1, "query")
+        columns, found = exporting.top(conn, by, limit=limit, min_debt=min_debt, protocols=protocols)
+        rows = [dict(zip(columns, row, strict=True)) for row in found]
+        if holds(session, conn, protocols=protocols) and not rows:
+            remark(f"{session.db} has no such wallet: ask for less")
+    output.write_dicts(rows, TOP_TABLE, columns)

@@ -1,0 +1,293 @@
+"""The verbs `simulate` and `movements`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from indexer.cli.options import Number, Session, holds, moment, session_of, wallet_address
+from indexer.cli.output import Output, output_options
+from indexer.console import bars, remark
+from indexer.errors import ConfigError
+from indexer.report import sweep_chart
+from indexer.risk import simulate as simulating
+from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep
+from indexer.store import history as moved
+from indexer.text import for_people
+
+DAY = 86_400
+NOTHING = "say what changes: --shock WETH=-20%, --days 30, --liquidation-threshold WETH=-5% or --sweep WETH=0..-60%"
+
+DEPLOYMENT_TABLE = (
+    "deployment positions liquidatable_before liquidatable_after new new_wallets new_debt_usd bad_debt_usd block_number "
+    "block_time"
+).split()
+ASSET_TABLE = "deployment side symbol positions amount value_usd".split()
+WORST_TABLE = (
+    "deployment position_group wallet health_factor_before health_factor_after debt_usd collateral_usd status_before "
+    "status_after blocked_by"
+).split()
+
+
+def optional_wallet(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    return None if value is None else wallet_address(context, parameter, value)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer simulate --shock WETH=-20% --shock stablecoins=-2%"
+    "\n  indexer simulate 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 --shock eth=-30% --days 30"
+    "\n  indexer simulate --liquidation-threshold WETH=-5%"
+    "\n  indexer simulate --sweep eth=0..-60%:2% --chart eth.png"
+)
+@click.argument("wallet", required=False, callback=optional_wallet)
+@click.option("--all", "everyone", is_flag=True, help="The whole book, as without WALLET.")
+@click.option("--shock", "shocks", multiple=True, metavar="NAME=-20%", help="A price in USD changes; repeatable.")
+@click.option("--days", type=Number(min=0, max=1_000_000), default=0.0, help="Interest of that time, nobody acting.")
+@click.option(
+    "--liquidation-threshold",
+    "thresholds",
+    multiple=True,
+    metavar="NAME=-5%|80%",
+    help="A threshold falls by 5 % of itself, or becomes 80 %; repeatable.",
+)
+@click.option("--sweep", metavar="NAME=0..-60%[:2%]", help="A price in steps of 5 %, or of what you say.")
+@click.option(
+    "--chart", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="PNG or SVG of the sweep."
+)
+@click.option(
+    "--by",
+    type=click.Choice(["position", "deployment", "asset"]),
+    default="position",
+    show_default=True,
+    help="Which rows JSON, CSV and TSV hold; a table shows all three.",
+)
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="At most N positions  [default: 20 in a table]")
+@click.option(
+    "--seconds-per-block",
+    type=Number(min=0, min_open=True),
+    metavar="S",
+    help="For interest that counts blocks (Compound V2)  [default: as synced, else 12]",
+)
+@click.option("--chain", metavar="NAME", help="Only this chain.")
+@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable.")
+@click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable.")
+@output_options
+@session_of
+def simulate(
+    session: Session,
+    wallet: str | None,
+    everyone: bool,
+    shocks: Sequence[str],
+    days: float,
+    thresholds: Sequence[str],
+    sweep: str | None,
+    chart: Path | None,
+    by: str,
+    top: int | None,
+    seconds_per_block: float | None,
+    chain: str | None,
+    protocols: Sequence[str],
+    deployments: Sequence[str],
+    output: Output,
+) -> None:
+    """What if prices, thresholds or time changed: who could be liquidated, and for how much?
+
+    Works on the last snapshot, without a node, and lists the positions that become liquidatable (with WALLET: all of
+    its positions). NAME is a symbol, an address, a Maker ilk, or a group such as stablecoins, eth and btc; [groups] of the
+    configuration adds more. A shock to WETH leaves wstETH as it is; the group eth takes both. Prices are rounded down
+    to the oracle's integer. Values are in USD at the changed prices.
+    """
+    if wallet and everyone:
+        raise click.UsageError("WALLET and --all exclude each other; choose one")
+    if not (shocks or days or thresholds or sweep):
+        raise click.UsageError(NOTHING)
+    if chart is not None:
+        if sweep is None:
+            raise click.UsageError("--chart draws a sweep; add --sweep WETH=0..-60%")
+        sweep_chart.check(chart)
+    config = session.config
+    supposed = [Change.shock(text) for text in shocks]
+    limits = [Change.threshold(text) for text in thresholds]
+    swept = None if sweep is None else Sweep.parse(sweep)
+    chain_id = None if chain is None else config.chain(chain).chain_id
+    names = Names({**GROUPS, **config.groups})
+    with session.read() as conn, bars() as progress:
+        if not holds(session, conn, chain_id=chain_id, protocols=protocols, deployments=deployments):
+            output.write_dicts([], simulating.OUTCOME_COLUMNS)
+            return
+        rows = simulating.deployments(conn, chain_id=chain_id, protocols=protocols, names=deployments)
+        pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
+        books = simulating.load(conn, rows, config.deployments, wallet=wallet, progress=progress)
+        scenario = spelt(books, names, supposed, limits, swept, days, pace)
+        if scenario[1] is not None:
+            steps = simulating.sweep(
+                books, scenario[0], scenario[1], names, at_risk_below=config.settings.at_risk_below, progress=progress
+            )
+            swept_rows = simulating.sweep_rows(books, steps)
+        else:
+            found = simulating.simulate(
+                books,
+                scenario[0],
+                names,
+                at_risk_below=config.settings.at_risk_below,
+                keep=(lambda _: True) if wallet else (lambda outcome: outcome.becomes_liquidatable),
+                progress=progress,
+            )
+        for line in simulating.remarks(books, scenario[0], names):
+            remark(line)
+        if days:
+            remark(f"{days:g} days are {scenario[0].blocks:,} blocks of {pace:g} s where interest counts blocks")
+    if scenario[1] is not None:
+        output.write_dicts(swept_rows, list(swept_rows[0]))
+        if chart is not None:
+            also = [*shocks, *(f"threshold {text}" for text in thresholds), *([f"{days:g} days"] if days else [])]
+            sweep_chart.draw(chart, scenario[1].name, swept_rows, "; ".join(also))
+            remark(f"{chart} is written")
+        return
+    if wallet and not found.outcomes:
+        remark(f"{wallet} has no position in {session.db}")
+    write(found, by, top, output, whole=wallet is None)
+
+
+def spelt(
+    books: Sequence[simulating.Book],
+    names: Names,
+    shocks: Sequence[Change],
+    thresholds: Sequence[Change],
+    swept: Sweep | None,
+    days: float,
+    seconds_per_block: float,
+) -> tuple[Scenario, Sweep | None]:
+    """The scenario with every name found in the books. Raises `ConfigError` for others."""
+    prices = [(book.market, book.adapter.quoted(book.market).keys()) for book in books]
+    limits = [(book.market, book.adapter.thresholds(book.market).keys()) for book in books]
+    if swept is not None:
+        (change,) = names.spelt([Change(swept.name)], prices)
+        swept = Sweep(change.name, swept.shares)
+    seconds = round(days * DAY)
+    scenario = Scenario(
+        shocks=tuple(names.spelt(shocks, prices)),
+        thresholds=tuple(names.spelt(thresholds, limits)),
+        seconds=seconds,
+        blocks=int(seconds / seconds_per_block),
+    )
+    return scenario, swept
+
+
+def write(found: simulating.Simulation, by: str, top: int | None, output: Output, *, whole: bool) -> None:
+    """A table: deployments, assets and the worst positions; otherwise the rows that --by names."""
+    if not output.table:
+        if by == "deployment":
+            output.write_dicts(simulating.deployment_rows(found), DEPLOYMENT_TABLE)
+        elif by == "asset":
+            output.write_dicts(simulating.asset_rows(found), ASSET_TABLE, simulating.ASSET_COLUMNS)
+        else:
+            rows = [simulating.outcome_row(outcome) for outcome in found.outcomes[:top]]
+            output.write_dicts(rows, simulating.OUTCOME_COLUMNS)
+        return
+    shown = top or (20 if whole else len(found.outcomes))
+    worst = [simulating.outcome_row(outcome) for outcome in found.outcomes[:shown]]
+    columns = WORST_TABLE.copy()
+    if any(row["health_factor_accrued_after"] is not None for row in worst):
+        columns.insert(columns.index("health_factor_after") + 1, "health_factor_accrued_after")
+    sets: list[tuple[Sequence[str], Any]] = []
+    if whole:
+        sets.append((DEPLOYMENT_TABLE, for_people(DEPLOYMENT_TABLE, simulating.deployment_rows(found))))
+        assets = simulating.asset_rows(found)
+        if assets:
+            sets.append((ASSET_TABLE, for_people(ASSET_TABLE, assets)))
+    sets.append((columns, for_people(columns, worst)))
+    output.write_sets(*sets)
+    if len(found.outcomes) > shown:
+        remark(f"{len(found.outcomes) - shown:,} more become liquidatable; --top N shows them, --csv all")
+
+
+MOVEMENT_TABLE = (
+    "deployment wallet supply_change_usd debt_change_usd collateral_usd debt_usd health_factor status first_block_number "
+    "last_block_number last_block_time"
+).split()
+MOVEMENT_COLUMNS = [*moved.MOVEMENT_COLUMNS, "last_block_time"]
+
+
+def block_or_moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """("block", number) or ("time", unix seconds) of a block number, a date or an age."""
+    if value is None:
+        return None
+    return ("block", min(int(value), moved.LAST)) if value.isdecimal() else ("time", moment(value))
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer movements --min 100000\n  indexer movements --since 7d --protocol aave-v3"
+    "\n  indexer movements --since 21000000 --until 21007200 --csv"
+)
+@click.option(
+    "--since",
+    callback=block_or_moment,
+    metavar="BLOCK|DATE|AGE",
+    help="After this  [default: a day before the last block]",
+)
+@click.option(
+    "--until", callback=block_or_moment, metavar="BLOCK|DATE|AGE", help="Up to this  [default: the last block]"
+)
+@click.option(
+    "--min",
+    "min_usd",
+    type=Number(min=0),
+    default=1000.0,
+    show_default=True,
+    metavar="USD",
+    help="Supplied, withdrawn, borrowed or repaid at least so much.",
+)
+@click.option("--chain", metavar="NAME", help="Only this chain; block numbers need it where several are synced.")
+@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable.")
+@output_options
+@session_of
+def movements(
+    session: Session,
+    since: tuple[str, int] | None,
+    until: tuple[str, int] | None,
+    min_usd: float,
+    chain: str | None,
+    protocols: Sequence[str],
+    output: Output,
+) -> None:
+    """List who added or removed most between two snapshots.
+
+    Sums over all of a wallet's positions in a deployment, in USD at the prices of the snapshots that saw it, without
+    what prices and interest did; below 0 is withdrawn, repaid or liquidated. It is known from the first snapshot on, and
+    as finely as snapshots were taken; of older times as finely as history is kept.
+    """
+    chain_id = None if chain is None else session.config.chain(chain).chain_id
+    with session.read() as conn, bars() as progress:
+        progress.start("movements", 1, "query")
+        newest, chains = conn.execute(
+            "select max(block_timestamp), count(distinct chain_id) from deployments "
+            "where block_number is not null and (?1 is null or chain_id = ?1)",
+            (chain_id,),
+        ).fetchone()
+        if not holds(session, conn, chain_id=chain_id, protocols=protocols):
+            output.write_dicts([], MOVEMENT_TABLE, MOVEMENT_COLUMNS)
+            return
+        bounds = dict([since or ("time", newest - DAY)])
+        last = dict([until] if until else [])
+        if chains > 1 and "block" in {**bounds, **last}:
+            raise ConfigError("several chains are synced: say whose blocks these are with --chain, or give dates")
+        rows = moved.movements(
+            conn,
+            since_block=bounds.get("block"),
+            since=bounds.get("time"),
+            until_block=last.get("block"),
+            until=last.get("time"),
+            min_usd=min_usd,
+            chain_id=chain_id,
+            protocols=protocols,
+        )
+        unknown = moved.unknown_movements(conn, chain_id)
+    for row in rows:
+        row["last_block_time"] = simulating.iso(int(str(row["last_block_timestamp"])))
+    if unknown:
+        remark(f"of {unknown:,} positions some movement is unknown, for it fell into a reorganisation")
+    if not rows:
+        remark(f"nobody moved {min_usd:,.0f} USD in that time")
+    output.write_dicts(rows, MOVEMENT_TABLE, MOVEMENT_COLUMNS)

@@ -1,0 +1,19 @@
+"""Where a long piece of work says how far it is."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Where a sync tells how far it is, in blocks or positions; `note` is what was found so far."""
+
+    def start(self, name: str, total: int, unit: str) -> None: ...
+    def advance(self, name: str, count: int, note: str = "") -> None: ...
+    def done(self, name: str) -> None: ...
+
+
+class NoProgress:
+    """Says nothing."""
+
+    def start(self, name: str, total: int, unit: str) -> None: ...
+    def advance(self, name: str, count: int, note: str = "") -> None: ...
+    def done(self, name: str) -> None: ...

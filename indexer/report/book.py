@@ -1,0 +1,385 @@
+"""`report book`: what all positions of the database hold and owe, how healthy they are, and who is large in it.
+
+Sums are SQLite's own over the same rows a reader can query; exact amounts are summed as integers. What has no USD value is
+left out of a USD sum and counted beside it.
+"""
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+from indexer.model import WAD
+from indexer.progress import NoProgress, Progress
+from indexer.report.charts import Bars
+from indexer.report.document import Report, Section
+from indexer.store.exports import IS_AT_RISK
+from indexer.text import Row
+
+#: health factors from the left bound on, up to the next
+BOUNDS = (0.0, 0.9, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
+LARGEST = 10
+
+
+class ExactSum:
+    """SQLite aggregate: the sum of decimal integers kept as TEXT, as TEXT."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def step(self, value: str | None) -> None:
+        if value is not None:
+            self.total += int(value)
+
+    def finalize(self) -> str:
+        return str(self.total)
+
+
+class Chosen:
+    """The part of the book a report is of, as a SQL condition on a table that has these columns."""
+
+    def __init__(self, protocols: Sequence[str], deployments: Sequence[str]) -> None:
+        parts, self.values = [], [*protocols, *deployments]
+        for column, names in (("protocol", protocols), ("deployment", deployments)):
+            if names:
+                parts.append(f"{column} in ({', '.join('?' * len(names))})")
+        self.sql = " and ".join(parts) or "true"
+
+
+def blocks(conn: sqlite3.Connection, chosen: Chosen) -> list[sqlite3.Row]:
+    """The synced deployments with their block and its time (UTC)."""
+    return conn.execute(
+        "select chain_id, deployment, protocol, state, accounts, block_number,"  # noqa: S608 - our own names
+        " strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch') as block_time, note"
+        f" from deployments where block_number is not null and {chosen.sql} order by chain_id, deployment",
+        chosen.values,
+    ).fetchall()
+
+
+def as_of(rows: Iterable[sqlite3.Row | Mapping[str, Any]]) -> str:
+    """What block and time all numbers are of; each deployment's own where they differ."""
+    places: dict[tuple[int, int, str], list[str]] = defaultdict(list)
+    for row in rows:
+        places[row["chain_id"], row["block_number"], row["block_time"]].append(row["deployment"])
+    if len(places) == 1:
+        ((chain_id, number, at),) = places
+        return f"Chain {chain_id}, block {number} of {at} (UTC)"
+    chains = {chain_id for chain_id, _, _ in places}
+    return "; ".join(
+        f"{', '.join(names)}: {f'chain {chain_id}, ' if len(chains) > 1 else ''}block {number} of {at} (UTC)"
+        for (chain_id, number, at), names in places.items()
+    )
+
+
+def percent(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else 100 * part / whole
+
+
+def total(column: str, where: str = "true") -> str:
+    """SQL for the sum of what is known of the rows `where`; NULL where there are some and nothing is known."""
+    rows = f"filter (where {where})"
+    return f"case when count(*) {rows} = 0 or count({column}) {rows} > 0 then total({column}) {rows} end"
+
+
+# sections ----------------------------------------------------------------------------------------------------------
+
+DEPLOYMENT_COLUMNS = (
+    "deployment protocol positions with_debt collateral_usd debt_usd debt_at_risk_usd liquidatable "
+    "liquidatable_debt_usd unvalued unpriceable unverified block_number block_time"
+).split()
+
+
+def by_deployment(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
+    """One row a deployment; `unvalued` counts positions with debt whose USD value is unknown."""
+    liquidatable = total("p.debt_usd", "p.status = 'liquidatable'")
+    rows = conn.execute(
+        "select d.deployment, d.protocol, count(p.account) as positions,"  # noqa: S608 - our own names
+        f" count(*) filter (where p.status <> 'no-debt') as with_debt, {total('p.collateral_usd')} as collateral_usd,"
+        f" {total('p.debt_usd')} as debt_usd, {total('p.debt_usd', f'p.{IS_AT_RISK}')} as debt_at_risk_usd,"
+        " count(*) filter (where p.status = 'liquidatable') as liquidatable,"
+        f" {liquidatable} as liquidatable_debt_usd,"
+        " count(*) filter (where p.debt_usd is null and p.status <> 'no-debt') as unvalued,"
+        " count(*) filter (where p.status = 'unpriceable') as unpriceable,"
+        " count(*) filter (where p.status = 'unverified') as unverified, d.block_number,"
+        " strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time"
+        " from deployments d left join positions p using (chain_id, deployment)"
+        f" where d.block_number is not null and {chosen.sql.replace('protocol', 'd.protocol')}"
+        " group by d.chain_id, d.deployment order by debt_usd desc, d.chain_id, d.deployment",
+        chosen.values,
+    )
+    return [dict(row) for row in rows]
+
+
+ASSET_COLUMNS = (
+    "symbol asset supply collateral debt supply_usd collateral_usd debt_usd liquidatable_debt_usd "
+    "debt_top10_percent debt_hhi collateral_top10_percent unvalued"
+).split()
+
+
+def by_asset(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
+    """One row an asset over all protocols; amounts `*_raw` are exact. The largest debt, then collateral first."""
+    conn.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type] # it takes one value, not any number
+    supply, debt = "b.side = 'supply'", "b.side = 'debt'"
+    backing = f"{supply} and b.is_collateral"
+    sums = conn.execute(
+        "select b.chain_id, b.asset, max(b.symbol) as symbol, a.decimals,"  # noqa: S608 - our own names
+        f" exact_sum(b.amount_raw) filter (where {supply}) as supply_raw,"
+        f" exact_sum(b.amount_raw) filter (where {backing}) as collateral_raw,"
+        f" exact_sum(b.amount_raw) filter (where {debt}) as debt_raw,"
+        f" {total('b.value_usd', supply)} as supply_usd, {total('b.value_usd', backing)} as collateral_usd,"
+        f" {total('b.value_usd', debt)} as debt_usd,"
+        " count(*) filter (where b.value_usd is null) as unvalued"
+        " from balances b join deployments d using (chain_id, deployment)"
+        " left join assets a on (a.chain_id, a.asset) = (b.chain_id, b.asset)"
+        f" where {chosen.sql} group by b.chain_id, b.asset",
+        chosen.values,
+    ).fetchall()
+    debts: dict[tuple[int, str], list[float]] = defaultdict(list)
+    collaterals: dict[tuple[int, str], list[float]] = defaultdict(list)
+    liquidatable: dict[tuple[int, str], float] = defaultdict(float)
+    for chain_id, asset, side, usd, closing in conn.execute(
+        "select b.chain_id, b.asset, b.side, total(b.value_usd) as usd,"  # noqa: S608 - our own names
+        " total(b.value_usd) filter (where p.status = 'liquidatable')"
+        " from balances b join positions p using (chain_id, deployment, account, position_group)"
+        f" where (b.side = 'debt' or b.is_collateral) and {chosen.sql} group by b.chain_id, b.asset, b.side, p.wallet",
+        chosen.values,
+    ):
+        key = (chain_id, asset.lower())
+        (debts if side == "debt" else collaterals)[key].append(usd)
+        if side == "debt":
+            liquidatable[key] += closing
+    found = []
+    for row in sums:
+        key = (row["chain_id"], row["asset"].lower())
+        columns = dict(row)
+        for name in ("supply", "collateral", "debt"):
+            raw, decimals = columns[f"{name}_raw"], columns["decimals"]
+            columns[name] = None if decimals is None else int(raw or 0) / 10**decimals
+        columns |= {
+            "liquidatable_debt_usd": liquidatable[key],
+            "debt_top10_percent": top_share(debts[key]),
+            "debt_hhi": hhi(debts[key]),
+            "collateral_top10_percent": top_share(collaterals[key]),
+        }
+        found.append(columns)
+    return sorted(found, key=lambda c: (-(c["debt_usd"] or 0.0), -(c["supply_usd"] or 0.0), c["symbol"], c["asset"]))
+
+
+def top_share(values: Iterable[float], count: int = LARGEST) -> float | None:
+    """The share of the largest `count` in the sum, in per cent; None of nothing."""
+    ranked = sorted(values, reverse=True)
+    return percent(sum(ranked[:count]), sum(ranked))
+
+
+def hhi(values: Sequence[float]) -> float | None:
+    """Herfindahl and Hirschman's index: the sum of the squared shares in per cent, 10,000 for a single holder."""
+    whole = sum(values)
+    return sum((100 * value / whole) ** 2 for value in values) if whole else None
+
+
+def bucket_names() -> list[str]:
+    return [*(f"{low:g} to {high:g}" for low, high in pairwise(BOUNDS)), f"{BOUNDS[-1]:g} and more"]
+
+
+def column(protocol: str) -> str:
+    """The column of a protocol's debt, as `simulate --sweep` calls it."""
+    return f"{protocol.replace('-', '_')}_debt_usd"
+
+
+def bucket_sql() -> str:
+    """A CASE that numbers a health factor's bucket by its exact digits, NULL without one."""
+    cases = []
+    for i, bound in enumerate(BOUNDS[1:]):
+        digits = str(round(bound * 100) * WAD // 100)
+        cases.append(f"when (length(health_factor_raw), health_factor_raw) < ({len(digits)}, '{digits}') then {i}")
+    return f"case when health_factor_raw is null then null {' '.join(cases)} else {len(BOUNDS) - 1} end"
+
+
+def by_health(conn: sqlite3.Connection, chosen: Chosen) -> tuple[list[str], list[dict[str, Any]]]:
+    """Protocols with debt, and one row a bucket of health factors: positions, debt, and the debt of each protocol."""
+    rows = conn.execute(
+        f"select protocol, {bucket_sql()} as bucket, count(*) as positions, total(debt_usd) as debt_usd,"  # noqa: S608
+        f" {total('collateral_usd')} as collateral_usd from positions"
+        f" where status <> 'no-debt' and {chosen.sql} group by protocol, bucket",
+        chosen.values,
+    ).fetchall()
+    names = sorted({row["protocol"] for row in rows})
+    whole = sum(row["debt_usd"] for row in rows)
+    found = []
+    for bucket, label in [*enumerate(bucket_names()), (None, "unknown")]:
+        part = [row for row in rows if row["bucket"] == bucket]
+        if bucket is None and not part:
+            continue
+        debt = sum((row["debt_usd"] for row in part), 0.0)
+        known = [row["collateral_usd"] for row in part if row["collateral_usd"] is not None]
+        columns = {
+            "health_factor_from": label,
+            "positions": sum(row["positions"] for row in part),
+            "collateral_usd": sum(known, 0.0) if known or not part else None,
+            "debt_usd": debt,
+            "debt_percent": percent(debt, whole),
+        }
+        found.append(
+            columns | {column(n): sum((r["debt_usd"] for r in part if r["protocol"] == n), 0.0) for n in names}
+        )
+    return names, found
+
+
+LARGEST_COLUMNS = "wallet positions debt_usd debt_percent collateral_usd debt_at_risk_usd health_factor".split()
+
+
+def largest(conn: sqlite3.Connection, chosen: Chosen, count: int = LARGEST) -> list[dict[str, Any]]:
+    """The wallets that owe most, with the worst health factor among their positions."""
+    (whole,) = conn.execute(f"select total(debt_usd) from positions where {chosen.sql}", chosen.values).fetchone()  # noqa: S608
+    rows = conn.execute(
+        "select wallet, count(*) as positions, total(debt_usd) as debt_usd, total(collateral_usd) as collateral_usd,"  # noqa: S608
+        f" total(debt_usd) filter (where {IS_AT_RISK}) as debt_at_risk_usd"
+        f" from positions where {chosen.sql} group by wallet having total(debt_usd) > 0"
+        " order by total(debt_usd) desc, wallet limit ?",
+        [*chosen.values, count],
+    )
+    found = []
+    for row in rows:
+        worst = conn.execute(  # by its exact digits, as a float cannot tell 1 - 1e-18 from 1
+            f"select health_factor_raw from positions where wallet = ? and health_factor_raw is not null and {chosen.sql}"  # noqa: S608
+            " order by length(health_factor_raw), health_factor_raw limit 1",
+            [row["wallet"], *chosen.values],
+        ).fetchone()
+        factor = None if worst is None else Decimal(worst[0]).scaleb(-18)
+        found.append({**dict(row), "debt_percent": percent(row["debt_usd"], whole), "health_factor": factor})
+    return found
+
+
+CONCENTRATION_COLUMNS = (
+    "deployment wallets_with_debt debt_top10_percent debt_hhi collateral_top10_percent collateral_hhi".split()
+)
+
+
+def concentration(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
+    """How much the largest wallets hold, of the whole book and of each deployment."""
+    debts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    collaterals: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for deployment, wallet, debt, collateral in conn.execute(
+        "select deployment, wallet, total(debt_usd), total(collateral_usd) from positions"  # noqa: S608 - our own names
+        f" where {chosen.sql} group by deployment, wallet",
+        chosen.values,
+    ):
+        for name in ("all", deployment):
+            debts[name][wallet] += debt
+            collaterals[name][wallet] += collateral
+    return [
+        {
+            "deployment": name,
+            "wallets_with_debt": sum(debt > 0 for debt in debts[name].values()),
+            "debt_top10_percent": top_share(debts[name].values()),
+            "debt_hhi": hhi(list(debts[name].values())),
+            "collateral_top10_percent": top_share(collaterals[name].values()),
+            "collateral_hhi": hhi(list(collaterals[name].values())),
+        }
+        for name in sorted(debts, key=lambda name: (name != "all", name))
+    ]
+
+
+# the report --------------------------------------------------------------------------------------------------------
+
+
+def labelled(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[str, float | None]]:
+    """One bar an asset, called by its symbol, with its address where two share that."""
+    symbols = Counter(row["symbol"] for row in rows)
+    return [
+        (row["symbol"] if symbols[row["symbol"]] == 1 else f"{row['symbol']} {row['asset'][:10]}…", row[name])
+        for row in rows
+    ]
+
+
+def section(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], **extra: Any) -> Section:
+    lines: list[Row] = [[row[name] for name in columns] for row in rows]
+    return Section(title, columns, lines, **extra)
+
+
+def book(
+    conn: sqlite3.Connection,
+    *,
+    protocols: Sequence[str] = (),
+    deployments: Sequence[str] = (),
+    falls: Section | None = None,
+    progress: Progress | None = None,
+) -> Report | None:
+    """The report, `falls` inserted behind the distribution; None where nothing is synced."""
+    chosen = Chosen(protocols, deployments)
+    synced = blocks(conn, chosen)
+    if not synced:
+        return None
+    progress = progress or NoProgress()
+    progress.start("adding up", 4, "tables")
+    rows = by_deployment(conn, chosen)
+    progress.advance("adding up", 1)
+    assets = by_asset(conn, chosen)
+    progress.advance("adding up", 1)
+    names, health = by_health(conn, chosen)
+    progress.advance("adding up", 1)
+    holders = concentration(conn, chosen)
+    progress.done("adding up")
+    part = ", ".join([*protocols, *deployments])
+    return Report(
+        f"Lending book: {part}" if part else "Lending book",
+        as_of(synced),
+        [
+            section(
+                "By deployment",
+                DEPLOYMENT_COLUMNS,
+                rows,
+                notes=notes(synced, rows),
+                charts=[
+                    Bars("Collateral by deployment", "USD", [(r["deployment"], r["collateral_usd"]) for r in rows]),
+                    Bars("Debt by deployment", "USD", [(r["deployment"], r["debt_usd"]) for r in rows]),
+                ],
+            ),
+            section(
+                "By health factor",
+                [
+                    "health_factor_from",
+                    "positions",
+                    "collateral_usd",
+                    "debt_usd",
+                    "debt_percent",
+                    *map(column, names),
+                ],
+                health,
+                notes=["Positions with debt; from each bound on, up to the next."],
+                charts=[
+                    Bars("Debt by health factor", "USD", [(r["health_factor_from"], r["debt_usd"]) for r in health])
+                ],
+            ),
+            *([falls] if falls else []),
+            section(
+                "By asset",
+                ASSET_COLUMNS,
+                assets,
+                notes=[
+                    "Amounts in whole tokens, over all deployments. top10: the share of the ten largest wallets; hhi: the sum of "
+                    "squared shares in per cent, 10,000 for a single wallet."
+                ],
+                charts=[
+                    Bars("Debt by asset", "USD", labelled([row for row in assets if row["debt_usd"]], "debt_usd")[:12])
+                ],
+            ),
+            section("Largest wallets by debt", LARGEST_COLUMNS, largest(conn, chosen)),
+            section("Concentration", CONCENTRATION_COLUMNS, holders),
+        ],
+    )
+
+
+def notes(synced: Sequence[sqlite3.Row], rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What a reader must know of how complete the book is."""
+    found = []
+    unvalued = sum(row["unvalued"] for row in rows)
+    if unvalued:
+        found.append(f"{unvalued:,} positions with debt have no USD value (unvalued) and are in no USD sum.")
+    accounts = sorted({row["accounts"] for row in synced})
+    if accounts != ["all"]:
+        found.append("Collateral is of known accounts only (synced with --accounts " + ", ".join(accounts) + ").")
+    found += [f"{row['deployment']} is {row['state']}: {row['note']}" for row in synced if row["state"] != "ok"]
+    return found

@@ -1,0 +1,341 @@
+"""`report WALLET`: what one wallet holds and owes over all protocols, how near liquidation is, and how that changed."""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from indexer.model import WAD
+from indexer.report.book import as_of, labelled, percent, section
+from indexer.report.charts import CEILING, Bars, Lines
+from indexer.report.document import Report, Section
+from indexer.store import accrual
+from indexer.text import shown
+
+KEY = ("chain_id", "deployment", "account", "position_group")
+#: series that a chart can show and still be read; those nearest to liquidation
+LINES = 6
+
+POSITIONS = """
+with mine as (
+    select * from positions where wallet = ?1 or owner = ?1 or account = ?1
+), supplied as (                            -- also what backs no debt, as in the view `wallets`
+    select chain_id, deployment, account, position_group,
+        case when count(value_usd) = count(*) then sum(value_usd) end as usd
+    from balances join mine using (chain_id, deployment, account, position_group)
+    where side = 'supply'
+    group by chain_id, deployment, account, position_group
+)
+select p.*, case when b.account is null then p.collateral_usd else b.usd end as supply_usd,
+    json_extract(s.market, '$.usd[0]') as numerator, json_extract(s.market, '$.usd[1]') as denominator,
+    d.block_timestamp, strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time
+from mine p left join supplied b using (chain_id, deployment, account, position_group)
+left join deployments d using (chain_id, deployment) left join snapshots s using (chain_id, deployment)
+order by p.health_factor is null, p.health_factor, p.debt_usd desc, p.chain_id, p.deployment, p.account, p.position_group
+"""
+
+
+def positions(conn: sqlite3.Connection, wallet: str) -> list[dict[str, Any]]:
+    """Every position that is the wallet's, the nearest to liquidation first.
+
+    `limit_usd`: the debt at which it becomes liquidatable. `margin_use_percent`: debt in per cent of that limit, 100 at
+    liquidation. `fall_percent`: by how much all its collateral can lose against its debt until then. None if unknown.
+    """
+    found = []
+    for row in conn.execute(POSITIONS, (wallet,)):
+        columns = dict(row)
+        limit = integer(columns["liquidation_limit_raw"])
+        debt = integer(columns["debt_value_raw"])
+        use = None if limit is None or debt is None or not limit or not debt else 100 * debt / limit
+        usd = None if limit is None or columns["denominator"] is None else limit * columns["numerator"]
+        columns |= {
+            "health_factor": exact(columns["health_factor_raw"]),
+            "limit_usd": None if usd is None else usd / columns["denominator"],
+            "margin_use_percent": use,
+            "fall_percent": None if use is None else max(100 - use, 0.0),
+        }
+        found.append(columns)
+    return found
+
+
+def integer(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def exact(raw: str | None) -> Decimal | None:
+    """A health factor from its exact digits."""
+    return None if raw is None else Decimal(raw).scaleb(-18)
+
+
+def added(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """The sum of a column, None if one of its values is unknown."""
+    values = [row[name] for row in rows]
+    return None if None in values else sum(values, 0.0)
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The wallet as a whole; margin is not shared between positions, so the most used one counts."""
+    supply, debt = added(rows, "supply_usd"), added(rows, "debt_usd")
+    equity = None if supply is None or debt is None else supply - debt
+    uses = [row["margin_use_percent"] for row in rows if row["margin_use_percent"] is not None]
+    return {
+        "equity_usd": equity,
+        "supply_usd": supply,
+        "debt_usd": debt,
+        "leverage": supply / equity if supply is not None and equity is not None and equity > 0 else None,
+        "highest_margin_use_percent": max(uses, default=None),
+        "health_factor": min((row["health_factor"] for row in rows if row["health_factor"] is not None), default=None),
+        "positions": len(rows),
+    }
+
+
+# net exposure ------------------------------------------------------------------------------------------------------
+
+
+def balances(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The balances of these positions, with their asset's decimals."""
+    found = []
+    for row in rows:
+        key = [row[name] for name in KEY]
+        part = conn.execute(
+            "select b.*, a.decimals from balances b left join assets a using (chain_id, asset)"
+            " where (b.chain_id, b.deployment, b.account, b.position_group) = (?, ?, ?, ?)"
+            " order by b.side desc, b.market, b.asset",
+            key,
+        )
+        found += [dict(balance) for balance in part]
+    return found
+
+
+EXPOSURE_COLUMNS = "symbol asset supply debt net supply_usd debt_usd net_usd net_equity_percent".split()
+
+
+def exposure(held: Sequence[Mapping[str, Any]], equity: float | None) -> list[dict[str, Any]]:
+    """Supply less debt of each asset over all protocols; `net_raw` is exact. The largest first."""
+    by_asset: dict[tuple[int, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for balance in held:
+        by_asset[balance["chain_id"], balance["asset"].lower()].append(balance)
+    found = []
+    for (_, asset), rows in by_asset.items():
+        columns: dict[str, Any] = {"symbol": rows[0]["symbol"], "asset": asset}
+        for side in ("supply", "debt"):
+            part = [row for row in rows if row["side"] == side]
+            columns[f"{side}_raw"] = sum(int(row["amount_raw"]) for row in part)
+            columns[f"{side}_usd"] = added(part, "value_usd")
+        columns["net_raw"] = columns["supply_raw"] - columns["debt_raw"]
+        for name in ("supply", "debt", "net"):
+            columns[name] = tokens(columns[f"{name}_raw"], rows[0]["decimals"])
+        known = columns["supply_usd"] is not None and columns["debt_usd"] is not None
+        columns["net_usd"] = columns["supply_usd"] - columns["debt_usd"] if known else None
+        columns["net_equity_percent"] = percent(columns["net_usd"], equity) if equity and equity > 0 else None
+        found.append(columns)
+    return sorted(found, key=lambda c: (c["net_usd"] is None, -abs(c["net_usd"] or 0.0), c["symbol"], c["asset"]))
+
+
+def tokens(raw: int | None, decimals: int | None) -> Decimal | None:
+    """Whole tokens, exactly."""
+    return None if raw is None or decimals is None else Decimal(raw).scaleb(-decimals)
+
+
+# history -----------------------------------------------------------------------------------------------------------
+
+
+def history(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> Lines | None:
+    """The kept health factors of the positions with debt, as one line each; None where nothing is kept."""
+    series: dict[str, list[tuple[int, float | None]]] = {}
+    for row in rows:
+        kept: list[tuple[int, float | None]] = [
+            (at, None if raw is None else int(raw) / WAD)
+            for at, raw in conn.execute(
+                "select block_timestamp, health_factor_raw from health_history"
+                " where (chain_id, deployment, account, position_group) = (?, ?, ?, ?) order by block_timestamp",
+                [row[name] for name in KEY],
+            )
+        ]
+        if row["health_factor"] is not None and (not kept or kept[-1][0] < row["block_timestamp"]):
+            kept.append((row["block_timestamp"], float(row["health_factor"])))
+        if len(kept) > 1 and any(value is not None for _, value in kept):
+            series[label(row)] = kept
+    drawn = dict(list(series.items())[:LINES])
+    cut = any(value is not None and value > CEILING for line in drawn.values() for _, value in line)
+    title = f"Health factor, above {CEILING:g} drawn at {CEILING:g}" if cut else "Health factor"
+    return Lines(title, "below 1 liquidatable", drawn, guide=1.0) if drawn else None
+
+
+def label(row: Mapping[str, Any]) -> str:
+    account = "" if row["account"] == row["wallet"] else row["account"]
+    return " ".join(filter(None, (row["deployment"], row["position_group"], account)))
+
+
+CHANGE_COLUMNS = (
+    "deployment position_group then_time then_block health_factor_then health_factor then_collateral_usd collateral_usd "
+    "then_debt_usd debt_usd net_change_usd"
+).split()
+
+
+def changes(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], since: int) -> list[dict[str, Any]]:
+    """Each position now and as last kept at or before that time (unix seconds); None where nothing so old is kept."""
+    found = []
+    for row in rows:
+        then = conn.execute(
+            "select * from health_history where (chain_id, deployment, account, position_group) = (?, ?, ?, ?)"
+            " and block_timestamp <= ? order by block_timestamp desc limit 1",
+            [*(row[name] for name in KEY), since],
+        ).fetchone()
+        old = dict(then) if then else dict.fromkeys(("collateral_usd", "debt_usd", "health_factor_raw"))
+        values = [row["collateral_usd"], row["debt_usd"], old["collateral_usd"], old["debt_usd"]]
+        found.append(
+            {
+                "deployment": row["deployment"],
+                "position_group": row["position_group"],
+                "then_time": iso(then["block_timestamp"]) if then else None,
+                "then_block": then["block_number"] if then else None,
+                "health_factor_then": exact(old["health_factor_raw"]),
+                "health_factor": row["health_factor"],
+                "then_collateral_usd": old["collateral_usd"],
+                "collateral_usd": row["collateral_usd"],
+                "then_debt_usd": old["debt_usd"],
+                "debt_usd": row["debt_usd"],
+                "net_change_usd": None if None in values else (values[0] - values[1]) - (values[2] - values[3]),
+            }
+        )
+    return found
+
+
+def oldest(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """The time of the first kept row of any of these positions, unix seconds."""
+    found = [
+        conn.execute(
+            "select min(block_timestamp) from health_history"
+            " where (chain_id, deployment, account, position_group) = (?, ?, ?, ?)",
+            [row[name] for name in KEY],
+        ).fetchone()[0]
+        for row in rows
+    ]
+    return min((at for at in found if at is not None), default=None)
+
+
+def iso(timestamp: int) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# accrued interest --------------------------------------------------------------------------------------------------
+
+INTEREST_COLUMNS = (
+    "deployment position_group symbol side interest interest_usd since_time since_block unmeasured_seconds"
+).split()
+
+
+def interest(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What each balance has earned (supply) or cost (debt) since the first snapshot that held it; see `accrual`."""
+    found = []
+    for row in rows:
+        for line in accrual.measured(conn, [row[name] for name in KEY]):
+            amount = tokens(line.interest, line.decimals)
+            usd = None if amount is None or line.price_usd is None else float(amount) * line.price_usd
+            found.append(
+                {
+                    "deployment": row["deployment"],
+                    "position_group": row["position_group"],
+                    "symbol": line.symbol,
+                    "side": line.side,
+                    "interest_raw": line.interest,
+                    "interest": amount,
+                    "interest_usd": usd,
+                    "since_time": iso(line.first_timestamp),
+                    "since_block": line.first_block,
+                    "unmeasured_seconds": line.unmeasured_seconds,
+                }
+            )
+    return found
+
+
+# the report --------------------------------------------------------------------------------------------------------
+
+SUMMARY_COLUMNS = "equity_usd supply_usd debt_usd leverage highest_margin_use_percent health_factor positions".split()
+POSITION_TABLE = (
+    "deployment position_group account status health_factor supply_usd collateral_usd debt_usd limit_usd "
+    "margin_use_percent fall_percent leverage block_number block_time"
+).split()
+
+
+def wallet_report(conn: sqlite3.Connection, wallet: str, since: int | None = None) -> Report | None:
+    """The report of one wallet, with the change since a time (unix seconds); None if it has no position."""
+    rows = positions(conn, wallet)
+    if not rows:
+        return None
+    held = balances(conn, rows)
+    total = summary(rows)
+    net = exposure(held, total["equity_usd"])
+    line = history(conn, rows)
+    sections = [
+        section(
+            "Summary",
+            SUMMARY_COLUMNS,
+            [total],
+            notes=[
+                "equity: all supply less all debt. leverage: supply / equity. margin use: debt in per cent of the debt at which the "
+                "contract calls the position liquidatable, of the most used position, as positions share no margin."
+            ],
+        ),
+        section(
+            "Positions",
+            POSITION_TABLE,
+            rows,
+            notes=[
+                "limit_usd: the debt at which it becomes liquidatable. fall_percent: what all its collateral can lose against its "
+                "debt until then."
+            ],
+        ),
+        section(
+            "Net exposure by asset",
+            EXPOSURE_COLUMNS,
+            net,
+            notes=["Supply less debt over all protocols, in whole tokens and USD."],
+            charts=[Bars("Net exposure by asset", "USD", labelled(net, "net_usd")[:12])],
+        ),
+        interest_section(interest(conn, rows)),
+    ]
+    if since is not None:
+        sections.append(change_section(conn, rows, since))
+    sections.append(
+        Section(
+            "Health factor history",
+            charts=[line] if line else [],
+            notes=[] if line else ["No more than the last snapshot is kept of these positions yet."],
+        )
+    )
+    places = {(row["chain_id"], row["deployment"]): row for row in rows}
+    return Report(f"Wallet {wallet}", as_of(list(places.values())), sections)
+
+
+def change_section(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], since: int) -> Section:
+    kept = oldest(conn, rows)
+    lines = changes(conn, rows, since)
+    notes = [f"Each position as last kept at or before {iso(since)}, and now. net: collateral less debt."]
+    if any(line["then_time"] is None for line in lines):
+        first = "nothing yet" if kept is None else f"{iso(kept)} on"
+        notes.append(f"Empty where nothing so old is kept; the history of this wallet: {first}.")
+    return section(f"Change since {iso(since)}", CHANGE_COLUMNS, lines, notes=notes)
+
+
+def interest_section(lines: Sequence[Mapping[str, Any]]) -> Section:
+    if not lines:
+        return Section("Accrued interest", notes=["Not measured yet: it begins with the next sync."])
+    sums = {
+        side: added([line for line in lines if line["side"] == side], "interest_usd") for side in ("supply", "debt")
+    }
+    earned, cost = (shown("usd", sums[side]) for side in ("supply", "debt"))
+    return section(
+        "Accrued interest",
+        INTEREST_COLUMNS,
+        lines,
+        notes=[
+            f"In all {earned} USD earned and {cost} USD of interest on debt.",
+            "Growth of each balance in whole tokens while the contract's own record of it stood still, from the first snapshot that "
+            "held it; USD at today's price. What accrued between the two snapshots around a change is not known and not in it: "
+            "unmeasured_seconds adds those times up.",
+        ],
+    )

@@ -1,0 +1,1 @@
+"""Pure judgement of positions: health, liquidation prices, what-if."""

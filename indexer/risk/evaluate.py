@@ -1,0 +1,177 @@
+"""All positions of a deployment at one block: the adapter's exact integers, and what people read beside them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from indexer.adapter import AnyAdapter
+from indexer.model import WAD, Answer, Health, Market, Position
+from indexer.units import AT_RISK_BELOW, least_at
+
+
+def status(health: Health, *, verified: bool, at_risk_below: float = AT_RISK_BELOW) -> str:
+    """The first that applies: unverified, unpriceable, no-debt, liquidatable, at-risk, healthy."""
+    if not verified:
+        return "unverified"
+    if health.unpriceable:
+        return "unpriceable"
+    if not health.has_debt or (not health.debt_value and not health.liquidatable):
+        return "no-debt"
+    if health.liquidatable:
+        return "liquidatable"
+    if health.health_factor is None:
+        return "unpriceable"
+    return "at-risk" if health.health_factor < least_at(at_risk_below) else "healthy"
+
+
+def from_answer(health: Health, answer: Answer) -> Health:
+    """The health with the contract's own values in place of ours, for code whose formula is unknown."""
+    columns = answer.columns
+    debt = columns.get("debt_value_raw")
+    return replace(
+        health,
+        collateral_value=_int(columns.get("collateral_value_raw")),
+        liquidation_limit=_int(columns.get("liquidation_limit_raw")),
+        debt_value=_int(debt),
+        health_factor=_int(columns.get("health_factor_raw")),
+        health_factor_accrued=_int(columns.get("health_factor_accrued_raw")),
+        next_health_factor=None,
+        has_debt=bool(debt),
+        liquidatable=bool(answer.liquidatable),
+        unpriceable=False,
+    )
+
+
+def _int(value: int | str | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _scaled(value: int | None) -> tuple[str | None, float | None]:
+    return (None, None) if value is None else (str(value), value / WAD)
+
+
+def _text(value: int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def row(chain_id: int, adapter: AnyAdapter, market: Market, health: Health, name: str) -> tuple[Any, ...]:
+    """One row of `positions` with the columns of rows.POSITION_COLUMNS; `name` is its status."""
+    collateral = debt = net = leverage = ltv = None
+    if market.usd is not None:
+        numerator, denominator = market.usd
+        if health.collateral_value is not None:
+            collateral = health.collateral_value * numerator / denominator
+        if health.debt_value is not None:
+            debt = health.debt_value * numerator / denominator
+        if collateral is not None and debt is not None:
+            net = collateral - debt
+    if health.collateral_value is not None and health.debt_value is not None:
+        if health.collateral_value > 0:
+            ltv = health.debt_value / health.collateral_value
+        if health.collateral_value > health.debt_value:
+            leverage = health.collateral_value / (health.collateral_value - health.debt_value)
+    owner = health.owner or health.key.account
+    return (
+        chain_id,
+        adapter.deployment.name,
+        adapter.protocol,
+        health.key.account,
+        health.key.group,
+        owner,
+        health.owner_via,
+        health.wallet or owner,
+        health.mode,
+        _text(health.collateral_value),
+        _text(health.liquidation_limit),
+        _text(health.debt_value),
+        *_scaled(health.health_factor),
+        *_scaled(health.health_factor_accrued),
+        *_scaled(health.next_health_factor),
+        collateral,
+        debt,
+        net,
+        leverage,
+        ltv,
+        name,
+        ", ".join(health.blocked_by) or None,
+        market.block.number,
+        market.block.hash,
+    )
+
+
+def evaluate_all(
+    chain_id: int,
+    adapter: AnyAdapter,
+    market: Market,
+    positions: Iterable[Position],
+    *,
+    verified: bool = True,
+    at_risk_below: float = AT_RISK_BELOW,
+    answers: Mapping[Any, Answer] | None = None,
+) -> list[tuple[Any, ...]]:
+    """Rows of `positions` for every position. `answers` (by key) replace our values where the code is unknown."""
+    rows = []
+    for position in positions:
+        health = adapter.evaluate(market, position)
+        if answers is not None:
+            health = from_answer(health, answers[position.key])
+        name = status(health, verified=verified and market.exact, at_risk_below=at_risk_below)
+        rows.append(row(chain_id, adapter, market, health, name))
+    return rows
+
+
+def differences(
+    columns: Mapping[str, Any], amounts: Mapping[tuple[str, str], tuple[int, int]], answer: Answer
+) -> list[tuple[str, Any, Any]]:
+    """(what, ours, the contract's) for everything in which a stored row differs from the contract's answer.
+
+    `columns` is the row of `positions`, `amounts` maps (market or asset, side) to (amount_raw, scaled_raw) of `balances`.
+    """
+    found: list[tuple[str, Any, Any]] = []
+    ours = dict(columns)
+    limit, debt = _int(ours.get("liquidation_limit_raw")), _int(ours.get("debt_value_raw"))
+    if limit is not None and debt is not None:
+        ours["liquidity_raw"], ours["shortfall_raw"] = max(limit - debt, 0), max(debt - limit, 0)
+    accrued = _int(ours.get("health_factor_accrued_raw"))
+    if accrued is not None:
+        ours["liquidatable_accrued"] = accrued < WAD
+    for name, theirs in answer.columns.items():
+        if name not in ours:
+            continue
+        mine = ours[name]
+        if isinstance(theirs, int):
+            mine = _int(mine)
+        if mine != theirs:
+            found.append((name, mine, theirs))
+    unclear = columns.get("status") in ("unverified", "unpriceable")
+    if answer.liquidatable is not None and not unclear:
+        mine = columns.get("status") == "liquidatable"
+        if mine != answer.liquidatable:
+            found.append(("liquidatable", mine, answer.liquidatable))
+    for index, theirs_by_place in enumerate((answer.amounts, answer.scaled)):
+        for place, amount in theirs_by_place.items():
+            mine = amounts.get(place, (0, 0))[index]
+            if mine != amount:
+                found.append((f"{('amount_raw', 'scaled_raw')[index]} {place[1]} {place[0]}", mine, amount))
+    return found
+
+
+class Held(Protocol):
+    """A balance as evaluated or as stored."""
+
+    @property
+    def market(self) -> str: ...
+    @property
+    def asset(self) -> str: ...
+    @property
+    def side(self) -> str: ...
+    @property
+    def amount(self) -> int: ...
+    @property
+    def scaled(self) -> int: ...
+
+
+def amounts_of(balances: Sequence[Held]) -> dict[tuple[str, str], tuple[int, int]]:
+    """(market or asset, side) -> (amount, scaled), as `differences` wants it."""
+    found = {(b.asset, b.side): (b.amount, b.scaled) for b in balances}
+    return found | {(b.market, b.side): (b.amount, b.scaled) for b in balances}

@@ -1,0 +1,80 @@
+"""Opening the SQLite file: what may be opened, and what people are told where it cannot be."""
+
+import sqlite3
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from indexer.errors import StoreError
+from indexer.store.migrations import migrations
+
+BUSY_TIMEOUT_MS = 30_000
+
+
+def open_readonly(path: Path | str, *, current: bool = True) -> sqlite3.Connection:
+    """An existing database for reading only; StoreError says what to do where that is impossible.
+
+    Unless `current`, one with an older schema, or none yet, will do.
+    """
+    path = no_folder(path)
+    if not path.exists():
+        raise StoreError(f"no database at {path}: run `indexer sync` first, or name another file with --db")
+    try:
+        conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    except sqlite3.DatabaseError as error:
+        raise unusable(path, error) from None
+    try:
+        conn.row_factory = sqlite3.Row
+        conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+        db = Database(conn, execute_plugins=False)
+        check_version(db, path)
+        if current and migrations.pending(db):
+            told = "was written by an older version" if migrations.applied(db) else "holds nothing yet"
+            raise StoreError(f"{path} {told}: run `indexer sync` first")
+    except sqlite3.DatabaseError as error:
+        conn.close()
+        raise unusable(path, error) from None
+    except StoreError:
+        conn.close()
+        raise
+    return conn
+
+
+def no_folder(path: Path | str) -> Path:
+    if Path(path).is_dir():
+        raise StoreError(f"{path} is a folder: name a file with --db")
+    return Path(path)
+
+
+def unusable(path: Path, error: sqlite3.Error) -> StoreError:
+    text = str(error)
+    if "not a database" in text:
+        return StoreError(f"{path} is not a SQLite database; nothing was changed: name another file with --db")
+    if "disk is full" in text:
+        return StoreError(f"no space left for {path}: free some and run again; the last snapshot is intact")
+    if "locked" in text:
+        return StoreError(f"{path} stayed locked by another program: close it and run again")
+    if "readonly" in text or "unable to open" in text:
+        return StoreError(f"{path} or its folder cannot be written ({text}): check its permissions")
+    if "malformed" in text:
+        return StoreError(f"{path} is damaged ({text}): restore a copy, or delete it and run `indexer sync` again")
+    if "I/O error" in text:
+        return StoreError(f"{path} cannot be read or written ({text}): check the disk; the last snapshot is intact")
+    return StoreError(f"{path}: {text}")
+
+
+def check_version(db: Database, path: Path) -> None:
+    """Refuses a foreign database and one that a newer version of this program has migrated."""
+    tables = set(db.table_names())
+    if tables <= {migrations.migrations_table}:
+        return  # new, or a first sync was killed before its schema was there
+    if migrations.migrations_table not in tables:
+        raise StoreError(f"{path} is a database of another program; nothing was changed: name another file with --db")
+    known = {m.name for m in migrations._migrations}  # noqa: SLF001 - sqlite-utils has no public list
+    newer = [m.name for m in migrations.applied(db) if m.name not in known]
+    if newer or not migrations.applied(db):
+        raise StoreError(
+            f"{path} was written by a newer version (migration {', '.join(newer)}): update lending-indexer"
+            if newer
+            else f"{path} is a database of another program; nothing was changed: name another file with --db"
+        )

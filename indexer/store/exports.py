@@ -1,0 +1,159 @@
+"""The rows worth exporting, by SQL: what they hold, which filters they pass, and their order."""
+
+import math
+import sqlite3
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Any
+
+from indexer.errors import ConfigError
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
+from indexer.text import Row
+from indexer.units import least_at
+
+MARKET_COLUMNS = (
+    "chain_id deployment protocol position_group asset market symbol decimals price_raw price_usd supply_index_raw "
+    "debt_index_raw supply_rate borrow_rate ltv liquidation_threshold liquidation_bonus supply_cap_raw borrow_cap_raw "
+    "total_supply_raw total_debt_raw active frozen paused block_number"
+).split()
+WALLET_COLUMNS = (
+    "wallet positions collateral_usd debt_usd net_usd health_factor_raw health_factor worst_chain_id worst_deployment "
+    "worst_account worst_position_group oldest_block_number"
+).split()
+
+KEY = ("chain_id", "deployment", "account", "position_group")
+# the largest debt first, unknown ones last; then the worst health; then the key, so that the order is always the same
+RANK = "{0}debt_usd is null, {0}debt_usd desc, {0}health_factor is null, {0}health_factor"
+IS_AT_RISK = "status in ('at-risk', 'liquidatable')"
+# the debt at risk before it, where not everything listed is
+RISK_RANK = f"p.debt_usd is null, case when p.{IS_AT_RISK} then p.debt_usd else 0 end desc, {RANK.format('p.')}"
+BLOCK_TIME = "strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time"
+#: of each wallet, beside what the view tells: the debt of its positions at risk, None if one of them is unknown
+WALLET_RISK = f"""(
+    select wallet, case when count(debt_usd) filter (where {IS_AT_RISK}) = count(*) filter (where {IS_AT_RISK})
+            then total(debt_usd) filter (where {IS_AT_RISK}) end as debt_at_risk_usd,
+        strftime('%Y-%m-%dT%H:%M:%SZ', min(block_timestamp), 'unixepoch') as oldest_block_time
+    from positions left join deployments using (chain_id, deployment) group by wallet)"""  # noqa: S608 - our own names
+
+
+WALLET_NAMES = [*(f"p.{name}" for name in WALLET_COLUMNS), "r.debt_at_risk_usd", "r.oldest_block_time"]
+WALLET_SOURCE = f"wallets p join {WALLET_RISK} r using (wallet)"
+#: how wallets are ranked by `top`
+WALLET_RANKS = {
+    "debt": RANK.format("p."),
+    "collateral": f"p.collateral_usd is null, p.collateral_usd desc, {RANK.format('p.')}",
+    "risk": f"r.debt_at_risk_usd is null, r.debt_at_risk_usd desc, {RANK.format('p.')}",
+}
+
+
+class Kind(StrEnum):
+    """What can be exported."""
+
+    AT_RISK = "at-risk"
+    POSITIONS = "positions"
+    BALANCES = "balances"
+    MARKETS = "markets"
+    WALLETS = "wallets"
+
+
+def select(
+    conn: sqlite3.Connection,
+    kind: Kind,
+    *,
+    below: float | None = None,
+    min_debt: float | None = None,
+    protocols: Sequence[str] = (),
+) -> tuple[list[str], Iterable[Row]]:
+    """Columns and rows, ranked by debt at risk, then by debt; the last columns tell block and time (UTC).
+
+    `below` keeps what has a lower health factor, exactly; `min_debt` at least that debt in USD (an unknown debt is
+    kept), both of the position (of `wallets`: its worst health factor and its whole debt). At-risk rows are those of
+    that status, with `below` every one with debt and a lower health factor. Raises `ConfigError` for a filter that says
+    nothing.
+    """
+    filters, values = below_filter(below)
+    if kind is Kind.AT_RISK and below is None:
+        filters.append(f"p.{IS_AT_RISK}")
+    if min_debt is not None:
+        filters.append("(p.debt_usd >= ? or (p.debt_usd is null and p.status <> 'no-debt'))")
+        values.append(min_debt)
+    if protocols:
+        filters.append(f"p.protocol in ({', '.join('?' * len(protocols))})")
+        values += protocols
+    key = ", ".join(f"p.{name}" for name in KEY)
+    deployed = "left join deployments d on (d.chain_id, d.deployment) = (p.chain_id, p.deployment)"
+    if kind is Kind.MARKETS:
+        if below is not None or min_debt is not None:
+            raise ConfigError("markets have no debtor: --below and --min-debt do not apply to them")
+        names = [f"p.{name}" for name in MARKET_COLUMNS] + [BLOCK_TIME]
+        source = f"markets p {deployed}"
+        order = ", ".join(f"p.{n}" for n in "chain_id deployment position_group symbol market asset".split())
+    elif kind is Kind.WALLETS:
+        names, source = WALLET_NAMES, WALLET_SOURCE
+        filters, values = wallet_filters(below, min_debt, protocols)
+        order = f"p.debt_usd is null, r.debt_at_risk_usd desc, {RANK.format('p.')}, p.wallet"
+    elif kind is Kind.BALANCES:
+        names = [f"b.{name}" for name in BALANCE_COLUMNS] + [BLOCK_TIME]
+        source = f"balances b join positions p using ({', '.join(KEY)}) {deployed}"
+        order = f"{RISK_RANK}, {key}, b.side desc, b.value_usd is null, b.value_usd desc, b.market, b.asset"
+    else:
+        names = [f"p.{name}" for name in POSITION_COLUMNS] + [BLOCK_TIME]
+        source = f"positions p {deployed}"
+        order = f"{RANK.format('p.') if kind is Kind.AT_RISK else RISK_RANK}, {key}"
+    return run(conn, names, source, filters, order, values)
+
+
+def top(
+    conn: sqlite3.Connection,
+    by: str,
+    *,
+    limit: int,
+    min_debt: float | None = None,
+    protocols: Sequence[str] = (),
+) -> tuple[list[str], Iterable[Row]]:
+    """The columns of `wallets` and at most `limit` rows, ranked by a key of WALLET_RANKS; of no risk, none."""
+    filters, values = wallet_filters(None, min_debt, protocols)
+    if by == "risk":
+        filters.append("(r.debt_at_risk_usd > 0 or r.debt_at_risk_usd is null)")
+    order = f"{WALLET_RANKS[by]}, p.wallet limit {int(limit)}"
+    return run(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values)
+
+
+def run(
+    conn: sqlite3.Connection, names: Sequence[str], source: str, filters: Sequence[str], order: str, values: list[Any]
+) -> tuple[list[str], Iterable[Row]]:
+    where = f" where {' and '.join(filters)}" if filters else ""
+    cursor = conn.execute(f"select {', '.join(names)} from {source}{where} order by {order}", values)  # noqa: S608 - ours
+    return [column[0] for column in cursor.description], cursor
+
+
+def wallet_filters(
+    below: float | None, min_debt: float | None, protocols: Sequence[str]
+) -> tuple[list[str], list[Any]]:
+    """SQL conditions on the view `wallets` and their values."""
+    filters, values = below_filter(below)
+    if min_debt is not None:
+        filters.append("(p.debt_usd >= ? or p.debt_usd is null)")
+        values.append(min_debt)
+    if protocols:
+        filters.append(
+            f"p.wallet in (select wallet from positions where protocol in ({', '.join('?' * len(protocols))}))"  # noqa: S608 - question marks only
+        )
+        values += protocols
+    return filters, values
+
+
+def below_filter(below: float | None) -> tuple[list[str], list[Any]]:
+    """SQL conditions for a health factor below that, and their values.
+
+    The floats narrow it down; the integers decide, as 1 - 1e-18 is 1 in a float. Decimal digits without leading zeros
+    are ordered by length, then by text.
+    """
+    if below is None:
+        return [], []
+    digits = str(least_at(below)) if math.isfinite(below) else "9" * 100
+    filters = [
+        "p.health_factor <= ?",
+        "(length(p.health_factor_raw), p.health_factor_raw) < (?, ?)",
+    ]
+    return filters, [below, len(digits), digits]

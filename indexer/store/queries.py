@@ -1,0 +1,138 @@
+"""Reading the database: whatever SQL the user asks, the state of the sync, one wallet. Nothing here can write."""
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from indexer.errors import IndexerError
+from indexer.store.database import open_readonly
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
+from indexer.text import Row
+
+PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
+READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+#: SQLite steps between two looks at whether the user has pressed Ctrl-C
+STEPS = 100_000
+
+
+def only_reading(
+    action: int, first: str | None, _second: str | None, _database: str | None, _trigger: str | None
+) -> int:
+    """SQLite's authorizer: SELECT and looking at the schema, nothing else; ATTACH could create a file."""
+    if action in READING or (action == sqlite3.SQLITE_PRAGMA and (first or "").lower() in PRAGMAS):
+        return sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY
+
+
+@contextmanager
+def told(sql: str) -> Iterator[None]:
+    """SQLite's errors in the user's own SQL as one line."""
+    try:
+        yield
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        message = str(error)
+        if re.search("not authorized|authorization denied|prohibited", message):
+            message = "a query may only read: one SELECT, or a PRAGMA such as table_info(positions)"
+        elif message == "interrupted":
+            raise KeyboardInterrupt from error
+        raise IndexerError(f"{message}: {' '.join(sql.split())[:200]}") from error
+
+
+def run(conn: sqlite3.Connection, sql: str) -> tuple[list[str], Iterator[Row]]:
+    """Columns and rows of one SELECT. Raises `IndexerError` for anything else, and for what SQLite cannot do."""
+    conn.set_authorizer(only_reading)
+    conn.set_progress_handler(lambda: 0, STEPS)
+    with told(sql):
+        cursor = conn.execute(sql)
+    if cursor.description is None:
+        raise IndexerError("that SQL returns no rows; a query is one SELECT")
+
+    def rows() -> Iterator[Row]:
+        with told(sql):
+            for row in cursor:  # noqa: UP028 - `yield from` would close the cursor after its connection
+                yield row
+
+    return unique([column[0] for column in cursor.description]), rows()
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """The names with a number behind repeated ones, so that JSON loses no column."""
+    found: list[str] = []
+    for name in names:
+        number, candidate = 1, name
+        while candidate in found:
+            number += 1
+            candidate = f"{name}_{number}"
+        found.append(candidate)
+    return found
+
+
+STATUS_COLUMNS = (
+    "chain deployment protocol accounts state block_number age_seconds positions at_risk requests revision block_hash "
+    "block_timestamp complete_from synced_at chain_id note"
+).split()
+
+
+def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: float) -> list[dict[str, Any]]:
+    """One row a deployment; `age_seconds` is how long ago its block was made, None before the first snapshot."""
+    found = []
+    for row in conn.execute("select * from sync_status order by chain_id, deployment"):
+        columns = dict(row)
+        made = columns["block_timestamp"]
+        columns |= {"chain": chain_name(columns["chain_id"]), "age_seconds": None if made is None else int(now - made)}
+        found.append({name: columns[name] for name in STATUS_COLUMNS})
+    return found
+
+
+def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
+    """Every position whose wallet, owner or account is the address, largest debt first, each with its `balances`."""
+    found = []
+    for row in conn.execute(
+        f"select {', '.join(POSITION_COLUMNS)} from positions where wallet = ?1 or owner = ?1 or account = ?1 "  # noqa: S608 - ours
+        "order by debt_usd is null, debt_usd desc, collateral_usd desc, chain_id, deployment, account, position_group",
+        (address,),
+    ):
+        key = tuple(row[name] for name in ("chain_id", "deployment", "account", "position_group"))
+        balances = conn.execute(
+            f"select {', '.join(BALANCE_COLUMNS)} from balances where (chain_id, deployment, account, position_group) "  # noqa: S608
+            "= (?, ?, ?, ?) order by side desc, value_usd desc, market, asset",
+            key,
+        )
+        found.append({**dict(row), "balances": [dict(balance) for balance in balances]})
+    return found
+
+
+def unlisted(conn: sqlite3.Connection, below: float, protocols: Sequence[str] = ()) -> list[tuple[str, int, int]]:
+    """Positions with debt that no status tells to be at risk or not: status, how many, how many below that health."""
+    of_these = f"and protocol in ({', '.join('?' * len(protocols))}) " if protocols else ""
+    rows = conn.execute(
+        "select status, count(*), count(*) filter (where health_factor < ?) from positions "  # noqa: S608 - question marks
+        f"where status in ('unpriceable', 'unverified') and debt_value_raw is not '0' {of_these}group by status",
+        (below, *protocols),
+    )
+    return [(status, count, lower) for status, count, lower in rows]
+
+
+def _synced(path: Path) -> list[tuple[int, str, int]]:
+    """Chain id, deployment and block of every snapshot that a database holds; none if there is no database yet."""
+    if not path.exists():
+        return []
+    with closing(open_readonly(path, current=False)) as conn:
+        if not conn.execute("select 1 from sqlite_master where name = 'deployments'").fetchone():
+            return []
+        return conn.execute(
+            "select chain_id, deployment, block_number from deployments where block_number is not null"
+        ).fetchall()
+
+
+def known_deployments(path: Path) -> set[str]:
+    """The deployments that were synced before."""
+    return {name for _, name, _ in _synced(path)}
+
+
+def last_block(path: Path, chain_id: int) -> int | None:
+    """The block of a chain's newest snapshot, None before the first."""
+    return max((block for chain, _, block in _synced(path) if chain == chain_id), default=None)

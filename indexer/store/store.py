@@ -1,0 +1,514 @@
+"""All SQL: one SQLite file, migrated on opening, one transaction per snapshot.
+
+WAL with synchronous=NORMAL is chosen knowingly: after a power loss the file is consistent and at worst one
+snapshot behind, and the next sync reads the chain again; no reader ever blocks a sync.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlite_utils import Database
+
+from indexer.errors import StoreError, StoreLockedError
+from indexer.model import Block, PositionKey, Registry
+from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
+from indexer.store.migrations import migrations
+from indexer.store.ranges import Ranges
+from indexer.store.rows import POSITION_COLUMNS, Snapshot, balance_rows, market_row
+
+KEPT_AUDITS = 10_000
+
+
+#: what it returns, if anything, runs once the rows are replaced
+Rider = Callable[[sqlite3.Connection, Sequence[Snapshot], Block], Callable[[], None] | None]
+
+
+def _insert(table: str, columns: int, verb: str = "insert") -> str:
+    return f"{verb} into {table} values ({', '.join('?' * columns)})"
+
+
+class Store:
+    """The database, for writing. Use as a context manager."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = no_folder(path)
+        try:
+            if not self.path.exists():
+                # Positions tell what their owners hold: the file is the user's own.
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            conn = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        except OSError as error:
+            raise StoreError(f"cannot write {self.path}: {error.strerror}; choose another place with --db") from None
+        except sqlite3.DatabaseError as error:
+            raise unusable(self.path, error) from None
+        self.conn = conn
+        self.db = Database(conn, execute_plugins=False)
+        try:
+            conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+            check_version(self.db, self.path)
+            conn.execute("pragma journal_mode=wal")
+            conn.execute("pragma synchronous=normal")
+            if migrations.pending(self.db):
+                self._migrate()
+        except sqlite3.DatabaseError as error:
+            conn.close()
+            raise unusable(self.path, error) from None
+        except StoreError:
+            conn.close()
+            raise
+        self._inode = self.path.stat().st_ino
+
+    def _migrate(self) -> None:
+        """All or nothing; another command that opens the file at the same moment waits, and finds it done."""
+        self.conn.execute("begin immediate")
+        try:
+            migrations.apply(self.db)
+            self.conn.execute("commit")
+        except BaseException:
+            if self.conn.in_transaction:
+                self.conn.execute("rollback")
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.conn.close()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the right to sync into this file; a second process gets StoreLockedError.
+
+        A lock file beside the database, as closing any other handle of the database itself would drop SQLite's own
+        locks. The kernel releases it when the process dies.
+        """
+        try:
+            lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {self.path}.lock: {error.strerror}; choose another place with --db"
+            ) from None
+        with os.fdopen(lock) as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StoreLockedError(
+                    f"another sync is writing {self.path}: wait for it, or use another file with --db"
+                ) from None
+            yield
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One immediate transaction; all or nothing, and SQLite's errors become StoreError."""
+        try:
+            if self.path.stat().st_ino != self._inode:
+                raise StoreError(f"{self.path} was replaced by another file during the sync: run again")
+        except FileNotFoundError:
+            raise StoreError(f"{self.path} was removed during the sync: run again to build it anew") from None
+        try:
+            self.conn.execute("begin immediate")
+            try:
+                yield self.conn
+            except BaseException:
+                if self.conn.in_transaction:
+                    self.conn.execute("rollback")
+                raise
+            self.conn.execute("commit")
+        except sqlite3.DatabaseError as error:
+            if self.conn.in_transaction:
+                self.conn.execute("rollback")
+            raise unusable(self.path, error) from None
+
+    # what is known ------------------------------------------------------------------------------------------------
+
+    def deployment(self, chain_id: int, name: str) -> dict[str, Any] | None:
+        """The row of `deployments`, with the stored market's JSON as `market`."""
+        cursor = self.conn.execute(
+            "select d.*, s.market from deployments d left join snapshots s using (chain_id, deployment) "
+            "where chain_id = ? and deployment = ?",
+            (chain_id, name),
+        )
+        row = cursor.fetchone()
+        return None if row is None else dict(zip([c[0] for c in cursor.description], row, strict=True))
+
+    def events(self, chain_id: int, deployment: str) -> dict[PositionKey, tuple[int, int]]:
+        """Every known position: first and last block in which an event named it."""
+        rows = self.conn.execute(
+            "select account, position_group, first_block, last_block from events where chain_id = ? and deployment = ?",
+            (chain_id, deployment),
+        )
+        return {PositionKey(a, g): (first, last) for a, g, first, last in rows}
+
+    def states(self, chain_id: int, deployment: str) -> list[tuple[int, str]]:
+        """Every position as last read: the block it is known to be right at, and its JSON."""
+        return self.conn.execute(
+            "select block_number, state from states where chain_id = ? and deployment = ?", (chain_id, deployment)
+        ).fetchall()
+
+    def ranges(self, chain_id: int, deployment: str) -> dict[str, Ranges]:
+        """Source -> the blocks whose logs were fetched."""
+        rows = self.conn.execute(
+            "select source, from_block, to_block from synced_ranges where chain_id = ? and deployment = ?",
+            (chain_id, deployment),
+        )
+        found: dict[str, Ranges] = {}
+        for source, first, last in rows:
+            found[source] = found.get(source, Ranges()).add(first, last)
+        return found
+
+    def registry(self, chain_id: int, deployment: str) -> Registry:
+        rows = self.conn.execute(
+            "select number, account, position_group from registry where chain_id = ? and deployment = ?",
+            (chain_id, deployment),
+        )
+        keys = {number: PositionKey(a, g) for number, a, g in rows}
+        named = self.conn.execute(
+            "select contract from contracts where chain_id = ? and deployment = ? order by first_block, contract",
+            (chain_id, deployment),
+        )
+        return Registry(keys, {key: number for number, key in keys.items()}, tuple(c for (c,) in named))
+
+    def blocks(self, chain_id: int) -> list[tuple[int, str]]:
+        """Kept (number, hash) pairs, newest first."""
+        return self.conn.execute(
+            "select number, hash from blocks where chain_id = ? order by number desc", (chain_id,)
+        ).fetchall()
+
+    # progress that survives a kill -----------------------------------------------------------------------------------
+
+    def save_logs(
+        self,
+        chain_id: int,
+        touches: Mapping[str, Mapping[PositionKey, tuple[int, int]]],
+        sources: Mapping[str, Iterable[str]],
+        first: int,
+        last: int,
+        contracts: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        """The touches of blocks `first`..`last` and that these sources of each deployment are done for them.
+
+        `contracts`: deployment -> contract that a log names -> the first block in which one does.
+        """
+        with self.transaction() as conn:
+            for deployment, keys in touches.items():
+                conn.executemany(
+                    "insert into events values (?, ?, ?, ?, ?, ?) on conflict do update set "
+                    "first_block = min(first_block, excluded.first_block), "
+                    "last_block = max(last_block, excluded.last_block)",
+                    [(chain_id, deployment, k.account, k.group, a, b) for k, (a, b) in keys.items()],
+                )
+            for deployment, named in (contracts or {}).items():
+                conn.executemany(
+                    "insert into contracts values (?, ?, ?, ?) on conflict do update set "
+                    "first_block = min(first_block, excluded.first_block)",
+                    [(chain_id, deployment, contract, block) for contract, block in named.items()],
+                )
+            for deployment, names in sources.items():
+                for source in names:
+                    self._add_range(chain_id, deployment, source, first, last)
+
+    def add_ranges(self, chain_id: int, deployment: str, sources: Iterable[str], first: int, last: int) -> None:
+        """These sources are done for blocks `first`..`last`, with nothing found."""
+        self.save_logs(chain_id, {}, {deployment: sources}, first, last)
+
+    def _add_range(self, chain_id: int, deployment: str, source: str, first: int, last: int) -> None:
+        where = (chain_id, deployment, source)
+        touching = self.conn.execute(
+            "select from_block, to_block from synced_ranges where chain_id = ? and deployment = ? and source = ? "
+            "and from_block <= ? and to_block >= ?",
+            (*where, last + 1, first - 1),
+        ).fetchall()
+        if touching:
+            first = min(first, *(a for a, _ in touching))
+            last = max(last, *(b for _, b in touching))
+            self.conn.execute(
+                "delete from synced_ranges where chain_id = ? and deployment = ? and source = ? "
+                "and from_block between ? and ?",
+                (*where, first, last),
+            )
+        self.conn.execute("insert into synced_ranges values (?, ?, ?, ?, ?)", (*where, first, last))
+
+    def save_states(self, chain_id: int, deployment: str, rows: Iterable[tuple[PositionKey, int, str]]) -> None:
+        """Positions as read: key, block, JSON."""
+        with self.transaction() as conn:
+            conn.executemany(
+                "insert or replace into states values (?, ?, ?, ?, ?, ?)",
+                [(chain_id, deployment, k.account, k.group, block, state) for k, block, state in rows],
+            )
+
+    def drop_states(self, chain_id: int, deployment: str) -> None:
+        """Forgets every position as read, so that the next snapshot reads them all again."""
+        with self.transaction() as conn:
+            conn.execute("delete from states where chain_id = ? and deployment = ?", (chain_id, deployment))
+
+    def drop_ranges(self, chain_id: int, deployment: str, first: int) -> None:
+        """Forgets which logs were fetched from block `first` on, so that they are fetched again."""
+        with self.transaction() as conn:
+            where = (chain_id, deployment)
+            conn.execute(
+                "delete from synced_ranges where chain_id = ? and deployment = ? and from_block >= ?", (*where, first)
+            )
+            conn.execute(
+                "update synced_ranges set to_block = ? where chain_id = ? and deployment = ? and to_block >= ?",
+                (first - 1, *where, first),
+            )
+
+    def drop_source(self, chain_id: int, deployment: str, source: str) -> None:
+        """Forgets that any logs of this source were fetched."""
+        with self.transaction() as conn:
+            conn.execute(
+                "delete from synced_ranges where chain_id = ? and deployment = ? and source = ?",
+                (chain_id, deployment, source),
+            )
+
+    def save_blocks(self, chain_id: int, blocks: Iterable[Block]) -> None:
+        """Hashes by which a reorg is noticed later."""
+        with self.transaction() as conn:
+            for block in blocks:
+                self._save_block(conn, chain_id, block)
+
+    @staticmethod
+    def _save_block(conn: sqlite3.Connection, chain_id: int, block: Block) -> None:
+        conn.execute(
+            "insert or replace into blocks values (?, ?, ?, ?)", (chain_id, block.number, block.hash, block.timestamp)
+        )
+
+    def save_registry(self, chain_id: int, deployment: str, keys: Mapping[int, PositionKey], block: int) -> None:
+        with self.transaction() as conn:
+            conn.executemany(
+                "insert or replace into registry values (?, ?, ?, ?, ?, ?)",
+                [(chain_id, deployment, n, k.account, k.group, block) for n, k in keys.items()],
+            )
+
+    def set_state(self, chain_id: int, deployment: str, state: str, note: str | None) -> None:
+        """What the user is told of a deployment that could not be brought to the new block."""
+        with self.transaction() as conn:
+            conn.execute(
+                "update deployments set state = ?, note = ? where chain_id = ? and deployment = ?",
+                (state, note, chain_id, deployment),
+            )
+
+    def register(self, chain_id: int, deployment: str, protocol: str, accounts: str) -> None:
+        """A deployment that is about to be synced for the first time; a known one is left alone."""
+        with self.transaction() as conn:
+            conn.execute(
+                "insert or ignore into deployments (chain_id, deployment, protocol, accounts, state) "
+                "values (?, ?, ?, ?, 'new')",
+                (chain_id, deployment, protocol, accounts),
+            )
+
+    def watched(self) -> list[str]:
+        """The watched wallets."""
+        return [wallet for (wallet,) in self.conn.execute("select wallet from watches order by wallet")]
+
+    def widen(self, chain_id: int, deployment: str, accounts: str) -> None:
+        """Turns a deployment of watched wallets alone into one whose accounts are discovered from the first block on.
+
+        Its rows stay until the next commit replaces them as a whole.
+        """
+        with self.transaction() as conn:
+            for table in ("events", "states", "registry", "contracts", "synced_ranges"):
+                conn.execute(
+                    f"delete from {table} where chain_id = ? and deployment = ?",  # noqa: S608 - our own names
+                    (chain_id, deployment),
+                )
+            conn.execute(
+                "update deployments set accounts = ?, state = 'incomplete', "
+                "note = 'only watched wallets are known until the next sync is through' "
+                "where chain_id = ? and deployment = ?",
+                (accounts, chain_id, deployment),
+            )
+
+    def set_accounts(self, chain_id: int, deployment: str, accounts: str) -> None:
+        """Writes down who is known of a deployment before the first of them is."""
+        with self.transaction() as conn:
+            conn.execute(
+                "update deployments set accounts = ? where chain_id = ? and deployment = ?",
+                (accounts, chain_id, deployment),
+            )
+
+    def discovers(self, chain_id: int, deployment: str) -> str | None:
+        """Whose history is synced or begun, "borrowers" or "all"; None for a deployment that is new or only watched."""
+        found = self.conn.execute(
+            "select accounts from deployments d where chain_id = ? and deployment = ? and accounts <> 'watched' "
+            "and (block_number is not null or exists (select 1 from synced_ranges r "
+            "where r.chain_id = d.chain_id and r.deployment = d.deployment))",
+            (chain_id, deployment),
+        ).fetchone()
+        return None if found is None else str(found[0])
+
+    def rollback(self, chain_id: int, ancestor: int, deployments: Sequence[str] | None = None) -> None:
+        """Forgets everything that blocks after `ancestor` said; the next snapshot reads those positions again.
+
+        The rows of the last snapshot stay until the next commit replaces them as a whole, but no longer count. With
+        `deployments` only these go back, to an older block of the same chain, whose kept hashes therefore stay.
+        """
+        with self.transaction() as conn:
+            if deployments is None:
+                conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
+                deployments = [
+                    name
+                    for (name,) in conn.execute("select deployment from deployments where chain_id = ?", (chain_id,))
+                ]
+            for name in deployments:
+                self._rollback_deployment(conn, (chain_id, name, ancestor))
+
+    @staticmethod
+    def _rollback_deployment(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None:
+        # A state read above the ancestor is also that of the ancestor only if all activity in between is known (of the
+        # block that a range of activity begins with it is not: the positions were read behind it), and none of it
+        # touched the position.
+        conn.execute(
+            "delete from states where chain_id = ?1 and deployment = ?2 and block_number > ?3 and ("
+            "  not exists (select 1 from synced_ranges r where r.chain_id = ?1 and r.deployment = ?2"
+            "     and r.source = 'activity' and r.from_block <= ?3 and r.to_block >= states.block_number)"
+            "  or exists (select 1 from events e where e.chain_id = ?1 and e.deployment = ?2"
+            "     and e.account = states.account and e.position_group = states.position_group"
+            "     and e.last_block > ?3))",
+            where,
+        )
+        for statement in (
+            "update states set block_number = ?3 where {here} and block_number > ?3",
+            "delete from events where {here} and first_block > ?3",
+            "update events set last_block = ?3 where {here} and last_block > ?3",
+            "update positions set status = 'unverified' where {here} and block_number > ?3",
+            "delete from registry where {here} and block_number > ?3",
+            "delete from contracts where {here} and first_block > ?3",
+            "delete from health_history where {here} and block_number > ?3",
+            "delete from accruals where {here} and start_block > ?3",
+            "delete from synced_ranges where {here} and from_block > ?3",
+            "update synced_ranges set to_block = ?3 where {here} and to_block > ?3",
+        ):
+            conn.execute(statement.format(here="chain_id = ?1 and deployment = ?2"), where)
+
+    # the snapshot ---------------------------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        snapshots: Sequence[Snapshot],
+        block: Block,
+        chain_id: int,
+        keep_blocks: int,
+        riders: Sequence[Rider] = (),
+    ) -> None:
+        """Every row of these deployments, and the block, in one transaction.
+
+        Each rider runs inside it, before the rows are replaced: what it decides from the old rows and the new ones
+        (history, alerts) is kept exactly if the snapshot is. A rider may return what is left to do behind that.
+        """
+        with self.transaction() as conn:
+            left = [rider(conn, snapshots, block) for rider in riders]
+            for snapshot in snapshots:
+                self._commit_deployment(conn, snapshot)
+            for rest in left:
+                if rest is not None:
+                    rest()
+            self._save_block(conn, chain_id, block)
+            # Beyond the window every 1000th hash stays, so that a reorg of any depth finds an ancestor.
+            conn.execute(
+                "delete from blocks where chain_id = ?1 and number < ?2 - ?3 and number not in ("
+                "select min(number) from blocks where chain_id = ?1 group by number / 1000)",
+                (chain_id, block.number, keep_blocks),
+            )
+
+    def _commit_deployment(self, conn: sqlite3.Connection, snapshot: Snapshot) -> None:
+        where = (snapshot.chain_id, snapshot.deployment)
+        for table in ("positions", "balances", "markets", "snapshots"):
+            conn.execute(f"delete from {table} where chain_id = ? and deployment = ?", where)  # noqa: S608
+        conn.execute(
+            "insert or replace into deployments (chain_id, deployment, protocol, accounts, block_number, block_hash, "
+            "block_timestamp, revision, state, note, complete_from, synced_at) values (?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                *where,
+                snapshot.protocol,
+                snapshot.accounts,
+                snapshot.block.number,
+                snapshot.block.hash,
+                snapshot.block.timestamp,
+                snapshot.revision,
+                snapshot.state,
+                snapshot.note,
+                snapshot.complete_from,
+                int(time.time()),
+            ),
+        )
+        conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market))
+        conn.executemany(_insert("positions", len(POSITION_COLUMNS)), snapshot.rows)
+        conn.executemany(_insert("balances", 14), balance_rows(snapshot))
+        conn.executemany(_insert("markets", 25), [market_row(snapshot, asset) for asset in snapshot.assets])
+        conn.executemany(
+            _insert("assets", 4, "insert or replace"),
+            [(snapshot.chain_id, a.asset, a.symbol, a.decimals) for a in snapshot.assets],
+        )
+        conn.execute(
+            "delete from states where chain_id = ?1 and deployment = ?2 and not exists (select 1 from events e "
+            "where e.chain_id = ?1 and e.deployment = ?2 and e.account = states.account "
+            "and e.position_group = states.position_group)",
+            where,
+        )
+
+    # what happened --------------------------------------------------------------------------------------------------
+
+    def audit(
+        self,
+        chain_id: int,
+        deployment: str,
+        kind: str,
+        *,
+        checked: int,
+        mismatches: int,
+        block: Block | None = None,
+        detail: Any = None,
+    ) -> None:
+        """One line of what was checked, found and done; `detail` becomes JSON."""
+        with self.transaction() as conn:
+            conn.execute(
+                "insert into audits (chain_id, deployment, at, block_number, block_hash, kind, checked, mismatches, "
+                "detail) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    chain_id,
+                    deployment,
+                    int(time.time()),
+                    block and block.number,
+                    block and block.hash,
+                    kind,
+                    checked,
+                    mismatches,
+                    None if detail is None else json.dumps(detail),
+                ),
+            )
+            # A live tail audits every block: of those that found nothing only the last ones stay.
+            conn.execute(
+                "delete from audits where kind = 'self-audit' and mismatches = 0 "
+                "and id < (select max(id) from audits) - ?",
+                (KEPT_AUDITS,),
+            )
+
+    def start_run(self, chain_id: int) -> int:
+        with self.transaction() as conn:
+            run = conn.execute(
+                "insert into runs (chain_id, started_at) values (?, ?)", (chain_id, int(time.time()))
+            ).lastrowid
+            conn.execute("delete from runs where id <= ? - 1000", (run,))
+        assert run is not None
+        return run
+
+    def finish_run(self, run: int, **columns: int) -> None:
+        """Sets requests, retries, logs, positions_read and block_number of a run."""
+        names = ", ".join(f"{name} = ?" for name in columns)
+        with self.transaction() as conn:
+            conn.execute(
+                f"update runs set finished_at = ?, {names} where id = ?",  # noqa: S608 - names are ours
+                (int(time.time()), *columns.values(), run),
+            )

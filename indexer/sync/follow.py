@@ -1,0 +1,58 @@
+"""A live tail: one snapshot a block, or as fast as it can, skipping to the newest block when behind."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from indexer.chain.heads import HEARTBEAT_SECONDS, Heads
+from indexer.errors import ChainError, PrunedError
+from indexer.model import Block
+from indexer.sync.sync import Outcome, Sync
+
+log = logging.getLogger(__name__)
+
+# Its debug lines carry whole URLs, keys included.
+logging.getLogger("websockets").setLevel(logging.WARNING)
+
+POLL_SECONDS = 2.0
+BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+#: how long a tail waits for a node that fell behind before it believes that the chain got shorter
+BEHIND_SECONDS = 60.0
+
+
+def follow(
+    sync: Sync,
+    heads: Heads,
+    tell: Callable[[Outcome, float], None],
+    *,
+    to: str = "latest",
+    poll_seconds: float = POLL_SECONDS,
+    behind_seconds: float = BEHIND_SECONDS,
+    until: Callable[[], bool] = lambda: False,
+) -> None:
+    """Snapshots every new block until interrupted (or `until()`); `tell` gets each outcome and its lag in seconds.
+
+    Failures of the node are logged and tried again with a growing, bounded pause; StoreError ends it. An interrupt
+    (KeyboardInterrupt) abandons the snapshot in work as a whole.
+    """
+    sync.behind_seconds = behind_seconds
+    last: Block | None = None
+    failures = 0
+    while not until():
+        try:
+            head = sync.target(to)
+            if last is not None and (head.hash == last.hash or sync.holds(last, head)):
+                # Announced over there, not yet known here: ask again soon.
+                late = to == "latest" and heads.announced > head.number
+                heads.wait(HEARTBEAT_SECONDS if heads.connected and not late else poll_seconds)
+                continue
+            outcome = sync.snapshot(to, head)
+        except ChainError as error:
+            pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
+            failures += 1
+            kind = "needs an endpoint with older state" if isinstance(error, PrunedError) else "trying again"
+            log.error("%s; %s in %g s", error, kind, pause)
+            time.sleep(pause)
+            continue
+        failures, last = 0, outcome.block
+        tell(outcome, max(time.time() - outcome.block.timestamp, 0.0))

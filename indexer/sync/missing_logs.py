@@ -1,0 +1,268 @@
+"""Which logs are missing, fetching them once for all deployments, and remembering whom they touched."""
+
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from indexer.adapter import AnyAdapter
+from indexer.chain import logs
+from indexer.chain.client import Chain
+from indexer.errors import PrunedError
+from indexer.model import Block, Event, PositionKey
+from indexer.progress import Progress
+from indexer.settings import Settings
+from indexer.store.store import Store
+from indexer.sync.tracked import ACTIVITY, TrackedDeployment, pairs_of, source_name
+
+log = logging.getLogger(__name__)
+
+#: what did not help is tried again after this long (a one-shot sync always tries)
+AGAIN_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one deployment wants of a block range: log pairs, which of them discover, and what is then done."""
+
+    work: TrackedDeployment
+    pairs: frozenset[tuple[str, str]]
+    discovery: frozenset[tuple[str, str]]
+    sources: frozenset[str]
+
+
+#: what one adapter does is done in such a context, which swallows its defects and remembers them
+Alone = Callable[[AnyAdapter], AbstractContextManager[None]]
+
+
+def together(_: AnyAdapter) -> AbstractContextManager[None]:
+    """No context: a defect is raised."""
+    return nullcontext()
+
+
+def plan(
+    works: Sequence[TrackedDeployment], target: int, alone: Alone = together
+) -> Iterator[tuple[int, int, list[Wanted]]]:
+    """Ascending block ranges up to `target`, each with what every deployment still wants there.
+
+    Ranges are cut wherever a deployment's needs change, so that each is asked once with one filter for all.
+    """
+    spans: list[tuple[int, int, TrackedDeployment, tuple[str, str] | None]] = []
+    discovery, activity = {}, {}
+    for work in works:
+        with alone(work.adapter):
+            discovery[work.name] = pairs_of(work.adapter.discovery(work.market, work.accounts))
+            activity[work.name] = pairs_of(work.adapter.activity(work.market))
+            missing = [(*span, work, pair) for pair, gaps in work.discovery(target).items() for span in gaps]
+            spans += [*missing, *((*span, work, None) for span in work.activity_gap(target))]
+    cuts = sorted({s[0] for s in spans} | {s[1] + 1 for s in spans})
+    for first, after in pairwise(cuts):
+        here = [s for s in spans if s[0] <= first and s[1] >= after - 1]
+        wanted = []
+        for work in works:
+            mine = [s[3] for s in here if s[2] is work]
+            if not mine:
+                continue
+            pairs = {pair for pair in mine if pair is not None}
+            sources = {source_name(pair) for pair in pairs}
+            if None in mine:
+                # Activity includes every discovery log of the same blocks.
+                pairs |= activity[work.name] | discovery[work.name]
+                sources |= {ACTIVITY, *map(source_name, discovery[work.name])}
+            wanted.append(Wanted(work, frozenset(pairs), discovery[work.name], frozenset(sources)))
+        if wanted:
+            yield first, after - 1, wanted
+
+
+class MissingLogs:
+    """Fetches what logs are missing; `seen` counts them."""
+
+    def __init__(self, store: Store, chain: Chain, settings: Settings, progress: Progress) -> None:
+        self.store, self.chain, self.settings, self.progress = store, chain, settings, progress
+        self.seen = 0
+        #: deployments whose older logs no endpoint has, and when they were asked for
+        self.refused: dict[str, float] = {}
+        self._alone: Alone = together
+        self._left_out: set[str] = set()
+
+    def fetch(self, works: Sequence[TrackedDeployment], target: Block, alone: Alone = together) -> None:
+        """Fetches what is missing up to the target, shared between deployments, saved piece by piece.
+
+        A deployment whose adapter fails in `alone` is left out; the blocks in question stay unfetched for it.
+        """
+        self._alone, self._left_out = alone, set()
+        pieces = [piece for piece in plan(works, target.number, alone) if not self._pruned_lately(piece)]
+        total = sum(last - first + 1 for first, last, _ in pieces)
+        if not total:
+            return
+        self.progress.start("logs", total, "blocks")
+        for first, last, wanted in pieces:
+            self._fetch_piece(first, last, wanted, target)
+        self.progress.done("logs")
+        for work in works:
+            with alone(work.adapter):
+                if work.complete_from is not None and not any(work.discovery(target.number).values()):
+                    work.complete_from = None
+
+    def _pruned_lately(self, piece: tuple[int, int, list[Wanted]]) -> bool:
+        """Whether no endpoint had these logs when they were asked for not long ago."""
+        _, last, wanted = piece
+        return all(
+            want.work.complete_from is not None
+            and last < want.work.complete_from
+            and time.monotonic() - self.refused.get(want.work.name, -math.inf) < AGAIN_SECONDS
+            for want in wanted
+        )
+
+    def _fetch_piece(self, first: int, last: int, wanted: list[Wanted], target: Block) -> None:
+        addresses = frozenset(address for w in wanted for address, _ in w.pairs)
+        topics = frozenset(topic for w in wanted for _, topic in w.pairs)
+        recent = max(first, target.number - self._checked_blocks(first, addresses, topics, wanted, target) + 1)
+        while first <= last:
+            try:
+                if first < recent:
+                    for chunk in logs.fetch(self.chain, first, min(last, recent - 1), addresses, topics):
+                        self._save_chunk(chunk, wanted)
+                        first = chunk.to_block + 1
+                if first <= last:
+                    for chunk in logs.fetch_recent(self.chain, first, last, addresses, topics, target):
+                        if chunk.omitted:
+                            self._tell_omitted(chunk, wanted)
+                        self._save_chunk(chunk, wanted)
+                        first = chunk.to_block + 1
+            except PrunedError as error:
+                first = self._after_pruned(first, last, addresses, topics, wanted, error)
+
+    def _checked_blocks(
+        self, first: int, addresses: frozenset[str], topics: frozenset[str], wanted: list[Wanted], target: Block
+    ) -> int:
+        """How many blocks up to the target are asked by hash and checked against the headers.
+
+        More of what followed a snapshot, if that is cheap: an omitted log of history leaves somebody out, whom sums
+        reveal; one of activity leaves a row as it was, which they may not.
+        """
+        few, many = self.settings.recent_blocks, self.settings.quiet_blocks
+        follows = any(ACTIVITY in want.sources for want in wanted)
+        if not follows or many <= few or first > target.number - few:
+            return few
+        return many if logs.quiet(self.chain, addresses, topics, target) else few
+
+    def _save_chunk(self, chunk: logs.Chunk, wanted: list[Wanted]) -> None:
+        by_pair: dict[tuple[str, str], list[Wanted]] = defaultdict(list)
+        for want in wanted:
+            for pair in want.pairs:
+                by_pair[pair].append(want)
+        self.seen += len(chunk.events)
+        events: dict[str, list[Event]] = defaultdict(list)
+        for event in chunk.events:
+            for want in by_pair.get((event.address, event.topic0), ()):
+                events[want.work.name].append(event)
+        touches: dict[str, dict[PositionKey, tuple[int, int]]] = {}
+        contracts: dict[str, dict[str, int]] = {}
+        for want in wanted:
+            if want.work.name not in self._left_out:
+                with self._alone(want.work.adapter):
+                    contracts[want.work.name] = self._contracts(want, events[want.work.name])
+                    touches[want.work.name] = self._touches(want, events[want.work.name])
+        self._left_out.update(want.work.name for want in wanted if want.work.name not in touches)
+        done = [want for want in wanted if want.work.name in touches]
+        sources = {want.work.name: list(want.sources) for want in done}
+        self.store.save_logs(self.chain.chain_id, touches, sources, chunk.from_block, chunk.to_block, contracts)
+        for want in done:
+            want.work.touch(touches[want.work.name])
+            want.work.name_contracts(contracts[want.work.name])
+            want.work.mark_logs(want.sources, chunk.from_block, chunk.to_block)
+        self.progress.advance("logs", chunk.to_block - chunk.from_block + 1, f"{self.seen:,} logs")
+
+    @staticmethod
+    def _touches(want: Wanted, events: Sequence[Event]) -> dict[PositionKey, tuple[int, int]]:
+        """Who these events touched, and in which blocks first and last."""
+        touches: dict[PositionKey, tuple[int, int]] = {}
+        for event in events:
+            discovers = (event.address, event.topic0) in want.discovery
+            for key in want.work.adapter.touched(want.work.market, event):
+                if discovers or key in want.work.known or key in touches:
+                    first, last = touches.get(key, (event.block_number, event.block_number))
+                    touches[key] = (min(first, event.block_number), max(last, event.block_number))
+        return touches
+
+    @staticmethod
+    def _contracts(want: Wanted, events: Sequence[Event]) -> dict[str, int]:
+        """The contracts that these events name, and in which block first."""
+        named: dict[str, int] = {}
+        for event in events:
+            for contract in want.work.adapter.contracts(event):
+                named[contract] = min(named.get(contract, event.block_number), event.block_number)
+        return named
+
+    def _tell_omitted(self, chunk: logs.Chunk, wanted: list[Wanted]) -> None:
+        log.warning(
+            "the node left out %d logs of blocks %d to %d; they were recovered",
+            chunk.omitted,
+            chunk.from_block,
+            chunk.to_block,
+        )
+        detail = {"from_block": chunk.from_block, "to_block": chunk.to_block, "recovered": chunk.omitted}
+        for want in wanted:
+            self.store.audit(
+                self.chain.chain_id,
+                want.work.name,
+                "omitted-logs",
+                checked=chunk.to_block - chunk.from_block + 1,
+                mismatches=chunk.omitted,
+                detail=detail,
+            )
+
+    def _after_pruned(
+        self,
+        first: int,
+        last: int,
+        addresses: frozenset[str],
+        topics: frozenset[str],
+        wanted: list[Wanted],
+        error: PrunedError,
+    ) -> int:
+        """The first block from which logs can be had, found by halving; what lies before stays unsynced."""
+        low, high = first, last + 1  # logs at `low` are pruned, those at `high` are not
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                next(iter(logs.fetch(self.chain, middle, middle, addresses, topics)))
+                high = middle
+            except PrunedError:
+                low = middle
+        log.warning("logs of blocks %d to %d are pruned on every endpoint: %s", first, high - 1, error)
+        for want in wanted:
+            self.refused[want.work.name] = time.monotonic()
+            want.work.complete_from = max(want.work.complete_from or 0, high)
+            if ACTIVITY in want.sources:
+                want.work.forget_activity()
+        self.progress.advance("logs", high - first)
+        return high
+
+
+def dry_run(
+    works: Sequence[TrackedDeployment], target: Block, blocks_per_request: int = 10_000
+) -> list[Mapping[str, Any]]:
+    """What a sync would ask for: per deployment the blocks whose logs are missing and the requests it expects."""
+    found: list[Mapping[str, Any]] = []
+    pieces = list(plan(works, target.number))
+    for work in works:
+        mine = [(first, last) for first, last, wanted in pieces if any(w.work is work for w in wanted)]
+        blocks = sum(last - first + 1 for first, last in mine)
+        found.append(
+            {
+                "deployment": work.name,
+                "from_block": mine[0][0] if mine else None,
+                "to_block": target.number,
+                "blocks": blocks,
+                "log_requests": sum(-(-(last - first + 1) // blocks_per_request) for first, last in mine),
+                "known_positions": len(work.known),
+            }
+        )
+    return found

@@ -1,0 +1,122 @@
+"""Values as text for people and for JSON: nothing in them steers a terminal, and no digit is lost."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from itertools import zip_longest
+from typing import Any, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+Row = Sequence[Any]
+
+
+def json_value(value: Any) -> Any:
+    """As JSON can carry it exactly: integers beyond 2**53 and non-finite numbers as strings, bytes as 0x hex."""
+    match value:
+        case bool() | None | str():
+            return value
+        case int():
+            return value if abs(value) <= 2**53 else str(value)
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case bytes():
+            return "0x" + value.hex()
+        case Mapping():
+            return {str(key): json_value(inner) for key, inner in value.items()}
+        case _:
+            return [json_value(inner) for inner in value]
+
+
+# What a terminal would obey rather than print: controls, and the marks that hide or turn text around.
+STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""The text with everything that steers a terminal spelt out, as in \x1b."""
+    return STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def plain(value: Any) -> str:
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    return value if isinstance(value, str) else json.dumps(json_value(value)) if is_nested(value) else str(value)
+
+
+def is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping | list | tuple)
+
+
+def for_people(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
+    """The columns of each row, health factors from their exact integers: a float cannot tell 1 - 1e-18 from 1."""
+    for row in rows:
+        exact = {name: row[f"{name}_raw"] for name in columns if row.get(f"{name}_raw") and "health_factor" in name}
+        yield [Decimal(exact[name]).scaleb(-18) if name in exact else row[name] for name in columns]
+
+
+GAP = "  "
+
+
+def write_table(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, headers: bool) -> None:
+    """A table for people: numbers shortened and to the right, text as it is.
+
+    Nothing is cut or folded: where lines are longer than the terminal they wrap alike, and an address stays in one piece.
+    """
+    lines = [list(row) for row in rows]
+    right = [all(isinstance(line[i], int | float | Decimal | None) for line in lines) for i in range(len(columns))]
+    cells = [[shown(column, value) for column, value in zip(columns, line, strict=True)] for line in lines]
+    titles = [printable(column) for column in columns]
+    widths = [
+        max(map(cell_len, [title * headers, *(part for row in cells for part in row[i].split("\n"))]))
+        for i, title in enumerate(titles)
+    ]
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    if headers:
+        for line in padded(titles, widths, right):
+            console.print(Text(line, style="bold"))
+    for row in cells:
+        stream.writelines(line + "\n" for line in padded(row, widths, right))
+
+
+def padded(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> Iterator[str]:
+    """The lines of one row: as many as its highest cell has."""
+    for parts in zip_longest(*(cell.split("\n") for cell in cells), fillvalue=""):
+        line = []
+        for part, width, to_right in zip(parts, widths, right, strict=True):
+            space = " " * (width - cell_len(part))
+            line.append(space + part if to_right else part + space)
+        yield GAP.join(line).rstrip()
+
+
+def shown(column: str, value: Any) -> str:
+    """A value as a table shows it. A health factor is cut, not rounded, so that 0.99999 never reads as 1."""
+    if value is None:
+        return "-"
+    if isinstance(value, Mapping):
+        return "\n".join(f"{printable(str(key))} {shown('', inner)}" for key, inner in value.items())
+    if not isinstance(value, float | Decimal):
+        return printable(plain(value))
+    number = float(value)
+    if not math.isfinite(number):
+        return str(number)
+    if column.startswith(("health_factor", "next_health_factor")):
+        return f"{math.floor(value * 10_000) / 10_000:,.4f}" if number < 1e9 else f"{number:.3g}"
+    if column.endswith(("usd", "percent", "hhi")):
+        return f"{number:,.2f}"
+    if abs(number) >= 1e15:
+        return f"{number:.6g}"
+    return f"{number:,.6f}".rstrip("0").rstrip(".") if abs(number) >= 1e-4 or number == 0 else f"{number:.3g}"
+
+
+def age(seconds: float | None) -> str:
+    """A time span in its largest unit: 45 s, 12 min, 3 h, 5 days."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

@@ -1,0 +1,156 @@
+"""What can be done to an Aave V2 account: deposit and repay in the tokens' rounding, and what a liquidationCall takes."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from indexer.model import Balance, Effect, LiquidationCall, Price
+from protocols.aave.math import PERCENTAGE_FACTOR, percent_div, percent_mul, ray_div
+from protocols.aave_v2.market import AaveV2Market, Reserve
+from protocols.aave_v2.position import AaveV2Position
+
+#: LendingPoolCollateralManager.LIQUIDATION_CLOSE_FACTOR_PERCENT
+CLOSE_FACTOR = 5_000
+ETH = 10**18
+#: what USDC costs, at most, where the oracle counts in USD with 8 decimals (Avalanche) and not in ETH
+USDC_IN_USD = 2 * 10**8
+
+
+def narrow(market: AaveV2Market, position: AaveV2Position) -> AaveV2Market:
+    held = {*position.supplied, *position.borrowed, *position.stable}
+    reserves = tuple(
+        r
+        for r in market.reserves
+        if position.configuration & (r.borrowing_flag | r.collateral_flag)
+        or not held.isdisjoint((r.a_token, r.variable_debt_token, r.stable_debt_token))
+    )
+    assets = {r.asset for r in reserves}
+    # `with_assets` would look for USDC to find the way to USD.
+    return replace(market, reserves=reserves, assets=tuple(row for row in market.assets if row.asset in assets))
+
+
+def prices(market: AaveV2Market, position: AaveV2Position) -> list[Price]:
+    """In the oracle's unit. Where that is ETH, ETH itself has no price that could move."""
+    in_usd = market.usd is not None and market.usd[1] < USDC_IN_USD
+    found = []
+    for reserve in market.reserves:
+        counted = position.configuration & market.supplies[reserve.a_token].counted
+        collateral = bool(counted and reserve.a_token in position.supplied)
+        tokens = (reserve.variable_debt_token in position.borrowed, reserve.stable_debt_token in position.stable)
+        debt = bool(position.configuration & reserve.borrowing_flag and any(tokens))
+        if (collateral or debt) and reserve.price is not None and not is_unit(reserve):
+            found.append(
+                Price(
+                    key=reserve.asset,
+                    symbol=reserve.symbol,
+                    price=reserve.price,
+                    decimals=8 if in_usd else 18,
+                    unit="USD" if in_usd else "ETH",
+                    collateral=collateral,
+                    debt=debt,
+                )
+            )
+    return found
+
+
+def is_unit(reserve: Reserve) -> bool:
+    """AaveOracle answers 1 ether for WETH, whatever happens."""
+    return reserve.symbol == "WETH" and reserve.price == ETH
+
+
+# balances -------------------------------------------------------------------------------------------------------------
+
+
+def changed(market: AaveV2Market, position: AaveV2Position, row: Balance, delta: int, balance: int) -> Effect | None:
+    """After LendingPool.deposit, withdraw, borrow or repay of `delta` now; `balance` is the token's balanceOf.
+
+    None for aTokens that rebase.
+    """
+    place = market.tokens.get(row.market)
+    if place is None or place.reserve is None or row.market in market.moved or row.market in market.rebasing:
+        return None
+    reserve, token, refused = place.reserve, row.market, None
+    left = max(balance + delta, 0)
+    if place.kind == "stable":
+        _, rate, _ = position.stable[token]
+        rows = {other: pair for other, pair in position.stable.items() if other != token}
+        kept = {token: (left, rate, market.block.timestamp)} if left else {}
+        after = replace(position, stable=rows | kept)
+        refused = "stable-rate" if delta > 0 else None
+    else:
+        index = reserve.income if place.kind == "a" else reserve.debt_index
+        scaled = ray_div(abs(delta) if left else balance, index)
+        old = position.supplied if place.kind == "a" else position.borrowed
+        balances = with_balance(old, token, old.get(token, 0) + (scaled if delta > 0 else -scaled))
+        after = replace(position, supplied=balances) if place.kind == "a" else replace(position, borrowed=balances)
+        refused = "amount-too-small" if delta and not scaled else None
+    flags = after.configuration
+    if place.kind == "a" and token not in after.supplied:
+        flags &= ~reserve.collateral_flag
+    if reserve.variable_debt_token not in after.borrowed and reserve.stable_debt_token not in after.stable:
+        flags &= ~reserve.borrowing_flag
+    if market.paused:
+        refused = "paused"
+    elif not reserve.active:
+        refused = "inactive"
+    elif delta > 0 and reserve.frozen:
+        refused = "frozen"
+    return Effect(market=market, position=replace(after, configuration=flags), refused=refused)
+
+
+def with_balance(balances: Mapping[str, int], token: str, scaled: int) -> dict[str, int]:
+    rest = {other: balance for other, balance in balances.items() if other != token}
+    return rest | ({token: scaled} if scaled > 0 else {})
+
+
+# liquidationCall ------------------------------------------------------------------------------------------------------
+
+
+def closable(market: AaveV2Market, position: AaveV2Position, rows: list[Balance]) -> list[LiquidationCall]:
+    """For each debt (its stable and variable part are liquidated as one) and each collateral that counts."""
+    debts: dict[str, list[Balance]] = {}
+    for row in rows:
+        if row.side == "debt":
+            debts.setdefault(row.asset, []).append(row)
+    seizable = [
+        row for row in rows if row.side == "supply" and position.configuration & market.supplies[row.market].counted
+    ]
+    return [pair(market, parts, collateral) for parts in debts.values() for collateral in seizable]
+
+
+def pair(market: AaveV2Market, parts: list[Balance], collateral: Balance) -> LiquidationCall:
+    """LendingPoolCollateralManager.liquidationCall with the largest debtToCover."""
+    (owed, held) = (market.tokens[row.market].reserve for row in (parts[0], collateral))
+    assert owed is not None
+    assert held is not None
+    bonus = held.liquidation_bonus
+    refused = refusal(market, owed, held)
+    repaid = seized = 0
+    if refused is None and not (bonus and owed.price and held.price):
+        refused = "no-bonus" if not bonus else "no-price"
+    if refused is None:
+        assert owed.price is not None
+        assert held.price is not None
+        repaid = percent_mul(sum(row.amount for row in parts), CLOSE_FACTOR)
+        debt_unit, unit = 10**owed.decimals, 10**held.decimals
+        seized = percent_mul(owed.price * repaid * unit, bonus) // (held.price * debt_unit)
+        if seized > collateral.amount:
+            seized = collateral.amount
+            needed = percent_div(held.price * seized * debt_unit // (owed.price * unit), bonus)
+            repaid = min(repaid, needed)
+    return LiquidationCall(
+        debt=parts[0],
+        collateral=collateral,
+        repaid=repaid,
+        seized=seized,
+        seized_scaled=ray_div(seized, held.income),
+        received=seized,
+        bonus=(bonus - PERCENTAGE_FACTOR) / PERCENTAGE_FACTOR if bonus else None,
+        refused=refused,
+    )
+
+
+def refusal(market: AaveV2Market, debt: Reserve, collateral: Reserve) -> str | None:
+    """Why LendingPool.liquidationCall refuses this pair, as in `blocked_by`."""
+    if market.paused:
+        return "paused"
+    return next((f"inactive:{reserve.symbol}" for reserve in (collateral, debt) if not reserve.active), None)

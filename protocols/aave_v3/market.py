@@ -1,0 +1,329 @@
+"""The shared state of an Aave V3 market at one block, and what follows from it for an account in one e-mode."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import NamedTuple
+
+from indexer.model import RAY, Asset, Block, Market
+from protocols.aave.math import PERCENTAGE_FACTOR, compound_v30, ray_mul
+from protocols.aave.reserve import AaveReserve
+from protocols.aave_v3.rules import NEWEST, RULES, Rules
+
+EVERY_FLAG = 2**256 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve(AaveReserve):
+    """A reserve of V3, prices in the base currency.
+
+    `stable_debt_token` is "" where there is none; `stable_supply` is its (principal, average ray rate, last update).
+    `discount`: the debt token waives interest (GHO before 3.4).
+    """
+
+    stable_debt_token: str = ""
+    stable_supply: tuple[int, int, int] = (0, 0, 0)
+    grace_period_until: int = 0
+    deficit: int = 0
+    discount: bool = False
+
+    @property
+    def paused(self) -> bool:
+        return bool(self.bits(60, 1))
+
+    @property
+    def borrow_cap(self) -> int:
+        """In whole tokens, 0 for none."""
+        return self.bits(80, 36)
+
+    @property
+    def supply_cap(self) -> int:
+        return self.bits(116, 36)
+
+    @property
+    def liquidation_protocol_fee(self) -> int:
+        """Of the bonus, in basis points."""
+        return self.bits(152, 16)
+
+    @property
+    def category(self) -> int:
+        """The e-mode category, up to 3.1."""
+        return self.bits(168, 8)
+
+    @property
+    def virtual_accounting(self) -> bool:
+        """3.1 to 3.3; false for GHO, which is minted and not lent."""
+        return bool(self.bits(252, 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EMode:
+    """An e-mode category; thresholds in basis points, bitmaps by reserve id (before 3.2: the reserves' categories).
+
+    `price_source` (before 3.2) is an asset address for the oracle, with its `price`, None if the oracle has none.
+    """
+
+    id: int
+    label: str = ""
+    ltv: int
+    liquidation_threshold: int
+    liquidation_bonus: int
+    collateral_bitmap: int
+    borrowable_bitmap: int
+    ltvzero_bitmap: int = 0
+    isolated: bool = False
+    price_source: str | None = None
+    price: int | None = None
+
+
+class Supply(NamedTuple):
+    """What one aToken's scaled balance is worth; `counted` is the flag that makes it collateral, 0 if nothing does.
+
+    `price` is 0 where it is missing: `priced` tells, and so does Plan.unpriced.
+    """
+
+    reserve: Reserve
+    counted: int
+    income: int
+    price: int
+    unit: int
+    liquidation_threshold: int
+    priced: bool
+
+
+class Debt(NamedTuple):
+    """What one variable debt token's scaled balance is worth; `bias` is added before the division by `unit`."""
+
+    reserve: Reserve
+    counted: int
+    debt_index: int
+    price: int
+    unit: int
+    bias: int
+    priced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All reserves as an account in one e-mode sees them, by aToken and by variable debt token.
+
+    Flags of a user configuration: `unpriced` need a price that is missing (getUserAccountData reverts), `worthless`
+    one that is 0, `blocked` belong to reserves in which no liquidation is possible. The biases are added to scaled *
+    index before the division by a ray.
+    """
+
+    supplies: Mapping[str, Supply]
+    debts: Mapping[str, Debt]
+    unpriced: int
+    worthless: int
+    blocked: int
+    supply_bias: int
+    debt_bias: int
+    average_threshold: bool
+
+
+class Place(NamedTuple):
+    """A contract of the market: its kind ("pool", "a", "variable", "stable"), a token's reserve and its user flag."""
+
+    kind: str
+    reserve: Reserve | None = None
+    flag: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: the cached properties live in the instance
+class AaveV3Market(Market):
+    """An Aave V3 market at one block.
+
+    `version` is the key of RULES that is used, None for code the adapter does not know; `candidates` are all that fit
+    what the contracts show, `settled` once accounts have told them apart. `liquidation_allowed` is the price oracle
+    sentinel's answer. `base_unit` is the oracle's BASE_CURRENCY_UNIT.
+    """
+
+    pool: str
+    oracle: str
+    pool_revision: int | None
+    version: str | None
+    candidates: tuple[str, ...] = ()
+    settled: bool = False
+    reserves: tuple[Reserve, ...] = ()
+    e_modes: tuple[EMode, ...] = ()
+    liquidation_allowed: bool = True
+    base_unit: int | None = None
+
+    @property
+    def rules(self) -> Rules:
+        """The formulas; for unknown code the newest ones, whose results are then nowhere taken for the contract's."""
+        return NEWEST if self.version is None else RULES[self.version]
+
+    @cached_property
+    def tokens(self) -> Mapping[str, Place]:
+        """Every contract of the market that keeps balances or emits events."""
+        places = {self.pool: Place("pool")}
+        for reserve in self.reserves:
+            places[reserve.a_token] = Place("a", reserve, reserve.collateral_flag)
+            places[reserve.variable_debt_token] = Place("variable", reserve, reserve.borrowing_flag)
+            if reserve.stable_debt_token:
+                places[reserve.stable_debt_token] = Place("stable", reserve, reserve.borrowing_flag)
+        return places
+
+    def reserve_of(self, token: str) -> Reserve | None:
+        place = self.tokens.get(token)
+        return None if place is None else place.reserve
+
+    @cached_property
+    def flags(self) -> int:
+        """All flags of a user configuration that belong to a reserve; a dropped one leaves a hole."""
+        return sum(reserve.borrowing_flag | reserve.collateral_flag for reserve in self.reserves)
+
+    @cached_property
+    def _plans(self) -> dict[int, Plan]:
+        return {}
+
+    def plan(self, mode: int) -> Plan:
+        """What an account in e-mode `mode` (0 for none) reckons with; computed once a market and mode."""
+        plan = self._plans.get(mode)
+        if plan is None:
+            plan = self._plans[mode] = self._plan(mode)
+        return plan
+
+    def _plan(self, mode: int) -> Plan:
+        rules = self.rules
+        category = next((e for e in self.e_modes if e.id == mode), None)
+        supplies, debts = {}, {}
+        unpriced = worthless = blocked = 0
+        for reserve in self.reserves:
+            inside = category is not None and bool(category.collateral_bitmap >> reserve.id & 1)
+            # EModeLogic.getEModeConfiguration, up to 3.1: one price for the whole category, unless it is 0.
+            price = category.price if category is not None and inside and category.price else reserve.price
+            unit = 10**reserve.decimals
+            both = reserve.borrowing_flag | reserve.collateral_flag
+            unpriced |= both if price is None else 0
+            worthless |= both if price == 0 else 0
+            blocked |= both if reserve_blocks(reserve, self.block.timestamp) else 0
+            counts = rules.zero_threshold_counts or reserve.liquidation_threshold != 0
+            supplies[reserve.a_token] = Supply(
+                reserve,
+                reserve.collateral_flag if counts else 0,
+                reserve.income,
+                price or 0,
+                unit,
+                category.liquidation_threshold if category is not None and inside else reserve.liquidation_threshold,
+                price is not None,
+            )
+            debts[reserve.variable_debt_token] = Debt(
+                reserve,
+                reserve.borrowing_flag,
+                reserve.debt_index,
+                price or 0,
+                unit,
+                unit - 1 if rules.explicit_rounding else 0,
+                price is not None,
+            )
+        if category is not None and category.price_source is not None and category.price is None:
+            unpriced = EVERY_FLAG  # the pool asks for the category's price before it looks at any reserve
+        biases = rules.supply_bias, rules.debt_bias
+        return Plan(supplies, debts, unpriced, worthless, blocked, *biases, rules.average_threshold)
+
+    def at(self, block: Block) -> "AaveV3Market":
+        """With the indexes as they are at a later `block` if nobody acts."""
+        rules = self.rules
+        return replace(
+            self, block=block, reserves=tuple(r.projected(rules.compound, block.timestamp) for r in self.reserves)
+        ).with_assets()
+
+    @property
+    def thresholds(self) -> dict[str, Fraction]:
+        """Liquidation thresholds by asset, and by `e-mode:ID`."""
+        rows = [(r.asset, r.liquidation_threshold) for r in self.reserves]
+        rows += [(f"e-mode:{e.id}", e.liquidation_threshold) for e in self.e_modes]
+        return {key: Fraction(points, PERCENTAGE_FACTOR) for key, points in rows}
+
+    def with_thresholds(self, thresholds: Mapping[str, Fraction]) -> "AaveV3Market":
+        """With other liquidation thresholds, cut to basis points."""
+        points = {key: int(threshold * PERCENTAGE_FACTOR) for key, threshold in thresholds.items()}
+        return replace(
+            self,
+            reserves=tuple(
+                replace(r, configuration=with_bits(r.configuration, 16, 16, points[r.asset]))
+                if r.asset in points
+                else r
+                for r in self.reserves
+            ),
+            e_modes=tuple(
+                replace(e, liquidation_threshold=points.get(f"e-mode:{e.id}", e.liquidation_threshold))
+                for e in self.e_modes
+            ),
+        ).with_assets()
+
+    def with_assets(self) -> "AaveV3Market":
+        """With the rows of `assets` that follow from the reserves."""
+        return replace(self, assets=tuple(asset_row(self, reserve) for reserve in self.reserves))
+
+
+def with_bits(word: int, first: int, width: int, value: int) -> int:
+    """A configuration word with the bits from `first` on replaced."""
+    mask = ((1 << width) - 1) << first
+    return word & ~mask | value << first & mask
+
+
+def reserve_blocks(reserve: Reserve, timestamp: int) -> str | None:
+    """Why ValidationLogic.validateLiquidationCall refuses this reserve, None if it does not."""
+    if not reserve.active:
+        return "inactive"
+    if reserve.paused:
+        return "paused"
+    return "grace-period" if reserve.grace_period_until >= timestamp else None
+
+
+def asset_row(market: AaveV3Market, reserve: Reserve) -> Asset:
+    """One reserve as a row of `assets` and `markets`; caps of 0 mean none, bonuses are what is added (0.05 = 5 %).
+
+    Totals are None for code whose rounding is unknown.
+    """
+    rules, unit, unknown = market.rules, 10**reserve.decimals, market.version is None
+    price = reserve.price
+    bonus = reserve.liquidation_bonus
+    return Asset(
+        asset=reserve.asset,
+        market=reserve.a_token,
+        symbol=reserve.symbol,
+        decimals=reserve.decimals,
+        price=price,
+        price_usd=None if price is None or market.usd is None else price * market.usd[0] / market.usd[1],
+        supply_index=reserve.income,
+        debt_index=reserve.debt_index,
+        supply_rate=reserve.liquidity_rate / RAY,
+        borrow_rate=reserve.variable_borrow_rate / RAY,
+        ltv=reserve.ltv / PERCENTAGE_FACTOR,
+        liquidation_threshold=reserve.liquidation_threshold / PERCENTAGE_FACTOR,
+        liquidation_bonus=(bonus - PERCENTAGE_FACTOR) / PERCENTAGE_FACTOR if bonus else None,
+        supply_cap=reserve.supply_cap * unit or None,
+        borrow_cap=reserve.borrow_cap * unit or None,
+        total_supply=None if unknown else supply_balance(rules, reserve.scaled_supply, reserve.income),
+        total_debt=None if unknown else total_debt(market, reserve),
+        active=reserve.active,
+        frozen=reserve.frozen,
+        paused=reserve.paused,
+    )
+
+
+def total_debt(market: AaveV3Market, reserve: Reserve) -> int:
+    """What the totalSupply of the reserve's debt tokens add up to at the market's block."""
+    variable = debt_balance(market.rules, reserve.scaled_debt, reserve.debt_index)
+    return variable + stable_balance(*reserve.stable_supply, market.block.timestamp)
+
+
+def supply_balance(rules: Rules, scaled: int, income: int) -> int:
+    """AToken.balanceOf and totalSupply: rayMul, from 3.5 rayMulFloor."""
+    return (scaled * income + rules.supply_bias) // RAY
+
+
+def debt_balance(rules: Rules, scaled: int, index: int) -> int:
+    """VariableDebtToken.balanceOf and totalSupply: rayMul, from 3.5 rayMulCeil."""
+    return (scaled * index + rules.debt_bias) // RAY
+
+
+def stable_balance(principal: int, rate: int, last_update: int, timestamp: int) -> int:
+    """StableDebtToken.balanceOf and totalSupply, up to 3.1."""
+    return ray_mul(principal, compound_v30(rate, timestamp - last_update)) if principal else 0

@@ -1,0 +1,444 @@
+"""Compound V2 and its forks: one Comptroller with its cTokens.
+
+A position is an account: the markets it entered, its cTokens and its debts. `getAccountLiquidity` works on the
+indexes STORED at the last accrual of each market, `liquidateBorrow` accrues first: `health_factor` is the former,
+`health_factor_accrued` has every market accrued to the block.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import ClassVar
+
+from indexer.abi import abi
+from indexer.adapter import Adapter, Reader, required
+from indexer.model import (
+    WAD,
+    Accounts,
+    Answer,
+    Balance,
+    Check,
+    Deployment,
+    Effect,
+    Event,
+    Health,
+    LiquidationCall,
+    LogSource,
+    Market,
+    Position,
+    PositionKey,
+    Price,
+    Read,
+)
+from protocols.compound_v2 import liquidation
+from protocols.compound_v2.answers import agrees, answer
+from protocols.compound_v2.market import (
+    BALANCE_OF,
+    BORROW_INDEX,
+    DEPRECATED,
+    PRICE,
+    ZERO,
+    CompoundV2Market,
+    accruals,
+    advanced,
+    as_accrued,
+    chunks,
+    read_market,
+    repriced,
+    with_factors,
+)
+from protocols.compound_v2.math import GENERATIONS, CToken, Weights, weigh
+from protocols.compound_v2.position import CompoundV2Position
+from protocols.compound_v2.storage import StoredDebts
+
+COMPTROLLER = abi("compound_v2_comptroller")
+C_TOKEN = abi("compound_v2_c_token")
+
+ASSETS_IN = COMPTROLLER.function("getAssetsIn")
+LIQUIDITY = COMPTROLLER.function("getAccountLiquidity")
+SNAPSHOT = C_TOKEN.function("getAccountSnapshot")
+
+MARKET_ENTERED = COMPTROLLER.event("MarketEntered")
+MARKET_EXITED = COMPTROLLER.event("MarketExited")
+MINT = C_TOKEN.event("Mint")
+REDEEM = C_TOKEN.event("Redeem")
+BORROW = C_TOKEN.event("Borrow")
+REPAY_BORROW = C_TOKEN.event("RepayBorrow")
+LIQUIDATE_BORROW = C_TOKEN.event("LiquidateBorrow")
+TRANSFER = C_TOKEN.event("Transfer")
+
+MEMBERSHIP = frozenset({MARKET_ENTERED, MARKET_EXITED})
+# Which data words name the accounts whose cTokens or debt an event changes: nothing but Transfer is indexed, a payer
+# only pays, and a liquidator receives the seized cTokens.
+ACCOUNT_WORDS = {MINT: (0,), REDEEM: (0,), BORROW: (0,), REPAY_BORROW: (1,), LIQUIDATE_BORROW: (0, 1)}
+
+BORROW_BALANCE = C_TOKEN.function("borrowBalanceStored")
+ACTIONS = 16  # of one account whose rounding is allowed for where the sums are compared
+ASKED = 12  # accounts that are asked of the Comptroller to fit its generation, and as many to check it
+
+
+class CompoundV2(Adapter[CompoundV2Market, CompoundV2Position]):
+    """One Comptroller. Values in 1e18 = 1 USD, the oracle's own USD."""
+
+    protocol: ClassVar[str] = "compound-v2"
+    market_type: ClassVar[type[Market]] = CompoundV2Market
+    position_type: ClassVar[type[Position]] = CompoundV2Position
+    required_addresses: ClassVar[tuple[str, ...]] = ("comptroller",)
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__(deployment)
+        self.comptroller = deployment.addresses["comptroller"].lower()
+        self.stored_debts = StoredDebts()
+        self.weighed: tuple[CompoundV2Market | None, dict[str, Weights | None], frozenset[str]] = (
+            None,
+            {},
+            frozenset(),
+        )
+
+    def read_market(self, read: Reader, previous: CompoundV2Market | None) -> CompoundV2Market:
+        """The Comptroller and its markets, stored and accrued; what is known of the same implementation is kept."""
+        market = read_market(read, self.comptroller, self.deployment.options)
+        if previous is not None and previous.revision == market.revision:
+            # without a readable implementation an upgrade would go unseen: then it is checked each time
+            checked = previous.checked and market.revision != self.comptroller
+            return replace(market, rounding=previous.rounding, checked=checked)
+        return market
+
+    def discovery(self, market: CompoundV2Market, accounts: Accounts) -> list[LogSource]:
+        """No debt without a Borrow, no cTokens without a Transfer."""
+        topics = {BORROW} if accounts is Accounts.BORROWERS else {BORROW, TRANSFER}
+        return [LogSource(frozenset(market.c_tokens), frozenset(topics))]
+
+    def activity(self, market: CompoundV2Market) -> list[LogSource]:
+        return [
+            LogSource(frozenset({self.comptroller}), MEMBERSHIP),
+            LogSource(frozenset(market.c_tokens), frozenset({*ACCOUNT_WORDS, TRANSFER})),
+        ]
+
+    def touched(self, market: CompoundV2Market, event: Event) -> Iterable[PositionKey]:
+        """A Borrow that leaves no debt (one of 0) names nobody: discovery must not call its account a borrower."""
+        kind = event.topic0
+        accounts: list[str | None] = []
+        if event.address == self.comptroller:
+            accounts = [event.word_address(1)] if kind in MEMBERSHIP else []
+        elif event.address in market.c_tokens:
+            if kind == TRANSFER:  # mints come from, redemptions go to the cToken itself; one of 0 makes nobody a holder
+                accounts = [a for a in (event.topic_address(1), event.topic_address(2)) if a != event.address]
+                accounts = accounts if event.word(0) else []
+            elif kind != BORROW or event.word(2):
+                accounts = [event.word_address(i) for i in ACCOUNT_WORDS.get(kind, ())]
+        return [PositionKey(account) for account in accounts if account not in (None, ZERO)]
+
+    def read_positions(
+        self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]
+    ) -> list[CompoundV2Position]:
+        """Memberships and cTokens first, then the debts in entered markets (there are no others) and their storage."""
+        tokens = list(market.c_tokens)
+        reads = []
+        for key in keys:
+            reads.append(Read(self.comptroller, ASSETS_IN, (key.account,)))
+            reads += [Read(token, BALANCE_OF, (key.account,)) for token in tokens]
+        entered: list[tuple[str, ...]] = []
+        held: list[dict[str, int]] = []
+        for assets_in, *balances in chunks(required(read, reads), 1 + len(tokens)):
+            entered.append(tuple(assets_in))
+            held.append({token: balance for token, balance in zip(tokens, balances, strict=True) if balance})
+
+        places = [(i, token) for i, assets_in in enumerate(entered) for token in assets_in]
+        indexed = list(dict.fromkeys(token for _, token in places))
+        listed_since = [(i, token) for i, token in places if token not in market.c_tokens]
+        answers = iter(
+            required(
+                read,
+                [
+                    *(Read(token, BORROW_INDEX) for token in indexed),
+                    *(Read(token, BORROW_BALANCE, (keys[i].account,)) for i, token in places),
+                    *(Read(token, BALANCE_OF, (keys[i].account,)) for i, token in listed_since),
+                ],
+            )
+        )
+        indexes = {token: next(answers) for token in indexed}
+        debts = [(i, token, debt) for i, token in places if (debt := next(answers))]
+        for i, token in listed_since:
+            if balance := next(answers):
+                held[i][token] = balance
+
+        pairs = self.stored_debts.read(read, [(keys[i].account, token, debt) for i, token, debt in debts], indexes)
+        borrows: list[dict[str, tuple[int, int]]] = [{} for _ in keys]
+        for (i, token, debt), pair in zip(debts, pairs, strict=True):
+            borrows[i][token] = pair or (debt, indexes[token])
+        unread = [(i, token) for (i, token, _), pair in zip(debts, pairs, strict=True) if pair is None]
+        accrued: list[dict[str, int]] = [{} for _ in keys]
+        asked = [Read(token, BORROW_BALANCE, (keys[i].account,)) for i, token in unread]
+        accruing = accruals(list(dict.fromkeys(token for _, token in unread)))
+        for (i, token), debt in zip(unread, required(read, asked, accruing), strict=True):
+            accrued[i][token] = debt
+        return [
+            CompoundV2Position(
+                key=key,
+                block_number=read.block.number,
+                entered=entered[i],
+                c_tokens=held[i],
+                borrows=borrows[i],
+                stored=not accrued[i],
+                accrued=accrued[i],
+            )
+            for i, key in enumerate(keys)
+        ]
+
+    def untracked(self, market: CompoundV2Market, position: CompoundV2Position) -> bool:
+        return not position.stored
+
+    def evaluate(self, market: CompoundV2Market, position: CompoundV2Position) -> Health:
+        """Comptroller.getHypotheticalAccountLiquidityInternal over the entered markets; one without a price fails it.
+
+        `liquidation_limit` is sumCollateral, `debt_value` sumBorrow. Liquidatable: a shortfall, or a debt in a
+        deprecated market.
+        """
+        table, deprecated = self.weights(market)
+        c_tokens, borrows = position.c_tokens, position.borrows
+        accrued = position.accrued if position.block_number == market.block.number else {}
+        collateral = limit = limit_accrued = debt = debt_accrued = 0
+        unpriced: list[str] = []
+        for token in position.entered:
+            weight = table.get(token)
+            if weight is None:
+                unpriced.append(token)
+                continue
+            tokens = c_tokens.get(token)
+            if tokens:
+                collateral += weight.value * tokens // WAD
+                limit += weight.limit * tokens // WAD
+                limit_accrued += weight.limit_accrued * tokens // WAD
+            pair = borrows.get(token)
+            if pair:
+                principal, index = pair
+                debt += weight.price * (principal * weight.borrow_index // index) // WAD
+                owed = accrued.get(token)
+                if owed is None:
+                    owed = principal * weight.borrow_index_accrued // index
+                debt_accrued += weight.price * owed // WAD
+        return Health(
+            key=position.key,
+            collateral_value=None if unpriced and any(token in c_tokens for token in unpriced) else collateral,
+            liquidation_limit=None if unpriced else limit,
+            debt_value=None if unpriced and any(token in borrows for token in unpriced) else debt,
+            health_factor=limit * WAD // debt if debt and not unpriced else None,
+            health_factor_accrued=limit_accrued * WAD // debt_accrued if debt_accrued and not unpriced else None,
+            has_debt=bool(borrows),
+            liquidatable=(debt > limit and not unpriced) or not deprecated.isdisjoint(borrows),
+            unpriceable=bool(unpriced),
+            blocked_by=("seize-paused",) if borrows and market.seize_paused else (),
+        )
+
+    def weights(self, market: CompoundV2Market) -> tuple[dict[str, Weights | None], frozenset[str]]:
+        """What each market adds to a position, and the deprecated ones; computed once a market."""
+        of, table, deprecated = self.weighed
+        if of is not market:
+            table = {address: weigh(token, market.rounding) for address, token in market.c_tokens.items()}
+            deprecated = frozenset(address for address, token in market.c_tokens.items() if token.deprecated)
+            self.weighed = (market, table, deprecated)
+        return table, deprecated
+
+    def balances(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Balance]:
+        """Supply in the underlying asset at the STORED exchange rate, debts as `borrowBalanceStored` answers.
+
+        A debt's `scaled` is its principal as of its own interestIndex. Markets that `market` does not have yet (they
+        were listed after it was read) come with the next one.
+        """
+        table, _ = self.weights(market)
+        rows = []
+        for address, tokens in position.c_tokens.items():
+            if address in market.c_tokens:
+                token, weight = market.c_tokens[address], table[address]
+                amount, value = token.exchange_rate * tokens // WAD, weight and weight.value * tokens // WAD
+                backs = address in position.entered
+                rows.append(balance(token, "supply", tokens, amount, value, is_collateral=backs))
+        for address, (principal, index) in position.borrows.items():
+            if address in market.c_tokens:
+                token, weight = market.c_tokens[address], table[address]
+                amount = principal * token.borrow_index // index
+                value = weight and weight.price * amount // WAD
+                rows.append(balance(token, "debt", principal, amount, value, is_collateral=False))
+        return rows
+
+    def calibrate(
+        self, read: Reader, market: CompoundV2Market, positions: Sequence[CompoundV2Position]
+    ) -> CompoundV2Market:
+        """The Comptroller's rounding, asked of `getAccountLiquidity` for accounts that tell the generations apart.
+
+        Who differs only after accruing is asked behind an accrual. An implementation that is not known yet is also
+        asked about some accounts with debt. If neither generation gives its answers the market is not `exact`.
+        """
+        if market.rounding is not None and market.checked:
+            return market
+        state, prelude = market, []
+        telling, others = self.to_ask(market, positions)
+        if not telling:
+            accrued = as_accrued(market)
+            telling, _ = self.to_ask(accrued, positions)
+            if telling:
+                state, prelude = accrued, accruals(list(market.c_tokens))
+                telling, others = ([after_accruing(accrued, p) for p in group] for group in (telling, others))
+        asked = telling + others
+        if not asked or (market.checked and not telling):
+            return market
+        answers = read([Read(self.comptroller, LIQUIDITY, (position.key.account,)) for position in asked], prelude)
+        fitting = []
+        for rounding in GENERATIONS:
+            candidate = replace(state, rounding=rounding)
+            ours = [self.evaluate(candidate, position) for position in asked]
+            if all(agrees(health, answer) for health, answer in zip(ours, answers, strict=True)):
+                fitting.append(rounding)
+        if not fitting:
+            note = f"the Comptroller at {market.revision} answers getAccountLiquidity by an unknown formula"
+            return replace(market, exact=False, note=note)
+        proven = fitting[0] if len(fitting) == 1 else market.rounding
+        return replace(market, rounding=proven, checked=True)
+
+    def to_ask(
+        self, market: CompoundV2Market, positions: Iterable[CompoundV2Position]
+    ) -> tuple[list[CompoundV2Position], list[CompoundV2Position]]:
+        """Some positions whose sumCollateral tells the generations apart, and some others that have debt."""
+        tables = [self.weights(replace(market, rounding=rounding))[0] for rounding in GENERATIONS]
+        telling: list[CompoundV2Position] = []
+        others: list[CompoundV2Position] = []
+        for position in positions:
+            if not position.c_tokens or not all(tables[0].get(token) for token in position.entered):
+                continue
+            if len({sum_collateral(table, position) for table in tables}) > 1:
+                telling.append(position)
+                if len(telling) == ASKED:
+                    break
+            elif position.borrows and len(others) < ASKED:
+                others.append(position)
+        return telling, others
+
+    def checks(
+        self, market: CompoundV2Market, positions: Iterable[CompoundV2Position], accounts: Accounts
+    ) -> list[Check]:
+        """All cTokens add up to the supply; debts to totalBorrows, but for what both round off at each accrual."""
+        supply, debt, count = dict.fromkeys(market.c_tokens, 0), dict.fromkeys(market.c_tokens, 0), 0
+        for position in positions:
+            count += 1
+            for address, tokens in position.c_tokens.items():
+                if address in supply:
+                    supply[address] += tokens
+            for address, (principal, index) in position.borrows.items():
+                if address in debt:
+                    debt[address] += principal * market.c_tokens[address].borrow_index // index
+        found = []
+        blocks = market.block.number - self.deployment.start_block + 1
+        for address, token in market.c_tokens.items():
+            borrowers_only = accounts is Accounts.BORROWERS
+            owned = token.total_supply - token.unowned
+            found.append(
+                Check(name=f"{token.symbol} cTokens", have=supply[address], want=owned, at_most=borrowers_only)
+            )
+            # Both round off up to a unit, and 1e-18 of the index, at each accrual: at most one a block. A debt loses
+            # up to one more when it is read and each time its account acts, of which many fit into one block.
+            rounding = 4 * blocks + ACTIONS * count + token.total_borrows * blocks // WAD
+            drift = max(abs(debt[address] - token.total_borrows) - rounding, 0)
+            found.append(Check(name=f"{token.symbol} debt apart from totalBorrows", have=drift, want=0))
+        return found
+
+    def contract_answers(self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]) -> list[Answer]:
+        """The answers of getAccountSnapshot in every market and getAccountLiquidity, stored and after accruing all.
+
+        The Comptroller tells only the difference of its two sums: sumBorrow is added up from the snapshots and the
+        oracle's prices, and sumCollateral is what the difference then leaves. A failing account answers amounts only.
+        """
+        tokens = list(market.c_tokens)
+        (oracle,) = required(read, [Read(self.comptroller, COMPTROLLER.function("oracle"))])
+        about = read(
+            [
+                *(Read(oracle, PRICE, (token,)) for token in tokens),
+                *(Read(self.comptroller, DEPRECATED, (token,)) for token in tokens),
+            ]
+        )
+        prices = {token: price or None for token, price in zip(tokens, about, strict=False)}
+        deprecated = {token for token, flag in zip(tokens, about[len(tokens) :], strict=True) if flag}
+        reads = []
+        for key in keys:
+            reads += [
+                Read(self.comptroller, ASSETS_IN, (key.account,)),
+                Read(self.comptroller, LIQUIDITY, (key.account,)),
+            ]
+            reads += [Read(token, SNAPSHOT, (key.account,)) for token in tokens]
+        width = 2 + len(tokens)
+        stored = chunks(read(reads), width)
+        accrued = chunks(read(reads, prelude=accruals(tokens)), width)
+        return [
+            answer(key, tokens, prices, deprecated, before, after)
+            for key, before, after in zip(keys, stored, accrued, strict=True)
+        ]
+
+    def reprice(self, market: CompoundV2Market, prices: Mapping[str, int]) -> CompoundV2Market:
+        return repriced(market, prices)
+
+    def advance(self, market: CompoundV2Market, seconds: int, blocks: int) -> CompoundV2Market:
+        return advanced(market, seconds, blocks)
+
+    def thresholds(self, market: CompoundV2Market) -> dict[str, Fraction]:
+        """Collateral factors; of two cTokens with one underlying asset the lower one."""
+        found: dict[str, Fraction] = {}
+        for token in market.c_tokens.values():
+            factor = Fraction(token.collateral_factor, WAD)
+            found[token.underlying] = min(found.get(token.underlying, factor), factor)
+        return found
+
+    def rethreshold(self, market: CompoundV2Market, thresholds: Mapping[str, Fraction]) -> CompoundV2Market:
+        return with_factors(market, thresholds)
+
+    # liquidation ------------------------------------------------------------------------------------------------------
+
+    def narrow(self, market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2Market:
+        return liquidation.narrow(market, position)
+
+    def accrued(self, market: CompoundV2Market) -> CompoundV2Market:
+        return liquidation.settled(market)
+
+    def prices(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Price]:
+        return liquidation.prices(market, position)
+
+    def changed(
+        self, market: CompoundV2Market, position: CompoundV2Position, balance: Balance, delta: int
+    ) -> Effect | None:
+        return liquidation.changed(market, position, balance, delta)
+
+    def closable(self, market: CompoundV2Market, position: CompoundV2Position) -> list[LiquidationCall]:
+        health = self.evaluate(market, position)
+        rows = self.balances(market, position) if health.liquidatable else []
+        found = liquidation.closable(market, rows)
+        # Without a shortfall only debts in deprecated markets can be liquidated.
+        short = health.debt_value is None or health.debt_value > (health.liquidation_limit or 0)
+        return [one for one in found if short or market.c_tokens[one.debt.market].deprecated]
+
+
+def balance(token: CToken, side: str, scaled: int, amount: int, value: int | None, *, is_collateral: bool) -> Balance:
+    return Balance(
+        asset=token.underlying,
+        market=token.address,
+        symbol=token.symbol,
+        decimals=token.decimals,
+        side=side,
+        scaled=scaled,
+        amount=amount,
+        value=value,
+        is_collateral=is_collateral,
+    )
+
+
+def after_accruing(market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2Position:
+    """With the debts whose storage cannot be read as they are at the indexes of `market`, which has just accrued."""
+    owed = {token: (debt, market.c_tokens[token].borrow_index) for token, debt in position.accrued.items()}
+    return replace(position, borrows=position.borrows | owed)
+
+
+def sum_collateral(table: Mapping[str, Weights | None], position: CompoundV2Position) -> int:
+    """The sumCollateral of a position whose entered markets all have a price."""
+    return sum(
+        weight.limit * position.c_tokens.get(token, 0) // WAD
+        for token in position.entered
+        if (weight := table[token]) is not None
+    )

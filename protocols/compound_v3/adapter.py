@@ -1,0 +1,427 @@
+"""Compound V3: one Comet per base asset, with its collateral.
+
+A position is an account: a signed principal of the base asset (below 0 is debt) and balances of collateral.
+`isLiquidatable` works on the index STORED at the last accrual, `absorb` accrues first: `health_factor` is the former,
+`health_factor_accrued` has interest up to the block.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import ClassVar
+
+from indexer.abi import abi, mapping_slot
+from indexer.adapter import Adapter, Reader, required
+from indexer.model import (
+    WAD,
+    Accounts,
+    Answer,
+    Asset,
+    Balance,
+    Check,
+    Deployment,
+    Effect,
+    Event,
+    Failed,
+    Health,
+    LiquidationCall,
+    LogSource,
+    Market,
+    Position,
+    PositionKey,
+    Price,
+    Read,
+)
+from protocols.compound_v3 import liquidation
+from protocols.compound_v3.answers import answer
+from protocols.compound_v3.market import (
+    INDEX_SCALE,
+    PRICE,
+    TOTALS_BASIC,
+    Collateral,
+    CompoundV3Market,
+    advanced,
+    read_market,
+    repriced,
+    stored,
+    with_factors,
+    with_usd,
+)
+from protocols.compound_v3.position import CompoundV3Position
+
+COMET = abi("comet")
+
+ZERO = "0x" + "0" * 40
+USER_BASIC = COMET.function("userBasic")
+USER_COLLATERAL = COMET.function("userCollateral")
+LIQUIDATABLE = COMET.function("isLiquidatable")
+BORROW_BALANCE = COMET.function("borrowBalanceOf")
+ASKED = 50  # debtors about whom a new implementation is asked
+
+# CometStorage: what has a name there keeps its slot, versions only append.
+USER_BASIC_SLOT = 5
+USER_COLLATERAL_SLOT = 6
+
+SUPPLY = COMET.event("Supply")
+WITHDRAW = COMET.event("Withdraw")
+TRANSFER = COMET.event("Transfer")
+SUPPLY_COLLATERAL = COMET.event("SupplyCollateral")
+WITHDRAW_COLLATERAL = COMET.event("WithdrawCollateral")
+TRANSFER_COLLATERAL = COMET.event("TransferCollateral")
+ABSORB_DEBT = COMET.event("AbsorbDebt")
+ABSORB_COLLATERAL = COMET.event("AbsorbCollateral")
+
+# Which topics name the accounts an event changes: who pays, receives or absorbs has no part in the position.
+ACCOUNT_TOPICS = {
+    SUPPLY: (2,),
+    WITHDRAW: (1,),
+    TRANSFER: (1, 2),
+    SUPPLY_COLLATERAL: (2,),
+    WITHDRAW_COLLATERAL: (1,),
+    TRANSFER_COLLATERAL: (1, 2),
+    ABSORB_DEBT: (2,),
+    ABSORB_COLLATERAL: (2,),
+}
+COLLATERAL_RECEIVED = frozenset({SUPPLY_COLLATERAL, TRANSFER_COLLATERAL})
+
+
+class CompoundV3(Adapter[CompoundV3Market, CompoundV3Position]):
+    """One Comet. Values in the unit of its feeds, with 8 decimals.
+
+    That unit is USD unless addresses of feeds are given, whose product is its price in USD: `eth_usd_feed` (WETH
+    base), `btc_usd_feed` (WBTC base), `base_eth_feed` with `eth_usd_feed` (a base such as wstETH priced as 1). A base of
+    ether or bitcoin that is worth a few units without them has no values in USD.
+    """
+
+    protocol: ClassVar[str] = "compound-v3"
+    market_type: ClassVar[type[Market]] = CompoundV3Market
+    position_type: ClassVar[type[Position]] = CompoundV3Position
+    required_addresses: ClassVar[tuple[str, ...]] = ("comet",)
+    optional_addresses: ClassVar[tuple[str, ...]] = ("base_eth_feed", "eth_usd_feed", "btc_usd_feed")
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__(deployment)
+        self.comet = deployment.addresses["comet"].lower()
+        self.indexed: tuple[CompoundV3Market | None, dict[str, Collateral]] = (None, {})
+
+    def read_market(self, read: Reader, previous: CompoundV3Market | None) -> CompoundV3Market:
+        """The Comet's configuration (it lives in the implementation, so it is read each time), prices and indexes."""
+        addresses = self.deployment.addresses
+        feeds = [addresses[name].lower() for name in self.optional_addresses if addresses.get(name)]
+        market = read_market(read, self.comet, feeds)
+        # without a readable implementation an upgrade would go unseen: then it is checked each time
+        if previous is not None and previous.revision == market.revision != self.comet:
+            return replace(market, checked=previous.checked, layout_known=previous.layout_known)
+        return market
+
+    def discovery(self, market: CompoundV3Market, accounts: Accounts) -> list[LogSource]:
+        """No debt without collateral (but for dust), and no collateral without these events.
+
+        A base balance arises by Supply or, from a transfer, by Transfer.
+        """
+        topics = {SUPPLY_COLLATERAL, TRANSFER_COLLATERAL}
+        if accounts is Accounts.ALL:
+            topics |= {SUPPLY, TRANSFER}
+        return [LogSource(frozenset({self.comet}), frozenset(topics))]
+
+    def activity(self, market: CompoundV3Market) -> list[LogSource]:
+        return [LogSource(frozenset({self.comet}), frozenset(ACCOUNT_TOPICS))]
+
+    def touched(self, market: CompoundV3Market, event: Event) -> Iterable[PositionKey]:
+        """Far from everyone who changed (see `untracked`), but everyone who can have become more than empty."""
+        if event.address != self.comet:
+            return []
+        if event.topic0 in COLLATERAL_RECEIVED and not event.word(0):
+            return []  # anybody can supply nothing for anybody: that makes nobody a holder, and changes nothing
+        accounts = [event.topic_address(i) for i in ACCOUNT_TOPICS.get(event.topic0, ())]
+        minted = event.topic0 == TRANSFER  # from and to the zero address; elsewhere that is an account like any other
+        return [PositionKey(a) for a in accounts if a is not None and not (minted and a == ZERO)]
+
+    def read_positions(
+        self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]
+    ) -> list[CompoundV3Position]:
+        """`userBasic` of everyone, then the collateral that its asset map names or that an absorption leaves behind.
+
+        From storage where the layout is known and the node can: one request carries 5,000 words.
+        """
+        from_storage = self.stored_basics(read, keys) if market.layout_known else None
+        basics = from_storage
+        if basics is None:
+            raw = required(read, [Read(self.comet, USER_BASIC, (key.account,)) for key in keys])
+            basics = [(principal, assets_in | reserved << 16) for principal, _, _, assets_in, reserved in raw]
+        kept = [one for one in market.collaterals if one.liquidation_factor == 0]
+        held = [
+            (i, one.asset, bool(assets >> one.offset & 1))
+            for i, (_, assets) in enumerate(basics)
+            for one in (market.collaterals if assets else kept)
+            if assets >> one.offset & 1 or one in kept
+        ]
+        balances = self.stored_collateral(read, [(keys[i].account, a) for i, a, _ in held]) if from_storage else None
+        if balances is None:
+            reads = [Read(self.comet, USER_COLLATERAL, (keys[i].account, asset)) for i, asset, _ in held]
+            balances = [balance for balance, _ in required(read, reads)]
+        collateral: list[dict[str, int]] = [{} for _ in keys]
+        stranded: list[dict[str, int]] = [{} for _ in keys]
+        for (i, asset, named), balance in zip(held, balances, strict=True):
+            if named:
+                collateral[i][asset] = balance
+            elif balance:
+                stranded[i][asset] = balance
+        return [
+            CompoundV3Position(
+                key=key, block_number=read.block.number, principal=principal, collateral=assets, stranded=rest
+            )
+            for key, (principal, _), assets, rest in zip(keys, basics, collateral, stranded, strict=True)
+        ]
+
+    def stored_basics(self, read: Reader, keys: Sequence[PositionKey]) -> list[tuple[int, int]] | None:
+        """(principal, asset map) of each account from storage: int104, two uint64, the map's 24 bits on top.
+
+        In the extended variant the map's upper byte is what plain Comets call _reserved.
+        """
+        words = read.storage([(self.comet, mapping_slot(key.account, USER_BASIC_SLOT)) for key in keys])
+        if words is None:
+            return None
+        return [((word & (1 << 104) - 1) - (word >> 103 & 1) * (1 << 104), word >> 232) for word in words]
+
+    def stored_collateral(self, read: Reader, places: Sequence[tuple[str, str]]) -> list[int] | None:
+        """The balance of each (account, collateral asset) from storage: the lower half of the word."""
+        slots = [
+            (self.comet, mapping_slot(asset, mapping_slot(account, USER_COLLATERAL_SLOT))) for account, asset in places
+        ]
+        words = read.storage(slots)
+        return None if words is None else [word & (1 << 128) - 1 for word in words]
+
+    def untracked(self, market: CompoundV3Market, position: CompoundV3Position) -> bool:
+        """Everyone who holds something: debt moves without a log that names the debtor (PROTOCOLS: compound #816).
+
+        Suppliers too: a transfer of 0 to them rounds their principal down by a unit and logs nothing. An empty account
+        can only become a silent debtor where the smallest loan is worth 0: a loan needs collateral otherwise.
+        """
+        if not position.empty:
+            return True
+        return market.base_price is None or market.base_borrow_min * market.base_price // market.base_scale == 0
+
+    def evaluate(self, market: CompoundV3Market, position: CompoundV3Position) -> Health:
+        """Comet.isLiquidatable, but for its early exit: `liquidation_limit` counts all of the collateral.
+
+        A dead feed (price None) makes a position unpriceable where the contract's loop reaches it, that is unless the
+        collateral before it covers the debt; its health factor is unknown either way. Collateral without weight needs
+        no price: the versions that can be configured so skip it.
+        """
+        table = self.collaterals(market)
+        debt = debt_accrued = 0
+        has_debt = position.principal < 0
+        unpriceable = has_debt and market.base_price is None
+        if has_debt and market.base_price is not None:
+            principal, price, scale = -position.principal, market.base_price, market.base_scale
+            debt = (principal * market.borrow_index // INDEX_SCALE) * price // scale
+            debt_accrued = (principal * market.borrow_index_accrued // INDEX_SCALE) * price // scale
+        collateral = limit = 0
+        priced = weighed = True
+        for asset, balance in position.collateral.items():
+            of = table.get(asset)
+            if of is None or of.price is None:
+                priced = False
+                if of is None or of.liquidate_factor:
+                    unpriceable = unpriceable or limit < debt
+                    weighed = False
+                continue
+            value = balance * of.price // of.scale
+            collateral += value
+            limit += value * of.liquidate_factor // WAD
+        known = weighed and not unpriceable
+        return Health(
+            key=position.key,
+            collateral_value=collateral if priced else None,
+            liquidation_limit=limit if weighed else None,
+            debt_value=None if has_debt and market.base_price is None else debt,
+            health_factor=limit * WAD // debt if debt and known else None,
+            health_factor_accrued=limit * WAD // debt_accrued if debt_accrued and known else None,
+            has_debt=has_debt,
+            liquidatable=limit < debt and not unpriceable,
+            unpriceable=unpriceable,
+            blocked_by=("absorb-paused",) if has_debt and market.absorb_paused else (),
+        )
+
+    def collaterals(self, market: CompoundV3Market) -> dict[str, Collateral]:
+        """The market's collateral by asset; computed once a market."""
+        of, table = self.indexed
+        if of is not market:
+            table = {one.asset: one for one in market.collaterals}
+            self.indexed = (market, table)
+        return table
+
+    def balances(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Balance]:
+        """Base supply and debt as `balanceOf` and `borrowBalanceOf` answer (accrued), and the collateral."""
+        table = self.collaterals(market)
+        rows = []
+        principal = position.principal
+        if principal:
+            side, index = (
+                ("supply", market.supply_index_accrued) if principal > 0 else ("debt", market.borrow_index_accrued)
+            )
+            amount = abs(principal) * index // INDEX_SCALE
+            rows.append(self.balance(market, market.assets[0], side, abs(principal), amount))
+        for asset, held in (position.collateral | position.stranded).items():
+            if asset in table:  # what was listed after `market` was read comes with the next one
+                row = market.assets[1 + table[asset].offset]
+                balance = self.balance(market, row, "supply", held, held)
+                rows.append(replace(balance, is_collateral=asset in position.collateral))
+        return rows
+
+    def balance(self, market: CompoundV3Market, row: Asset, side: str, scaled: int, amount: int) -> Balance:
+        return Balance(
+            asset=row.asset,
+            market=self.comet,
+            symbol=row.symbol,
+            decimals=row.decimals,
+            side=side,
+            scaled=scaled,
+            amount=amount,
+            value=None if row.price is None else amount * row.price // 10**row.decimals,
+            is_collateral=False,
+        )
+
+    def calibrate(
+        self, read: Reader, market: CompoundV3Market, positions: Sequence[CompoundV3Position]
+    ) -> CompoundV3Market:
+        """An implementation that is not known yet is asked about some debtors; not `exact` where it disagrees.
+
+        The same accounts tell whether their storage is laid out as we know it.
+        """
+        if market.checked and market.layout_known:
+            return market
+        asked: list[CompoundV3Position] = []
+        for position in positions:
+            if position.principal < 0 and len(asked) < ASKED:
+                asked.append(position)
+        if not asked:
+            return market
+        answers = read(
+            [
+                Read(self.comet, signature, (position.key.account,))
+                for signature in (LIQUIDATABLE, BORROW_BALANCE)
+                for position in asked
+            ]
+        )
+        for position, liquidatable, debt in zip(asked, answers[: len(asked)], answers[len(asked) :], strict=True):
+            health = self.evaluate(market, position)
+            ours = None if health.unpriceable else health.liquidatable
+            theirs = None if isinstance(liquidatable, Failed) else liquidatable
+            if ours != theirs or debt != -position.principal * market.borrow_index_accrued // INDEX_SCALE:
+                note = f"the Comet at {market.revision} answers isLiquidatable or borrowBalanceOf by an unknown formula"
+                return replace(market, exact=False, note=note)
+        return replace(market, checked=True, layout_known=self.layout_fits(read, asked))
+
+    def layout_fits(self, read: Reader, positions: Sequence[CompoundV3Position]) -> bool:
+        """Whether storage says the same of these debtors as the getters did; at least one must hold collateral."""
+        stored = self.stored_basics(read, [position.key for position in positions])
+        held = [(p.key.account, asset, balance) for p in positions for asset, balance in p.collateral.items()]
+        balances = self.stored_collateral(read, [(account, asset) for account, asset, _ in held])
+        return (
+            stored is not None
+            and bool(held)
+            and [principal for principal, _ in stored] == [position.principal for position in positions]
+            and [assets.bit_count() for _, assets in stored] == [len(position.collateral) for position in positions]
+            and balances == [balance for _, _, balance in held]
+        )
+
+    def checks(
+        self, market: CompoundV3Market, positions: Iterable[CompoundV3Position], accounts: Accounts
+    ) -> list[Check]:
+        """Debts and collateral add up exactly; supply to at most its total, which drifts up by rounding."""
+        supply = debt = 0
+        held = dict.fromkeys((one.asset for one in market.collaterals), 0)
+        for position in positions:
+            supply += max(position.principal, 0)
+            debt += max(-position.principal, 0)
+            for asset, balance in (position.collateral | position.stranded).items():
+                if asset in held:
+                    held[asset] += balance
+        return [
+            Check(name="principals of debt", have=debt, want=market.total_borrow_base),
+            Check(name="principals of supply", have=supply, want=market.total_supply_base, at_most=True),
+            *(
+                Check(name=f"collateral {row.symbol}", have=held[one.asset], want=one.total_supply)
+                for row, one in zip(market.assets[1:], market.collaterals, strict=True)
+            ),
+        ]
+
+    def contract_answers(self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]) -> list[Answer]:
+        """The Comet's views, and sums of what they tell: it answers no values itself.
+
+        `liquidatable` is `isLiquidatable` as stored, the column `liquidatable_accrued` behind an accrual in the same
+        call. `amounts` and `scaled` are by (asset, side): one contract keeps all assets.
+        """
+        assets = [one.asset for one in market.collaterals]
+        reads = []
+        for key in keys:
+            account = (key.account,)
+            reads += [
+                Read(self.comet, LIQUIDATABLE, account),
+                Read(self.comet, BORROW_BALANCE, account),
+                Read(self.comet, COMET.function("balanceOf"), account),
+                Read(self.comet, USER_BASIC, account),
+                *(Read(self.comet, COMET.function("collateralBalanceOf"), (*account, a)) for a in assets),
+            ]
+        width = 4 + len(assets)
+        answers = read(reads)
+        accrual = [Read(self.comet, COMET.function("accrueAccount"), (self.comet,))]
+        accrued = read([Read(self.comet, LIQUIDATABLE, (key.account,)) for key in keys], prelude=accrual)
+        (base_feed, totals), infos = (
+            required(read, [Read(self.comet, COMET.function("baseTokenPriceFeed")), Read(self.comet, TOTALS_BASIC)]),
+            required(read, [Read(self.comet, COMET.function("getAssetInfo"), (i,)) for i in range(len(assets))]),
+        )
+        prices = read([Read(self.comet, PRICE, (feed,)) for feed in (base_feed, *(info[2] for info in infos))])
+        return [
+            answer(market, key, answers[i * width : (i + 1) * width], accrued[i], prices, totals[1])
+            for i, key in enumerate(keys)
+        ]
+
+    def reprice(self, market: CompoundV3Market, prices: Mapping[str, int]) -> CompoundV3Market:
+        return repriced(market, prices)
+
+    def advance(self, market: CompoundV3Market, seconds: int, blocks: int) -> CompoundV3Market:
+        block = replace(
+            market.block,
+            number=market.block.number + blocks,
+            timestamp=market.block.timestamp + seconds,
+            hash="",
+            parent_hash="",
+        )
+        return replace(advanced(market, seconds), block=block)
+
+    def numeraire(self, market: CompoundV3Market) -> str | None:
+        """The base asset where prices are in its unit, whether feeds lead from there to USD or nothing does."""
+        feeds = any(self.deployment.addresses.get(name) for name in self.optional_addresses)
+        return market.base if feeds or market.usd is None else None
+
+    def revalued(self, market: CompoundV3Market, factor: Fraction) -> CompoundV3Market:
+        if market.usd is None:
+            return market
+        numerator, denominator = market.usd
+        return with_usd(market, (int(numerator * factor), denominator))
+
+    def thresholds(self, market: CompoundV3Market) -> dict[str, Fraction]:
+        return {one.asset: Fraction(one.liquidate_factor, WAD) for one in market.collaterals}
+
+    def rethreshold(self, market: CompoundV3Market, thresholds: Mapping[str, Fraction]) -> CompoundV3Market:
+        return with_factors(market, thresholds)
+
+    # liquidation ------------------------------------------------------------------------------------------------------
+
+    def accrued(self, market: CompoundV3Market) -> CompoundV3Market:
+        return stored(market)
+
+    def prices(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Price]:
+        return liquidation.prices(market, position)
+
+    def changed(
+        self, market: CompoundV3Market, position: CompoundV3Position, balance: Balance, delta: int
+    ) -> Effect | None:
+        return liquidation.changed(market, position, balance, delta)
+
+    def closable(self, market: CompoundV3Market, position: CompoundV3Position) -> list[LiquidationCall]:
+        liquidatable = self.evaluate(market, position).liquidatable
+        return liquidation.closable(market, self.balances(market, position)) if liquidatable else []

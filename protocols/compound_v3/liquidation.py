@@ -1,0 +1,103 @@
+"""What can be done to a Comet account: supply and repay in its rounding, and what an absorption takes. Stored indexes."""
+
+from dataclasses import replace
+
+from indexer.model import WAD, Balance, Effect, LiquidationCall, Price
+from protocols.compound_v3.market import INDEX_SCALE, PRICE_SCALE, CompoundV3Market
+from protocols.compound_v3.position import CompoundV3Position
+
+PRICE_DECIMALS = 8
+
+
+def prices(market: CompoundV3Market, position: CompoundV3Position) -> list[Price]:
+    """By asset, base and collateral, as the feeds answer; in USD, else in what the base asset is priced in."""
+    symbols = {row.asset: row.symbol for row in market.assets}
+    unit = "USD" if market.usd == (1, PRICE_SCALE) else symbols[market.base]
+    feeds = {one.asset: one.price for one in market.collaterals} | {market.base: market.base_price}
+    wanted = [*position.collateral, *([market.base] if position.principal < 0 else [])]
+    return [
+        Price(
+            key=asset,
+            symbol=symbols[asset],
+            price=price,
+            decimals=PRICE_DECIMALS,
+            unit=unit,
+            collateral=asset != market.base,
+            debt=asset == market.base,
+        )
+        for asset in wanted
+        if (price := feeds.get(asset)) is not None
+    ]
+
+
+def changed(market: CompoundV3Market, position: CompoundV3Position, row: Balance, delta: int) -> Effect | None:
+    """After Comet.supply or withdraw of `delta` now; what is repaid beyond the debt is cut off."""
+    listed = next((asset for asset in market.assets if asset.asset == row.asset), None)
+    if listed is None:
+        return None
+    refused = "supply-paused" if listed.paused and (delta > 0) == (row.side == "supply") and delta else None
+    if row.asset == market.base:
+        sign = 1 if row.side == "supply" else -1
+        balance = max(sign * present_value(market, position.principal) + delta, 0)
+        after = replace(position, principal=principal_value(market, sign * balance))
+        return Effect(market=market, position=after, refused=refused)
+    held = max(position.collateral.get(row.asset, 0) + delta, 0)
+    collateral = {asset: held if asset == row.asset else other for asset, other in position.collateral.items()}
+    after = replace(position, collateral={asset: balance for asset, balance in collateral.items() if balance})
+    if delta > 0 and listed.supply_cap is not None and (listed.total_supply or 0) + delta > listed.supply_cap:
+        refused = "supply-cap"
+    return Effect(market=market, position=after, refused=refused)
+
+
+def present_value(market: CompoundV3Market, principal: int) -> int:
+    """CometCore.presentValue: towards zero."""
+    if principal >= 0:
+        return principal * market.supply_index // INDEX_SCALE
+    return -(-principal * market.borrow_index // INDEX_SCALE)
+
+
+def principal_value(market: CompoundV3Market, balance: int) -> int:
+    """CometCore.principalValue: a supply down, a debt up."""
+    if balance >= 0:
+        return balance * INDEX_SCALE // market.supply_index
+    return -((-balance * INDEX_SCALE + market.borrow_index - 1) // market.borrow_index)
+
+
+def closable(market: CompoundV3Market, rows: list[Balance]) -> list[LiquidationCall]:
+    """Comet.absorb closes the account: all of the debt, for all of each collateral.
+
+    What that is worth beyond the debt, less the penalty, is credited to the account in the base asset. Collateral whose
+    factors are both 0 stays with the account, its price unasked.
+    """
+    debt = next(row for row in rows if row.side == "debt")
+    listed = {one.asset: one for one in market.collaterals}
+    held = [(row, listed[row.asset]) for row in rows if row.is_collateral]
+    collateral = [(row, one) for row, one in held if one.liquidate_factor or one.liquidation_factor]
+    refused = "absorb-paused" if market.absorb_paused else None
+    if market.base_price is None or any(one.price is None for _, one in collateral):
+        refused = refused or "no-price"
+    credit = sum(
+        (row.amount * (one.price or 0) // one.scale) * (one.liquidation_factor or 0) // WAD for row, one in collateral
+    )
+    returned = max(credit * market.base_scale // (market.base_price or 1) - debt.amount, 0)
+    found = []
+    for row, one in collateral:
+        discount = None
+        if one.liquidation_factor is not None and market.store_front_price_factor is not None:
+            discount = market.store_front_price_factor * (WAD - one.liquidation_factor) // WAD / WAD
+        taken = 0 if refused else row.amount
+        found.append(
+            LiquidationCall(
+                debt=debt,
+                collateral=row,
+                repaid=0 if refused else debt.amount,
+                seized=taken,
+                seized_scaled=taken,
+                received=0,
+                bonus=discount,
+                whole=True,
+                returned=0 if refused else returned,
+                refused=refused,
+            )
+        )
+    return found

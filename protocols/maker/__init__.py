@@ -1,0 +1,5 @@
+"""Maker and Sky (dss)."""
+
+from protocols.maker.adapter import Maker
+
+__all__ = ["Maker"]

@@ -1,0 +1,360 @@
+"""Maker and Sky (dss): vaults of the Vat, from CdpManager or not, with owners found through DSProxy.
+
+A position is an urn: account = the urn's address, group = its ilk ("ETH-A"). `ink` is locked collateral, `art`
+normalised debt (both wad), `rate` and `spot` rays of the ilk; their products are rads, 1e45 = 1 DAI.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import ClassVar
+
+from indexer.abi import abi
+from indexer.adapter import Adapter, Reader, required
+from indexer.model import (
+    RAY,
+    WAD,
+    Accounts,
+    Answer,
+    Balance,
+    Check,
+    Deployment,
+    Effect,
+    Event,
+    Health,
+    LiquidationCall,
+    LogSource,
+    Market,
+    Position,
+    PositionKey,
+    Price,
+    Read,
+)
+from protocols.maker import liquidation
+from protocols.maker.joins import with_joins
+from protocols.maker.market import (
+    SPOTTER_ILKS,
+    VAT_ILKS,
+    Ilk,
+    MakerMarket,
+    advanced,
+    read_shared,
+    repriced,
+    with_ilks,
+    with_ratios,
+)
+from protocols.maker.math import bark_refused, ilk_bytes, ilk_name, liquidation_feed
+from protocols.maker.owners import cdps_of, newest_wallets, read_cdps, read_owners, unlisted_ilks
+from protocols.maker.position import Urn
+
+VAT = abi("maker_vat")
+JUG = abi("maker_jug")
+CDP_MANAGER = abi("maker_cdp_manager")
+
+# Anonymous LogNotes carry the called function's selector, left-aligned, where other logs have their topic0.
+# The Vat's: [selector, arg1, arg2, arg3]; all of these begin with (bytes32 ilk, address urn).
+FROB = VAT.note("frob")
+FORK = VAT.note("fork")  # its third argument is the urn it moves to
+GRAB = VAT.note("grab")
+RELY = VAT.note("rely")  # rely(address ward)
+HOPE = VAT.note("hope")  # hope(address usr)
+# CdpManager's: [selector, caller, arg1, arg2]
+GIVE = CDP_MANAGER.note("give")  # give(uint256 cdp, address dst)
+
+URNS = VAT.function("urns")  # ink, art
+
+
+class Maker(Adapter[MakerMarket, Urn]):
+    """The vaults of one Vat.
+
+    Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Tokens behind them are known from
+    the IlkRegistry, which `chainlog` leads to, as it does to DAI (both can also be configured themselves); where these
+    do not tell, from the joins that the Vat's logs name (`maker_joins`).
+    """
+
+    protocol: ClassVar[str] = "maker"
+    market_type: ClassVar[type[Market]] = MakerMarket
+    position_type: ClassVar[type[Position]] = Urn
+    required_addresses: ClassVar[tuple[str, ...]] = ("vat", "spotter", "jug", "cdp_manager")
+    optional_addresses: ClassVar[tuple[str, ...]] = ("proxy_registry", "dog", "cat", "chainlog", "ilk_registry", "dai")
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__(deployment)
+        self.vat = deployment.addresses["vat"].lower()
+        self.manager = deployment.addresses["cdp_manager"].lower()
+
+    # market ---------------------------------------------------------------------------------------------------------
+
+    def read_market(self, read: Reader, previous: MakerMarket | None) -> MakerMarket:
+        market, listed = read_shared(read, self.deployment)
+        if previous is not None:
+            market = replace(market, wallets=previous.wallets, asked=previous.asked, joins=previous.joins)
+            listed += previous.ilks
+        return with_ilks(read, market, listed)
+
+    def extend(self, read: Reader, market: MakerMarket, keys: Iterable[PositionKey]) -> MakerMarket:
+        return with_ilks(read, with_joins(read, market), {key.group for key in keys})
+
+    def calibrate(self, read: Reader, market: MakerMarket, positions: Sequence[Urn]) -> MakerMarket:
+        """Finds out which DSProxies have another owner now; beyond PROXIES_ASKED of them, some snapshots later."""
+        market = self.extend(read, market, (p.key for p in positions))
+        held = [p for p in positions if not p.empty and p.owner_via.endswith("ds-proxy")]
+        wallets, asked = newest_wallets(read, market, ((p.owner, p.block_number, p.wallet) for p in held))
+        return replace(market, wallets=wallets, asked=asked)
+
+    # logs -----------------------------------------------------------------------------------------------------------
+
+    def discovery(self, market: MakerMarket, accounts: Accounts) -> list[LogSource]:
+        """Urns, and what may be a join: each gem's is a ward of the Vat; who withdraws DAI lets DAI's move it."""
+        joins = {RELY} if "dai" in market.contracts else {RELY, HOPE}
+        return [LogSource(frozenset({self.vat}), frozenset({FROB, FORK, *joins}))]
+
+    def activity(self, market: MakerMarket) -> list[LogSource]:
+        return [
+            *self.discovery(market, Accounts.ALL),
+            LogSource(frozenset({self.vat}), frozenset({GRAB})),
+            LogSource(frozenset({self.manager}), frozenset({GIVE})),
+        ]
+
+    def contracts(self, event: Event) -> Iterable[str]:
+        if event.address == self.vat and len(event.topics) == 4 and event.topics[0] in (RELY, HOPE):
+            yield "0x" + event.topics[1][-40:]
+
+    def touched(self, market: MakerMarket, event: Event) -> Iterable[PositionKey]:
+        if len(event.topics) != 4:
+            return
+        selector, first, second, third = event.topics
+        if event.address == self.vat and selector in (FROB, FORK, GRAB):
+            group = ilk_name(bytes.fromhex(first[2:]))
+            # The note repeats calldata, of which the Vat takes the low 20 bytes whatever stands before them.
+            yield PositionKey("0x" + second[-40:], group)
+            if selector == FORK:
+                yield PositionKey("0x" + third[-40:], group)
+        elif event.address == self.manager and selector == GIVE:
+            key = market.registry.keys.get(int(second, 16))
+            if key is not None:
+                yield key
+
+    # positions ------------------------------------------------------------------------------------------------------
+
+    def enumerate(self, read: Reader, market: MakerMarket, after: int) -> list[PositionKey]:
+        (last,) = required(read, [Read(self.manager, CDP_MANAGER.function("cdpi"))])
+        return read_cdps(read, self.manager, range(after + 1, last + 1))
+
+    def of_wallet(self, read: Reader, market: MakerMarket, wallet: str) -> tuple[MakerMarket, list[PositionKey]]:
+        """Vaults of the wallet and of its DSProxy in CdpManager, and both as raw urns of every known ilk."""
+        return self.of_wallets(read, market, [wallet])
+
+    def of_wallets(
+        self, read: Reader, market: MakerMarket, wallets: Sequence[str]
+    ) -> tuple[MakerMarket, list[PositionKey]]:
+        market = with_ilks(read, market, unlisted_ilks(read, market))
+        holders, cdps = cdps_of(read, market, wallets)
+        numbers = dict(zip(read_cdps(read, self.manager, cdps), cdps, strict=True))
+        market = self.extend(read, market, numbers)
+        registry = replace(
+            market.registry,
+            keys={**market.registry.keys, **{cdp: key for key, cdp in numbers.items()}},
+            numbers={**market.registry.numbers, **numbers},
+        )
+        raw = [PositionKey(holder, name) for holder in holders for name in market.ilks]
+        return replace(market, registry=registry), [*numbers, *raw]
+
+    def read_positions(self, read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) -> list[Urn]:
+        urns = required(read, [Read(self.vat, URNS, (ilk_bytes(key.group), key.account)) for key in keys])
+        return [
+            Urn(
+                key=key,
+                block_number=read.block.number,
+                ink=ink,
+                art=art,
+                cdp=market.registry.numbers.get(key),
+                owner=owner.address,
+                owner_via=owner.via,
+                wallet=owner.wallet,
+            )
+            for key, (ink, art), owner in zip(keys, urns, read_owners(read, market, keys), strict=True)
+        ]
+
+    # health ---------------------------------------------------------------------------------------------------------
+
+    def evaluate(self, market: MakerMarket, position: Urn) -> Health:
+        """Dog.bark's test, ink * spot < art * rate, as a ratio; dss itself defines no health factor."""
+        ink, art = position.ink, position.art
+        ilk = market.ilks.get(position.key.group)
+        spot, rate = (ilk.spot, ilk.rate) if ilk else (0, 0)
+        limit, debt = ink * spot, art * rate
+        health = accrued = upcoming = None
+        if ilk and debt:
+            if spot:
+                health = limit * WAD // debt
+                accrued_debt = art * ilk.accrued_rate
+                accrued = limit * WAD // accrued_debt if accrued_debt else None
+            if ilk.next_spot:
+                upcoming = ink * ilk.next_spot * WAD // debt
+        priced = spot > 0 or not ink
+        now = market.wallets.get(position.owner) if market.wallets else None
+        return Health(
+            key=position.key,
+            collateral_value=(ink * ilk.price if ilk else 0) if priced else None,
+            liquidation_limit=limit if priced else None,
+            debt_value=debt if ilk or not art else None,
+            health_factor=health,
+            health_factor_accrued=accrued,
+            next_health_factor=upcoming,
+            has_debt=art > 0,
+            liquidatable=spot > 0 and limit < debt,
+            unpriceable=not spot and art > 0,
+            blocked_by=blocked_by(market, ilk, ink, art) if ilk and art else (),
+            owner=position.owner,
+            owner_via=position.owner_via,
+            wallet=now[1] if now and now[0] > position.block_number else position.wallet,
+        )
+
+    def liquidation_price(self, market: MakerMarket, position: Urn) -> int | None:
+        """The lowest feed value (wad) at which the urn is safe, at the stored rate; None without collateral or debt."""
+        ilk = market.ilks.get(position.key.group)
+        return liquidation_feed(position.ink, position.art, ilk.rate, market.par, ilk.mat) if ilk else None
+
+    def balances(self, market: MakerMarket, position: Urn) -> list[Balance]:
+        """Collateral in the gem's own unit, rounded down; debt at the stored rate in DAI wei, rounded up."""
+        ilk = market.ilks.get(position.key.group)
+        if ilk is None:
+            return []
+        rows = []
+        if position.ink:
+            rows.append(
+                Balance(
+                    asset=ilk.asset,
+                    market=self.vat,
+                    symbol=ilk.gem.symbol,
+                    decimals=ilk.gem.decimals,
+                    side="supply",
+                    scaled=position.ink,
+                    amount=gem_amount(ilk, position.ink),
+                    value=position.ink * ilk.price if ilk.spot else None,
+                    is_collateral=True,
+                )
+            )
+        if position.art:
+            rows.append(
+                Balance(
+                    asset=market.dai,
+                    market=self.vat,
+                    symbol="DAI",
+                    decimals=18,
+                    side="debt",
+                    scaled=position.art,
+                    amount=dai_amount(position.art * ilk.rate),
+                    value=position.art * ilk.rate,
+                    is_collateral=False,
+                )
+            )
+        return rows
+
+    def checks(self, market: MakerMarket, positions: Iterable[Urn], accounts: Accounts) -> list[Check]:
+        """Every ilk's Art, and Vat.debt, which is all ilks' debt and the vice: an ilk nobody named would show there."""
+        art = dict.fromkeys(market.ilks, 0)
+        for p in positions:
+            art[p.key.group] = art.get(p.key.group, 0) + p.art
+        debt = sum(ilk.Art * ilk.rate for ilk in market.ilks.values())
+        return [
+            *(Check(name=f"art of {name}", have=art[name], want=ilk.Art) for name, ilk in market.ilks.items()),
+            Check(name="debt of all ilks", have=debt + market.vice, want=market.debt),
+        ]
+
+    # the contracts' own answers -------------------------------------------------------------------------------------
+
+    def contract_answers(self, read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) -> list[Answer]:
+        """Products of what Vat and Spotter answer; the accrued rate is what the Vat holds behind Jug.drip."""
+        spotter, jug = market.contracts["spotter"], market.contracts["jug"]
+        raw = {name: ilk_bytes(name) for name in sorted({key.group for key in keys})}
+        states = [Read(self.vat, VAT_ILKS, (ilk,)) for ilk in raw.values()]
+        feeds = [Read(spotter, SPOTTER_ILKS, (ilk,)) for ilk in raw.values()]
+        drips = [Read(jug, JUG.function("drip"), (ilk,)) for ilk in raw.values()]
+        stored = dict(zip(raw, required(read, states), strict=True))
+        ratios = dict(zip(raw, required(read, feeds), strict=True))
+        dripped = dict(zip(raw, required(read, states, drips), strict=True))
+        urns = required(read, [Read(self.vat, URNS, (raw[key.group], key.account)) for key in keys])
+        answers = []
+        for key, (ink, art), owner in zip(keys, urns, read_owners(read, market, keys), strict=True):
+            _, rate, spot, _, _ = stored[key.group]
+            _, mat = ratios[key.group]
+            limit, debt, accrued_debt = ink * spot, art * rate, art * dripped[key.group][1]
+            priced = spot > 0 or not ink
+            ilk = market.ilks.get(key.group)
+            answers.append(
+                Answer(
+                    key=key,
+                    columns={
+                        "collateral_value_raw": ink * (spot * mat // RAY) if priced else None,
+                        "liquidation_limit_raw": limit if priced else None,
+                        "debt_value_raw": debt,
+                        "health_factor_raw": limit * WAD // debt if spot and debt else None,
+                        "health_factor_accrued_raw": limit * WAD // accrued_debt if spot and accrued_debt else None,
+                        "owner": owner.address,
+                        "wallet": owner.wallet,
+                    },
+                    liquidatable=spot > 0 and limit < debt,
+                    amounts={
+                        (self.vat, "supply"): gem_amount(ilk, ink) if ilk else ink,
+                        (self.vat, "debt"): dai_amount(debt),
+                    },
+                    scaled={(self.vat, "supply"): ink, (self.vat, "debt"): art},
+                )
+            )
+        return answers
+
+    # what if --------------------------------------------------------------------------------------------------------
+
+    def reprice(self, market: MakerMarket, prices: Mapping[str, int]) -> MakerMarket:
+        """`prices`: ilk, or an asset for all its ilks -> feed value (wad), as Spotter.poke takes it."""
+        return repriced(market, prices)
+
+    def advance(self, market: MakerMarket, seconds: int, blocks: int) -> MakerMarket:
+        return advanced(market, seconds, blocks)
+
+    def thresholds(self, market: MakerMarket) -> dict[str, Fraction]:
+        """1 / mat by ilk."""
+        return {name: Fraction(RAY, ilk.mat) for name, ilk in market.ilks.items() if ilk.mat}
+
+    def rethreshold(self, market: MakerMarket, thresholds: Mapping[str, Fraction]) -> MakerMarket:
+        return with_ratios(market, thresholds)
+
+    # liquidation ----------------------------------------------------------------------------------------------------
+
+    def narrow(self, market: MakerMarket, position: Urn) -> MakerMarket:
+        return liquidation.narrow(market, position)
+
+    def accrued(self, market: MakerMarket) -> MakerMarket:
+        return liquidation.dripped(market)
+
+    def prices(self, market: MakerMarket, position: Urn) -> list[Price]:
+        return liquidation.prices(market, position)
+
+    def changed(self, market: MakerMarket, position: Urn, balance: Balance, delta: int) -> Effect | None:
+        return liquidation.changed(market, position, balance, delta)
+
+    def closable(self, market: MakerMarket, position: Urn) -> list[LiquidationCall]:
+        liquidatable = self.evaluate(market, position).liquidatable
+        return liquidation.closable(market, position, self.balances(market, position)) if liquidatable else []
+
+
+def blocked_by(market: MakerMarket, ilk: Ilk, ink: int, art: int) -> tuple[str, ...]:
+    """What stands between an urn with debt and its auction: End's cage, and the Dog's or Cat's limits where known."""
+    if ilk.bark is None:
+        return ("cage",) if not market.live else ilk.bite.blocked if ilk.bite else ()
+    if ilk.bark.blocked or not ilk.spot or ink * ilk.spot >= art * ilk.rate:
+        return ilk.bark.blocked
+    refused = bark_refused(ink, art, ilk.rate, ilk.dust, room=ilk.bark.room, chop=ilk.bark.chop)
+    return (refused,) if refused else ()
+
+
+def gem_amount(ilk: Ilk, ink: int) -> int:
+    """`ink` (wad) in the token's smallest unit, rounded down as a join pays it out."""
+    return int(ink // 10 ** (18 - ilk.gem.decimals))
+
+
+def dai_amount(rad: int) -> int:
+    """A debt (rad) in DAI wei, rounded up: what pays it off."""
+    return -(-rad // RAY)

@@ -1,0 +1,438 @@
+"""Alerts leave once and in order, over real channels, whatever dies and whenever."""
+
+import json
+import logging
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from indexer.alert import channels, outbox
+from indexer.alert.channels import Apprise, AtSend, Channel, Command, DeliveryError, Places, Stdout, masked, scrubbed
+from indexer.alert.delivery import Dispatch
+from indexer.alert.outbox import DeliveryWorkers
+from indexer.errors import ConfigError
+from indexer.store.store import Store
+from tests.devnet import aave_v3
+from tests.devnet.aave_v3 import AaveV3
+from tests.devnet.node import CHAIN_ID, Anvil
+from tests.devnet.scenario import config_toml
+from tests.disturbed import FORKS
+from tests.receivers import Hook, Mailbox, until
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with Store(tmp_path / "alerts.db"):
+        pass
+    return tmp_path / "alerts.db"
+
+
+def alert(number: int) -> dict[str, Any]:
+    named = dict.fromkeys(channels.PLACEHOLDERS, "")
+    return {**named, "id": f"{number:032x}", "event": "crossed", "title": f"Alert {number}", "text": f"Text {number}"}
+
+
+def queue(path: Path, keys: list[str], count: int = 1, age: float = 0.0) -> None:
+    """Queue alerts as a snapshot would."""
+    with sqlite3.connect(path) as conn:
+        (first,) = conn.execute("select coalesce(max(number), 0) + 1 from alerts").fetchone()
+        for number in range(first, first + count):
+            conn.execute(
+                "insert into alerts values (?, ?, 1, 'd', '0x', '', '0x', 'below 1.1', ?, 'crossed', null, null, null, "
+                "null, 1, '0x', 1, ?, ?)",
+                (number, f"{number:032x}", number, json.dumps(alert(number)), int(time.time() - age)),
+            )
+            for key in keys:
+                conn.execute(
+                    "insert into deliveries (number, channel, place, state) values (?, ?, ?, 'pending')",
+                    (number, key, key),
+                )
+
+
+def states(path: Path) -> list[str]:
+    with sqlite3.connect(path) as conn:
+        return [state for (state,) in conn.execute("select state from deliveries order by number, channel")]
+
+
+def delivered(path: Path) -> Callable[[], bool]:
+    return lambda: set(states(path)) == {"delivered"}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "PAUSES", (0.05, 0.1, 0.2))
+    monkeypatch.setattr(outbox, "LATE_SECONDS", 0.2)
+
+
+# one channel at a time --------------------------------------------------------------------------------------------------
+
+
+def test_http_gets_each_alert_once_in_order_with_its_id(path: Path) -> None:
+    with Hook() as hook:
+        channel = Apprise(hook.url)
+        queue(path, [channel.key], 3)
+        with DeliveryWorkers(path, [channel], HOUR):
+            until(delivered(path))
+        assert [taken["alert"]["id"] for taken in hook.taken] == [alert(n)["id"] for n in (1, 2, 3)]
+        assert [headers["Idempotency-Key"] for headers in hook.headers] == [alert(n)["id"] for n in (1, 2, 3)]
+        assert [taken["message"].strip() for taken in hook.taken] == ["Text 1", "Text 2", "Text 3"]
+
+
+def test_mail_arrives_once_in_order_and_is_named_after_its_alert(path: Path) -> None:
+    with Mailbox() as mailbox:
+        channel = Apprise(mailbox.url)
+        queue(path, [channel.key], 2)
+        with DeliveryWorkers(path, [channel], HOUR):
+            until(delivered(path))
+        assert [mail["Subject"] for mail in mailbox.taken] == ["Alert 1", "Alert 2"]
+        for number, mail in enumerate(mailbox.taken, 1):
+            (message_id,) = mail.get_all("Message-ID") or ()
+            assert message_id.startswith(f"<{alert(number)['id']}@")
+            assert mail["Idempotency-Key"] == alert(number)["id"]
+
+
+def test_a_mail_server_that_refuses_for_a_while_loses_nothing(path: Path) -> None:
+    with Mailbox() as mailbox:
+        mailbox.full = True
+        channel = Apprise(mailbox.url)
+        queue(path, [channel.key], 2)
+        with DeliveryWorkers(path, [channel], HOUR):
+            until(lambda: attempts(path) >= 2)
+            mailbox.full = False
+            until(delivered(path))
+        assert [mail["Subject"] for mail in mailbox.taken] == ["Alert 1", "Alert 2"]
+
+
+def attempts(path: Path) -> int:
+    with sqlite3.connect(path) as conn:
+        (count,) = conn.execute("select sum(attempts) from deliveries").fetchone()
+    return int(count)
+
+
+@pytest.mark.parametrize("mode", ["closed", "503", "hang"])
+def test_a_channel_that_is_down_holds_up_no_other_and_loses_nothing(
+    path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Hook() as down, Hook() as up:
+        channel = Apprise(f"{down.url}?rto=0.4")  # apprise's read timeout
+        channel.url = down.url
+        other = Apprise(up.url)
+        if mode == "closed":
+            down.close()
+        else:
+            down.mode = mode
+        queue(path, [channel.key, other.key], 3)
+        with DeliveryWorkers(path, [channel, other], HOUR):
+            until(lambda: len(up.taken) == 3)
+            until(lambda: attempts(path) >= 5)
+            assert down.taken == []
+            down.mode = "ok"
+            down.open()
+            until(delivered(path))
+        for hook in (down, up):
+            assert [taken["alert"]["id"] for taken in hook.taken] == [alert(n)["id"] for n in (1, 2, 3)]
+
+
+def test_an_alert_nobody_took_for_days_is_given_up(path: Path) -> None:
+    with Hook() as hook:
+        channel = Apprise(hook.url)
+        queue(path, [channel.key], 1, age=2 * HOUR)
+        queue(path, [channel.key], 1)
+        with DeliveryWorkers(path, [channel], HOUR):
+            until(lambda: states(path) == ["expired", "delivered"])
+        assert [taken["title"] for taken in hook.taken] == ["Alert 2"]
+
+
+def test_the_state_is_sending_before_the_receiver_has_the_body(path: Path) -> None:
+    seen = []
+    with Hook() as hook:
+        hook.at_receipt = lambda: seen.append(states(path))
+        channel = Apprise(hook.url)
+        queue(path, [channel.key])
+        with DeliveryWorkers(path, [channel], HOUR):
+            until(delivered(path))
+    assert seen == [["sending"]]
+
+
+def test_a_program_gets_the_alert_on_its_standard_input(path: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, pathlib\n"
+        f"pathlib.Path({str(tmp_path / 'said')!r}).open('a').write(sys.argv[1] + ' ' + sys.stdin.read())\n"
+    )
+    channel = Command(f"{sys.executable} {program} 'id={{id}}; rm -rf'")
+    queue(path, [channel.key], 2)
+    with DeliveryWorkers(path, [channel], HOUR):
+        until(delivered(path))
+    lines = (tmp_path / "said").read_text().splitlines()
+    assert [json.loads(line.partition("rm -rf ")[2])["title"] for line in lines] == ["Alert 1", "Alert 2"]
+    assert lines[0].startswith(f"id={alert(1)['id']}; rm -rf ")
+
+
+def test_a_program_that_fails_is_tried_again(path: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    flag = tmp_path / "flag"
+    program.write_text(
+        f"import sys, pathlib\nflag = pathlib.Path({str(flag)!r})\nif not flag.exists(): sys.exit('not ready')\n"
+    )
+    channel = Command(f"{sys.executable} {program}")
+    queue(path, [channel.key])
+    with DeliveryWorkers(path, [channel], HOUR):
+        until(lambda: attempts(path) >= 2)
+        with sqlite3.connect(path) as conn:
+            (error,) = conn.execute("select error from deliveries").fetchone()
+        assert error.endswith("exited with 1: not ready")
+        flag.touch()
+        until(delivered(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "no program"), ("no-such-program-anywhere", "no program"), ("echo {nonsense}", "{nonsense}"), ("echo {", "brace"), ("echo 'x", "quotation")],
+)  # fmt: skip
+def test_a_command_that_cannot_work_is_refused_at_once(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Command(text)
+
+
+def test_the_couriers_run_nothing_of_the_folder_at_hand(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('not the library')")
+    monkeypatch.chdir(tmp_path)
+    queue(path, [Command("true").key])
+    with Dispatch(path, Places(command="true"), HOUR, {}) as couriers:
+        assert couriers.settle()
+    assert states(path) == ["delivered"]
+
+
+def test_standard_output_gets_one_object_a_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    queue(path, ["stdout"], 2)
+    with DeliveryWorkers(path, [Stdout()], HOUR):
+        until(delivered(path))
+    assert [json.loads(line)["title"] for line in capsys.readouterr().out.splitlines()] == ["Alert 1", "Alert 2"]
+
+
+# secrets ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "tgram://123456789:AAsecretSECRETsecret/42424242",
+        "slack://AAsecret1/BBsecret2/CCsecret3/#room",
+        "mailto://user:secret12@example.org?to=a@example.org&token=secret34",
+        "json://user:secret12@example.org/secretpath99?+Authorization=secret34",
+        "discord://4174216298/secretJHMHI8qBe7bk2ZwO5U711o3dV",
+    ],
+)
+def test_no_secret_of_a_channel_is_shown(url: str) -> None:
+    assert "secret" not in masked(url)
+    assert "SECRET" not in masked(url)
+    parts = [part for part in url.replace("?", "/").replace(":", "/").replace("=", "/").split("/") if "secret" in part]
+    assert "secret" not in scrubbed(f"refused: {' '.join(parts)} {url}", url)
+
+
+def test_a_bad_url_is_refused_without_repeating_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Apprise("nonsense://secret123")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_failed_delivery_logs_no_secret(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Hook() as hook:
+        hook.mode = "503"
+        channel = Apprise(hook.url.replace("/hook", "/secret123456").replace("//", "//user:secretpass@"))
+        queue(path, [channel.key])
+        with caplog.at_level(logging.INFO), DeliveryWorkers(path, [channel], HOUR):
+            until(lambda: attempts(path) >= 2)
+        with sqlite3.connect(path) as conn:
+            (error,) = conn.execute("select error from deliveries").fetchone()
+    assert "503" in error
+    assert "did not take an alert" in caplog.text
+    assert "secret" not in caplog.text + error
+
+
+# death at every point -------------------------------------------------------------------------------------------------
+
+
+class Dying(Channel):
+    """Dies at one point of a delivery, as a kill would; it writes down what it sends."""
+
+    key = place = "dying"
+
+    def __init__(self, sent: Path, point: str) -> None:
+        self.sent, self.point = sent, point
+
+    def deliver(self, alert: channels.Alert, at_send: AtSend) -> None:
+        if self.point == "connecting":
+            os._exit(9)
+        at_send()
+        with self.sent.open("a") as file:
+            file.write(alert["id"] + "\n")
+        if self.point == "sent":
+            os._exit(9)
+        if self.point == "unanswered":
+            time.sleep(1)
+            os._exit(9)
+
+
+def deliver_in_a_child(path: Path, sent: Path, point: str) -> None:
+    outbox.LATE_SECONDS = 0.2
+    with DeliveryWorkers(path, [Dying(sent, point)], HOUR):
+        until(delivered(path))
+
+
+@pytest.mark.parametrize(("point", "times"), [("connecting", 1), ("sent", 1), ("unanswered", 2), ("never", 1)])
+def test_death_in_a_delivery(path: Path, tmp_path: Path, point: str, times: int) -> None:
+    queue(path, ["dying"])
+    for where in (point, "never"):
+        child = FORKS.Process(target=deliver_in_a_child, args=(path, tmp_path / "sent", where))
+        child.start()
+        child.join(60)
+    assert states(path) == ["delivered"]
+    assert (tmp_path / "sent").read_text().splitlines() == [alert(1)["id"]] * times
+
+
+def test_a_defect_in_a_channel_is_a_failed_attempt(path: Path) -> None:
+    class Broken(Channel):
+        key = place = "broken"
+        calls = 0
+
+        def deliver(self, alert: channels.Alert, at_send: AtSend) -> None:
+            self.calls += 1
+            if self.calls == 1:
+                raise ZeroDivisionError
+            if self.calls == 2:
+                raise DeliveryError("no")
+
+    queue(path, ["broken"])
+    with DeliveryWorkers(path, [Broken()], HOUR):
+        until(delivered(path))
+    assert attempts(path) == 3
+
+
+# the whole program, killed at random --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def market(needs_node: None) -> Iterator[AaveV3]:
+    with Anvil() as node:
+        node.place_multicall3()
+        market = aave_v3.deploy(node, "3.6")
+        market.populate(seed=1, users=12)
+        yield market
+
+
+def fragile(market: AaveV3) -> tuple[str, str]:
+    """A borrower with one collateral that is not also its debt, and that collateral's symbol."""
+    for user in market.users:
+        collateral, debt, _, _, _, health = market.answer(user)
+        if not debt or not 10**18 < health < 10**20 or not collateral:
+            continue
+        for symbol in market.reserves:
+            with market.rewound():
+                market.move_price(symbol, 0.5)
+                after = market.answer(user)
+            if after[0] * 100 < collateral * 55 and after[1] == debt:
+                return user, symbol
+    raise AssertionError("nobody with a single collateral")
+
+
+def test_kills_and_dead_channels_neither_lose_nor_repeat(market: AaveV3, tmp_path: Path) -> None:
+    rng = random.Random(7)
+    user, symbol = fragile(market)
+    health, price = market.answer(user)[5], market.price(symbol)
+    (tmp_path / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]))
+    program = [sys.executable, "-m", "indexer", "--config", str(tmp_path / "indexer.toml"), "--db", str(tmp_path / "watch.db")]  # fmt: skip
+    subprocess.run([*program, "watch", "add", user, "--below", "1.3", "--below", "1.1", "--label", "me"], check=True)
+    # health factors to go to, and what is told there: threshold and event
+    script: list[tuple[float, list[tuple[str, str]]]] = [
+        (1.5, []),
+        (1.29, [("below 1.3", "crossed")]),
+        (1.31, []),  # inside the hysteresis of 2 %
+        (1.28, []),
+        (1.09, [("below 1.1", "crossed")]),
+        (1.2, [("below 1.1", "recovered")]),
+        (1.05, [("below 1.1", "crossed")]),
+        (1.5, [("below 1.1", "recovered"), ("below 1.3", "recovered")]),
+        (1.0, [("below 1.3", "crossed"), ("below 1.1", "crossed")]),
+        (1.11, []),
+        (1.6, [("below 1.1", "recovered"), ("below 1.3", "recovered")]),
+    ]
+    expected = [told for _, here in script for told in here]
+    kills = 0
+    with Hook() as hook, Mailbox() as mailbox:
+        run = [*program, "watch", "run", "--chain", "devnet", "--notify", hook.url, "--notify", mailbox.url]
+        process: subprocess.Popen[bytes] | None = None
+        errors = (tmp_path / "errors").open("wb")
+        try:
+            for place, (goal, _) in enumerate(script):
+                mailbox.full = place in (2, 3, 4, 8)
+                if place in (5, 6):
+                    hook.close()
+                else:
+                    hook.open()
+                    hook.mode = "503" if place in (1, 2) else "ok"
+                market.set_price(symbol, int(price * goal * 10**18 / health))
+                assert abs(market.answer(user)[5] / 10**18 - goal) < 0.005
+                block = market.node.block_number()
+                while True:
+                    if process is None:
+                        process = subprocess.Popen(run, stderr=errors)
+                    killed = rng.random() < 0.5 and kills < 7
+                    try:
+                        until(
+                            lambda block=block: judged(tmp_path / "watch.db") >= block,
+                            rng.uniform(0.3, 3) if killed else 60,
+                        )
+                    except AssertionError:
+                        assert killed, (tmp_path / "errors").read_text()
+                    if killed:
+                        time.sleep(rng.choice([0, 0.005, 0.02, 0.1]))
+                        process.send_signal(signal.SIGKILL)
+                        process.wait()
+                        process, kills = None, kills + 1
+                    if judged(tmp_path / "watch.db") >= block:
+                        break
+            hook.open()
+            hook.mode, mailbox.full = "ok", False
+            if process is None:
+                process = subprocess.Popen(run, stderr=errors)
+            until(delivered(tmp_path / "watch.db"), 60)
+        finally:
+            if process is not None:
+                process.terminate()
+                assert process.wait(30) == 0
+            errors.close()
+        with sqlite3.connect(tmp_path / "watch.db") as conn:
+            decided = conn.execute("select id, rule, event from alerts order by number").fetchall()
+            assert judged(tmp_path / "watch.db") >= block
+        assert [(rule, event) for _, rule, event in decided] == expected
+        assert [taken["alert"]["id"] for taken in hook.taken] == [identity for identity, _, _ in decided]
+        assert [mail["Idempotency-Key"] for mail in mailbox.taken] == [identity for identity, _, _ in decided]
+        assert kills >= 4
+        print(f"{kills} kills, {len(decided)} alerts on two channels, {hook.attempts} requests")
+
+
+def judged(path: Path) -> int:
+    """The block of the last snapshot that the rules have seen."""
+    if not path.exists():
+        return -1
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as conn:
+        try:
+            (block,) = conn.execute("select max(block_number) from watch_states").fetchone()
+        except sqlite3.OperationalError:
+            return -1
+    return -1 if block is None else int(block)

@@ -1,0 +1,888 @@
+"""Maker: every urn's value and owner equal what the real contracts say, whoever acted and whoever did not."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from indexer.errors import ConfigError, ReadFailedError
+from indexer.model import RAY, WAD, Accounts, Block, Deployment, Event, Failed, Health, PositionKey, Read, Registry
+from protocols.maker import owners as maker_owners
+from protocols.maker.adapter import FORK, FROB, GIVE, GRAB, Maker
+from protocols.maker.market import MakerMarket
+from protocols.maker.math import (
+    bark_refused,
+    fee_rate,
+    feed_of,
+    ilk_bytes,
+    ilk_name,
+    liquidation_feed,
+    rpow,
+    spot_of,
+)
+from protocols.maker.position import Urn
+from tests import truth
+from tests.compound import AlteredReader, Connection, recorded_lending, recorded_others
+from tests.devnet import maker
+from tests.devnet.maker import Answer, word
+from tests.devnet.node import Anvil
+from tests.devnet.send import Reverted, account
+
+DAY = 86_400
+RAD = 10**45
+USERS = 60
+Urns = dict[PositionKey, Any]
+
+
+def address(n: int) -> str:
+    return f"0x{n:040x}"
+
+
+VAT, SPOTTER, JUG, MANAGER, DOG, CHAINLOG, REGISTRY = map(address, range(1, 8))
+CONTRACTS = {"vat": VAT, "spotter": SPOTTER, "jug": JUG, "cdp_manager": MANAGER}
+BLOCK = Block(100, "0x" + "aa" * 32, "0x" + "bb" * 32, 1_700_000_000)
+
+
+# pure maths
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_every_ilk_comes_back_from_its_name(raw: bytes) -> None:
+    assert ilk_bytes(ilk_name(raw)) == raw
+
+
+def test_an_ilk_is_named_by_its_text_or_else_by_its_hex() -> None:
+    assert ilk_name(b"ETH-A".ljust(32, b"\0")) == "ETH-A"
+    assert ilk_name(b"\0" * 32) == "0x" + "00" * 32
+    assert ilk_name(b"A\0B".ljust(32, b"\0")) == "0x" + (b"A\0B".ljust(32, b"\0")).hex()
+    assert ilk_name(b"\xff" * 32) == "0x" + "ff" * 32
+    assert ilk_name(b"DIRECT-SPARK-MORPHO-DAI".ljust(32, b"\0")) == "DIRECT-SPARK-MORPHO-DAI"
+
+
+FEEDS = st.integers(1, 10**30)
+MATS = st.integers(RAY, 20 * RAY)
+PARS = st.integers(RAY * 9 // 10, RAY * 11 // 10)
+
+
+@given(FEEDS, PARS, MATS)
+def test_the_feed_value_of_a_spot_pokes_that_spot_again(feed: int, par: int, mat: int) -> None:
+    spot = spot_of(feed, par, mat)
+    assert spot_of(feed_of(spot, par, mat), par, mat) == spot
+
+
+@given(FEEDS, st.integers(RAY, 9 * 10**8 * RAY // 10**8))
+def test_the_feed_value_is_the_last_one_at_par(feed: int, mat: int) -> None:
+    assert feed_of(spot_of(feed, RAY, mat), RAY, mat) == feed
+
+
+@given(st.integers(1, 10**27), st.integers(1, 10**27), st.integers(RAY, 3 * RAY), PARS, MATS)
+def test_the_liquidation_price_is_the_lowest_safe_one(ink: int, art: int, rate: int, par: int, mat: int) -> None:
+    feed = liquidation_feed(ink, art, rate, par, mat)
+    assert feed is not None
+    assert ink * spot_of(feed, par, mat) >= art * rate
+    assert ink * spot_of(feed - 1, par, mat) < art * rate
+
+
+def test_nothing_without_collateral_or_debt_has_a_liquidation_price() -> None:
+    assert liquidation_feed(0, 1, RAY, RAY, RAY) is None
+    assert liquidation_feed(1, 0, RAY, RAY, RAY) is None
+
+
+def test_powers_follow_the_contracts_edges() -> None:
+    assert rpow(0, 0) == RAY
+    assert rpow(0, 5) == 0
+    assert rpow(RAY, 10**9) == RAY
+    assert rpow(2 * RAY, 10) == 1024 * RAY
+    with pytest.raises(OverflowError):
+        rpow(2 * RAY, 1_000)
+    assert fee_rate(0, 0) is None
+    assert fee_rate(0, RAY) == 0
+
+
+def test_a_bark_is_refused_as_the_dog_refuses_it() -> None:
+    art, rate, dust = 1_000 * WAD, RAY, 100 * RAD
+    whole = {"room": 10**6 * RAD, "chop": WAD}
+    assert bark_refused(2_000 * WAD, art, rate, dust, **whole) is None
+    assert bark_refused(0, art, rate, dust, **whole) == "null-auction"
+    # what would be left is dust: all of it is taken
+    assert bark_refused(2_000 * WAD, art, rate, dust, room=950 * RAD, chop=WAD) is None
+    # the part itself would be dust
+    assert bark_refused(2_000 * WAD, art, rate, dust, room=50 * RAD, chop=WAD) == "dusty-auction"
+    # the penalty takes room: 108 / 1.13 < 100
+    assert bark_refused(2_000 * WAD, art, rate, dust, room=108 * RAD, chop=113 * WAD // 100) == "dusty-auction"
+    assert bark_refused(2_000 * WAD, art, rate, dust, room=114 * RAD, chop=113 * WAD // 100) is None
+    # so little collateral that a part of the debt takes none of it
+    assert bark_refused(1, art, rate, dust, room=500 * RAD, chop=WAD) == "null-auction"
+
+
+# contracts that answer from a table
+
+
+class TableReader:
+    """Answers (target, function name, arguments) from a table, everything else fails; senders count."""
+
+    def __init__(self, table: Mapping[tuple[str, str, tuple[Any, ...]], Any], sender: str | None = None) -> None:
+        self.table = table
+        self.sender = sender
+        self.block = BLOCK
+
+    def __call__(self, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
+        return [self.answer(read) for read in reads]
+
+    def answer(self, read: Read) -> Any:
+        name = read.signature.partition("(")[0]
+        if name == "peep" and read.sender != SPOTTER:
+            return Failed(read)
+        return self.table.get((read.target, name, read.args), Failed(read))
+
+    def storage(self, slots: Sequence[tuple[str, int]]) -> None:
+        return None
+
+
+ETH_A, PIP, CLIP, GEM, JOIN, DAI = word("ETH-A"), *map(address, range(20, 25))
+TABLE: dict[tuple[str, str, tuple[Any, ...]], Any] = {
+    (VAT, "live", ()): 1,
+    (VAT, "debt", ()): 150 * RAD,
+    (VAT, "vice", ()): 40 * RAD,
+    (VAT, "dai", (address(30),)): 5 * RAD,
+    (SPOTTER, "par", ()): RAY,
+    (JUG, "base", ()): 0,
+    (JUG, "vow", ()): address(30),
+    (VAT, "ilks", (ETH_A,)): (100 * WAD, 11 * RAY // 10, 1_000 * RAY, 10**6 * RAD, 50 * RAD),
+    (SPOTTER, "ilks", (ETH_A,)): (PIP, 3 * RAY // 2),
+    (JUG, "ilks", (ETH_A,)): (RAY + 10**18, BLOCK.timestamp - DAY),
+}
+DOGS = {
+    (DOG, "live", ()): 1,
+    (DOG, "Hole", ()): 1_000 * RAD,
+    (DOG, "Dirt", ()): 400 * RAD,
+    (DOG, "ilks", (ETH_A,)): (CLIP, 113 * WAD // 100, 500 * RAD, 100 * RAD),
+    (CLIP, "stopped", ()): 0,
+}
+LOGGED = {
+    (CHAINLOG, "getAddress", (word("MCD_VAT"),)): VAT,
+    (CHAINLOG, "getAddress", (word("MCD_DAI"),)): DAI,
+    (CHAINLOG, "getAddress", (word("MCD_DOG"),)): DOG,
+    (CHAINLOG, "getAddress", (word("ILK_REGISTRY"),)): REGISTRY,
+    (CHAINLOG, "getAddress", (word("LOCKSTAKE_ENGINE"),)): address(8),
+    (REGISTRY, "list", ()): (ETH_A,),
+    (REGISTRY, "gem", (ETH_A,)): GEM,
+    (REGISTRY, "join", (ETH_A,)): JOIN,
+    (REGISTRY, "symbol", (ETH_A,)): "WETH",
+    (REGISTRY, "dec", (ETH_A,)): 6,
+}
+
+
+def table_adapter(**addresses: str) -> Maker:
+    return Maker(Deployment("maker", "maker", "mainnet", 0, {**CONTRACTS, **addresses}))
+
+
+def table_market(table: Mapping[Any, Any] = TABLE, **addresses: str) -> MakerMarket:
+    adapter, read = table_adapter(**addresses), TableReader(table)
+    return adapter.extend(read, adapter.read_market(read, None), [PositionKey(address(99), "ETH-A")])
+
+
+def urn(ink: int, art: int, group: str = "ETH-A") -> Urn:
+    return Urn(
+        key=PositionKey(address(99), group), block_number=100, ink=ink, art=art, cdp=None, owner=address(99),
+        owner_via="self", wallet=address(99),
+    )  # fmt: skip
+
+
+def test_an_ilk_first_seen_in_a_key_joins_the_market_and_stays() -> None:
+    adapter, read = table_adapter(), TableReader(TABLE)
+    market = adapter.read_market(read, None)
+    assert market.ilks == {}
+    market = adapter.extend(read, market, [PositionKey(address(99), "ETH-A")])
+    assert list(market.ilks) == ["ETH-A"]
+    assert list(adapter.read_market(read, market).ilks) == ["ETH-A"]
+    with pytest.raises(ReadFailedError, match="ilks"):
+        adapter.extend(read, market, [PositionKey(address(99), "NONE-A")])
+
+
+def test_the_chainlog_leads_to_tokens_and_the_dog() -> None:
+    market = table_market({**TABLE, **DOGS, **LOGGED}, chainlog=CHAINLOG)
+    dai, weth = market.assets
+    assert (dai.asset, dai.market, dai.symbol, dai.price_usd) == (DAI, VAT, "DAI", 1.0)
+    assert (weth.asset, weth.market, weth.symbol, weth.decimals, weth.group) == (GEM, JOIN, "WETH", 6, "ETH-A")
+    assert (weth.price, weth.price_usd) == (1_500 * WAD, 1_500.0)
+    assert weth.liquidation_bonus == pytest.approx(0.13)
+    adapter = table_adapter(chainlog=CHAINLOG)
+    supply, debt = adapter.balances(market, urn(5 * WAD + 1, WAD))
+    assert (supply.asset, supply.scaled, supply.amount, supply.decimals) == (GEM, 5 * WAD + 1, 5_000_000, 6)
+    assert (debt.asset, debt.scaled, debt.amount) == (DAI, WAD, 11 * WAD // 10)
+
+
+def test_without_a_registry_the_price_feed_stands_for_the_token_and_the_vat_for_dai() -> None:
+    market = table_market()
+    supply, debt = table_adapter().balances(market, urn(5 * WAD + 1, 7))
+    assert (supply.asset, supply.symbol, supply.amount, supply.decimals) == (PIP, "ETH", 5 * WAD + 1, 18)
+    assert (debt.asset, debt.symbol, debt.amount) == (VAT, "DAI", 8)  # 7.7 wei, rounded up
+
+
+def test_the_chainlog_of_another_vat_is_a_configuration_error() -> None:
+    table = {**TABLE, (CHAINLOG, "getAddress", (word("MCD_VAT"),)): address(77)}
+    with pytest.raises(ConfigError, match="chainlog"):
+        table_adapter(chainlog=CHAINLOG).read_market(TableReader(table), None)
+    with pytest.raises(ConfigError, match="chainlog"):
+        table_adapter(chainlog=CHAINLOG).read_market(TableReader(TABLE), None)
+
+
+UNSAFE = urn(100 * WAD, 100 * WAD * 1_000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "blocked"),
+    [
+        ({}, ()),
+        ({(DOG, "live", ()): 0}, ("cage",)),
+        ({(CLIP, "stopped", ()): 1}, ("stopped",)),
+        ({(DOG, "Dirt", ()): 1_000 * RAD}, ("Hole",)),
+        ({(DOG, "ilks", (ETH_A,)): (CLIP, WAD, 500 * RAD, 500 * RAD)}, ("hole",)),
+        ({(DOG, "ilks", (ETH_A,)): (address(0), 0, 0, 0)}, ("no-clip", "hole")),
+        ({(DOG, "Dirt", ()): 999 * RAD}, ("dusty-auction",)),
+    ],
+)
+def test_the_dogs_limits_block_a_liquidation_without_changing_its_status(
+    changes: dict[Any, Any], blocked: tuple[str, ...]
+) -> None:
+    market = table_market({**TABLE, **DOGS, **changes}, dog=DOG)
+    health = table_adapter(dog=DOG).evaluate(market, UNSAFE)
+    assert health.liquidatable
+    assert health.blocked_by == blocked
+
+
+def test_after_a_cage_nothing_is_barked_and_no_fee_accrues() -> None:
+    market = table_market({**TABLE, (VAT, "live", ()): 0})
+    assert market.ilks["ETH-A"].accrued_rate == market.ilks["ETH-A"].rate
+    health = table_adapter().evaluate(market, UNSAFE)
+    assert health.blocked_by == ("cage",)
+    assert table_adapter().evaluate(market, urn(WAD, 0)).blocked_by == ()
+
+
+def test_an_ilk_that_the_jug_does_not_know_loses_its_rate_if_the_vow_can_pay() -> None:
+    unknown = {**TABLE, (JUG, "ilks", (ETH_A,)): (0, 0)}
+    assert table_market(unknown).ilks["ETH-A"].accrued_rate == 11 * RAY // 10
+    rich = {**unknown, (VAT, "dai", (address(30),)): 200 * RAD}
+    market = table_market(rich)
+    assert market.ilks["ETH-A"].accrued_rate == 0
+    assert table_adapter().evaluate(market, urn(WAD, WAD)).health_factor_accrued is None
+
+
+def test_a_fee_too_large_for_the_jug_keeps_the_rate() -> None:
+    market = table_market({**TABLE, (JUG, "ilks", (ETH_A,)): (2 * RAY, BLOCK.timestamp - DAY)})
+    assert market.ilks["ETH-A"].accrued_rate == 11 * RAY // 10
+
+
+def test_the_next_price_is_what_the_osm_tells_the_spotter() -> None:
+    osm = {
+        (PIP, "zzz", ()): BLOCK.timestamp - 60,
+        (PIP, "hop", ()): 3_600,
+        (PIP, "peep", ()): ((1_200 * WAD).to_bytes(32), True),
+    }
+    adapter = table_adapter()
+    market = table_market({**TABLE, **osm})
+    ilk = market.ilks["ETH-A"]
+    assert ilk.next_spot == 800 * RAY
+    assert ilk.queue is not None
+    assert ilk.queue.at == BLOCK.timestamp + 3_540
+    health = adapter.evaluate(market, urn(WAD, 500 * WAD))
+    assert health.next_health_factor == WAD * 800 * 10 // 5_500
+    for change in (((0).to_bytes(32), False), None):
+        empty = {**TABLE, **osm, (PIP, "peep", ()): change}
+        if change is None:
+            del empty[PIP, "peep", ()]
+        market = table_market(empty)
+        assert market.ilks["ETH-A"].next_spot is None
+        assert adapter.evaluate(market, urn(WAD, 500 * WAD)).next_health_factor is None
+
+
+def test_an_unknown_ilk_is_said_to_be_unpriceable() -> None:
+    health = table_adapter().evaluate(table_market(), urn(WAD, WAD, "NEW-A"))
+    assert health.unpriceable
+    assert (health.collateral_value, health.debt_value, health.health_factor) == (None, None, None)
+    assert health.has_debt
+    assert not health.liquidatable
+
+
+def test_debt_without_collateral_has_a_health_factor_of_zero() -> None:
+    health = table_adapter().evaluate(table_market(), urn(0, WAD))
+    assert (health.health_factor, health.health_factor_accrued, health.liquidatable) == (0, 0, True)
+    assert health.collateral_value == 0
+
+
+def test_the_sum_of_all_ilks_tells_when_one_is_not_known() -> None:
+    adapter, market = table_adapter(), table_market()
+    holder = urn(WAD, 100 * WAD)
+    assert all(check.holds for check in adapter.checks(market, [holder], Accounts.ALL))
+    (broken,) = [c for c in adapter.checks(replace(market, debt=151 * RAD), [holder], Accounts.ALL) if not c.holds]
+    assert broken.name == "debt of all ilks"
+    (broken,) = [c for c in adapter.checks(market, [urn(WAD, WAD)], Accounts.BORROWERS) if not c.holds]
+    assert broken.name == "art of ETH-A"
+
+
+def test_a_urn_of_the_lockstake_engine_belongs_to_its_user() -> None:
+    user = address(98)
+    table = {
+        **TABLE, **DOGS, **LOGGED,
+        (address(8), "urnOwners", (address(99),)): user,
+        (address(8), "urnOwners", (address(97),)): address(0),
+        (VAT, "urns", (ETH_A, address(99))): (WAD, 1),
+        (VAT, "urns", (ETH_A, address(97))): (WAD, 1),
+    }  # fmt: skip
+    market = table_market(table, chainlog=CHAINLOG)
+    keys = [PositionKey(address(99), "ETH-A"), PositionKey(address(97), "ETH-A")]
+    staked, raw = table_adapter(chainlog=CHAINLOG).read_positions(TableReader(table), market, keys)
+    assert isinstance(staked, Urn)
+    assert isinstance(raw, Urn)
+    assert (staked.owner, staked.wallet, staked.owner_via) == (user, user, "lockstake")
+    assert (raw.owner, raw.wallet, raw.owner_via) == (address(97), address(97), "self")
+
+
+def test_what_merely_has_an_owner_is_no_proxy_unless_the_registry_lists_it() -> None:
+    ownable, person = address(99), address(98)
+    table = {**TABLE, (VAT, "urns", (ETH_A, ownable)): (WAD, 1), (ownable, "owner", ()): person}
+    key = PositionKey(ownable, "ETH-A")
+
+    def owner(table: Mapping[Any, Any]) -> tuple[str, str]:
+        market = table_market(table, proxy_registry=address(9))
+        (position,) = table_adapter(proxy_registry=address(9)).read_positions(TableReader(table), market, [key])
+        assert isinstance(position, Urn)
+        return position.wallet, position.owner_via
+
+    assert owner(table) == (ownable, "self")
+    assert owner({**table, (ownable, "cache", ()): address(50)}) == (person, "ds-proxy")
+    assert owner({**table, (address(9), "proxies", (person,)): ownable}) == (person, "ds-proxy")
+    assert owner({**table, (address(9), "proxies", (person,)): address(51)}) == (ownable, "self")
+
+
+def test_proxies_are_asked_in_turn_for_their_owners(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maker_owners, "PROXIES_ASKED", 2)
+    adapter, old, new = table_adapter(), address(60), address(61)
+    proxies = [address(100 + n) for n in range(5)]
+    vaults = [replace(urn(WAD, 1), owner=p, owner_via="ds-proxy", wallet=old, block_number=90) for p in proxies]
+    table = {**TABLE, **{(proxy, "owner", ()): new for proxy in proxies}}
+    market, asked = table_market(table), []
+    for _ in range(3):
+        market = adapter.calibrate(TableReader(table), market, vaults)
+        asked.append([adapter.evaluate(market, vault).wallet for vault in vaults].count(new))
+    assert asked == [2, 4, 5]
+    # one is read again after it was sold once more; the newest answer counts
+    reread = replace(vaults[0], block_number=101, wallet=address(62))
+    assert adapter.evaluate(market, reread).wallet == address(62)
+    kept = adapter.calibrate(TableReader(TABLE), market, [reread])
+    assert kept.wallets == {}
+
+
+# recorded mainnet logs
+
+MAINNET = Maker(
+    Deployment(
+        "maker", "maker", "mainnet", 0,
+        {
+            "vat": "0x35D1b3F3D7966A1DFe207aa4514C12a259A0492B",
+            "spotter": "0x65C79fcB50Ca1594B025960e539eD7A9a6D434A3",
+            "jug": "0x19c0976f590D67707E62397C87829d896Dc0f1F1",
+            "cdp_manager": "0x5ef30b9986345249bc32d8928B7ee64DE9435E39",
+        },
+    )
+)  # fmt: skip
+MIGRATION = "0xc73e0383f3aff3215e6f04b0331d58cecf0ab849"  # ScdMcdMigration
+VAULT = PositionKey("0xb0126a4bbf8c9e10c5cd96adee7638cee3db4624", "ETH-A")
+
+
+def mainnet_market() -> MakerMarket:
+    registry = Registry({3768: VAULT}, {VAULT: 3768})
+    return replace(table_market(), registry=registry)
+
+
+def test_recorded_transactions_touch_exactly_their_urns(shared: Path) -> None:
+    found = {}
+    for transaction, events in recorded_lending(shared):
+        touched = [key for event in events for key in MAINNET.touched(mainnet_market(), event)]
+        if touched:
+            found[transaction] = touched
+    sai = PositionKey(MIGRATION, "SAI")
+    assert found == {
+        "0x1f1f65d04c9c0de8b39d574380851c0e2f9b2552c9aedd71ff56459e2b83cf5c": [sai],
+        # the migration of a single-collateral CDP: two frobs of SAI, the vault's two frobs, and its give between them
+        "0x03620c6bf5edb7a7935953337ffcfac70d631cf2012d6c80d36828d636063318": [sai, VAULT, sai, VAULT, VAULT],
+    }
+
+
+def test_other_contracts_touch_nobody(shared: Path) -> None:
+    events = recorded_others(shared)
+    assert len(events) > 100
+    assert [key for event in events for key in MAINNET.touched(mainnet_market(), event)] == []
+
+
+def test_a_vault_that_is_not_numbered_yet_is_not_touched_by_its_give(shared: Path) -> None:
+    market = replace(mainnet_market(), registry=Registry())
+    touched = {key for _, events in recorded_lending(shared) for e in events for key in MAINNET.touched(market, e)}
+    assert touched == {PositionKey(MIGRATION, "SAI"), VAULT}
+
+
+def note(contract: str, selector: str, *words: str) -> Event:
+    return Event(contract.lower(), (selector, *words), b"", 1, "0x" + "00" * 32, "0x" + "00" * 32, 0)
+
+
+def test_notes_name_urns_by_the_low_bytes_that_the_vat_takes() -> None:
+    dirty, clean = "0x" + "ff" * 12 + "11" * 20, "0x" + "00" * 12 + "22" * 20
+    ilk = "0x" + ETH_A.hex()
+    first, second = PositionKey("0x" + "11" * 20, "ETH-A"), PositionKey("0x" + "22" * 20, "ETH-A")
+    touched = MAINNET.touched
+    assert list(touched(mainnet_market(), note(MAINNET.vat, FROB, ilk, dirty, clean))) == [first]
+    assert list(touched(mainnet_market(), note(MAINNET.vat, GRAB, ilk, clean, dirty))) == [second]
+    assert list(touched(mainnet_market(), note(MAINNET.vat, FORK, ilk, dirty, clean))) == [first, second]
+    assert list(touched(mainnet_market(), note(MAINNET.manager, FROB, ilk, dirty, clean))) == []
+    assert list(touched(mainnet_market(), note(MAINNET.vat, GIVE, ilk, dirty, clean))) == []
+    assert list(touched(mainnet_market(), note(MAINNET.vat, FROB))) == []
+
+
+# the real contracts
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids="seed-{}".format)
+def populated(request: pytest.FixtureRequest, needs_node: None) -> Iterator[maker.Maker]:
+    with Anvil() as node:
+        node.place_multicall3()
+        market = maker.deploy(node)
+        market.populate(request.param, USERS)
+        yield market
+
+
+@pytest.fixture
+def devnet(populated: maker.Maker) -> Iterator[maker.Maker]:
+    """The deployment; what a test does to it is undone."""
+    with populated.rewound():
+        yield populated
+
+
+@pytest.fixture
+def node(devnet: maker.Maker) -> Iterator[Connection]:
+    connection = Connection(devnet.node)
+    yield connection
+    connection.chain.close()
+
+
+@pytest.fixture
+def adapter(devnet: maker.Maker) -> Maker:
+    return adapter_of(devnet)
+
+
+def adapter_of(devnet: maker.Maker, **addresses: str) -> Maker:
+    return Maker(
+        Deployment(devnet.name, devnet.protocol, "devnet", devnet.start_block, {**devnet.addresses, **addresses})
+    )
+
+
+def known(devnet: maker.Maker) -> set[PositionKey]:
+    return {PositionKey(account, ilk) for ilk, account in devnet.positions}
+
+
+def read_market(
+    adapter: Maker, node: Connection, keys: Iterable[PositionKey], previous: MakerMarket | None = None
+) -> MakerMarket:
+    """The market at the head with all numbered vaults and all ilks, as the sync makes it."""
+    read = node.reader()
+    market = adapter.read_market(read, previous)
+    numbered = dict(enumerate(adapter.enumerate(read, market, 0), 1))
+    registry = Registry(numbered, {key: number for number, key in numbered.items()})
+    return adapter.extend(read, replace(market, registry=registry), [*keys, *numbered.values()])
+
+
+def snapshot(adapter: Maker, node: Connection, devnet: maker.Maker) -> tuple[MakerMarket, Urns]:
+    """The market and every urn at the head."""
+    keys = sorted(known(devnet))
+    market = read_market(adapter, node, keys)
+    positions = adapter.read_positions(node.reader(), market, keys)
+    return adapter.calibrate(node.reader(), market, positions), {p.key: p for p in positions}
+
+
+def role(devnet: maker.Maker, name: str) -> PositionKey:
+    ilk, account = devnet.roles[name]
+    return PositionKey(account, ilk)
+
+
+def wrong(adapter: Maker, devnet: maker.Maker, market: MakerMarket, positions: Urns) -> list[str]:
+    """Where what we compute differs from Vat, Spotter and CdpManager at the market's block, for every urn."""
+    block, call = market.block.number, devnet.sender.call
+    spotter, vat = devnet.addresses["spotter"], devnet.addresses["vat"]
+    ratio, urns = "ilks(bytes32)(address,uint256)", "urns(bytes32,address)(uint256,uint256)"
+    mats = {ilk: call(spotter, ratio, [word(ilk)], block=block)[1] for ilk in market.ilks}
+    terms = {ilk: devnet.terms(ilk, block) for ilk in market.ilks}
+    held = devnet.sender.calls([(vat, urns, [word(key.group), key.account]) for key in positions], block=block)
+    found = []
+    for (key, position), (ink, art) in zip(positions.items(), held, strict=True):
+        health = adapter.evaluate(market, position)
+        mat, answer = mats[key.group], Answer(key.group, ink, art, terms[key.group].rate, terms[key.group].spot)
+        limit, debt = answer.ink * answer.spot, answer.art * answer.rate
+        priced = answer.spot > 0 or not answer.ink
+        expected = (
+            answer.ink * (answer.spot * mat // RAY) if priced else None,
+            limit if priced else None,
+            debt,
+            limit * WAD // debt if debt and answer.spot else None,
+            answer.unsafe,
+            answer.spot == 0 and answer.art > 0,
+        )
+        ours = (
+            health.collateral_value,
+            health.liquidation_limit,
+            health.debt_value,
+            health.health_factor,
+            health.liquidatable,
+            health.unpriceable,
+        )
+        if ours != expected:
+            found.append(f"{key}: {ours} instead of {expected}")
+        owner = devnet.owners[key.account]
+        if (health.owner, health.wallet, health.owner_via) != owner:
+            found.append(f"{key}: {(health.owner, health.wallet, health.owner_via)} instead of {owner}")
+    return found
+
+
+def wrong_accrued(adapter: Maker, devnet: maker.Maker, market: MakerMarket, positions: Urns) -> list[str]:
+    """Where the accrued health factor is not what the Vat's rate gives after a drip in that very block."""
+    # Jug.drip answers the new rate, and eth_call at a block runs with that block's timestamp
+    drip, jug = "drip(bytes32)(uint256)", devnet.addresses["jug"]
+    answers = devnet.sender.calls([(jug, drip, [word(ilk)]) for ilk in market.ilks], block=market.block.number)
+    rates = dict(zip(market.ilks, answers, strict=True))
+    found = []
+    for key, position in positions.items():
+        debt, spot = position.art * rates[key.group], market.ilks[key.group].spot
+        expected = position.ink * spot * WAD // debt if debt and spot else None
+        accrued = adapter.evaluate(market, position).health_factor_accrued
+        if accrued != expected:
+            found.append(f"{key}: {accrued} instead of {expected}")
+    return found
+
+
+def test_every_urn_equals_the_contracts(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    assert market.exact
+    assert len(positions) >= USERS
+    assert wrong(adapter, devnet, market, positions) == []
+    assert wrong_accrued(adapter, devnet, market, positions) == []
+    assert [c for c in adapter.checks(market, positions.values(), Accounts.ALL) if not c.holds] == []
+
+
+def test_special_situations_are_seen_as_what_they_are(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+
+    def health(name: str) -> Health:
+        return adapter.evaluate(market, positions[role(devnet, name)])
+
+    assert health("just unsafe").liquidatable
+    assert not health("just safe").liquidatable
+    assert health("unsafe at the next price").next_health_factor is not None
+    assert not health("unsafe at the next price").liquidatable
+    accrued = health("unsafe once dripped")
+    assert not accrued.liquidatable
+    assert accrued.health_factor_accrued is not None
+    assert accrued.health_factor_accrued < WAD
+    assert health("without a price").unpriceable
+    assert health("stripped").health_factor == 0
+    assert health("repaid").health_factor is None
+    assert positions[role(devnet, "repaid")].empty
+    assert health("two ilks").key.account == health("two ilks again").key.account
+    assert health("no debt").health_factor is None
+    assert not health("no debt").has_debt
+    assert health("sold with its proxy").wallet == account("maker proxy buyer")
+    assert health("urn of a proxy").owner_via == "ds-proxy"
+
+
+def test_urns_that_nobody_touches_are_right_without_being_read_again(
+    adapter: Maker, node: Connection, devnet: maker.Maker
+) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    jug = devnet.addresses["jug"]
+    for change in (
+        lambda: devnet.node.elapse(40 * DAY),
+        lambda: devnet.drip("ETH-A"),
+        lambda: devnet.move_price("WBTC", 0.7),
+        lambda: devnet.govern(
+            devnet.addresses["spotter"], "file(bytes32,bytes32,uint256)", word("ETH-B"), word("mat"), 2 * RAY
+        ),
+        lambda: devnet.govern(jug, "file(bytes32,uint256)", word("base"), 3 * 10**17),
+        lambda: devnet.void("USDC"),
+        lambda: devnet.poke("USDC-A"),
+        lambda: devnet.govern(devnet.addresses["spotter"], "file(bytes32,uint256)", word("par"), 101 * RAY // 100),
+        lambda: [devnet.poke(ilk) for ilk in ("ETH-A", "ETH-C", "WBTC-A")],
+    ):
+        change()
+        market = read_market(adapter, node, positions, market)
+        assert wrong(adapter, devnet, market, positions) == []
+        assert wrong_accrued(adapter, devnet, market, positions) == []
+
+
+def test_logs_name_everyone_who_changed(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    for seed in range(3):
+        devnet.step(seed)
+        first = market.block.number + 1
+        market = read_market(adapter, node, positions, market)
+        discovered = touched(adapter, market, node.events(adapter.discovery(market, Accounts.BORROWERS), first))
+        changed = touched(adapter, market, node.events(adapter.activity(market), first))
+        assert discovered <= changed
+        assert {*positions, *discovered} == known(devnet)
+        market = adapter.extend(node.reader(), market, discovered)
+        keys = sorted(changed & known(devnet))
+        assert len(keys) < len(positions) // 2
+        positions |= {p.key: p for p in adapter.read_positions(node.reader(), market, keys)}
+        market = adapter.calibrate(node.reader(), market, list(positions.values()))
+        assert wrong(adapter, devnet, market, positions) == []
+        assert wrong_accrued(adapter, devnet, market, positions) == []
+        assert [c for c in adapter.checks(market, positions.values(), Accounts.ALL) if not c.holds] == []
+
+
+def touched(adapter: Maker, market: MakerMarket, events: Iterable[Event]) -> set[PositionKey]:
+    return {key for event in events for key in adapter.touched(market, event)}
+
+
+@pytest.mark.parametrize("accounts", list(Accounts))
+def test_discovery_names_every_urn_of_a_frob_or_fork_and_nobody_else(
+    adapter: Maker, node: Connection, devnet: maker.Maker, accounts: Accounts
+) -> None:
+    market = read_market(adapter, node, [])
+    assert touched(adapter, market, node.events(adapter.discovery(market, accounts))) == known(devnet)
+
+
+def test_an_urn_named_with_dirty_bytes_is_found(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    vat, person, friend = devnet.addresses["vat"], account("maker dirty"), account("maker tidy")
+    ink = devnet.join("ETH-B", friend, 3 * WAD)
+    words = [word("ETH-B").hex(), "ff" * 12 + person[2:], "00" * 12 + friend[2:], "00" * 12 + friend[2:]]
+    data = "0x" + FROB[2:10] + "".join(words) + ink.to_bytes(32).hex() + (0).to_bytes(32).hex()
+    devnet.sender.transact({"to": vat, "data": data}, friend, "frob", check=True)
+    market = read_market(adapter, node, [])
+    keys = touched(adapter, market, node.events(adapter.discovery(market, Accounts.ALL)))
+    (position,) = adapter.read_positions(node.reader(), market, [PositionKey(person, "ETH-B")])
+    assert position.key in keys
+    assert not position.empty
+
+
+def test_vaults_are_listed_without_any_log(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    market = read_market(adapter, node, [])
+    assert market.registry.keys == {
+        number: PositionKey(account, ilk) for number, (ilk, account) in devnet.vaults.items()
+    }
+    assert adapter.enumerate(node.reader(), market, len(devnet.vaults)) == []
+    last = len(devnet.vaults)
+    assert adapter.enumerate(node.reader(), market, last - 1) == [market.registry.keys[last]]
+    assert role(devnet, "unused vault") in market.registry.numbers
+
+
+def test_a_given_vault_and_a_sold_proxy_change_hands(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    first = market.block.number + 1
+    vault, proxied = role(devnet, "vault"), role(devnet, "proxied")
+    taker, buyer = account("maker next taker"), account("maker next buyer")
+    devnet.give(market.registry.numbers[vault], taker, taker, "cdp-manager")
+    owner, wallet, via = devnet.owners[proxied.account]
+    devnet.sender.send(owner, "setOwner(address)", [buyer], sender=wallet)
+    devnet.own(proxied.account, owner, buyer, via)
+    market = read_market(adapter, node, positions, market)
+    keys = touched(adapter, market, node.events(adapter.activity(market), first))
+    assert keys == {vault}
+    positions |= {p.key: p for p in adapter.read_positions(node.reader(), market, sorted(keys))}
+    # the proxy's sale logs on the proxy alone; asking every proxy tells
+    market = adapter.calibrate(node.reader(), market, list(positions.values()))
+    assert wrong(adapter, devnet, market, positions) == []
+
+
+def test_the_contracts_own_answers_are_ours(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    devnet.node.elapse(30 * DAY)
+    market = read_market(adapter, node, positions, market)
+    for answer in adapter.contract_answers(node.reader(), market, list(positions)):
+        health = adapter.evaluate(market, positions[answer.key])
+        assert answer.columns == {
+            "collateral_value_raw": health.collateral_value,
+            "liquidation_limit_raw": health.liquidation_limit,
+            "debt_value_raw": health.debt_value,
+            "health_factor_raw": health.health_factor,
+            "health_factor_accrued_raw": health.health_factor_accrued,
+            "owner": health.owner,
+            "wallet": health.wallet,
+        }
+        assert answer.liquidatable == health.liquidatable
+        rows = {(b.market, b.side): b for b in adapter.balances(market, positions[answer.key])}
+        assert {place: amount for place, amount in answer.amounts.items() if amount} == {
+            place: row.amount for place, row in rows.items() if row.amount
+        }
+        assert {place: amount for place, amount in answer.scaled.items() if amount} == {
+            place: row.scaled for place, row in rows.items()
+        }
+
+
+def test_the_cat_bites_exactly_the_liquidatable(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    bite = "bite(bytes32,address)(uint256)"
+
+    def refusal(key: PositionKey) -> str | None:
+        try:
+            devnet.sender.call(devnet.contracts["MCD_CAT"], bite, [word(key.group), key.account])
+        except Reverted as error:
+            return error.reason
+        return None
+
+    refusals = {key: refusal(key) for key in positions}
+    unsafe = {key for key, reason in refusals.items() if reason != "Cat/not-unsafe"}
+    # debt without collateral is unsafe, and not worth an auction
+    assert {positions[key].ink for key in unsafe if refusals[key] == "Cat/null-auction"} == {0}
+    assert {refusals[key] for key in unsafe} == {None, "Cat/null-auction"}
+    assert unsafe == {key for key, position in positions.items() if adapter.evaluate(market, position).liquidatable}
+    assert len(unsafe) >= 2
+
+
+def test_time_to_come_equals_what_a_drip_then_answers(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    advanced = adapter.advance(adapter.advance(market, 7 * DAY, 1), 5, 0)
+    devnet.node.elapse(7 * DAY + 5)
+    later = read_market(adapter, node, positions, market)
+    assert advanced.ilks == later.ilks
+    assert (advanced.block.number, advanced.block.timestamp) == (later.block.number, later.block.timestamp)
+    assert wrong_accrued(adapter, devnet, advanced, positions) == []
+
+
+def test_other_prices_equal_what_a_poke_then_sets(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    prices = {"UNI-A": devnet.price("UNI") * 3 // 4 + 1, "LINK-A": devnet.price("LINK") * 9 // 7}
+    repriced = adapter.reprice(market, prices)
+    for ilk, price in prices.items():
+        devnet.set_price(ilk.removesuffix("-A"), price)
+    later = read_market(adapter, node, positions, market)
+    assert {n: i.spot for n, i in repriced.ilks.items()} == {n: i.spot for n, i in later.ilks.items()}
+    assert [a.price for a in repriced.assets] == [a.price for a in later.assets]
+    assert {a.group: a.price for a in later.assets if a.group in prices} == prices
+    assert (
+        adapter.reprice(market, {market.ilks["UNI-A"].asset: prices["UNI-A"]}).ilks["UNI-A"] == repriced.ilks["UNI-A"]
+    )
+    unchanged = adapter.reprice(later, {a.group: a.price for a in later.assets if a.group and a.price})
+    assert {n: i.spot for n, i in unchanged.ilks.items()} == {n: i.spot for n, i in later.ilks.items()}
+
+
+def test_the_next_health_factor_comes_true_at_the_next_poke(
+    adapter: Maker, node: Connection, devnet: maker.Maker
+) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    upcoming = {k: adapter.evaluate(market, p).next_health_factor for k, p in positions.items() if k.group == "ETH-A"}
+    assert any(upcoming.values())
+    devnet.pass_hour("ETH")
+    devnet.poke("ETH-A")
+    later = read_market(adapter, node, positions, market)
+    assert {k: adapter.evaluate(later, positions[k]).health_factor for k in upcoming} == upcoming
+    assert adapter.evaluate(later, positions[role(devnet, "unsafe at the next price")]).liquidatable
+    # ETH-B has the same gem without an OSM in between
+    assert all(
+        adapter.evaluate(market, p).next_health_factor is None for k, p in positions.items() if k.group == "ETH-B"
+    )
+
+
+def test_below_the_liquidation_price_an_urn_is_unsafe(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    seen = 0
+    for key, position in positions.items():
+        price = adapter.liquidation_price(market, position)
+        if price is None:
+            assert not position.ink or not position.art
+            continue
+        seen += 1
+        assert not adapter.evaluate(adapter.reprice(market, {key.group: price}), position).liquidatable
+        below = adapter.evaluate(adapter.reprice(market, {key.group: price - 1}), position)
+        assert below.liquidatable
+        assert below.health_factor is not None
+        assert below.health_factor < WAD
+    assert seen > USERS // 2
+
+
+def test_tokens_come_from_the_ilk_registry(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    contracts = devnet.contracts
+    adapter = adapter_of(devnet, ilk_registry=contracts["ILK_REGISTRY"], dai=contracts["MCD_DAI"])
+    market, positions = snapshot(adapter, node, devnet)
+    assert len(market.ilks) > 20
+    for ilk in devnet.ilks.values():
+        gem = market.ilks[ilk.name].gem
+        assert (gem.address, gem.join, gem.decimals) == (ilk.gem, ilk.join, ilk.decimals)
+    assert wrong(adapter, devnet, market, positions) == []
+    supply, debt = adapter.balances(market, positions[role(devnet, "six decimals")])
+    assert (supply.asset, supply.symbol, supply.decimals) == (contracts["USDC"], "USDC", 6)
+    assert supply.amount * 10**12 == supply.scaled
+    assert debt.asset == contracts["MCD_DAI"]
+
+
+def test_a_wallet_finds_its_vaults_without_a_database(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    read = node.reader()
+    for name in ("vault", "given", "proxied", "given to a proxy", "raw", "urn of a proxy"):
+        key = role(devnet, name)
+        owner = devnet.owners[key.account]
+        market, keys = adapter.of_wallet(read, adapter.read_market(read, None), owner.wallet)
+        assert key in keys, name
+        (position,) = adapter.read_positions(read, market, [key])
+        health = adapter.evaluate(market, position)
+        assert (health.owner, health.wallet, health.owner_via) == owner, name
+
+
+def test_the_market_and_urns_survive_storage(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    markets, urns = TypeAdapter(MakerMarket), TypeAdapter(Urn)
+    stored = markets.validate_json(markets.dump_json(market, exclude={"registry"}))
+    assert stored == market
+    for position in positions.values():
+        back = urns.validate_json(urns.dump_json(position))
+        assert back == position
+        assert adapter.evaluate(stored, back) == adapter.evaluate(market, position)
+
+
+def test_a_refresh_costs_the_same_however_many_urns_there_are(
+    adapter: Maker, node: Connection, devnet: maker.Maker
+) -> None:
+    market, positions = snapshot(adapter, node, devnet)
+    few = {key: positions[key] for key in list(positions)[:5]}
+
+    def refresh(held: Urns) -> int:
+        # the node's habits (which calls fail) are learnt on the first round
+        def act() -> None:
+            fresh = replace(adapter.read_market(node.reader(), market), registry=market.registry)
+            adapter.calibrate(node.reader(), fresh, list(held.values()))
+
+        act()
+        return node.requests(act)
+
+    assert refresh(positions) == refresh(few)
+
+
+def test_an_urn_of_another_vat_fails_loudly(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
+    read = AlteredReader(
+        node.reader(), lambda read, answer: Failed(read) if read.signature.startswith("par(") else answer
+    )
+    with pytest.raises(ReadFailedError, match="par"):
+        adapter.read_market(read, None)
+
+
+# the whole way into a database
+
+
+def test_a_synced_database_equals_the_contracts(tmp_path: Path, devnet: maker.Maker) -> None:
+    path = tmp_path / "maker.db"
+    for seed in range(3):
+        outcome = truth.sync_once(path, devnet.node.url, [devnet], accounts="borrowers")
+        assert outcome.failed == {}
+        rows = truth.rows_of(path, devnet.name)
+        assert set(rows) == {(account, ilk) for ilk, account in devnet.positions}
+        assert {row["block_number"] for row in rows.values()} == {outcome.block.number}
+        for (account_, ilk), row in rows.items():
+            answer = devnet.position(ilk, account_, outcome.block.number)
+            priced = answer.spot or not answer.ink
+            assert truth.as_int(row["liquidation_limit_raw"]) == (answer.ink * answer.spot if priced else None)
+            assert int(row["debt_value_raw"]) == answer.art * answer.rate
+            assert (row["status"] == "liquidatable") == answer.unsafe
+            assert (row["status"] == "unpriceable") == (answer.spot == 0 and answer.art > 0)
+            assert (row["owner"], row["wallet"], row["owner_via"]) == devnet.owners[account_]
+        assert truth.raw(path, "select state from deployments") == [("ok",)]
+        devnet.step(seed)

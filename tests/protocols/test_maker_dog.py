@@ -1,0 +1,214 @@
+"""Maker's Dog and Clipper: what blocks a liquidation is exactly what makes the real `Dog.bark` revert."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from indexer.model import WAD, Deployment, Health, PositionKey
+from protocols.maker.adapter import GRAB, Maker
+from protocols.maker.market import MakerMarket
+from tests.compound import Connection
+from tests.devnet import maker_snapshot
+from tests.devnet.maker import word
+from tests.devnet.node import Anvil
+from tests.devnet.send import Reverted, Sender, account
+
+RAD = 10**45
+#: a later recording of the same package, the first with liquidations 2.0
+VERSION = "1.1.33-beta5"
+ILK, NO_CLIP = "ETH-B", "ETH-A"
+#: urn -> (ink, DAI) in whole units, near the limit of each ilk before the price halves
+URNS = {
+    (ILK, "small"): (2, 110),
+    (ILK, "middle"): (7, 500),
+    (ILK, "large"): (30, 2_200),
+    (ILK, "safe"): (100, 200),
+    (ILK, "idle"): (1, 0),
+    (NO_CLIP, "elsewhere"): (6, 500),
+}
+REASONS = {
+    "Dog/not-live": "cage",
+    "Dog/liquidation-limit-hit": "hole",
+    "Dog/dusty-auction": "dusty-auction",
+    "Dog/null-auction": "null-auction",
+    "Clipper/stopped-incorrect": "stopped",
+}
+
+
+class Kennel:
+    """The recorded deployment with a handful of urns that a falling price makes unsafe."""
+
+    def __init__(self, node: Anvil) -> None:
+        self.node, self.sender = node, Sender(node)
+        self.replay()
+        self.contracts = maker_snapshot.addresses()
+        self.dog, self.clip = self.contracts["MCD_DOG"], self.contracts["MCD_CLIP_ETH_B"]
+        self.vat, self.spotter = self.contracts["MCD_VAT"], self.contracts["MCD_SPOT"]
+        self.keys = {name: PositionKey(account(f"dog {name}"), ilk) for ilk, name in URNS}
+        for (ilk, name), (ink, dai) in URNS.items():
+            self.open(ilk, self.keys[name].account, ink * WAD, dai * WAD)
+        addresses = {
+            "vat": self.vat,
+            "spotter": self.spotter,
+            "jug": self.contracts["MCD_JUG"],
+            "cdp_manager": self.contracts["CDP_MANAGER"],
+            "dog": self.dog,
+            "ilk_registry": self.contracts["ILK_REGISTRY"],
+        }
+        self.adapter = Maker(Deployment("maker", "maker", "devnet", 0, addresses))
+
+    def replay(self) -> None:
+        """Two transactions of the old single-collateral system fail on today's nodes and are not needed."""
+        rows = maker_snapshot.transactions()
+        self.sender.fund(rows[0]["from"])
+        for start in range(0, len(rows), maker_snapshot.SLICE):
+            requests = [maker_snapshot.request(row) for row in rows[start : start + maker_snapshot.SLICE]]
+            self.sender.mine_until(self.node.batch([("eth_sendTransaction", [r]) for r in requests]), None)
+
+    def open(self, ilk: str, person: str, ink: int, dai: int) -> None:
+        weth, join = self.contracts["ETH"], self.contracts[f"MCD_JOIN_{ilk.replace('-', '_')}"]
+        self.sender.send(weth, "deposit()", sender=person, value=ink)
+        self.sender.send(weth, "approve(address,uint256)", [join, ink], sender=person)
+        self.sender.send(join, "join(address,uint256)", [person, ink], sender=person)
+        frob = "frob(bytes32,address,address,address,int256,int256)"
+        self.sender.send(self.vat, frob, [word(ilk), person, person, person, ink, dai], sender=person)
+
+    def halve_the_price(self) -> None:
+        value = self.contracts["VAL_ETH"]
+        price = int.from_bytes(self.sender.call(value, "read()(bytes32)"))
+        owner = self.sender.call(value, "owner()(address)")
+        self.sender.send(value, "poke(bytes32)", [(price // 2).to_bytes(32)], sender=owner)
+        for ilk in (ILK, NO_CLIP):
+            self.sender.send(self.spotter, "poke(bytes32)", [word(ilk)])
+
+    def govern(self, contract: str, function: str, *args: Any) -> None:
+        self.sender.send(contract, function, args, sender=self.contracts["MCD_PAUSE_PROXY"])
+
+    def bark(self, name: str) -> None:
+        key = self.keys[name]
+        self.sender.send(self.dog, "bark(bytes32,address,address)", [word(key.group), key.account, key.account])
+
+    def refusal(self, name: str) -> str | None:
+        """Why a bark would revert now, None if it would not."""
+        key, function = self.keys[name], "bark(bytes32,address,address)(uint256)"
+        try:
+            self.sender.call(self.dog, function, [word(key.group), key.account, key.account])
+        except Reverted as error:
+            # one of the Dog's reasons is longer than the bytes it sends
+            text = bytes.fromhex(error.data[2:]).decode("latin-1")
+            return "Dog/dusty-auction" if "Dog/dusty-auction" in text else error.reason
+        return None
+
+
+@pytest.fixture(scope="module")
+def started(needs_node: None) -> Iterator[Kennel]:
+    with pytest.MonkeyPatch.context() as patch, Anvil() as node:
+        patch.setattr(maker_snapshot, "VERSION", VERSION)
+        node.place_multicall3()
+        yield Kennel(node)
+
+
+@pytest.fixture
+def kennel(started: Kennel) -> Iterator[Kennel]:
+    """The deployment; what a test does to it is undone."""
+    snapshot, funded = started.node.snapshot(), set(started.sender.funded)
+    yield started
+    started.node.revert(snapshot)
+    started.sender.funded = funded
+
+
+@pytest.fixture
+def node(kennel: Kennel) -> Iterator[Connection]:
+    connection = Connection(kennel.node)
+    yield connection
+    connection.chain.close()
+
+
+def healths(kennel: Kennel, node: Connection) -> tuple[MakerMarket, dict[str, Health]]:
+    """Every urn evaluated at the head."""
+    read, adapter = node.reader(), kennel.adapter
+    market = adapter.extend(read, adapter.read_market(read, None), kennel.keys.values())
+    positions = adapter.read_positions(read, market, list(kennel.keys.values()))
+    return market, {name: adapter.evaluate(market, p) for name, p in zip(kennel.keys, positions, strict=True)}
+
+
+def agree(kennel: Kennel, node: Connection) -> dict[str, tuple[str, ...]]:
+    """What blocks each liquidatable urn, once every one of them was compared with the Dog's answer."""
+    _, found = healths(kennel, node)
+    for name, health in found.items():
+        refusal = kennel.refusal(name)
+        if refusal == "Dog/not-unsafe":
+            assert not health.liquidatable, name
+        elif refusal is None:
+            assert health.liquidatable, name
+            assert health.blocked_by == (), name
+        elif health.liquidatable:
+            assert REASONS[refusal].lower() in [reason.lower() for reason in health.blocked_by], (name, refusal)
+        else:
+            assert refusal == "Dog/not-live", (name, refusal)
+    return {name: health.blocked_by for name, health in found.items() if health.liquidatable}
+
+
+def test_nothing_is_unsafe_before_the_price_falls(kennel: Kennel, node: Connection) -> None:
+    assert agree(kennel, node) == {}
+
+
+def test_what_can_be_barked_is_not_blocked(kennel: Kennel, node: Connection) -> None:
+    kennel.halve_the_price()
+    assert agree(kennel, node) == {
+        "small": (),
+        "middle": (),
+        "large": (),
+        "elsewhere": ("no-clip", "hole"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "blocked"),
+    [
+        # a part of the small one would leave dust, so it may be taken whole
+        (lambda k: k.govern(k.dog, "file(bytes32,uint256)", word("Hole"), 50 * RAD),
+         {"small": (), "middle": ("dusty-auction",), "large": ("dusty-auction",)}),
+        # 115 / 1.05 is more than the dust of 100
+        (lambda k: k.govern(k.dog, "file(bytes32,uint256)", word("Hole"), 115 * RAD),
+         {"small": (), "middle": (), "large": ()}),
+        (lambda k: k.govern(k.dog, "file(bytes32,uint256)", word("Hole"), 0),
+         {"small": ("Hole",), "middle": ("Hole",), "large": ("Hole",)}),
+        (lambda k: k.govern(k.dog, "file(bytes32,bytes32,uint256)", word(ILK), word("hole"), 0),
+         {"small": ("hole",), "middle": ("hole",), "large": ("hole",)}),
+        (lambda k: k.govern(k.clip, "file(bytes32,uint256)", word("stopped"), 1),
+         {"small": ("stopped",), "middle": ("stopped",), "large": ("stopped",)}),
+        (lambda k: k.govern(k.dog, "cage()"),
+         {"small": ("cage",), "middle": ("cage",), "large": ("cage",)}),
+    ],
+    ids=["little room", "room for one", "no room", "no room in the ilk", "breaker", "cage"],
+)  # fmt: skip
+def test_the_dogs_limits_are_told(
+    kennel: Kennel, node: Connection, change: Callable[[Kennel], None], blocked: dict[str, tuple[str, ...]]
+) -> None:
+    kennel.halve_the_price()
+    change(kennel)
+    found = agree(kennel, node)
+    assert {name: reasons for name, reasons in found.items() if name != "elsewhere"} == blocked
+
+
+def test_a_bark_uses_up_the_room_and_touches_its_urn(kennel: Kennel, node: Connection) -> None:
+    kennel.halve_the_price()
+    first = kennel.node.block_number() + 1
+    kennel.bark("large")  # 1,000 DAI of hole go, part of the debt stays
+    market, found = healths(kennel, node)
+    assert found["large"].debt_value
+    assert agree(kennel, node)["middle"] == ("dusty-auction",)
+    events = node.events(kennel.adapter.activity(market), first)
+    touched = {key for event in events for key in kennel.adapter.touched(market, event)}
+    assert touched == {kennel.keys["large"]}
+    assert GRAB in {event.topic0 for event in events}
+
+
+def test_penalty_and_limits_show_in_the_market(kennel: Kennel, node: Connection) -> None:
+    market, _ = healths(kennel, node)
+    rows = {row.group: row for row in market.assets}
+    assert rows[ILK].liquidation_bonus == pytest.approx(0.05)
+    assert (rows[ILK].paused, rows[NO_CLIP].paused) == (False, True)
+    assert rows[NO_CLIP].liquidation_bonus is None
