@@ -268,12 +268,13 @@ class Effect:
 class LiquidationCall:
     """The most that one liquidation call closes of one debt for one collateral now; amounts in smallest units.
 
-    `repaid` is what the liquidator pays, `seized` what the position loses for it (interest-bearing tokens in units of
-    their underlying, `seized_scaled` as the contract keeps them), `received` what the liquidator gets of that, the rest
-    is the protocol's. `bonus` as a fraction (0.05 = 5 %), None if unknown: the liquidator's (Aave, Compound V2), the
-    discount at which absorbed collateral is sold (Comet), the penalty on the debt (Maker).
+    `repaid` is what the liquidator pays, `seized` what the position loses for it, `seized_scaled` as the contract keeps
+    it: of an aToken what its balanceOf loses at the call's index, cTokens at the exchange rate before the call.
+    `received` is what the liquidator gets of that (the contract rounds it by itself), the rest is the protocol's.
+    `bonus` as a fraction (0.05 = 5 %), None if unknown: the liquidator's (Aave, Compound V2), the discount at which
+    absorbed collateral is sold (Comet), the penalty on the debt (Maker).
     `whole`: the call closes the whole account at once, all its collateral for all its debt. `returned` is then what the
-    account is credited with of the debt asset. `refused` says why the contracts accept no call at all for this pair;
+    account has of the debt asset after it. `refused` says why the contracts accept no call at all for this pair;
     the amounts are then 0.
     """
 

@@ -155,13 +155,21 @@ class Ground(ABC):
 
     @abstractmethod
     def close(self, key: PositionKey, one: LiquidationCall, amount: int) -> dict[str, int]:
-        """One liquidation call for that debt and collateral, in the next block; what it says it did. Raises if refused.
+        """One liquidation call for that debt and collateral, in the next block; what it did. Raises if refused.
 
-        `repaid`, `received`, `seized` or `seized_scaled`, whichever the contracts' events tell.
+        `repaid`, `received`, `seized`, `seized_scaled` or `returned`, whichever the contracts' events and balances show.
         """
 
     def closing(self, key: PositionKey, one: LiquidationCall) -> None:  # noqa: B027 - most need nothing
         """Whatever the next `close` needs that takes blocks of its own."""
+
+    def stop_the_clock(self) -> None:
+        """An empty block at the time for which `next` reckons; the next transaction's block has the same time.
+
+        What the contracts then answer before and after that transaction differs by what it does alone.
+        """
+        self.node.mine()
+        self.node.set_next_timestamp(self.node.timestamp())
 
 
 def words(log: dict[str, Any]) -> list[int]:
@@ -197,12 +205,21 @@ class AaveGround(Ground):
             self.devnet.sender.send(self.pool, self.supply, args, sender=self.payer)
 
     def close(self, key: PositionKey, one: LiquidationCall, amount: int) -> dict[str, int]:
+        self.stop_the_clock()
+        before = self.held(key, one)
         args = [one.collateral.asset, one.debt.asset, key.account, amount, False]
         call = "liquidationCall(address,address,address,uint256,bool)"
         receipt = self.devnet.sender.send(self.pool, call, args, sender=self.payer)
         (log,) = event(receipt, "LiquidationCall(address,address,address,uint256,uint256,address,bool)")
         repaid, received, *_ = words(log)
-        return {"repaid": repaid, "received": received}
+        lost = {name: before[name] - left for name, left in self.held(key, one).items()}
+        return {"repaid": repaid, "received": received, **lost}
+
+    def held(self, key: PositionKey, one: LiquidationCall) -> dict[str, int]:
+        """The account's balance of the collateral's aToken, and what the token keeps of it."""
+        names = {"seized": "balanceOf(address)(uint256)", "seized_scaled": "scaledBalanceOf(address)(uint256)"}
+        call, token = self.devnet.sender.call, one.collateral.market
+        return {name: call(token, function, [key.account]) for name, function in names.items()}
 
 
 class AaveV3Ground(AaveGround):
@@ -387,18 +404,22 @@ class CometGround(Ground):
         self.devnet.sender.send(self.devnet.comet, "supplyTo(address,address,uint256)", args, sender=self.payer)
 
     def close(self, key: PositionKey, one: LiquidationCall, amount: int) -> dict[str, int]:
+        self.stop_the_clock()
+        owed = self.balance("borrowBalanceOf", key)
         call = "absorb(address,address[])"
         receipt = self.devnet.sender.send(self.devnet.comet, call, [self.payer, [key.account]], sender=self.payer)
-        (debt,) = event(receipt, "AbsorbDebt(address,address,uint256,uint256)")
         seized = {
             "0x" + log["topics"][3][26:]: words(log)[0]
             for log in event(receipt, "AbsorbCollateral(address,address,address,uint256,uint256)")
         }
-        balance = self.devnet.sender.call(self.devnet.comet, "balanceOf(address)(uint256)", [key.account])
-        # What is credited is rounded down to a principal.
-        index = self.devnet.totals()[0]
-        assert one.returned - index // compound_v3.INDEX - 1 <= balance <= one.returned
-        return {"repaid": words(debt)[0] - one.returned, "seized": seized[one.collateral.asset]}
+        returned = self.balance("balanceOf", key)
+        assert self.balance("borrowBalanceOf", key) == 0
+        credited = [words(log)[0] for log in event(receipt, "Transfer(address,address,uint256)")]
+        assert credited == ([returned] if returned else [])
+        return {"repaid": owed, "returned": returned, "seized": seized[one.collateral.asset]}
+
+    def balance(self, function: str, key: PositionKey) -> int:
+        return int(self.devnet.sender.call(self.devnet.comet, f"{function}(address)(uint256)", [key.account]))
 
 
 class MakerGround(Ground):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from indexer.model import Balance, Effect, LiquidationCall, Price
-from protocols.aave.math import PERCENTAGE_FACTOR, percent_div, percent_mul, ray_div
+from protocols.aave.math import PERCENTAGE_FACTOR, percent_div, percent_mul, ray_div, ray_mul
 from protocols.aave_v2.market import AaveV2Market, Reserve
 from protocols.aave_v2.position import AaveV2Position
 
@@ -124,7 +124,7 @@ def pair(market: AaveV2Market, parts: list[Balance], collateral: Balance) -> Liq
     assert held is not None
     bonus = held.liquidation_bonus
     refused = refusal(market, owed, held)
-    repaid = seized = 0
+    repaid = received = 0
     if refused is None and not (bonus and owed.price and held.price):
         refused = "no-bonus" if not bonus else "no-price"
     if refused is None:
@@ -132,18 +132,19 @@ def pair(market: AaveV2Market, parts: list[Balance], collateral: Balance) -> Liq
         assert held.price is not None
         repaid = percent_mul(sum(row.amount for row in parts), CLOSE_FACTOR)
         debt_unit, unit = 10**owed.decimals, 10**held.decimals
-        seized = percent_mul(owed.price * repaid * unit, bonus) // (held.price * debt_unit)
-        if seized > collateral.amount:
-            seized = collateral.amount
-            needed = percent_div(held.price * seized * debt_unit // (owed.price * unit), bonus)
+        received = percent_mul(owed.price * repaid * unit, bonus) // (held.price * debt_unit)
+        if received > collateral.amount:
+            received = collateral.amount
+            needed = percent_div(held.price * received * debt_unit // (owed.price * unit), bonus)
             repaid = min(repaid, needed)
+    seized_scaled = ray_div(received, held.income)
     return LiquidationCall(
         debt=parts[0],
         collateral=collateral,
         repaid=repaid,
-        seized=seized,
-        seized_scaled=ray_div(seized, held.income),
-        received=seized,
+        seized=collateral.amount - ray_mul(collateral.scaled - seized_scaled, held.income),
+        seized_scaled=seized_scaled,
+        received=received,
         bonus=(bonus - PERCENTAGE_FACTOR) / PERCENTAGE_FACTOR if bonus else None,
         refused=refused,
     )

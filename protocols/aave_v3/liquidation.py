@@ -5,7 +5,15 @@ from dataclasses import replace
 
 from indexer.model import RAY, Balance, Effect, Health, LiquidationCall, Price
 from protocols.aave.math import PERCENTAGE_FACTOR, percent_div, percent_mul, ray_div
-from protocols.aave_v3.market import AaveV3Market, Reserve, Supply, debt_balance, reserve_blocks, stable_balance
+from protocols.aave_v3.market import (
+    AaveV3Market,
+    Reserve,
+    Supply,
+    debt_balance,
+    reserve_blocks,
+    stable_balance,
+    supply_balance,
+)
 from protocols.aave_v3.position import SENTINEL_BELOW, AaveV3Position, debt_amount, evaluate
 from protocols.aave_v3.rules import DEFICIT, Rules
 
@@ -168,7 +176,9 @@ class Call:
         tokens = [debt.variable_debt_token] if debt.variable_debt_token in position.borrowed else []
         tokens += [debt.stable_debt_token] if debt.stable_debt_token in position.stable else []
         self.debt = sum(debt_amount(market, position, token, debt) for token in tokens)
-        self.collateral = (position.supplied[supply.reserve.a_token] * supply.income + market.rules.supply_bias) // RAY
+        self.income = supply.income
+        self.scaled = position.supplied[supply.reserve.a_token]
+        self.collateral = supply_balance(self.rules, self.scaled, self.income)
 
     def value_of_debt(self, amount: int) -> int:
         bias = self.debt_unit - 1 if self.rules.explicit_rounding else 0
@@ -197,15 +207,29 @@ class Call:
         _calculateAvailableCollateralToLiquidate.
         """
         base = self.debt_price * amount * self.collateral_unit // (self.collateral_price * self.debt_unit)
-        collateral = percent_mul(base, self.bonus)
+        down = self.rules.received_down
+        collateral = base * self.bonus // PERCENTAGE_FACTOR if down else percent_mul(base, self.bonus)
         if collateral > self.collateral:
             collateral = self.collateral
             worth = self.collateral_price * collateral * self.debt_unit // (self.debt_price * self.collateral_unit)
             amount = percent_div(worth, self.bonus)
-            if self.rules.explicit_rounding:
+            if self.rules.repaid_up:
                 amount = -(-worth * PERCENTAGE_FACTOR // self.bonus)
-        fee = percent_mul(collateral - percent_div(collateral, self.bonus), self.fee) if self.fee else 0
+        if down:
+            fee = -(-(collateral - collateral * PERCENTAGE_FACTOR // self.bonus) * self.fee // PERCENTAGE_FACTOR)
+        else:
+            fee = percent_mul(collateral - percent_div(collateral, self.bonus), self.fee)
         return amount, collateral, fee
+
+    def lost(self, received: int, fee: int) -> tuple[int, int]:
+        """(what the aToken's balanceOf loses, its scaled balance loses) to the liquidator and the treasury.
+
+        Each part is scaled by itself, the treasury's at most what is left (executeLiquidationCall,
+        AToken.burn and transferOnLiquidation).
+        """
+        parts = [to_scaled(self.rules, part, self.income, up=True) for part in (received, fee)]
+        scaled = min(sum(parts), self.scaled)
+        return self.collateral - supply_balance(self.rules, self.scaled - scaled, self.income), scaled
 
     def leaves_dust(self, amount: int) -> bool:
         """Whether something, but too little, would be left of debt and collateral (MustNotLeaveDust, 3.3)."""
@@ -259,21 +283,23 @@ def pair(
 ) -> LiquidationCall:
     call = Call(market, position, health, debt[1], collateral[1])
     refused = refusal(market, health, debt[1], collateral[1].reserve)
-    repaid = seized = fee = 0
+    repaid = received = seized = seized_scaled = 0
     if refused is None and not (call.bonus and call.debt_price and call.collateral_price):
         refused = "no-bonus" if not call.bonus else "no-price"
     if refused is None:
         most = call.most()
         refused = None if most else "must-not-leave-dust"
         if most:
-            repaid, seized, fee = call.taken(most)
+            repaid, taken, fee = call.taken(most)
+            received = taken - fee
+            seized, seized_scaled = call.lost(received, fee)
     return LiquidationCall(
         debt=debt[0],
         collateral=collateral[0],
         repaid=repaid,
         seized=seized,
-        seized_scaled=to_scaled(market.rules, seized, collateral[1].income, up=True),
-        received=seized - fee,
+        seized_scaled=seized_scaled,
+        received=received,
         bonus=(call.bonus - PERCENTAGE_FACTOR) / PERCENTAGE_FACTOR if call.bonus else None,
         refused=refused,
     )

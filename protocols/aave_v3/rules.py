@@ -31,6 +31,8 @@ class Rules:
     `average_threshold`: the health factor goes through the average threshold, cut to basis points (up to 3.4).
     `zero_threshold_counts`: flagged collateral counts even where the reserve's own threshold is 0 (3.6).
     `balance_without_accounting`: the debt of a reserve without virtual accounting is its token's balanceOf (3.3, GHO).
+    `repaid_up`: the debt that is repaid for all of a collateral is rounded up (3.5), else half up.
+    `received_down`: of the collateral a liquidator gets what is rounded against him, the treasury the rest (3.7).
     """
 
     version: str
@@ -41,6 +43,8 @@ class Rules:
     average_threshold: bool = True
     zero_threshold_counts: bool = False
     balance_without_accounting: bool = False
+    repaid_up: bool = False
+    received_down: bool = False
     sentinel: bool = True
 
     @property
@@ -74,7 +78,14 @@ _ALL = (
     Rules(version="3.2", level=BITMAPS),
     Rules(version="3.3", level=DEFICIT, balance_without_accounting=True),
     Rules(version="3.4", level=ONE_STRATEGY, compound=compound_v34),
-    Rules(version="3.5", level=ONE_STRATEGY, compound=compound_v34, explicit_rounding=True, average_threshold=False),
+    Rules(
+        version="3.5",
+        level=ONE_STRATEGY,
+        compound=compound_v34,
+        explicit_rounding=True,
+        average_threshold=False,
+        repaid_up=True,
+    ),
     Rules(
         version="3.6",
         level=LTVZERO,
@@ -82,6 +93,7 @@ _ALL = (
         explicit_rounding=True,
         average_threshold=False,
         zero_threshold_counts=True,
+        repaid_up=True,
     ),
     Rules(
         version="3.7",
@@ -90,6 +102,8 @@ _ALL = (
         explicit_rounding=True,
         average_threshold=False,
         zero_threshold_counts=True,
+        repaid_up=True,
+        received_down=True,
         sentinel=False,
     ),
 )

@@ -66,8 +66,9 @@ def principal_value(market: CompoundV3Market, balance: int) -> int:
 def closable(market: CompoundV3Market, rows: list[Balance]) -> list[LiquidationCall]:
     """Comet.absorb closes the account: all of the debt, for all of each collateral.
 
-    What that is worth beyond the debt, less the penalty, is credited to the account in the base asset. Collateral whose
-    factors are both 0 stays with the account, its price unasked.
+    What that is worth beyond the debt, less the penalty, is credited to the account in the base asset, as the principal
+    it comes to (absorbInternal): what the account then has is the present value of that. Collateral whose factors are
+    both 0 stays with the account, its price unasked.
     """
     debt = next(row for row in rows if row.side == "debt")
     listed = {one.asset: one for one in market.collaterals}
@@ -79,7 +80,8 @@ def closable(market: CompoundV3Market, rows: list[Balance]) -> list[LiquidationC
     credit = sum(
         (row.amount * (one.price or 0) // one.scale) * (one.liquidation_factor or 0) // WAD for row, one in collateral
     )
-    returned = max(credit * market.base_scale // (market.base_price or 1) - debt.amount, 0)
+    credited = max(credit * market.base_scale // (market.base_price or 1) - debt.amount, 0)
+    returned = present_value(market, principal_value(market, credited))
     found = []
     for row, one in collateral:
         discount = None
