@@ -1,7 +1,8 @@
 """The account arithmetic of the Aave V3 versions no package has, on real 3.6 (or 3.0.2) contracts: stand-ins.
 
-Only what an account's health and balances depend on is put back to the older version (or forth to 3.7), line by line as
-GenericLogic, MathUtils and TokenMath of aave-v3-origin's tags have it; everything else stays the code of the package.
+Only what an account's health, balances and liquidation depend on is put back to the older version (or forth to 3.7),
+line by line as GenericLogic, LiquidationLogic, MathUtils and TokenMath of aave-v3-origin's tags have it; everything else
+stays the code of the package.
 """
 
 from collections.abc import Mapping
@@ -58,7 +59,12 @@ V37: Edits = merged(
                 "  function getIsEModeCategoryIsolated(uint8) external pure returns (bool) {\n    return false;\n  }\n\n"
                 "  /// @inheritdoc IPool\n  function getUserEMode(",
             ),
-        )
+        ),
+        "logic/LiquidationLogic.sol": (
+            ("vars.baseCollateral.percentMul(", "vars.baseCollateral.percentMulFloor("),
+            ("vars.collateralAmount.percentDiv(liquidationBonus)", "vars.collateralAmount * 100_00 / liquidationBonus"),
+            ("vars.bonusCollateral.percentMul(", "vars.bonusCollateral.percentMulCeil("),
+        ),
     },
 )
 # Functions that an older version lacks get another name, which changes their selectors and nothing else.
@@ -85,6 +91,15 @@ V34: Edits = merged(
                 "return (userTotalDebt * assetPrice) / assetUnit;",
             ),
         ),
+        "logic/LiquidationLogic.sol": (
+            ("percentDivCeil(liquidationBonus)", "percentDiv(liquidationBonus)"),
+            ("MathUtils.mulDivCeil(", "mulDivFloor("),
+            (
+                "  struct AvailableCollateralToLiquidateLocalVars {",
+                "  function mulDivFloor(uint256 a, uint256 b, uint256 c) private pure returns (uint256) {\n"
+                "    return (a * b) / c;\n  }\n\n  struct AvailableCollateralToLiquidateLocalVars {",
+            ),
+        ),
         "helpers/TokenMath.sol": HALF_UP,
     },
 )
@@ -101,6 +116,15 @@ V32: Edits = merged(
     {
         "": (("getReserveDeficit", "deficitOfNewerVersion"),),
         "instances/PoolInstance.sol": (("POOL_REVISION = 7;", "POOL_REVISION = 5;"),),
+        "logic/LiquidationLogic.sol": (
+            (
+                "maxLiquidatableDebt = vars.borrowerReserveDebt;",
+                "maxLiquidatableDebt = vars.borrowerReserveDebt.percentMul(\n"
+                "      vars.healthFactor > CLOSE_FACTOR_HF_THRESHOLD ? DEFAULT_LIQUIDATION_CLOSE_FACTOR : 100_00\n    );",
+            ),
+            ("vars.healthFactor > CLOSE_FACTOR_HF_THRESHOLD\n    ) {", "false\n    ) {"),
+            ("isDebtMoreThanLeftoverThreshold && isCollateralMoreThanLeftoverThreshold,", "true,"),
+        ),
     },
 )
 ORIGIN: Mapping[str, Edits] = {"3.2": V32, "3.3": V33, "3.4": V34, "3.5": V35, "3.7": V37}
@@ -158,6 +182,16 @@ SPARK: Edits = {
         ),
         ("using PercentageMath for uint256;\n  using Res", UP + "\n\n  using PercentageMath for uint256;\n  using Res"),
     ),
+    "tokenization/base/ScaledBalanceTokenBase.sol": (  # aTokens against their owner, debts against the debtor
+        ("amount.rayDiv(index);\n    require(amountScaled != 0, Errors.INVALID_BURN_AMOUNT);",
+         "(amount * 1e27 + (target == address(0) ? 0 : index - 1)) / index;"),
+        ("amount.rayDiv(index).toUint128()", "((amount * 1e27 + index - 1) / index).toUint128()"),
+    ),
+    "logic/LiquidationLogic.sol": (
+        ("vars.liquidationProtocolFeeAmount.rayDiv(\n        liquidityIndex\n      );",
+         "(vars.liquidationProtocolFeeAmount * 1e27 + liquidityIndex - 1) / liquidityIndex;"),
+        ("scaledDownUserBalance.rayMul(liquidityIndex)", "scaledDownUserBalance * liquidityIndex / 1e27"),
+    ),
     "tokenization/AToken.sol": (
         (".rayMul(POOL.getReserveNormalizedIncome(_underlyingAsset))",
          " * POOL.getReserveNormalizedIncome(_underlyingAsset) / 1e27"),
@@ -208,7 +242,7 @@ class CoreVariant(AaveV302):
 
 
 class SparkVariant(CoreVariant):
-    """SparkLend's line; its tokens' balances are rounded anew but minted and burnt as before, so nobody repays all."""
+    """SparkLend's line; its tokens' balances are rounded anew but minted as before."""
 
     def populate(self, seed: int, users: int) -> None:
         rng = Random(seed)

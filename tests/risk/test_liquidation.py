@@ -1,5 +1,6 @@
 """Liquidation prices, amounts and times: the contracts' own answers flip exactly where we say."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
@@ -25,7 +26,7 @@ from indexer.risk.liquidation import (
 )
 from indexer.sync.live import seconds_per_block
 from protocols.aave.math import percent_mul, wad_div
-from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
+from tests.devnet import aave_v2, aave_v3, aave_v3_variants, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
 from tests.devnet.send import Reverted
@@ -299,6 +300,41 @@ def close_exactly(ground: Ground, key: PositionKey, pair: int) -> str:
         with pytest.raises(refusals):
             ground.close(key, one, one.repaid + 1)
     return "no more for dust" if dusty else "closed"
+
+
+def long(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize(
+    ("version", "seed"),
+    [
+        ("3.1", 3),
+        ("3.3", 4),
+        ("3.5", 5),
+        ("3.7", 6),
+        ("spark-untruncated", 7),
+        *(long(version, seed) for version in ("3.0.2", "3.6") for seed in (8, 9)),
+        *(long(version, seed) for version in ("3.1", "3.2", "3.3", "3.4", "3.5", "3.7") for seed in (10, 11)),
+        *(long(version, seed) for version in ("spark", "spark-untruncated") for seed in (12, 13)),
+    ],
+)
+def test_every_version_of_aave_takes_and_pays_what_was_foreseen(fresh_node: Anvil, version: str, seed: int) -> None:
+    """Every pair of everybody who can be liquidated, after a fall and after a deeper one."""
+    packaged = version in ("3.0.2", "3.6")
+    devnet = (aave_v3 if packaged else aave_v3_variants).deploy(fresh_node, version)
+    devnet.populate(seed, USERS)
+    ground = ground_of(devnet)
+    calls = []
+    for percent in (90, 80):
+        sink(ground, percent)
+        _, owing = debtors(ground)
+        for key in [position.key for position, health in owing if health.liquidatable]:
+            for pair in range(len(ground.adapter.closable(*ground.next(key)))):
+                with devnet.rewound():
+                    calls.append(close_exactly(ground, key, pair))
+    ground.connection.chain.close()
+    assert Counter(calls)["closed"] >= 10, Counter(calls)
 
 
 def test_a_blocked_liquidation_says_why(ground: Ground) -> None:
