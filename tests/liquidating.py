@@ -206,6 +206,9 @@ class AaveGround(Ground):
 
     def close(self, key: PositionKey, one: LiquidationCall, amount: int) -> dict[str, int]:
         self.stop_the_clock()
+        return self.close_now(key, one, amount)
+
+    def close_now(self, key: PositionKey, one: LiquidationCall, amount: int) -> dict[str, int]:
         before = self.held(key, one)
         args = [one.collateral.asset, one.debt.asset, key.account, amount, False]
         call = "liquidationCall(address,address,address,uint256,bool)"

@@ -71,3 +71,12 @@ def test_a_discount_waives_its_share_of_the_interest_only() -> None:
     assert debt == 1070 * WAD
     assert aave_math.discounted_debt(1000 * WAD, 11 * RAY // 10, RAY, 0) == 1100 * WAD
     assert aave_math.discounted_debt(1000 * WAD, 11 * RAY // 10, 11 * RAY // 10, 3000) == 1100 * WAD
+
+
+def test_the_interest_that_gho_waives_is_rounded_half_up() -> None:
+    # GhoVariableDebtToken.balanceOf: rayMul, less percentMul of what rayMul says it grew by. 10 grew to 13, 15 or 17.
+    # 30 % of 3 is 0.9, of 5 is 1.5, of 7 is 2.1.
+    grown = (13 * RAY // 10, 15 * RAY // 10, 17 * RAY // 10)
+    assert [aave_math.discounted_debt(10, index, RAY, 3000) for index in grown] == [13 - 1, 15 - 2, 17 - 2]
+    # 3 at 1.5 is 4.5 and counts as 5, at 1.1 it is 3.3 and counts as 3: it grew by 2, of which 1 is waived.
+    assert aave_math.discounted_debt(3, 15 * RAY // 10, 11 * RAY // 10, 5000) == 4

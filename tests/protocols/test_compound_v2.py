@@ -464,6 +464,21 @@ def test_sums_hold_and_show_who_is_missing(
             assert not all(check.holds for check in adapter.checks(market, rest, accounts))
 
 
+def test_sums_show_the_debt_of_a_dollar(adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2) -> None:
+    """What rounding may take off is far less."""
+    who = account("debtor of a dollar")
+    devnet.supply(who, "ETH", 10**17, enter=True)
+    devnet.borrow(who, "USDC", 10**6)
+    market, positions = snapshot(adapter, node, devnet)
+    assert all(check.holds for check in adapter.checks(market, positions.values(), Accounts.ALL))
+    rest = [position for user, position in positions.items() if user != who]
+    for accounts, broken in (
+        (Accounts.ALL, ["ETH cTokens", "USDC debt apart from totalBorrows"]),
+        (Accounts.BORROWERS, ["USDC debt apart from totalBorrows"]),
+    ):
+        assert sorted(c.name for c in adapter.checks(market, rest, accounts) if not c.holds) == broken
+
+
 def test_what_a_thousand_debts_round_off_in_a_few_blocks_is_nobody_missing(needs_node: None) -> None:
     with Anvil() as anvil:
         devnet = compound_v2.CompoundV2(anvil, None, "compound-v2-young", "half-up", None)

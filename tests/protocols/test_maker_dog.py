@@ -1,6 +1,7 @@
 """Maker's Dog and Clipper: what blocks a liquidation is exactly what makes the real `Dog.bark` revert."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from tests.devnet.node import Anvil
 from tests.devnet.send import Reverted, Sender, account
 
 RAD = 10**45
+RAY = 10**27
+ILKS = "ilks(bytes32)(uint256,uint256,uint256,uint256,uint256)"
+URN_STATE = "urns(bytes32,address)(uint256,uint256)"
 #: a later recording of the same package, the first with liquidations 2.0
 VERSION = "1.1.33-beta5"
 ILK, NO_CLIP = "ETH-B", "ETH-A"
@@ -89,6 +93,20 @@ class Kennel:
         key = self.keys[name]
         self.sender.send(self.dog, "bark(bytes32,address,address)", [word(key.group), key.account, key.account])
 
+    def art(self, name: str) -> int:
+        """The normalised debt of an urn, in wad."""
+        key = self.keys[name]
+        _, art = self.sender.call(self.vat, URN_STATE, [word(key.group), key.account])
+        return int(art)
+
+    @contextmanager
+    def tried(self) -> Iterator[None]:
+        """What is done inside is undone."""
+        snapshot, funded = self.node.snapshot(), set(self.sender.funded)
+        yield
+        self.node.revert(snapshot)
+        self.sender.funded = funded
+
     def refusal(self, name: str) -> str | None:
         """Why a bark would revert now, None if it would not."""
         key, function = self.keys[name], "bark(bytes32,address,address)(uint256)"
@@ -112,10 +130,8 @@ def started(needs_node: None) -> Iterator[Kennel]:
 @pytest.fixture
 def kennel(started: Kennel) -> Iterator[Kennel]:
     """The deployment; what a test does to it is undone."""
-    snapshot, funded = started.node.snapshot(), set(started.sender.funded)
-    yield started
-    started.node.revert(snapshot)
-    started.sender.funded = funded
+    with started.tried():
+        yield started
 
 
 @pytest.fixture
@@ -191,6 +207,29 @@ def test_the_dogs_limits_are_told(
     change(kennel)
     found = agree(kennel, node)
     assert {name: reasons for name, reasons in found.items() if name != "elsewhere"} == blocked
+
+
+def test_a_debt_of_exactly_the_dust_is_no_dust(kennel: Kennel, node: Connection) -> None:
+    """Dog.bark: neither a part to be taken that equals the dust, nor what is left of the debt then."""
+    kennel.halve_the_price()
+    key = kennel.keys["middle"]
+    _, rate, *_ = kennel.sender.call(kennel.vat, ILKS, [word(ILK)])
+    for room in (250, 300):  # DAI, of 500 and a penalty of 5 %: a part less than the rest, and one that is more
+        with kennel.tried():
+            kennel.govern(kennel.dog, "file(bytes32,uint256)", word("Hole"), room * RAD)
+            owed = kennel.art("middle")
+            with kennel.tried():
+                kennel.bark("middle")
+                left = kennel.art("middle")
+            dust = min(left, owed - left) * rate
+            kennel.govern(kennel.vat, "file(bytes32,bytes32,uint256)", word(ILK), word("dust"), dust)
+            assert agree(kennel, node)["middle"] == ()
+            market, _ = healths(kennel, node)
+            (position,) = kennel.adapter.read_positions(node.reader(), market, [key])
+            (foreseen,) = kennel.adapter.closable(market, position)
+            kennel.bark("middle")
+            assert kennel.art("middle") == left
+            assert foreseen.repaid == -(-(owed - left) * rate // RAY)
 
 
 def test_a_bark_uses_up_the_room_and_touches_its_urn(kennel: Kennel, node: Connection) -> None:

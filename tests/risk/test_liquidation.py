@@ -27,9 +27,10 @@ from indexer.risk.liquidation import (
 from indexer.sync.live import seconds_per_block
 from protocols.aave.math import percent_mul, wad_div
 from tests.devnet import aave_v2, aave_v3, aave_v3_variants, compound_v2, compound_v3, maker
+from tests.devnet.aave_v3_scenario import Actions, perform
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
-from tests.devnet.send import Reverted
+from tests.devnet.send import Reverted, account
 from tests.liquidating import MAX, AaveGround, Ground, MakerGround, ground_of
 
 USERS = 60
@@ -302,6 +303,27 @@ def close_exactly(ground: Ground, key: PositionKey, pair: int) -> str:
     return "no more for dust" if dusty else "closed"
 
 
+@pytest.mark.parametrize("version", ["3.0.2", "3.6"])
+def test_the_whole_debt_is_closed_at_a_health_factor_of_exactly_95_percent(fresh_node: Anvil, version: str) -> None:
+    """In a market without any interest yet, and with every block at the same time so that none comes."""
+    devnet = aave_v3.deploy(fresh_node, version)
+    act, who, ground = Actions(devnet), account("at the close factor"), ground_of(devnet)
+    ground.new_payer()
+    opening = [act.supply(account("lender"), "USDC", 10**11), act.supply(who, "WETH", 10 * WAD)]
+    perform(devnet, Random(1), opening, must=True)
+    perform(devnet, Random(1), [act.borrow(who, "USDC", 16_500 * 10**6)], must=True)
+    fresh_node.set_next_timestamp(fresh_node.timestamp())
+    devnet.set_price("WETH", 1_900 * 10**8)  # 19,000 at a threshold of 82.5 % for 16,500
+    assert devnet.answer(who)[5] == 95 * WAD // 100
+    market, (position,) = ground.read([PositionKey(who)])
+    (foreseen,) = ground.adapter.closable(market, position)
+    fresh_node.set_next_timestamp(fresh_node.timestamp())
+    done = ground.close_now(PositionKey(who), foreseen, MAX)
+    assert done["repaid"] == 16_500 * 10**6
+    assert done == {name: getattr(foreseen, name) for name in done}
+    ground.connection.chain.close()
+
+
 def long(*values: object) -> object:
     return pytest.param(*values, marks=pytest.mark.long)
 
@@ -320,13 +342,13 @@ def long(*values: object) -> object:
     ],
 )
 def test_every_version_of_aave_takes_and_pays_what_was_foreseen(fresh_node: Anvil, version: str, seed: int) -> None:
-    """Every pair of everybody who can be liquidated, after a fall and after a deeper one."""
+    """Every pair of everybody who can be liquidated, after one fall and another."""
     packaged = version in ("3.0.2", "3.6")
     devnet = (aave_v3 if packaged else aave_v3_variants).deploy(fresh_node, version)
     devnet.populate(seed, USERS)
     ground = ground_of(devnet)
     calls = []
-    for percent in (90, 80):
+    for percent in (90, 80, 70):
         sink(ground, percent)
         _, owing = debtors(ground)
         for key in [position.key for position, health in owing if health.liquidatable]:

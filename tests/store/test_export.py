@@ -393,6 +393,33 @@ def test_a_wallet_is_ranked_by_its_whole_debt(conn):
     assert selected(conn, Kind.WALLETS, below=1) == ["1"]
 
 
+@pytest.fixture
+def unvalued(tmp_path: Path):
+    """Wallets by the debt in USD of their positions at risk: 1 has 50, 2 has 70 and an unknown one, 3 an unknown one.
+
+    4 has an unknown debt that is not at risk.
+    """
+    path = tmp_path / "unvalued.db"
+    rows = [("1", 50.0, "at-risk"), ("2", 70.0, "liquidatable"), ("2", None, "at-risk"), ("3", None, "liquidatable")]
+    with Store(path) as store, store.transaction() as db:
+        for number, (wallet, debt, status) in enumerate([*rows, ("4", None, "healthy")]):
+            db.execute(
+                "insert into positions (chain_id, deployment, protocol, account, position_group, owner, wallet,"
+                " debt_usd, status, block_number, block_hash) values (1, 'd', 'p', ?, ?, ?, ?, ?, ?, 7, '0x00')",
+                (wallet, str(number), wallet, wallet, debt, status),
+            )
+    connection = open_readonly(path)
+    yield connection
+    connection.close()
+
+
+def test_the_riskiest_wallets_include_those_whose_debt_at_risk_is_unknown(unvalued):
+    """They come last: nobody can say that they are less at risk than the others."""
+    columns, rows = exports.top(unvalued, "risk", limit=10)
+    found = [(row[columns.index("wallet")], row[columns.index("debt_at_risk_usd")]) for row in rows]
+    assert found == [("1", 50.0), ("2", None), ("3", None)]
+
+
 def test_markets_have_no_debt_filter(conn):
     columns, rows = exports.select(conn, Kind.MARKETS, protocols=["maker"])
     assert [row[columns.index("symbol")] for row in rows] == ["WETH"]
