@@ -177,6 +177,31 @@ def test_a_mismatch_that_stays_marks_the_deployment_and_no_other(
     assert state_of(path, aave) == ("ok", None)
 
 
+# nothing to repair -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["aave-v3", "aave-v2", "compound-v2", "compound-v3", "maker"])
+def test_who_acts_in_the_very_next_block_is_read_again_and_nothing_is_repaired(
+    markets: dict[str, Devnet], tmp_path: Path, caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
+    """Somebody's second act is in the block after the one he was read at; every row is then compared at first sight."""
+    path, market, who = tmp_path / "next.db", markets[protocol], account("quick")
+    market.sender.fund(who)
+    OWE[protocol](market, who)
+    sync_once(path, market.node.url, [market])
+    (read_at,) = {block for (block,) in raw(path, "select distinct block_number from positions")}
+    ADD[protocol](market, who)
+    assert market.node.block_number() == read_at + 1
+    caplog.clear()
+    sync_once(path, market.node.url, [market], audit_sample=10_000)
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
+    assert audits(path, "reconciliation") == audits(path, "omitted-logs") == []
+    assert [mismatches for _, mismatches, _ in audits(path, "self-audit")] == [0, 0]
+    checked, wrong = wrong_rows(path, market.node, [market])
+    assert checked > 10
+    assert wrong == []
+
+
 # omitted logs ------------------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +251,15 @@ OWE: dict[str, Callable[[Any, str], None]] = {
     "compound-v2": owe_compound_v2,
     "compound-v3": owe_compound_v3,
     "maker": owe_maker,
+}
+
+
+ADD: dict[str, Callable[[Any, str], None]] = {  # one transaction each
+    "aave-v3": lambda market, who: send(market, Actions(market).borrow(who, "USDC", 10**9)),
+    "aave-v2": lambda market, who: market.borrow(who, "USDC", market.amount("USDC", WAD // 10), 2),
+    "compound-v2": lambda market, who: market.borrow(who, "DAI", market.amount("DAI", 100 * WAD)),
+    "compound-v3": lambda market, who: market.withdraw(who, market.base, market.unit),
+    "maker": lambda market, who: market.frob("ETH-A", who, 0, market.debt("ETH-A", 100 * WAD)),
 }
 
 
