@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import platformdirs
-from eth_utils.address import to_checksum_address
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from indexer.address import checked_address
 from indexer.errors import ConfigError
 from indexer.model import Deployment
 from indexer.plugins import adapter_class, deployment_files, did_you_mean, installed
@@ -28,16 +28,6 @@ FILE_NAME = "indexer.toml"
 
 Table = dict[str, Any]
 T = TypeVar("T")
-
-
-def checked_address(text: str) -> str:
-    """The address in lower case. Raises ValueError if it is none, or if a mixed-case one fails its EIP-55 checksum."""
-    if not re.fullmatch(r"0[xX][0-9a-fA-F]{40}", text):
-        raise ValueError(f"{text!r} is not an address (0x and 40 hex digits)")
-    digits = text[2:]
-    if digits not in (digits.lower(), digits.upper()) and to_checksum_address(text) != "0x" + digits:
-        raise ValueError(f"{text} fails its checksum (EIP-55), so a digit is wrong; copy it again, or use lower case")
-    return "0x" + digits.lower()
 
 
 Address = Annotated[str, AfterValidator(checked_address)]

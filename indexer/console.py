@@ -2,26 +2,35 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
-from rich.text import Text
 
 from indexer.progress import NoProgress, Progress
 from indexer.text import printable
 
 T = TypeVar("T")
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+#: where lines go while bars are shown, the innermost last: above them, for a bar must not be torn
+above_bars: list[Callable[[str], None]] = []
 
 
 def remark(text: str) -> None:
     """One line to stderr; nothing in it is taken for markup or obeyed by the terminal."""
-    stderr.print(Text(printable(text)))
+    say(printable(text))
+
+
+def say(line: str) -> None:
+    if above_bars:
+        above_bars[-1](line)
+        return
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nobody reads it any more, nor what is left in the buffer
+        raise SystemExit(1) from None
 
 
 class Lines(logging.Handler):
@@ -43,7 +52,7 @@ class Lines(logging.Handler):
                 "logger": record.name,
                 "message": message,
             }
-            stderr.print(Text(json.dumps(line)))
+            say(json.dumps(line))
         else:
             remark(f"{at:%H:%M:%S} {record.levelname.lower():7} {message}")
 
@@ -56,50 +65,20 @@ def log_to_stderr(*, as_json: bool, verbose: int) -> None:
     logger.propagate = False
 
 
-class Rate(ProgressColumn):
-    """Units a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f}/s" if speed else "", style="dim")
-
-
-class Bars:
-    """One bar a stage: how much is done of how much, how fast, and how long it will take."""
-
-    def __init__(self, progress: RichProgress) -> None:
-        self.progress = progress
-        self.tasks: dict[str, TaskID] = {}
-
-    def start(self, name: str, total: int, unit: str) -> None:
-        if name in self.tasks:
-            self.progress.remove_task(self.tasks[name])
-        self.tasks[name] = self.progress.add_task(printable(name), total=total, unit=unit, note="")
-
-    def advance(self, name: str, count: int, note: str = "") -> None:
-        self.progress.update(self.tasks[name], advance=count, note=note)
-
-    def done(self, name: str) -> None:
-        task = self.tasks[name]
-        self.progress.update(task, completed=self.progress.tasks[self.progress.task_ids.index(task)].total)
-
-
 @contextmanager
 def bars() -> Iterator[Progress]:
     """Progress bars on stderr that vanish at the end; nothing where it is no terminal."""
-    if not stderr.is_terminal:
+    if not sys.stderr.isatty():
         yield NoProgress()
         return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}", markup=False),
-        Rate(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with RichProgress(*columns, console=stderr, transient=True) as progress:
-        yield Bars(progress)
+    from indexer.bars import drawn  # noqa: PLC0415 - rich takes a while to import
+
+    with drawn() as shown:
+        above_bars.append(shown.say)
+        try:
+            yield shown
+        finally:
+            above_bars.remove(shown.say)
 
 
 def counted(rows: Iterable[T], total: int, unit: str) -> Iterator[T]:

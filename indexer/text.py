@@ -2,15 +2,15 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import zip_longest
 from typing import Any, TextIO
 
 from rich.cells import cell_len
-from rich.console import Console
-from rich.text import Text
 
 Row = Sequence[Any]
 
@@ -58,6 +58,16 @@ def for_people(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Ite
         yield [Decimal(exact[name]).scaleb(-18) if name in exact else row[name] for name in columns]
 
 
+#: how a terminal sets text (ECMA-48, SGR)
+BOLD, DIM = "\x1b[1m", "\x1b[2m"
+
+
+def styled(line: str, style: str, stream: TextIO) -> str:
+    """The line in a style where the stream is a terminal that has styles, else as it is."""
+    plain = not style or not stream.isatty() or os.environ.get("TERM", "dumb") in {"dumb", "unknown"}
+    return line if plain else f"{style}{line}\x1b[0m"
+
+
 GAP = "  "
 
 
@@ -74,10 +84,8 @@ def write_table(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, 
         max(map(cell_len, [title * headers, *(part for row in cells for part in row[i].split("\n"))]))
         for i, title in enumerate(titles)
     ]
-    console = Console(file=stream, highlight=False, soft_wrap=True)
     if headers:
-        for line in padded(titles, widths, right):
-            console.print(Text(line, style="bold"))
+        stream.writelines(styled(line, BOLD, stream) + "\n" for line in padded(titles, widths, right))
     for row in cells:
         stream.writelines(line + "\n" for line in padded(row, widths, right))
 
@@ -110,6 +118,11 @@ def shown(column: str, value: Any) -> str:
     if abs(number) >= 1e15:
         return f"{number:.6g}"
     return f"{number:,.6f}".rstrip("0").rstrip(".") if abs(number) >= 1e-4 or number == 0 else f"{number:.3g}"
+
+
+def iso(timestamp: int) -> str:
+    """Unix seconds as a time in UTC, such as 2026-01-31T12:00:00Z."""
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def age(seconds: float | None) -> str:

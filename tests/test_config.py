@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from indexer import config, plugins
+from indexer.address import checked_address
 from indexer.errors import ConfigError
 from tests.devnet.packages import missing_tools, package
 
@@ -310,7 +311,7 @@ def test_a_wrong_endpoint_is_not_repeated_in_the_message():
 
 def test_addresses_are_lower_cased():
     for text in (VAT, VAT.lower(), "0x" + VAT[2:].upper()):
-        assert config.checked_address(text) == VAT.lower()
+        assert checked_address(text) == VAT.lower()
 
 
 # packages ----------------------------------------------------------------------------------------------------------

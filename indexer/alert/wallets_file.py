@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from indexer.address import checked_address
 from indexer.alert.rules import Rule, below, drop
 from indexer.alert.watches import Watch
-from indexer.config import checked_address, known_keys
+from indexer.config import known_keys
 from indexer.errors import ConfigError
 
 KEYS = ("wallet", "label", "below", "drop")

@@ -1,11 +1,14 @@
-"""What the verbs of the command line share: how errors end a command, global options, and groups of flags."""
+"""What the verbs of the command line share: the global options and groups of flags.
+
+Here, and in the modules of the verbs, functions import what is slow to import: --help and completion load every verb,
+and one that reads the database needs neither a node nor the adapters.
+"""
 
 import math
 import os
 import re
 import signal
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -18,58 +21,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from indexer.config import Config, checked_address, load
+from indexer.address import checked_address
 from indexer.console import remark
-from indexer.errors import ConfigError, IndexerError
-from indexer.plugins import did_you_mean, installed
+from indexer.errors import ConfigError
 from indexer.store.database import open_readonly
 
 if TYPE_CHECKING:
     from indexer.adapter import AnyAdapter
     from indexer.chain.client import Chain
+    from indexer.config import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
 AGO = re.compile(r"(\d+)\s*(h|d|w)")
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
-
-
-class Verbs(click.Group):
-    """Any error ends a command with one line on stderr; exit code 2 for wrong usage, 130 when interrupted, else 1."""
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        # Whoever started us may have closed them.
-        sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
-        sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
-        code: Any = 0
-        try:
-            try:
-                code = super().main(*args, **{**extra, "standalone_mode": False})
-            finally:
-                sys.stdout.flush()
-        except click.UsageError as error:
-            hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
-            code = failed(error.format_message() + hint, 2)
-        except ConfigError as error:
-            code = failed(str(error), 2)
-        except click.ClickException as error:
-            code = failed(error.format_message(), 1)
-        except IndexerError as error:
-            code = failed(str(error), 1)
-        except sqlite3.Error as error:
-            code = failed(f"the database cannot be used: {error}", 1)
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go either
-            where = error.filename or "standard output"
-            code = 1 if isinstance(error, BrokenPipeError) else failed(f"{where}: {error.strerror or error}", 1)
-        except (KeyboardInterrupt, click.Abort):
-            remark("Interrupted. What was saved stays; the same command goes on from there.")
-            code = 130
-        sys.exit(code if isinstance(code, int) else 0)
-
-
-def failed(message: str, code: int) -> int:
-    remark(f"Error: {' '.join(message.split())}")
-    return code
 
 
 @dataclass
@@ -80,7 +44,9 @@ class Session:
     db: Path
 
     @cached_property
-    def config(self) -> Config:
+    def config(self) -> "Config":
+        from indexer.config import load
+
         return load(self.config_path, os.environ)
 
     @contextmanager
@@ -126,6 +92,8 @@ def holds(
     Raises `ConfigError` for a name that neither the database nor the installation knows: a typing error must not read
     as "nobody is at risk".
     """
+    from indexer.plugins import installed
+
     rows = conn.execute("select chain_id, protocol, deployment, block_number from deployments").fetchall()
     if protocols:
         require("protocol", protocols, {row["protocol"] for row in rows} | installed().keys())
@@ -145,6 +113,8 @@ def holds(
 
 
 def require(what: str, names: Sequence[str], known: Collection[str]) -> None:
+    from indexer.plugins import did_you_mean
+
     for name in names:
         if name not in known:
             raise ConfigError(f"unknown {what} {name!r}{did_you_mean(name, known)}")
@@ -184,8 +154,7 @@ def chain_options(command: F) -> F:
 @contextmanager
 def connected(session: Session, flags: Mapping[str, Any]) -> Iterator[tuple["Chain", list["AnyAdapter"]]]:
     """The chain and the adapters that `chain_options` chose."""
-    # web3 takes most of a second to import, which the reading commands do not need
-    from indexer.chain.connect import adapters, connect  # noqa: PLC0415
+    from indexer.chain.connect import adapters, connect
 
     chain, deployments = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])
     found = connect(

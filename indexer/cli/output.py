@@ -86,7 +86,7 @@ class Output:
 
     def write_parquet(self, sets: Sequence[tuple[Sequence[str], Iterable[Row]]]) -> None:
         """Write one result set as Parquet, which is for a file or a pipe and never for a terminal."""
-        from indexer.cli.parquet import write_parquet  # noqa: PLC0415 - pyarrow is an extra
+        from indexer.cli.parquet import write_parquet
 
         ((columns, rows),) = sets
         if self.path is not None:

@@ -37,8 +37,8 @@ TIMES = frozenset("block_time oldest_block_time last_block_time".split())
 def write_parquet(columns: Sequence[str], rows: Iterable[Row], stream: BinaryIO) -> None:
     """Write all rows to a stream, column by column; `IndexerError` says what to install without pa."""
     try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra
-        from pyarrow import parquet  # noqa: PLC0415
+        import pyarrow as pa
+        from pyarrow import parquet
     except ImportError as error:
         raise IndexerError("Parquet needs pyarrow: pip install 'lending-indexer[parquet]'") from error
     types = {name: by_name(name) for name in columns}
@@ -61,7 +61,7 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def record_batch(schema: "pa.Schema", types: Sequence[str], rows: Sequence[Row]) -> "pa.RecordBatch":
-    import pyarrow as pa  # noqa: PLC0415 - an extra
+    import pyarrow as pa
 
     arrays = []
     for place, (field, name) in enumerate(zip(schema, types, strict=True)):

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from indexer.address import checked_address
 from indexer.cli.options import Number, Session, holds, moment, session_of
 from indexer.cli.output import Output, output_options
-from indexer.config import checked_address
 from indexer.console import bars, remark
 from indexer.files import write_file
-from indexer.report.document import Form, Report, write
 from indexer.store import exports as exporting
 
 if TYPE_CHECKING:
-    from indexer.report.document import Section
+    from indexer.report.document import Report, Section
 
-SUFFIXES = {".md": Form.MARKDOWN, ".markdown": Form.MARKDOWN, ".html": Form.HTML, ".htm": Form.HTML}
+#: the values of `indexer.report.document.Form`
+FORMS = ("terminal", "md", "html")
+SUFFIXES = {".md": "md", ".markdown": "md", ".html": "html", ".htm": "html"}
 
 
 def subject(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -48,7 +49,7 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.option("--fall", metavar="NAME", help="Of the book: whose price falls by 10, 20, 30 %, an asset or a group.")
 @click.option("--protocol", "protocols", multiple=True, metavar="P", help="Of the book: only this; repeatable.")
 @click.option("--deployment", "deployments", multiple=True, metavar="D", help="Of the book: only this one; repeatable.")
-@click.option("--format", "form", type=click.Choice([form.value for form in Form]), help="[default: terminal]")
+@click.option("--format", "form", type=click.Choice(FORMS), help="[default: terminal]")
 @click.option(
     "-o",
     "--output",
@@ -74,7 +75,9 @@ def report(
     book: collateral, debt and health by protocol and asset, the largest wallets, and what becomes liquidatable if
     prices fall: those of every asset but the stablecoins, or of --fall NAME. HTML is one file with its charts inside.
     """
-    chosen = Form(form) if form else SUFFIXES.get(path.suffix.lower(), Form.TERMINAL) if path else Form.TERMINAL
+    from indexer.report.document import Form, write
+
+    chosen = Form(form or (SUFFIXES.get(path.suffix.lower(), "terminal") if path else "terminal"))
     if what == "book" and since is not None:
         raise click.UsageError("--since is for a wallet; the book has no change since a date")
     if what != "book" and (fall or protocols or deployments):
@@ -85,7 +88,7 @@ def report(
         if what == "book":
             found = book_report(session, conn, fall, protocols, deployments)
         else:
-            from indexer.report.wallet import wallet_report  # noqa: PLC0415 - pulled in where it is needed
+            from indexer.report.wallet import wallet_report
 
             found = wallet_report(conn, what, since)
     if found is None:
@@ -103,10 +106,10 @@ def report(
 
 def book_report(
     session: Session, conn: Connection, fall: str | None, protocols: Sequence[str], deployments: Sequence[str]
-) -> Report | None:
+) -> "Report | None":
     """The book with its falls in price; positions are evaluated again for each, which a bar tells of."""
-    from indexer.report.book import book  # noqa: PLC0415 - pulled in where it is needed
-    from indexer.report.price_falls import falls  # noqa: PLC0415
+    from indexer.report.book import book
+    from indexer.report.price_falls import falls
 
     section: Section | None
     with bars() as progress:

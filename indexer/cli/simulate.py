@@ -1,20 +1,19 @@
-"""The verbs `simulate` and `movements`."""
+"""The verb `simulate`."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli.options import Number, Session, holds, moment, session_of, wallet_address
+from indexer.cli.options import Number, Session, holds, session_of, wallet_address
 from indexer.cli.output import Output, output_options
 from indexer.console import bars, remark
-from indexer.errors import ConfigError
-from indexer.report import sweep_chart
-from indexer.risk import simulate as simulating
-from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep
-from indexer.store import history as moved
 from indexer.text import for_people
+
+if TYPE_CHECKING:
+    from indexer.risk import simulate as simulating
+    from indexer.risk.scenario import Change, Names, Scenario, Sweep
 
 DAY = 86_400
 NOTHING = "say what changes: --shock WETH=-20%, --days 30, --liquidation-threshold WETH=-5% or --sweep WETH=0..-60%"
@@ -98,6 +97,10 @@ def simulate(
     configuration adds more. A shock to WETH leaves wstETH as it is; the group eth takes both. Prices are rounded down
     to the oracle's integer. Values are in USD at the changed prices.
     """
+    from indexer.report import sweep_chart
+    from indexer.risk import simulate as simulating
+    from indexer.risk.scenario import GROUPS, Change, Names, Sweep
+
     if wallet and everyone:
         raise click.UsageError("WALLET and --all exclude each other; choose one")
     if not (shocks or days or thresholds or sweep):
@@ -151,15 +154,17 @@ def simulate(
 
 
 def spelt(
-    books: Sequence[simulating.Book],
-    names: Names,
-    shocks: Sequence[Change],
-    thresholds: Sequence[Change],
-    swept: Sweep | None,
+    books: "Sequence[simulating.Book]",
+    names: "Names",
+    shocks: "Sequence[Change]",
+    thresholds: "Sequence[Change]",
+    swept: "Sweep | None",
     days: float,
     seconds_per_block: float,
-) -> tuple[Scenario, Sweep | None]:
+) -> "tuple[Scenario, Sweep | None]":
     """The scenario with every name found in the books. Raises `ConfigError` for others."""
+    from indexer.risk.scenario import Change, Scenario, Sweep
+
     prices = [(book.market, book.adapter.quoted(book.market).keys()) for book in books]
     limits = [(book.market, book.adapter.thresholds(book.market).keys()) for book in books]
     if swept is not None:
@@ -175,8 +180,10 @@ def spelt(
     return scenario, swept
 
 
-def write(found: simulating.Simulation, by: str, top: int | None, output: Output, *, whole: bool) -> None:
+def write(found: "simulating.Simulation", by: str, top: int | None, output: Output, *, whole: bool) -> None:
     """A table: deployments, assets and the worst positions; otherwise the rows that --by names."""
+    from indexer.risk import simulate as simulating
+
     if not output.table:
         if by == "deployment":
             output.write_dicts(simulating.deployment_rows(found), DEPLOYMENT_TABLE)
@@ -201,93 +208,3 @@ def write(found: simulating.Simulation, by: str, top: int | None, output: Output
     output.write_sets(*sets)
     if len(found.outcomes) > shown:
         remark(f"{len(found.outcomes) - shown:,} more become liquidatable; --top N shows them, --csv all")
-
-
-MOVEMENT_TABLE = (
-    "deployment wallet supply_change_usd debt_change_usd collateral_usd debt_usd health_factor status first_block_number "
-    "last_block_number last_block_time"
-).split()
-MOVEMENT_COLUMNS = [*moved.MOVEMENT_COLUMNS, "last_block_time"]
-
-
-def block_or_moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
-    """("block", number) or ("time", unix seconds) of a block number, a date or an age."""
-    if value is None:
-        return None
-    return ("block", min(int(value), moved.LAST)) if value.isdecimal() else ("time", moment(value))
-
-
-@click.command(
-    epilog="\b\nExamples:\n  indexer movements --min 100000\n  indexer movements --since 7d --protocol aave-v3"
-    "\n  indexer movements --since 21000000 --until 21007200 --csv"
-)
-@click.option(
-    "--since",
-    callback=block_or_moment,
-    metavar="BLOCK|DATE|AGE",
-    help="After this  [default: a day before the last block]",
-)
-@click.option(
-    "--until", callback=block_or_moment, metavar="BLOCK|DATE|AGE", help="Up to this  [default: the last block]"
-)
-@click.option(
-    "--min",
-    "min_usd",
-    type=Number(min=0),
-    default=1000.0,
-    show_default=True,
-    metavar="USD",
-    help="Supplied, withdrawn, borrowed or repaid at least so much.",
-)
-@click.option("--chain", metavar="NAME", help="Only this chain; block numbers need it where several are synced.")
-@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable.")
-@output_options
-@session_of
-def movements(
-    session: Session,
-    since: tuple[str, int] | None,
-    until: tuple[str, int] | None,
-    min_usd: float,
-    chain: str | None,
-    protocols: Sequence[str],
-    output: Output,
-) -> None:
-    """List who added or removed most between two snapshots.
-
-    Sums over all of a wallet's positions in a deployment, in USD at the prices of the snapshots that saw it, without
-    what prices and interest did; below 0 is withdrawn, repaid or liquidated. It is known from the first snapshot on, and
-    as finely as snapshots were taken; of older times as finely as history is kept.
-    """
-    chain_id = None if chain is None else session.config.chain(chain).chain_id
-    with session.read() as conn, bars() as progress:
-        progress.start("movements", 1, "query")
-        newest, chains = conn.execute(
-            "select max(block_timestamp), count(distinct chain_id) from deployments "
-            "where block_number is not null and (?1 is null or chain_id = ?1)",
-            (chain_id,),
-        ).fetchone()
-        if not holds(session, conn, chain_id=chain_id, protocols=protocols):
-            output.write_dicts([], MOVEMENT_TABLE, MOVEMENT_COLUMNS)
-            return
-        bounds = dict([since or ("time", newest - DAY)])
-        last = dict([until] if until else [])
-        if chains > 1 and "block" in {**bounds, **last}:
-            raise ConfigError("several chains are synced: say whose blocks these are with --chain, or give dates")
-        rows = moved.movements(
-            conn,
-            since_block=bounds.get("block"),
-            since=bounds.get("time"),
-            until_block=last.get("block"),
-            until=last.get("time"),
-            min_usd=min_usd,
-            chain_id=chain_id,
-            protocols=protocols,
-        )
-        unknown = moved.unknown_movements(conn, chain_id)
-    for row in rows:
-        row["last_block_time"] = simulating.iso(int(str(row["last_block_timestamp"])))
-    if unknown:
-        remark(f"of {unknown:,} positions some movement is unknown, for it fell into a reorganisation")
-    if not rows:
-        remark(f"nobody moved {min_usd:,.0f} USD in that time")
-    output.write_dicts(rows, MOVEMENT_TABLE, MOVEMENT_COLUMNS)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from indexer.address import checked_address
 from indexer.cli.options import Number, Session, chain_options, connected, interruptible, session_of
 from indexer.cli.output import Output, output_options
-from indexer.config import checked_address
 from indexer.console import remark
 from indexer.errors import ConfigError, IndexerError
 from indexer.model import Accounts
-from indexer.settings import Alerts
 from indexer.store.store import Store
 from indexer.text import age
 
@@ -202,6 +201,7 @@ def watching(session: Session, flags: dict[str, Any]) -> "Iterator[tuple[Chain, 
     from indexer.alert.outbox import waiting  # noqa: PLC0415 - see add
     from indexer.alert.watcher import Watcher  # noqa: PLC0415
     from indexer.alert.watches import Policy  # noqa: PLC0415
+    from indexer.settings import Alerts  # noqa: PLC0415 - brings pydantic
     from indexer.sync.sync import Sync  # noqa: PLC0415
 
     config = session.config

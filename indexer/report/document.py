@@ -10,12 +10,9 @@ from enum import StrEnum
 from html import escape
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.text import Text
-
 from indexer.report.charts import Chart, svg
 from indexer.report.charts import text as chart_text
-from indexer.text import Row, printable, shown, write_table
+from indexer.text import BOLD, DIM, Row, printable, shown, styled, write_table
 
 
 class Form(StrEnum):
@@ -68,19 +65,21 @@ def numeric(section: Section) -> list[bool]:
 
 
 def write_terminal(report: Report, stream: TextIO) -> None:
-    console = Console(file=stream, highlight=False, soft_wrap=True)
-    console.print(Text(printable(report.title), style="bold"))
-    console.print(Text(printable(report.as_of), style="dim"))
+    def line(text: str, style: str = "") -> None:
+        stream.write(styled(text, style, stream) + "\n")
+
+    line(printable(report.title), BOLD)
+    line(printable(report.as_of), DIM)
     for section in report.sections:
-        console.print()
-        console.print(Text(printable(section.title), style="bold"))
+        line("")
+        line(printable(section.title), BOLD)
         if section.rows:
             write_table(section.columns, section.rows, stream, headers=True)
         for chart in section.charts:
-            console.print()
-            console.print(Text(chart_text(chart)))
+            line("")
+            line(chart_text(chart))
         for note in section.notes:
-            console.print(Text(printable(note), style="dim"))
+            line(printable(note), DIM)
 
 
 # Markdown ----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +11,7 @@ from indexer.report.book import as_of, labelled, percent, section
 from indexer.report.charts import CEILING, Bars, Lines
 from indexer.report.document import Report, Section
 from indexer.store import accrual
-from indexer.text import shown
+from indexer.text import iso, shown
 
 KEY = ("chain_id", "deployment", "account", "position_group")
 #: series that a chart can show and still be read; those nearest to liquidation
@@ -215,10 +214,6 @@ def oldest(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> int |
         for row in rows
     ]
     return min((at for at in found if at is not None), default=None)
-
-
-def iso(timestamp: int) -> str:
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 # accrued interest --------------------------------------------------------------------------------------------------

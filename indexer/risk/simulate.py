@@ -7,7 +7,6 @@ Everything is computed offline, from the markets and positions of the last snaps
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -20,6 +19,7 @@ from indexer.progress import NoProgress, Progress
 from indexer.risk.evaluate import status
 from indexer.risk.liquidation import SECONDS_PER_BLOCK
 from indexer.risk.scenario import Change, Names, Scenario, Sweep
+from indexer.text import iso
 from indexer.units import AT_RISK_BELOW, least_at
 
 #: positions between two looks at the progress bar
@@ -46,10 +46,6 @@ class Book:
     def time(self) -> str:
         """When the snapshot's block was made, UTC."""
         return iso(self.market.block.timestamp)
-
-
-def iso(timestamp: int) -> str:
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def deployments(

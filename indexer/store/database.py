@@ -3,10 +3,8 @@
 import sqlite3
 from pathlib import Path
 
-from sqlite_utils import Database
-
 from indexer.errors import StoreError
-from indexer.store.migrations import migrations
+from indexer.store import migrations
 
 BUSY_TIMEOUT_MS = 30_000
 
@@ -26,10 +24,9 @@ def open_readonly(path: Path | str, *, current: bool = True) -> sqlite3.Connecti
     try:
         conn.row_factory = sqlite3.Row
         conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
-        db = Database(conn, execute_plugins=False)
-        check_version(db, path)
-        if current and migrations.pending(db):
-            told = "was written by an older version" if migrations.applied(db) else "holds nothing yet"
+        check_version(conn, path)
+        if current and migrations.pending(conn):
+            told = "was written by an older version" if migrations.applied(conn) else "holds nothing yet"
             raise StoreError(f"{path} {told}: run `indexer sync` first")
     except sqlite3.DatabaseError as error:
         conn.close()
@@ -63,16 +60,16 @@ def unusable(path: Path, error: sqlite3.Error) -> StoreError:
     return StoreError(f"{path}: {text}")
 
 
-def check_version(db: Database, path: Path) -> None:
+def check_version(conn: sqlite3.Connection, path: Path) -> None:
     """Refuses a foreign database and one that a newer version of this program has migrated."""
-    tables = set(db.table_names())
-    if tables <= {migrations.migrations_table}:
+    tables = {row[0] for row in conn.execute("select name from sqlite_master where type = 'table'")}
+    if tables <= {migrations.TABLE}:
         return  # new, or a first sync was killed before its schema was there
-    if migrations.migrations_table not in tables:
+    if migrations.TABLE not in tables:
         raise StoreError(f"{path} is a database of another program; nothing was changed: name another file with --db")
-    known = {m.name for m in migrations._migrations}  # noqa: SLF001 - sqlite-utils has no public list
-    newer = [m.name for m in migrations.applied(db) if m.name not in known]
-    if newer or not migrations.applied(db):
+    applied = migrations.applied(conn)
+    newer = [name for name in applied if name not in migrations.STEPS]
+    if newer or not applied:
         raise StoreError(
             f"{path} was written by a newer version (migration {', '.join(newer)}): update lending-indexer"
             if newer

@@ -1,13 +1,57 @@
-"""The schema, as an ordered list of migrations; a released migration is never edited."""
+"""The schema, as an ordered list of migrations; a released migration is never edited.
 
+sqlite-utils applies them and keeps which were applied, so that its own tools read that too. It takes long to import
+(with pandas, where that is installed), so that is left to the moment in which there is something to apply.
+"""
+
+import sqlite3
+from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-from sqlite_utils import Migrations
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-migrations = Migrations("lending-indexer")
+    Step = Callable[[Database], None]
+
+NAME = "lending-indexer"
+#: where sqlite-utils keeps which migrations were applied
+TABLE = "_sqlite_migrations"
+STEPS: "dict[str, Step]" = {}
+
+
+def migrations(*, name: str) -> "Callable[[Step], Step]":
+    """Registers the next migration."""
+
+    def register(step: "Step") -> "Step":
+        STEPS[name] = step
+        return step
+
+    return register
+
+
+def applied(conn: sqlite3.Connection) -> list[str]:
+    """The names of the migrations that a database has been through, in their order; some may be of a newer version."""
+    if conn.execute("select 1 from sqlite_master where type = 'table' and name = ?", (TABLE,)).fetchone() is None:
+        return []
+    rows = conn.execute(f"select name from {TABLE} where migration_set = ? order by rowid", (NAME,))  # noqa: S608 - ours
+    return [row[0] for row in rows]
+
+
+def pending(conn: sqlite3.Connection) -> list[str]:
+    """The names of the migrations that a database still needs."""
+    done = applied(conn)
+    return [name for name in STEPS if name not in done]
+
+
+def apply(conn: sqlite3.Connection) -> None:
+    """Brings a database to the current schema, inside the caller's transaction."""
+    from sqlite_utils import Database, Migrations  # noqa: PLC0415 - see above
+
+    steps = Migrations(NAME)
+    for name, step in STEPS.items():
+        steps(name=name)(step)
+    steps.apply(Database(conn, execute_plugins=False))
+
 
 CONTRACTS = """
 create table contracts (                -- contracts that may be the protocol's and that only logs name (Maker's joins)

@@ -15,12 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlite_utils import Database
-
 from indexer.errors import StoreError, StoreLockedError
 from indexer.model import Block, PositionKey, Registry
+from indexer.store import migrations
 from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
-from indexer.store.migrations import migrations
 from indexer.store.ranges import Ranges
 from indexer.store.rows import POSITION_COLUMNS, Snapshot, balance_rows, market_row
 
@@ -50,13 +48,12 @@ class Store:
         except sqlite3.DatabaseError as error:
             raise unusable(self.path, error) from None
         self.conn = conn
-        self.db = Database(conn, execute_plugins=False)
         try:
             conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
-            check_version(self.db, self.path)
+            check_version(conn, self.path)
             conn.execute("pragma journal_mode=wal")
             conn.execute("pragma synchronous=normal")
-            if migrations.pending(self.db):
+            if migrations.pending(conn):
                 self._migrate()
         except sqlite3.DatabaseError as error:
             conn.close()
@@ -70,7 +67,7 @@ class Store:
         """All or nothing; another command that opens the file at the same moment waits, and finds it done."""
         self.conn.execute("begin immediate")
         try:
-            migrations.apply(self.db)
+            migrations.apply(self.conn)
             self.conn.execute("commit")
         except BaseException:
             if self.conn.in_transaction:

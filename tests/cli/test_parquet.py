@@ -14,10 +14,10 @@ from pyarrow import parquet
 
 from indexer.cli.main import main
 from indexer.cli.parquet import by_name, by_values
-from indexer.cli.simulate import MOVEMENT_COLUMNS
 from indexer.risk.simulate import ASSET_COLUMNS, OUTCOME_COLUMNS
 from indexer.store.database import open_readonly
 from indexer.store.exports import Kind, select
+from indexer.store.history import MOVEMENT_COLUMNS
 from indexer.store.queries import STATUS_COLUMNS
 from indexer.store.store import Store
 
@@ -118,7 +118,7 @@ def test_types_do_not_depend_on_the_rows(db: Path, kind: Kind) -> None:
     assert parquet.read_schema(exported(kind.value)) == full
 
 
-@pytest.mark.parametrize("columns", [STATUS_COLUMNS, OUTCOME_COLUMNS, ASSET_COLUMNS, MOVEMENT_COLUMNS])
+@pytest.mark.parametrize("columns", [STATUS_COLUMNS, OUTCOME_COLUMNS, ASSET_COLUMNS, [*MOVEMENT_COLUMNS, "last_block_time"]])
 def test_what_other_commands_list_has_a_type_without_rows_too(columns: list[str]) -> None:
     assert all(map(by_name, columns))
 

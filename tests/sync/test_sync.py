@@ -9,11 +9,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from sqlite_utils import Database
 
 from indexer.chain.client import Chain
 from indexer.errors import ChainError, StoreLockedError
-from indexer.store.migrations import migrations
+from indexer.store import migrations
 from indexer.store.store import Store
 from indexer.sync.verify import verify
 from tests.devnet import aave_v3
@@ -134,7 +133,7 @@ def test_whoever_opens_a_new_file_while_another_makes_its_tables_waits(tmp_path:
 
     def open_too() -> None:
         with Store(path) as store:
-            opened.append(len(migrations.applied(store.db)))
+            opened.append(len(migrations.applied(store.conn)))
 
     with closing(sqlite3.connect(path, isolation_level=None)) as first:
         first.execute("pragma journal_mode=wal")
@@ -142,10 +141,10 @@ def test_whoever_opens_a_new_file_while_another_makes_its_tables_waits(tmp_path:
         second = Thread(target=open_too)
         second.start()
         second.join(0.5)
-        migrations.apply(Database(first))
+        migrations.apply(first)
         first.execute("commit")
         second.join(30)
-        assert opened == [len(migrations.applied(Database(first)))]
+        assert opened == [len(migrations.applied(first))]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""Progress bars, as rich draws them; imported only where a terminal shows them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from indexer.text import printable
+
+
+class Rate(ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "", style="dim")
+
+
+class Bars:
+    """One bar a stage: how much is done of how much, how fast, and how long it will take."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.tasks: dict[str, TaskID] = {}
+
+    def start(self, name: str, total: int, unit: str) -> None:
+        if name in self.tasks:
+            self.progress.remove_task(self.tasks[name])
+        self.tasks[name] = self.progress.add_task(printable(name), total=total, unit=unit, note="")
+
+    def advance(self, name: str, count: int, note: str = "") -> None:
+        self.progress.update(self.tasks[name], advance=count, note=note)
+
+    def done(self, name: str) -> None:
+        task = self.tasks[name]
+        self.progress.update(task, completed=self.progress.tasks[self.progress.task_ids.index(task)].total)
+
+    def say(self, line: str) -> None:
+        """A line above the bars."""
+        self.progress.console.print(Text(line))
+
+
+@contextmanager
+def drawn() -> Iterator[Bars]:
+    """Bars on stderr that vanish at the end."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}", markup=False),
+        Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Bars(progress)

@@ -1,0 +1,145 @@
+"""The verbs `at-risk` and `show`: the positions of everyone near liquidation, and those of one wallet."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from indexer.cli.options import (
+    Number,
+    Session,
+    chain_options,
+    connected,
+    holds,
+    row_filters,
+    session_of,
+    wallet_address,
+)
+from indexer.cli.output import Output, output_options
+from indexer.console import bars, remark
+from indexer.store import exports as exporting
+from indexer.store import queries as reading
+from indexer.store.exports import Kind
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, balance_row
+from indexer.text import for_people
+from indexer.units import AT_RISK_BELOW, scaled
+
+if TYPE_CHECKING:
+    from indexer.sync.live import LivePosition
+
+AT_RISK_TABLE = "deployment position_group wallet health_factor debt_usd collateral_usd status blocked_by".split()
+
+
+@click.command(
+    "at-risk", epilog="\b\nExamples:\n  indexer at-risk --min-debt 1000\n  indexer at-risk --below 1.02 --json"
+)
+@row_filters
+@click.option("--exit-code", is_flag=True, help="Exit with 3 if there is any, with 1 if nothing is synced.")
+@output_options
+@session_of
+def at_risk(
+    session: Session,
+    below: float | None,
+    min_debt: float | None,
+    protocols: Sequence[str],
+    exit_code: bool,
+    output: Output,
+) -> None:
+    """List who is at risk of liquidation, the largest debt first.
+
+    Without --below that is who can be liquidated now and who has a health factor below 1.1 (at_risk_below in the
+    configuration, when it was synced).
+    """
+    with session.read() as conn:
+        synced = holds(session, conn, protocols=protocols)
+        with bars() as progress:
+            progress.start("positions", 1, "query")
+            columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
+            rows = [dict(zip(columns, row, strict=True)) for row in found]
+        hidden = 0
+        for state, count, lower in reading.unlisted(conn, AT_RISK_BELOW, protocols):
+            known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
+            remark(f"{count:,} positions are {state}{known}; `indexer status` and their rows say why")
+            hidden += lower
+        for row in reading.status(conn, str, time.time()):
+            if row["state"] not in {"ok", "new"}:
+                remark(f"{row['deployment']} is {row['state']}: {row['note']}")
+    output.write_dicts(rows, AT_RISK_TABLE, columns)
+    if exit_code and not synced:
+        raise SystemExit(1)  # nobody can tell
+    if exit_code and (rows or (hidden and below is None)):
+        raise SystemExit(3)
+
+
+SHOW_TABLE = (
+    "deployment position_group account owner_via status health_factor collateral_usd debt_usd net_usd "
+    "liquidation_by_interest block_number"
+).split()
+SHOW_BALANCES = "deployment position_group account side symbol amount value_usd is_collateral".split()
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer show 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503\n  indexer show --live 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503\n  indexer show --target 2 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503"
+)
+@click.argument("wallet", callback=wallet_address)
+@click.option("--live", is_flag=True, help="Read it from the chain now, without the database.")
+@click.option(
+    "--target",
+    type=Number(min=1, max=1000),
+    default=1.5,
+    show_default=True,
+    metavar="HF",
+    help="The health factor to which the amounts to repay or add lead.",
+)
+@chain_options
+@output_options
+@session_of
+def show(session: Session, /, wallet: str, live: bool, target: float, output: Output, **flags: Any) -> None:
+    """Show one wallet: its positions, those it holds through a proxy too, their balances, and what liquidates them.
+
+    That is the price of each asset at which it happens, the others as they are, and how far away it is; the time that
+    interest alone takes at today's rates; what to repay or to add to reach a target; what one call could close now.
+    Values are in USD, amounts in whole tokens; JSON has the exact integers, CSV and TSV only the positions.
+    """
+    from indexer.cli import outlook
+
+    goal = scaled(target)
+    if live:
+        from indexer.sync.live import live as read_live
+
+        with connected(session, flags) as (chain, adapters):
+            rows = [live_row(found, goal) for found in read_live(chain, adapters, wallet)]
+        if not rows:
+            remark(f"{wallet} has no position on {chain.name} now")
+    else:
+        with session.read() as conn:
+            rows = reading.wallet(conn, wallet)
+            outlooks = outlook.stored(conn, session.config.deployments, wallet, goal) if rows else {}
+            if not rows and holds(session, conn):
+                remark(f"{wallet} has no position in {session.db}")
+        rows = [{**row, "outlook": outlooks.get(tuple(row[name] for name in outlook.KEY))} for row in rows]
+    if not output.table:
+        output.write_dicts(rows, SHOW_TABLE, POSITION_COLUMNS)
+        return
+    balances = [balance for row in rows for balance in row["balances"]]
+    shown = [{**row, "liquidation_by_interest": outlook.until(row["outlook"])} for row in rows]
+    output.write_sets(
+        (SHOW_TABLE, for_people(SHOW_TABLE, shown)),
+        (SHOW_BALANCES, for_people(SHOW_BALANCES, balances)),
+        *outlook.tables(rows),
+    )
+
+
+def live_row(found: "LivePosition", target: int) -> dict[str, Any]:
+    """A position read from the chain in the shape of `indexer.store.queries.wallet`."""
+    from indexer.cli import outlook
+    from indexer.risk.liquidation import outlook as outlook_of
+
+    columns = dict(found.columns)
+    where = [columns[name] for name in BALANCE_COLUMNS[:4]]
+    rows = [balance_row(where, balance, found.usd, columns["block_number"]) for balance in found.balances]
+    balances = [dict(zip(BALANCE_COLUMNS, row, strict=True)) for row in rows]
+    pace = found.seconds_per_block
+    ahead = outlook_of(found.adapter, found.market, found.position, target=target, seconds_per_block=pace)
+    return {**columns, "balances": balances, "outlook": outlook.plain(ahead, found.market)}

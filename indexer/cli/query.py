@@ -1,0 +1,52 @@
+"""The verbs `query` and `export`: rows as SQL asks for them, and whole lists with every column."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from indexer.cli.options import Session, holds, row_filters, session_of
+from indexer.cli.output import Output, output_options
+from indexer.console import counted
+from indexer.store import exports as exporting
+from indexer.store import queries as reading
+from indexer.store.exports import Kind
+
+
+@click.command(
+    epilog='\b\nExample:\n  indexer query "select status, count(*), sum(debt_usd) from positions group by status"'
+)
+@click.argument("sql")
+@output_options
+@session_of
+def query(session: Session, sql: str, output: Output) -> None:
+    """Run one SELECT on the database; it cannot write."""
+    with session.read() as conn:
+        output.write(*reading.run(conn, sql))
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer export at-risk --csv > at-risk.csv\n  indexer export positions --protocol maker --output maker.json"
+)
+@click.argument("what", type=click.Choice([kind.value for kind in Kind]))
+@row_filters
+@output_options
+@session_of
+def export(
+    session: Session,
+    what: str,
+    below: float | None,
+    min_debt: float | None,
+    protocols: Sequence[str],
+    output: Output,
+) -> None:
+    """Write rows with every column, with block and time (UTC), ranked by debt at risk."""
+    kind = Kind(what)
+    with session.read() as conn:
+        holds(session, conn, protocols=protocols)
+        columns, rows = exporting.select(conn, kind, below=below, min_debt=min_debt, protocols=protocols)
+        if output.table or output.path or not sys.stdout.isatty():
+            table = kind if kind in (Kind.BALANCES, Kind.MARKETS) else Kind.POSITIONS
+            (total,) = conn.execute(f"select count(*) from {table}").fetchone()  # noqa: S608 - our own names
+            rows = counted(rows, total, "rows")
+        output.write(columns, rows)

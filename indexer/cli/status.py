@@ -1,0 +1,41 @@
+"""The verbs `status` and `protocols`: what is synced, and what can be."""
+
+import time
+
+import click
+
+from indexer.cli.options import Session, session_of
+from indexer.cli.output import Output, output_options
+from indexer.store import queries as reading
+from indexer.text import age
+
+STATUS_TABLE = "chain deployment state block_number age positions at_risk requests note".split()
+
+
+@click.command(epilog="\b\nExample:\n  indexer status")
+@output_options
+@session_of
+def status(session: Session, output: Output) -> None:
+    """Tell how far each deployment is synced."""
+    with session.read() as conn:
+        rows = reading.status(conn, session.config.chain_name, time.time())
+    if output.table:
+        rows = [{**row, "age": age(row["age_seconds"])} for row in rows]
+    output.write_dicts(rows, STATUS_TABLE, reading.STATUS_COLUMNS)
+
+
+@click.command(epilog="\b\nExample:\n  indexer protocols --chain mainnet")
+@click.option("--chain", metavar="NAME", help="Only this chain.")
+@output_options
+@session_of
+def protocols(session: Session, chain: str | None, output: Output) -> None:
+    """List the deployments that are known, with their addresses and start blocks."""
+    config = session.config
+    if chain is not None:
+        config.chain(chain)
+    rows = [
+        (found.chain, found.name, found.protocol, found.start_block, dict(found.addresses))
+        for found in config.deployments.values()
+        if chain in (None, found.chain)
+    ]
+    output.write(["chain", "deployment", "protocol", "start_block", "addresses"], rows)

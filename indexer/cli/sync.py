@@ -1,0 +1,107 @@
+"""The verb `sync`."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from indexer.cli.options import Session, block_name, chain_options, connected, interruptible, session_of
+from indexer.cli.output import Output, output_options
+from indexer.console import bars, remark
+from indexer.errors import IndexerError
+from indexer.model import Accounts
+from indexer.store import queries as reading
+from indexer.text import age
+
+if TYPE_CHECKING:
+    from indexer.sync.sync import Outcome, Sync
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer sync\n  indexer sync --rpc-url http://127.0.0.1:8545 --protocol aave-v3\n  indexer sync --dry-run"
+)
+@chain_options
+@click.option(
+    "--accounts",
+    type=click.Choice([Accounts.BORROWERS.value, Accounts.ALL.value]),
+    default=Accounts.BORROWERS.value,
+    show_default=True,
+    help="Who is found: those who can be liquidated, or everyone.",
+)
+@click.option("--to", default="latest", show_default=True, callback=block_name, metavar="BLOCK", help="Target block.")
+@click.option("--follow", is_flag=True, help="Go on, block by block, until interrupted.")
+@click.option("--dry-run", is_flag=True, help="Print what would be asked for, and do nothing.")
+@output_options
+@session_of
+def sync(
+    session: Session, /, accounts: str, to: str, follow: bool, dry_run: bool, output: Output, **flags: Any
+) -> None:
+    """Bring the database to a block of the chain."""
+    if follow and to.isdecimal():
+        raise click.UsageError(f"--follow needs a block that moves on, such as latest or latest:-64, not {to}")
+    if dry_run:
+        from indexer.sync.dry_run import expected
+
+        with connected(session, flags) as (chain, adapters):
+            plan = expected(session.db, chain, adapters, Accounts(accounts), to)
+        output.write_dicts(plan, list(plan[0]))
+        remark(f"{sum(row['log_requests'] for row in plan):,} requests for logs are expected; nothing was changed")
+        return
+    if follow:
+        chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
+        with interruptible() as interrupted:
+            with suppress(KeyboardInterrupt), syncing(session, flags, accounts) as worker:
+                tail(session, flags, worker, to, interrupted)
+            remark(stopped(reading.last_block(session.db, chain_id)))
+        return
+    with syncing(session, flags, accounts) as worker:
+        started = time.monotonic()
+        outcome = worker.snapshot(to)
+        remark(told(worker, outcome, time.time() - outcome.block.timestamp))
+        remark(f"{time.monotonic() - started:.1f} s")
+        if outcome.failed:
+            raise IndexerError(
+                f"{len(outcome.failed)} of {len(worker.adapters)} deployments stayed behind: {', '.join(outcome.failed)}; "
+                "`indexer status` says why"
+            )
+
+
+@contextmanager
+def syncing(session: Session, flags: Mapping[str, Any], accounts: str) -> Iterator["Sync"]:
+    """Connected, with the database open and locked."""
+    from indexer.chain.connect import require_contracts
+    from indexer.store.store import Store
+    from indexer.sync.sync import Sync
+
+    with connected(session, flags) as (chain, adapters):
+        require_contracts(chain, adapters, reading.known_deployments(session.db))
+        with Store(session.db) as store, store.lock(), bars() as progress:
+            yield Sync(store, chain, adapters, Accounts(accounts), session.config.settings, progress)
+
+
+def tail(session: Session, flags: Mapping[str, Any], worker: "Sync", to: str, interrupted: Callable[[], bool]) -> None:
+    """Snapshots of every new block until interrupted."""
+    from indexer.chain.heads import Heads
+    from indexer.sync.follow import follow
+
+    config = session.config
+    endpoints = config.endpoints(config.chain(worker.chain.name), flags["rpc_urls"])
+    with closing(Heads([endpoint.url for endpoint in endpoints])) as heads:
+        follow(worker, heads, lambda outcome, lag: remark(told(worker, outcome, lag)), to=to, until=interrupted)
+
+
+def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
+    """One line on a snapshot."""
+    return (
+        f"{worker.chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} wallets "
+        f"at risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
+    )
+
+
+def stopped(block: int | None) -> str:
+    """What an interrupted `sync --follow` says."""
+    if block is None:
+        return "Stopped before the first snapshot. What was saved stays; the same command goes on from there."
+    return f"Stopped. The last snapshot is of block {block}; the same command goes on from there."

@@ -1,0 +1,74 @@
+"""The verbs by name, each imported when it is asked for, and how an error ends any of them."""
+
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from indexer.console import remark
+from indexer.errors import ConfigError, IndexerError
+
+
+class Named(Mapping[str, click.Command]):
+    """The commands `name` of the modules of `indexer.cli` that they are said to be in, as the function of that name."""
+
+    def __init__(self, modules: Mapping[str, str]) -> None:
+        self.modules = modules
+
+    def __getitem__(self, name: str) -> click.Command:
+        module = import_module(f"indexer.cli.{self.modules[name]}")
+        command: click.Command = getattr(module, name.replace("-", "_"))
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.modules)
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.modules
+
+
+class Verbs(click.Group):
+    """Any error ends a command with one line on stderr; exit code 2 for wrong usage, 130 when interrupted, else 1."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        # Whoever started us may have closed them.
+        sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+        sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+        code: Any = 0
+        try:
+            try:
+                code = super().main(*args, **{**extra, "standalone_mode": False})
+            finally:
+                sys.stdout.flush()
+        except click.UsageError as error:
+            hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+            code = failed(error.format_message() + hint, 2)
+        except ConfigError as error:
+            code = failed(str(error), 2)
+        except click.ClickException as error:
+            code = failed(error.format_message(), 1)
+        except IndexerError as error:
+            code = failed(str(error), 1)
+        except sqlite3.Error as error:
+            code = failed(f"the database cannot be used: {error}", 1)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go either
+            where = error.filename or "standard output"
+            code = 1 if isinstance(error, BrokenPipeError) else failed(f"{where}: {error.strerror or error}", 1)
+        except (KeyboardInterrupt, click.Abort):
+            remark("Interrupted. What was saved stays; the same command goes on from there.")
+            code = 130
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def failed(message: str, code: int) -> int:
+    remark(f"Error: {' '.join(message.split())}")
+    return code

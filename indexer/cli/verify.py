@@ -1,0 +1,58 @@
+"""The verb `verify`."""
+
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from indexer.cli.options import Session, chain_options, connected, session_of
+from indexer.cli.output import Output, output_options
+from indexer.console import remark
+from indexer.errors import IndexerError
+from indexer.store.database import open_readonly
+
+
+@click.command(epilog="\b\nExamples:\n  indexer verify\n  indexer verify --all --deployment aave-v3-core")
+@click.option("--all", "everyone", is_flag=True, help="Every position.")
+@click.option("--at-risk", "risky", is_flag=True, help="Those at risk.")
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="N random ones a deployment  [default: 100]")
+@chain_options
+@output_options
+@session_of
+def verify(session: Session, /, everyone: bool, risky: bool, sample: int | None, output: Output, **flags: Any) -> None:
+    """Compare the rows with the contracts' own answers at the same block; exit with 1 if any differs."""
+    from indexer.config import DEFAULT_CHAIN
+    from indexer.store.store import Store
+    from indexer.sync.verify import verify as compare
+
+    chosen = [name for name, given in (("all", everyone), ("at-risk", risky), ("sample", sample)) if given]
+    if len(chosen) > 1:
+        raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other; choose one")
+    with closing(open_readonly(session.db)) as conn:  # without a database there is nothing to verify, and none is made
+        chain_ids = [row["chain_id"] for row in conn.execute("select distinct chain_id from deployments")]
+    if not chain_ids:
+        raise IndexerError(f"{session.db} holds nothing yet: run `indexer sync` first")
+    if flags["chain"] is None and not flags["deployments"]:
+        names = sorted(session.config.chain_name(chain_id) for chain_id in chain_ids)
+        if len(names) > 1 and DEFAULT_CHAIN not in names:
+            raise click.UsageError(f"{session.db} holds several chains ({', '.join(names)}); name one with --chain")
+        flags["chain"] = names[0] if len(names) == 1 else None
+    with connected(session, flags) as (chain, adapters), Store(session.db) as store, store.lock():
+        verdicts = compare(
+            store,
+            chain,
+            adapters,
+            scope=chosen[0] if chosen else "sample",
+            sample=sample or 100,
+            settings=session.config.settings,
+        )
+    rows = [{**asdict(verdict), "block": verdict.block.number, "differ": verdict.differ} for verdict in verdicts]
+    output.write_dicts(rows, ["deployment", "block", "checked", "differ"])
+    for verdict in verdicts:
+        for m in verdict.mismatches[:20]:
+            who = f"{m.deployment} {m.account} {m.position_group}".rstrip()
+            remark(f"{who}: {m.what} is {m.ours} here, {m.contract} in the contract")
+    differ = sum(verdict.differ for verdict in verdicts)
+    if differ:
+        raise IndexerError(f"{differ:,} of {sum(verdict.checked for verdict in verdicts):,} positions differ")
