@@ -67,9 +67,9 @@ def add(
 
     A fall is measured from the highest health factor since the last alert of that rule, or since the watch began.
     """
-    from indexer.alert.wallets_file import rules_of  # noqa: PLC0415
-    from indexer.alert.watches import Watch  # noqa: PLC0415 - web3 behind it is slow to import
-    from indexer.alert.watches import add as add_watches  # noqa: PLC0415
+    from indexer.alert.wallets_file import rules_of
+    from indexer.alert.watches import Watch
+    from indexer.alert.watches import add as add_watches
 
     try:
         rules = rules_of(thresholds, falls)
@@ -88,7 +88,7 @@ def add(
 
 def resolved(session: Session, name: str, rpc_urls: Sequence[str]) -> str:
     """The address behind an ENS name."""
-    from indexer.chain.ens import resolve  # noqa: PLC0415 - slow to import
+    from indexer.chain.ens import resolve
 
     mainnet = session.config.chain("mainnet")
     endpoints = session.config.endpoints(mainnet, rpc_urls)
@@ -96,13 +96,13 @@ def resolved(session: Session, name: str, rpc_urls: Sequence[str]) -> str:
 
 
 def stored(store: Store) -> "list[Watch]":
-    from indexer.alert.watches import watches  # noqa: PLC0415 - see add
+    from indexer.alert.watches import watches
 
     return watches(store.conn)
 
 
 def default_rules(session: Session) -> str:
-    from indexer.alert.watches import Policy  # noqa: PLC0415 - see add
+    from indexer.alert.watches import Policy
 
     return ", ".join(map(str, Policy.of(session.config.alerts).rules))
 
@@ -117,7 +117,7 @@ def list_(session: Session, output: Output) -> None:
     """List the watched wallets with what the last snapshot says of their positions."""
     rows = []
     if session.db.exists():
-        from indexer.alert.watches import listing  # noqa: PLC0415 - see add
+        from indexer.alert.watches import listing
 
         with Store(session.db) as store:
             rows = listing(store.conn, default_rules(session))
@@ -131,7 +131,7 @@ def list_(session: Session, output: Output) -> None:
 @session_of
 def remove(session: Session, wallets: Sequence[str]) -> None:
     """Watch wallets no longer."""
-    from indexer.alert.watches import remove as remove_watches  # noqa: PLC0415 - see add
+    from indexer.alert.watches import remove as remove_watches
 
     if not session.db.exists():
         raise IndexerError(NOBODY)
@@ -159,8 +159,8 @@ def import_(session: Session, file: Path) -> None:
     CSV has a header with wallet and perhaps label, below and drop (several values separated by blanks); JSON is a list
     of addresses or of objects with these keys. Nothing is changed if anything in it is wrong.
     """
-    from indexer.alert.wallets_file import load_watches  # noqa: PLC0415
-    from indexer.alert.watches import add as add_watches  # noqa: PLC0415 - see above
+    from indexer.alert.wallets_file import load_watches
+    from indexer.alert.watches import add as add_watches
 
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -197,12 +197,12 @@ def alert_options(command: F) -> F:
 @contextmanager
 def watching(session: Session, flags: dict[str, Any]) -> "Iterator[tuple[Chain, Store, Sync, Watcher, Dispatch]]":
     """Everything that watches: the chain, the store under its lock, the sync with its watcher, the couriers at work."""
-    from indexer.alert.delivery import Dispatch  # noqa: PLC0415
-    from indexer.alert.outbox import waiting  # noqa: PLC0415 - see add
-    from indexer.alert.watcher import Watcher  # noqa: PLC0415
-    from indexer.alert.watches import Policy  # noqa: PLC0415
-    from indexer.settings import Alerts  # noqa: PLC0415 - brings pydantic
-    from indexer.sync.sync import Sync  # noqa: PLC0415
+    from indexer.alert.delivery import Dispatch
+    from indexer.alert.outbox import waiting
+    from indexer.alert.watcher import Watcher
+    from indexer.alert.watches import Policy
+    from indexer.settings import Alerts
+    from indexer.sync.sync import Sync
 
     config = session.config
     alerts = config.alerts
@@ -239,7 +239,7 @@ def watching(session: Session, flags: dict[str, Any]) -> "Iterator[tuple[Chain, 
 
 def chosen(session: Session, flags: dict[str, Any]) -> "Places":
     """The channels of the flags, else those of the configuration, else standard output."""
-    from indexer.alert.channels import Places  # noqa: PLC0415 - see add
+    from indexer.alert.channels import Places
 
     config = session.config
     urls, command, stdout = flags["urls"], flags["command"], flags["stdout"]
@@ -252,7 +252,7 @@ def chosen(session: Session, flags: dict[str, Any]) -> "Places":
 
 def told(watcher: "Watcher", outcome: "Outcome", chain: str) -> str:
     """One line on a snapshot."""
-    from indexer.alert.message import factor  # noqa: PLC0415 - see add
+    from indexer.alert.message import factor
 
     worst = "" if watcher.worst is None else f", lowest health factor {factor(watcher.worst)}"
     return (
@@ -275,8 +275,8 @@ def check(session: Session, /, exit_code: bool, **flags: Any) -> None:
     alert delivered, 1 if not (what waits is delivered by the next check or run), 3 with --exit-code if all went well
     and a rule is crossed.
     """
-    from indexer.alert.outbox import waiting  # noqa: PLC0415 - see add
-    from indexer.alert.watches import open_crossings  # noqa: PLC0415
+    from indexer.alert.outbox import waiting
+    from indexer.alert.watches import open_crossings
 
     with watching(session, flags) as (chain, store, sync, watcher, couriers):
         outcome = sync.snapshot()
@@ -306,9 +306,9 @@ def run(session: Session, /, **flags: Any) -> None:
     Works on an empty database for the watched wallets alone, in as many requests each block; where everyone is synced
     already, it goes on syncing everyone. `watch add` and `watch remove` may be used meanwhile.
     """
-    from indexer.chain.heads import Heads  # noqa: PLC0415 - see add
-    from indexer.store.queries import last_block  # noqa: PLC0415
-    from indexer.sync.follow import follow  # noqa: PLC0415 - see add
+    from indexer.chain.heads import Heads
+    from indexer.store.queries import last_block
+    from indexer.sync.follow import follow
 
     config = session.config
     block = None
