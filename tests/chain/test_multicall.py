@@ -269,7 +269,7 @@ def test_a_read_that_no_gas_suffices_for_is_a_failed_value(faulty: FaultyNode) -
 
 
 def test_without_the_probe_precompile_reads_still_come_right(node: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.multicall.BLAKE2F", EOA.replace("1", "0")[:-2] + "ff")
+    monkeypatch.setattr("indexer.chain.multicall.BLAKE2F", EOA.replace("1", "0")[:-2] + "ff")
     node.set_code("0x" + "00" * 19 + "ff", REVERT)
     chain = connect(node.url)
     read = PinnedReader(chain, chain.block(node.block_number()))

@@ -52,6 +52,8 @@ class Devnet(ABC):
         finally:
             self.node.revert(snapshot)
             self.sender.funded = funded
+            for new in vars(self).keys() - kept.keys() - {"node", "sender"}:
+                delattr(self, new)  # it hid a class's own value
             vars(self).update(kept)
 
     @abstractmethod

@@ -6,7 +6,7 @@ import pytest
 
 from indexer.model import Health, PositionKey
 from indexer.risk.evaluate import status
-from indexer.units import scaled
+from indexer.units import least_at
 from tests.aave import adapter_of, snapshot
 from tests.compound import Connection
 from tests.devnet import aave_v3
@@ -34,7 +34,7 @@ def test_at_risk_is_below_the_bound_as_it_was_written_to_the_last_digit(bound: f
 
 
 def test_a_bound_finer_than_1e_18_is_rounded_up() -> None:
-    assert scaled(1e-19) == 1
+    assert least_at(1e-19) == 1
 
 
 def test_a_debt_worth_nothing_is_no_debt(fresh_node: Anvil) -> None:

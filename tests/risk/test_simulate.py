@@ -497,7 +497,7 @@ def test_a_chart_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(figure, "savefig", half)
-    with pytest.raises(IndexerError, match=r"cannot write .*curve\.png: No space left"):
+    with pytest.raises(IndexerError, match=r"cannot write .*sweep_chart\.png: No space left"):
         sweep_chart.draw(old, "eth", [SWEPT])
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
