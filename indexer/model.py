@@ -3,7 +3,7 @@
 Addresses are lower-case 0x hex. Amounts are integers in the smallest unit; None means unknown, never 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -35,6 +35,12 @@ class Block:
     hash: str
     parent_hash: str
     timestamp: int
+
+    def after(self, seconds: int, blocks: int) -> "Block":
+        """The block so much later. It does not exist yet: its hash and its parent's are ""."""
+        if not (seconds or blocks):
+            return self
+        return Block(self.number + blocks, "", "", self.timestamp + seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,18 @@ class LogSource:
         return frozenset((address, topic) for address in self.addresses for topic in self.topics)
 
 
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """The logs that concern one deployment.
+
+    `discovery`: the events by which an account can first matter; all of history is searched for them. `activity`: the
+    events that can change a position, followed from the first snapshot on; those of `discovery` need not be repeated.
+    """
+
+    discovery: Sequence[LogSource]
+    activity: Sequence[LogSource]
+
+
 class Read(NamedTuple):
     """One contract read, e.g. Read(pool, "getReserveData(address)((uint256,uint128))", (asset,)).
 
@@ -114,10 +132,10 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Registry:
-    """Positions that a contract itself numbers (Maker's CdpManager: cdp -> urn and ilk).
+class Registered:
+    """What `adapter.Registry` has found so far: positions that a contract numbers (Maker's CdpManager: cdp -> urn, ilk).
 
-    `contracts` are those that only logs name (`Adapter.contracts`), in the order in which they were first named.
+    `contracts` are those that only logs name, in the order in which they were first named.
     """
 
     keys: Mapping[int, PositionKey] = field(default_factory=dict)
@@ -174,7 +192,16 @@ class Market:
     note: str | None = None
     usd: tuple[int, int] | None = None
     assets: tuple[Asset, ...] = ()
-    registry: Registry = field(default_factory=Registry, repr=False, compare=False)
+    registry: Registered = field(default_factory=Registered, repr=False, compare=False)
+
+    @property
+    def averages(self) -> bool:
+        """Whether the limit is the collateral times an average threshold cut to basis points (1 / 10,000), as in Aave.
+
+        That limit drops where a growing collateral lowers the average: health is then not monotone in every price. A
+        property, so that it follows the version of the code that `revision` names.
+        """
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,10 +266,22 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """A price that a position's health hangs on, in the oracle's own integer: 10**`decimals` of it are one `unit`.
+class Quotes:
+    """The prices of a market by the keys that `WhatIf.with_prices` takes: assets, Maker ilks, e-modes' price sources.
 
-    `key` is what `Adapter.reprice` takes: an asset, an e-mode's price source, a Maker ilk. An asset can be collateral
+    `numeraire` is the key of the asset in which prices are counted (WETH), whose own price therefore cannot move; None
+    where they are counted in USD.
+    """
+
+    prices: Mapping[str, int]
+    numeraire: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """A price that a position's health depends on, in the oracle's own integer: 10**`decimals` of it are one `unit`.
+
+    `key` is what `WhatIf.with_prices` takes: an asset, an e-mode's price source, a Maker ilk. An asset can be collateral
     and debt of the same position.
     """
 

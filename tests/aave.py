@@ -26,7 +26,7 @@ def snapshot(devnet: aave_v3.AaveV3, read: Reader) -> tuple[AaveV3Market, dict[s
     adapter = adapter_of(devnet)
     market = adapter.read_market(read, None)
     positions = adapter.read_positions(read, market, keys(devnet.users))
-    calibrated = adapter.calibrate(read, market, positions)
+    calibrated = adapter.fit(read, market, positions)
     assert isinstance(calibrated, AaveV3Market)
     return calibrated, by_account(positions)  # type: ignore[return-value]
 

@@ -9,8 +9,9 @@ from typing import Any
 from eth_abi.abi import decode, encode
 from eth_utils.crypto import keccak
 
-from indexer.adapter import AnyAdapter
+from indexer.adapter import AnyLiquidation, Liquidation
 from indexer.model import WAD, Balance, LiquidationCall, Market, Position, PositionKey, Price
+from indexer.sync.tracked import with_keys
 from protocols.maker.market import with_ilks
 from tests.compound import Connection
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
@@ -45,7 +46,9 @@ class Ground(ABC):
         self.devnet = devnet
         self.node: Anvil = devnet.node
         self.connection = Connection(devnet.node)
-        self.adapter: AnyAdapter = adapter_of(devnet)
+        adapter = adapter_of(devnet)
+        assert isinstance(adapter, Liquidation)
+        self.adapter: AnyLiquidation = adapter
         self.payer, self.payers = "", 0
         self.market: Any = None
         self.positions: dict[PositionKey, Position] = {}
@@ -59,9 +62,9 @@ class Ground(ABC):
         """The market and these positions at the head."""
         reader = self.connection.reader()
         wanted = self.keys() if keys is None else keys
-        market = self.adapter.extend(reader, self.adapter.read_market(reader, None), wanted)
+        market = with_keys(self.adapter, reader, self.adapter.read_market(reader, None), wanted)
         positions = self.adapter.read_positions(reader, market, wanted)
-        return self.adapter.calibrate(reader, market, positions), positions
+        return self.adapter.fit(reader, market, positions), positions
 
     def start(self) -> None:
         """Read everything once, as it is after a test has set its scene; from then on only time passes."""
@@ -72,8 +75,8 @@ class Ground(ABC):
         """The market as the next transaction finds it, a second and a block after the head, and a position in it."""
         head, block = self.node.block(), self.market.block
         seconds, blocks = int(head["timestamp"], 16) - block.timestamp, int(head["number"], 16) - block.number
-        later = self.adapter.advance(self.adapter.narrow(self.market, self.positions[key]), seconds + 1, blocks + 1)
-        return self.adapter.accrued(later), self.positions[key]
+        later = self.adapter.after(self.adapter.narrow(self.market, self.positions[key]), seconds + 1, blocks + 1)
+        return self.adapter.interest_stored(later), self.positions[key]
 
     def new_payer(self) -> None:
         """Somebody who was never here before: anvil keeps waiting for a transaction that it has once seen and undone."""
@@ -437,7 +440,7 @@ class MakerGround(Ground):
         """Neither bite nor frob drips: the next block gets the time of this one, so that a drip in this one counts."""
         reader, narrowed = self.connection.reader(), self.adapter.narrow(self.market, self.positions[key])
         market = with_ilks(reader, replace(narrowed, ilks={}, block=reader.block), [key.group])  # type: ignore[type-var]
-        return self.adapter.accrued(self.adapter.advance(market, 0, 1)), self.positions[key]
+        return self.adapter.interest_stored(self.adapter.after(market, 0, 1)), self.positions[key]
 
     def keys(self) -> list[PositionKey]:
         return [PositionKey(urn, ilk) for ilk, urn in sorted(self.devnet.positions)]

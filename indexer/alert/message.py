@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from indexer.adapter import AnyAdapter
+from indexer.adapter import AnyAdapter, Liquidation
 from indexer.alert.rules import Event, Kind, Rule
 from indexer.model import WAD, Asset, Balance, Block, Market, Position
 from indexer.risk.liquidation import Outlook, outlook
@@ -130,13 +130,17 @@ def target_of(subject: Subject) -> int:
 
 
 def prospects(subject: Subject, adapter: AnyAdapter, market: Market, position: Position) -> dict[str, Any]:
-    """Liquidation prices, and amounts that lead to the target."""
+    """Liquidation prices, and amounts that lead to the target; null where the protocol does not tell them."""
     target = target_of(subject)
     found: Outlook | None = None
     try:
-        found = outlook(adapter, market, position, target=target, seconds_per_block=subject.seconds_per_block)
+        if isinstance(adapter, Liquidation):
+            found = outlook(adapter, market, position, target=target, seconds_per_block=subject.seconds_per_block)
     except Exception:  # a defect there must not keep a warning from leaving
         log.exception("%s: defect in the outlook of %s", subject.columns["deployment"], position.key.account)
+    if found is None:
+        unknown = ("liquidation_prices", "seconds_to_liquidation_by_interest", "liquidation_blocked_by", "to_target")
+        return {**dict.fromkeys(unknown), "target_health_factor": decimal_text(target)}
     return {
         "liquidation_prices": [
             {
@@ -148,10 +152,10 @@ def prospects(subject: Subject, adapter: AnyAdapter, market: Market, position: P
                 "collateral": p.price.collateral,
                 "debt": p.price.debt,
             }
-            for p in (found.prices if found else ())
+            for p in found.prices
         ],
-        "seconds_to_liquidation_by_interest": found.seconds if found else None,
-        "liquidation_blocked_by": list(found.blocked if found else ()),
+        "seconds_to_liquidation_by_interest": found.seconds,
+        "liquidation_blocked_by": list(found.blocked),
         "target_health_factor": decimal_text(target),
         "to_target": [
             {
@@ -163,7 +167,7 @@ def prospects(subject: Subject, adapter: AnyAdapter, market: Market, position: P
                 "health_factor": None if r.health_factor is None else r.health_factor / WAD,
                 "refused": r.refused,
             }
-            for r in (found.remedies if found else ())
+            for r in found.remedies
         ],
     }
 
@@ -281,7 +285,7 @@ def ahead(body: Mapping[str, Any]) -> list[str]:
     found = []
     prices = [
         f"{printable(p['symbol'])} at {shown('', p['liquidation_price'])} {p['unit']} ({p['distance_percent']:+.2f} %)"
-        for p in body["liquidation_prices"]
+        for p in body["liquidation_prices"] or ()
     ]
     if prices:
         found.append(f"liquidation if only one price moves: {named(prices)}")
@@ -290,7 +294,7 @@ def ahead(body: Mapping[str, Any]) -> list[str]:
     acts = [
         f"{r['act']} {shown('', r['amount'])} {printable(r['symbol'])}"
         + (f" (refused now: {r['refused']})" if r["refused"] else "")
-        for r in body["to_target"]
+        for r in body["to_target"] or ()
     ]
     if acts:
         found.append(f"to a health factor of {body['target_health_factor']}: {' or '.join(acts[:NAMED])}")

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from indexer.adapter import Liquidation
 from indexer.console import remark
 from indexer.model import WAD, Balance, Deployment, LiquidationCall, Market
 from indexer.risk import simulate
@@ -23,20 +24,36 @@ def stored(
 ) -> dict[Key, dict[str, Any]]:
     """By key, the outlook of each of the wallet's stored positions with debt, computed without a node.
 
-    A deployment that the configuration does not know is left out, and said so.
+    Left out, with a remark: a deployment that the configuration does not know, and one whose protocol is no
+    `Liquidation`, if the wallet has a position there.
     """
     found = {}
-    for row in simulate.deployments(conn):
+    held = conn.execute(
+        "select distinct chain_id, deployment from positions where ? in (wallet, owner, account)", (wallet,)
+    )
+    places = set(map(tuple, held))
+    here = [row for row in simulate.deployments(conn) if (row["chain_id"], row["deployment"]) in places]
+    rows, lacking = simulate.able(here, Liquidation)
+    for name in lacking:
+        remark(unknown(name))
+    for row in rows:
         if row["deployment"] not in known:
             remark(f"the configuration has no deployment {row['deployment']}: what could liquidate it is not computed")
             continue
         pace = simulate.seconds_per_block(conn, row["chain_id"])
         for book in simulate.load(conn, [row], known, wallet=wallet):
+            if not isinstance(book.adapter, Liquidation):
+                continue
             for position in book.positions:
                 key = (book.chain_id, book.name, *position.key)
                 told = outlook(book.adapter, book.market, position, target=target, seconds_per_block=pace)
                 found[key] = plain(told, book.market)
     return found
+
+
+def unknown(deployment: str) -> str:
+    """What is said of a position whose adapter is no `Liquidation`."""
+    return f"{deployment}: its protocol does not say what endangers a position, so it has no outlook"
 
 
 def plain(found: Outlook, market: Market) -> dict[str, Any]:

@@ -133,6 +133,7 @@ def show(session: Session, /, wallet: str, live: bool, target: float, output: Ou
 
 def live_row(found: "LivePosition", target: int) -> dict[str, Any]:
     """A position read from the chain in the shape of `indexer.store.queries.wallet`."""
+    from indexer.adapter import Liquidation
     from indexer.cli import outlook
     from indexer.risk.liquidation import outlook as outlook_of
 
@@ -141,5 +142,8 @@ def live_row(found: "LivePosition", target: int) -> dict[str, Any]:
     rows = [balance_row(where, balance, found.usd, columns["block_number"]) for balance in found.balances]
     balances = [dict(zip(BALANCE_COLUMNS, row, strict=True)) for row in rows]
     pace = found.seconds_per_block
+    if not isinstance(found.adapter, Liquidation):
+        remark(outlook.unknown(found.adapter.deployment.name))
+        return {**columns, "balances": balances, "outlook": None}
     ahead = outlook_of(found.adapter, found.market, found.position, target=target, seconds_per_block=pace)
     return {**columns, "balances": balances, "outlook": outlook.plain(ahead, found.market)}

@@ -97,6 +97,7 @@ def simulate(
     configuration adds more. A shock to WETH leaves wstETH as it is; the group eth takes both. Prices are rounded down
     to the oracle's integer. Values are in USD at the changed prices.
     """
+    from indexer.adapter import WhatIf
     from indexer.report import sweep_chart
     from indexer.risk import simulate as simulating
     from indexer.risk.scenario import GROUPS, Change, Names, Sweep
@@ -120,6 +121,14 @@ def simulate(
             output.write_dicts([], simulating.OUTCOME_COLUMNS)
             return
         rows = simulating.deployments(conn, chain_id=chain_id, protocols=protocols, names=deployments)
+        rows, lacking = simulating.able(rows, WhatIf)
+        for name in lacking:
+            remark(
+                f"{name} is left out: its protocol does not say what other prices, thresholds or time would do to it"
+            )
+        if not rows:
+            output.write_dicts([], simulating.OUTCOME_COLUMNS)
+            return
         pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
         books = simulating.load(conn, rows, config.deployments, wallet=wallet, progress=progress)
         scenario = spelt(books, names, supposed, limits, swept, days, pace)
@@ -165,7 +174,7 @@ def spelt(
     """The scenario with every name found in the books. Raises `ConfigError` for others."""
     from indexer.risk.scenario import Change, Scenario, Sweep
 
-    prices = [(book.market, book.adapter.quoted(book.market).keys()) for book in books]
+    prices = [(book.market, book.adapter.quotes(book.market).prices.keys()) for book in books]
     limits = [(book.market, book.adapter.thresholds(book.market).keys()) for book in books]
     if swept is not None:
         (change,) = names.spelt([Change(swept.name)], prices)

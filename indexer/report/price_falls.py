@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from fractions import Fraction
 
+from indexer.adapter import WhatIf
 from indexer.config import Config
 from indexer.progress import Progress
 from indexer.report.charts import Bars
@@ -35,6 +36,11 @@ def falls(
         return None
     left = sorted({row["deployment"] for row in rows} - {row["deployment"] for row in known})
     notes = [f"Not computed for {', '.join(left)}, which the configuration does not name."] if left else []
+    known, lacking = simulating.able(known, WhatIf)
+    if lacking:
+        notes.append(
+            f"Not computed for {', '.join(lacking)}: that protocol does not say what other prices would do to it."
+        )
     title = f"Liquidatable if prices fall: {name or VOLATILE}"
     if not known:
         return Section(title, notes=notes)
@@ -42,7 +48,9 @@ def falls(
     groups = {**GROUPS, **config.groups}
     names = Names({**groups, VOLATILE: volatile(books, frozenset(map(canonical, groups[STABLE])))})
     if name is not None:
-        (change,) = names.spelt([Change(name)], [(book.market, book.adapter.quoted(book.market)) for book in books])
+        (change,) = names.spelt(
+            [Change(name)], [(book.market, book.adapter.quotes(book.market).prices) for book in books]
+        )
         name = change.name
     swept = Sweep(name or VOLATILE, SHARES)
     steps = simulating.sweep(
@@ -65,7 +73,7 @@ def volatile(books: Sequence[simulating.Book], stable: frozenset[str]) -> list[s
     """The keys (assets, ilks) that are listed under a symbol which is no stablecoin's."""
     found = set()
     for book in books:
-        for key, called in named(book.market, book.adapter.quoted(book.market)).items():
+        for key, called in named(book.market, book.adapter.quotes(book.market).prices).items():
             if len(called) > 1 and called.isdisjoint(stable):
                 found.add(key)
     return sorted(found)

@@ -8,7 +8,7 @@ the answer changes.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from indexer.adapter import AnyAdapter
+from indexer.adapter import AnyLiquidation
 from indexer.model import WAD, Balance, Effect, Health, LiquidationCall, Market, Position, PositionKey, Price
 
 SECONDS_PER_BLOCK = 12.0
@@ -79,7 +79,7 @@ class Outlook:
 
 
 def outlook(
-    adapter: AnyAdapter,
+    adapter: AnyLiquidation,
     market: Market,
     position: Position,
     *,
@@ -92,12 +92,12 @@ def outlook(
     market with the interest up to its block stored. `seconds_per_block` matters where interest counts blocks.
     """
     as_read = adapter.narrow(market, position)
-    market = adapter.accrued(as_read)
+    market = adapter.interest_stored(as_read)
     health = adapter.evaluate(market, position)
     if not known(market, health):
         return Outlook(key=position.key, block_number=market.block.number, health=health, target=target)
-    closable = tuple(adapter.closable(market, position))
-    found = (liquidation_price(adapter, market, position, price) for price in adapter.prices(market, position))
+    closable = tuple(adapter.liquidation_calls(market, position))
+    found = (liquidation_price(adapter, market, position, price) for price in adapter.exposure(market, position))
     return Outlook(
         key=position.key,
         block_number=market.block.number,
@@ -127,14 +127,16 @@ def why_not(health: Health, closable: tuple[LiquidationCall, ...] = ()) -> tuple
 # prices ---------------------------------------------------------------------------------------------------------------
 
 
-def liquidation_price(adapter: AnyAdapter, market: Market, position: Position, price: Price) -> LiquidationPrice | None:
+def liquidation_price(
+    adapter: AnyLiquidation, market: Market, position: Position, price: Price
+) -> LiquidationPrice | None:
     """Where the contract's own health test flips if this price alone moves from where it is; None if it never does."""
     market = adapter.narrow(market, position)
 
     def evaluated(value: int) -> Health:
-        return adapter.evaluate(adapter.reprice(market, {price.key: value}), position)
+        return adapter.evaluate(adapter.with_prices(market, {price.key: value}), position)
 
-    curve = Curve(evaluated, averages=adapter.averages(market) and price.collateral)
+    curve = Curve(evaluated, averages=market.averages and price.collateral)
     here = price.price
     if here <= 0 or not known(market, curve[here]):
         return None
@@ -155,7 +157,7 @@ def liquidation_price(adapter: AnyAdapter, market: Market, position: Position, p
 # amounts --------------------------------------------------------------------------------------------------------------
 
 
-def remedies(adapter: AnyAdapter, market: Market, position: Position, target: int) -> list[Remedy]:
+def remedies(adapter: AnyLiquidation, market: Market, position: Position, target: int) -> list[Remedy]:
     """Each way to reach the target health factor by repaying one debt or adding one collateral it has already."""
     rows = sorted(adapter.balances(market, position), key=lambda row: -(row.value or 0))
     found = [repay_to(adapter, market, position, row, target) for row in rows if row.side == "debt"]
@@ -163,7 +165,7 @@ def remedies(adapter: AnyAdapter, market: Market, position: Position, target: in
     return [remedy for remedy in found if remedy is not None and remedy.amount]
 
 
-def repay_to(adapter: AnyAdapter, market: Market, position: Position, debt: Balance, target: int) -> Remedy | None:
+def repay_to(adapter: AnyLiquidation, market: Market, position: Position, debt: Balance, target: int) -> Remedy | None:
     """The smallest repayment of this debt that reaches the target; None if even all of it does not.
 
     Where the contracts refuse what would be left of the debt (dust), that is all of it.
@@ -171,22 +173,24 @@ def repay_to(adapter: AnyAdapter, market: Market, position: Position, debt: Bala
     return remedy("repay", adapter, market, position, debt, target)
 
 
-def add_to(adapter: AnyAdapter, market: Market, position: Position, collateral: Balance, target: int) -> Remedy | None:
+def add_to(
+    adapter: AnyLiquidation, market: Market, position: Position, collateral: Balance, target: int
+) -> Remedy | None:
     """The smallest supply of this collateral that reaches the target; None if no amount does."""
     return remedy("add", adapter, market, position, collateral, target)
 
 
 def remedy(
-    act: str, adapter: AnyAdapter, market: Market, position: Position, balance: Balance, target: int
+    act: str, adapter: AnyLiquidation, market: Market, position: Position, balance: Balance, target: int
 ) -> Remedy | None:
     """What `repay_to` and `add_to` find; amount 0 if the target is reached already."""
     market = adapter.narrow(market, position)
     sign = 1 if act == "add" else -1
-    if adapter.changed(market, position, balance, sign) is None:
+    if adapter.effect(market, position, balance, sign) is None:
         return None
 
     def changed(amount: int) -> Effect:
-        after = adapter.changed(market, position, balance, sign * amount)
+        after = adapter.effect(market, position, balance, sign * amount)
         assert after is not None
         return after
 
@@ -194,7 +198,7 @@ def remedy(
         after = changed(amount)
         return adapter.evaluate(after.market, after.position)
 
-    curve = Curve(evaluated, averages=adapter.averages(market) and act == "add")
+    curve = Curve(evaluated, averages=market.averages and act == "add")
     if not known(market, curve[0]):
         return None
     amount = 0
@@ -225,7 +229,7 @@ def remedy(
 
 
 def time_to_liquidation(
-    adapter: AnyAdapter, market: Market, position: Position, seconds_per_block: float = SECONDS_PER_BLOCK
+    adapter: AnyLiquidation, market: Market, position: Position, seconds_per_block: float = SECONDS_PER_BLOCK
 ) -> int | None:
     """Seconds until interest alone, at today's rates and prices, makes the position liquidatable once it is accrued.
 
@@ -235,7 +239,7 @@ def time_to_liquidation(
     market = adapter.narrow(market, position)
 
     def liquidatable(seconds: int) -> bool:
-        later = adapter.accrued(adapter.advance(market, seconds, int(seconds / seconds_per_block)))
+        later = adapter.interest_stored(adapter.after(market, seconds, int(seconds / seconds_per_block)))
         return adapter.evaluate(later, position).liquidatable
 
     if liquidatable(0):

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import Self
 
-from indexer.adapter import AnyAdapter
+from indexer.adapter import AnyWhatIf
 from indexer.errors import ConfigError
 from indexer.model import Market
 
@@ -134,27 +134,24 @@ class Scenario:
     seconds: int = 0
     blocks: int = 0
 
-    def applied(self, adapter: AnyAdapter, market: Market, names: "Names") -> Market:
+    def applied(self, adapter: AnyWhatIf, market: Market, names: "Names") -> Market:
         """The market as it then is. Raises `ConfigError` where that cannot be."""
-        after = adapter.advance(market, self.seconds, self.blocks) if self.seconds or self.blocks else market
+        after = adapter.after(market, self.seconds, self.blocks) if self.seconds or self.blocks else market
         if self.thresholds:
-            after = adapter.rethreshold(after, self.new_thresholds(adapter, market, names))
+            after = adapter.with_thresholds(after, self.new_thresholds(adapter, market, names))
         if self.shocks:
-            prices, factor = self.new_prices(adapter, market, names)
-            after = adapter.reprice(after, prices)
-            if factor != 1:
-                after = adapter.revalued(after, factor)
+            after = adapter.with_prices(after, *self.new_prices(adapter, market, names))
         return after
 
-    def new_prices(self, adapter: AnyAdapter, market: Market, names: "Names") -> tuple[dict[str, int], Fraction]:
+    def new_prices(self, adapter: AnyWhatIf, market: Market, names: "Names") -> tuple[dict[str, int], Fraction]:
         """Effect prices in the oracle's integer, each rounded down, and how the numeraire itself changes in USD.
 
         Shocks are to prices in USD. Where prices are counted in ETH, ETH at -20 % leaves its own price as it is and
         makes all others 1 / 0.8 of what they were.
         """
-        quoted = adapter.quoted(market)
-        changes = names.resolved(self.shocks, market, quoted)
-        numeraire = adapter.numeraire(market)
+        quotes = adapter.quotes(market)
+        changes = names.resolved(self.shocks, market, quotes.prices)
+        numeraire = quotes.numeraire
         unit = Fraction(1)
         if numeraire is not None:
             unit = changes[numeraire].factor if numeraire in changes else Fraction(1)
@@ -163,13 +160,13 @@ class Scenario:
                     f"{adapter.deployment.name} counts in {changes[numeraire].name}, whose price cannot fall by 100 %"
                 )
         prices = {}
-        for key, price in quoted.items():
+        for key, price in quotes.prices.items():
             factor = (changes[key].factor if key in changes else Fraction(1)) / unit
             if factor != 1:
                 prices[key] = price * factor.numerator // factor.denominator
         return prices, unit
 
-    def new_thresholds(self, adapter: AnyAdapter, market: Market, names: "Names") -> dict[str, Fraction]:
+    def new_thresholds(self, adapter: AnyWhatIf, market: Market, names: "Names") -> dict[str, Fraction]:
         """Effect thresholds as exact fractions."""
         present = adapter.thresholds(market)
         changed = {}

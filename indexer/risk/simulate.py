@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from indexer.adapter import AnyAdapter
+from indexer.adapter import AnyWhatIf, WhatIf
 from indexer.errors import IndexerError
 from indexer.model import WAD, Deployment, Health, Market, Position
 from indexer.plugins import adapter_class
@@ -33,7 +33,7 @@ class Book:
     """One deployment's market and positions as of its last snapshot; `newer` positions were read after it."""
 
     chain_id: int
-    adapter: AnyAdapter
+    adapter: AnyWhatIf
     market: Market
     positions: list[Position]
     newer: int = 0
@@ -69,6 +69,17 @@ def deployments(
     ]
 
 
+def able(rows: Iterable[sqlite3.Row], capability: type[Any]) -> tuple[list[sqlite3.Row], list[str]]:
+    """Those of these rows of `deployments` whose protocol has the capability, and the names of the others."""
+    found, lacking = [], []
+    for row in rows:
+        if issubclass(adapter_class(row["protocol"]), capability):
+            found.append(row)
+        else:
+            lacking.append(f"{row['deployment']} ({row['protocol']})")
+    return found, lacking
+
+
 def load(
     conn: sqlite3.Connection,
     rows: Iterable[sqlite3.Row],
@@ -79,7 +90,8 @@ def load(
 ) -> list[Book]:
     """The books of these rows of `deployments`: everyone with debt, or all that one wallet holds.
 
-    Raises `IndexerError` for a deployment that the configuration does not know: its addresses are only there.
+    Raises `IndexerError` for a deployment that the configuration does not know (its addresses are only there), or
+    whose protocol is no `WhatIf` (`able` leaves those out).
     """
     progress = progress or NoProgress()
     wanted = list(rows)
@@ -93,6 +105,8 @@ def load(
     books = []
     for row in wanted:
         adapter = adapter_class(row["protocol"])(known[row["deployment"]])
+        if not isinstance(adapter, WhatIf):
+            raise IndexerError(f"{row['deployment']}: {row['protocol']} does not say what other prices would do to it")
         market: Market = TypeAdapter(adapter.market_type).validate_json(row["market"])
         json = TypeAdapter(adapter.position_type)
         positions, newer = [], 0
@@ -467,7 +481,7 @@ def remarks(books: Sequence[Book], scenario: Scenario, names: Names) -> list[str
             found.append(f"{book.name} runs code of an unknown formula: nothing is computed for it")
         if book.newer:
             found.append(f"{book.name}: {book.newer:,} positions are newer than its last snapshot; run `indexer sync`")
-        quoted = book.adapter.quoted(book.market)
+        quoted = book.adapter.quotes(book.market).prices
         hidden = quoted.keys() - {row.group or row.asset for row in book.market.assets}
         fixed = hidden - names.resolved(scenario.shocks, book.market, hidden).keys() if scenario.shocks else set()
         found += [

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from indexer.errors import StoreError, StoreLockedError
-from indexer.model import Block, PositionKey, Registry
+from indexer.model import Block, PositionKey, Registered
 from indexer.store import migrations
 from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
 from indexer.store.ranges import Ranges
@@ -164,7 +164,7 @@ class Store:
             found[source] = found.get(source, Ranges()).add(first, last)
         return found
 
-    def registry(self, chain_id: int, deployment: str) -> Registry:
+    def registry(self, chain_id: int, deployment: str) -> Registered:
         rows = self.conn.execute(
             "select number, account, position_group from registry where chain_id = ? and deployment = ?",
             (chain_id, deployment),
@@ -174,7 +174,7 @@ class Store:
             "select contract from contracts where chain_id = ? and deployment = ? order by first_block, contract",
             (chain_id, deployment),
         )
-        return Registry(keys, {key: number for number, key in keys.items()}, tuple(c for (c,) in named))
+        return Registered(keys, {key: number for number, key in keys.items()}, tuple(c for (c,) in named))
 
     def blocks(self, chain_id: int) -> list[tuple[int, str]]:
         """Kept (number, hash) pairs, newest first."""

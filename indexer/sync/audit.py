@@ -63,7 +63,7 @@ class Auditor:
         """Rows of every known position, compared with the contracts before they are committed."""
         broken = self._reconcile(work, target)
         read = PinnedReader(self.chain, target)
-        work.market = work.adapter.calibrate(read, work.market, work.held())
+        work.market = work.adapter.fit(read, work.market, work.held())
         rows = self._rows(work, target)
         wrong = self._audit(work, target, rows)
         if wrong:
@@ -71,7 +71,7 @@ class Auditor:
             work.forget_positions()
             work.read_market(read)
             work.read(read, work.to_read(read))
-            work.market = work.adapter.calibrate(read, work.market, work.held())
+            work.market = work.adapter.fit(read, work.market, work.held())
             rows = self._rows(work, target)
             wrong = self._audit(work, target, rows)
         if wrong:

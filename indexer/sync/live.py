@@ -13,6 +13,7 @@ from indexer.model import Balance, Block, Market, Position
 from indexer.risk.evaluate import evaluate_all
 from indexer.risk.liquidation import SECONDS_PER_BLOCK
 from indexer.store.rows import POSITION_COLUMNS
+from indexer.sync.tracked import keys_of_wallets, with_keys
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +50,12 @@ def live(chain: Chain, adapters: Sequence[AnyAdapter], wallet: str, to: str = "l
     for adapter in adapters:
         try:
             market = adapter.read_market(read, None)
-            market, keys = adapter.of_wallet(read, market, wallet)
-            market = adapter.extend(read, market, keys)
+            market, keys = keys_of_wallets(adapter, read, market, [wallet])
+            market = with_keys(adapter, read, market, keys)
             positions = [p for p in adapter.read_positions(read, market, keys) if not p.empty]
             if not positions:
                 continue
-            market = adapter.calibrate(read, market, positions)
+            market = adapter.fit(read, market, positions)
             answers = None
             if not market.exact:
                 given = adapter.contract_answers(read, market, [p.key for p in positions])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from indexer.adapter import AnyAdapter
+from indexer.adapter import AnyAdapter, Registry
 from indexer.chain import logs
 from indexer.chain.client import Chain
 from indexer.errors import PrunedError
@@ -56,8 +56,8 @@ def plan(
     discovery, activity = {}, {}
     for work in works:
         with alone(work.adapter):
-            discovery[work.name] = pairs_of(work.adapter.discovery(work.market, work.accounts))
-            activity[work.name] = pairs_of(work.adapter.activity(work.market))
+            logs_of = work.adapter.logs(work.market, work.accounts)
+            discovery[work.name], activity[work.name] = pairs_of(logs_of.discovery), pairs_of(logs_of.activity)
             missing = [(*span, work, pair) for pair, gaps in work.discovery(target).items() for span in gaps]
             spans += [*missing, *((*span, work, None) for span in work.activity_gap(target))]
     cuts = sorted({s[0] for s in spans} | {s[1] + 1 for s in spans})
@@ -71,7 +71,7 @@ def plan(
             pairs = {pair for pair in mine if pair is not None}
             sources = {source_name(pair) for pair in pairs}
             if None in mine:
-                # Activity includes every discovery log of the same blocks.
+                # Who follows activity follows every discovery log of the same blocks.
                 pairs |= activity[work.name] | discovery[work.name]
                 sources |= {ACTIVITY, *map(source_name, discovery[work.name])}
             wanted.append(Wanted(work, frozenset(pairs), discovery[work.name], frozenset(sources)))
@@ -195,8 +195,11 @@ class MissingLogs:
     def _contracts(want: Wanted, events: Sequence[Event]) -> dict[str, int]:
         """The contracts that these events name, and in which block first."""
         named: dict[str, int] = {}
+        adapter = want.work.adapter
+        if not isinstance(adapter, Registry):
+            return named
         for event in events:
-            for contract in want.work.adapter.contracts(event):
+            for contract in adapter.contracts(event):
                 named[contract] = min(named.get(contract, event.block_number), event.block_number)
         return named
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter
 
-from indexer.adapter import AnyAdapter, Reader
+from indexer.adapter import AnyAdapter, Reader, Registry
 from indexer.model import Accounts, Answer, LogSource, Market, Position, PositionKey
 from indexer.store.ranges import Ranges
 from indexer.store.store import Store
@@ -23,6 +23,21 @@ def source_name(pair: tuple[str, str]) -> str:
 
 def pairs_of(sources: Iterable[LogSource]) -> frozenset[tuple[str, str]]:
     return frozenset(pair for source in sources for pair in source.pairs())
+
+
+def with_keys(adapter: AnyAdapter, read: Reader, market: Market, keys: Iterable[PositionKey]) -> Market:
+    """The market with what only these keys, or the contracts that logs named, tell of: where there is a registry."""
+    found: Market = adapter.with_keys(read, market, keys) if isinstance(adapter, Registry) else market
+    return found
+
+
+def keys_of_wallets(
+    adapter: AnyAdapter, read: Reader, market: Market, wallets: Iterable[str]
+) -> tuple[Market, list[PositionKey]]:
+    """The keys under which the wallets may hold positions, and the market that knows them."""
+    if isinstance(adapter, Registry):
+        return adapter.of_wallets(read, market, list(wallets))
+    return market, [PositionKey(wallet) for wallet in dict.fromkeys(wallets)]
 
 
 class TrackedDeployment:
@@ -66,7 +81,8 @@ class TrackedDeployment:
         if self.previous is not None and not self.previous.exact and market.exact:
             self.forget_positions()  # they were read for the contract's own answers
         after = max(self.registry.keys, default=0)
-        new = dict(enumerate(self.adapter.enumerate(read, market, after), after + 1))
+        numbered_since = self.adapter.enumerate(read, market, after) if isinstance(self.adapter, Registry) else []
+        new = dict(enumerate(numbered_since, after + 1))
         if new:
             self.store.save_registry(self.chain_id, self.name, new, read.block.number)
             self.registry = self.store.registry(self.chain_id, self.name)
@@ -83,7 +99,9 @@ class TrackedDeployment:
             return
         # A reorg moves the snapshot's block back together with the activity.
         first, last = self.adapter.deployment.start_block, min(self.previous.block.number, activity.to_list()[-1][1])
-        pairs = [pairs_of(self.adapter.discovery(market, self.accounts)) for market in (self.market, self.previous)]
+        pairs = [
+            pairs_of(self.adapter.logs(market, self.accounts).discovery) for market in (self.market, self.previous)
+        ]
         joined = [name for name in map(source_name, pairs[0] - pairs[1]) if not self.ranges.get(name)]
         if joined and first <= last:
             self.store.add_ranges(self.chain_id, self.name, joined, first, last)
@@ -97,7 +115,7 @@ class TrackedDeployment:
     def discovery(self, target: int) -> dict[tuple[str, str], list[tuple[int, int]]]:
         """Discovery logs (address, topic0) -> the block ranges up to `target` that are still to be fetched."""
         start = self.adapter.deployment.start_block
-        pairs = pairs_of(self.adapter.discovery(self.market, self.accounts))
+        pairs = pairs_of(self.adapter.logs(self.market, self.accounts).discovery)
         return {pair: self.ranges.get(source_name(pair), Ranges()).missing(start, target) for pair in pairs}
 
     def activity_gap(self, target: int) -> list[tuple[int, int]]:
@@ -128,7 +146,7 @@ class TrackedDeployment:
         Call it behind the logs, at the market's block: the market first learns what only the keys and logs name.
         """
         market = replace(self.market, registry=self.registry)
-        self.market = self.adapter.extend(read, market, [*self.known, *self.candidates])
+        self.market = with_keys(self.adapter, read, market, [*self.known, *self.candidates])
         target = read.block.number
         keys = []
         for key, (_, last) in self.known.items():
@@ -136,7 +154,7 @@ class TrackedDeployment:
             if (
                 position is None
                 or last > position.block_number
-                or (position.block_number < target and self.adapter.untracked(self.market, position))
+                or (position.block_number < target and self.adapter.changes_silently(self.market, position))
             ):
                 keys.append(key)
         return keys + [k for k in self.candidates if k not in self.known]
@@ -205,7 +223,7 @@ class WatchedDeployment(TrackedDeployment):
 
     def read_market(self, read: Reader) -> None:
         market = replace(self.adapter.read_market(read, self.previous), registry=self.registry)
-        market, keys = self.adapter.of_wallets(read, market, self.store.watched())
+        market, keys = keys_of_wallets(self.adapter, read, market, self.store.watched())
         new = {n: key for n, key in market.registry.keys.items() if self.registry.keys.get(n) != key}
         if new:
             self.store.save_registry(self.chain_id, self.name, new, read.block.number)
@@ -223,7 +241,7 @@ class WatchedDeployment(TrackedDeployment):
         """Activity is not followed; a later sync of everyone starts with no block done."""
 
     def to_read(self, read: Reader) -> list[PositionKey]:
-        self.market = self.adapter.extend(read, self.market, [*self.known, *self.candidates])
+        self.market = with_keys(self.adapter, read, self.market, [*self.known, *self.candidates])
         block = read.block.number
         due = [key for key in self.known if key not in self.positions or self.positions[key].block_number < block]
         return due + [key for key in self.candidates if key not in self.known]

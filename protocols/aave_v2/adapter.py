@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from indexer.abi import abi
-from indexer.adapter import Adapter, Reader, required
+from indexer.adapter import ONE, Liquidation, Reader, required
 from indexer.model import (
     RAY,
     WAD,
@@ -19,9 +19,11 @@ from indexer.model import (
     Failed,
     Health,
     LiquidationCall,
+    Logs,
     LogSource,
     PositionKey,
     Price,
+    Quotes,
     Read,
 )
 from protocols.aave.math import HALF_RAY, PERCENTAGE_FACTOR, compound_v2, percent_mul, ray_mul, wad_div
@@ -82,7 +84,7 @@ EVENTS: Mapping[str, Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
 }
 
 
-class AaveV2(Adapter[AaveV2Market, AaveV2Position]):
+class AaveV2(Liquidation[AaveV2Market, AaveV2Position]):
     """One Aave V2 market, found through its LendingPoolAddressesProvider."""
 
     protocol = "aave-v2"
@@ -96,16 +98,13 @@ class AaveV2(Adapter[AaveV2Market, AaveV2Position]):
 
     # logs -------------------------------------------------------------------------------------------------------------
 
-    def discovery(self, market: AaveV2Market, accounts: Accounts) -> list[LogSource]:
+    def logs(self, market: AaveV2Market, accounts: Accounts) -> Logs:
         """No debt begins without a Borrow of the pool; with all accounts also every receipt of aTokens."""
-        sources = [LogSource(frozenset({market.pool}), frozenset({BORROW}))]
+        discovery = [LogSource(frozenset({market.pool}), frozenset({BORROW}))]
         if accounts is Accounts.ALL:
-            sources.append(LogSource(contracts_of(market, "a"), frozenset({MINT, BALANCE_TRANSFER})))
-        return [source for source in sources if source.addresses]
-
-    def activity(self, market: AaveV2Market) -> list[LogSource]:
-        sources = [LogSource(contracts_of(market, kind), frozenset(events)) for kind, events in EVENTS.items()]
-        return [source for source in sources if source.addresses]
+            discovery.append(LogSource(contracts_of(market, "a"), frozenset({MINT, BALANCE_TRANSFER})))
+        activity = [LogSource(contracts_of(market, kind), frozenset(events)) for kind, events in EVENTS.items()]
+        return Logs(*([source for source in part if source.addresses] for part in (discovery, activity)))
 
     def touched(self, market: AaveV2Market, event: Event) -> Iterable[PositionKey]:
         place = market.tokens.get(event.address)
@@ -159,11 +158,11 @@ class AaveV2(Adapter[AaveV2Market, AaveV2Position]):
             read_offsets(read, market, positions)
         return list(positions)
 
-    def untracked(self, market: AaveV2Market, position: AaveV2Position) -> bool:
+    def changes_silently(self, market: AaveV2Market, position: AaveV2Position) -> bool:
         """Whether it holds tokens whose code is unknown."""
         return bool(position.offsets) or not (market.exact or position.empty)
 
-    def calibrate(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> AaveV2Market:
+    def fit(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> AaveV2Market:
         """Finds aTokens that rebase, and asks all their holders what they have now."""
         rebasing = market.rebasing | self.found_rebasing(read, market, positions)
         holders = [(token, p) for p in positions for token in p.supplied if token in rebasing]
@@ -322,23 +321,23 @@ class AaveV2(Adapter[AaveV2Market, AaveV2Position]):
 
     # what if ----------------------------------------------------------------------------------------------------------
 
-    def reprice(self, market: AaveV2Market, prices: Mapping[str, int]) -> AaveV2Market:
-        """Prices in the oracle's unit by asset; USDC's stays the measure of USD."""
+    def quotes(self, market: AaveV2Market) -> Quotes:
+        """Counted in WETH where the oracle counts in ETH."""
+        numeraire = next((r.asset for r in market.reserves if liquidation.is_unit(r)), None)
+        return Quotes(prices=super().quotes(market).prices, numeraire=numeraire)
+
+    def with_prices(self, market: AaveV2Market, prices: Mapping[str, int], numeraire: Fraction = ONE) -> AaveV2Market:
+        """Prices in the oracle's unit by asset; that of USDC says what the unit is worth in USD."""
         reserves = tuple(replace(r, price=prices.get(r.asset, r.price)) for r in market.reserves)
         return replace(market, reserves=reserves).with_assets()
 
-    def advance(self, market: AaveV2Market, seconds: int, blocks: int) -> AaveV2Market:
-        block = replace(market.block, number=market.block.number + blocks, timestamp=market.block.timestamp + seconds)
-        return market.at(block)
-
-    def numeraire(self, market: AaveV2Market) -> str | None:
-        """WETH where the oracle counts in ETH; what that is in USD the price of USDC tells."""
-        return next((r.asset for r in market.reserves if liquidation.is_unit(r)), None)
+    def after(self, market: AaveV2Market, seconds: int, blocks: int) -> AaveV2Market:
+        return market.at(market.block.after(seconds, blocks))
 
     def thresholds(self, market: AaveV2Market) -> dict[str, Fraction]:
         return {r.asset: Fraction(r.liquidation_threshold, PERCENTAGE_FACTOR) for r in market.reserves}
 
-    def rethreshold(self, market: AaveV2Market, thresholds: Mapping[str, Fraction]) -> AaveV2Market:
+    def with_thresholds(self, market: AaveV2Market, thresholds: Mapping[str, Fraction]) -> AaveV2Market:
         """Cut to basis points."""
         return replace(
             market,
@@ -355,22 +354,23 @@ class AaveV2(Adapter[AaveV2Market, AaveV2Position]):
     def narrow(self, market: AaveV2Market, position: AaveV2Position) -> AaveV2Market:
         return liquidation.narrow(market, position)
 
-    def averages(self, market: AaveV2Market) -> bool:
-        return True
+    def interest_stored(self, market: AaveV2Market) -> AaveV2Market:
+        """Aave's views are projected to the block already."""
+        return market
 
-    def prices(self, market: AaveV2Market, position: AaveV2Position) -> list[Price]:
-        return liquidation.prices(market, position)
+    def exposure(self, market: AaveV2Market, position: AaveV2Position) -> list[Price]:
+        return liquidation.exposure(market, position)
 
-    def changed(self, market: AaveV2Market, position: AaveV2Position, balance: Balance, delta: int) -> Effect | None:
+    def effect(self, market: AaveV2Market, position: AaveV2Position, balance: Balance, delta: int) -> Effect | None:
         return (
-            liquidation.changed(market, position, balance, delta, formula_amount(market, position, balance.market))
+            liquidation.effect(market, position, balance, delta, formula_amount(market, position, balance.market))
             if market.exact
             else None
         )
 
-    def closable(self, market: AaveV2Market, position: AaveV2Position) -> list[LiquidationCall]:
+    def liquidation_calls(self, market: AaveV2Market, position: AaveV2Position) -> list[LiquidationCall]:
         liquidatable = self.evaluate(market, position).liquidatable
-        return liquidation.closable(market, position, self.balances(market, position)) if liquidatable else []
+        return liquidation.liquidation_calls(market, position, self.balances(market, position)) if liquidatable else []
 
 
 def with_threshold(configuration: int, threshold: Fraction) -> int:

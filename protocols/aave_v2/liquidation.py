@@ -28,7 +28,7 @@ def narrow(market: AaveV2Market, position: AaveV2Position) -> AaveV2Market:
     return replace(market, reserves=reserves, assets=tuple(row for row in market.assets if row.asset in assets))
 
 
-def prices(market: AaveV2Market, position: AaveV2Position) -> list[Price]:
+def exposure(market: AaveV2Market, position: AaveV2Position) -> list[Price]:
     """In the oracle's unit. Where that is ETH, ETH itself has no price that could move."""
     in_usd = market.usd is not None and market.usd[1] < USDC_IN_USD
     found = []
@@ -60,7 +60,7 @@ def is_unit(reserve: Reserve) -> bool:
 # balances -------------------------------------------------------------------------------------------------------------
 
 
-def changed(market: AaveV2Market, position: AaveV2Position, row: Balance, delta: int, balance: int) -> Effect | None:
+def effect(market: AaveV2Market, position: AaveV2Position, row: Balance, delta: int, balance: int) -> Effect | None:
     """After LendingPool.deposit, withdraw, borrow or repay of `delta` now; `balance` is the token's balanceOf.
 
     None for aTokens that rebase.
@@ -105,7 +105,7 @@ def with_balance(balances: Mapping[str, int], token: str, scaled: int) -> dict[s
 # liquidationCall ------------------------------------------------------------------------------------------------------
 
 
-def closable(market: AaveV2Market, position: AaveV2Position, rows: list[Balance]) -> list[LiquidationCall]:
+def liquidation_calls(market: AaveV2Market, position: AaveV2Position, rows: list[Balance]) -> list[LiquidationCall]:
     """For each debt (its stable and variable part are liquidated as one) and each collateral that counts."""
     debts: dict[str, list[Balance]] = {}
     for row in rows:

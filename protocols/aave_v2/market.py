@@ -93,6 +93,10 @@ class AaveV2Market(Market):
     rebasing: frozenset[str] = field(default_factory=frozenset)
     moved: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
+    @property
+    def averages(self) -> bool:
+        return True
+
     @cached_property
     def tokens(self) -> Mapping[str, Place]:
         """Every contract of the market that keeps balances or emits events."""

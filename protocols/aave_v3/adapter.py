@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from indexer.abi import abi
-from indexer.adapter import Adapter, Reader
+from indexer.adapter import ONE, Liquidation, Reader
 from indexer.model import (
     WAD,
     Accounts,
@@ -18,9 +18,11 @@ from indexer.model import (
     Failed,
     Health,
     LiquidationCall,
+    Logs,
     LogSource,
     PositionKey,
     Price,
+    Quotes,
     Read,
 )
 from protocols.aave.math import percent_mul
@@ -72,7 +74,7 @@ EVENTS: Mapping[str, Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
 }
 
 
-class AaveV3(Adapter[AaveV3Market, AaveV3Position]):
+class AaveV3(Liquidation[AaveV3Market, AaveV3Position]):
     """One Aave V3 market, found through its PoolAddressesProvider."""
 
     protocol = "aave-v3"
@@ -86,23 +88,20 @@ class AaveV3(Adapter[AaveV3Market, AaveV3Position]):
 
     # logs -------------------------------------------------------------------------------------------------------------
 
-    def discovery(self, market: AaveV3Market, accounts: Accounts) -> list[LogSource]:
+    def logs(self, market: AaveV3Market, accounts: Accounts) -> Logs:
         """No debt begins without a Borrow of the pool; with all accounts also every receipt of aTokens."""
-        sources = [LogSource(frozenset({market.pool}), frozenset({BORROW}))]
+        discovery = [LogSource(frozenset({market.pool}), frozenset({BORROW}))]
         if accounts is Accounts.ALL:
-            sources.append(LogSource(contracts_of(market, "a"), frozenset({MINT, BALANCE_TRANSFER})))
-        return sources
-
-    def activity(self, market: AaveV3Market) -> list[LogSource]:
+            discovery.append(LogSource(contracts_of(market, "a"), frozenset({MINT, BALANCE_TRANSFER})))
         discounting = frozenset(r.variable_debt_token for r in market.reserves if r.discount)
-        sources = [
+        activity = [
             LogSource(contracts_of(market, "pool"), frozenset(EVENTS["pool"])),
             LogSource(contracts_of(market, "a"), frozenset(EVENTS["a"])),
             LogSource(contracts_of(market, "variable"), frozenset({MINT, BURN})),
             LogSource(discounting, frozenset({DISCOUNT_UPDATED})),
             LogSource(contracts_of(market, "stable"), frozenset(EVENTS["stable"])),
         ]
-        return [source for source in sources if source.addresses]
+        return Logs(discovery, [source for source in activity if source.addresses])
 
     def touched(self, market: AaveV3Market, event: Event) -> Iterable[PositionKey]:
         place = market.tokens.get(event.address)
@@ -161,7 +160,7 @@ class AaveV3(Adapter[AaveV3Market, AaveV3Position]):
             read_amounts(read, positions)
         return list(positions)
 
-    def untracked(self, market: AaveV3Market, position: AaveV3Position) -> bool:
+    def changes_silently(self, market: AaveV3Market, position: AaveV3Position) -> bool:
         """Also where the code is unknown: amounts then come from balanceOf alone, and age."""
         return market.version is None or misplaced(market, position)
 
@@ -185,10 +184,10 @@ class AaveV3(Adapter[AaveV3Market, AaveV3Position]):
             reads += [Read(token, BALANCE, (address,)) for token, _ in tokens]
         answers = read(reads)
         width = 2 + len(tokens)
-        average = market.exact and self.averages(market)
+        average = market.exact and market.averages
         return [answer(key, tokens, answers[n * width : (n + 1) * width], average) for n, key in enumerate(keys)]
 
-    def calibrate(self, read: Reader, market: AaveV3Market, positions: Sequence[AaveV3Position]) -> AaveV3Market:
+    def fit(self, read: Reader, market: AaveV3Market, positions: Sequence[AaveV3Position]) -> AaveV3Market:
         """Where several versions agree with the contracts' totals, the one that accounts with debt agree with too."""
         if len(market.candidates) < 2 or not market.exact:
             return market
@@ -243,7 +242,11 @@ class AaveV3(Adapter[AaveV3Market, AaveV3Position]):
 
     # what if ----------------------------------------------------------------------------------------------------------
 
-    def reprice(self, market: AaveV3Market, prices: Mapping[str, int]) -> AaveV3Market:
+    def quotes(self, market: AaveV3Market) -> Quotes:
+        sources = {e.price_source: e.price for e in market.e_modes if e.price_source and e.price is not None}
+        return Quotes(prices={**sources, **super().quotes(market).prices})
+
+    def with_prices(self, market: AaveV3Market, prices: Mapping[str, int], numeraire: Fraction = ONE) -> AaveV3Market:
         """Prices in base currency by asset; an e-mode with a price of its own takes one for its price source."""
         return replace(
             market,
@@ -254,18 +257,13 @@ class AaveV3(Adapter[AaveV3Market, AaveV3Position]):
             ),
         ).with_assets()
 
-    def advance(self, market: AaveV3Market, seconds: int, blocks: int) -> AaveV3Market:
-        block = replace(market.block, number=market.block.number + blocks, timestamp=market.block.timestamp + seconds)
-        return market.at(block)
-
-    def quoted(self, market: AaveV3Market) -> dict[str, int]:
-        sources = {e.price_source: e.price for e in market.e_modes if e.price_source and e.price is not None}
-        return sources | super().quoted(market)
+    def after(self, market: AaveV3Market, seconds: int, blocks: int) -> AaveV3Market:
+        return market.at(market.block.after(seconds, blocks))
 
     def thresholds(self, market: AaveV3Market) -> dict[str, Fraction]:
         return market.thresholds
 
-    def rethreshold(self, market: AaveV3Market, thresholds: Mapping[str, Fraction]) -> AaveV3Market:
+    def with_thresholds(self, market: AaveV3Market, thresholds: Mapping[str, Fraction]) -> AaveV3Market:
         """An e-mode's threshold is its own: `e-mode:1`. Whoever is in it is not moved by the reserve's."""
         return market.with_thresholds(thresholds)
 
@@ -274,17 +272,18 @@ class AaveV3(Adapter[AaveV3Market, AaveV3Position]):
     def narrow(self, market: AaveV3Market, position: AaveV3Position) -> AaveV3Market:
         return liquidation.narrow(market, position)
 
-    def averages(self, market: AaveV3Market) -> bool:
-        return market.rules.average_threshold
+    def interest_stored(self, market: AaveV3Market) -> AaveV3Market:
+        """Aave's views are projected to the block already."""
+        return market
 
-    def prices(self, market: AaveV3Market, position: AaveV3Position) -> list[Price]:
-        return liquidation.prices(market, position)
+    def exposure(self, market: AaveV3Market, position: AaveV3Position) -> list[Price]:
+        return liquidation.exposure(market, position)
 
-    def changed(self, market: AaveV3Market, position: AaveV3Position, balance: Balance, delta: int) -> Effect | None:
-        return liquidation.changed(market, position, balance, delta)
+    def effect(self, market: AaveV3Market, position: AaveV3Position, balance: Balance, delta: int) -> Effect | None:
+        return liquidation.effect(market, position, balance, delta)
 
-    def closable(self, market: AaveV3Market, position: AaveV3Position) -> list[LiquidationCall]:
-        return liquidation.closable(market, position, self.balances(market, position))
+    def liquidation_calls(self, market: AaveV3Market, position: AaveV3Position) -> list[LiquidationCall]:
+        return liquidation.liquidation_calls(market, position, self.balances(market, position))
 
 
 def contracts_of(market: AaveV3Market, kind: str) -> frozenset[str]:

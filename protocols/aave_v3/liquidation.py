@@ -42,7 +42,7 @@ def narrow(market: AaveV3Market, position: AaveV3Position) -> AaveV3Market:
     )
 
 
-def prices(market: AaveV3Market, position: AaveV3Position) -> list[Price]:
+def exposure(market: AaveV3Market, position: AaveV3Position) -> list[Price]:
     """By asset; where the account's e-mode has a price of its own (up to 3.1), one for all assets of the category."""
     plan = market.plan(position.mode)
     category = next((e for e in market.e_modes if e.id == position.mode), None)
@@ -74,7 +74,7 @@ def prices(market: AaveV3Market, position: AaveV3Position) -> list[Price]:
 # balances -------------------------------------------------------------------------------------------------------------
 
 
-def changed(market: AaveV3Market, position: AaveV3Position, row: Balance, delta: int) -> Effect | None:
+def effect(market: AaveV3Market, position: AaveV3Position, row: Balance, delta: int) -> Effect | None:
     """After Pool.supply, withdraw, borrow or repay of `delta` now; None for debts with a discount."""
     reserve = market.reserve_of(row.market)
     if reserve is None or market.version is None or position.discounts:
@@ -251,7 +251,7 @@ class Call:
         return low
 
 
-def closable(market: AaveV3Market, position: AaveV3Position, rows: list[Balance]) -> list[LiquidationCall]:
+def liquidation_calls(market: AaveV3Market, position: AaveV3Position, rows: list[Balance]) -> list[LiquidationCall]:
     """For each debt and each collateral that counts; an asset's stable and variable debt are liquidated as one."""
     health = evaluate(market, position)
     if not health.liquidatable or market.version is None:

@@ -156,6 +156,10 @@ class AaveV3Market(Market):
         """The formulas; for unknown code the newest ones, whose results are then nowhere taken for the contract's."""
         return NEWEST if self.version is None else RULES[self.version]
 
+    @property
+    def averages(self) -> bool:
+        return self.rules.average_threshold
+
     @cached_property
     def tokens(self) -> Mapping[str, Place]:
         """Every contract of the market that keeps balances or emits events."""

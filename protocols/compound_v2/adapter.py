@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 from indexer.abi import abi
-from indexer.adapter import Adapter, Reader, required
+from indexer.adapter import ONE, Liquidation, Reader, required
 from indexer.model import (
     WAD,
     Accounts,
@@ -23,6 +23,7 @@ from indexer.model import (
     Event,
     Health,
     LiquidationCall,
+    Logs,
     LogSource,
     Market,
     Position,
@@ -77,7 +78,7 @@ ACTIONS = 16  # of one account whose rounding is allowed for where the sums are 
 ASKED = 12  # accounts that are asked of the Comptroller to fit its generation, and as many to check it
 
 
-class CompoundV2(Adapter[CompoundV2Market, CompoundV2Position]):
+class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position]):
     """One Comptroller. Values in 1e18 = 1 USD, the oracle's own USD."""
 
     protocol: ClassVar[str] = "compound-v2"
@@ -104,16 +105,17 @@ class CompoundV2(Adapter[CompoundV2Market, CompoundV2Position]):
             return replace(market, rounding=previous.rounding, checked=checked)
         return market
 
-    def discovery(self, market: CompoundV2Market, accounts: Accounts) -> list[LogSource]:
+    def logs(self, market: CompoundV2Market, accounts: Accounts) -> Logs:
         """No debt without a Borrow, no cTokens without a Transfer."""
         topics = {BORROW} if accounts is Accounts.BORROWERS else {BORROW, TRANSFER}
-        return [LogSource(frozenset(market.c_tokens), frozenset(topics))]
-
-    def activity(self, market: CompoundV2Market) -> list[LogSource]:
-        return [
-            LogSource(frozenset({self.comptroller}), MEMBERSHIP),
-            LogSource(frozenset(market.c_tokens), frozenset({*ACCOUNT_WORDS, TRANSFER})),
-        ]
+        c_tokens = frozenset(market.c_tokens)
+        return Logs(
+            discovery=[LogSource(c_tokens, frozenset(topics))],
+            activity=[
+                LogSource(frozenset({self.comptroller}), MEMBERSHIP),
+                LogSource(c_tokens, frozenset({*ACCOUNT_WORDS, TRANSFER})),
+            ],
+        )
 
     def touched(self, market: CompoundV2Market, event: Event) -> Iterable[PositionKey]:
         """A Borrow that leaves no debt (one of 0) names nobody: discovery must not call its account a borrower."""
@@ -186,7 +188,7 @@ class CompoundV2(Adapter[CompoundV2Market, CompoundV2Position]):
             for i, key in enumerate(keys)
         ]
 
-    def untracked(self, market: CompoundV2Market, position: CompoundV2Position) -> bool:
+    def changes_silently(self, market: CompoundV2Market, position: CompoundV2Position) -> bool:
         return not position.stored
 
     def evaluate(self, market: CompoundV2Market, position: CompoundV2Position) -> Health:
@@ -262,9 +264,7 @@ class CompoundV2(Adapter[CompoundV2Market, CompoundV2Position]):
                 rows.append(balance(token, "debt", principal, amount, value, is_collateral=False))
         return rows
 
-    def calibrate(
-        self, read: Reader, market: CompoundV2Market, positions: Sequence[CompoundV2Position]
-    ) -> CompoundV2Market:
+    def fit(self, read: Reader, market: CompoundV2Market, positions: Sequence[CompoundV2Position]) -> CompoundV2Market:
         """The Comptroller's rounding, asked of `getAccountLiquidity` for accounts that tell the generations apart.
 
         Who differs only after accruing is asked behind an accrual. An implementation that is not known yet is also
@@ -373,10 +373,12 @@ class CompoundV2(Adapter[CompoundV2Market, CompoundV2Position]):
             for key, before, after in zip(keys, stored, accrued, strict=True)
         ]
 
-    def reprice(self, market: CompoundV2Market, prices: Mapping[str, int]) -> CompoundV2Market:
+    def with_prices(
+        self, market: CompoundV2Market, prices: Mapping[str, int], numeraire: Fraction = ONE
+    ) -> CompoundV2Market:
         return repriced(market, prices)
 
-    def advance(self, market: CompoundV2Market, seconds: int, blocks: int) -> CompoundV2Market:
+    def after(self, market: CompoundV2Market, seconds: int, blocks: int) -> CompoundV2Market:
         return advanced(market, seconds, blocks)
 
     def thresholds(self, market: CompoundV2Market) -> dict[str, Fraction]:
@@ -387,7 +389,7 @@ class CompoundV2(Adapter[CompoundV2Market, CompoundV2Position]):
             found[token.underlying] = min(found.get(token.underlying, factor), factor)
         return found
 
-    def rethreshold(self, market: CompoundV2Market, thresholds: Mapping[str, Fraction]) -> CompoundV2Market:
+    def with_thresholds(self, market: CompoundV2Market, thresholds: Mapping[str, Fraction]) -> CompoundV2Market:
         return with_factors(market, thresholds)
 
     # liquidation ------------------------------------------------------------------------------------------------------
@@ -395,21 +397,21 @@ class CompoundV2(Adapter[CompoundV2Market, CompoundV2Position]):
     def narrow(self, market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2Market:
         return liquidation.narrow(market, position)
 
-    def accrued(self, market: CompoundV2Market) -> CompoundV2Market:
-        return liquidation.settled(market)
+    def interest_stored(self, market: CompoundV2Market) -> CompoundV2Market:
+        return liquidation.interest_stored(market)
 
-    def prices(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Price]:
-        return liquidation.prices(market, position)
+    def exposure(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Price]:
+        return liquidation.exposure(market, position)
 
-    def changed(
+    def effect(
         self, market: CompoundV2Market, position: CompoundV2Position, balance: Balance, delta: int
     ) -> Effect | None:
-        return liquidation.changed(market, position, balance, delta)
+        return liquidation.effect(market, position, balance, delta)
 
-    def closable(self, market: CompoundV2Market, position: CompoundV2Position) -> list[LiquidationCall]:
+    def liquidation_calls(self, market: CompoundV2Market, position: CompoundV2Position) -> list[LiquidationCall]:
         health = self.evaluate(market, position)
         rows = self.balances(market, position) if health.liquidatable else []
-        found = liquidation.closable(market, rows)
+        found = liquidation.liquidation_calls(market, rows)
         # Without a shortfall only debts in deprecated markets can be liquidated.
         short = health.debt_value is None or health.debt_value > (health.liquidation_limit or 0)
         return [one for one in found if short or market.c_tokens[one.debt.market].deprecated]

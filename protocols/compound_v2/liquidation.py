@@ -18,7 +18,7 @@ def narrow(market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2
     )
 
 
-def settled(market: CompoundV2Market) -> CompoundV2Market:
+def interest_stored(market: CompoundV2Market) -> CompoundV2Market:
     """The market after every cToken's accrueInterest in its block."""
     tokens = {}
     for address, token in market.c_tokens.items():
@@ -35,7 +35,7 @@ def settled(market: CompoundV2Market) -> CompoundV2Market:
     return replace(market, c_tokens=tokens)
 
 
-def prices(market: CompoundV2Market, position: CompoundV2Position) -> list[Price]:
+def exposure(market: CompoundV2Market, position: CompoundV2Position) -> list[Price]:
     """By underlying asset, of the entered markets in which the account has something; the oracle's 1e(36 - decimals)."""
     found: dict[str, Price] = {}
     for address in position.entered:
@@ -58,7 +58,7 @@ def prices(market: CompoundV2Market, position: CompoundV2Position) -> list[Price
     return list(found.values())
 
 
-def changed(market: CompoundV2Market, position: CompoundV2Position, row: Balance, delta: int) -> Effect | None:
+def effect(market: CompoundV2Market, position: CompoundV2Position, row: Balance, delta: int) -> Effect | None:
     """After mint, redeemUnderlying, borrow or repayBorrow of `delta` now.
 
     Minting rounds the cTokens down, which lifts the exchange rate of all of them a little: the market changes too.
@@ -100,7 +100,7 @@ def resupplied(token: CToken, cash: int, minted: int) -> CToken:
     )
 
 
-def closable(market: CompoundV2Market, rows: list[Balance]) -> list[LiquidationCall]:
+def liquidation_calls(market: CompoundV2Market, rows: list[Balance]) -> list[LiquidationCall]:
     """For each debt and each market in which the account holds cTokens: also those it has not entered."""
     debts = [row for row in rows if row.side == "debt"]
     return [pair(market, debt, held) for debt in debts for held in rows if held.side == "supply"]

@@ -308,13 +308,7 @@ def advanced(market: CompoundV2Market, seconds: int, blocks: int) -> CompoundV2M
 
     Exact where interest is all that happens; what a cToken earns beside it (cDAI's savings rate) does not grow.
     """
-    block = replace(
-        market.block,
-        number=market.block.number + blocks,
-        timestamp=market.block.timestamp + seconds,
-        hash="",
-        parent_hash="",
-    )
+    block = market.block.after(seconds, blocks)
     tokens = {}
     for address, token in market.c_tokens.items():
         now, then = (

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 from indexer.abi import abi, mapping_slot
-from indexer.adapter import Adapter, Reader, required
+from indexer.adapter import ONE, Liquidation, Reader, required
 from indexer.model import (
     WAD,
     Accounts,
@@ -25,11 +25,13 @@ from indexer.model import (
     Failed,
     Health,
     LiquidationCall,
+    Logs,
     LogSource,
     Market,
     Position,
     PositionKey,
     Price,
+    Quotes,
     Read,
 )
 from protocols.compound_v3 import liquidation
@@ -41,9 +43,9 @@ from protocols.compound_v3.market import (
     Collateral,
     CompoundV3Market,
     advanced,
+    interest_stored,
     read_market,
     repriced,
-    stored,
     with_factors,
     with_usd,
 )
@@ -85,7 +87,7 @@ ACCOUNT_TOPICS = {
 COLLATERAL_RECEIVED = frozenset({SUPPLY_COLLATERAL, TRANSFER_COLLATERAL})
 
 
-class CompoundV3(Adapter[CompoundV3Market, CompoundV3Position]):
+class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position]):
     """One Comet. Values in the unit of its feeds, with 8 decimals.
 
     That unit is USD unless addresses of feeds are given, whose product is its price in USD: `eth_usd_feed` (WETH
@@ -114,7 +116,7 @@ class CompoundV3(Adapter[CompoundV3Market, CompoundV3Position]):
             return replace(market, checked=previous.checked, layout_known=previous.layout_known)
         return market
 
-    def discovery(self, market: CompoundV3Market, accounts: Accounts) -> list[LogSource]:
+    def logs(self, market: CompoundV3Market, accounts: Accounts) -> Logs:
         """No debt without collateral (but for dust), and no collateral without these events.
 
         A base balance arises by Supply or, from a transfer, by Transfer.
@@ -122,13 +124,11 @@ class CompoundV3(Adapter[CompoundV3Market, CompoundV3Position]):
         topics = {SUPPLY_COLLATERAL, TRANSFER_COLLATERAL}
         if accounts is Accounts.ALL:
             topics |= {SUPPLY, TRANSFER}
-        return [LogSource(frozenset({self.comet}), frozenset(topics))]
-
-    def activity(self, market: CompoundV3Market) -> list[LogSource]:
-        return [LogSource(frozenset({self.comet}), frozenset(ACCOUNT_TOPICS))]
+        comet = frozenset({self.comet})
+        return Logs([LogSource(comet, frozenset(topics))], [LogSource(comet, frozenset(ACCOUNT_TOPICS))])
 
     def touched(self, market: CompoundV3Market, event: Event) -> Iterable[PositionKey]:
-        """Far from everyone who changed (see `untracked`), but everyone who can have become more than empty."""
+        """Far from everyone who changed (see `changes_silently`), but everyone who can have become more than empty."""
         if event.address != self.comet:
             return []
         if event.topic0 in COLLATERAL_RECEIVED and not event.word(0):
@@ -192,7 +192,7 @@ class CompoundV3(Adapter[CompoundV3Market, CompoundV3Position]):
         words = read.storage(slots)
         return None if words is None else [word & (1 << 128) - 1 for word in words]
 
-    def untracked(self, market: CompoundV3Market, position: CompoundV3Position) -> bool:
+    def changes_silently(self, market: CompoundV3Market, position: CompoundV3Position) -> bool:
         """Everyone who holds something: debt moves without a log that names the debtor (PROTOCOLS: compound #816).
 
         Suppliers too: a transfer of 0 to them rounds their principal down by a unit and logs nothing. An empty account
@@ -283,9 +283,7 @@ class CompoundV3(Adapter[CompoundV3Market, CompoundV3Position]):
             is_collateral=False,
         )
 
-    def calibrate(
-        self, read: Reader, market: CompoundV3Market, positions: Sequence[CompoundV3Position]
-    ) -> CompoundV3Market:
+    def fit(self, read: Reader, market: CompoundV3Market, positions: Sequence[CompoundV3Position]) -> CompoundV3Market:
         """An implementation that is not known yet is asked about some debtors; not `exact` where it disagrees.
 
         The same accounts tell whether their storage is laid out as we know it.
@@ -379,49 +377,43 @@ class CompoundV3(Adapter[CompoundV3Market, CompoundV3Position]):
             for i, key in enumerate(keys)
         ]
 
-    def reprice(self, market: CompoundV3Market, prices: Mapping[str, int]) -> CompoundV3Market:
-        return repriced(market, prices)
-
-    def advance(self, market: CompoundV3Market, seconds: int, blocks: int) -> CompoundV3Market:
-        block = replace(
-            market.block,
-            number=market.block.number + blocks,
-            timestamp=market.block.timestamp + seconds,
-            hash="",
-            parent_hash="",
-        )
-        return replace(advanced(market, seconds), block=block)
-
-    def numeraire(self, market: CompoundV3Market) -> str | None:
-        """The base asset where prices are in its unit, whether feeds lead from there to USD or nothing does."""
+    def quotes(self, market: CompoundV3Market) -> Quotes:
+        """Counted in the base asset where prices are in its unit, whether feeds lead from there to USD or nothing does."""
         feeds = any(self.deployment.addresses.get(name) for name in self.optional_addresses)
-        return market.base if feeds or market.usd is None else None
+        numeraire = market.base if feeds or market.usd is None else None
+        return Quotes(prices=super().quotes(market).prices, numeraire=numeraire)
 
-    def revalued(self, market: CompoundV3Market, factor: Fraction) -> CompoundV3Market:
-        if market.usd is None:
-            return market
-        numerator, denominator = market.usd
-        return with_usd(market, (int(numerator * factor), denominator))
+    def with_prices(
+        self, market: CompoundV3Market, prices: Mapping[str, int], numeraire: Fraction = ONE
+    ) -> CompoundV3Market:
+        after = repriced(market, prices)
+        if market.usd is None or numeraire == 1:
+            return after
+        dollars, units = market.usd
+        return with_usd(after, (int(dollars * numeraire), units))
+
+    def after(self, market: CompoundV3Market, seconds: int, blocks: int) -> CompoundV3Market:
+        return replace(advanced(market, seconds), block=market.block.after(seconds, blocks))
 
     def thresholds(self, market: CompoundV3Market) -> dict[str, Fraction]:
         return {one.asset: Fraction(one.liquidate_factor, WAD) for one in market.collaterals}
 
-    def rethreshold(self, market: CompoundV3Market, thresholds: Mapping[str, Fraction]) -> CompoundV3Market:
+    def with_thresholds(self, market: CompoundV3Market, thresholds: Mapping[str, Fraction]) -> CompoundV3Market:
         return with_factors(market, thresholds)
 
     # liquidation ------------------------------------------------------------------------------------------------------
 
-    def accrued(self, market: CompoundV3Market) -> CompoundV3Market:
-        return stored(market)
+    def interest_stored(self, market: CompoundV3Market) -> CompoundV3Market:
+        return interest_stored(market)
 
-    def prices(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Price]:
-        return liquidation.prices(market, position)
+    def exposure(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Price]:
+        return liquidation.exposure(market, position)
 
-    def changed(
+    def effect(
         self, market: CompoundV3Market, position: CompoundV3Position, balance: Balance, delta: int
     ) -> Effect | None:
-        return liquidation.changed(market, position, balance, delta)
+        return liquidation.effect(market, position, balance, delta)
 
-    def closable(self, market: CompoundV3Market, position: CompoundV3Position) -> list[LiquidationCall]:
+    def liquidation_calls(self, market: CompoundV3Market, position: CompoundV3Position) -> list[LiquidationCall]:
         liquidatable = self.evaluate(market, position).liquidatable
-        return liquidation.closable(market, self.balances(market, position)) if liquidatable else []
+        return liquidation.liquidation_calls(market, self.balances(market, position)) if liquidatable else []

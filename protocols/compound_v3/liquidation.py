@@ -9,7 +9,7 @@ from protocols.compound_v3.position import CompoundV3Position
 PRICE_DECIMALS = 8
 
 
-def prices(market: CompoundV3Market, position: CompoundV3Position) -> list[Price]:
+def exposure(market: CompoundV3Market, position: CompoundV3Position) -> list[Price]:
     """By asset, base and collateral, as the feeds answer; in USD, else in what the base asset is priced in."""
     symbols = {row.asset: row.symbol for row in market.assets}
     unit = "USD" if market.usd == (1, PRICE_SCALE) else symbols[market.base]
@@ -30,7 +30,7 @@ def prices(market: CompoundV3Market, position: CompoundV3Position) -> list[Price
     ]
 
 
-def changed(market: CompoundV3Market, position: CompoundV3Position, row: Balance, delta: int) -> Effect | None:
+def effect(market: CompoundV3Market, position: CompoundV3Position, row: Balance, delta: int) -> Effect | None:
     """After Comet.supply or withdraw of `delta` now; what is repaid beyond the debt is cut off."""
     listed = next((asset for asset in market.assets if asset.asset == row.asset), None)
     if listed is None:
@@ -63,7 +63,7 @@ def principal_value(market: CompoundV3Market, balance: int) -> int:
     return -((-balance * INDEX_SCALE + market.borrow_index - 1) // market.borrow_index)
 
 
-def closable(market: CompoundV3Market, rows: list[Balance]) -> list[LiquidationCall]:
+def liquidation_calls(market: CompoundV3Market, rows: list[Balance]) -> list[LiquidationCall]:
     """Comet.absorb closes the account: all of the debt, for all of each collateral.
 
     What that is worth beyond the debt, less the penalty, is credited to the account in the base asset, as the principal

@@ -292,7 +292,7 @@ def advanced(market: CompoundV3Market, seconds: int) -> CompoundV3Market:
     return replace(market, **grown)
 
 
-def stored(market: CompoundV3Market) -> CompoundV3Market:
+def interest_stored(market: CompoundV3Market) -> CompoundV3Market:
     """The market after Comet.accrueInternal in its block."""
     return replace(
         market,

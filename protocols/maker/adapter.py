@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 from indexer.abi import abi
-from indexer.adapter import Adapter, Reader, required
+from indexer.adapter import ONE, Liquidation, Reader, Registry, required
 from indexer.model import (
     RAY,
     WAD,
@@ -23,6 +23,7 @@ from indexer.model import (
     Event,
     Health,
     LiquidationCall,
+    Logs,
     LogSource,
     Market,
     Position,
@@ -64,7 +65,7 @@ GIVE = CDP_MANAGER.note("give")  # give(uint256 cdp, address dst)
 URNS = VAT.function("urns")  # ink, art
 
 
-class Maker(Adapter[MakerMarket, Urn]):
+class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn]):
     """The vaults of one Vat.
 
     Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Tokens behind them are known from
@@ -92,29 +93,26 @@ class Maker(Adapter[MakerMarket, Urn]):
             listed += previous.ilks
         return with_ilks(read, market, listed)
 
-    def extend(self, read: Reader, market: MakerMarket, keys: Iterable[PositionKey]) -> MakerMarket:
+    def with_keys(self, read: Reader, market: MakerMarket, keys: Iterable[PositionKey]) -> MakerMarket:
         return with_ilks(read, with_joins(read, market), {key.group for key in keys})
 
-    def calibrate(self, read: Reader, market: MakerMarket, positions: Sequence[Urn]) -> MakerMarket:
+    def fit(self, read: Reader, market: MakerMarket, positions: Sequence[Urn]) -> MakerMarket:
         """Finds out which DSProxies have another owner now; beyond PROXIES_ASKED of them, some snapshots later."""
-        market = self.extend(read, market, (p.key for p in positions))
+        market = self.with_keys(read, market, (p.key for p in positions))
         held = [p for p in positions if not p.empty and p.owner_via.endswith("ds-proxy")]
         wallets, asked = newest_wallets(read, market, ((p.owner, p.block_number, p.wallet) for p in held))
         return replace(market, wallets=wallets, asked=asked)
 
     # logs -----------------------------------------------------------------------------------------------------------
 
-    def discovery(self, market: MakerMarket, accounts: Accounts) -> list[LogSource]:
+    def logs(self, market: MakerMarket, accounts: Accounts) -> Logs:
         """Urns, and what may be a join: each gem's is a ward of the Vat; who withdraws DAI lets DAI's move it."""
         joins = {RELY} if "dai" in market.contracts else {RELY, HOPE}
-        return [LogSource(frozenset({self.vat}), frozenset({FROB, FORK, *joins}))]
-
-    def activity(self, market: MakerMarket) -> list[LogSource]:
-        return [
-            *self.discovery(market, Accounts.ALL),
-            LogSource(frozenset({self.vat}), frozenset({GRAB})),
-            LogSource(frozenset({self.manager}), frozenset({GIVE})),
-        ]
+        vat, manager = frozenset({self.vat}), frozenset({self.manager})
+        return Logs(
+            discovery=[LogSource(vat, frozenset({FROB, FORK, *joins}))],
+            activity=[LogSource(vat, frozenset({FROB, FORK, GRAB, *joins})), LogSource(manager, frozenset({GIVE}))],
+        )
 
     def contracts(self, event: Event) -> Iterable[str]:
         if event.address == self.vat and len(event.topics) == 4 and event.topics[0] in (RELY, HOPE):
@@ -141,17 +139,14 @@ class Maker(Adapter[MakerMarket, Urn]):
         (last,) = required(read, [Read(self.manager, CDP_MANAGER.function("cdpi"))])
         return read_cdps(read, self.manager, range(after + 1, last + 1))
 
-    def of_wallet(self, read: Reader, market: MakerMarket, wallet: str) -> tuple[MakerMarket, list[PositionKey]]:
-        """Vaults of the wallet and of its DSProxy in CdpManager, and both as raw urns of every known ilk."""
-        return self.of_wallets(read, market, [wallet])
-
     def of_wallets(
         self, read: Reader, market: MakerMarket, wallets: Sequence[str]
     ) -> tuple[MakerMarket, list[PositionKey]]:
+        """Vaults of the wallets and of their DSProxies in CdpManager, and all of them as raw urns of every known ilk."""
         market = with_ilks(read, market, unlisted_ilks(read, market))
         holders, cdps = cdps_of(read, market, wallets)
         numbers = dict(zip(read_cdps(read, self.manager, cdps), cdps, strict=True))
-        market = self.extend(read, market, numbers)
+        market = self.with_keys(read, market, numbers)
         registry = replace(
             market.registry,
             keys={**market.registry.keys, **{cdp: key for key, cdp in numbers.items()}},
@@ -307,18 +302,18 @@ class Maker(Adapter[MakerMarket, Urn]):
 
     # what if --------------------------------------------------------------------------------------------------------
 
-    def reprice(self, market: MakerMarket, prices: Mapping[str, int]) -> MakerMarket:
+    def with_prices(self, market: MakerMarket, prices: Mapping[str, int], numeraire: Fraction = ONE) -> MakerMarket:
         """`prices`: ilk, or an asset for all its ilks -> feed value (wad), as Spotter.poke takes it."""
         return repriced(market, prices)
 
-    def advance(self, market: MakerMarket, seconds: int, blocks: int) -> MakerMarket:
+    def after(self, market: MakerMarket, seconds: int, blocks: int) -> MakerMarket:
         return advanced(market, seconds, blocks)
 
     def thresholds(self, market: MakerMarket) -> dict[str, Fraction]:
         """1 / mat by ilk."""
         return {name: Fraction(RAY, ilk.mat) for name, ilk in market.ilks.items() if ilk.mat}
 
-    def rethreshold(self, market: MakerMarket, thresholds: Mapping[str, Fraction]) -> MakerMarket:
+    def with_thresholds(self, market: MakerMarket, thresholds: Mapping[str, Fraction]) -> MakerMarket:
         return with_ratios(market, thresholds)
 
     # liquidation ----------------------------------------------------------------------------------------------------
@@ -326,18 +321,18 @@ class Maker(Adapter[MakerMarket, Urn]):
     def narrow(self, market: MakerMarket, position: Urn) -> MakerMarket:
         return liquidation.narrow(market, position)
 
-    def accrued(self, market: MakerMarket) -> MakerMarket:
-        return liquidation.dripped(market)
+    def interest_stored(self, market: MakerMarket) -> MakerMarket:
+        return liquidation.interest_stored(market)
 
-    def prices(self, market: MakerMarket, position: Urn) -> list[Price]:
-        return liquidation.prices(market, position)
+    def exposure(self, market: MakerMarket, position: Urn) -> list[Price]:
+        return liquidation.exposure(market, position)
 
-    def changed(self, market: MakerMarket, position: Urn, balance: Balance, delta: int) -> Effect | None:
-        return liquidation.changed(market, position, balance, delta)
+    def effect(self, market: MakerMarket, position: Urn, balance: Balance, delta: int) -> Effect | None:
+        return liquidation.effect(market, position, balance, delta)
 
-    def closable(self, market: MakerMarket, position: Urn) -> list[LiquidationCall]:
+    def liquidation_calls(self, market: MakerMarket, position: Urn) -> list[LiquidationCall]:
         liquidatable = self.evaluate(market, position).liquidatable
-        return liquidation.closable(market, position, self.balances(market, position)) if liquidatable else []
+        return liquidation.liquidation_calls(market, position, self.balances(market, position)) if liquidatable else []
 
 
 def blocked_by(market: MakerMarket, ilk: Ilk, ink: int, art: int) -> tuple[str, ...]:

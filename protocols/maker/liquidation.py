@@ -16,14 +16,14 @@ def narrow(market: MakerMarket, urn: Urn) -> MakerMarket:
     return replace(market, ilks=ilks, assets=tuple(row for row in market.assets if row.group in ("", group)))
 
 
-def dripped(market: MakerMarket) -> MakerMarket:
+def interest_stored(market: MakerMarket) -> MakerMarket:
     """The market after Jug.drip of every ilk in its block."""
     now = market.block.timestamp
     ilks = {name: replace(ilk, rate=ilk.accrued_rate, rho=max(ilk.rho, now)) for name, ilk in market.ilks.items()}
     return with_assets(replace(market, ilks=ilks))
 
 
-def prices(market: MakerMarket, urn: Urn) -> list[Price]:
+def exposure(market: MakerMarket, urn: Urn) -> list[Price]:
     """The value of the ilk's feed; what Spotter.poke makes of it is the Vat's spot. DAI is at par."""
     ilk = market.ilks.get(urn.key.group)
     if ilk is None or not ilk.spot or not urn.ink:
@@ -43,7 +43,7 @@ def prices(market: MakerMarket, urn: Urn) -> list[Price]:
     ]
 
 
-def changed(market: MakerMarket, urn: Urn, row: Balance, delta: int) -> Effect | None:
+def effect(market: MakerMarket, urn: Urn, row: Balance, delta: int) -> Effect | None:
     """After DssProxyActions.lockGem, freeGem, draw or wipe of `delta` now (gem or DAI in their smallest units).
 
     Vat.frob refuses to leave less debt than the ilk's dust, whatever else it changes.
@@ -62,7 +62,7 @@ def changed(market: MakerMarket, urn: Urn, row: Balance, delta: int) -> Effect |
     return Effect(market=market, position=replace(urn, ink=ink, art=art), refused=refused if market.live else "cage")
 
 
-def closable(market: MakerMarket, urn: Urn, rows: list[Balance]) -> list[LiquidationCall]:
+def liquidation_calls(market: MakerMarket, urn: Urn, rows: list[Balance]) -> list[LiquidationCall]:
     """One auction by the Dog, or the Cat where there is no Dog; nothing where neither is known."""
     ilk = market.ilks[urn.key.group]
     debt = next((row for row in rows if row.side == "debt"), None)

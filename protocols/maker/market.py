@@ -405,7 +405,7 @@ def with_ratios(market: MakerMarket, thresholds: Mapping[str, Fraction]) -> Make
 
 def advanced(market: MakerMarket, seconds: int, blocks: int) -> MakerMarket:
     """The market that much later: only accrued rates move, the Vat's own do not before the next drip."""
-    block = replace(market.block, number=market.block.number + blocks, timestamp=market.block.timestamp + seconds)
+    block = market.block.after(seconds, blocks)
     ilks = {
         name: replace(ilk, accrued_rate=dripped_rate(market, ilk.Art, ilk.rate, ilk.duty, ilk.rho, block.timestamp))
         for name, ilk in market.ilks.items()

@@ -37,6 +37,7 @@ from indexer.settings import Alerts, Settings
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.sync.sync import Outcome, Sync
+from indexer.sync.tracked import keys_of_wallets, with_keys
 from indexer.units import scaled
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
@@ -261,8 +262,8 @@ def contract_health(victim: Victim) -> int | None:
     """The contract's own answer now."""
     chain = Chain("devnet", CHAIN_ID, [victim.market.node.url], MULTICALL3)
     adapter, read = adapter_of(victim.market), PinnedReader(chain, chain.block("latest"))
-    market, _ = adapter.of_wallets(read, adapter.read_market(read, None), [victim.wallet])
-    market = adapter.extend(read, market, [victim.key])
+    market, _ = keys_of_wallets(adapter, read, adapter.read_market(read, None), [victim.wallet])
+    market = with_keys(adapter, read, market, [victim.key])
     (answer,) = adapter.contract_answers(read, market, [victim.key])
     chain.close()
     found = answer.columns["health_factor_raw"]

@@ -228,7 +228,7 @@ def snapshot(adapter: AaveV2, node: Connection, devnet: aave_v2.AaveV2) -> tuple
     read = node.reader()
     market = adapter.read_market(read, None)
     positions = adapter.read_positions(read, market, keys(devnet.users))
-    return adapter.calibrate(read, market, positions), by_account(positions)
+    return adapter.fit(read, market, positions), by_account(positions)
 
 
 def refreshed(
@@ -237,9 +237,9 @@ def refreshed(
     """The market at the head; who changed and who cannot be tracked is read again, as the sync does it."""
     read = node.reader()
     fresh = adapter.read_market(read, market)
-    stale = {account for account, position in positions.items() if adapter.untracked(fresh, position)}
+    stale = {account for account, position in positions.items() if adapter.changes_silently(fresh, position)}
     positions |= by_account(adapter.read_positions(read, fresh, keys(sorted(stale | set(changed)))))
-    return adapter.calibrate(read, fresh, list(positions.values()))
+    return adapter.fit(read, fresh, list(positions.values()))
 
 
 def wrong(adapter: AaveV2, devnet: aave_v2.AaveV2, market: AaveV2Market, positions: Positions) -> list[str]:
@@ -307,7 +307,9 @@ def test_events_name_everyone_who_changed(adapter: AaveV2, node: Connection, dev
     market, positions = snapshot(adapter, node, devnet)
     for seed in range(3):
         devnet.step(seed)
-        touched = accounts_in(adapter, market, node.events(adapter.activity(market), market.block.number + 1))
+        touched = accounts_in(
+            adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
+        )
         assert touched <= {*devnet.users, *devnet.bystanders}
         changed = touched & {*positions, *devnet.users}
         assert len(changed) < len(positions)
@@ -321,8 +323,8 @@ def test_discovery_names_borrowers_and_holders_and_nobody_else(
     adapter: AaveV2, node: Connection, devnet: aave_v2.AaveV2
 ) -> None:
     market, _ = snapshot(adapter, node, devnet)
-    borrowers = accounts_in(adapter, market, node.events(adapter.discovery(market, Accounts.BORROWERS)))
-    everyone = accounts_in(adapter, market, node.events(adapter.discovery(market, Accounts.ALL)))
+    borrowers = accounts_in(adapter, market, node.events(adapter.logs(market, Accounts.BORROWERS).discovery))
+    everyone = accounts_in(adapter, market, node.events(adapter.logs(market, Accounts.ALL).discovery))
     assert borrowers == devnet.borrowers
     assert devnet.cast["stable-borrower"] in borrowers
     assert devnet.cast["delegatee"] not in borrowers
@@ -352,7 +354,7 @@ def test_time_to_come_equals_what_the_views_then_answer(
     adapter: AaveV2, node: Connection, devnet: aave_v2.AaveV2
 ) -> None:
     market, positions = snapshot(adapter, node, devnet)
-    advanced = adapter.advance(adapter.advance(market, 30 * DAY, 1), 7, 0)
+    advanced = adapter.after(adapter.after(market, 30 * DAY, 1), 7, 0)
     devnet.node.elapse(30 * DAY + 7)
     later = adapter.read_market(node.reader(), market)
     # the totals of stable debt are asked, not computed
@@ -366,7 +368,7 @@ def test_other_prices_equal_what_the_oracle_then_answers(
 ) -> None:
     market, positions = snapshot(adapter, node, devnet)
     prices = {symbol: devnet.price(symbol) * 4 // 5 + 1 for symbol in ("WBTC", "DAI", "USDC")}
-    repriced = adapter.reprice(market, {devnet.tokens[symbol].asset: price for symbol, price in prices.items()})
+    repriced = adapter.with_prices(market, {devnet.tokens[symbol].asset: price for symbol, price in prices.items()})
     for symbol, price in prices.items():
         devnet.set_price(symbol, price)
     later = adapter.read_market(node.reader(), market)
@@ -402,7 +404,7 @@ def test_an_unknown_pool_carries_its_own_answers(adapter: AaveV2, node: Connecti
     assert market.note is not None
     assert market.revision in market.note
     for position in positions.values():
-        assert adapter.untracked(market, position) is not position.empty
+        assert adapter.changes_silently(market, position) is not position.empty
         health = adapter.evaluate(market, position)
         assert (health.collateral_value, health.debt_value, health.health_factor) == (None, None, None)
 
@@ -465,7 +467,7 @@ def test_a_refresh_costs_the_same_however_many_users_there_are(
 
     def refresh(held: list[Any]) -> int:
         def act() -> None:
-            adapter.calibrate(node.reader(), adapter.read_market(node.reader(), market), held)
+            adapter.fit(node.reader(), adapter.read_market(node.reader(), market), held)
 
         act()  # the node's habits (which calls fail) are learnt on the first round
         return node.requests(act)
@@ -484,13 +486,18 @@ def test_a_rebase_without_an_event_is_seen(adapter: AaveV2, node: Connection, de
         if devnet.rebasing:
             devnet.rebase(factor, 1_000_000)
         devnet.node.elapse(DAY)
-        assert accounts_in(adapter, market, node.events(adapter.activity(market), market.block.number + 1)) == set()
+        assert (
+            accounts_in(
+                adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
+            )
+            == set()
+        )
         market = refreshed(adapter, node, market, positions)
         assert wrong(adapter, devnet, market, positions) == []
         assert broken(adapter, market, positions) == []
         holders = {user for user, position in positions.items() if not moving.isdisjoint(position.supplied)}
         assert {user for balances in market.moved.values() for user in balances} == holders
-        assert not any(adapter.untracked(market, position) for position in positions.values())
+        assert not any(adapter.changes_silently(market, position) for position in positions.values())
     assert len(holders) > 1 if devnet.rebasing else not holders
 
 
@@ -507,7 +514,7 @@ def test_a_rebase_of_a_token_that_shows_no_sign_of_it_is_found_by_asking_holders
     if devnet.rebasing:
         devnet.rebase(1_000_876, 1_000_000)
     read = blind_reader()
-    market = adapter.calibrate(read, replace(adapter.read_market(read, plain), rebasing=frozenset()), positions)
+    market = adapter.fit(read, replace(adapter.read_market(read, plain), rebasing=frozenset()), positions)
     assert wrong(adapter, devnet, market, by_account(positions)) == []
     assert market.rebasing == ({devnet.tokens["STETH"].a_token} if devnet.rebasing else set())
     assert adapter.read_market(read, market).rebasing == market.rebasing
@@ -525,7 +532,7 @@ def test_a_token_whose_balances_are_not_the_formula_is_found_at_the_first_snapsh
     market = adapter.read_market(read, None)
     assert weth not in market.rebasing  # its total supply shows no sign of it
     positions = adapter.read_positions(read, market, keys(devnet.users))
-    market = adapter.calibrate(read, market, positions)
+    market = adapter.fit(read, market, positions)
     assert weth in market.rebasing
     rows = [row for position in positions for row in adapter.balances(market, position) if row.market == weth]
     answers = adapter.contract_answers(read, market, keys(devnet.users))
@@ -542,7 +549,7 @@ def test_one_holder_who_changed_unnoticed_is_no_rebase(
     positions[largest] = replace(positions[largest], supplied=supplied)
     devnet.node.mine()
     market = adapter.read_market(node.reader(), market)
-    assert a_token not in adapter.calibrate(node.reader(), market, list(positions.values())).rebasing
+    assert a_token not in adapter.fit(node.reader(), market, list(positions.values())).rebasing
 
 
 # the whole way into a database

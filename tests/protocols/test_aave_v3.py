@@ -204,7 +204,7 @@ def test_an_account_that_never_came_is_empty(devnet: aave_v3.AaveV3, node: Conne
     (position,) = adapter.read_positions(read, market, [PositionKey("0x" + "99" * 20)])
     health = adapter.evaluate(market, position)
     assert position.empty
-    assert not adapter.untracked(market, position)
+    assert not adapter.changes_silently(market, position)
     assert (health.collateral_value, health.debt_value, health.health_factor, health.has_debt) == (0, 0, None, False)
     assert adapter.balances(market, position) == []
 
@@ -267,13 +267,13 @@ def test_advance_is_what_the_views_answer_later(devnet: aave_v3.AaveV3, node: Co
     devnet.node.mine(3, 100 * DAY)
     block = node.chain.block("latest")
     seconds, blocks = block.timestamp - market.block.timestamp, block.number - market.block.number
-    later = adapter_of(devnet).advance(market, seconds, blocks)
+    later = adapter_of(devnet).after(market, seconds, blocks)
     assert isinstance(later, AaveV3Market)
     read = adapter_of(devnet).read_market(node.reader(), None)
     assert [(r.income, r.debt_index) for r in later.reserves] == [(r.income, r.debt_index) for r in read.reserves]
     assert later.assets == read.assets
     assert wrong(devnet, later, positions) == []
-    assert adapter_of(devnet).advance(market, 0, 0) == market
+    assert adapter_of(devnet).after(market, 0, 0) == market
 
 
 def test_reprice_is_what_a_changed_oracle_makes_of_it(devnet: aave_v3.AaveV3, node: Connection) -> None:
@@ -287,8 +287,10 @@ def test_reprice_is_what_a_changed_oracle_makes_of_it(devnet: aave_v3.AaveV3, no
         if symbol in known:
             devnet.set_price(symbol, price)
     adapter = adapter_of(devnet)
-    supposed = adapter.reprice(market, {known[symbol]: price for symbol, price in prices.items() if symbol in known})
-    later = adapter.advance(
+    supposed = adapter.with_prices(
+        market, {known[symbol]: price for symbol, price in prices.items() if symbol in known}
+    )
+    later = adapter.after(
         supposed, devnet.node.timestamp() - timestamp, devnet.node.block_number() - market.block.number
     )
     assert isinstance(later, AaveV3Market)
@@ -453,7 +455,7 @@ def test_code_that_is_not_known_is_not_guessed(devnet: aave_v3.AaveV3, node: Con
         position = positions[answer.key.account]
         health = adapter.evaluate(market, position)
         assert (health.collateral_value, health.debt_value, health.health_factor) == (None, None, None)
-        assert adapter.untracked(market, position)
+        assert adapter.changes_silently(market, position)
         assert answer.columns["collateral_value_raw"] == devnet.answer(answer.key.account, market.block.number)[0]
         held = {(b.market, b.side): b.amount for b in adapter.balances(market, position)}
         assert held == {place: amount for place, amount in answer.amounts.items() if amount}
@@ -510,12 +512,12 @@ def test_a_dropped_reserve_leaves_a_hole_that_another_may_fill(devnet: aave_v3.A
     market = adapter.read_market(node.reader(), None)
     (held,) = adapter.read_positions(node.reader(), market, [key])
     assert first.a_token in held.supplied
-    assert not adapter.untracked(market, held)
+    assert not adapter.changes_silently(market, held)
     call(pool, "withdraw(address,uint256,address)", [first.asset, 2**256 - 1, user], sender=user)
     devnet.configure("dropReserve(address)", first.asset)
     del devnet.reserves["NEW"]
     market = adapter.read_market(node.reader(), None)
-    assert adapter.untracked(market, held)  # it names a token that is gone
+    assert adapter.changes_silently(market, held)  # it names a token that is gone
     assert adapter.evaluate(market, held).collateral_value == devnet.answer(user)[0]
     assert all(row.market != first.a_token for row in adapter.balances(market, held))
     hole = len(market.reserves)
@@ -530,7 +532,7 @@ def test_a_dropped_reserve_leaves_a_hole_that_another_may_fill(devnet: aave_v3.A
     market, positions = snapshot(devnet, node.reader())
     assert {second.a_token, third.a_token} <= set(positions[user].supplied)
     assert wrong(devnet, market, positions) == []
-    assert not adapter.untracked(market, fresh)
+    assert not adapter.changes_silently(market, fresh)
 
 
 def test_a_hole_in_the_ids_does_not_shift_the_flags(devnet: aave_v3.AaveV3, node: Connection) -> None:
@@ -557,7 +559,7 @@ def test_a_reserve_listed_after_the_market_was_read_makes_its_users_untracked(
     )
     (position,) = adapter.read_positions(node.reader(), old, [PositionKey(user)])
     assert new.a_token not in position.supplied  # the old market did not know whom to ask
-    assert adapter.untracked(adapter.read_market(node.reader(), None), position)
+    assert adapter.changes_silently(adapter.read_market(node.reader(), None), position)
 
 
 # logs -----------------------------------------------------------------------------------------------------------------
@@ -565,13 +567,13 @@ def test_a_reserve_listed_after_the_market_was_read_makes_its_users_untracked(
 
 def test_discovery_names_exactly_the_borrowers(devnet: aave_v3.AaveV3, node: Connection) -> None:
     adapter, market = adapter_of(devnet), snapshot(devnet, node.reader())[0]
-    events = node.events(adapter.discovery(market, Accounts.BORROWERS), devnet.start_block)
+    events = node.events(adapter.logs(market, Accounts.BORROWERS).discovery, devnet.start_block)
     assert accounts_in(adapter, market, events) == devnet.borrowers
 
 
 def test_discovery_of_all_misses_nobody_with_a_balance(devnet: aave_v3.AaveV3, node: Connection) -> None:
     adapter, (market, positions) = adapter_of(devnet), snapshot(devnet, node.reader())
-    events = node.events(adapter.discovery(market, Accounts.ALL), devnet.start_block)
+    events = node.events(adapter.logs(market, Accounts.ALL).discovery, devnet.start_block)
     found = accounts_in(adapter, market, events)
     assert found >= {user for user in devnet.users if not positions[user].empty}
     assert found <= set(devnet.users)
@@ -581,16 +583,16 @@ def test_a_transfer_of_nothing_makes_nobody_a_holder(devnet: aave_v3.AaveV3, nod
     adapter, market = adapter_of(devnet), snapshot(devnet, node.reader())[0]
     token, named = devnet.reserves["WETH"].a_token, account("receiver of nothing")
     devnet.sender.send(token, "transfer(address,uint256)", (named, 0), sender=devnet.cast["under-water"])
-    events = node.events(adapter.discovery(market, Accounts.ALL), market.block.number + 1)
+    events = node.events(adapter.logs(market, Accounts.ALL).discovery, market.block.number + 1)
     assert named in {event.topic_address(2) for event in events}
     assert named not in accounts_in(adapter, market, events)
 
 
 def test_activity_includes_discovery(devnet: aave_v3.AaveV3, node: Connection) -> None:
     adapter, market = adapter_of(devnet), snapshot(devnet, node.reader())[0]
-    activity = {pair for source in adapter.activity(market) for pair in source.pairs()}
+    activity = {pair for source in adapter.logs(market, Accounts.ALL).activity for pair in source.pairs()}
     for accounts in Accounts:
-        assert {pair for source in adapter.discovery(market, accounts) for pair in source.pairs()} <= activity
+        assert {pair for source in adapter.logs(market, accounts).discovery for pair in source.pairs()} <= activity
 
 
 @pytest.mark.parametrize("seed", [7, 8, 9])
@@ -598,7 +600,7 @@ def test_every_change_of_a_position_shows_in_the_activity(devnet: aave_v3.AaveV3
     adapter, (market, before) = adapter_of(devnet), snapshot(devnet, node.reader())
     devnet.step(seed)
     _, after = snapshot(devnet, node.reader())
-    events = node.events(adapter.activity(market), market.block.number + 1)
+    events = node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
     touched = accounts_in(adapter, market, events)
     changed = {
         user
@@ -611,7 +613,7 @@ def test_every_change_of_a_position_shows_in_the_activity(devnet: aave_v3.AaveV3
 
 def test_an_event_counts_only_from_the_right_kind_of_contract(devnet: aave_v3.AaveV3, node: Connection) -> None:
     adapter, market = adapter_of(devnet), snapshot(devnet, node.reader())[0]
-    events = node.events(adapter.activity(market), devnet.start_block)
+    events = node.events(adapter.logs(market, Accounts.ALL).activity, devnet.start_block)
     kinds = {address: place.kind for address, place in market.tokens.items()}
     somewhere = {kind: next(a for a, k in kinds.items() if k == kind) for kind in set(kinds.values())}
     same_topic = {"a": "pool", "variable": "pool", "pool": "a", "stable": "variable"}
@@ -730,7 +732,7 @@ def test_recorded_mainnet_transactions_touch_the_right_accounts(shared: Path) ->
 
 def test_recorded_debtors_are_discovered_by_their_borrow(shared: Path) -> None:
     adapter, market = mainnet_adapter(), mainnet_market(shared)
-    pairs = {pair for source in adapter.discovery(market, Accounts.BORROWERS) for pair in source.pairs()}
+    pairs = {pair for source in adapter.logs(market, Accounts.BORROWERS).discovery for pair in source.pairs()}
     borrows = {
         transaction[:12]: accounts_in(adapter, market, [e for e in events if (e.address, e.topic0) in pairs])
         for transaction, events in recorded_lending(shared)
@@ -842,4 +844,6 @@ def test_a_discount_is_read_and_its_change_is_followed(shared: Path) -> None:
     assert isinstance(position, AaveV3Position)
     assert position.borrowed == {gho.variable_debt_token: 5 * WAD}
     assert position.discounts == {gho.variable_debt_token: (RAY + 1, 3000)}
-    assert [s.addresses for s in adapter.activity(market) if len(s.topics) == 1] == [{gho.variable_debt_token}]
+    assert [s.addresses for s in adapter.logs(market, Accounts.ALL).activity if len(s.topics) == 1] == [
+        {gho.variable_debt_token}
+    ]

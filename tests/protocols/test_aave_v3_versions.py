@@ -24,7 +24,7 @@ def everything_is_right(devnet: aave_v3.AaveV3, version: str) -> None:
     later = adapter.read_market(node.reader(), market)
     assert later.version == version  # kept, even where one block's rounding could be another version's
     assert wrong(devnet, later, positions) == []
-    supposed = adapter.advance(market, later.block.timestamp - market.block.timestamp, 1)
+    supposed = adapter.after(market, later.block.timestamp - market.block.timestamp, 1)
     assert [a.debt_index for a in supposed.assets] == [a.debt_index for a in later.assets]
 
 

@@ -78,7 +78,7 @@ def snapshot(
     read = node.reader()
     market = adapter.read_market(read, None)
     positions = adapter.read_positions(read, market, keys(devnet.users))
-    return adapter.calibrate(read, market, positions), by_account(positions)
+    return adapter.fit(read, market, positions), by_account(positions)
 
 
 def wrong(
@@ -200,7 +200,9 @@ def test_events_name_everyone_who_changed(
     market, positions = snapshot(adapter, node, devnet)
     for seed in range(3):
         devnet.step(seed)
-        touched = accounts_in(adapter, market, node.events(adapter.activity(market), market.block.number + 1))
+        touched = accounts_in(
+            adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
+        )
         assert touched < {*devnet.users, *devnet.bystanders}
         read = node.reader()
         market = adapter.read_market(read, market)
@@ -221,7 +223,9 @@ def test_other_histories_are_right_too(needs_node: None, generation: compound_v2
         node, adapter = Connection(anvil), adapter_of(devnet)
         market, positions = snapshot(adapter, node, devnet)
         devnet.step(seed)
-        touched = accounts_in(adapter, market, node.events(adapter.activity(market), market.block.number + 1))
+        touched = accounts_in(
+            adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
+        )
         read = node.reader()
         market = adapter.read_market(read, market)
         positions |= by_account(adapter.read_positions(read, market, keys(touched | {*devnet.users} - {*positions})))
@@ -234,8 +238,8 @@ def test_discovery_names_borrowers_and_holders_and_nobody_else(
     adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
 ) -> None:
     market, _ = snapshot(adapter, node, devnet)
-    borrowers = accounts_in(adapter, market, node.events(adapter.discovery(market, Accounts.BORROWERS)))
-    everyone = accounts_in(adapter, market, node.events(adapter.discovery(market, Accounts.ALL)))
+    borrowers = accounts_in(adapter, market, node.events(adapter.logs(market, Accounts.BORROWERS).discovery))
+    everyone = accounts_in(adapter, market, node.events(adapter.logs(market, Accounts.ALL).discovery))
     assert borrowers == devnet.borrowers
     assert everyone == set(devnet.users)
 
@@ -268,7 +272,7 @@ def test_nobody_who_tells_the_generations_apart_leaves_the_rounding_open(
     read = node.reader()
     market = adapter.read_market(read, None)
     supplier = keys([devnet.cast["supplier"]])  # entered no market
-    calibrated = adapter.calibrate(read, market, adapter.read_positions(read, market, supplier))
+    calibrated = adapter.fit(read, market, adapter.read_positions(read, market, supplier))
     assert calibrated.rounding is None
     assert calibrated.exact
 
@@ -293,7 +297,7 @@ def test_who_tells_the_generations_apart_only_after_accruing_is_asked_then(
         devnet.accrue("USDC")
     else:
         pytest.fail("no such block came")
-    calibrated = adapter.calibrate(read, market, positions)
+    calibrated = adapter.fit(read, market, positions)
     assert calibrated.exact
     assert calibrated.rounding == ROUNDING[devnet.generation]
 
@@ -309,7 +313,7 @@ def test_a_proven_rounding_is_kept_until_the_comptroller_is_upgraded(
     upgraded = adapter.read_market(read, market)
     assert upgraded.revision != market.revision
     assert (upgraded.rounding, upgraded.checked) == (None, False)
-    upgraded = adapter.calibrate(read, upgraded, list(positions.values()))
+    upgraded = adapter.fit(read, upgraded, list(positions.values()))
     assert upgraded.rounding == TRUNCATE
     assert wrong(adapter, devnet, upgraded, positions) == []
 
@@ -321,7 +325,7 @@ def test_an_unknown_formula_is_not_exact(adapter: CompoundV2, node: Connection, 
         return (answer[0], answer[1] + 1, answer[2]) if read.signature == LIQUIDITY else answer
 
     read = AlteredReader(node.reader(), alter)
-    market = adapter.calibrate(read, adapter.read_market(read, None), list(positions.values()))
+    market = adapter.fit(read, adapter.read_market(read, None), list(positions.values()))
     assert not market.exact
     assert market.note is not None
     assert devnet.comptroller not in market.note
@@ -338,7 +342,7 @@ def test_debts_whose_storage_cannot_be_read_are_read_at_each_snapshot(
         read = AlteredReader(node.reader(), storage=False)
         market = adapter.read_market(read, market)
         positions = by_account(adapter.read_positions(read, market, keys(devnet.users)))
-        assert {user for user, p in positions.items() if adapter.untracked(market, p)} == {
+        assert {user for user, p in positions.items() if adapter.changes_silently(market, p)} == {
             user for user, p in positions.items() if p.borrows
         }
         assert wrong(adapter, devnet, market, positions) == []
@@ -346,7 +350,7 @@ def test_debts_whose_storage_cannot_be_read_are_read_at_each_snapshot(
             if "health_factor_accrued_raw" in answer.columns:
                 ours = adapter.evaluate(market, positions[answer.key.account]).health_factor_accrued
                 assert ours == answer.columns["health_factor_accrued_raw"]
-    assert not any(adapter.untracked(market, position) for position in known.values())
+    assert not any(adapter.changes_silently(market, position) for position in known.values())
 
 
 def test_the_storage_of_a_debt_is_what_the_c_token_keeps(
@@ -367,7 +371,7 @@ def test_time_to_come_equals_what_accruing_then_answers(
 ) -> None:
     market, positions = snapshot(adapter, node, devnet)
     devnet.node.mine(9, 13)
-    advanced = adapter.advance(adapter.advance(market, 13 * 4, 4), 13 * 5, 5)
+    advanced = adapter.after(adapter.after(market, 13 * 4, 4), 13 * 5, 5)
     later = adapter.read_market(node.reader(), market)
     assert advanced.c_tokens == later.c_tokens
     assert (advanced.block.number, advanced.block.timestamp) == (later.block.number, later.block.timestamp)
@@ -381,7 +385,7 @@ def test_other_prices_equal_what_the_oracle_then_answers(
     prices = {symbol: devnet.price(symbol) * 4 // 5 for symbol in ("ETH", "DAI", "WBTC")}
     for symbol, price in prices.items():
         devnet.set_price(symbol, price)
-    repriced = adapter.reprice(
+    repriced = adapter.with_prices(
         market, {devnet.markets[symbol].underlying or ETHER: price for symbol, price in prices.items()}
     )
     later = adapter.read_market(node.reader(), market)
@@ -557,7 +561,7 @@ def test_a_fork_that_counts_seconds_accrues_by_them(
         return 10**9 if one.signature.startswith("borrowRatePerTimestamp") else answer
 
     market = adapter.read_market(AlteredReader(read, alter), None)
-    later = adapter.advance(market, seconds=50, blocks=1)
+    later = adapter.after(market, seconds=50, blocks=1)
     dai, later_dai = (m.c_tokens[devnet.markets["DAI"].address] for m in (market, later))
     assert dai.per_second
     index = dai.borrow_index
@@ -578,7 +582,7 @@ def test_a_fork_that_counts_seconds_under_the_old_names_accrues_by_them(
     token = market.c_tokens[devnet.markets["SEC"].address]
     assert token.accrued_at == market.block.timestamp - 26
     devnet.node.mine(3, DAY)
-    advanced, later = adapter.advance(market, 3 * DAY, 3), adapter.read_market(node.reader(), market)
+    advanced, later = adapter.after(market, 3 * DAY, 3), adapter.read_market(node.reader(), market)
     assert advanced.c_tokens == later.c_tokens
     assert wrong(adapter, devnet, later, positions) == []
     assert wrong_accrued(adapter, devnet, later, positions) == []
@@ -606,7 +610,7 @@ def test_without_a_unitroller_the_comptroller_names_its_revision(
     read = AlteredReader(node.reader(), alter)
     market = adapter.read_market(read, None)
     assert market.revision == devnet.comptroller
-    market = adapter.calibrate(read, market, adapter.read_positions(read, market, keys(devnet.users)))
+    market = adapter.fit(read, market, adapter.read_positions(read, market, keys(devnet.users)))
     again = adapter.read_market(read, market)
     # an upgrade would go unseen, so the rounding is checked each time
     assert (market.checked, again.checked, again.rounding) == (True, False, market.rounding)
@@ -620,7 +624,7 @@ def test_a_refresh_costs_the_same_however_many_accounts_there_are(
     market, positions = snapshot(adapter, node, devnet)
     read = node.reader()
     assert node.requests(lambda: adapter.read_market(read, market)) <= 6
-    assert node.requests(lambda: adapter.calibrate(read, market, list(positions.values()))) == 0
+    assert node.requests(lambda: adapter.fit(read, market, list(positions.values()))) == 0
 
 
 def test_markets_and_positions_survive_being_stored(
@@ -813,7 +817,7 @@ def test_discovery_in_recorded_blocks_names_borrowers_only_where_somebody_borrow
     shared: Path, mainnet: tuple[CompoundV2, CompoundV2Market]
 ) -> None:
     adapter, market = mainnet
-    (source,) = adapter.discovery(market, Accounts.BORROWERS)
+    (source,) = adapter.logs(market, Accounts.BORROWERS).discovery
     events = [*compound.recorded_block(shared, 11_114_732), *compound.recorded_block(shared, 12_243_999)]
     assert not [e for e in events if e.address in source.addresses and e.topic0 in source.topics]
 

@@ -85,7 +85,7 @@ def snapshot(
     read = node.reader()
     market = adapter.read_market(read, None)
     positions = adapter.read_positions(read, market, keys(devnet.users))
-    return adapter.calibrate(read, market, positions), by_account(positions)
+    return adapter.fit(read, market, positions), by_account(positions)
 
 
 def wrong(
@@ -218,11 +218,13 @@ def test_reading_everyone_who_holds_something_finds_every_change(
     market, positions = snapshot(adapter, node, devnet)
     for seed in range(3):
         devnet.step(seed)
-        touched = accounts_in(adapter, market, node.events(adapter.activity(market), market.block.number + 1))
+        touched = accounts_in(
+            adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
+        )
         assert touched <= set(devnet.users)
         read = node.reader()
         market = adapter.read_market(read, market)
-        untracked = {user for user, position in positions.items() if adapter.untracked(market, position)}
+        untracked = {user for user, position in positions.items() if adapter.changes_silently(market, position)}
         positions |= by_account(adapter.read_positions(read, market, keys(touched | untracked)))
         assert wrong(adapter, devnet, market, positions) == []
         assert wrong_accrued(adapter, devnet, market, positions) == []
@@ -241,13 +243,15 @@ def test_debt_moves_without_a_log_that_names_the_debtor(
     devnet.transfer(role["silent sender"], supplier, part)
     devnet.transfer(supplier, role["silent receiver"], part)
     devnet.transfer(owner, role["silent receiver"], devnet.borrow_minimum)
-    touched = accounts_in(adapter, market, node.events(adapter.activity(market), market.block.number + 1))
+    touched = accounts_in(
+        adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
+    )
     assert touched == {supplier}
     silent = {role["silent sender"], role["silent receiver"], owner}
     _, after = snapshot(adapter, node, devnet)
     assert {user for user in devnet.users if after[user].principal != before[user].principal} == silent | touched
     assert after[owner].principal < 0 == before[owner].principal
-    assert all(adapter.untracked(market, before[user]) for user in silent)
+    assert all(adapter.changes_silently(market, before[user]) for user in silent)
 
 
 def test_even_a_supplier_changes_without_a_log(
@@ -258,11 +262,13 @@ def test_even_a_supplier_changes_without_a_log(
     suppliers = [user for user in devnet.users if before[user].principal > 0]
     for supplier in suppliers:
         devnet.transfer(sender, supplier, 0)
-    touched = accounts_in(adapter, market, node.events(adapter.activity(market), market.block.number + 1))
+    touched = accounts_in(
+        adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
+    )
     _, after = snapshot(adapter, node, devnet)
     changed = {user for user in suppliers if after[user].principal != before[user].principal}
     assert changed - touched
-    assert all(adapter.untracked(market, before[user]) for user in changed)
+    assert all(adapter.changes_silently(market, before[user]) for user in changed)
 
 
 def test_an_empty_account_is_not_read_again(
@@ -271,17 +277,17 @@ def test_an_empty_account_is_not_read_again(
     market, positions = snapshot(adapter, node, devnet)
     emptied = positions[devnet.roles["emptied"]]
     assert emptied.empty
-    assert not adapter.untracked(market, emptied)
+    assert not adapter.changes_silently(market, emptied)
     # where a loan may be worth nothing, an account without collateral can become a debtor unseen
-    assert adapter.untracked(replace(market, base_borrow_min=0), emptied)
+    assert adapter.changes_silently(replace(market, base_borrow_min=0), emptied)
 
 
 def test_discovery_names_every_holder_of_collateral_and_with_all_everyone(
     adapter: CompoundV3, node: Connection, devnet: compound_v3.CompoundV3
 ) -> None:
     market, _ = snapshot(adapter, node, devnet)
-    holders = accounts_in(adapter, market, node.events(adapter.discovery(market, Accounts.BORROWERS)))
-    everyone = accounts_in(adapter, market, node.events(adapter.discovery(market, Accounts.ALL)))
+    holders = accounts_in(adapter, market, node.events(adapter.logs(market, Accounts.BORROWERS).discovery))
+    everyone = accounts_in(adapter, market, node.events(adapter.logs(market, Accounts.ALL).discovery))
     assert devnet.borrowers <= devnet.holders == holders
     silent = {devnet.roles[name] for name in ("keeper", "stranger", "manager", "liquidator") if name in devnet.roles}
     assert holders < everyone <= set(devnet.users)
@@ -293,10 +299,10 @@ def test_supplying_or_sending_no_collateral_makes_nobody_a_holder(
 ) -> None:
     market, _ = snapshot(adapter, node, devnet)
     symbol, named = devnet.assets[1].symbol, account("named by nothing")
-    logs_before = len(node.events(adapter.discovery(market, Accounts.BORROWERS)))
+    logs_before = len(node.events(adapter.logs(market, Accounts.BORROWERS).discovery))
     devnet.supply(devnet.roles["stranger"], symbol, 0, to=named)
     devnet.transfer_collateral(devnet.roles["stranger"], named, symbol, 0)
-    events = node.events(adapter.discovery(market, Accounts.BORROWERS))
+    events = node.events(adapter.logs(market, Accounts.BORROWERS).discovery)
     assert len(events) == logs_before + 2
     assert named not in accounts_in(adapter, market, events)
 
@@ -360,7 +366,7 @@ def test_delisted_collateral_needs_no_price_and_stays_behind_an_absorption(
         (row,) = adapter.balances(market, positions[debtor])
         assert row.amount == devnet.collateral(debtor, compound_v3.DEAD)
         assert not row.is_collateral
-        assert adapter.untracked(market, positions[debtor])
+        assert adapter.changes_silently(market, positions[debtor])
         (answer,) = adapter.contract_answers(read, market, keys([debtor]))
         assert answer.columns["collateral_value_raw"] == adapter.evaluate(market, positions[debtor]).collateral_value
 
@@ -408,7 +414,7 @@ def test_time_to_come_equals_what_the_views_then_answer(
 ) -> None:
     market, positions = snapshot(adapter, node, devnet)
     devnet.node.elapse(33 * DAY)
-    advanced = adapter.advance(adapter.advance(market, 30 * DAY, 1), 3 * DAY, 0)
+    advanced = adapter.after(adapter.after(market, 30 * DAY, 1), 3 * DAY, 0)
     later = adapter.read_market(node.reader(), market)
     assert replace(advanced, block=later.block, assets=()) == replace(later, assets=())
     assert (advanced.block.number, advanced.block.timestamp) == (later.block.number, later.block.timestamp)
@@ -424,7 +430,7 @@ def test_other_prices_equal_what_the_feeds_then_answer(
     prices[devnet.base] = devnet.price(devnet.base) * 11 // 10
     for symbol, price in prices.items():
         devnet.set_price(symbol, price)
-    repriced = adapter.reprice(market, {devnet.tokens[symbol]: price for symbol, price in prices.items()})
+    repriced = adapter.with_prices(market, {devnet.tokens[symbol]: price for symbol, price in prices.items()})
     later = adapter.read_market(node.reader(), market)
     assert repriced.collaterals == later.collaterals
     assert repriced.base_price == later.base_price
@@ -469,7 +475,7 @@ def test_an_implementation_that_cannot_be_read_is_checked_each_time(
     read = AlteredReader(node.reader(), storage=False)
     market = adapter.read_market(read, None)
     assert market.revision == devnet.comet
-    market = adapter.calibrate(read, market, adapter.read_positions(read, market, keys(devnet.users)))
+    market = adapter.fit(read, market, adapter.read_positions(read, market, keys(devnet.users)))
     assert market.checked
     assert not adapter.read_market(read, market).checked
 
@@ -480,7 +486,7 @@ def test_another_formula_is_not_exact(adapter: CompoundV3, node: Connection, dev
 
     read = AlteredReader(node.reader(), alter)
     market = adapter.read_market(read, None)
-    market = adapter.calibrate(read, market, adapter.read_positions(read, market, keys(devnet.users)))
+    market = adapter.fit(read, market, adapter.read_positions(read, market, keys(devnet.users)))
     assert not market.exact
     assert market.note is not None
     assert market.revision in market.note
@@ -563,7 +569,7 @@ def test_another_layout_of_storage_is_not_used(
 
     read = Moved(node.reader())
     market = adapter.read_market(read, None)
-    market = adapter.calibrate(read, market, adapter.read_positions(read, market, keys(devnet.users)))
+    market = adapter.fit(read, market, adapter.read_positions(read, market, keys(devnet.users)))
     assert market.checked
     assert not market.layout_known
     positions = by_account(adapter.read_positions(read, market, keys(devnet.users)))
@@ -576,7 +582,7 @@ def test_a_refresh_costs_a_few_requests_however_many_accounts_there_are(
     market, positions = snapshot(adapter, node, devnet)
     read = node.reader()
     assert node.requests(lambda: adapter.read_market(read, market)) <= 5
-    assert node.requests(lambda: adapter.calibrate(read, market, list(positions.values()))) == 0
+    assert node.requests(lambda: adapter.fit(read, market, list(positions.values()))) == 0
     for users in (devnet.users[:10], devnet.users):
         assert node.requests(lambda users=users: adapter.read_positions(read, market, keys(users))) == 2
 
@@ -621,10 +627,14 @@ def test_other_histories_are_right_too(needs_node: None, base: str, extended: bo
         market, positions = snapshot(adapter, node, devnet)
         for step in range(3):
             devnet.step(step)
-            touched = accounts_in(adapter, market, node.events(adapter.activity(market), market.block.number + 1))
+            touched = accounts_in(
+                adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
+            )
             read = node.reader()
             market = adapter.read_market(read, market)
-            again = touched | {user for user, position in positions.items() if adapter.untracked(market, position)}
+            again = touched | {
+                user for user, position in positions.items() if adapter.changes_silently(market, position)
+            }
             positions |= by_account(adapter.read_positions(read, market, keys(again)))
             assert all(check.holds for check in adapter.checks(market, positions.values(), Accounts.ALL))
         assert wrong(adapter, devnet, market, positions) == []

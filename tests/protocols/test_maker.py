@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from indexer.errors import ConfigError, ReadFailedError
-from indexer.model import RAY, WAD, Accounts, Block, Deployment, Event, Failed, Health, PositionKey, Read, Registry
+from indexer.model import RAY, WAD, Accounts, Block, Deployment, Event, Failed, Health, PositionKey, Read, Registered
 from protocols.maker import owners as maker_owners
 from protocols.maker.adapter import FORK, FROB, GIVE, GRAB, Maker
 from protocols.maker.market import MakerMarket
@@ -184,7 +184,7 @@ def table_adapter(**addresses: str) -> Maker:
 
 def table_market(table: Mapping[Any, Any] = TABLE, **addresses: str) -> MakerMarket:
     adapter, read = table_adapter(**addresses), TableReader(table)
-    return adapter.extend(read, adapter.read_market(read, None), [PositionKey(address(99), "ETH-A")])
+    return adapter.with_keys(read, adapter.read_market(read, None), [PositionKey(address(99), "ETH-A")])
 
 
 def urn(ink: int, art: int, group: str = "ETH-A") -> Urn:
@@ -198,11 +198,11 @@ def test_an_ilk_first_seen_in_a_key_joins_the_market_and_stays() -> None:
     adapter, read = table_adapter(), TableReader(TABLE)
     market = adapter.read_market(read, None)
     assert market.ilks == {}
-    market = adapter.extend(read, market, [PositionKey(address(99), "ETH-A")])
+    market = adapter.with_keys(read, market, [PositionKey(address(99), "ETH-A")])
     assert list(market.ilks) == ["ETH-A"]
     assert list(adapter.read_market(read, market).ilks) == ["ETH-A"]
     with pytest.raises(ReadFailedError, match="ilks"):
-        adapter.extend(read, market, [PositionKey(address(99), "NONE-A")])
+        adapter.with_keys(read, market, [PositionKey(address(99), "NONE-A")])
 
 
 def test_the_chainlog_leads_to_tokens_and_the_dog() -> None:
@@ -369,13 +369,13 @@ def test_proxies_are_asked_in_turn_for_their_owners(monkeypatch: pytest.MonkeyPa
     table = {**TABLE, **{(proxy, "owner", ()): new for proxy in proxies}}
     market, asked = table_market(table), []
     for _ in range(3):
-        market = adapter.calibrate(TableReader(table), market, vaults)
+        market = adapter.fit(TableReader(table), market, vaults)
         asked.append([adapter.evaluate(market, vault).wallet for vault in vaults].count(new))
     assert asked == [2, 4, 5]
     # one is read again after it was sold once more; the newest answer counts
     reread = replace(vaults[0], block_number=101, wallet=address(62))
     assert adapter.evaluate(market, reread).wallet == address(62)
-    kept = adapter.calibrate(TableReader(TABLE), market, [reread])
+    kept = adapter.fit(TableReader(TABLE), market, [reread])
     assert kept.wallets == {}
 
 
@@ -397,7 +397,7 @@ VAULT = PositionKey("0xb0126a4bbf8c9e10c5cd96adee7638cee3db4624", "ETH-A")
 
 
 def mainnet_market() -> MakerMarket:
-    registry = Registry({3768: VAULT}, {VAULT: 3768})
+    registry = Registered({3768: VAULT}, {VAULT: 3768})
     return replace(table_market(), registry=registry)
 
 
@@ -422,7 +422,7 @@ def test_other_contracts_touch_nobody(shared: Path) -> None:
 
 
 def test_a_vault_that_is_not_numbered_yet_is_not_touched_by_its_give(shared: Path) -> None:
-    market = replace(mainnet_market(), registry=Registry())
+    market = replace(mainnet_market(), registry=Registered())
     touched = {key for _, events in recorded_lending(shared) for e in events for key in MAINNET.touched(market, e)}
     assert touched == {PositionKey(MIGRATION, "SAI"), VAULT}
 
@@ -492,8 +492,8 @@ def read_market(
     read = node.reader()
     market = adapter.read_market(read, previous)
     numbered = dict(enumerate(adapter.enumerate(read, market, 0), 1))
-    registry = Registry(numbered, {key: number for number, key in numbered.items()})
-    return adapter.extend(read, replace(market, registry=registry), [*keys, *numbered.values()])
+    registry = Registered(numbered, {key: number for number, key in numbered.items()})
+    return adapter.with_keys(read, replace(market, registry=registry), [*keys, *numbered.values()])
 
 
 def snapshot(adapter: Maker, node: Connection, devnet: maker.Maker) -> tuple[MakerMarket, Urns]:
@@ -501,7 +501,7 @@ def snapshot(adapter: Maker, node: Connection, devnet: maker.Maker) -> tuple[Mak
     keys = sorted(known(devnet))
     market = read_market(adapter, node, keys)
     positions = adapter.read_positions(node.reader(), market, keys)
-    return adapter.calibrate(node.reader(), market, positions), {p.key: p for p in positions}
+    return adapter.fit(node.reader(), market, positions), {p.key: p for p in positions}
 
 
 def role(devnet: maker.Maker, name: str) -> PositionKey:
@@ -627,15 +627,15 @@ def test_logs_name_everyone_who_changed(adapter: Maker, node: Connection, devnet
         devnet.step(seed)
         first = market.block.number + 1
         market = read_market(adapter, node, positions, market)
-        discovered = touched(adapter, market, node.events(adapter.discovery(market, Accounts.BORROWERS), first))
-        changed = touched(adapter, market, node.events(adapter.activity(market), first))
+        discovered = touched(adapter, market, node.events(adapter.logs(market, Accounts.BORROWERS).discovery, first))
+        changed = touched(adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, first))
         assert discovered <= changed
         assert {*positions, *discovered} == known(devnet)
-        market = adapter.extend(node.reader(), market, discovered)
+        market = adapter.with_keys(node.reader(), market, discovered)
         keys = sorted(changed & known(devnet))
         assert len(keys) < len(positions) // 2
         positions |= {p.key: p for p in adapter.read_positions(node.reader(), market, keys)}
-        market = adapter.calibrate(node.reader(), market, list(positions.values()))
+        market = adapter.fit(node.reader(), market, list(positions.values()))
         assert wrong(adapter, devnet, market, positions) == []
         assert wrong_accrued(adapter, devnet, market, positions) == []
         assert [c for c in adapter.checks(market, positions.values(), Accounts.ALL) if not c.holds] == []
@@ -650,7 +650,7 @@ def test_discovery_names_every_urn_of_a_frob_or_fork_and_nobody_else(
     adapter: Maker, node: Connection, devnet: maker.Maker, accounts: Accounts
 ) -> None:
     market = read_market(adapter, node, [])
-    assert touched(adapter, market, node.events(adapter.discovery(market, accounts))) == known(devnet)
+    assert touched(adapter, market, node.events(adapter.logs(market, accounts).discovery)) == known(devnet)
 
 
 def test_an_urn_named_with_dirty_bytes_is_found(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
@@ -660,7 +660,7 @@ def test_an_urn_named_with_dirty_bytes_is_found(adapter: Maker, node: Connection
     data = "0x" + FROB[2:10] + "".join(words) + ink.to_bytes(32).hex() + (0).to_bytes(32).hex()
     devnet.sender.transact({"to": vat, "data": data}, friend, "frob", check=True)
     market = read_market(adapter, node, [])
-    keys = touched(adapter, market, node.events(adapter.discovery(market, Accounts.ALL)))
+    keys = touched(adapter, market, node.events(adapter.logs(market, Accounts.ALL).discovery))
     (position,) = adapter.read_positions(node.reader(), market, [PositionKey(person, "ETH-B")])
     assert position.key in keys
     assert not position.empty
@@ -687,11 +687,11 @@ def test_a_given_vault_and_a_sold_proxy_change_hands(adapter: Maker, node: Conne
     devnet.sender.send(owner, "setOwner(address)", [buyer], sender=wallet)
     devnet.own(proxied.account, owner, buyer, via)
     market = read_market(adapter, node, positions, market)
-    keys = touched(adapter, market, node.events(adapter.activity(market), first))
+    keys = touched(adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, first))
     assert keys == {vault}
     positions |= {p.key: p for p in adapter.read_positions(node.reader(), market, sorted(keys))}
     # the proxy's sale logs on the proxy alone; asking every proxy tells
-    market = adapter.calibrate(node.reader(), market, list(positions.values()))
+    market = adapter.fit(node.reader(), market, list(positions.values()))
     assert wrong(adapter, devnet, market, positions) == []
 
 
@@ -742,7 +742,7 @@ def test_the_cat_bites_exactly_the_liquidatable(adapter: Maker, node: Connection
 
 def test_time_to_come_equals_what_a_drip_then_answers(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
     market, positions = snapshot(adapter, node, devnet)
-    advanced = adapter.advance(adapter.advance(market, 7 * DAY, 1), 5, 0)
+    advanced = adapter.after(adapter.after(market, 7 * DAY, 1), 5, 0)
     devnet.node.elapse(7 * DAY + 5)
     later = read_market(adapter, node, positions, market)
     assert advanced.ilks == later.ilks
@@ -753,7 +753,7 @@ def test_time_to_come_equals_what_a_drip_then_answers(adapter: Maker, node: Conn
 def test_other_prices_equal_what_a_poke_then_sets(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
     market, positions = snapshot(adapter, node, devnet)
     prices = {"UNI-A": devnet.price("UNI") * 3 // 4 + 1, "LINK-A": devnet.price("LINK") * 9 // 7}
-    repriced = adapter.reprice(market, prices)
+    repriced = adapter.with_prices(market, prices)
     for ilk, price in prices.items():
         devnet.set_price(ilk.removesuffix("-A"), price)
     later = read_market(adapter, node, positions, market)
@@ -761,9 +761,10 @@ def test_other_prices_equal_what_a_poke_then_sets(adapter: Maker, node: Connecti
     assert [a.price for a in repriced.assets] == [a.price for a in later.assets]
     assert {a.group: a.price for a in later.assets if a.group in prices} == prices
     assert (
-        adapter.reprice(market, {market.ilks["UNI-A"].asset: prices["UNI-A"]}).ilks["UNI-A"] == repriced.ilks["UNI-A"]
+        adapter.with_prices(market, {market.ilks["UNI-A"].asset: prices["UNI-A"]}).ilks["UNI-A"]
+        == repriced.ilks["UNI-A"]
     )
-    unchanged = adapter.reprice(later, {a.group: a.price for a in later.assets if a.group and a.price})
+    unchanged = adapter.with_prices(later, {a.group: a.price for a in later.assets if a.group and a.price})
     assert {n: i.spot for n, i in unchanged.ilks.items()} == {n: i.spot for n, i in later.ilks.items()}
 
 
@@ -793,8 +794,8 @@ def test_below_the_liquidation_price_an_urn_is_unsafe(adapter: Maker, node: Conn
             assert not position.ink or not position.art
             continue
         seen += 1
-        assert not adapter.evaluate(adapter.reprice(market, {key.group: price}), position).liquidatable
-        below = adapter.evaluate(adapter.reprice(market, {key.group: price - 1}), position)
+        assert not adapter.evaluate(adapter.with_prices(market, {key.group: price}), position).liquidatable
+        below = adapter.evaluate(adapter.with_prices(market, {key.group: price - 1}), position)
         assert below.liquidatable
         assert below.health_factor is not None
         assert below.health_factor < WAD
@@ -821,7 +822,7 @@ def test_a_wallet_finds_its_vaults_without_a_database(adapter: Maker, node: Conn
     for name in ("vault", "given", "proxied", "given to a proxy", "raw", "urn of a proxy"):
         key = role(devnet, name)
         owner = devnet.owners[key.account]
-        market, keys = adapter.of_wallet(read, adapter.read_market(read, None), owner.wallet)
+        market, keys = adapter.of_wallets(read, adapter.read_market(read, None), [owner.wallet])
         assert key in keys, name
         (position,) = adapter.read_positions(read, market, [key])
         health = adapter.evaluate(market, position)
@@ -849,7 +850,7 @@ def test_a_refresh_costs_the_same_however_many_urns_there_are(
         # the node's habits (which calls fail) are learnt on the first round
         def act() -> None:
             fresh = replace(adapter.read_market(node.reader(), market), registry=market.registry)
-            adapter.calibrate(node.reader(), fresh, list(held.values()))
+            adapter.fit(node.reader(), fresh, list(held.values()))
 
         act()
         return node.requests(act)

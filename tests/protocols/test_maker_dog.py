@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from indexer.model import WAD, Deployment, Health, PositionKey
+from indexer.model import WAD, Accounts, Deployment, Health, PositionKey
 from protocols.maker.adapter import GRAB, Maker
 from protocols.maker.market import MakerMarket
 from tests.compound import Connection
@@ -144,7 +144,7 @@ def node(kennel: Kennel) -> Iterator[Connection]:
 def healths(kennel: Kennel, node: Connection) -> tuple[MakerMarket, dict[str, Health]]:
     """Every urn evaluated at the head."""
     read, adapter = node.reader(), kennel.adapter
-    market = adapter.extend(read, adapter.read_market(read, None), kennel.keys.values())
+    market = adapter.with_keys(read, adapter.read_market(read, None), kennel.keys.values())
     positions = adapter.read_positions(read, market, list(kennel.keys.values()))
     return market, {name: adapter.evaluate(market, p) for name, p in zip(kennel.keys, positions, strict=True)}
 
@@ -239,7 +239,7 @@ def test_a_bark_uses_up_the_room_and_touches_its_urn(kennel: Kennel, node: Conne
     market, found = healths(kennel, node)
     assert found["large"].debt_value
     assert agree(kennel, node)["middle"] == ("dusty-auction",)
-    events = node.events(kennel.adapter.activity(market), first)
+    events = node.events(kennel.adapter.logs(market, Accounts.ALL).activity, first)
     touched = {key for event in events for key in kennel.adapter.touched(market, event)}
     assert touched == {kennel.keys["large"]}
     assert GRAB in {event.topic0 for event in events}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from indexer.model import Event, Registry
+from indexer.model import Accounts, Event, Registered
 from protocols.maker.adapter import HOPE, RELY
 from protocols.maker.joins import with_joins
 from tests import truth
@@ -44,7 +44,7 @@ JOINS = {
 
 
 def joined(contracts: tuple[str, ...], table: Mapping[Any, Any] | None = None, **addresses: str) -> Any:
-    market = replace(table_market(**addresses), registry=Registry(contracts=contracts))
+    market = replace(table_market(**addresses), registry=Registered(contracts=contracts))
     return with_joins(TableReader({**TABLE, **JOINS, **(table or {})}), market)
 
 
@@ -60,7 +60,7 @@ def test_each_contract_is_asked_once_and_forgotten_with_its_log() -> None:
     market = joined(NAMED)
     again = with_joins(TableReader({**TABLE, (VAT, "dai", (DAI_JOIN,)): 2, (VAT, "dai", (FAKE_JOIN,)): 1}), market)
     assert again == market
-    orphaned = with_joins(TableReader(TABLE), replace(market, registry=Registry()))
+    orphaned = with_joins(TableReader(TABLE), replace(market, registry=Registered()))
     assert orphaned.joins == {}
     assert orphaned.dai == VAT
 
@@ -79,7 +79,7 @@ def test_a_symbol_may_be_bytes_or_missing() -> None:
             return super().answer(read)
 
     table = {key: value for key, value in {**TABLE, **JOINS}.items() if key != (GEM, "symbol", ())}
-    market = replace(table_market(), registry=Registry(contracts=(JOIN,)))
+    market = replace(table_market(), registry=Registered(contracts=(JOIN,)))
     assert with_joins(Early(table), market).ilks["ETH-A"].gem.symbol == "OLD"
     assert with_joins(TableReader(table), market).ilks["ETH-A"].gem.symbol == "ETH"
 
@@ -100,9 +100,11 @@ def test_what_may_be_a_join_is_named_by_the_vat_alone() -> None:
     assert list(adapter.touched(table_market(), logged)) == []
     assert list(adapter.contracts(replace(logged, address=address(4)))) == []
     assert list(adapter.contracts(replace(logged, topics=(RELY,)))) == []
-    topics = {pair[1] for source in adapter.discovery(table_market(), "all") for pair in source.pairs()}  # type: ignore[arg-type]
+    topics = {pair[1] for source in adapter.logs(table_market(), Accounts.ALL).discovery for pair in source.pairs()}  # type: ignore[arg-type]
     assert {RELY, HOPE} <= topics
-    topics = {pair[1] for source in adapter.discovery(table_market(dai=DAI), "all") for pair in source.pairs()}  # type: ignore[arg-type]
+    topics = {
+        pair[1] for source in adapter.logs(table_market(dai=DAI), Accounts.ALL).discovery for pair in source.pairs()
+    }  # type: ignore[arg-type]
     assert RELY in topics
     assert HOPE not in topics
 

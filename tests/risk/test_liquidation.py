@@ -82,7 +82,7 @@ def debtors(ground: Ground) -> tuple[Any, list[tuple[Any, Health]]]:
 def found_prices(ground: Ground, market: Any, positions: list[Any]) -> list[tuple[PositionKey, LiquidationPrice]]:
     found = []
     for position in positions:
-        for price in ground.adapter.prices(market, position):
+        for price in ground.adapter.exposure(market, position):
             flip = liquidation_price(ground.adapter, market, position, price)
             if flip is not None:
                 found.append((position.key, flip))
@@ -96,7 +96,7 @@ def test_the_contract_flips_between_the_two_prices(ground: Ground, accrued: bool
         pytest.skip("Maker's prices come into force by transactions; Aave accrues in every answer")
     market, owing = debtors(ground)
     if accrued:
-        market = ground.adapter.accrued(market)
+        market = ground.adapter.interest_stored(market)
     flips = found_prices(ground, market, [position for position, _ in owing])
     asked = [
         (key.account, ground.override(flip.price, value))
@@ -126,7 +126,7 @@ def test_every_price_without_a_flip_has_none(ground: Ground) -> None:
     for position, health in owing:
         if ground.always(position):
             continue
-        for price in ground.adapter.prices(market, position):
+        for price in ground.adapter.exposure(market, position):
             if liquidation_price(ground.adapter, market, position, price) is None:
                 tries = [ground.override(price, value) for value in (1, price.price * 10**6)]
                 asked += [(health.liquidatable, (position.key.account, override)) for override in tries]
@@ -141,14 +141,14 @@ def test_real_price_changes_flip_the_contract(ground: Ground) -> None:
     chosen = rng.sample(owing, min(8, len(owing)))
     checked = 0
     for position, _ in chosen:
-        for price in ground.adapter.prices(market, position):
+        for price in ground.adapter.exposure(market, position):
             if ground.adapter.evaluate(market, position).blocked_by:
                 continue
             for side in ("safe", "liquidatable"):
                 snapshot = ground.node.snapshot()
                 # An Aave V2 source is new with each price, which takes a block more.
                 blocks = 2 if ground.devnet.protocol == "aave-v2" else 1
-                then = ground.adapter.advance(market, blocks, blocks)
+                then = ground.adapter.after(market, blocks, blocks)
                 flip = liquidation_price(ground.adapter, then, position, price)
                 if flip is not None:
                     ground.set_price(price, getattr(flip, side))
@@ -241,7 +241,7 @@ def test_the_largest_debt_that_a_liquidation_closes(ground: Ground) -> None:
     liquidatable = [position.key for position, health in owing if health.liquidatable]
     calls: list[str] = []
     for key in Random(3).sample(liquidatable, len(liquidatable)):
-        for pair in range(len(ground.adapter.closable(*ground.next(key)))):
+        for pair in range(len(ground.adapter.liquidation_calls(*ground.next(key)))):
             if len(calls) < 2 * ENOUGH:
                 with ground.devnet.rewound():
                     calls.append(close_exactly(ground, key, pair))
@@ -252,22 +252,22 @@ def test_the_largest_debt_just_below_liquidation(ground: Ground) -> None:
     """Here close factors bind: debts of all sizes, each by a price that has just gone too far."""
     opened = ground.open_sizes()
     market, owing = debtors(ground)
-    safe = [(p, h) for p, h in owing if not h.liquidatable and not h.blocked_by and ground.adapter.prices(market, p)]
+    safe = [(p, h) for p, h in owing if not h.liquidatable and not h.blocked_by and ground.adapter.exposure(market, p)]
     safe.sort(key=lambda pair: pair[1].debt_value or 0)
     sizes = safe[:: max(1, len(safe) // ENOUGH)]
     sizes += [(position, health) for position, health in safe if position.key.account in opened]
     calls: list[str] = []
     for position, _ in sizes:
         with ground.devnet.rewound():
-            price = next((p for p in ground.adapter.prices(market, position) if p.collateral != p.debt), None)
+            price = next((p for p in ground.adapter.exposure(market, position) if p.collateral != p.debt), None)
             flip = price and liquidation_price(ground.adapter, market, position, price)
             if not price or not flip:
                 continue
             way = 1 if price.debt else -1
             fallen = flip.liquidatable + way * (flip.liquidatable // 40 + 1)
             ground.set_price(price, fallen)
-            ground.market = ground.adapter.reprice(market, {price.key: fallen})
-            for pair in range(len(ground.adapter.closable(*ground.next(position.key)))):
+            ground.market = ground.adapter.with_prices(market, {price.key: fallen})
+            for pair in range(len(ground.adapter.liquidation_calls(*ground.next(position.key)))):
                 with ground.devnet.rewound():
                     calls.append(close_exactly(ground, position.key, pair))
     assert calls.count("closed") >= 2
@@ -278,8 +278,8 @@ def close_exactly(ground: Ground, key: PositionKey, pair: int) -> str:
     """One liquidation of this pair of debt and collateral; what came of it."""
     devnet, refusals = ground.devnet, (Reverted, compound_v2.Refused)
     ground.new_payer()
-    ground.closing(key, ground.adapter.closable(*ground.next(key))[pair])
-    one = ground.adapter.closable(*ground.next(key))[pair]
+    ground.closing(key, ground.adapter.liquidation_calls(*ground.next(key))[pair])
+    one = ground.adapter.liquidation_calls(*ground.next(key))[pair]
     everything = isinstance(ground, AaveGround)  # debtToCover is cut to what is allowed
     if one.refused:
         with pytest.raises(refusals):
@@ -368,7 +368,7 @@ def test_a_blocked_liquidation_says_why(ground: Ground) -> None:
     reasons = set()
     for key in blocked[:4]:
         market, position = ground.next(key)
-        closable = tuple(ground.adapter.closable(market, position))
+        closable = tuple(ground.adapter.liquidation_calls(market, position))
         health = ground.adapter.evaluate(market, position)
         why = why_not(health, closable)
         assert bool(why) == all(one.refused for one in closable)
@@ -387,12 +387,12 @@ def test_interest_alone_makes_it_liquidatable_to_the_second(ground: Ground) -> N
     market, owing = debtors(ground)
     checked = 0
     for position, health in Random(4).sample(owing, len(owing)):
-        prices = [price for price in ground.adapter.prices(market, position) if price.collateral != price.debt]
+        prices = [price for price in ground.adapter.exposure(market, position) if price.collateral != price.debt]
         if health.liquidatable or health.blocked_by or not prices or checked >= 3:
             continue
         with ground.devnet.rewound():
             price = prices[0]
-            flip = liquidation_price(ground.adapter, ground.adapter.accrued(market), position, price)
+            flip = liquidation_price(ground.adapter, ground.adapter.interest_stored(market), position, price)
             if flip is None:
                 continue
             # A few blocks, or days, of interest away from it.
@@ -439,7 +439,7 @@ def test_the_outlook_tells_everything_at_the_accrued_state(ground: Ground) -> No
     market, owing = debtors(ground)
     for position, _ in owing:
         found = outlook(ground.adapter, market, position, target=3 * WAD)
-        accrued = ground.adapter.accrued(market)
+        accrued = ground.adapter.interest_stored(market)
         assert found.health == ground.adapter.evaluate(accrued, position)
         if found.health.unpriceable:
             assert not found.prices

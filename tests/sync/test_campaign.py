@@ -18,6 +18,7 @@ import pytest
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.model import PositionKey
+from indexer.sync.tracked import with_keys
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
@@ -138,7 +139,7 @@ def owes(market: Devnet, key: tuple[str, str]) -> bool:
     chain = Chain("devnet", CHAIN_ID, [market.node.url], MULTICALL3)
     adapter, read = adapter_of(market), PinnedReader(chain, chain.block("latest"))
     keys = [PositionKey(*key)]
-    known = adapter.extend(read, adapter.read_market(read, None), keys)
+    known = with_keys(adapter, read, adapter.read_market(read, None), keys)
     (answer,) = adapter.contract_answers(read, known, keys)
     chain.close()
     return any(amount for (_, side), amount in answer.amounts.items() if side == "debt")

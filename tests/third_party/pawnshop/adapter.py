@@ -1,7 +1,7 @@
 """A whole protocol for lending-indexer: one contract that lends dollars against ether."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from indexer.abi import topic
 from indexer.adapter import Adapter, Reader, required
@@ -13,6 +13,7 @@ from indexer.model import (
     Balance,
     Event,
     Health,
+    Logs,
     LogSource,
     Market,
     Position,
@@ -60,11 +61,9 @@ class Pawnshop(Adapter[PawnshopMarket, Pawn]):
         ether = Asset(asset=ETHER, market=self.shop, symbol="ETH", decimals=18, price=price, price_usd=float(price))
         return PawnshopMarket(block=read.block, revision="1", usd=(1, WAD), assets=(ether,), price=price)
 
-    def discovery(self, market: PawnshopMarket, accounts: Accounts) -> list[LogSource]:
-        return [LogSource(frozenset({self.shop}), frozenset({PAWNED}))]
-
-    def activity(self, market: PawnshopMarket) -> list[LogSource]:
-        return [LogSource(frozenset({self.shop}), frozenset({PAWNED, REDEEMED}))]
+    def logs(self, market: PawnshopMarket, accounts: Accounts) -> Logs:
+        pawned, redeemed = (LogSource(frozenset({self.shop}), frozenset({topic0})) for topic0 in (PAWNED, REDEEMED))
+        return Logs(discovery=[pawned], activity=[redeemed])
 
     def touched(self, market: PawnshopMarket, event: Event) -> Iterable[PositionKey]:
         account = event.topic_address(1)
@@ -105,10 +104,3 @@ class Pawnshop(Adapter[PawnshopMarket, Pawn]):
             Answer(key=k, columns={"health_factor_raw": None if h == 2**256 - 1 else h}, liquidatable=h < WAD)
             for k, h in zip(keys, answers, strict=True)
         ]
-
-    def reprice(self, market: PawnshopMarket, prices: Mapping[str, int]) -> PawnshopMarket:
-        return replace(market, price=prices.get(ETHER, market.price))
-
-    def advance(self, market: PawnshopMarket, seconds: int, blocks: int) -> PawnshopMarket:
-        block = replace(market.block, number=market.block.number + blocks, timestamp=market.block.timestamp + seconds)
-        return replace(market, block=block)  # no interest
