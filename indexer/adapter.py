@@ -11,9 +11,9 @@ An adapter knows one protocol's contracts. It never opens a connection and never
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from indexer.errors import ReadFailedError
 from indexer.model import (
@@ -226,7 +226,53 @@ class Liquidation(WhatIf[M, P]):
         return market
 
 
+#: names what one line counts in: a token in an e-mode, an ilk's collateral or debt
+Slot = Hashable
+
+
+class Line(NamedTuple):
+    """An amount of a position that stays valid until somebody acts on it."""
+
+    slot: Slot
+    amount: float
+    debt: bool = False
+
+
+class Weight(NamedTuple):
+    """What one unit of a slot's amount adds to the liquidation limit and to the debt, in the market's value unit.
+
+    The limit is bounded from both sides; the slacks are what the protocol's own rounding can add to or take from a line
+    (with its share of what it does to the sum), whatever the amount.
+    """
+
+    limit_low: float
+    limit_high: float
+    debt: float
+    limit_slack: float
+    debt_slack: float
+
+
+class Bounded(Adapter[M, P]):
+    """A capability: limit and debt are sums over lines, so that most positions need not be evaluated at each block.
+
+    Without it every position is evaluated exactly at every snapshot.
+    """
+
+    @abstractmethod
+    def layout(self, market: M) -> Hashable:
+        """What `lines` takes from the market: lines stay valid while it is equal."""
+
+    @abstractmethod
+    def lines(self, market: M, position: P) -> Sequence[Line] | None:
+        """The position as lines; None where it is no such sum (stable debt, a rebasing token), so that it stays open."""
+
+    @abstractmethod
+    def slot_weights(self, market: M, slots: Iterable[Slot]) -> list[Weight | None]:
+        """The weight of each slot, in their order; None where a line in it may decide a status by itself (no price)."""
+
+
 #: adapters of whatever protocol
 AnyAdapter = Adapter[Any, Any]
 AnyWhatIf = WhatIf[Any, Any]
 AnyLiquidation = Liquidation[Any, Any]
+AnyBounded = Bounded[Any, Any]

@@ -1,12 +1,12 @@
 """Aave V2 and its forks: stable and variable debt, prices in the oracle's own unit (ETH), rebasing aTokens."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Liquidation, Reader, required
+from indexer.adapter import ONE, Bounded, Line, Liquidation, Reader, Slot, Weight, required
 from indexer.model import (
     RAY,
     WAD,
@@ -27,7 +27,7 @@ from indexer.model import (
     Read,
 )
 from protocols.aave.math import HALF_RAY, PERCENTAGE_FACTOR, compound_v2, percent_mul, ray_mul, wad_div
-from protocols.aave_v2 import liquidation
+from protocols.aave_v2 import bounds, liquidation
 from protocols.aave_v2.market import AaveV2Market, Reserve, read_market
 from protocols.aave_v2.position import AaveV2Position
 
@@ -84,7 +84,7 @@ EVENTS: Mapping[str, Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
 }
 
 
-class AaveV2(Liquidation[AaveV2Market, AaveV2Position]):
+class AaveV2(Liquidation[AaveV2Market, AaveV2Position], Bounded[AaveV2Market, AaveV2Position]):
     """One Aave V2 market, found through its LendingPoolAddressesProvider."""
 
     protocol = "aave-v2"
@@ -371,6 +371,17 @@ class AaveV2(Liquidation[AaveV2Market, AaveV2Position]):
     def liquidation_calls(self, market: AaveV2Market, position: AaveV2Position) -> list[LiquidationCall]:
         liquidatable = self.evaluate(market, position).liquidatable
         return liquidation.liquidation_calls(market, position, self.balances(market, position)) if liquidatable else []
+
+    # bounds ---------------------------------------------------------------------------------------------------------
+
+    def layout(self, market: AaveV2Market) -> Hashable:
+        return bounds.layout(market)
+
+    def lines(self, market: AaveV2Market, position: AaveV2Position) -> Sequence[Line] | None:
+        return bounds.lines(market, position)
+
+    def slot_weights(self, market: AaveV2Market, slots: Iterable[Slot]) -> list[Weight | None]:
+        return bounds.weights(market, slots)
 
 
 def with_threshold(configuration: int, threshold: Fraction) -> int:

@@ -1,12 +1,12 @@
 """Aave V3 and its forks (Spark): 3.0 to 3.7, told apart in aave_v3_rules by what the contracts show."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Liquidation, Reader
+from indexer.adapter import ONE, Bounded, Line, Liquidation, Reader, Slot, Weight
 from indexer.model import (
     WAD,
     Accounts,
@@ -26,7 +26,7 @@ from indexer.model import (
     Read,
 )
 from protocols.aave.math import percent_mul
-from protocols.aave_v3 import liquidation
+from protocols.aave_v3 import bounds, liquidation
 from protocols.aave_v3 import position as account
 from protocols.aave_v3.market import AaveV3Market, Reserve
 from protocols.aave_v3.position import AaveV3Position, misplaced
@@ -74,7 +74,7 @@ EVENTS: Mapping[str, Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
 }
 
 
-class AaveV3(Liquidation[AaveV3Market, AaveV3Position]):
+class AaveV3(Liquidation[AaveV3Market, AaveV3Position], Bounded[AaveV3Market, AaveV3Position]):
     """One Aave V3 market, found through its PoolAddressesProvider."""
 
     protocol = "aave-v3"
@@ -284,6 +284,17 @@ class AaveV3(Liquidation[AaveV3Market, AaveV3Position]):
 
     def liquidation_calls(self, market: AaveV3Market, position: AaveV3Position) -> list[LiquidationCall]:
         return liquidation.liquidation_calls(market, position, self.balances(market, position))
+
+    # bounds ---------------------------------------------------------------------------------------------------------
+
+    def layout(self, market: AaveV3Market) -> Hashable:
+        return bounds.layout(market)
+
+    def lines(self, market: AaveV3Market, position: AaveV3Position) -> Sequence[Line] | None:
+        return bounds.lines(market, position)
+
+    def slot_weights(self, market: AaveV3Market, slots: Iterable[Slot]) -> list[Weight | None]:
+        return bounds.weights(market, slots)
 
 
 def contracts_of(market: AaveV3Market, kind: str) -> frozenset[str]:

@@ -5,13 +5,13 @@ indexes STORED at the last accrual of each market, `liquidateBorrow` accrues fir
 `health_factor_accrued` has every market accrued to the block.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import ClassVar
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Liquidation, Reader, required
+from indexer.adapter import ONE, Bounded, Line, Liquidation, Reader, Slot, Weight, required
 from indexer.model import (
     WAD,
     Accounts,
@@ -31,7 +31,7 @@ from indexer.model import (
     Price,
     Read,
 )
-from protocols.compound_v2 import liquidation
+from protocols.compound_v2 import bounds, liquidation
 from protocols.compound_v2.answers import agrees, answer
 from protocols.compound_v2.market import (
     BALANCE_OF,
@@ -78,7 +78,7 @@ ACTIONS = 16  # of one account whose rounding is allowed for where the sums are 
 ASKED = 12  # accounts that are asked of the Comptroller to fit its generation, and as many to check it
 
 
-class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position]):
+class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[CompoundV2Market, CompoundV2Position]):
     """One Comptroller. Values in 1e18 = 1 USD, the oracle's own USD."""
 
     protocol: ClassVar[str] = "compound-v2"
@@ -415,6 +415,17 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position]):
         # Without a shortfall only debts in deprecated markets can be liquidated.
         short = health.debt_value is None or health.debt_value > (health.liquidation_limit or 0)
         return [one for one in found if short or market.c_tokens[one.debt.market].deprecated]
+
+    # bounds ---------------------------------------------------------------------------------------------------------
+
+    def layout(self, market: CompoundV2Market) -> Hashable:
+        return bounds.layout(market)
+
+    def lines(self, market: CompoundV2Market, position: CompoundV2Position) -> Sequence[Line] | None:
+        return bounds.lines(position)
+
+    def slot_weights(self, market: CompoundV2Market, slots: Iterable[Slot]) -> list[Weight | None]:
+        return bounds.weights(market, self.weights(market)[0], slots)
 
 
 def balance(token: CToken, side: str, scaled: int, amount: int, value: int | None, *, is_collateral: bool) -> Balance:

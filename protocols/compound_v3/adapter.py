@@ -5,13 +5,13 @@ A position is an account: a signed principal of the base asset (below 0 is debt)
 `health_factor_accrued` has interest up to the block.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import ClassVar
 
 from indexer.abi import abi, mapping_slot
-from indexer.adapter import ONE, Liquidation, Reader, required
+from indexer.adapter import ONE, Bounded, Line, Liquidation, Reader, Slot, Weight, required
 from indexer.model import (
     WAD,
     Accounts,
@@ -34,7 +34,7 @@ from indexer.model import (
     Quotes,
     Read,
 )
-from protocols.compound_v3 import liquidation
+from protocols.compound_v3 import bounds, liquidation
 from protocols.compound_v3.answers import answer
 from protocols.compound_v3.market import (
     INDEX_SCALE,
@@ -87,7 +87,7 @@ ACCOUNT_TOPICS = {
 COLLATERAL_RECEIVED = frozenset({SUPPLY_COLLATERAL, TRANSFER_COLLATERAL})
 
 
-class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position]):
+class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[CompoundV3Market, CompoundV3Position]):
     """One Comet. Values in the unit of its feeds, with 8 decimals.
 
     That unit is USD unless addresses of feeds are given, whose product is its price in USD: `eth_usd_feed` (WETH
@@ -417,3 +417,14 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position]):
     def liquidation_calls(self, market: CompoundV3Market, position: CompoundV3Position) -> list[LiquidationCall]:
         liquidatable = self.evaluate(market, position).liquidatable
         return liquidation.liquidation_calls(market, self.balances(market, position)) if liquidatable else []
+
+    # bounds ---------------------------------------------------------------------------------------------------------
+
+    def layout(self, market: CompoundV3Market) -> Hashable:
+        return bounds.layout(market)
+
+    def lines(self, market: CompoundV3Market, position: CompoundV3Position) -> Sequence[Line] | None:
+        return bounds.lines(position)
+
+    def slot_weights(self, market: CompoundV3Market, slots: Iterable[Slot]) -> list[Weight | None]:
+        return bounds.weights(market, self.collaterals(market), slots)

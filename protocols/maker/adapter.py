@@ -4,13 +4,13 @@ A position is an urn: account = the urn's address, group = its ilk ("ETH-A"). `i
 normalised debt (both wad), `rate` and `spot` rays of the ilk; their products are rads, 1e45 = 1 DAI.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import ClassVar
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Liquidation, Reader, Registry, required
+from indexer.adapter import ONE, Bounded, Line, Liquidation, Reader, Registry, Slot, Weight, required
 from indexer.model import (
     RAY,
     WAD,
@@ -31,7 +31,7 @@ from indexer.model import (
     Price,
     Read,
 )
-from protocols.maker import liquidation
+from protocols.maker import bounds, liquidation
 from protocols.maker.joins import with_joins
 from protocols.maker.market import (
     SPOTTER_ILKS,
@@ -65,7 +65,7 @@ GIVE = CDP_MANAGER.note("give")  # give(uint256 cdp, address dst)
 URNS = VAT.function("urns")  # ink, art
 
 
-class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn]):
+class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[MakerMarket, Urn]):
     """The vaults of one Vat.
 
     Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Tokens behind them are known from
@@ -333,6 +333,17 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn]):
     def liquidation_calls(self, market: MakerMarket, position: Urn) -> list[LiquidationCall]:
         liquidatable = self.evaluate(market, position).liquidatable
         return liquidation.liquidation_calls(market, position, self.balances(market, position)) if liquidatable else []
+
+    # bounds ---------------------------------------------------------------------------------------------------------
+
+    def layout(self, market: MakerMarket) -> Hashable:
+        return bounds.layout(market)
+
+    def lines(self, market: MakerMarket, position: Urn) -> Sequence[Line] | None:
+        return bounds.lines(market, position)
+
+    def slot_weights(self, market: MakerMarket, slots: Iterable[Slot]) -> list[Weight | None]:
+        return bounds.weights(market, slots)
 
 
 def blocked_by(market: MakerMarket, ilk: Ilk, ink: int, art: int) -> tuple[str, ...]:

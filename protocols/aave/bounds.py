@@ -1,0 +1,24 @@
+"""What a unit of a scaled balance counts for in a health factor of Aave, with what rounding can do to it."""
+
+from indexer.adapter import Weight
+from protocols.aave.math import PERCENTAGE_FACTOR
+
+#: a reserve that backs nothing
+NOTHING = Weight(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def supply_weight(value: float, step: float, threshold: int, *, average: bool) -> Weight:
+    """Of a unit of scaled balance that is worth `value`; `step` is the price of the token's smallest unit.
+
+    rayMul moves the amount by at most one smallest unit, the division by the token's unit the value by one, percentMul or
+    the division by 10,000 the limit by one. Where the limit is the collateral times the `average` threshold cut to basis
+    points, the cut takes at most one basis point of every unit of collateral.
+    """
+    share = threshold / PERCENTAGE_FACTOR
+    low = (threshold - 1) / PERCENTAGE_FACTOR if average else share
+    return Weight(value * low, value * share, 0.0, step + 3.0, 0.0)
+
+
+def debt_weight(value: float, step: float) -> Weight:
+    """Of a unit of scaled debt that is worth `value`: one smallest unit and one unit of value either way."""
+    return Weight(0.0, 0.0, value, 0.0, step + 2.0)
