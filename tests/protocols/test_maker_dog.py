@@ -226,7 +226,7 @@ def test_a_debt_of_exactly_the_dust_is_no_dust(kennel: Kennel, node: Connection)
             assert agree(kennel, node)["middle"] == ()
             market, _ = healths(kennel, node)
             (position,) = kennel.adapter.read_positions(node.reader(), market, [key])
-            (foreseen,) = kennel.adapter.closable(market, position)
+            (foreseen,) = kennel.adapter.liquidation_calls(market, position)
             kennel.bark("middle")
             assert kennel.art("middle") == left
             assert foreseen.repaid == -(-(owed - left) * rate // RAY)

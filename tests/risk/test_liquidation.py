@@ -316,7 +316,7 @@ def test_the_whole_debt_is_closed_at_a_health_factor_of_exactly_95_percent(fresh
     devnet.set_price("WETH", 1_900 * 10**8)  # 19,000 at a threshold of 82.5 % for 16,500
     assert devnet.answer(who)[5] == 95 * WAD // 100
     market, (position,) = ground.read([PositionKey(who)])
-    (foreseen,) = ground.adapter.closable(market, position)
+    (foreseen,) = ground.adapter.liquidation_calls(market, position)
     fresh_node.set_next_timestamp(fresh_node.timestamp())
     done = ground.close_now(PositionKey(who), foreseen, MAX)
     assert done["repaid"] == 16_500 * 10**6
@@ -352,7 +352,7 @@ def test_every_version_of_aave_takes_and_pays_what_was_foreseen(fresh_node: Anvi
         sink(ground, percent)
         _, owing = debtors(ground)
         for key in [position.key for position, health in owing if health.liquidatable]:
-            for pair in range(len(ground.adapter.closable(*ground.next(key)))):
+            for pair in range(len(ground.adapter.liquidation_calls(*ground.next(key)))):
                 with devnet.rewound():
                     calls.append(close_exactly(ground, key, pair))
     ground.connection.chain.close()
