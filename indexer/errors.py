@@ -9,7 +9,7 @@ IndexerError                 ends the command with one clear line
 │   ├── NoCodeError          an address of the configuration holds no contract
 │   ├── PrunedError          the endpoint no longer holds that state or history
 │   ├── ReadFailedError      a contract read that must succeed failed
-│   ├── DefectError          an adapter failed on what it met
+│   ├── UnconfirmedError     the chain contradicts what was final, and no second endpoint says so too
 │   └── ReorgError           the pinned block left the canonical chain; take a new snapshot
 └── RetryableError           worth another try, here or at the next endpoint; never leaves Chain
 """
@@ -51,12 +51,8 @@ class ReadFailedError(ChainError):
     """A contract read without which nothing can be computed failed."""
 
 
-class DefectError(ChainError):
-    """An adapter failed on what it met; `deployment` names whose."""
-
-    def __init__(self, message: str, deployment: str) -> None:
-        super().__init__(message)
-        self.deployment = deployment
+class UnconfirmedError(ChainError):
+    """The chain contradicts what was final, on the word of one endpoint alone; nothing is taken back."""
 
 
 class ReorgError(ChainError):

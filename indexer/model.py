@@ -20,6 +20,23 @@ class Accounts(StrEnum):
     WATCHED = "watched"
 
 
+class Status(StrEnum):
+    """What a position's row says of its health; the first that applies, in this order."""
+
+    UNVERIFIED = "unverified"  # the contracts' own answers differ, or nobody can compare
+    UNPRICEABLE = "unpriceable"  # a price that is needed is missing
+    NO_DEBT = "no-debt"
+    LIQUIDATABLE = "liquidatable"  # the contract's own health test fails
+    AT_RISK = "at-risk"
+    HEALTHY = "healthy"
+
+
+#: the statuses that the view `at_risk` lists
+ENDANGERED = frozenset({Status.AT_RISK, Status.LIQUIDATABLE})
+#: the statuses of which nobody knows whether the position is in danger
+UNCLEAR = frozenset({Status.UNVERIFIED, Status.UNPRICEABLE})
+
+
 class PositionKey(NamedTuple):
     """What is liquidated as a unit: an Aave or Comet account, a Maker urn (group = ilk name)."""
 

@@ -11,7 +11,7 @@ from eth_utils.crypto import keccak
 
 from indexer.adapter import AnyLiquidation, Liquidation
 from indexer.model import WAD, Balance, LiquidationCall, Market, Position, PositionKey, Price
-from indexer.sync.tracked import with_keys
+from indexer.sync.snapshot import KnownDeployment, build
 from protocols.maker.market import with_ilks
 from tests.compound import Connection
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
@@ -62,9 +62,10 @@ class Ground(ABC):
         """The market and these positions at the head."""
         reader = self.connection.reader()
         wanted = self.keys() if keys is None else keys
-        market = with_keys(self.adapter, reader, self.adapter.read_market(reader, None), wanted)
-        positions = self.adapter.read_positions(reader, market, wanted)
-        return self.adapter.fit(reader, market, positions), positions
+        deployment = KnownDeployment(CHAIN_ID, self.adapter, wallets=list)
+        deployment.touch(dict.fromkeys(wanted, (0, 0)))
+        build(deployment, reader)
+        return deployment.market, deployment.held()
 
     def start(self) -> None:
         """Read everything once, as it is after a test has set its scene; from then on only time passes."""

@@ -42,6 +42,7 @@ def sync_once(
     accounts: str = "all",
     to: str = "latest",
     chain_options: Mapping[str, Any] | None = None,
+    accept_reorg: bool = False,
     **settings: Any,
 ) -> Outcome:
     """One `indexer sync` of these markets into a file."""
@@ -50,7 +51,8 @@ def sync_once(
     try:
         with Store(path) as store, store.lock():
             adapters = [adapter_of(m) for m in markets]
-            return Sync(store, chain, adapters, Accounts(accounts), Settings(**settings)).snapshot(to)
+            sync = Sync(store, chain, adapters, Accounts(accounts), Settings(**settings), accept_reorg=accept_reorg)
+            return sync.snapshot(to)
     finally:
         chain.close()
 

@@ -1,6 +1,7 @@
-"""Watched wallets: who they are, and judging each snapshot's rows by their rules inside its own transaction.
+"""Judging each snapshot's rows of watched wallets by their rules.
 
-An alert is queued exactly if its snapshot is committed. What a rule remembers is what people were told, so it is not
+All is computed before the snapshot's transaction and written inside it: an alert is queued exactly if its snapshot is
+committed. What a rule remembers is what people were told, so it is not
 undone by a reorg: a crossing that the new chain has as well is not told twice, and one that it has not is ended by a
 "recovered".
 """
@@ -11,25 +12,20 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.alert.channels import Channel
 from indexer.alert.message import Moved, Subject, compose
 from indexer.alert.rules import UNKNOWN, Event, Reading, Rule, State, decide, in_order
 from indexer.alert.watches import Policy, Watch, watches
-from indexer.model import WAD, Block, PositionKey
+from indexer.model import WAD, Block
 from indexer.risk.simulate import seconds_per_block
-from indexer.store.rows import POSITION_COLUMNS, Snapshot
-from indexer.sync.sync import Sync
+from indexer.store.rows import PositionRow, Snapshot
+from indexer.store.store import ChangedMeanwhileError, Rider
+from indexer.sync.tracked import TrackedDeployment
 
 log = logging.getLogger(__name__)
-
-ACCOUNT, GROUP = POSITION_COLUMNS.index("account"), POSITION_COLUMNS.index("position_group")
-NAMES = tuple(POSITION_COLUMNS.index(name) for name in ("wallet", "owner", "account"))
-
-
-# the watches ----------------------------------------------------------------------------------------------------------
 
 
 # judging --------------------------------------------------------------------------------------------------------------
@@ -43,68 +39,117 @@ class Memory:
     crossing: int
 
 
-class Watcher:
-    """A rider on each snapshot: judges the rows of watched wallets and queues what is to be told."""
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the rules of one position will remember."""
 
-    def __init__(self, sync: Sync, policy: Policy, channels: Sequence[Channel], explorer: str | None) -> None:
-        self.sync, self.policy, self.channels, self.explorer = sync, policy, list(channels), explorer
+    where: "Where"
+    memories: Mapping[Rule, Memory]
+    health: str | None
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What the rules say of a snapshot, before any of it is written, and all that they were told from the file."""
+
+    watched: list[Watch]
+    states: list[tuple[Any, ...]]
+    remembered: list[Remembered] = field(default_factory=list)
+    alerts: list[tuple[Any, ...]] = field(default_factory=list)
+    positions: int = 0
+    healths: list[int] = field(default_factory=list)
+
+
+class Watcher:
+    """Judges the rows of watched wallets before each commit; what is to be told is queued inside it."""
+
+    def __init__(self, chain: str, policy: Policy, channels: Sequence[Channel], explorer: str | None) -> None:
+        self.chain, self.policy, self.channels, self.explorer = chain, policy, list(channels), explorer
         self.positions = 0  # of watched wallets in the last snapshot
         self.worst: int | None = None  # their lowest health factor
         self.queued = 0
 
-    def __call__(self, conn: sqlite3.Connection, snapshots: Sequence[Snapshot], block: Block) -> None:
-        watched = {watch.wallet: watch for watch in watches(conn)}
-        positions, healths, queued = 0, [], 0
+    def plan(
+        self, conn: sqlite3.Connection, snapshots: Sequence[Snapshot], tracked: Mapping[str, TrackedDeployment]
+    ) -> Rider:
+        """Judges the rows and composes the alerts; the rider writes them, unless the watches have changed meanwhile."""
+        verdicts = Verdicts(watches(conn), all_states(conn))
+        watched = {watch.wallet: watch for watch in verdicts.watched}
         for snapshot in sorted(snapshots, key=lambda s: s.deployment):
-            mine = [row for row in snapshot.rows if any(row[i] in watched for i in NAMES)]
-            before = prices_before(conn, snapshot) if mine else {}
-            for row in sorted(mine, key=lambda row: (row[ACCOUNT], row[GROUP])):
-                columns = dict(zip(POSITION_COLUMNS, row, strict=True))
-                positions += 1
-                if columns["health_factor_raw"] is not None:
-                    healths.append(int(columns["health_factor_raw"]))
-                for wallet in sorted({row[i] for i in NAMES} & watched.keys()):
-                    queued += self._judge(conn, snapshot, columns, watched[wallet], before)
-        self.positions, self.worst, self.queued = positions, min(healths, default=None), queued
+            mine = [row for row in snapshot.rows if not watched.keys().isdisjoint(row.people)]
+            judge = Judge(self, conn, snapshot, tracked[snapshot.deployment], verdicts) if mine else None
+            for row in sorted(mine, key=lambda row: row.key):
+                verdicts.positions += 1
+                if row.health_factor_raw is not None:
+                    verdicts.healths.append(int(row.health_factor_raw))
+                for wallet in sorted(set(row.people) & watched.keys()):
+                    assert judge is not None
+                    judge.apply(row, watched[wallet])
 
-    def _judge(
+        def write(conn: sqlite3.Connection, _snapshots: Sequence[Snapshot], block: Block) -> None:
+            if (watches(conn), all_states(conn)) != (verdicts.watched, verdicts.states):
+                raise ChangedMeanwhileError
+            self._write(conn, verdicts, block)
+
+        return write
+
+    def _write(self, conn: sqlite3.Connection, verdicts: Verdicts, block: Block) -> None:
+        for one in verdicts.remembered:
+            remember(conn, one.where, one.memories, one.health, block.number)
+        for alert in verdicts.alerts:
+            cursor = conn.execute(
+                "insert into alerts (id, chain_id, deployment, account, position_group, wallet, rule, crossing, event, "
+                "health_factor_before_raw, health_factor_before, health_factor_raw, health_factor, block_number, "
+                "block_hash, block_timestamp, body, created_at) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                alert,
+            )
+            conn.executemany(
+                "insert into deliveries (number, channel, place, state) values (?, ?, ?, 'pending')",
+                [(cursor.lastrowid, channel.key, channel.place) for channel in self.channels],
+            )
+        self.positions, self.worst = verdicts.positions, min(verdicts.healths, default=None)
+        self.queued = len(verdicts.alerts)
+
+
+class Judge:
+    """Applies the rules of watched wallets to the positions of one snapshot; writes nothing."""
+
+    def __init__(
         self,
+        watcher: Watcher,
         conn: sqlite3.Connection,
         snapshot: Snapshot,
-        columns: Mapping[str, Any],
-        watch: Watch,
-        before: Mapping[tuple[str, str, str], tuple[int | None, float | None]],
-    ) -> int:
-        """Applies the wallet's rules to one position; how many messages were queued."""
-        where = (
-            snapshot.chain_id,
-            snapshot.deployment,
-            columns["account"],
-            columns["position_group"],
-            watch.wallet,
-        )
-        health, debt = columns["health_factor_raw"], columns["debt_value_raw"]
-        reading = Reading(
-            None if health is None else int(health), columns["status"], None if debt is None else int(debt)
-        )
-        rules = in_order({UNKNOWN, *(watch.rules or self.policy.rules)})
-        memories, health_before = remembered(conn, where, rules)
+        tracked: TrackedDeployment,
+        verdicts: Verdicts,
+    ) -> None:
+        self.watcher, self.conn, self.snapshot, self.tracked = watcher, conn, snapshot, tracked
+        self.verdicts = verdicts
+        self.moved = moved(prices_before(conn, snapshot), snapshot.market.assets)
+
+    def apply(self, row: PositionRow, watch: Watch) -> None:
+        """What the wallet's rules say of one position."""
+        policy, snapshot = self.watcher.policy, self.snapshot
+        where = (snapshot.chain_id, snapshot.deployment, row.account, row.position_group, watch.wallet)
+        health, debt = row.health_factor_raw, row.debt_value_raw
+        reading = Reading(None if health is None else int(health), row.status, None if debt is None else int(debt))
+        rules = in_order({UNKNOWN, *(watch.rules or policy.rules)})
+        memories, health_before = remembered(self.conn, where, rules)
         told: list[tuple[Rule, Event, int | None]] = []
         for rule in rules:
             memory = memories[rule]
             crossed = memory.state.crossed
-            memory.state, event = decide(rule, memory.state, reading, self.policy.hysteresis)
+            memory.state, event = decide(rule, memory.state, reading, policy.hysteresis)
             if event is Event.CROSSED:
                 memory.crossing += 1
                 crossed = memory.state.crossed
             if event is not None:
                 told.append((rule, event, crossed))
-        remember(conn, where, memories, health, snapshot.block.number)
+        self.verdicts.remembered.append(Remembered(where, memories, health))
         # What ends is told before what begins, and the thresholds in the order in which the value passed them.
         ended = [entry for entry in told if entry[1] is Event.RECOVERED]
         for rule, event, crossed in [*reversed(ended), *(entry for entry in told if entry[1] is Event.CROSSED)]:
             subject = Subject(
-                chain=self.sync.chain.name,
+                chain=self.watcher.chain,
                 chain_id=snapshot.chain_id,
                 wallet=watch.wallet,
                 label=watch.label,
@@ -114,57 +159,38 @@ class Watcher:
                 crossing=memories[rule].crossing,
                 crossed=crossed,
                 health_before=None if health_before is None else int(health_before),
-                columns=columns,
+                columns=row._asdict(),
                 block=snapshot.block,
-                explorer=self.explorer,
-                hysteresis=self.policy.hysteresis,
-                target=self.policy.target,
-                seconds_per_block=seconds_per_block(conn, snapshot.chain_id),
+                explorer=self.watcher.explorer,
+                hysteresis=policy.hysteresis,
+                target=policy.target,
+                seconds_per_block=seconds_per_block(self.conn, snapshot.chain_id),
             )
-            self._queue(conn, snapshot, subject, before)
-        return len(told)
+            self.verdicts.alerts.append(self._alert(subject, row))
 
-    def _queue(
-        self,
-        conn: sqlite3.Connection,
-        snapshot: Snapshot,
-        subject: Subject,
-        before: Mapping[tuple[str, str, str], tuple[int | None, float | None]],
-    ) -> None:
-        columns, block = subject.columns, snapshot.block
-        work = self.sync.works[snapshot.deployment]
-        position = work.positions[PositionKey(columns["account"], columns["position_group"])]
+    def _alert(self, subject: Subject, row: PositionRow) -> tuple[Any, ...]:
+        """The row of `alerts`."""
+        tracked, block = self.tracked, self.snapshot.block
         identity = alert_id(subject)
-        body = compose(identity, subject, work.adapter, work.market, position, moved(before, work.market.assets))
-        health = columns["health_factor_raw"]
-        cursor = conn.execute(
-            "insert into alerts (id, chain_id, deployment, account, position_group, wallet, rule, crossing, event, "
-            "health_factor_before_raw, health_factor_before, health_factor_raw, health_factor, block_number, "
-            "block_hash, block_timestamp, body, created_at) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                identity,
-                snapshot.chain_id,
-                snapshot.deployment,
-                columns["account"],
-                columns["position_group"],
-                subject.wallet,
-                str(subject.rule),
-                subject.crossing,
-                subject.event,
-                None if subject.health_before is None else str(subject.health_before),
-                None if subject.health_before is None else subject.health_before / WAD,
-                health,
-                columns["health_factor"],
-                block.number,
-                block.hash,
-                block.timestamp,
-                json.dumps(body),
-                int(time.time()),
-            ),
-        )
-        conn.executemany(
-            "insert into deliveries (number, channel, place, state) values (?, ?, ?, 'pending')",
-            [(cursor.lastrowid, channel.key, channel.place) for channel in self.channels],
+        body = compose(identity, subject, tracked.adapter, tracked.market, tracked.positions[row.key], self.moved)
+        return (
+            identity,
+            self.snapshot.chain_id,
+            self.snapshot.deployment,
+            *row.key,
+            subject.wallet,
+            str(subject.rule),
+            subject.crossing,
+            subject.event,
+            None if subject.health_before is None else str(subject.health_before),
+            None if subject.health_before is None else subject.health_before / WAD,
+            row.health_factor_raw,
+            row.health_factor,
+            block.number,
+            block.hash,
+            block.timestamp,
+            json.dumps(body),
+            int(time.time()),
         )
 
 
@@ -204,8 +230,6 @@ def remembered(conn: sqlite3.Connection, where: Where, rules: Sequence[Rule]) ->
         state = State(bool(armed), bool(is_open), _int(reference), _int(crossed))
         found[rule] = Memory(state, crossing)
         health = health_factor
-    for name in found.keys() - {str(rule) for rule in rules}:
-        conn.execute(f"delete from watch_states where {HERE} and rule = ?", (*where, name))  # noqa: S608
     memories = {}
     for rule in rules:
         memory = found.get(str(rule))
@@ -222,9 +246,10 @@ def remembered(conn: sqlite3.Connection, where: Where, rules: Sequence[Rule]) ->
 def remember(
     conn: sqlite3.Connection, where: Where, memories: Mapping[Rule, Memory], health: str | None, block: int
 ) -> None:
-    """Writes down every rule's state at a position."""
+    """Writes down every rule's state at a position; rules that it no longer has are forgotten."""
+    conn.execute(f"delete from watch_states where {HERE}", where)  # noqa: S608 - our own names
     conn.executemany(
-        "insert or replace into watch_states values (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        "insert into watch_states values (?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [
             (
                 *where,
@@ -240,6 +265,13 @@ def remember(
             for rule, memory in memories.items()
         ],
     )
+
+
+def all_states(conn: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Everything that rules remember: what a plan was made from, and must still be there when it is carried out."""
+    return conn.execute(
+        "select * from watch_states order by chain_id, deployment, account, position_group, wallet, rule"
+    ).fetchall()
 
 
 def prices_before(

@@ -135,6 +135,52 @@ class Chain:
         for failure in failures:
             logger.warning("endpoint passed over: %s", failure)
 
+    def check_again(self) -> None:
+        """Ask the endpoints for their chain ids once more, before anything is undone on their word.
+
+        ReorgError if one of several serves another chain by now: it is not used any more, and what it said is void.
+        WrongChainError if no other one answers; ChainError if none answers at all.
+        """
+        wrong: list[tuple[Endpoint, WrongChainError]] = []
+        answered, failure = False, None
+        for endpoint in self._pool.endpoints:
+            endpoint.verified = False
+            try:
+                self._call("eth_chainId", lambda _: None, rounds=CHECK_ROUNDS, pool=Pool([endpoint]))
+                answered = True
+            except WrongChainError as error:
+                wrong.append((endpoint, error))
+            except ChainError as error:
+                failure = error
+        if wrong and not answered:
+            raise wrong[0][1]
+        for endpoint, reason in wrong:
+            logger.error("%s; it is not used any more", reason)
+            self._pool.drop(endpoint)
+        if wrong:
+            raise ReorgError(str(wrong[0][1]))
+        if failure is not None and not answered:
+            raise failure
+
+    def opinions(self, number: int) -> list[str | None]:
+        """What each endpoint has for the hash of block `number`, None where its chain does not reach it.
+
+        Endpoints that do not answer are left out.
+        """
+        found: list[str | None] = []
+        for endpoint in list(self._pool.endpoints):
+
+            def ask(endpoint: Endpoint) -> str | None:
+                self._count(1)
+                raw = endpoint.send("eth_getBlockByNumber", [hex(number), False])
+                return None if raw is None else parse_block(check_header(raw, number)).hash
+
+            try:
+                found.append(self._call("eth_getBlockByNumber", ask, rounds=CHECK_ROUNDS, pool=Pool([endpoint])))
+            except ChainError as error:
+                logger.info("%s has no opinion on block %d: %s", endpoint.masked, number, error)
+        return found
+
     def request(
         self,
         method: str,
@@ -286,11 +332,12 @@ class Chain:
         splittable: bool = False,
         feature: str | None = None,
         rounds: int | None = None,
+        pool: Pool | None = None,
     ) -> T:
         attempts = Attempts(
             chain=self.name,
             what=what,
-            pool=self._pool,
+            pool=pool or self._pool,
             verify=self._verify,
             orphaned=self._is_orphaned,
             told=self._tell,

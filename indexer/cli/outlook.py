@@ -9,6 +9,7 @@ from indexer.console import remark
 from indexer.model import WAD, Balance, Deployment, LiquidationCall, Market
 from indexer.risk import simulate
 from indexer.risk.liquidation import FOREVER, Outlook, outlook
+from indexer.store import books as loading
 from indexer.text import age
 
 KEY = ("chain_id", "deployment", "account", "position_group")
@@ -32,8 +33,8 @@ def stored(
         "select distinct chain_id, deployment from positions where ? in (wallet, owner, account)", (wallet,)
     )
     places = set(map(tuple, held))
-    here = [row for row in simulate.deployments(conn) if (row["chain_id"], row["deployment"]) in places]
-    rows, lacking = simulate.able(here, Liquidation)
+    here = [row for row in loading.deployments(conn) if (row["chain_id"], row["deployment"]) in places]
+    rows, lacking = loading.able(here, Liquidation)
     for name in lacking:
         remark(unknown(name))
     for row in rows:
@@ -41,7 +42,7 @@ def stored(
             remark(f"the configuration has no deployment {row['deployment']}: what could liquidate it is not computed")
             continue
         pace = simulate.seconds_per_block(conn, row["chain_id"])
-        for book in simulate.load(conn, [row], known, wallet=wallet):
+        for book in loading.load(conn, [row], known, wallet=wallet):
             if not isinstance(book.adapter, Liquidation):
                 continue
             for position in book.positions:

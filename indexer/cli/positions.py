@@ -21,7 +21,7 @@ from indexer.console import bars, remark
 from indexer.store import exports as exporting
 from indexer.store import queries as reading
 from indexer.store.exports import Kind
-from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, balance_row
+from indexer.store.rows import POSITION_COLUMNS
 from indexer.text import for_people
 from indexer.units import AT_RISK_BELOW, scaled
 
@@ -137,10 +137,8 @@ def live_row(found: "LivePosition", target: int) -> dict[str, Any]:
     from indexer.cli import outlook
     from indexer.risk.liquidation import outlook as outlook_of
 
-    columns = dict(found.columns)
-    where = [columns[name] for name in BALANCE_COLUMNS[:4]]
-    rows = [balance_row(where, balance, found.usd, columns["block_number"]) for balance in found.balances]
-    balances = [dict(zip(BALANCE_COLUMNS, row, strict=True)) for row in rows]
+    columns = found.row._asdict()
+    balances = [row._asdict() for row in found.balances]
     pace = found.seconds_per_block
     if not isinstance(found.adapter, Liquidation):
         remark(outlook.unknown(found.adapter.deployment.name))

@@ -14,6 +14,7 @@ from indexer.text import for_people
 if TYPE_CHECKING:
     from indexer.risk import simulate as simulating
     from indexer.risk.scenario import Change, Names, Scenario, Sweep
+    from indexer.store import books as stored
 
 DAY = 86_400
 NOTHING = "say what changes: --shock WETH=-20%, --days 30, --liquidation-threshold WETH=-5% or --sweep WETH=0..-60%"
@@ -101,6 +102,7 @@ def simulate(
     from indexer.report import sweep_chart
     from indexer.risk import simulate as simulating
     from indexer.risk.scenario import GROUPS, Change, Names, Sweep
+    from indexer.store import books as stored
 
     if wallet and everyone:
         raise click.UsageError("WALLET and --all exclude each other; choose one")
@@ -120,8 +122,8 @@ def simulate(
         if not holds(session, conn, chain_id=chain_id, protocols=protocols, deployments=deployments):
             output.write_dicts([], simulating.OUTCOME_COLUMNS)
             return
-        rows = simulating.deployments(conn, chain_id=chain_id, protocols=protocols, names=deployments)
-        rows, lacking = simulating.able(rows, WhatIf)
+        rows = stored.deployments(conn, chain_id=chain_id, protocols=protocols, names=deployments)
+        rows, lacking = stored.able(rows, WhatIf)
         for name in lacking:
             remark(
                 f"{name} is left out: its protocol does not say what other prices, thresholds or time would do to it"
@@ -130,7 +132,7 @@ def simulate(
             output.write_dicts([], simulating.OUTCOME_COLUMNS)
             return
         pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
-        books = simulating.load(conn, rows, config.deployments, wallet=wallet, progress=progress)
+        books = stored.load(conn, rows, config.deployments, wallet=wallet, progress=progress)
         scenario = spelt(books, names, supposed, limits, swept, days, pace)
         if scenario[1] is not None:
             steps = simulating.sweep(
@@ -163,7 +165,7 @@ def simulate(
 
 
 def spelt(
-    books: "Sequence[simulating.Book]",
+    books: "Sequence[stored.Book]",
     names: "Names",
     shocks: "Sequence[Change]",
     thresholds: "Sequence[Change]",

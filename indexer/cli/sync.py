@@ -33,12 +33,27 @@ if TYPE_CHECKING:
 @click.option("--to", default="latest", show_default=True, callback=block_name, metavar="BLOCK", help="Target block.")
 @click.option("--follow", is_flag=True, help="Go on, block by block, until interrupted.")
 @click.option("--dry-run", is_flag=True, help="Print what would be asked for, and do nothing.")
+@click.option(
+    "--accept-reorg",
+    is_flag=True,
+    help="Take the chain's word where it contradicts what was final, without a second endpoint.",
+)
 @output_options
 @session_of
 def sync(
-    session: Session, /, accounts: str, to: str, follow: bool, dry_run: bool, output: Output, **flags: Any
+    session: Session,
+    /,
+    accounts: str,
+    to: str,
+    follow: bool,
+    dry_run: bool,
+    accept_reorg: bool,
+    output: Output,
+    **flags: Any,
 ) -> None:
     """Bring the database to a block of the chain."""
+    if accept_reorg and (follow or dry_run):
+        raise click.UsageError("--accept-reorg is for one sync: run it alone, then --follow")
     if follow and to.isdecimal():
         raise click.UsageError(f"--follow needs a block that moves on, such as latest or latest:-64, not {to}")
     if dry_run:
@@ -56,7 +71,7 @@ def sync(
                 tail(session, flags, worker, to, interrupted)
             remark(stopped(reading.last_block(session.db, chain_id)))
         return
-    with syncing(session, flags, accounts) as worker:
+    with syncing(session, flags, accounts, accept_reorg=accept_reorg) as worker:
         started = time.monotonic()
         outcome = worker.snapshot(to)
         remark(told(worker, outcome, time.time() - outcome.block.timestamp))
@@ -69,7 +84,9 @@ def sync(
 
 
 @contextmanager
-def syncing(session: Session, flags: Mapping[str, Any], accounts: str) -> Iterator["Sync"]:
+def syncing(
+    session: Session, flags: Mapping[str, Any], accounts: str, *, accept_reorg: bool = False
+) -> Iterator["Sync"]:
     """Connected, with the database open and locked."""
     from indexer.chain.connect import require_contracts
     from indexer.store.store import Store
@@ -78,7 +95,8 @@ def syncing(session: Session, flags: Mapping[str, Any], accounts: str) -> Iterat
     with connected(session, flags) as (chain, adapters):
         require_contracts(chain, adapters, reading.known_deployments(session.db))
         with Store(session.db) as store, store.lock(), bars() as progress:
-            yield Sync(store, chain, adapters, Accounts(accounts), session.config.settings, progress)
+            settings = session.config.settings
+            yield Sync(store, chain, adapters, Accounts(accounts), settings, progress, accept_reorg=accept_reorg)
 
 
 def tail(session: Session, flags: Mapping[str, Any], worker: "Sync", to: str, interrupted: Callable[[], bool]) -> None:

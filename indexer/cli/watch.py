@@ -230,8 +230,8 @@ def watching(session: Session, flags: dict[str, Any]) -> "Iterator[tuple[Chain, 
                 if key not in keys:
                     remark(f"{count} alerts wait for {place}, which is not among the channels now")
             sync = Sync(store, chain, adapters, Accounts.WATCHED, config.settings)
-            watcher = Watcher(sync, policy, channels, config.chain(chain.name).explorer)
-            sync.riders.append(watcher)
+            watcher = Watcher(chain.name, policy, channels, config.chain(chain.name).explorer)
+            sync.committer.planners.append(watcher.plan)
             options = click.get_current_context().find_root().params
             with Dispatch(session.db, places, alerts.expire_hours * 3600, options) as couriers:
                 yield chain, store, sync, watcher, couriers

@@ -11,6 +11,7 @@ from indexer.report.charts import Bars
 from indexer.report.document import Section
 from indexer.risk import simulate as simulating
 from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep, canonical, named
+from indexer.store import books as stored
 
 SHARES = tuple(Fraction(-tenths, 10) for tenths in range(4))
 STABLE = "stablecoins"
@@ -30,13 +31,13 @@ def falls(
 
     Raises `ConfigError` for a name of nothing. None where nothing is synced.
     """
-    rows = simulating.deployments(conn, protocols=protocols, names=deployments)
+    rows = stored.deployments(conn, protocols=protocols, names=deployments)
     known = [row for row in rows if row["deployment"] in config.deployments]
     if not rows:
         return None
     left = sorted({row["deployment"] for row in rows} - {row["deployment"] for row in known})
     notes = [f"Not computed for {', '.join(left)}, which the configuration does not name."] if left else []
-    known, lacking = simulating.able(known, WhatIf)
+    known, lacking = stored.able(known, WhatIf)
     if lacking:
         notes.append(
             f"Not computed for {', '.join(lacking)}: that protocol does not say what other prices would do to it."
@@ -44,7 +45,7 @@ def falls(
     title = f"Liquidatable if prices fall: {name or VOLATILE}"
     if not known:
         return Section(title, notes=notes)
-    books = simulating.load(conn, known, config.deployments, progress=progress)
+    books = stored.load(conn, known, config.deployments, progress=progress)
     groups = {**GROUPS, **config.groups}
     names = Names({**groups, VOLATILE: volatile(books, frozenset(map(canonical, groups[STABLE])))})
     if name is not None:
@@ -69,7 +70,7 @@ def falls(
     return Section(title, columns, [[line[column] for column in columns] for line in lines], notes, [chart])
 
 
-def volatile(books: Sequence[simulating.Book], stable: frozenset[str]) -> list[str]:
+def volatile(books: Sequence[stored.Book], stable: frozenset[str]) -> list[str]:
     """The keys (assets, ilks) that are listed under a symbol which is no stablecoin's."""
     found = set()
     for book in books:

@@ -5,23 +5,24 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from indexer.adapter import AnyAdapter
-from indexer.model import WAD, Answer, Health, Market, Position
+from indexer.model import UNCLEAR, WAD, Answer, Health, Market, Position, PositionKey, Status
+from indexer.store.rows import PositionRow
 from indexer.units import AT_RISK_BELOW, least_at
 
 
-def status(health: Health, *, verified: bool, at_risk_below: float = AT_RISK_BELOW) -> str:
-    """The first that applies: unverified, unpriceable, no-debt, liquidatable, at-risk, healthy."""
+def status(health: Health, *, verified: bool, at_risk_below: float = AT_RISK_BELOW) -> Status:
+    """The first that applies, in the order of `Status`."""
     if not verified:
-        return "unverified"
+        return Status.UNVERIFIED
     if health.unpriceable:
-        return "unpriceable"
+        return Status.UNPRICEABLE
     if not health.has_debt or (not health.debt_value and not health.liquidatable):
-        return "no-debt"
+        return Status.NO_DEBT
     if health.liquidatable:
-        return "liquidatable"
+        return Status.LIQUIDATABLE
     if health.health_factor is None:
-        return "unpriceable"
-    return "at-risk" if health.health_factor < least_at(at_risk_below) else "healthy"
+        return Status.UNPRICEABLE
+    return Status.AT_RISK if health.health_factor < least_at(at_risk_below) else Status.HEALTHY
 
 
 def from_answer(health: Health, answer: Answer) -> Health:
@@ -54,8 +55,8 @@ def _text(value: int | None) -> str | None:
     return None if value is None else str(value)
 
 
-def row(chain_id: int, adapter: AnyAdapter, market: Market, health: Health, name: str) -> tuple[Any, ...]:
-    """One row of `positions` with the columns of rows.POSITION_COLUMNS; `name` is its status."""
+def row(chain_id: int, adapter: AnyAdapter, market: Market, health: Health, name: Status) -> PositionRow:
+    """One row of `positions`; `name` is its status."""
     collateral = debt = net = leverage = ltv = None
     if market.usd is not None:
         numerator, denominator = market.usd
@@ -71,7 +72,7 @@ def row(chain_id: int, adapter: AnyAdapter, market: Market, health: Health, name
         if health.collateral_value > health.debt_value:
             leverage = health.collateral_value / (health.collateral_value - health.debt_value)
     owner = health.owner or health.key.account
-    return (
+    return PositionRow(
         chain_id,
         adapter.deployment.name,
         adapter.protocol,
@@ -92,7 +93,7 @@ def row(chain_id: int, adapter: AnyAdapter, market: Market, health: Health, name
         net,
         leverage,
         ltv,
-        name,
+        name.value,
         ", ".join(health.blocked_by) or None,
         market.block.number,
         market.block.hash,
@@ -107,8 +108,8 @@ def evaluate_all(
     *,
     verified: bool = True,
     at_risk_below: float = AT_RISK_BELOW,
-    answers: Mapping[Any, Answer] | None = None,
-) -> list[tuple[Any, ...]]:
+    answers: Mapping[PositionKey, Answer] | None = None,
+) -> list[PositionRow]:
     """Rows of `positions` for every position. `answers` (by key) replace our values where the code is unknown."""
     rows = []
     for position in positions:
@@ -121,14 +122,14 @@ def evaluate_all(
 
 
 def differences(
-    columns: Mapping[str, Any], amounts: Mapping[tuple[str, str], tuple[int, int]], answer: Answer
+    row: PositionRow, amounts: Mapping[tuple[str, str], tuple[int, int]], answer: Answer
 ) -> list[tuple[str, Any, Any]]:
     """(what, ours, the contract's) for everything in which a stored row differs from the contract's answer.
 
-    `columns` is the row of `positions`, `amounts` maps (market or asset, side) to (amount_raw, scaled_raw) of `balances`.
+    `amounts` maps (market or asset, side) to (amount_raw, scaled_raw) of `balances`.
     """
     found: list[tuple[str, Any, Any]] = []
-    ours = dict(columns)
+    ours: dict[str, Any] = row._asdict()
     limit, debt = _int(ours.get("liquidation_limit_raw")), _int(ours.get("debt_value_raw"))
     if limit is not None and debt is not None:
         ours["liquidity_raw"], ours["shortfall_raw"] = max(limit - debt, 0), max(debt - limit, 0)
@@ -143,9 +144,8 @@ def differences(
             mine = _int(mine)
         if mine != theirs:
             found.append((name, mine, theirs))
-    unclear = columns.get("status") in ("unverified", "unpriceable")
-    if answer.liquidatable is not None and not unclear:
-        mine = columns.get("status") == "liquidatable"
+    if answer.liquidatable is not None and row.status not in UNCLEAR:
+        mine = row.status == Status.LIQUIDATABLE
         if mine != answer.liquidatable:
             found.append(("liquidatable", mine, answer.liquidatable))
     for index, theirs_by_place in enumerate((answer.amounts, answer.scaled)):

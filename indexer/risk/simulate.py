@@ -5,163 +5,26 @@ Everything is computed offline, from the markets and positions of the last snaps
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from indexer.adapter import AnyWhatIf, WhatIf
-from indexer.errors import IndexerError
-from indexer.model import WAD, Deployment, Health, Market, Position
-from indexer.plugins import adapter_class
+from indexer.model import WAD, Health, Market, Position, Status
 from indexer.progress import NoProgress, Progress
 from indexer.risk.evaluate import status
 from indexer.risk.liquidation import SECONDS_PER_BLOCK
 from indexer.risk.scenario import Change, Names, Scenario, Sweep
-from indexer.text import iso
+from indexer.store.books import Book
+from indexer.store.books import seconds_per_block as stored_pace
 from indexer.units import AT_RISK_BELOW, least_at
 
 #: positions between two looks at the progress bar
 CHUNK = 2_000
-#: blocks that the kept hashes must span before they tell how long a block takes
-SPAN = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Book:
-    """One deployment's market and positions as of its last snapshot; `newer` positions were read after it."""
-
-    chain_id: int
-    adapter: AnyWhatIf
-    market: Market
-    positions: list[Position]
-    newer: int = 0
-
-    @property
-    def name(self) -> str:
-        return self.adapter.deployment.name
-
-    @property
-    def time(self) -> str:
-        """When the snapshot's block was made, UTC."""
-        return iso(self.market.block.timestamp)
-
-
-def deployments(
-    conn: sqlite3.Connection,
-    *,
-    chain_id: int | None = None,
-    protocols: Sequence[str] = (),
-    names: Sequence[str] = (),
-) -> list[sqlite3.Row]:
-    """The synced deployments that pass every filter, with their stored market."""
-    rows = conn.execute(
-        "select d.*, s.market from deployments d join snapshots s using (chain_id, deployment) "
-        "order by chain_id, deployment"
-    )
-    return [
-        row
-        for row in rows
-        if (chain_id is None or row["chain_id"] == chain_id)
-        and (not protocols or row["protocol"] in protocols)
-        and (not names or row["deployment"] in names)
-    ]
-
-
-def able(rows: Iterable[sqlite3.Row], capability: type[Any]) -> tuple[list[sqlite3.Row], list[str]]:
-    """Those of these rows of `deployments` whose protocol has the capability, and the names of the others."""
-    found, lacking = [], []
-    for row in rows:
-        if issubclass(adapter_class(row["protocol"]), capability):
-            found.append(row)
-        else:
-            lacking.append(f"{row['deployment']} ({row['protocol']})")
-    return found, lacking
-
-
-def load(
-    conn: sqlite3.Connection,
-    rows: Iterable[sqlite3.Row],
-    known: Mapping[str, Deployment],
-    *,
-    wallet: str | None = None,
-    progress: Progress | None = None,
-) -> list[Book]:
-    """The books of these rows of `deployments`: everyone with debt, or all that one wallet holds.
-
-    Raises `IndexerError` for a deployment that the configuration does not know (its addresses are only there), or
-    whose protocol is no `WhatIf` (`able` leaves those out).
-    """
-    progress = progress or NoProgress()
-    wanted = list(rows)
-    for row in wanted:
-        if row["deployment"] not in known:
-            raise IndexerError(
-                f"the configuration has no deployment {row['deployment']}; name its file with --config, or leave it "
-                "out by naming others with --deployment"
-            )
-    progress.start("reading", sum(count(conn, row, wallet) for row in wanted), "positions")
-    books = []
-    for row in wanted:
-        adapter = adapter_class(row["protocol"])(known[row["deployment"]])
-        if not isinstance(adapter, WhatIf):
-            raise IndexerError(f"{row['deployment']}: {row['protocol']} does not say what other prices would do to it")
-        market: Market = TypeAdapter(adapter.market_type).validate_json(row["market"])
-        json = TypeAdapter(adapter.position_type)
-        positions, newer = [], 0
-        for block_number, state in states(conn, row, wallet):
-            position = json.validate_json(state)
-            if position.block_number != block_number:  # a reorg moved the block it is known to be right at
-                position = replace(position, block_number=block_number)
-            newer += block_number > market.block.number
-            positions.append(position)
-            if len(positions) % CHUNK == 0:
-                progress.advance("reading", CHUNK)
-        books.append(Book(row["chain_id"], adapter, market, positions, newer))
-    progress.done("reading")
-    return books
-
-
-DEBTORS = (
-    "from positions p join states s using (chain_id, deployment, account, position_group) "
-    "where p.chain_id = ? and p.deployment = ? and (p.status <> 'no-debt' or exists (select 1 from balances b "
-    "where b.chain_id = p.chain_id and b.deployment = p.deployment and b.account = p.account "
-    "and b.position_group = p.position_group and b.side = 'debt'))"
-)
-OF_WALLET = (
-    "from positions p join states s using (chain_id, deployment, account, position_group) "
-    "where p.chain_id = ? and p.deployment = ? and ?3 in (p.wallet, p.owner, p.account)"
-)
-
-
-def states(conn: sqlite3.Connection, row: sqlite3.Row, wallet: str | None) -> Iterator[tuple[int, str]]:
-    where = (row["chain_id"], row["deployment"])
-    if wallet is None:
-        yield from conn.execute(f"select s.block_number, s.state {DEBTORS}", where)
-    else:
-        yield from conn.execute(f"select s.block_number, s.state {OF_WALLET}", (*where, wallet))
-
-
-def count(conn: sqlite3.Connection, row: sqlite3.Row, wallet: str | None) -> int:
-    """About how many positions will be read."""
-    if wallet is not None:
-        return 0
-    where = (row["chain_id"], row["deployment"])
-    found: tuple[int] = conn.execute(
-        "select count(*) from positions where chain_id = ? and deployment = ? and status <> 'no-debt'", where
-    ).fetchone()
-    return found[0]
 
 
 def seconds_per_block(conn: sqlite3.Connection, chain_id: int) -> float:
-    """How long a block takes, by the oldest and newest kept one; 12 s before they are far enough apart."""
-    first, began, last, ended = conn.execute(
-        "select min(number), min(timestamp), max(number), max(timestamp) from blocks where chain_id = ?", (chain_id,)
-    ).fetchone()
-    if first is None or last - first < SPAN:
-        return SECONDS_PER_BLOCK
-    return float((ended - began) / (last - first)) or SECONDS_PER_BLOCK  # a test chain may stand still
+    """How long a block takes by the file's own blocks; 12 s before they are far enough apart."""
+    return stored_pace(conn, chain_id) or SECONDS_PER_BLOCK
 
 
 # one scenario ---------------------------------------------------------------------------------------------------------
@@ -176,12 +39,12 @@ class Outcome:
     position: Position
     before: Health
     after: Health
-    status_before: str
-    status_after: str
+    status_before: Status
+    status_after: Status
 
     @property
     def becomes_liquidatable(self) -> bool:
-        return self.status_after == "liquidatable" != self.status_before
+        return self.status_after == Status.LIQUIDATABLE != self.status_before
 
     @property
     def debt_usd(self) -> float | None:
@@ -217,10 +80,10 @@ class Totals:
     unvalued: int = 0
     unpriceable: int = 0
 
-    def add(self, name: str, wallet: str, debt: float | None, collateral: float | None) -> None:
+    def add(self, name: Status, wallet: str, debt: float | None, collateral: float | None) -> None:
         self.positions += 1
-        self.unpriceable += name == "unpriceable"
-        if name != "liquidatable":
+        self.unpriceable += name == Status.UNPRICEABLE
+        if name != Status.LIQUIDATABLE:
             return
         self.liquidatable += 1
         self.wallets.add(wallet)
@@ -242,15 +105,15 @@ class Simulation:
     outcomes: list[Outcome]
 
 
-def status_of(market: Market, health: Health, at_risk_below: float, *, accrued: bool) -> str:
+def status_of(market: Market, health: Health, at_risk_below: float, *, accrued: bool) -> Status:
     """As `positions` has it; `accrued`: by the interest that a liquidation would store first, where that is apart."""
     name = status(health, verified=market.exact, at_risk_below=at_risk_below)
     factor = health.health_factor_accrued
-    if accrued and factor is not None and name in ("healthy", "at-risk"):
+    if accrued and factor is not None and name in (Status.HEALTHY, Status.AT_RISK):
         if factor < WAD:
-            return "liquidatable"
+            return Status.LIQUIDATABLE
         if factor < least_at(at_risk_below):
-            return "at-risk"
+            return Status.AT_RISK
     return name
 
 
@@ -327,8 +190,8 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
         "position_group": outcome.position.key.group,
         "account": outcome.position.key.account,
         "wallet": outcome.wallet,
-        "status_before": outcome.status_before,
-        "status_after": outcome.status_after,
+        "status_before": outcome.status_before.value,
+        "status_after": outcome.status_after.value,
         "debt_usd": outcome.debt_usd,
         "collateral_usd": outcome.collateral_usd,
         "blocked_by": ", ".join(after.blocked_by) or None,

@@ -17,6 +17,7 @@ from typing import Any
 
 from indexer.model import Block
 from indexer.store.history import Held, balances, reread, trusted
+from indexer.store.reorgs import recorded
 from indexer.store.rows import Snapshot
 
 Where = tuple[int, str]
@@ -36,6 +37,7 @@ class Before:
     """A deployment's last snapshot, and the balances there of the positions that were read since."""
 
     where: Where
+    block_number: int
     since: int  # positions read after this block may have changed
     timestamp: int
     held: dict[tuple[str, str], dict[tuple[str, ...], Held]]
@@ -43,8 +45,15 @@ class Before:
 
 
 def accrue(conn: sqlite3.Connection, snapshots: Sequence[Snapshot], block: Block) -> Callable[[], None]:
-    """The rider that keeps `accruals`: looks before the rows are replaced, writes behind that."""
-    before = {(s.chain_id, s.deployment): last_snapshot(conn, (s.chain_id, s.deployment), block) for s in snapshots}
+    """The rider that keeps `accruals`: looks before the rows are replaced, writes behind that.
+
+    A snapshot of an older block than they were measured up to, to which the user went back, changes nothing.
+    """
+    before = {}
+    for snapshot in snapshots:
+        last, end = last_snapshot(conn, snapshot.where, block), recorded(conn, snapshot.where)
+        if block.number >= end + (last is not None and last.block_number < end):
+            before[snapshot.where] = last
 
     def write() -> None:
         for where, last in before.items():
@@ -68,7 +77,7 @@ def last_snapshot(conn: sqlite3.Connection, where: Where, block: Block) -> Befor
     if found is None or found[0] is None:
         return None
     since = min(found[0], block.number - 1)  # after a reorg the chain may be shorter than it was
-    return Before(where, since, found[1], balances(conn, where, since), trusted(conn, where))
+    return Before(where, found[0], since, found[1], balances(conn, where, since), trusted(conn, where))
 
 
 def changed(conn: sqlite3.Connection, last: Before, block: Block) -> None:
@@ -95,8 +104,8 @@ def changed(conn: sqlite3.Connection, last: Before, block: Block) -> None:
             then = old.get(place)
             measured, gap = int(interest), block.timestamp - start
             if scaled == "0":
-                gap = block.timestamp - last.timestamp
-            elif last.known and then is not None and then.scaled == scaled:
+                gap = min(gap, block.timestamp - last.timestamp)
+            elif last.known and then is not None and then.scaled == scaled and start <= last.timestamp:
                 measured += then.amount - int(amount)
                 gap = block.timestamp - last.timestamp
             conn.execute(

@@ -22,14 +22,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
-from indexer.model import Block
-from indexer.store.rows import POSITION_COLUMNS, Snapshot
+from indexer.model import ENDANGERED, Accounts, Block
+from indexer.store.reorgs import recorded
+from indexer.store.rows import Snapshot
 
-ACCOUNT, GROUP, OWNER, WALLET, HEALTH, COLLATERAL, DEBT, STATUS = (
-    POSITION_COLUMNS.index(name)
-    for name in "account position_group owner wallet health_factor_raw collateral_usd debt_usd status".split()
-)
-AT_RISK = frozenset({"at-risk", "liquidatable"})
 #: (up to this age, one point in so many seconds); every size divides the next, so a minimum is never thinned away
 TIERS = ((7_200, 0), (86_400, 600), (30 * 86_400, 3_600))
 OLDEST = 86_400
@@ -93,7 +89,7 @@ class History:
         self.random = random.Random()  # noqa: S311 - where thinning begins, not a secret
 
     def __call__(self, conn: sqlite3.Connection, snapshots: Sequence[Snapshot], block: Block) -> Callable[[], None]:
-        plans = [self._plan(conn, snapshot) for snapshot in snapshots]
+        plans = [plan for snapshot in snapshots if (plan := self._plan(conn, snapshot))]
 
         def write() -> None:
             watched = {wallet.lower() for (wallet,) in conn.execute("select wallet from watches")}
@@ -103,37 +99,44 @@ class History:
 
         return write
 
-    def _plan(self, conn: sqlite3.Connection, snapshot: Snapshot) -> Plan:
-        where = (snapshot.chain_id, snapshot.deployment)
+    def _plan(self, conn: sqlite3.Connection, snapshot: Snapshot) -> Plan | None:
+        """None for a snapshot of a block whose history is written: the user went back to it."""
+        where = snapshot.where
         found = conn.execute(
             "select block_number, block_hash from deployments where chain_id = ? and deployment = ?", where
         ).fetchone()
         at = (found[0], found[1]) if found is not None and found[0] is not None else None
+        end = recorded(conn, where)
+        went_back = at is not None and at[0] < end
+        if snapshot.block.number < end + went_back:
+            return None
         # A rollback turns all rows into unverified ones: their balances are then those of blocks that are gone.
         rolled_back = at is not None and not trusted(conn, where)
         memory = self.memories.pop(where, None)
         fresh = memory is not None and memory.at == at and not rolled_back
         points = memory.points if memory is not None and fresh else last_points(conn, where)
-        previous = None if at is None or rolled_back else at[0]
+        previous = None if at is None or rolled_back or went_back else at[0]
         before = {} if previous is None else balances(conn, where, previous)
         return Plan(snapshot, points, previous, before)
 
     def _write(self, conn: sqlite3.Connection, plan: Plan, block: Block, watched: set[str]) -> int:
         snapshot, points = plan.snapshot, plan.points
-        where = (snapshot.chain_id, snapshot.deployment)
+        where = snapshot.where
         moved = self._moved(conn, plan, block)
         rows = []
         for row in snapshot.rows:
-            key = (row[ACCOUNT], row[GROUP])
-            status, health = row[STATUS], row[HEALTH]
+            key, status, health = row.key, row.status, row.health_factor_raw
             last = points.get(key)
-            seen = not watched.isdisjoint((row[WALLET], row[OWNER], row[ACCOUNT]))
+            seen = not watched.isdisjoint(row.people)
             if not (seen or key in moved or worth_keeping(last, status, health)):
                 continue
             points[key] = (status, health)
             change = moved.get(key, Moved(0.0, 0.0) if last else Moved(None, None))
             rows.append(
-                (*where, *key, block.number, block.timestamp, health, row[COLLATERAL], row[DEBT], status, *change)
+                (
+                    *(*where, *key, block.number, block.timestamp, health),
+                    *(row.collateral_usd, row.debt_usd, status, *change),
+                )
             )
         conn.executemany(
             "insert into health_history (chain_id, deployment, account, position_group, block_number, block_timestamp, "
@@ -151,7 +154,7 @@ class History:
     def _moved(self, conn: sqlite3.Connection, plan: Plan, block: Block) -> dict[Key, Moved]:
         """Who added or took what since the last snapshot, of those that were read again."""
         snapshot = plan.snapshot
-        where = (snapshot.chain_id, snapshot.deployment)
+        where = snapshot.where
         if plan.previous is None:
             return dict.fromkeys(reread(conn, where, block.number - 1), Moved(None, None))
         after = balances(conn, where, plan.previous)
@@ -160,21 +163,21 @@ class History:
             change = change_of(plan.before.get(key, {}), after.get(key, {}))
             if change is None:
                 continue
-            if key not in plan.points and (snapshot.accounts == "watched" or first_block <= plan.previous):
+            if key not in plan.points and (snapshot.accounts == Accounts.WATCHED or first_block <= plan.previous):
                 change = Moved(None, None)  # it was there before it was found
             found[key] = change
         return found
 
     def _thin(self, conn: sqlite3.Connection, snapshot: Snapshot, now: int, limit: int) -> None:
         """Thins the next `limit` rows of the deployment, in the order of accounts; begins anywhere."""
-        where = (snapshot.chain_id, snapshot.deployment)
+        where = snapshot.where
         start = self.cursors.get(where) or (f"0x{self.random.getrandbits(160):040x}", "")
         self.cursors[where] = thin(conn, where, now, start, limit)
 
 
 def worth_keeping(last: tuple[str, str | None] | None, status: str, health: str | None) -> bool:
     """Whether (status, health factor) is a point of its own behind the `last` one."""
-    if last is None or status in AT_RISK or status != last[0]:
+    if last is None or status in ENDANGERED or status != last[0]:
         return True
     if health == last[1]:
         return False

@@ -458,3 +458,69 @@ from lines group by wallet
 def wallets(db: "Database") -> None:
     db.conn.execute("drop view wallets")
     db.conn.execute(WALLETS)
+
+
+ORPHANED_HISTORY = """
+create table orphaned_history (         -- points of blocks that left the chain; kept 30 days
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    block_number integer not null,
+    block_timestamp integer not null,   -- unix seconds
+    health_factor_raw text,
+    collateral_usd real,
+    debt_usd real,
+    status text not null,
+    supply_change_usd real,
+    debt_change_usd real,
+    orphaned_at integer not null,       -- unix seconds
+    orphaned_from_hash text not null    -- the newest block of the chain that was left
+) strict;
+
+create index orphaned_history_by_age on orphaned_history (orphaned_at);
+
+create table orphaned_accruals (        -- interest measured up to blocks that left the chain; kept 30 days
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    market text not null collate nocase,
+    asset text not null collate nocase,
+    side text not null,
+    first_block integer not null,
+    first_timestamp integer not null,   -- unix seconds
+    start_block integer not null,
+    start_timestamp integer not null,   -- unix seconds
+    scaled_raw text not null,
+    start_amount_raw text not null,
+    interest_raw text not null,
+    unmeasured_seconds integer not null,
+    orphaned_at integer not null,       -- unix seconds
+    orphaned_from_hash text not null    -- the newest block of the chain that was left
+) strict;
+
+create index orphaned_accruals_by_age on orphaned_accruals (orphaned_at);
+
+create table finality (                 -- the newest block that no single answer of a node takes back
+    chain_id integer not null primary key,
+    block_number integer not null,
+    block_hash text not null
+) strict;
+
+create table recorded (                 -- the newest block whose history and accruals are written
+    chain_id integer not null,
+    deployment text not null,
+    block_number integer not null,
+    primary key (chain_id, deployment)
+) strict, without rowid;
+
+insert into recorded select chain_id, deployment, block_number from deployments where block_number is not null;
+"""
+
+
+@migrations(name="0007_orphaned_history")
+def orphaned_history(db: "Database") -> None:
+    for statement in ORPHANED_HISTORY.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)

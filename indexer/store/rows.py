@@ -1,55 +1,115 @@
 """The columns of the public tables, and how a snapshot becomes their rows."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from indexer.model import Asset, Balance, Block, PositionKey
-
-Row = Sequence[Any]
-
-POSITION_COLUMNS = (
-    "chain_id deployment protocol account position_group owner owner_via wallet mode collateral_value_raw "
-    "liquidation_limit_raw debt_value_raw health_factor_raw health_factor health_factor_accrued_raw "
-    "health_factor_accrued next_health_factor_raw next_health_factor collateral_usd debt_usd net_usd leverage ltv "
-    "status blocked_by block_number block_hash"
-).split()
-
-BALANCE_COLUMNS = (
-    "chain_id deployment account position_group asset market symbol side scaled_raw amount_raw amount value_usd "
-    "is_collateral block_number"
-).split()
+from indexer.model import Asset, Balance, Block, Market, PositionKey
 
 
-@dataclass(frozen=True, slots=True)
+class PositionRow(NamedTuple):
+    """One row of `positions`."""
+
+    chain_id: int
+    deployment: str
+    protocol: str
+    account: str
+    position_group: str
+    owner: str
+    owner_via: str
+    wallet: str
+    mode: str | None
+    collateral_value_raw: str | None
+    liquidation_limit_raw: str | None
+    debt_value_raw: str | None
+    health_factor_raw: str | None
+    health_factor: float | None
+    health_factor_accrued_raw: str | None
+    health_factor_accrued: float | None
+    next_health_factor_raw: str | None
+    next_health_factor: float | None
+    collateral_usd: float | None
+    debt_usd: float | None
+    net_usd: float | None
+    leverage: float | None
+    ltv: float | None
+    status: str  # one of `Status`
+    blocked_by: str | None
+    block_number: int
+    block_hash: str
+
+    @property
+    def key(self) -> PositionKey:
+        return PositionKey(self.account, self.position_group)
+
+    @property
+    def people(self) -> tuple[str, str, str]:
+        """Everybody whose position it is: the wallet behind it, its owner, and the account that the protocol knows."""
+        return self.wallet, self.owner, self.account
+
+
+class BalanceRow(NamedTuple):
+    """One row of `balances`."""
+
+    chain_id: int
+    deployment: str
+    account: str
+    position_group: str
+    asset: str
+    market: str
+    symbol: str
+    side: str
+    scaled_raw: str
+    amount_raw: str
+    amount: float
+    value_usd: float | None
+    is_collateral: int
+    block_number: int
+
+
+POSITION_COLUMNS = PositionRow._fields
+BALANCE_COLUMNS = BalanceRow._fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What one deployment's snapshot commits; `rows` and `balances` are of every known position."""
+    """What one deployment's snapshot commits, all of it computed; `rows` and `balances` are of every known position."""
 
     chain_id: int
     deployment: str
     protocol: str
     accounts: str
-    block: Block
-    revision: str
     state: str
-    note: str | None
-    complete_from: int | None
-    market: str
-    assets: Sequence[Asset]
-    rows: Sequence[Row]
-    balances: Iterable[tuple[PositionKey, Sequence[Balance]]]
-    usd: tuple[int, int] | None
+    note: str | None = None
+    complete_from: int | None = None
+    market: Market
+    market_json: str
+    rows: Sequence[PositionRow]
+    balances: Sequence[BalanceRow]
+
+    @property
+    def block(self) -> Block:
+        return self.market.block
+
+    @property
+    def where(self) -> tuple[int, str]:
+        return self.chain_id, self.deployment
 
 
 def _text(value: int | None) -> str | None:
     return None if value is None else str(value)
 
 
-def balance_row(where: Row, balance: Balance, usd: tuple[int, int] | None, block_number: int) -> Row:
-    """A row of `balances`; `where` = (chain_id, deployment, account, position_group), `usd` as in `Market`."""
+def balance_row(
+    chain_id: int, deployment: str, key: PositionKey, balance: Balance, usd: tuple[int, int] | None, block_number: int
+) -> BalanceRow:
+    """A row of `balances`; `usd` as in `Market`."""
     value = None if balance.value is None or usd is None else balance.value * usd[0] / usd[1]
-    return (
-        *where,
+    return BalanceRow(
+        chain_id,
+        deployment,
+        key.account,
+        key.group,
         balance.asset,
         balance.market,
         balance.symbol,
@@ -63,14 +123,8 @@ def balance_row(where: Row, balance: Balance, usd: tuple[int, int] | None, block
     )
 
 
-def balance_rows(snapshot: Snapshot) -> Iterator[Row]:
-    for key, balances in snapshot.balances:
-        where = (snapshot.chain_id, snapshot.deployment, key.account, key.group)
-        for balance in balances:
-            yield balance_row(where, balance, snapshot.usd, snapshot.block.number)
-
-
-def market_row(snapshot: Snapshot, a: Asset) -> Row:
+def market_row(snapshot: Snapshot, a: Asset) -> tuple[Any, ...]:
+    """A row of `markets`."""
     return (
         snapshot.chain_id,
         snapshot.deployment,

@@ -17,12 +17,16 @@ from typing import Any, Self
 
 from indexer.errors import StoreError, StoreLockedError
 from indexer.model import Block, PositionKey, Registered
-from indexer.store import migrations
+from indexer.store import migrations, reorgs
 from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
-from indexer.store.ranges import Ranges
-from indexer.store.rows import POSITION_COLUMNS, Snapshot, balance_rows, market_row
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, Snapshot, market_row
+from indexer.store.synced import SyncedRanges
 
 KEPT_AUDITS = 10_000
+
+
+class ChangedMeanwhileError(Exception):
+    """A rider found the file other than it was when its plan was made; nothing is written, and the plan is made anew."""
 
 
 #: what it returns, if anything, runs once the rows are replaced
@@ -42,7 +46,7 @@ class Store:
             if not self.path.exists():
                 # Positions tell what their owners hold: the file is the user's own.
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            conn = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            conn = sqlite3.connect(self.path, isolation_level=None)  # of this thread alone
         except OSError as error:
             raise StoreError(f"cannot write {self.path}: {error.strerror}; choose another place with --db") from None
         except sqlite3.DatabaseError as error:
@@ -107,7 +111,10 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One immediate transaction; all or nothing, and SQLite's errors become StoreError."""
+        """One immediate transaction; all or nothing, and SQLite's errors become StoreError. Within another it is a part."""
+        if self.conn.in_transaction:
+            yield self.conn
+            return
         try:
             if self.path.stat().st_ino != self._inode:
                 raise StoreError(f"{self.path} was replaced by another file during the sync: run again")
@@ -153,16 +160,9 @@ class Store:
             "select block_number, state from states where chain_id = ? and deployment = ?", (chain_id, deployment)
         ).fetchall()
 
-    def ranges(self, chain_id: int, deployment: str) -> dict[str, Ranges]:
-        """Source -> the blocks whose logs were fetched."""
-        rows = self.conn.execute(
-            "select source, from_block, to_block from synced_ranges where chain_id = ? and deployment = ?",
-            (chain_id, deployment),
-        )
-        found: dict[str, Ranges] = {}
-        for source, first, last in rows:
-            found[source] = found.get(source, Ranges()).add(first, last)
-        return found
+    def ranges(self, chain_id: int, deployment: str) -> SyncedRanges:
+        """Which blocks' logs were fetched."""
+        return SyncedRanges(self.conn, chain_id, deployment)
 
     def registry(self, chain_id: int, deployment: str) -> Registered:
         rows = self.conn.execute(
@@ -184,57 +184,24 @@ class Store:
 
     # progress that survives a kill -----------------------------------------------------------------------------------
 
-    def save_logs(
-        self,
-        chain_id: int,
-        touches: Mapping[str, Mapping[PositionKey, tuple[int, int]]],
-        sources: Mapping[str, Iterable[str]],
-        first: int,
-        last: int,
-        contracts: Mapping[str, Mapping[str, int]] | None = None,
-    ) -> None:
-        """The touches of blocks `first`..`last` and that these sources of each deployment are done for them.
-
-        `contracts`: deployment -> contract that a log names -> the first block in which one does.
-        """
+    def save_touches(self, chain_id: int, deployment: str, keys: Mapping[PositionKey, tuple[int, int]]) -> None:
+        """Positions that events named, in which blocks first and last."""
         with self.transaction() as conn:
-            for deployment, keys in touches.items():
-                conn.executemany(
-                    "insert into events values (?, ?, ?, ?, ?, ?) on conflict do update set "
-                    "first_block = min(first_block, excluded.first_block), "
-                    "last_block = max(last_block, excluded.last_block)",
-                    [(chain_id, deployment, k.account, k.group, a, b) for k, (a, b) in keys.items()],
-                )
-            for deployment, named in (contracts or {}).items():
-                conn.executemany(
-                    "insert into contracts values (?, ?, ?, ?) on conflict do update set "
-                    "first_block = min(first_block, excluded.first_block)",
-                    [(chain_id, deployment, contract, block) for contract, block in named.items()],
-                )
-            for deployment, names in sources.items():
-                for source in names:
-                    self._add_range(chain_id, deployment, source, first, last)
-
-    def add_ranges(self, chain_id: int, deployment: str, sources: Iterable[str], first: int, last: int) -> None:
-        """These sources are done for blocks `first`..`last`, with nothing found."""
-        self.save_logs(chain_id, {}, {deployment: sources}, first, last)
-
-    def _add_range(self, chain_id: int, deployment: str, source: str, first: int, last: int) -> None:
-        where = (chain_id, deployment, source)
-        touching = self.conn.execute(
-            "select from_block, to_block from synced_ranges where chain_id = ? and deployment = ? and source = ? "
-            "and from_block <= ? and to_block >= ?",
-            (*where, last + 1, first - 1),
-        ).fetchall()
-        if touching:
-            first = min(first, *(a for a, _ in touching))
-            last = max(last, *(b for _, b in touching))
-            self.conn.execute(
-                "delete from synced_ranges where chain_id = ? and deployment = ? and source = ? "
-                "and from_block between ? and ?",
-                (*where, first, last),
+            conn.executemany(
+                "insert into events values (?, ?, ?, ?, ?, ?) on conflict do update set "
+                "first_block = min(first_block, excluded.first_block), "
+                "last_block = max(last_block, excluded.last_block)",
+                [(chain_id, deployment, k.account, k.group, a, b) for k, (a, b) in keys.items()],
             )
-        self.conn.execute("insert into synced_ranges values (?, ?, ?, ?, ?)", (*where, first, last))
+
+    def save_contracts(self, chain_id: int, deployment: str, named: Mapping[str, int]) -> None:
+        """Contracts that logs name, with the first block in which one does."""
+        with self.transaction() as conn:
+            conn.executemany(
+                "insert into contracts values (?, ?, ?, ?) on conflict do update set "
+                "first_block = min(first_block, excluded.first_block)",
+                [(chain_id, deployment, contract, block) for contract, block in named.items()],
+            )
 
     def save_states(self, chain_id: int, deployment: str, rows: Iterable[tuple[PositionKey, int, str]]) -> None:
         """Positions as read: key, block, JSON."""
@@ -248,26 +215,6 @@ class Store:
         """Forgets every position as read, so that the next snapshot reads them all again."""
         with self.transaction() as conn:
             conn.execute("delete from states where chain_id = ? and deployment = ?", (chain_id, deployment))
-
-    def drop_ranges(self, chain_id: int, deployment: str, first: int) -> None:
-        """Forgets which logs were fetched from block `first` on, so that they are fetched again."""
-        with self.transaction() as conn:
-            where = (chain_id, deployment)
-            conn.execute(
-                "delete from synced_ranges where chain_id = ? and deployment = ? and from_block >= ?", (*where, first)
-            )
-            conn.execute(
-                "update synced_ranges set to_block = ? where chain_id = ? and deployment = ? and to_block >= ?",
-                (first - 1, *where, first),
-            )
-
-    def drop_source(self, chain_id: int, deployment: str, source: str) -> None:
-        """Forgets that any logs of this source were fetched."""
-        with self.transaction() as conn:
-            conn.execute(
-                "delete from synced_ranges where chain_id = ? and deployment = ? and source = ?",
-                (chain_id, deployment, source),
-            )
 
     def save_blocks(self, chain_id: int, blocks: Iterable[Block]) -> None:
         """Hashes by which a reorg is noticed later."""
@@ -345,50 +292,6 @@ class Store:
         ).fetchone()
         return None if found is None else str(found[0])
 
-    def rollback(self, chain_id: int, ancestor: int, deployments: Sequence[str] | None = None) -> None:
-        """Forgets everything that blocks after `ancestor` said; the next snapshot reads those positions again.
-
-        The rows of the last snapshot stay until the next commit replaces them as a whole, but no longer count. With
-        `deployments` only these go back, to an older block of the same chain, whose kept hashes therefore stay.
-        """
-        with self.transaction() as conn:
-            if deployments is None:
-                conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
-                deployments = [
-                    name
-                    for (name,) in conn.execute("select deployment from deployments where chain_id = ?", (chain_id,))
-                ]
-            for name in deployments:
-                self._rollback_deployment(conn, (chain_id, name, ancestor))
-
-    @staticmethod
-    def _rollback_deployment(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None:
-        # A state read above the ancestor is also that of the ancestor only if all activity in between is known (of the
-        # block that a range of activity begins with it is not: the positions were read behind it), and none of it
-        # touched the position.
-        conn.execute(
-            "delete from states where chain_id = ?1 and deployment = ?2 and block_number > ?3 and ("
-            "  not exists (select 1 from synced_ranges r where r.chain_id = ?1 and r.deployment = ?2"
-            "     and r.source = 'activity' and r.from_block <= ?3 and r.to_block >= states.block_number)"
-            "  or exists (select 1 from events e where e.chain_id = ?1 and e.deployment = ?2"
-            "     and e.account = states.account and e.position_group = states.position_group"
-            "     and e.last_block > ?3))",
-            where,
-        )
-        for statement in (
-            "update states set block_number = ?3 where {here} and block_number > ?3",
-            "delete from events where {here} and first_block > ?3",
-            "update events set last_block = ?3 where {here} and last_block > ?3",
-            "update positions set status = 'unverified' where {here} and block_number > ?3",
-            "delete from registry where {here} and block_number > ?3",
-            "delete from contracts where {here} and first_block > ?3",
-            "delete from health_history where {here} and block_number > ?3",
-            "delete from accruals where {here} and start_block > ?3",
-            "delete from synced_ranges where {here} and from_block > ?3",
-            "update synced_ranges set to_block = ?3 where {here} and to_block > ?3",
-        ):
-            conn.execute(statement.format(here="chain_id = ?1 and deployment = ?2"), where)
-
     # the snapshot ---------------------------------------------------------------------------------------------------
 
     def commit(
@@ -398,8 +301,9 @@ class Store:
         chain_id: int,
         keep_blocks: int,
         riders: Sequence[Rider] = (),
+        final: Block | None = None,
     ) -> None:
-        """Every row of these deployments, and the block, in one transaction.
+        """Every row of these deployments, and the block, in one transaction; `final` as in `reorgs.settle`.
 
         Each rider runs inside it, before the rows are replaced: what it decides from the old rows and the new ones
         (history, alerts) is kept exactly if the snapshot is. A rider may return what is left to do behind that.
@@ -412,15 +316,19 @@ class Store:
                 if rest is not None:
                     rest()
             self._save_block(conn, chain_id, block)
+            if final is not None:
+                reorgs.settle(conn, chain_id, final)
+            reorgs.expire(conn)
             # Beyond the window every 1000th hash stays, so that a reorg of any depth finds an ancestor.
             conn.execute(
                 "delete from blocks where chain_id = ?1 and number < ?2 - ?3 and number not in ("
-                "select min(number) from blocks where chain_id = ?1 group by number / 1000)",
+                "select min(number) from blocks where chain_id = ?1 group by number / 1000) "
+                "and number not in (select block_number from finality where chain_id = ?1)",
                 (chain_id, block.number, keep_blocks),
             )
 
     def _commit_deployment(self, conn: sqlite3.Connection, snapshot: Snapshot) -> None:
-        where = (snapshot.chain_id, snapshot.deployment)
+        where = snapshot.where
         for table in ("positions", "balances", "markets", "snapshots"):
             conn.execute(f"delete from {table} where chain_id = ? and deployment = ?", where)  # noqa: S608
         conn.execute(
@@ -433,20 +341,21 @@ class Store:
                 snapshot.block.number,
                 snapshot.block.hash,
                 snapshot.block.timestamp,
-                snapshot.revision,
+                snapshot.market.revision,
                 snapshot.state,
                 snapshot.note,
                 snapshot.complete_from,
                 int(time.time()),
             ),
         )
-        conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market))
+        conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market_json))
+        reorgs.record(conn, snapshot)
         conn.executemany(_insert("positions", len(POSITION_COLUMNS)), snapshot.rows)
-        conn.executemany(_insert("balances", 14), balance_rows(snapshot))
-        conn.executemany(_insert("markets", 25), [market_row(snapshot, asset) for asset in snapshot.assets])
+        conn.executemany(_insert("balances", len(BALANCE_COLUMNS)), snapshot.balances)
+        conn.executemany(_insert("markets", 25), [market_row(snapshot, asset) for asset in snapshot.market.assets])
         conn.executemany(
             _insert("assets", 4, "insert or replace"),
-            [(snapshot.chain_id, a.asset, a.symbol, a.decimals) for a in snapshot.assets],
+            [(snapshot.chain_id, a.asset, a.symbol, a.decimals) for a in snapshot.market.assets],
         )
         conn.execute(
             "delete from states where chain_id = ?1 and deployment = ?2 and not exists (select 1 from events e "

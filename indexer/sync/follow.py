@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from indexer.chain.heads import HEARTBEAT_SECONDS, Heads
-from indexer.errors import ChainError, PrunedError
+from indexer.errors import ChainError, PrunedError, UnconfirmedError, WrongChainError
 from indexer.model import Block
 from indexer.sync.sync import Outcome, Sync
 
@@ -35,13 +35,14 @@ def follow(
     Failures of the node are logged and tried again with a growing, bounded pause; StoreError ends it. An interrupt
     (KeyboardInterrupt) abandons the snapshot in work as a whole.
     """
-    sync.behind_seconds = behind_seconds
+    canon = sync.canon
+    canon.behind_seconds = behind_seconds
     last: Block | None = None
     failures = 0
     while not until():
         try:
-            head = sync.target(to)
-            if last is not None and (head.hash == last.hash or sync.holds(last, head)):
+            head = canon.target(to)
+            if last is not None and (head.hash == last.hash or canon.holds(last, head)):
                 # Announced over there, not yet known here: ask again soon.
                 late = to == "latest" and heads.announced > head.number
                 heads.wait(HEARTBEAT_SECONDS if heads.connected and not late else poll_seconds)
@@ -50,6 +51,8 @@ def follow(
         except ChainError as error:
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
             failures += 1
+            if isinstance(error, UnconfirmedError | WrongChainError):
+                last = None  # its state says `failed` until the next snapshot, be that of the same block
             kind = "needs an endpoint with older state" if isinstance(error, PrunedError) else "trying again"
             log.error("%s; %s in %g s", error, kind, pause)
             time.sleep(pause)

@@ -1,30 +1,27 @@
 """A wallet's positions straight from the chain, without a database."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.errors import ChainError
-from indexer.model import Balance, Block, Market, Position
-from indexer.risk.evaluate import evaluate_all
+from indexer.model import Accounts, Block, Market, Position
 from indexer.risk.liquidation import SECONDS_PER_BLOCK
-from indexer.store.rows import POSITION_COLUMNS
-from indexer.sync.tracked import keys_of_wallets, with_keys
+from indexer.store.rows import BalanceRow, PositionRow
+from indexer.sync.snapshot import KnownDeployment, build
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LivePosition:
-    """A position straight from the chain: the columns of `positions`, its balances, and what they follow from."""
+    """A position straight from the chain: its rows, and what they follow from."""
 
-    columns: Mapping[str, Any]
-    balances: Sequence[Balance]
-    usd: tuple[int, int] | None
+    row: PositionRow
+    balances: Sequence[BalanceRow]
     adapter: AnyAdapter
     market: Market
     position: Position
@@ -48,23 +45,13 @@ def live(chain: Chain, adapters: Sequence[AnyAdapter], wallet: str, to: str = "l
     read = PinnedReader(chain, block)
     pace = seconds_per_block(chain, block)
     for adapter in adapters:
+        deployment = KnownDeployment(chain.chain_id, adapter, Accounts.WATCHED, lambda: [wallet])
         try:
-            market = adapter.read_market(read, None)
-            market, keys = keys_of_wallets(adapter, read, market, [wallet])
-            market = with_keys(adapter, read, market, keys)
-            positions = [p for p in adapter.read_positions(read, market, keys) if not p.empty]
-            if not positions:
-                continue
-            market = adapter.fit(read, market, positions)
-            answers = None
-            if not market.exact:
-                given = adapter.contract_answers(read, market, [p.key for p in positions])
-                answers = {answer.key: answer for answer in given}
-            rows = evaluate_all(chain.chain_id, adapter, market, positions, answers=answers)
+            rows = build(deployment, read)
         except ChainError as error:
             log.error("%s: %s", adapter.deployment.name, error)
             continue
-        for position, row in zip(positions, rows, strict=True):
-            columns = dict(zip(POSITION_COLUMNS, row, strict=True))
-            balances = adapter.balances(market, position)
-            yield LivePosition(columns, balances, market.usd, adapter, market, position, pace)
+        balances = deployment.balances()
+        for row in rows:
+            mine = [b for b in balances if (b.account, b.position_group) == row.key]
+            yield LivePosition(row, mine, adapter, deployment.market, deployment.positions[row.key], pace)

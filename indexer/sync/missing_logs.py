@@ -18,7 +18,8 @@ from indexer.model import Block, Event, PositionKey
 from indexer.progress import Progress
 from indexer.settings import Settings
 from indexer.store.store import Store
-from indexer.sync.tracked import ACTIVITY, TrackedDeployment, pairs_of, source_name
+from indexer.store.synced import ACTIVITY
+from indexer.sync.tracked import TrackedDeployment, pairs_of, source_name
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ AGAIN_SECONDS = 3600.0
 class Wanted:
     """What one deployment wants of a block range: log pairs, which of them discover, and what is then done."""
 
-    work: TrackedDeployment
+    tracked: TrackedDeployment
     pairs: frozenset[tuple[str, str]]
     discovery: frozenset[tuple[str, str]]
     sources: frozenset[str]
@@ -46,7 +47,7 @@ def together(_: AnyAdapter) -> AbstractContextManager[None]:
 
 
 def plan(
-    works: Sequence[TrackedDeployment], target: int, alone: Alone = together
+    deployments: Sequence[TrackedDeployment], target: int, alone: Alone = together
 ) -> Iterator[tuple[int, int, list[Wanted]]]:
     """Ascending block ranges up to `target`, each with what every deployment still wants there.
 
@@ -54,27 +55,27 @@ def plan(
     """
     spans: list[tuple[int, int, TrackedDeployment, tuple[str, str] | None]] = []
     discovery, activity = {}, {}
-    for work in works:
-        with alone(work.adapter):
-            logs_of = work.adapter.logs(work.market, work.accounts)
-            discovery[work.name], activity[work.name] = pairs_of(logs_of.discovery), pairs_of(logs_of.activity)
-            missing = [(*span, work, pair) for pair, gaps in work.discovery(target).items() for span in gaps]
-            spans += [*missing, *((*span, work, None) for span in work.activity_gap(target))]
+    for tracked in deployments:
+        with alone(tracked.adapter):
+            logs_of, name = tracked.adapter.logs(tracked.market, tracked.accounts), tracked.name
+            discovery[name], activity[name] = pairs_of(logs_of.discovery), pairs_of(logs_of.activity)
+            missing = [(*span, tracked, pair) for pair, gaps in tracked.discovery(target).items() for span in gaps]
+            spans += [*missing, *((*span, tracked, None) for span in tracked.activity_gap(target))]
     cuts = sorted({s[0] for s in spans} | {s[1] + 1 for s in spans})
     for first, after in pairwise(cuts):
         here = [s for s in spans if s[0] <= first and s[1] >= after - 1]
         wanted = []
-        for work in works:
-            mine = [s[3] for s in here if s[2] is work]
+        for tracked in deployments:
+            mine = [s[3] for s in here if s[2] is tracked]
             if not mine:
                 continue
             pairs = {pair for pair in mine if pair is not None}
             sources = {source_name(pair) for pair in pairs}
             if None in mine:
                 # Who follows activity follows every discovery log of the same blocks.
-                pairs |= activity[work.name] | discovery[work.name]
-                sources |= {ACTIVITY, *map(source_name, discovery[work.name])}
-            wanted.append(Wanted(work, frozenset(pairs), discovery[work.name], frozenset(sources)))
+                pairs |= activity[tracked.name] | discovery[tracked.name]
+                sources |= {ACTIVITY, *map(source_name, discovery[tracked.name])}
+            wanted.append(Wanted(tracked, frozenset(pairs), discovery[tracked.name], frozenset(sources)))
         if wanted:
             yield first, after - 1, wanted
 
@@ -90,13 +91,13 @@ class MissingLogs:
         self._alone: Alone = together
         self._left_out: set[str] = set()
 
-    def fetch(self, works: Sequence[TrackedDeployment], target: Block, alone: Alone = together) -> None:
+    def fetch(self, deployments: Sequence[TrackedDeployment], target: Block, alone: Alone = together) -> None:
         """Fetches what is missing up to the target, shared between deployments, saved piece by piece.
 
         A deployment whose adapter fails in `alone` is left out; the blocks in question stay unfetched for it.
         """
         self._alone, self._left_out = alone, set()
-        pieces = [piece for piece in plan(works, target.number, alone) if not self._pruned_lately(piece)]
+        pieces = [piece for piece in plan(deployments, target.number, alone) if not self._pruned_lately(piece)]
         total = sum(last - first + 1 for first, last, _ in pieces)
         if not total:
             return
@@ -104,18 +105,18 @@ class MissingLogs:
         for first, last, wanted in pieces:
             self._fetch_piece(first, last, wanted, target)
         self.progress.done("logs")
-        for work in works:
-            with alone(work.adapter):
-                if work.complete_from is not None and not any(work.discovery(target.number).values()):
-                    work.complete_from = None
+        for tracked in deployments:
+            with alone(tracked.adapter):
+                if tracked.complete_from is not None and not any(tracked.discovery(target.number).values()):
+                    tracked.complete_from = None
 
     def _pruned_lately(self, piece: tuple[int, int, list[Wanted]]) -> bool:
         """Whether no endpoint had these logs when they were asked for not long ago."""
         _, last, wanted = piece
         return all(
-            want.work.complete_from is not None
-            and last < want.work.complete_from
-            and time.monotonic() - self.refused.get(want.work.name, -math.inf) < AGAIN_SECONDS
+            want.tracked.complete_from is not None
+            and last < want.tracked.complete_from
+            and time.monotonic() - self.refused.get(want.tracked.name, -math.inf) < AGAIN_SECONDS
             for want in wanted
         )
 
@@ -161,22 +162,25 @@ class MissingLogs:
         events: dict[str, list[Event]] = defaultdict(list)
         for event in chunk.events:
             for want in by_pair.get((event.address, event.topic0), ()):
-                events[want.work.name].append(event)
+                events[want.tracked.name].append(event)
         touches: dict[str, dict[PositionKey, tuple[int, int]]] = {}
         contracts: dict[str, dict[str, int]] = {}
         for want in wanted:
-            if want.work.name not in self._left_out:
-                with self._alone(want.work.adapter):
-                    contracts[want.work.name] = self._contracts(want, events[want.work.name])
-                    touches[want.work.name] = self._touches(want, events[want.work.name])
-        self._left_out.update(want.work.name for want in wanted if want.work.name not in touches)
-        done = [want for want in wanted if want.work.name in touches]
-        sources = {want.work.name: list(want.sources) for want in done}
-        self.store.save_logs(self.chain.chain_id, touches, sources, chunk.from_block, chunk.to_block, contracts)
+            if want.tracked.name not in self._left_out:
+                with self._alone(want.tracked.adapter):
+                    contracts[want.tracked.name] = self._contracts(want, events[want.tracked.name])
+                    touches[want.tracked.name] = self._touches(want, events[want.tracked.name])
+        self._left_out.update(want.tracked.name for want in wanted if want.tracked.name not in touches)
+        done = [want for want in wanted if want.tracked.name in touches]
+        with self.store.transaction():
+            for want in done:
+                name = want.tracked.name
+                self.store.save_touches(self.chain.chain_id, name, touches[name])
+                self.store.save_contracts(self.chain.chain_id, name, contracts[name])
+                want.tracked.ranges.add(want.sources, chunk.from_block, chunk.to_block)
         for want in done:
-            want.work.touch(touches[want.work.name])
-            want.work.name_contracts(contracts[want.work.name])
-            want.work.mark_logs(want.sources, chunk.from_block, chunk.to_block)
+            want.tracked.touch(touches[want.tracked.name])
+            want.tracked.name_contracts(contracts[want.tracked.name])
         self.progress.advance("logs", chunk.to_block - chunk.from_block + 1, f"{self.seen:,} logs")
 
     @staticmethod
@@ -185,8 +189,8 @@ class MissingLogs:
         touches: dict[PositionKey, tuple[int, int]] = {}
         for event in events:
             discovers = (event.address, event.topic0) in want.discovery
-            for key in want.work.adapter.touched(want.work.market, event):
-                if discovers or key in want.work.known or key in touches:
+            for key in want.tracked.adapter.touched(want.tracked.market, event):
+                if discovers or key in want.tracked.known or key in touches:
                     first, last = touches.get(key, (event.block_number, event.block_number))
                     touches[key] = (min(first, event.block_number), max(last, event.block_number))
         return touches
@@ -195,7 +199,7 @@ class MissingLogs:
     def _contracts(want: Wanted, events: Sequence[Event]) -> dict[str, int]:
         """The contracts that these events name, and in which block first."""
         named: dict[str, int] = {}
-        adapter = want.work.adapter
+        adapter = want.tracked.adapter
         if not isinstance(adapter, Registry):
             return named
         for event in events:
@@ -214,7 +218,7 @@ class MissingLogs:
         for want in wanted:
             self.store.audit(
                 self.chain.chain_id,
-                want.work.name,
+                want.tracked.name,
                 "omitted-logs",
                 checked=chunk.to_block - chunk.from_block + 1,
                 mismatches=chunk.omitted,
@@ -241,31 +245,31 @@ class MissingLogs:
                 low = middle
         log.warning("logs of blocks %d to %d are pruned on every endpoint: %s", first, high - 1, error)
         for want in wanted:
-            self.refused[want.work.name] = time.monotonic()
-            want.work.complete_from = max(want.work.complete_from or 0, high)
+            self.refused[want.tracked.name] = time.monotonic()
+            want.tracked.complete_from = max(want.tracked.complete_from or 0, high)
             if ACTIVITY in want.sources:
-                want.work.forget_activity()
+                want.tracked.forget_activity()
         self.progress.advance("logs", high - first)
         return high
 
 
 def dry_run(
-    works: Sequence[TrackedDeployment], target: Block, blocks_per_request: int = 10_000
+    deployments: Sequence[TrackedDeployment], target: Block, blocks_per_request: int = 10_000
 ) -> list[Mapping[str, Any]]:
     """What a sync would ask for: per deployment the blocks whose logs are missing and the requests it expects."""
     found: list[Mapping[str, Any]] = []
-    pieces = list(plan(works, target.number))
-    for work in works:
-        mine = [(first, last) for first, last, wanted in pieces if any(w.work is work for w in wanted)]
+    pieces = list(plan(deployments, target.number))
+    for tracked in deployments:
+        mine = [(first, last) for first, last, wanted in pieces if any(w.tracked is tracked for w in wanted)]
         blocks = sum(last - first + 1 for first, last in mine)
         found.append(
             {
-                "deployment": work.name,
+                "deployment": tracked.name,
                 "from_block": mine[0][0] if mine else None,
                 "to_block": target.number,
                 "blocks": blocks,
                 "log_requests": sum(-(-(last - first + 1) // blocks_per_request) for first, last in mine),
-                "known_positions": len(work.known),
+                "known_positions": len(tracked.known),
             }
         )
     return found

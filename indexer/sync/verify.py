@@ -2,22 +2,18 @@
 
 import logging
 import random
-import sqlite3
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
-
-from pydantic import TypeAdapter
+from dataclasses import dataclass, field
+from typing import Any
 
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.errors import PrunedError, ReorgError, StoreError
-from indexer.model import Accounts, Block, Market, PositionKey
+from indexer.model import Accounts, Block
 from indexer.risk.evaluate import amounts_of, differences
 from indexer.settings import Settings
-from indexer.store.rows import POSITION_COLUMNS
+from indexer.store.books import load_market, position_rows, stored_balances
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
 
@@ -112,9 +108,8 @@ def _verify_one(
     block = chain.block(row["block_hash"])
     if chain.block(block.number).hash != block.hash:
         raise ReorgError(f"block {block.number} {block.hash} is no longer on the chain")
-    market: Market = TypeAdapter(adapter.market_type).validate_json(row["market"])
-    market = replace(market, registry=store.registry(chain.chain_id, name))
-    positions = stored_positions(store.conn, chain.chain_id, name, at_risk=scope == "at-risk")
+    market = load_market(adapter, row["market"], store.registry(chain.chain_id, name))
+    positions = position_rows(store.conn, chain.chain_id, name, at_risk=scope == "at-risk")
     if scope == "sample" and len(positions) > sample:
         chosen = random.sample(sorted(positions), sample)
         positions = {key: positions[key] for key in chosen}
@@ -130,51 +125,13 @@ def _verify_one(
     for start in range(0, len(keys), CHUNK):
         for answer in adapter.contract_answers(read, market, keys[start : start + CHUNK]):
             verdict.checked += 1
-            row, balances = positions[answer.key], held.get(answer.key, [])
-            wrong = differences(row, amounts_of(balances), answer)
-            if (row["block_number"], row["block_hash"]) != (block.number, block.hash):
-                stored = f"{row['block_number']} {row['block_hash']}"
+            ours, balances = positions[answer.key], held.get(answer.key, [])
+            wrong = differences(ours, amounts_of(balances), answer)
+            if (ours.block_number, ours.block_hash) != (block.number, block.hash):
+                stored = f"{ours.block_number} {ours.block_hash}"
                 wrong.append(("block", stored, f"{block.number} {block.hash}, that of the deployment"))
             for b in balances:
                 if answer.amounts and not {(b.market, b.side), (b.asset, b.side)} & answer.amounts.keys():
                     wrong.append((f"amount_raw {b.side} {b.market}", b.amount, "no such balance"))
-            found += [Mismatch(name, *answer.key, what, str(ours), str(theirs)) for what, ours, theirs in wrong]
+            found += [Mismatch(name, *answer.key, what, str(mine), str(theirs)) for what, mine, theirs in wrong]
     return verdict
-
-
-def stored_positions(
-    conn: sqlite3.Connection, chain_id: int, deployment: str, *, at_risk: bool = False
-) -> dict[PositionKey, dict[str, Any]]:
-    """Rows of `positions` by key, as column -> value."""
-    rows = conn.execute(
-        f"select {', '.join(POSITION_COLUMNS)} from {'at_risk' if at_risk else 'positions'} "  # noqa: S608 - our names
-        "where chain_id = ? and deployment = ?",
-        (chain_id, deployment),
-    )
-    found = {}
-    for row in rows:
-        columns = dict(zip(POSITION_COLUMNS, row, strict=True))
-        found[PositionKey(columns["account"], columns["position_group"])] = columns
-    return found
-
-
-class StoredBalance(NamedTuple):
-    """What `verify` compares of a row of `balances`."""
-
-    market: str
-    asset: str
-    side: str
-    amount: int
-    scaled: int
-
-
-def stored_balances(conn: sqlite3.Connection, chain_id: int, deployment: str) -> dict[PositionKey, list[StoredBalance]]:
-    """Rows of `balances` by position."""
-    found: dict[PositionKey, list[StoredBalance]] = defaultdict(list)
-    for account, group, market, asset, side, amount, scaled in conn.execute(
-        "select account, position_group, market, asset, side, amount_raw, scaled_raw from balances "
-        "where chain_id = ? and deployment = ?",
-        (chain_id, deployment),
-    ):
-        found[PositionKey(account, group)].append(StoredBalance(market, asset, side, int(amount), int(scaled)))
-    return dict(found)

@@ -36,8 +36,8 @@ from indexer.model import WAD, Accounts, PositionKey
 from indexer.settings import Alerts, Settings
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
+from indexer.sync.snapshot import KnownDeployment, build
 from indexer.sync.sync import Outcome, Sync
-from indexer.sync.tracked import keys_of_wallets, with_keys
 from indexer.units import scaled
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
@@ -243,7 +243,8 @@ def watching(path: Path, url: str, markets: Sequence[Devnet], **alerts: Any) -> 
     chain = Chain("devnet", CHAIN_ID, [url], MULTICALL3)
     with Store(path) as store, store.lock():
         sync = Sync(store, chain, [adapter_of(m) for m in markets], Accounts.WATCHED, Settings(behind_seconds=0.2))
-        sync.riders.append(Watcher(sync, Policy.of(Alerts(**alerts)), [Nowhere()], "https://explorer.example/"))
+        watcher = Watcher(chain.name, Policy.of(Alerts(**alerts)), [Nowhere()], "https://explorer.example/")
+        sync.committer.planners.append(watcher.plan)
         yield sync
     chain.close()
 
@@ -262,9 +263,9 @@ def contract_health(victim: Victim) -> int | None:
     """The contract's own answer now."""
     chain = Chain("devnet", CHAIN_ID, [victim.market.node.url], MULTICALL3)
     adapter, read = adapter_of(victim.market), PinnedReader(chain, chain.block("latest"))
-    market, _ = keys_of_wallets(adapter, read, adapter.read_market(read, None), [victim.wallet])
-    market = with_keys(adapter, read, market, [victim.key])
-    (answer,) = adapter.contract_answers(read, market, [victim.key])
+    deployment = KnownDeployment(CHAIN_ID, adapter, wallets=lambda: [victim.wallet])
+    build(deployment, read)
+    (answer,) = adapter.contract_answers(read, deployment.market, [victim.key])
     chain.close()
     found = answer.columns["health_factor_raw"]
     return None if found is None else int(found)
@@ -431,11 +432,11 @@ def test_a_snapshot_that_is_not_committed_queues_nothing(undone: list[Devnet], t
         raise KeyboardInterrupt
 
     with watching(path, market.node.url, [market]) as sync:
-        sync.riders.append(fail)
+        sync.committer.riders.append(fail)
         with pytest.raises(KeyboardInterrupt):
             sync.snapshot()
         assert outbox(path) == []
-        sync.riders.pop()
+        sync.committer.riders.pop()
         sync.snapshot()
     assert [b["event"] for b in outbox(path)] == ["crossed"]
 

@@ -13,9 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from indexer.model import Block
+from indexer.model import Block, Market
+from indexer.store.books import position_rows
 from indexer.store.history import LAST, History, last_points, thin
-from indexer.store.rows import POSITION_COLUMNS, Snapshot
+from indexer.store.rows import Snapshot
 from indexer.store.store import Store
 from tests.bench.book import enlarged
 
@@ -56,18 +57,19 @@ def rider(database: Path) -> None:
             "select deployment, min(protocol), max(block_number) from positions group by 1 order by count(*) desc"
         ).fetchone()
         (chain_id,) = conn.execute("select chain_id from deployments limit 1").fetchone()
-        rows = conn.execute(
-            f"select {', '.join(POSITION_COLUMNS)} from positions where deployment = ?", (name,)
-        ).fetchall()
+        rows = list(position_rows(conn, chain_id, name).values())
         moved = [
-            tuple(str(int(value) * 9 // 10) if i == 12 and value else value for i, value in enumerate(row))
+            row._replace(health_factor_raw=str(int(row.health_factor_raw) * 9 // 10)) if row.health_factor_raw else row
             for row in rows
         ]
         history = History()
         for what, given in (("from the database", rows), ("again", rows), ("every health factor moved by 10 %", moved)):
             number += 1
             block = Block(number, f"0x{number:064x}", "", NOW + number)
-            snapshot = Snapshot(chain_id, name, protocol, "all", block, "", "ok", None, None, "", (), given, (), None)
+            snapshot = Snapshot(
+                chain_id=chain_id, deployment=name, protocol=protocol, accounts="all", state="ok",
+                market=Market(block=block, revision=""), market_json="", rows=given, balances=(),
+            )  # fmt: skip
             started = time.perf_counter()
             with store.transaction():
                 history(conn, [snapshot], block)()

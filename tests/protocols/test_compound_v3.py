@@ -14,7 +14,6 @@ from pydantic import TypeAdapter
 from indexer.errors import ReadFailedError
 from indexer.model import WAD, Accounts, Block, Deployment, Failed, PositionKey, Read
 from indexer.risk.evaluate import amounts_of, differences, evaluate_all
-from indexer.store.rows import POSITION_COLUMNS
 from protocols.compound_v3.adapter import (
     ABSORB_COLLATERAL,
     ABSORB_DEBT,
@@ -40,7 +39,6 @@ from tests.devnet.send import account
 DAY = 86_400
 USERS = 60
 INDEX = 10**15
-ACCOUNT = POSITION_COLUMNS.index("account")
 LIQUIDATABLE_READ = "isLiquidatable(address)(bool)"
 
 
@@ -181,13 +179,13 @@ def test_what_the_contract_says_after_an_accrual_is_compared_too(
     devnet.node.elapse(30 * DAY)
     devnet.node.mine()
     market, positions = snapshot(adapter, node, devnet)
-    rows = {row[ACCOUNT]: row for row in evaluate_all(1, adapter, market, positions.values())}
+    rows = {row.account: row for row in evaluate_all(1, adapter, market, positions.values())}
     told = []
     for answer in adapter.contract_answers(node.reader(), market, keys(devnet.users)):
-        row = dict(zip(POSITION_COLUMNS, rows[answer.key.account], strict=True))
+        row = rows[answer.key.account]
         amounts = amounts_of(adapter.balances(market, positions[answer.key.account]))
         assert differences(row, amounts, answer) == []
-        if row["health_factor_accrued_raw"] is not None:
+        if row.health_factor_accrued_raw is not None:
             liquidatable = answer.columns["liquidatable_accrued"]
             told.append((answer.liquidatable, liquidatable))
             other = replace(answer, columns={**answer.columns, "liquidatable_accrued": not liquidatable})

@@ -22,9 +22,10 @@ from indexer.report import sweep_chart
 from indexer.risk import simulate
 from indexer.risk.evaluate import evaluate_all
 from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep
-from indexer.risk.simulate import Book
+from indexer.store import books as stored
+from indexer.store.books import Book
 from indexer.store.database import open_readonly
-from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, balance_row
+from indexer.store.rows import POSITION_COLUMNS, balance_row
 from indexer.store.store import Store
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.aave_v2 import AaveV2
@@ -151,7 +152,7 @@ def happen(world: World, factors: dict[str, Fraction]) -> None:
 
 def books_of(path: Path, deployments: dict[str, Deployment]) -> list[Book]:
     with closing(open_readonly(path)) as conn:
-        return simulate.load(conn, simulate.deployments(conn), deployments)
+        return stored.load(conn, stored.deployments(conn), deployments)
 
 
 def differing(
@@ -172,12 +173,12 @@ def differing(
             (r["account"], r["position_group"]): dict(r)
             for r in conn.execute("select * from positions where deployment = ?", (book.name,))
         }
-        was = {r[3:5]: r for r in evaluate_all(CHAIN_ID, book.adapter, book.market, book.positions)}
+        was = {row.key: row for row in evaluate_all(CHAIN_ID, book.adapter, book.market, book.positions)}
         for ours in evaluate_all(CHAIN_ID, book.adapter, market, book.positions):
-            mine = dict(zip(POSITION_COLUMNS, ours, strict=True))
-            theirs = synced.pop((mine["account"], mine["position_group"]))
+            mine = ours._asdict()
+            theirs = synced.pop(ours.key)
             compared += 1
-            moved += was[ours[3:5]][12] != mine["health_factor_raw"]
+            moved += was[ours.key].health_factor_raw != ours.health_factor_raw
             wrong += [
                 f"{book.name} {mine['account']} {name}: {mine[name]}, synced {theirs[name]}"
                 for name in COLUMNS
@@ -195,14 +196,14 @@ def differing_balances(conn: sqlite3.Connection, book: Book, market: Any) -> lis
     for position in book.positions:
         where = (CHAIN_ID, book.name, position.key.account, position.key.group)
         rows = [
-            dict(zip(BALANCE_COLUMNS, balance_row(where, one, market.usd, 0), strict=True))
+            balance_row(CHAIN_ID, book.name, position.key, one, market.usd, 0)
             for one in book.adapter.balances(market, position)
         ]
         stored = conn.execute(
             "select * from balances where (chain_id, deployment, account, position_group) = (?, ?, ?, ?)", where
         )
         theirs = {(r["market"], r["asset"], r["side"]): (r["amount_raw"], r["value_usd"]) for r in stored}
-        ours = {(r["market"], r["asset"], r["side"]): (r["amount_raw"], r["value_usd"]) for r in rows}
+        ours = {(r.market, r.asset, r.side): (r.amount_raw, r.value_usd) for r in rows}
         if ours != theirs:
             wrong.append(f"{book.name} {position.key}: {ours}, synced {theirs}")
     return wrong

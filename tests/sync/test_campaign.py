@@ -18,7 +18,7 @@ import pytest
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.model import PositionKey
-from indexer.sync.tracked import with_keys
+from indexer.sync.snapshot import KnownDeployment, build
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
@@ -138,9 +138,10 @@ def owes(market: Devnet, key: tuple[str, str]) -> bool:
     """Whether the contracts say that this account has debt now."""
     chain = Chain("devnet", CHAIN_ID, [market.node.url], MULTICALL3)
     adapter, read = adapter_of(market), PinnedReader(chain, chain.block("latest"))
-    keys = [PositionKey(*key)]
-    known = with_keys(adapter, read, adapter.read_market(read, None), keys)
-    (answer,) = adapter.contract_answers(read, known, keys)
+    deployment = KnownDeployment(CHAIN_ID, adapter)
+    deployment.touch({PositionKey(*key): (read.block.number, read.block.number)})
+    build(deployment, read)
+    (answer,) = adapter.contract_answers(read, deployment.market, [PositionKey(*key)])
     chain.close()
     return any(amount for (_, side), amount in answer.amounts.items() if side == "debt")
 

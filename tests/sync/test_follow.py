@@ -179,16 +179,19 @@ class Follower:
 
     def __init__(self, path: Path, url: str, heads: Heads, market: Devnet, **options: Any) -> None:
         self.blocks: list[int] = []
-        self._store, self._heads = Store(path), heads
+        self._heads = heads
         self._chain = Chain("devnet", CHAIN_ID, [url], MULTICALL3, **QUICK)  # type: ignore[arg-type]
         self._ended = threading.Event()
-        sync = Sync(self._store, self._chain, [adapter_of(market)], Accounts.BORROWERS)
-        self._thread = threading.Thread(
-            target=follow,
-            args=(sync, heads, lambda outcome, lag: self.blocks.append(outcome.block.number)),
-            kwargs={"until": self._ended.is_set, **options},
-        )
+        self._thread = threading.Thread(target=self._run, args=(path, market, options))
         self._thread.start()
+
+    def _run(self, path: Path, market: Devnet, options: dict[str, Any]) -> None:
+        with Store(path) as store:
+            sync = Sync(store, self._chain, [adapter_of(market)], Accounts.BORROWERS)
+            follow(sync, self._heads, self._tell, until=self._ended.is_set, **options)
+
+    def _tell(self, outcome: Outcome, _lag: float) -> None:
+        self.blocks.append(outcome.block.number)
 
     def reaches(self, number: int, seconds: float = 20) -> bool:
         return eventually(lambda: self.blocks[-1:] == [number], seconds)
@@ -200,7 +203,6 @@ class Follower:
         assert not self._thread.is_alive()
         self._heads.close()
         self._chain.close()
-        self._store.close()
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:

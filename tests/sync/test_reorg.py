@@ -14,6 +14,7 @@ from tests.devnet.maker import WAD, Maker
 from tests.devnet.node import Anvil
 from tests.devnet.send import account
 from tests.disturbed import FORKS, QUICK, Forks, Moment, sync_in_a_child
+from tests.faulty import FaultyNode
 from tests.truth import deployment_of, raw, rows_of, sync_once, token_holders, wrong_aave_rows, wrong_rows
 
 
@@ -82,25 +83,28 @@ def test_a_reorg_of_any_depth_reads_only_who_was_touched(
     forks.other_blocks(depth - 1)
     sync_once(path, market.node.url, [market])
     assert forks.take_back(depth + 1) == depth
-    outcome = sync_once(path, market.node.url, [market])
+    with FaultyNode(market.node.url) as second:  # the node calls what is 64 blocks old final
+        outcome = sync_once(path, [market.node.url, second.url], [market])
     check(path, market)
     assert outcome.read <= 2, "positions that no event touched were read again"
-    assert raw(path, "select count(*) from audits where kind = 'reorg'") == [(1,)]
+    told = raw(path, "select json_extract(detail, '$.confirmed_by') from audits where kind = 'reorg'")
+    assert told == [("second endpoint" if depth > 64 else None,)]
 
 
 def test_beyond_the_kept_window_everything_is_read_again(market: AaveV3, forks: Forks, tmp_path: Path) -> None:
     path = tmp_path / "window.db"
     forks.mark()
     perform(market, lambda act: act.withdraw(market.cast["supplier"], "WETH", 10**15))
-    forks.other_blocks(20)
+    forks.other_blocks(70)
     sync_once(path, market.node.url, [market], keep_blocks=8)
     kept = raw(path, "select number from blocks order by number")
-    assert kept[0][0] > market.node.block_number() - 20, "the test needs a reorg below every kept hash"
-    forks.take_back(25)
-    outcome = sync_once(path, market.node.url, [market], keep_blocks=8)
+    assert kept[0][0] > market.node.block_number() - 70, "the test needs a reorg below every kept hash"
+    forks.take_back(75)
+    outcome = sync_once(path, market.node.url, [market], keep_blocks=8, accept_reorg=True)
     check(path, market)
     assert outcome.read == outcome.positions
-    assert raw(path, "select json_extract(detail, '$.ancestor') from audits where kind = 'reorg'") == [(-1,)]
+    told = "json_extract(detail, '$.ancestor'), json_extract(detail, '$.confirmed_by')"
+    assert raw(path, f"select {told} from audits where kind = 'reorg'") == [(-1, "operator")]
 
 
 def test_a_chain_that_got_shorter_and_grows_again(market: AaveV3, forks: Forks, tmp_path: Path) -> None:

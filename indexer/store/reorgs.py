@@ -1,0 +1,146 @@
+"""What is forgotten when the chain turns out to be another one, and what is final and may not be forgotten so easily.
+
+Two kinds of steps back. A reorg (`roll_back`) takes back what blocks said that have left the chain: positions, events,
+contracts, numbers and ranges are deleted, for the chain tells them again; points of history and measured interest, which no
+chain tells again, move to `orphaned_history` and `orphaned_accruals`, where they stay 30 days. An older target of the
+same chain (`go_back`, `sync --to`) deletes only the former: the history of later blocks is as true as it was.
+"""
+
+import sqlite3
+import time
+from collections.abc import Sequence
+
+from indexer.model import Block
+from indexer.store.rows import Snapshot
+from indexer.store.synced import SyncedRanges
+
+#: how far below a snapshot a block counts as final where the chain does not say
+FINAL_BELOW = 128
+KEPT_SECONDS = 30 * 86_400
+
+HISTORY = (
+    "chain_id, deployment, account, position_group, block_number, block_timestamp, health_factor_raw, collateral_usd, "
+    "debt_usd, status, supply_change_usd, debt_change_usd"
+)
+ACCRUALS = (
+    "chain_id, deployment, account, position_group, market, asset, side, first_block, first_timestamp, start_block, "
+    "start_timestamp, scaled_raw, start_amount_raw, interest_raw, unmeasured_seconds"
+)
+HERE = "chain_id = ?1 and deployment = ?2"
+
+# What is final ------------------------------------------------------------------------------------------------------------
+
+
+def final_block(conn: sqlite3.Connection, chain_id: int) -> int:
+    """The newest block that may only be taken back with a second opinion; -1 where nothing is final yet."""
+    found = conn.execute("select block_number from finality where chain_id = ?", (chain_id,)).fetchone()
+    if found is not None:
+        return int(found[0])
+    (newest,) = conn.execute("select max(block_number) from deployments where chain_id = ?", (chain_id,)).fetchone()
+    return -1 if newest is None else max(newest - FINAL_BELOW, -1)
+
+
+def settle(conn: sqlite3.Connection, chain_id: int, final: Block) -> None:
+    """Remembers what is final, with its hash; a block once final stays so."""
+    conn.execute(
+        "insert into finality values (?, ?, ?) on conflict do update set block_number = excluded.block_number, "
+        "block_hash = excluded.block_hash where excluded.block_number > block_number",
+        (chain_id, final.number, final.hash),
+    )
+    conn.execute(
+        "insert or ignore into blocks values (?, ?, ?, ?)", (chain_id, final.number, final.hash, final.timestamp)
+    )
+
+
+# Up to where history is written -------------------------------------------------------------------------------------------
+
+
+def recorded(conn: sqlite3.Connection, where: tuple[int, str]) -> int:
+    """The newest block whose history and interest are written, -1 before the first."""
+    found = conn.execute("select block_number from recorded where chain_id = ? and deployment = ?", where).fetchone()
+    return -1 if found is None else int(found[0])
+
+
+def record(conn: sqlite3.Connection, snapshot: Snapshot) -> None:
+    conn.execute(
+        "insert into recorded values (?, ?, ?) on conflict do update set block_number = excluded.block_number "
+        "where excluded.block_number > block_number",
+        (*snapshot.where, snapshot.block.number),
+    )
+
+
+# Steps back ---------------------------------------------------------------------------------------------------------------
+
+
+def roll_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_hash: str) -> None:
+    """Every deployment of a chain goes back to block `ancestor` (-1: before the first); call it in a transaction.
+
+    Evidence: the chain's other hashes at the blocks that were kept, from an endpoint whose chain id was asked for right
+    before; beyond what is final those of a second endpoint, or the word of the operator. Undone by the next sync, which
+    fetches everything again but the history, and that is in the orphaned tables under `orphaned_hash`.
+    """
+    now = int(time.time())
+    conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
+    conn.execute("delete from finality where chain_id = ? and block_number > ?", (chain_id, ancestor))
+    for (name,) in conn.execute("select deployment from deployments where chain_id = ?", (chain_id,)).fetchall():
+        where = (chain_id, name, ancestor)
+        _forget_state(conn, where)
+        for table, columns, block in (
+            ("history", HISTORY, "block_number"),
+            ("accruals", ACCRUALS, "start_block"),
+        ):
+            source = "health_history" if table == "history" else table
+            conn.execute(
+                f"insert into orphaned_{table} ({columns}, orphaned_at, orphaned_from_hash) "  # noqa: S608 - our names
+                f"select {columns}, ?4, ?5 from {source} where {HERE} and {block} > ?3",
+                (*where, now, orphaned_hash),
+            )
+            conn.execute(f"delete from {source} where {HERE} and {block} > ?3", where)  # noqa: S608
+        conn.execute(f"update recorded set block_number = ?3 where {HERE} and block_number > ?3", where)  # noqa: S608
+
+
+def go_back(conn: sqlite3.Connection, chain_id: int, target: int, deployments: Sequence[str]) -> None:
+    """These deployments go back to an older block of the same chain; call it in a transaction.
+
+    Evidence: the user asked for that block, and the newest kept hash is on the chain. Undone by syncing on: what is
+    forgotten is fetched again. Kept hashes, history and measured interest stay.
+    """
+    for name in deployments:
+        _forget_state(conn, (chain_id, name, target))
+
+
+def _forget_state(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None:
+    """What the chain tells again. The rows of the last snapshot stay until the next commit replaces them as a whole, but
+    no longer count.
+    """
+    # A state read above the ancestor is also that of the ancestor only if all activity in between is known (of the
+    # block that a range of activity begins with it is not: the positions were read behind it), and none of it
+    # touched the position.
+    conn.execute(
+        "delete from states where chain_id = ?1 and deployment = ?2 and block_number > ?3 and ("
+        "  not exists (select 1 from synced_ranges r where r.chain_id = ?1 and r.deployment = ?2"
+        "     and r.source = 'activity' and r.from_block <= ?3 and r.to_block >= states.block_number)"
+        "  or exists (select 1 from events e where e.chain_id = ?1 and e.deployment = ?2"
+        "     and e.account = states.account and e.position_group = states.position_group"
+        "     and e.last_block > ?3))",
+        where,
+    )
+    for statement in (
+        "update states set block_number = ?3 where {here} and block_number > ?3",
+        "delete from events where {here} and first_block > ?3",
+        "update events set last_block = ?3 where {here} and last_block > ?3",
+        "update positions set status = 'unverified' where {here} and block_number > ?3",
+        "delete from registry where {here} and block_number > ?3",
+        "delete from contracts where {here} and first_block > ?3",
+    ):
+        conn.execute(statement.format(here=HERE), where)
+    SyncedRanges(conn, where[0], where[1]).forget_from(where[2] + 1)
+
+
+def expire(conn: sqlite3.Connection) -> None:
+    """What was orphaned 30 days ago is gone for good: whoever missed it had that long to copy it back."""
+    for table in ("orphaned_history", "orphaned_accruals"):
+        conn.execute(
+            f"delete from {table} where orphaned_at < ?",  # noqa: S608 - our names
+            (int(time.time()) - KEPT_SECONDS,),
+        )

@@ -1,0 +1,56 @@
+"""What goes wrong with one deployment alone is told, and leaves the others going."""
+
+import logging
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+
+from indexer.adapter import AnyAdapter
+from indexer.chain.client import Chain
+from indexer.errors import ChainError, NoCodeError, PrunedError, ReadFailedError, ReorgError, StoreError
+from indexer.model import Block
+from indexer.store.store import Store
+from indexer.sync.tracked import TrackedDeployment
+
+log = logging.getLogger(__name__)
+
+
+class Failures:
+    """Which deployments failed in this snapshot, and why; their rows stay at the last block they were right at.
+
+    A context of it swallows what concerns one adapter alone, and remembers it. A reorg, missing state, a broken file or
+    a node that no longer answers concerns all, and is raised.
+    """
+
+    def __init__(self, store: Store, chain: Chain, tracked: MutableMapping[str, TrackedDeployment]) -> None:
+        self.store, self.chain, self.tracked = store, chain, tracked
+        self.reasons: dict[str, str] = {}
+
+    @contextmanager
+    def alone(self, adapter: AnyAdapter) -> Iterator[None]:
+        try:
+            yield
+        except (ReorgError, PrunedError, StoreError):
+            raise
+        except (ReadFailedError, NoCodeError) as error:
+            reason = str(error)
+        except ChainError as error:
+            self.chain.block("latest")
+            reason = str(error)
+        except Exception as error:  # an adapter's defect must not stop the other protocols
+            log.exception("%s: defect in the %s adapter", adapter.deployment.name, adapter.protocol)
+            reason = f"defect in the {adapter.protocol} adapter: {type(error).__name__}: {error}"
+        else:
+            return
+        name = adapter.deployment.name
+        log.error("%s: %s", name, reason)
+        self.reasons[name] = reason
+        self.store.set_state(self.chain.chain_id, name, "failed", reason)
+        self.tracked.pop(name, None)
+
+    def left(self, deployments: Sequence[TrackedDeployment], target: Block) -> list[TrackedDeployment]:
+        """Those that have not failed. ChainError if all have."""
+        left = [tracked for tracked in deployments if tracked.name not in self.reasons]
+        if not left:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.reasons.items())
+            raise ChainError(f"no deployment could be read at block {target.number} of {self.chain.name}: {reasons}")
+        return left

@@ -1,0 +1,47 @@
+"""The last step of a snapshot: everything is computed, then all rows are written in one transaction."""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+
+from indexer.errors import StoreError
+from indexer.model import Block
+from indexer.settings import Settings
+from indexer.store.accrual import accrue
+from indexer.store.history import History
+from indexer.store.rows import Snapshot
+from indexer.store.store import ChangedMeanwhileError, Rider, Store
+from indexer.sync.tracked import TrackedDeployment
+
+#: what computes, before the transaction, what a rider then writes inside it: given the file, the snapshots, and by name
+#: the deployments that they are of
+Planner = Callable[[sqlite3.Connection, Sequence[Snapshot], Mapping[str, TrackedDeployment]], Rider]
+#: how often a plan is made anew because another command changed what it was made from
+PLANS = 10
+
+
+class Committer:
+    """Commits snapshots with all that rides on them; `riders` know nothing but rows, `planners` ask adapters first."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store, self.settings = store, settings
+        self.riders: list[Rider] = [History(), accrue]
+        self.planners: list[Planner] = []
+
+    def commit(
+        self,
+        snapshots: Sequence[Snapshot],
+        target: Block,
+        chain_id: int,
+        tracked: Mapping[str, TrackedDeployment],
+        final: Block | None,
+    ) -> None:
+        """All of them at once; what is planned is written exactly if they are."""
+        for _ in range(PLANS):
+            planned = [plan(self.store.conn, snapshots, tracked) for plan in self.planners]
+            riders = [*self.riders, *planned]
+            try:
+                self.store.commit(snapshots, target, chain_id, self.settings.keep_blocks, riders, final)
+            except ChangedMeanwhileError:
+                continue
+            return
+        raise StoreError(f"{self.store.path} is changed all the time by other commands: run again when they are done")

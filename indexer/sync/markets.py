@@ -1,0 +1,67 @@
+"""Which deployments are synced, what is known of each, and its market at the block in work."""
+
+from collections.abc import Sequence
+
+from indexer.adapter import AnyAdapter
+from indexer.chain.client import Chain
+from indexer.chain.multicall import PinnedReader
+from indexer.errors import NoCodeError
+from indexer.model import Accounts, Block
+from indexer.store.store import Store
+from indexer.sync.alone import Failures
+from indexer.sync.tracked import TrackedDeployment
+
+
+class Markets:
+    """The deployments of a sync; `tracked` keeps what is known of them between snapshots, until it may be wrong."""
+
+    def __init__(self, store: Store, chain: Chain, adapters: Sequence[AnyAdapter], accounts: Accounts) -> None:
+        self.store, self.chain, self.adapters, self.accounts = store, chain, list(adapters), accounts
+        self.tracked: dict[str, TrackedDeployment] = {}
+        self.checked_code: set[str] = set()
+
+    def read(self, target: Block, failures: Failures) -> list[TrackedDeployment]:
+        """Every deployment that has not failed, with its market at the target."""
+        found = []
+        read = PinnedReader(self.chain, target)
+        for adapter in self.adapters:
+            name = adapter.deployment.name
+            if name in failures.reasons:
+                continue
+            with failures.alone(adapter):
+                tracked = self.tracked.get(name)
+                if tracked is None or self.accounts not in (tracked.accounts, Accounts.WATCHED):
+                    tracked = self.tracked[name] = self._tracked(adapter)
+                self._check_code(adapter, target)
+                tracked.read_market(read)
+                found.append(tracked)
+        return found
+
+    def _tracked(self, adapter: AnyAdapter) -> TrackedDeployment:
+        """What is known of a deployment; watching one whose accounts are discovered goes on discovering them."""
+        chain_id, accounts = self.chain.chain_id, self.accounts
+        if accounts is Accounts.WATCHED:
+            discovers = self.store.discovers(chain_id, adapter.deployment.name)
+            accounts = accounts if discovers is None else Accounts(discovers)
+        return TrackedDeployment(self.store, chain_id, adapter, accounts)
+
+    def _check_code(self, adapter: AnyAdapter, target: Block) -> None:
+        name = adapter.deployment.name
+        if name in self.checked_code:
+            return
+        for key in adapter.required_addresses:
+            address = adapter.deployment.addresses[key]
+            if not self.chain.code(address, target):
+                raise NoCodeError(
+                    f"no contract at {key} {address} of deployment {name} on {self.chain.name} "
+                    f"at block {target.number}: check the address and the chain"
+                )
+        self.checked_code.add(name)
+
+    def deployed(self, target: Block) -> list[str]:
+        """The deployments whose contracts are there at the target, as far as its state can be read."""
+        return [adapter.deployment.name for adapter in self.adapters if self._deployed(adapter, target)]
+
+    def _deployed(self, adapter: AnyAdapter, target: Block) -> bool:
+        addresses = adapter.deployment.addresses
+        return all(self.chain.code(addresses[key], target) for key in adapter.required_addresses)

@@ -1,0 +1,182 @@
+"""From the contracts to rows: the steps of every snapshot, in the only order there is.
+
+    read_market -> registry -> [logs] -> with_keys -> read_positions -> fit -> evaluate
+
+`build` takes one deployment all the way without logs; the sync leads several of them side by side, fetches their logs
+together and compares sums in between.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from indexer.adapter import AnyAdapter, Reader, Registry
+from indexer.model import Accounts, Answer, Balance, Market, Position, PositionKey, Registered
+from indexer.risk.evaluate import evaluate_all
+from indexer.store.rows import BalanceRow, PositionRow, balance_row
+from indexer.units import AT_RISK_BELOW
+
+
+class KnownDeployment:
+    """What is known of one deployment, and the steps that lead from it to rows. It lives in memory alone.
+
+    With `wallets` nobody is looked for in logs: the contracts name the positions of these wallets, which are few and are
+    all read at each snapshot. A subclass writes down what is found (the methods that begin with `keep_`).
+    """
+
+    def __init__(
+        self,
+        chain_id: int,
+        adapter: AnyAdapter,
+        accounts: Accounts = Accounts.WATCHED,
+        wallets: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
+        self.chain_id, self.adapter, self.accounts, self.wallets = chain_id, adapter, accounts, wallets
+        self.name = adapter.deployment.name
+        self.previous: Market | None = None
+        self.market: Market = None  # type: ignore[assignment]  # set by read_market before any use
+        self.registry = Registered()
+        #: every known position: the first and the last block in which an event named it
+        self.known: dict[PositionKey, tuple[int, int]] = {}
+        self.positions: dict[PositionKey, Position] = {}
+        self.candidates: list[PositionKey] = []
+        self.answers: Mapping[PositionKey, Answer] | None = None
+        self.read_count = 0
+
+    # the steps ------------------------------------------------------------------------------------------------------
+
+    def read_market(self, read: Reader) -> None:
+        """The market at the reader's block, and the positions that contracts themselves number or name."""
+        market = self.adapter.read_market(read, self.previous)
+        if self.previous is not None and not self.previous.exact and market.exact:
+            self.forget_positions()  # they were read for the contract's own answers
+        self.market = replace(market, registry=self.registry)
+        keys = self._numbered(read) if self.wallets is None else self._of_wallets(read, self.wallets())
+        self.candidates = [key for key in keys if key not in self.known]
+
+    def _numbered(self, read: Reader) -> Iterable[PositionKey]:
+        """New numbers; those of old too where no snapshot was committed since they were found.
+
+        A numbered position that nothing names may still hold something where the history is pruned.
+        """
+        if not isinstance(self.adapter, Registry):
+            return ()
+        after = max(self.registry.keys, default=0)
+        new = dict(enumerate(self.adapter.enumerate(read, self.market, after), after + 1))
+        if new:
+            self.keep_numbers(new, read.block.number)
+            self.market = replace(self.market, registry=self.registry)
+        return self.registry.numbers if self.previous is None else new.values()
+
+    def _of_wallets(self, read: Reader, wallets: Sequence[str]) -> Iterable[PositionKey]:
+        if not isinstance(self.adapter, Registry):
+            return [PositionKey(wallet) for wallet in wallets]
+        self.market, keys = self.adapter.of_wallets(read, self.market, wallets)
+        new = {n: key for n, key in self.market.registry.keys.items() if self.registry.keys.get(n) != key}
+        if new:
+            self.keep_numbers(new, read.block.number)
+        self.registry = self.market.registry
+        return keys
+
+    def to_read(self, read: Reader) -> list[PositionKey]:
+        """Known positions whose stored state is not that of the reader's block, and candidates never read.
+
+        Call it behind the logs, at the market's block: the market first learns what only the keys and logs name.
+        """
+        self.market = replace(self.market, registry=self.registry)
+        if isinstance(self.adapter, Registry):
+            self.market = self.adapter.with_keys(read, self.market, [*self.known, *self.candidates])
+        target = read.block.number
+        due = []
+        for key, (_, last) in self.known.items():
+            position = self.positions.get(key)
+            if (
+                position is None
+                or last > position.block_number
+                or (position.block_number < target and self._silent(position))
+            ):
+                due.append(key)
+        return due + [key for key in self.candidates if key not in self.known]
+
+    def _silent(self, position: Position) -> bool:
+        """Whether it may have changed without any event that is followed."""
+        return self.wallets is not None or self.adapter.changes_silently(self.market, position)
+
+    def read(self, read: Reader, keys: Sequence[PositionKey]) -> None:
+        """The positions of `keys` at the reader's block; a candidate that holds nothing stays unknown."""
+        positions = self.adapter.read_positions(read, self.market, keys)
+        self.read_count += len(keys)
+        block = read.block.number
+        here = dict(zip(keys, positions, strict=True))
+        found = {key: (block, block) for key, position in here.items() if key not in self.known and not position.empty}
+        kept = {key: position for key, position in here.items() if key in self.known or key in found}
+        self.keep_positions(found, kept, block)
+        self.positions.update(kept)
+        self.touch(found)
+
+    def evaluate(self, read: Reader, *, at_risk_below: float = AT_RISK_BELOW) -> list[PositionRow]:
+        """Rows of every known position; where the code is unknown with the contracts' own answers in them."""
+        positions = self.held()
+        self.market = self.adapter.fit(read, self.market, positions)
+        self.answers = None
+        if not self.market.exact:
+            given = self.adapter.contract_answers(read, self.market, [p.key for p in positions])
+            self.answers = {answer.key: answer for answer in given}
+        return evaluate_all(
+            self.chain_id,
+            self.adapter,
+            self.market,
+            positions,
+            at_risk_below=at_risk_below,
+            answers=self.answers,
+        )
+
+    def balances(self) -> list[BalanceRow]:
+        """Rows of every known position's balances, behind `evaluate`."""
+        block, usd = self.market.block.number, self.market.usd
+        return [
+            balance_row(self.chain_id, self.name, position.key, balance, usd, block)
+            for position in self.held()
+            for balance in self._balances(position)
+        ]
+
+    def _balances(self, position: Position) -> Sequence[Balance]:
+        balances = self.adapter.balances(self.market, position)
+        if self.answers is None:
+            return balances
+        amounts = self.answers[position.key].amounts
+        return [
+            replace(b, amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None)
+            for b in balances
+        ]
+
+    # what is known --------------------------------------------------------------------------------------------------
+
+    def held(self) -> list[Position]:
+        return [self.positions[key] for key in self.known]
+
+    def touch(self, touches: Mapping[PositionKey, tuple[int, int]]) -> None:
+        for key, (first, last) in touches.items():
+            old = self.known.get(key)
+            self.known[key] = (first, last) if old is None else (min(old[0], first), max(old[1], last))
+
+    def forget_positions(self) -> None:
+        """Every position is read again; heals whatever a lying node left behind."""
+        self.positions.clear()
+
+    def keep_numbers(self, new: Mapping[int, PositionKey], block: int) -> None:
+        """Positions that a contract numbers, read at `block`."""
+        keys = {**self.registry.keys, **new}
+        numbers = {key: number for number, key in keys.items()}
+        self.registry = replace(self.registry, keys=keys, numbers=numbers)
+
+    def keep_positions(
+        self, found: Mapping[PositionKey, tuple[int, int]], positions: Mapping[PositionKey, Position], block: int
+    ) -> None:
+        """Positions as read at `block`; `found` are those that were not known before."""
+
+
+def build(deployment: KnownDeployment, read: Reader, *, at_risk_below: float = AT_RISK_BELOW) -> list[PositionRow]:
+    """Rows of a deployment at the reader's block, of whom it knows and of whom its contracts name; no log is asked for."""
+    deployment.read_market(read)
+    deployment.read(read, deployment.to_read(read))
+    return deployment.evaluate(read, at_risk_below=at_risk_below) if deployment.known else []
