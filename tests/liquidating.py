@@ -16,7 +16,7 @@ from protocols.maker.market import with_ilks
 from tests.compound import Connection
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.aave_v3_scenario import Actions, perform
-from tests.devnet.node import MULTICALL3, Anvil, block_tag
+from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil, block_tag
 from tests.devnet.scenario import Devnet
 from tests.devnet.send import Reverted, account, calldata
 from tests.truth import adapter_of
