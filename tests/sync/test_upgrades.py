@@ -394,7 +394,7 @@ def test_a_reverting_oracle_makes_unpriceable_what_it_prices_and_stops_nobody(ma
 
 
 @pytest.mark.parametrize(
-    "method", ["read_market", "discovery", "touched", "read_positions", "checks", "evaluate", "balances"]
+    "method", ["read_market", "logs", "touched", "read_positions", "checks", "evaluate", "balances"]
 )
 def test_a_defect_of_an_adapter_stops_no_other(
     markets: Markets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
