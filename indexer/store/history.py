@@ -271,6 +271,7 @@ def interval(age: int) -> int:
 def thinned(points: Sequence[Point], now: int) -> list[Point]:
     """What stays of one position's points: of each interval and status the lowest health factor.
 
+    The one deletion that nothing brings back, by age alone and of points whose sums of changes live on in those that stay.
     Without any health factor the last point stays. Changes of the dropped ones are added to the one that stays.
     """
     groups: dict[tuple[int, int, str], list[Point]] = {}

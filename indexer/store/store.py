@@ -212,7 +212,11 @@ class Store:
             )
 
     def drop_states(self, chain_id: int, deployment: str) -> None:
-        """Forgets every position as read, so that the next snapshot reads them all again."""
+        """Forgets every position as read, so that the next snapshot reads them all again.
+
+        Evidence: sums or rows that differ from the contracts', or a code whose formula has become known. Nobody need
+        confirm it and nothing is lost: the same snapshot reads them again.
+        """
         with self.transaction() as conn:
             conn.execute("delete from states where chain_id = ? and deployment = ?", (chain_id, deployment))
 
@@ -259,7 +263,8 @@ class Store:
     def widen(self, chain_id: int, deployment: str, accounts: str) -> None:
         """Turns a deployment of watched wallets alone into one whose accounts are discovered from the first block on.
 
-        Its rows stay until the next commit replaces them as a whole.
+        Its rows stay until the next commit replaces them as a whole. Evidence: the user asks for everyone. What is
+        deleted here names a part of those accounts, and the back-fill names them again; history and alerts stay.
         """
         with self.transaction() as conn:
             for table in ("events", "states", "registry", "contracts", "synced_ranges"):
@@ -319,7 +324,8 @@ class Store:
             if final is not None:
                 reorgs.settle(conn, chain_id, final)
             reorgs.expire(conn)
-            # Beyond the window every 1000th hash stays, so that a reorg of any depth finds an ancestor.
+            # Beyond the window every 1000th hash stays, so that a reorg of any depth finds an ancestor, and the final
+            # one. The rest is not needed to go back further than that, which takes a second opinion anyway.
             conn.execute(
                 "delete from blocks where chain_id = ?1 and number < ?2 - ?3 and number not in ("
                 "select min(number) from blocks where chain_id = ?1 group by number / 1000) "
@@ -328,12 +334,21 @@ class Store:
             )
 
     def _commit_deployment(self, conn: sqlite3.Connection, snapshot: Snapshot) -> None:
+        """Replaces the rows of the last snapshot by those of this one.
+
+        Evidence: all of them follow from what the contracts answered at one block, seen to be on the chain right before;
+        a sample was compared with the contracts. Undone by the next snapshot; history keeps what was.
+        """
         where = snapshot.where
         for table in ("positions", "balances", "markets", "snapshots"):
             conn.execute(f"delete from {table} where chain_id = ? and deployment = ?", where)  # noqa: S608
         conn.execute(
-            "insert or replace into deployments (chain_id, deployment, protocol, accounts, block_number, block_hash, "
-            "block_timestamp, revision, state, note, complete_from, synced_at) values (?,?,?,?,?,?,?,?,?,?,?,?)",
+            "insert into deployments (chain_id, deployment, protocol, accounts, block_number, block_hash, "
+            "block_timestamp, revision, state, note, complete_from, synced_at) values (?,?,?,?,?,?,?,?,?,?,?,?) "
+            "on conflict do update set protocol = excluded.protocol, accounts = excluded.accounts, "
+            "block_number = excluded.block_number, block_hash = excluded.block_hash, "
+            "block_timestamp = excluded.block_timestamp, revision = excluded.revision, state = excluded.state, "
+            "note = excluded.note, complete_from = excluded.complete_from, synced_at = excluded.synced_at",
             (
                 *where,
                 snapshot.protocol,
@@ -357,6 +372,7 @@ class Store:
             _insert("assets", 4, "insert or replace"),
             [(snapshot.chain_id, a.asset, a.symbol, a.decimals) for a in snapshot.market.assets],
         )
+        # States of whom no log names any more since a reorg: whoever is named again is read again.
         conn.execute(
             "delete from states where chain_id = ?1 and deployment = ?2 and not exists (select 1 from events e "
             "where e.chain_id = ?1 and e.deployment = ?2 and e.account = states.account "

@@ -38,7 +38,7 @@ class SyncedRanges:
             self._set(source, self[source].add(first, last))
 
     def drop(self, source: str) -> None:
-        """As if nothing of this source had been fetched."""
+        """As if nothing of this source had been fetched; undone by fetching it."""
         self._set(source, Ranges())
 
     def forget_from(self, first: int) -> None:
