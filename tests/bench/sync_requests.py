@@ -17,7 +17,7 @@ def main(counts: list[int], names: list[str]) -> None:
     print(f"{'market':20} {'users':>6} {'rows':>6}  first sync        refresh      refresh with self-audit")
     for name in names:
         for users in counts:
-            with Anvil(extra=("--prune-history", "256")) as node, tempfile.TemporaryDirectory() as folder:
+            with Anvil(states_in_memory=256) as node, tempfile.TemporaryDirectory() as folder:
                 node.place_multicall3()
                 market = MARKETS[name](node)
                 market.populate(1, users)

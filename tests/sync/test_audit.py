@@ -450,7 +450,7 @@ def test_a_tail_repairs_only_now_and_then_what_no_repair_helps(markets: dict[str
 @pytest.fixture
 def forgetting(needs_node: None) -> Iterator[AaveV3]:
     """A market on a node that keeps the states of few blocks, as full nodes do."""
-    with Anvil(extra=["--prune-history", "16"]) as node:
+    with Anvil(states_in_memory=16) as node:
         node.place_multicall3()
         market = aave_v3.deploy(node, "3.6")
         market.populate(8, 12)
