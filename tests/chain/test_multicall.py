@@ -233,15 +233,18 @@ def test_thousands_of_honest_failures_cost_few_requests(faulty: FaultyNode) -> N
 
 
 @pytest.mark.parametrize("pairing", [True, False])
-def test_a_starved_call_is_asked_again_with_enough_gas(faulty: FaultyNode, pairing: bool) -> None:
+@pytest.mark.parametrize(("gas", "rounds", "calls"), [(40_000_000, 20_000, 3), (350_000_000, 150_000, 1)])
+def test_a_starved_call_is_asked_again_with_enough_gas(
+    faulty: FaultyNode, gas: int, rounds: int, calls: int, pairing: bool
+) -> None:
     """What comes behind a gas eater has a 64th of the gas: it fails without data, and must not be believed."""
-    faulty.gas_cap = 40_000_000
+    faulty.gas_cap = gas
     chain = connect(faulty.url)
     chain.has_pairing = pairing
     read = PinnedReader(chain, chain.block("latest"))
-    heavy = Read(AT["loop"], "loop(uint256)(uint256)", (20_000,))  # 0.8 million gas
-    answers = read([Read(AT["eater"], "z()(uint256)"), heavy, heavy, heavy])
-    assert answers[1:] == [1, 1, 1]
+    heavy = Read(AT["loop"], "loop(uint256)(uint256)", (rounds,))  # of 40 gas
+    answers = read([Read(AT["eater"], "z()(uint256)"), *[heavy] * calls])
+    assert answers[1:] == [1] * calls
     assert isinstance(answers[0], Failed)
 
 
