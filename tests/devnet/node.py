@@ -26,14 +26,17 @@ IDLE_SECONDS = 10
 MULTICALL3 = "0xcA11bde05977b3631167028862bE2a173976CA11"
 
 # anvil keeps its states in memory, so its address space is capped; and it dies with us, even when we are killed: our
-# end of its guard's stdin closes then, `read` returns, and the guard kills it.
+# end of its guard's stdin closes then, `read` returns, and the guard kills it. It makes a folder for states on disk
+# too, and a killed node leaves it behind, so the guard removes it.
 GUARD = """
 ulimit -v "$1" 2>/dev/null; shift
+states=$(mktemp -d) || exit 1
 exec 3<&0
-"$@" 3<&- </dev/null & node=$!
+"$@" --cache-path "$states" 3<&- </dev/null & node=$!
 (read -r _ <&3; kill -9 "$node" 2>/dev/null) & guard=$!
 wait "$node"; code=$?
 kill "$guard" 2>/dev/null
+rm -rf "$states"
 exit "$code"
 """
 
