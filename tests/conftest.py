@@ -6,8 +6,9 @@ A test that needs the node is skipped, with a reason, on a machine without Node.
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -38,13 +39,52 @@ def required(present: bool, what: str) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the `long` tests out unless marks were chosen with -m."""
-    if config.getoption("markexpr"):
+    """Mark what needs the node, group what shares one, and leave the `long` tests out unless -m names them.
+
+    Tests of the node come first: they are long, and the many short ones then fill what is left of each processor.
+    """
+    for item in items:
+        if "needs_node" in fixtures(item):
+            item.add_marker("node")
+        group = together(item)
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("node") is None)
+    if "long" in config.getoption("markexpr"):
         return
     long = [item for item in items if item.get_closest_marker("long")]
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+def fixtures(item: pytest.Item) -> dict[str, Sequence[pytest.FixtureDef[Any]]]:
+    """Name -> definitions of every fixture the test takes, itself or through another one."""
+    return item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+
+
+def together(item: pytest.Item) -> str | None:
+    """Which tests one process runs, so that they share what is made once for them: those of a module with a fixture
+    in common, each of the fixture's parameters apart. None: it runs anywhere."""
+    shared = [name for name, (*_, last) in fixtures(item).items() if last.scope == "module" or name == "session_node"]
+    if not shared:
+        return None
+    indices = item.callspec.indices if hasattr(item, "callspec") else {}
+    parameters = [f"{name}-{indices[name]}" for name in sorted(shared) if name in indices]
+    return " ".join([item.nodeid.split("::")[0], *parameters])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that starts a node without asking for it fails: neither its mark nor its skip could be right."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "needs_node" not in fixtures(item):
+            patch.setattr(Anvil, "start", not_asked_for)
+        return (yield)
+
+
+def not_asked_for(node: Anvil) -> None:
+    pytest.fail("a test that starts a node takes the fixture needs_node, or one that does")
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +148,7 @@ def aave_v3_6(populated_aave_v3_6: AaveV3) -> Iterator[AaveV3]:
 
 
 @pytest.fixture(params=["3.0.2", "3.6"])
-def any_aave_v3(request: pytest.FixtureRequest) -> AaveV3:
+def any_aave_v3(request: pytest.FixtureRequest, session_node: Anvil) -> AaveV3:
     """Each of the two markets; what a test does to it is undone."""
     name = {"3.0.2": "aave_v3_0", "3.6": "aave_v3_6"}[request.param]
     market: AaveV3 = request.getfixturevalue(name)
