@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import repairs
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import Anvil
@@ -26,6 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+REPAIRS = pytest.StashKey[list[str]]()
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -77,10 +79,21 @@ def together(item: pytest.Item) -> str | None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """A test that starts a node without asking for it fails: neither its mark nor its skip could be right."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, repairs.noted() as item.stash[REPAIRS]:
         if "needs_node" not in fixtures(item):
             patch.setattr(Anvil, "start", not_asked_for)
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that syncs, itself or in a fixture, fails if something was repaired, unless it is marked as `disturbed`."""
+    result = yield
+    if item.get_closest_marker("disturbed") is None:
+        folder = getattr(item, "funcargs", {}).get("tmp_path")
+        found = item.stash[REPAIRS] or (repairs.stored(folder) if folder is not None else [])
+        assert not found, "an undisturbed sync repaired something"
+    return result
 
 
 def not_asked_for(node: Anvil) -> None:
