@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "needs_node" in fixtures(item):
             item.add_marker("node")
         group = together(item)
-        if group is not None:
+        if group is not None and config.pluginmanager.hasplugin("xdist"):
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.get_closest_marker("node") is None)
     if "long" in config.getoption("markexpr"):
