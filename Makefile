@@ -9,8 +9,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# One process a core; tests that share a market run in one of them, those that need the node first.
+# One process a core and one more; tests that share a market run in one of them, those that need the node first.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+# pytest rewrites every test module, in each process anew where none may be kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: bench coverage demo lint quick test venv
 .DEFAULT_GOAL := demo

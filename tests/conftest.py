@@ -3,6 +3,7 @@
 A test that needs the node is skipped, with a reason, on a machine without Node.js; with CI=true it fails instead.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -43,7 +44,8 @@ def required(present: bool, what: str) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs the node, group what shares one, and leave the `long` tests out unless -m names them.
 
-    Tests of the node come first: they are long, and the many short ones then fill what is left of each processor.
+    Tests of the node come first, those of syncs at their head: they are long, and the many short ones then fill what is
+    left of each processor.
     """
     for item in items:
         if "needs_node" in fixtures(item):
@@ -51,13 +53,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         group = together(item)
         if group is not None and config.pluginmanager.hasplugin("xdist"):
             item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("node") is None)
+    items.sort(key=lambda item: (item.get_closest_marker("node") is None, "tests/sync/" not in item.nodeid))
     if "long" in config.getoption("markexpr"):
         return
     long = [item for item in items if item.get_closest_marker("long")]
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look at it again and again."""
+    gc.freeze()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: tests wait for the node, and for the processes that they start."""
+    return (os.cpu_count() or 1) + 1
 
 
 def fixtures(item: pytest.Item) -> dict[str, Sequence[pytest.FixtureDef[Any]]]:
