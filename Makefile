@@ -1,24 +1,42 @@
-# make demo   boot a local node with the real contracts, sync it, list who is at risk
-# make test   lint, types and tests
-# make venv   only the virtual environment, in .venv
+# make demo      boot a local node with the real contracts, sync it, list who is at risk
+# make test      lint, types, layers and all tests
+# make quick     the same with only the tests that need no node: the inner loop
+# make coverage  all tests, and which lines none of them runs
+# make bench     every bench with little data, as one JSON object a line; make bench FULL=1 with much
+# make venv      only the virtual environment, in .venv
 # Needs Python 3.11 or later and, for the node, Node.js 20 or later. Nothing is installed outside .venv and the cache.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# One process a core and one more; tests that share a market run in one of them, those that need the node first.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+# pytest rewrites every test module, in each process anew where none may be kept.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test venv
+.PHONY: bench coverage demo lint quick test venv
 .DEFAULT_GOAL := demo
 
 demo: venv
 	@$(BIN)/python -m tests.demo
 
-test: venv
+lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test: lint
+	$(PYTEST)
+
+quick: lint
+	$(PYTEST) -m "not node and not long"
+
+coverage: venv
+	$(PYTEST) --cov --cov-report term-missing:skip-covered
+
+bench: venv
+	@for bench in $$($(BIN)/python -m tests.bench); do $(BIN)/python -m tests.bench.$$bench $(if $(FULL),,--quick) || exit 1; done
 
 venv: $(VENV)/.ready
 

@@ -3,15 +3,18 @@
 A test that needs the node is skipped, with a reason, on a machine without Node.js; with CI=true it fails instead.
 """
 
+import gc
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import repairs
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import Anvil
@@ -25,6 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+REPAIRS = pytest.StashKey[list[str]]()
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -38,13 +42,74 @@ def required(present: bool, what: str) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the `long` tests out unless marks were chosen with -m."""
-    if config.getoption("markexpr"):
+    """Mark what needs the node, group what shares one, and leave the `long` tests out unless -m names them.
+
+    Tests of the node come first, those of syncs at their head: they are long, and the many short ones then fill what is
+    left of each processor.
+    """
+    for item in items:
+        if "needs_node" in fixtures(item):
+            item.add_marker("node")
+        group = together(item)
+        if group is not None and config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (item.get_closest_marker("node") is None, "tests/sync/" not in item.nodeid))
+    if "long" in config.getoption("markexpr"):
         return
     long = [item for item in items if item.get_closest_marker("long")]
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look at it again and again."""
+    gc.freeze()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: tests wait for the node, and for the processes that they start."""
+    return (os.cpu_count() or 1) + 1
+
+
+def fixtures(item: pytest.Item) -> dict[str, Sequence[pytest.FixtureDef[Any]]]:
+    """Name -> definitions of every fixture the test takes, itself or through another one."""
+    return item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+
+
+def together(item: pytest.Item) -> str | None:
+    """Which tests one process runs, so that they share what is made once for them: those of a module with a fixture
+    in common, each of the fixture's parameters apart. None: it runs anywhere."""
+    shared = [name for name, (*_, last) in fixtures(item).items() if last.scope == "module" or name == "session_node"]
+    if not shared:
+        return None
+    indices = item.callspec.indices if hasattr(item, "callspec") else {}
+    parameters = [f"{name}-{indices[name]}" for name in sorted(shared) if name in indices]
+    return " ".join([item.nodeid.split("::")[0], *parameters])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that starts a node without asking for it fails: neither its mark nor its skip could be right."""
+    with pytest.MonkeyPatch.context() as patch, repairs.noted() as item.stash[REPAIRS]:
+        if "needs_node" not in fixtures(item):
+            patch.setattr(Anvil, "start", not_asked_for)
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that syncs, itself or in a fixture, fails if something was repaired, unless it is marked as `disturbed`."""
+    result = yield
+    if item.get_closest_marker("disturbed") is None:
+        folder = getattr(item, "funcargs", {}).get("tmp_path")
+        found = item.stash[REPAIRS] or (repairs.stored(folder) if folder is not None else [])
+        assert not found, "an undisturbed sync repaired something"
+    return result
+
+
+def not_asked_for(node: Anvil) -> None:
+    pytest.fail("a test that starts a node takes the fixture needs_node, or one that does")
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +173,7 @@ def aave_v3_6(populated_aave_v3_6: AaveV3) -> Iterator[AaveV3]:
 
 
 @pytest.fixture(params=["3.0.2", "3.6"])
-def any_aave_v3(request: pytest.FixtureRequest) -> AaveV3:
+def any_aave_v3(request: pytest.FixtureRequest, session_node: Anvil) -> AaveV3:
     """Each of the two markets; what a test does to it is undone."""
     name = {"3.0.2": "aave_v3_0", "3.6": "aave_v3_6"}[request.param]
     market: AaveV3 = request.getfixturevalue(name)

@@ -10,7 +10,6 @@
 """
 
 import copy
-import http.client
 import json
 import random
 import socket
@@ -22,6 +21,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+from tests.devnet.node import Connections
 
 #: faults of a whole HTTP request
 HTTP_FAULTS = (
@@ -82,7 +83,8 @@ class FaultyNode:
         hang_seconds: float = 30,
         lag: int = 2,
     ) -> None:
-        self.upstream = urlsplit(upstream)
+        place = urlsplit(upstream)
+        self.backend = Connections(place.hostname or "", place.port or 80)
         self.rng = random.Random(seed)
         self.retry_after = retry_after
         self.hang_seconds = hang_seconds
@@ -171,6 +173,7 @@ class FaultyNode:
             self._server.shutdown()
             self._server.server_close()
             self._thread.join(10)
+        self.backend.close()
 
     # one HTTP request
 
@@ -394,12 +397,7 @@ class FaultyNode:
         return self.forward({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}).get("result")
 
     def forward(self, body: Any) -> Any:
-        connection = http.client.HTTPConnection(self.upstream.hostname or "", self.upstream.port, timeout=300)
-        try:
-            connection.request("POST", "/", json.dumps(body), {"Content-Type": "application/json"})
-            return json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
+        return self.backend.post(body)
 
 
 def _error(call_id: Any, code: int, text: str) -> dict[str, Any]:

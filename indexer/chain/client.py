@@ -83,7 +83,7 @@ class Chain:
         self.retries = 0
         #: what nodes were seen to answer, kept between reads: see multicall.py and logs.py
         self.call_limits: dict[str, Limit] = {}
-        self.has_blake2f = True
+        self.has_pairing = True
         self.log_limit = LogLimit()
         batch = (
             LARGEST_BATCH

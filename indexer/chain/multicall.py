@@ -29,11 +29,12 @@ TIMESTAMP = bytes.fromhex("0f28c97d")  # getCurrentBlockTimestamp()
 PARENT_HASH = bytes.fromhex("27e86d6e")  # getLastBlockHash()
 
 # The probe: a call that starves burns 63/64 of the gas that is left, so if this much is still there at the end, no call
-# had less than 64 times as much. The precompile blake2f (EIP-152) costs one gas a round; rollups without it get a nested
-# aggregate of about half a million gas instead.
-PROBE_GAS = 1_000_000
-BLAKE2F = "0x0000000000000000000000000000000000000009"
-BLAKE2F_INPUT = bytes(208) + b"\1"
+# had less than 64 times as much. The pairing check of EIP-197 costs 45,000 gas and 34,000 a pair (EIP-1108), and no work
+# where the pairs are points at infinity; nodes without it get a nested aggregate of about half a million gas instead.
+PAIRING = "0x0000000000000000000000000000000000000008"
+PAIR_AT_INFINITY = bytes(192)
+PROBE_PAIRS = 29
+PAIRING_HOLDS = True, (1).to_bytes(32)
 NESTED_CALLS = 200
 
 # Runtime code that answers the storage words whose slots are its calldata:
@@ -136,16 +137,17 @@ class PinnedReader:
         if len(calls) == 1:  # with all the gas there is
             return self._ask([*before, *calls], splittable=False)[len(before) :]
         answers = self._ask([*before, *calls, self._probe()])
-        if answers[-1][0]:
+        enough = answers[-1] == PAIRING_HOLDS if chain.has_pairing else answers[-1][0]
+        if enough:
             return answers[len(before) : -1]
-        if chain.has_blake2f and not self._ask([(BLAKE2F, (1).to_bytes(4) + BLAKE2F_INPUT)])[0][0]:
-            chain.has_blake2f = False
+        if chain.has_pairing and self._ask([(PAIRING, PAIR_AT_INFINITY)])[0] != PAIRING_HOLDS:
+            chain.has_pairing = False
             return self._one(calls, before)
         raise OutOfGasError(f"{len(calls)} calls left too little gas")
 
     def _probe(self) -> tuple[str, bytes]:
-        if self._chain.has_blake2f:
-            return BLAKE2F, PROBE_GAS.to_bytes(4) + BLAKE2F_INPUT
+        if self._chain.has_pairing:
+            return PAIRING, PAIR_AT_INFINITY * PROBE_PAIRS
         multicall3 = self._chain.multicall3
         return multicall3, encode_aggregate([(multicall3, TIMESTAMP)] * NESTED_CALLS)
 

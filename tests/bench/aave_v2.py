@@ -1,12 +1,14 @@
-"""How many Aave V2 wallets a second are evaluated: `python -m tests.bench.aave_v2`. CPU time, no node."""
+"""How many Aave V2 wallets a second are evaluated: `python -m tests.bench.aave_v2 [--quick]`. CPU time, no node."""
 
 import random
+from collections.abc import Iterator
 
 from indexer.model import Block, Deployment, PositionKey
 from protocols.aave_v2.adapter import AaveV2
 from protocols.aave_v2.market import AaveV2Market, Reserve
 from protocols.aave_v2.position import AaveV2Position
-from tests.bench.rates import WALLETS, address, print_rates
+from tests.bench.rates import address, rates, wallets
+from tests.bench.run import Result, run
 
 RAY = 10**27
 RESERVES = 37
@@ -47,11 +49,11 @@ def market() -> AaveV2Market:
     )  # fmt: skip
 
 
-def positions(market: AaveV2Market) -> list[AaveV2Position]:
+def positions(market: AaveV2Market, count: int) -> list[AaveV2Position]:
     """Typical borrowers: one to three assets supplied, one or two owed, one debt in twenty stable."""
     rng = random.Random(2)
     found = []
-    for n in range(WALLETS):
+    for n in range(count):
         supplied = rng.sample(market.reserves, rng.choice((1, 1, 2, 3)))
         borrowed = rng.sample(market.reserves, rng.choice((1, 1, 2)))
         debts = {r.variable_debt_token: rng.randrange(10 ** (r.decimals + 3)) for r in borrowed}
@@ -73,11 +75,11 @@ def positions(market: AaveV2Market) -> list[AaveV2Position]:
     return found
 
 
-def main() -> None:
+def aave_v2(quick: bool) -> Iterator[Result]:
     adapter = AaveV2(Deployment("bench", "aave-v2", "devnet", 0, {"lending_pool_addresses_provider": address(0)}))
     state = market()
-    print_rates(adapter, state, positions(state))
+    yield from rates("aave-v2", adapter, state, positions(state, wallets(quick)), quick)
 
 
 if __name__ == "__main__":
-    main()
+    run(aave_v2)

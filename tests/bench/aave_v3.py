@@ -1,21 +1,17 @@
-"""How many Aave V3 wallets a second are evaluated: `python -m tests.bench.aave_v3`. CPU time, no node."""
+"""How many Aave V3 wallets a second are evaluated: `python -m tests.bench.aave_v3 [--quick]`. CPU time, no node."""
 
 import random
-import statistics
-import time
+from collections.abc import Iterator
 
 from indexer.model import Block, Deployment, PositionKey
 from protocols.aave_v3.adapter import AaveV3
 from protocols.aave_v3.market import AaveV3Market, Reserve
 from protocols.aave_v3.position import AaveV3Position
+from tests.bench.rates import address, rates, wallets
+from tests.bench.run import Result, run
 
 RAY = 10**27
 RESERVES = 48
-WALLETS = 100_000
-
-
-def address(n: int) -> str:
-    return f"0x{n:040x}"
 
 
 def market(version: str) -> AaveV3Market:
@@ -51,11 +47,11 @@ def market(version: str) -> AaveV3Market:
     )  # fmt: skip
 
 
-def positions(market: AaveV3Market) -> list[AaveV3Position]:
+def positions(market: AaveV3Market, count: int) -> list[AaveV3Position]:
     """Typical borrowers: one to three assets supplied, one or two owed."""
     rng = random.Random(2)
     found = []
-    for n in range(WALLETS):
+    for n in range(count):
         supplied = rng.sample(market.reserves, rng.choice((1, 1, 2, 3)))
         borrowed = rng.sample(market.reserves, rng.choice((1, 1, 2)))
         configuration = sum(r.collateral_flag for r in supplied) | sum(r.borrowing_flag for r in borrowed)
@@ -75,24 +71,12 @@ def positions(market: AaveV3Market) -> list[AaveV3Position]:
     return found
 
 
-def main() -> None:
+def aave_v3(quick: bool) -> Iterator[Result]:
     adapter = AaveV3(Deployment("bench", "aave-v3", "devnet", 0, {"pool_addresses_provider": address(0)}))
     for version in ("3.0", "3.6"):
         state = market(version)
-        wallets = positions(state)
-        for name, function in (
-            ("evaluate", adapter.evaluate),
-            ("balances", adapter.balances),
-            ("untracked", adapter.untracked),
-        ):
-            times = []
-            for _ in range(5):
-                start = time.process_time()
-                for position in wallets:
-                    function(state, position)
-                times.append(time.process_time() - start)
-            print(f"{version} {name}: {WALLETS / statistics.median(times):,.0f} wallets/s")
+        yield from rates(f"aave-v3 {version}", adapter, state, positions(state, wallets(quick)), quick)
 
 
 if __name__ == "__main__":
-    main()
+    run(aave_v3)

@@ -1,8 +1,7 @@
-"""How many Compound accounts a second are evaluated: `python -m tests.bench.compound`. One thread, no node."""
+"""How many Compound accounts a second are evaluated: `python -m tests.bench.compound [--quick]`. CPU time, no node."""
 
 import random
-import statistics
-import time
+from collections.abc import Iterator
 
 from indexer.adapter import Adapter
 from indexer.model import WAD, Asset, Block, Deployment, Market, Position, PositionKey
@@ -13,17 +12,13 @@ from protocols.compound_v2.position import CompoundV2Position
 from protocols.compound_v3.adapter import CompoundV3
 from protocols.compound_v3.market import Collateral, CompoundV3Market
 from protocols.compound_v3.position import CompoundV3Position
+from tests.bench.rates import address, rates, wallets
+from tests.bench.run import Result, run
 
-ACCOUNTS = 100_000
-ROUNDS = 5
 BLOCK = Block(1, "0x" + "11" * 32, "0x" + "22" * 32, 1_700_000_000)
 
 
-def address(n: int) -> str:
-    return f"0x{n:040x}"
-
-
-def compound_v2() -> tuple[Adapter, Market, list[Position]]:
+def compound_v2(count: int) -> tuple[Adapter, Market, list[Position]]:
     """20 markets; accounts in one to four of them, two thirds with one or two debts."""
     rng = random.Random(1)
     tokens = {}
@@ -38,7 +33,7 @@ def compound_v2() -> tuple[Adapter, Market, list[Position]]:
         )  # fmt: skip
     market = CompoundV2Market(block=BLOCK, revision="", comptroller=address(999), c_tokens=tokens, rounding=TRUNCATE)
     positions: list[Position] = []
-    for n in range(ACCOUNTS):
+    for n in range(count):
         entered = tuple(rng.sample(list(tokens), rng.randint(1, 4)))
         owed = rng.sample(entered, min(len(entered), rng.choice((0, 1, 2))))
         positions.append(
@@ -51,7 +46,7 @@ def compound_v2() -> tuple[Adapter, Market, list[Position]]:
     return CompoundV2(Deployment("", "compound-v2", "", 0, {"comptroller": address(999)})), market, positions
 
 
-def compound_v3() -> tuple[Adapter, Market, list[Position]]:
+def compound_v3(count: int) -> tuple[Adapter, Market, list[Position]]:
     """A Comet of 12 assets; every account has one to three of them and debt."""
     rng = random.Random(2)
     collaterals = tuple(
@@ -75,23 +70,15 @@ def compound_v3() -> tuple[Adapter, Market, list[Position]]:
             key=PositionKey(address(10**6 + n)), block_number=1, principal=-rng.randrange(1, 10**12),
             collateral={address(i): rng.randrange(1, 10**22) for i in sorted(rng.sample(range(12), rng.randint(1, 3)))},
         )
-        for n in range(ACCOUNTS)
+        for n in range(count)
     ]  # fmt: skip
     return CompoundV3(Deployment("", "compound-v3", "", 0, {"comet": address(999)})), market, positions
 
 
-def main() -> None:
-    for case in (compound_v2, compound_v3):
-        adapter, market, positions = case()
-        for function in (adapter.evaluate, adapter.balances):
-            seconds = []
-            for _ in range(ROUNDS):
-                started = time.process_time()
-                for position in positions:
-                    function(market, position)
-                seconds.append(time.process_time() - started)
-            print(f"{case.__name__} {function.__name__}: {ACCOUNTS / statistics.median(seconds):,.0f} accounts/s")
+def compound(quick: bool) -> Iterator[Result]:
+    for name, case in (("compound-v2", compound_v2), ("compound-v3", compound_v3)):
+        yield from rates(name, *case(wallets(quick)), quick)
 
 
 if __name__ == "__main__":
-    main()
+    run(compound)

@@ -1,12 +1,14 @@
-"""How many Maker urns a second are evaluated: `python -m tests.bench.maker`. CPU time, no node."""
+"""How many Maker urns a second are evaluated: `python -m tests.bench.maker [--quick]`. CPU time, no node."""
 
 import random
+from collections.abc import Iterator
 
 from indexer.model import Block, Deployment, PositionKey
 from protocols.maker.adapter import Maker
 from protocols.maker.market import Gem, Ilk, MakerMarket
 from protocols.maker.position import Urn
-from tests.bench.rates import WALLETS, address, print_rates
+from tests.bench.rates import address, rates, wallets
+from tests.bench.run import Result, run
 
 WAD, RAY, RAD = 10**18, 10**27, 10**45
 ILKS = 60
@@ -29,7 +31,7 @@ def market() -> MakerMarket:
     )  # fmt: skip
 
 
-def positions(market: MakerMarket) -> list[Urn]:
+def positions(market: MakerMarket, count: int) -> list[Urn]:
     rng = random.Random(2)
     names = list(market.ilks)
     return [
@@ -37,15 +39,15 @@ def positions(market: MakerMarket) -> list[Urn]:
             key=PositionKey(address(10**6 + n), rng.choice(names)), block_number=1, ink=rng.randrange(10**21),
             art=rng.randrange(10**22), cdp=n, owner=address(n), owner_via="cdp-manager", wallet=address(n),
         )
-        for n in range(WALLETS)
+        for n in range(count)
     ]  # fmt: skip
 
 
-def main() -> None:
+def maker(quick: bool) -> Iterator[Result]:
     adapter = Maker(Deployment("bench", "maker", "devnet", 0, CONTRACTS))
     state = market()
-    print_rates(adapter, state, positions(state))
+    yield from rates("maker", adapter, state, positions(state, wallets(quick)), quick)
 
 
 if __name__ == "__main__":
-    main()
+    run(maker)

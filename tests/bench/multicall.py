@@ -1,10 +1,11 @@
-"""How fast reads are encoded and decoded, without a node: `python -m tests.bench.multicall`."""
+"""How fast reads are encoded and decoded, without a node: `python -m tests.bench.multicall [--quick]`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from indexer.chain.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.model import Read
+from tests.bench.run import Result, run
 from tests.tiny_contracts import EOA
 
 SHAPES = {
@@ -16,7 +17,6 @@ SHAPES = {
     ),
     "two words -> struct": Read(EOA, "urns(bytes32,address)((uint256,uint128))", (bytes(32), EOA)),
 }
-COUNT = 20_000
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -28,23 +28,23 @@ def seconds(work: Callable[[], object]) -> float:
     return best
 
 
-def main() -> None:
+def multicall(quick: bool) -> Iterator[Result]:
+    count = 2_000 if quick else 20_000
     for name, read in SHAPES.items():
-        reads = [read] * COUNT
+        reads = [read] * count
         words = 6 if "six" in name else 2 if "struct" in name else 1
-        answer = encode_answer([bytes(31) + b"\7" + bytes(32 * (words - 1))] * COUNT)
+        answer = encode_answer([bytes(31) + b"\7" + bytes(32 * (words - 1))] * count)
 
         def encode(reads: list[Read] = reads) -> str:
             return encode_aggregate([(read.target, encode_read(read)) for read in reads]).hex()
 
         def decode(reads: list[Read] = reads, answer: str = answer) -> list[object]:
-            results = decode_aggregate(bytes.fromhex(answer), COUNT)
+            results = decode_aggregate(bytes.fromhex(answer), count)
             return [decode_read(read, success, data) for read, (success, data) in zip(reads, results, strict=True)]
 
         out, back = seconds(encode), seconds(decode)
-        print(
-            f"{name:26} encode {COUNT / out:9,.0f}/s  decode {COUNT / back:9,.0f}/s  both {COUNT / (out + back):9,.0f}/s"
-        )
+        yield Result(f"{name}: encode", count / out, "reads/s")
+        yield Result(f"{name}: decode", count / back, "reads/s")
 
 
 def encode_answer(data: list[bytes]) -> str:
@@ -57,4 +57,4 @@ def encode_answer(data: list[bytes]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(multicall)

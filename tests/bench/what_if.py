@@ -1,16 +1,13 @@
-"""Seconds of `simulate` and `movements` on 100,000 positions, cost and size of the history: python -m tests.bench.what_if DATABASE
+"""`simulate` and `movements` over a whole book, cost and size of the history: `python -m tests.bench.what_if [--quick]`.
 
-The database is a synced one, with the configuration that knows its deployments (--config); its rows are repeated as
-`tests.bench.book` does. The history is then written for made-up years of three kinds of positions, and measured.
+The history is written for made-up years (months if quick) of three kinds of positions, and measured.
 """
 
-import argparse
 import math
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from indexer.model import Block, Market
@@ -18,7 +15,8 @@ from indexer.store.books import position_rows
 from indexer.store.history import LAST, History, last_points, thin
 from indexer.store.rows import Snapshot
 from indexer.store.store import Store
-from tests.bench.book import enlarged
+from tests.bench.database import command, large_database, largest_wallet
+from tests.bench.run import Result, run
 
 COMMANDS = (
     "simulate --shock WETH=-20% --shock stablecoins=-2% --csv",
@@ -29,27 +27,19 @@ COMMANDS = (
     "simulate --sweep eth=0..-60% --csv",
     "movements --since 0 --csv",
 )
-YEAR = 365 * 86_400
 BLOCK_SECONDS = 12
 NOW = 1_700_000_000
 
 
-def commands(database: Path, config: Path) -> None:
-    with sqlite3.connect(database) as conn:
-        (wallet,) = conn.execute("select wallet from positions order by debt_usd desc limit 1").fetchone()
-    for command in COMMANDS:
-        arguments = command.replace("WALLET", wallet).split()
+def commands(database: Path, config: Path) -> Iterator[Result]:
+    wallet = largest_wallet(database)
+    for text in COMMANDS:
         started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "indexer", "--config", str(config), "--db", str(database), *arguments],
-            capture_output=True, check=False,
-        )  # fmt: skip
-        spent = time.monotonic() - started
-        told = f"{len(done.stdout) / 1e6:,.1f} MB" if done.returncode == 0 else done.stderr.decode().strip()
-        print(f"{command:58} {spent:6.2f} s  {told}")
+        command(database, config, text.replace("WALLET", wallet))
+        yield Result(text, time.monotonic() - started, "s")
 
 
-def rider(database: Path) -> None:
+def rider(database: Path) -> Iterator[Result]:
     """What the history adds to a snapshot of the largest deployment: the first one, one with nothing new, a crash."""
     with Store(database) as store:
         conn = store.conn
@@ -78,13 +68,14 @@ def rider(database: Path) -> None:
                     "update deployments set block_number = ?, block_hash = ? where deployment = ?",
                     (number, block.hash, name),
                 )
-            print(f"history of {len(given):,} positions, {what}: {spent:.2f} s")
+            yield Result(f"history of {len(given):,} positions, {what}", spent, "s")
         started = time.perf_counter()
-        print(f"{len(last_points(conn, (chain_id, name))):,} last points: {time.perf_counter() - started:.2f} s")
+        points = len(last_points(conn, (chain_id, name)))
+        yield Result(f"{points:,} last points", time.perf_counter() - started, "s")
 
 
-def sizes(folder: Path) -> None:
-    """Rows and bytes that a position has after a year, written and thinned as a live tail does."""
+def sizes(folder: Path, days: int) -> Iterator[Result]:
+    """Rows and bytes that a position has after so many days, written and thinned as a live tail does."""
     for name, step, status in (
         ("at risk or watched, every block", BLOCK_SECONDS, "at-risk"),
         ("healthy, moving by 1 % every hour", 3_600, "healthy"),
@@ -95,8 +86,8 @@ def sizes(folder: Path) -> None:
         with Store(folder / f"{step}.db") as store:
             conn, where = store.conn, (1, "aave-v3-core")
             before = pages(conn)
-            written, last = 0, NOW - YEAR
-            for end in range(NOW - YEAR, NOW, 86_400):  # a day at a time, thinned behind it
+            written, last = 0, NOW - days * 86_400
+            for end in range(NOW - days * 86_400, NOW, 86_400):  # a day at a time, thinned behind it
                 with store.transaction():
                     points = range(last, end + 86_400, step)
                     last = points[-1] + step if points else last
@@ -115,10 +106,9 @@ def sizes(folder: Path) -> None:
             conn.execute("vacuum")
             (rows,) = conn.execute("select count(*) from health_history").fetchone()
             size = pages(conn) - before
-            print(
-                f"{name}: {written / users:,.0f} points written a year, {rows / users:,.0f} kept, "
-                f"{size / rows:,.0f} bytes each, {size / users / 1000:,.1f} kB a position and year"
-            )
+            yield Result(f"{name}: written in {days} days", written / users, "points/position")
+            yield Result(f"{name}: kept", rows / users, "points/position")
+            yield Result(f"{name}: size", size / rows, "bytes/point")
 
 
 def pages(conn: sqlite3.Connection) -> int:
@@ -126,20 +116,15 @@ def pages(conn: sqlite3.Connection) -> int:
     return int(conn.execute("pragma page_count").fetchone()[0]) * int(conn.execute("pragma page_size").fetchone()[0])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.what_if", description=__doc__)
-    parser.add_argument("database", type=Path)
-    parser.add_argument("positions", type=int, nargs="?", default=100_000)
-    parser.add_argument("--config", type=Path, default=Path("indexer.toml"))
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        sizes(Path(folder))
-        large = Path(folder) / "large.db"
-        total = enlarged(options.database, large, options.positions)
-        print(f"{total:,} positions, {large.stat().st_size / 1e6:,.0f} MB")
-        commands(large, options.config)
-        rider(large)
+def what_if(quick: bool) -> Iterator[Result]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        yield from sizes(folder, 30 if quick else 365)
+        database, config, positions = large_database(folder, quick)
+        yield Result("positions", positions, "rows")
+        yield from commands(database, config)
+        yield from rider(database)
 
 
 if __name__ == "__main__":
-    main()
+    run(what_if)

@@ -232,23 +232,26 @@ def test_thousands_of_honest_failures_cost_few_requests(faulty: FaultyNode) -> N
         assert chain.requests - before <= most
 
 
-@pytest.mark.parametrize("blake2f", [True, False])
-def test_a_starved_call_is_asked_again_with_enough_gas(faulty: FaultyNode, blake2f: bool) -> None:
+@pytest.mark.parametrize("pairing", [True, False])
+@pytest.mark.parametrize(("gas", "rounds", "calls"), [(40_000_000, 20_000, 3), (350_000_000, 150_000, 1)])
+def test_a_starved_call_is_asked_again_with_enough_gas(
+    faulty: FaultyNode, gas: int, rounds: int, calls: int, pairing: bool
+) -> None:
     """What comes behind a gas eater has a 64th of the gas: it fails without data, and must not be believed."""
-    faulty.gas_cap = 40_000_000
+    faulty.gas_cap = gas
     chain = connect(faulty.url)
-    chain.has_blake2f = blake2f
+    chain.has_pairing = pairing
     read = PinnedReader(chain, chain.block("latest"))
-    heavy = Read(AT["loop"], "loop(uint256)(uint256)", (20_000,))  # 0.8 million gas
-    answers = read([Read(AT["eater"], "z()(uint256)"), heavy, heavy, heavy])
-    assert answers[1:] == [1, 1, 1]
+    heavy = Read(AT["loop"], "loop(uint256)(uint256)", (rounds,))  # of 40 gas
+    answers = read([Read(AT["eater"], "z()(uint256)"), *[heavy] * calls])
+    assert answers[1:] == [1] * calls
     assert isinstance(answers[0], Failed)
 
 
-@pytest.mark.parametrize("blake2f", [True, False])
-def test_honest_failures_among_many_reads_cost_nothing_more(faulty: FaultyNode, blake2f: bool) -> None:
+@pytest.mark.parametrize("pairing", [True, False])
+def test_honest_failures_among_many_reads_cost_nothing_more(faulty: FaultyNode, pairing: bool) -> None:
     chain = connect(faulty.url)
-    chain.has_blake2f = blake2f
+    chain.has_pairing = pairing
     read = PinnedReader(chain, chain.block("latest"))
     reads = [Read(AT["revert"], "x()(uint256)"), *[echo(i) for i in range(100)], Read(EOA, "x()(uint256)")]
     before = chain.requests
@@ -268,15 +271,18 @@ def test_a_read_that_no_gas_suffices_for_is_a_failed_value(faulty: FaultyNode) -
     assert isinstance(read([Read(AT["eater"], "z()(uint256)")])[0], Failed)
 
 
-def test_without_the_probe_precompile_reads_still_come_right(node: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.chain.multicall.BLAKE2F", EOA.replace("1", "0")[:-2] + "ff")
-    node.set_code("0x" + "00" * 19 + "ff", REVERT)
-    chain = connect(node.url)
-    read = PinnedReader(chain, chain.block(node.block_number()))
+@pytest.mark.parametrize("code", [REVERT, "0x"], ids=["a call fails", "nothing there"])
+def test_without_the_probe_precompile_reads_still_come_right(
+    node: Anvil, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    absent = "0x" + "00" * 19 + "ff"
+    monkeypatch.setattr("indexer.chain.multicall.PAIRING", absent)
+    node.set_code(absent, code)
     node.mine(1)
+    chain = connect(node.url)
     read = PinnedReader(chain, chain.block("latest"))
     assert read([echo(1), echo(2)]) == [1, 2]
-    assert not chain.has_blake2f
+    assert not chain.has_pairing
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5_000)), max_size=200))

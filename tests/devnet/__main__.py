@@ -60,7 +60,7 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
         # Like a full node it forgets old states: keeping them all makes each block slower than the one before.
-        node = stack.enter_context(Anvil(port=options.port, extra=["--prune-history", "256"]))
+        node = stack.enter_context(Anvil(port=options.port, states_in_memory=256))
         markets = []
         for market in deployed(node, options.market or list(MARKETS), options.seed, options.users):
             if stop.is_set():

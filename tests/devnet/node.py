@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,11 +21,13 @@ CHAIN_ID = 1337
 GENESIS_TIMESTAMP = 1_700_000_000
 GAS_LIMIT = 1_000_000_000
 MEMORY_LIMIT = 6 * 2**30
+STATES_IN_MEMORY = 5_000  # a market's state takes 0.1 MB; on disk, where anvil keeps all but 500, each costs 20 ms
+IDLE_SECONDS = 10
 MULTICALL3 = "0xcA11bde05977b3631167028862bE2a173976CA11"
 
-# anvil keeps every state in memory, so its address space is capped; and it dies with us, even when we are killed: our
-# end of its guard's stdin closes then, `read` returns, and the guard kills it. Old states spill to disk, gigabytes of
-# them, and a killed node leaves them behind, so the guard removes their folder.
+# anvil keeps its states in memory, so its address space is capped; and it dies with us, even when we are killed: our
+# end of its guard's stdin closes then, `read` returns, and the guard kills it. It makes a folder for states on disk
+# too, and a killed node leaves it behind, so the guard removes it.
 GUARD = """
 ulimit -v "$1" 2>/dev/null; shift
 states=$(mktemp -d) || exit 1
@@ -49,12 +52,56 @@ class RpcError(RuntimeError):
         super().__init__(f"{method}: {self.message} ({self.code})")
 
 
+class Connections:
+    """Connections to one HTTP server that stay open between requests, shared by threads.
+
+    One that was idle for long is not used again: the server may be closing it, and whether it acted on a request that
+    got no answer cannot be told.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        self.idle: deque[tuple[float, http.client.HTTPConnection]] = deque()
+        self.closed = False
+
+    def post(self, body: Any) -> Any:
+        """The JSON answer to a JSON body."""
+        connection = self.take()
+        try:
+            connection.request("POST", "/", json.dumps(body).encode(), {"Content-Type": "application/json"})
+            answer = connection.getresponse().read()
+        except BaseException:
+            connection.close()
+            raise
+        self.idle.append((time.monotonic(), connection))
+        if self.closed:
+            self.close()
+        return json.loads(answer)
+
+    def take(self) -> http.client.HTTPConnection:
+        while True:
+            try:
+                since, connection = self.idle.pop()
+            except IndexError:
+                return http.client.HTTPConnection(self.host, self.port, timeout=300)
+            if time.monotonic() - since < IDLE_SECONDS:
+                return connection
+            connection.close()
+
+    def close(self) -> None:
+        """Close what is idle now, and whatever a request that is still under way gives back."""
+        self.closed = True
+        while self.idle:
+            self.idle.pop()[1].close()
+
+
 class Anvil:
     """One anvil process on a free port, mining when told to (`execute`, `mine`), with fixed, reproducible timestamps.
 
     It does not mine by itself: its own miner tells the pool what it mined after everyone else, and takes a transaction
     that follows a revert at once for one that is mined. Every block is `block_interval` seconds after its parent unless told otherwise, so the same calls give the same
-    chain; wall time plays no part. With `load_state` (a file of `dump_state`) history and old states are gone.
+    chain; wall time plays no part. States older than `states_in_memory` blocks are forgotten. With `load_state` (a file
+    of `dump_state`) history and old states are gone.
     """
 
     def __init__(
@@ -67,6 +114,7 @@ class Anvil:
         block_interval: int | None = 1,
         load_state: Path | None = None,
         memory_limit: int = MEMORY_LIMIT,
+        states_in_memory: int = STATES_IN_MEMORY,
         extra: Sequence[str] = (),
     ) -> None:
         self.chain_id = chain_id
@@ -76,9 +124,10 @@ class Anvil:
         self.arguments = [
             "--host", "127.0.0.1", "--chain-id", str(chain_id), "--timestamp", str(timestamp),
             "--gas-limit", str(gas_limit), "--auto-impersonate", "--no-mining", "--order", "fifo",
-            "--block-base-fee-per-gas", "0", "--no-request-size-limit", *extra,
+            "--block-base-fee-per-gas", "0", "--no-request-size-limit", "--prune-history", str(states_in_memory), *extra,
         ]  # fmt: skip
         self.load_state = load_state
+        self.connections = Connections("127.0.0.1", port)
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -117,6 +166,7 @@ class Anvil:
                 listening = re.search(r"Listening on \S+:(\d+)", text)
                 if listening:
                     self.port = int(listening[1])
+                    self.connections = Connections("127.0.0.1", self.port)
                     break
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     self.stop()
@@ -128,6 +178,7 @@ class Anvil:
 
     def stop(self) -> None:
         """End the process; safe to call twice."""
+        self.connections.close()
         process, self.process = self.process, None
         if process is None:
             return
@@ -161,12 +212,7 @@ class Anvil:
         return sorted(self.post(body), key=lambda answer: answer["id"])
 
     def post(self, body: Any) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
-        try:
-            connection.request("POST", "/", json.dumps(body), {"Content-Type": "application/json"})
-            return json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
+        return self.connections.post(body)
 
     def execute(self, transaction: dict[str, Any]) -> dict[str, Any]:
         """Mine a block of this one transaction (and of those that already wait); its receipt."""

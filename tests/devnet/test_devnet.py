@@ -17,7 +17,7 @@ from eth_utils.crypto import keccak
 
 from tests.devnet import aave_v3, packages
 from tests.devnet.aave_v3 import STABLE_MODE, AaveV3, Listing
-from tests.devnet.node import MULTICALL3, Anvil, RpcError
+from tests.devnet.node import MULTICALL3, Anvil, Connections, RpcError
 from tests.devnet.packages import PackageError, cached, check_version
 from tests.devnet.scenario import config_toml
 from tests.devnet.send import PANIC, Reverted, Sender, account, calldata, signature
@@ -177,12 +177,11 @@ def test_the_node_dies_with_a_killed_parent_and_leaves_no_states(needs_node: Non
         cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL
-    orphan = Anvil()
-    orphan.port = int(done.stdout)
+    orphan = Connections("127.0.0.1", int(done.stdout))
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
-            orphan.block_number()
+            orphan.post({"jsonrpc": "2.0", "id": 0, "method": "eth_blockNumber", "params": []})
         except ConnectionError:
             if not list(tmp_path.iterdir()):
                 return

@@ -268,17 +268,15 @@ def test_a_bound_that_is_too_tight_is_noticed(protocol: str) -> None:
 
 
 @every_protocol
-def test_typical_positions_are_bounded_closely(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_typical_positions_are_bounded_closely(protocol: str) -> None:
     """Bounds that leave everybody open, or are wide, would hold as well and be of no use."""
-    for module in (bench_v2, bench_v3, bench_maker):
-        monkeypatch.setattr(module, "WALLETS", 500)
-    monkeypatch.setattr(bench_compound, "ACCOUNTS", 500)
+    v2, v3, vat, count = bench_v2.market(), bench_v3.market("3.0"), bench_maker.market(), 500
     adapter, market, positions = {
-        "aave-v2": lambda: (aave_v2(Random(0))[0], bench_v2.market(), bench_v2.positions(bench_v2.market())),
-        "aave-v3": lambda: (aave_v3(Random(0))[0], bench_v3.market("3.0"), bench_v3.positions(bench_v3.market("3.0"))),
-        "compound-v2": bench_compound.compound_v2,
-        "compound-v3": bench_compound.compound_v3,
-        "maker": lambda: (maker(Random(0))[0], bench_maker.market(), bench_maker.positions(bench_maker.market())),
+        "aave-v2": lambda: (aave_v2(Random(0))[0], v2, bench_v2.positions(v2, count)),
+        "aave-v3": lambda: (aave_v3(Random(0))[0], v3, bench_v3.positions(v3, count)),
+        "compound-v2": lambda: bench_compound.compound_v2(count),
+        "compound-v3": lambda: bench_compound.compound_v3(count),
+        "maker": lambda: (maker(Random(0))[0], vat, bench_maker.positions(vat, count)),
     }[protocol]()
     book = Book()
     for row, position in enumerate(positions):

@@ -103,6 +103,7 @@ def spoil(path: Path, account: str) -> None:
         conn.execute("update states set state = ? where account = ?", (json.dumps(spoiled), account))
 
 
+@pytest.mark.disturbed
 def test_a_wrong_stored_state_is_noticed_read_again_and_told(
     aave: AaveV3, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_wrong_stored_state_is_noticed_read_again_and_told(
     assert "differ from the contracts; reading every position again" in told
 
 
+@pytest.mark.disturbed
 def test_the_random_sample_finds_it_in_any_row(aave: AaveV3, tmp_path: Path) -> None:
     path, supplier = tmp_path / "sample.db", aave.cast["supplier"]
     sync_once(path, aave.node.url, [aave])
@@ -151,6 +153,7 @@ class Defective(aave_v3_adapter.AaveV3):
         return replace(health, debt_value=health.debt_value - 1)
 
 
+@pytest.mark.disturbed
 def test_a_mismatch_that_stays_marks_the_deployment_and_no_other(
     markets: dict[str, Devnet], aave: AaveV3, tmp_path: Path
 ) -> None:
@@ -274,6 +277,7 @@ def newcomer_in_debt(market: Devnet) -> tuple[str, set[int]]:
     return who, blocks
 
 
+@pytest.mark.disturbed
 @pytest.mark.parametrize("protocol", list(OWE))
 def test_old_logs_that_were_left_out_once_are_found_by_sums(
     markets: dict[str, Devnet], tmp_path: Path, protocol: str
@@ -293,6 +297,7 @@ def test_old_logs_that_were_left_out_once_are_found_by_sums(
     assert state_of(path, market) == ("ok", None)
 
 
+@pytest.mark.disturbed
 @pytest.mark.parametrize("protocol", list(OWE))
 def test_logs_that_stay_away_make_it_incomplete_until_another_endpoint_has_them(
     markets: dict[str, Devnet], tmp_path: Path, protocol: str
@@ -315,6 +320,7 @@ def test_logs_that_stay_away_make_it_incomplete_until_another_endpoint_has_them(
     assert state_of(path, market) == ("ok", None)
 
 
+@pytest.mark.disturbed
 @pytest.mark.parametrize("blocks_ago", [2, 150])
 def test_logs_since_the_last_snapshot_that_are_left_out_are_found_by_bloom_filters_and_receipts(
     aave: AaveV3, tmp_path: Path, blocks_ago: int
@@ -334,6 +340,7 @@ def test_logs_since_the_last_snapshot_that_are_left_out_are_found_by_bloom_filte
     assert audits(path, "reconciliation") == []
 
 
+@pytest.mark.disturbed
 def test_one_of_two_logs_of_the_same_kind_in_a_block_is_missed_too(aave: AaveV3, tmp_path: Path) -> None:
     path, who, other, act = tmp_path / "twin.db", account("left out"), aave.cast["supplier"], Actions(aave)
     aave.sender.fund(who)
@@ -350,6 +357,7 @@ def test_one_of_two_logs_of_the_same_kind_in_a_block_is_missed_too(aave: AaveV3,
     assert [recovered for _, recovered, _ in audits(path, "omitted-logs")] == [1]
 
 
+@pytest.mark.disturbed
 def test_without_receipts_a_second_endpoint_tells(aave: AaveV3, tmp_path: Path) -> None:
     path, who = tmp_path / "second.db", aave.cast["supplier"]
     sync_once(path, aave.node.url, [aave])
@@ -432,6 +440,7 @@ def test_a_tail_asks_for_pruned_logs_only_now_and_then(markets: dict[str, Devnet
     assert refused == [refused[0]] * 3
 
 
+@pytest.mark.disturbed
 def test_a_tail_repairs_only_now_and_then_what_no_repair_helps(markets: dict[str, Devnet], tmp_path: Path) -> None:
     path, market = tmp_path / "tail.db", markets["compound-v3"]
     _, blocks = newcomer_in_debt(market)
@@ -450,7 +459,7 @@ def test_a_tail_repairs_only_now_and_then_what_no_repair_helps(markets: dict[str
 @pytest.fixture
 def forgetting(needs_node: None) -> Iterator[AaveV3]:
     """A market on a node that keeps the states of few blocks, as full nodes do."""
-    with Anvil(extra=["--prune-history", "16"]) as node:
+    with Anvil(states_in_memory=16) as node:
         node.place_multicall3()
         market = aave_v3.deploy(node, "3.6")
         market.populate(8, 12)

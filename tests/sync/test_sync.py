@@ -24,7 +24,7 @@ USERS = 60
 
 
 @pytest.fixture(scope="module", params=["3.0.2", "3.6"])
-def market(request: pytest.FixtureRequest) -> Iterator[aave_v3.AaveV3]:
+def market(request: pytest.FixtureRequest, needs_node: None) -> Iterator[aave_v3.AaveV3]:
     with Anvil() as node:
         node.place_multicall3()
         market = aave_v3.deploy(node, request.param)
