@@ -78,9 +78,13 @@ class NamedUrl:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything configured, checked; `path` is the user's file if there is one."""
+    """Everything configured, checked; `path` is the user's file if there is one, `own` the deployments it has a table of.
+
+    Whether these have the addresses that their protocols need is left to `check_own`, which imports the adapters.
+    """
 
     path: Path | None
+    own: Collection[str]
     chains: Mapping[str, ChainConfig]
     deployments: Mapping[str, Deployment]
     settings: Settings
@@ -98,6 +102,11 @@ class Config:
         """The name of the chain with that id, else the id."""
         return next((name for name, chain in self.chains.items() if chain.chain_id == chain_id), str(chain_id))
 
+    def check_own(self) -> None:
+        """Raises `ConfigError` unless the user's deployments have the addresses that their protocols need."""
+        for name in self.own:
+            check_address_keys(self.deployments[name], f"{self.path}: ")
+
     def select(
         self, chain: str | None = None, protocols: Collection[str] = (), deployments: Collection[str] = ()
     ) -> tuple[ChainConfig, list[Deployment]]:
@@ -106,6 +115,7 @@ class Config:
         Without a chain it is that of the named deployments, else mainnet. Raises `ConfigError` for an unknown name,
         for deployments of different chains, and when nothing is left.
         """
+        self.check_own()
         for name in deployments:
             if name not in self.deployments:
                 raise ConfigError(f"unknown deployment {name!r}{did_you_mean(name, self.deployments)}")
@@ -202,15 +212,14 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
                 f"{label}: deployments.{name}.chain: unknown chain {row.chain!r}{did_you_mean(row.chain, chains)}"
             )
         deployments[name] = Deployment(name, row.protocol, row.chain, row.start_block, row.addresses)
-        if name in user.get("deployments", {}):
-            check_address_keys(deployments[name], f"{path}: ")
     return Config(
         path=path,
+        own=user.get("deployments", {}).keys(),
         chains=chains,
         deployments=deployments,
-        settings=checked(Settings, ("settings",), merged["settings"], label_of),
-        alerts=checked(Alerts, ("alerts",), merged["alerts"], label_of),
-        groups=checked(Groups, ("groups",), merged["groups"], label_of),
+        settings=checked(Settings, ("settings",), merged["settings"], label_of) if merged["settings"] else Settings(),
+        alerts=checked(Alerts, ("alerts",), merged["alerts"], label_of) if merged["alerts"] else Alerts(),
+        groups=checked(Groups, ("groups",), merged["groups"], label_of) if merged["groups"] else {},
         environment=environment,
     )
 

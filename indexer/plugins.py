@@ -11,6 +11,7 @@ import importlib
 import importlib.resources
 from collections.abc import Collection
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from indexer.adapter import Adapter, AnyAdapter
@@ -21,10 +22,16 @@ DEPLOYMENTS_FILE = "deployments.toml"
 REQUIRED = ("protocol", "market_type", "position_type", "required_addresses")
 
 
+@cache
+def registered() -> tuple[EntryPoint, ...]:
+    """Every entry point of the group, in no order. Reading the metadata of all packages takes a while, so once."""
+    return tuple(entry_points(group=GROUP))
+
+
 def installed() -> dict[str, EntryPoint]:
     """Every registered protocol by name, not imported yet. Raises `ConfigError` when two packages claim one name."""
     found: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+    for entry in sorted(registered(), key=lambda entry: (entry.name, entry.value)):
         other = found.setdefault(entry.name, entry)
         if other.value != entry.value:
             raise ConfigError(

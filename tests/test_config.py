@@ -59,7 +59,7 @@ def load(text: str | None = None, **environment: str) -> config.Config:
 
 def error(text: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        load(text)
+        load(text).check_own()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -18,7 +18,7 @@ def register(monkeypatch):
 
     def register(*pairs):
         entries = [EntryPoint(name, value, plugins.GROUP) for name, value in pairs]
-        monkeypatch.setattr(plugins, "entry_points", lambda group: entries if group == plugins.GROUP else [])
+        monkeypatch.setattr(plugins, "registered", lambda: entries)
 
     return register
 

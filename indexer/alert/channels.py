@@ -26,6 +26,7 @@ from string import Formatter
 from typing import Any
 
 from indexer.errors import ConfigError, IndexerError
+from indexer.extras import how_to_install
 from indexer.masking import mask, secrets
 
 Alert = Mapping[str, Any]
@@ -169,7 +170,7 @@ class Apprise(Channel):
 
                 self.plugin: Any = instantiated(apprise, url)
         except ImportError as error:
-            raise ConfigError("alerts over apprise need it: pip install 'lending-indexer[alerts]'") from error
+            raise ConfigError(f"alerts over apprise need it: {how_to_install('alerts')}") from error
         self.url, self.place = url, masked(url)
         if self.plugin is None:
             raise ConfigError(f"{self.place} is no URL that apprise understands: github.com/caronc/apprise lists them")

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from indexer.errors import IndexerError
+from indexer.extras import how_to_install
 from indexer.text import Row, plain
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def write_parquet(columns: Sequence[str], rows: Iterable[Row], stream: BinaryIO)
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise IndexerError("Parquet needs pyarrow: pip install 'lending-indexer[parquet]'") from error
+        raise IndexerError(f"Parquet needs pyarrow: {how_to_install('parquet')}") from error
     types = {name: by_name(name) for name in columns}
     if None in types.values():
         rows = [tuple(row) for row in rows]

@@ -31,6 +31,7 @@ def status(session: Session, output: Output) -> None:
 def protocols(session: Session, chain: str | None, output: Output) -> None:
     """List the deployments that are known, with their addresses and start blocks."""
     config = session.config
+    config.check_own()
     if chain is not None:
         config.chain(chain)
     rows = [

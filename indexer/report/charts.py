@@ -1,4 +1,4 @@
-"""Charts as SVG written by hand, and as text: bars of one quantity, lines over time. No library, nothing external.
+"""Charts as SVG written by hand, and as text: bars of one quantity, lines over time. Nothing external.
 
 Every string in them was a stranger's: text is escaped, and what would steer a terminal is spelt out.
 """
@@ -14,6 +14,8 @@ from indexer.text import printable
 #: Okabe and Ito's colours, told apart by the colour-blind too
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 NEGATIVE = COLOURS[1]
+#: names beside the generic ones, of which what makes a PNG of it knows nothing
+FONTS = "system-ui, Helvetica, Arial, Liberation Sans, DejaVu Sans, Noto Sans, sans-serif"
 WIDTH = 760
 LABELS, VALUES = 190, 110
 LETTERS = 24  # of a label in LABELS
@@ -50,21 +52,26 @@ Chart = Bars | Lines
 
 def short(value: float) -> str:
     """A number for an axis or a bar: 1.2k, 3.45M."""
-    size = abs(value)
-    for limit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if size >= limit:
+    if 0 < abs(value) < 0.01:
+        return f"{value:.2g}"
+    for limit, letter in ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "B")):
+        if round(abs(value) / limit, 2) < 1000:
             return f"{value / limit:,.2f}{letter}"
-    return f"{value:,.2f}" if size >= 0.01 or not size else f"{value:.2g}"
+    return f"{value / 1e12:,.2f}T"
 
 
 def svg(chart: Chart, caption: str) -> str:
     """The chart with its title and unit above, and below it `caption`: what block and time it is of."""
     body, height = bars_svg(chart) if isinstance(chart, Bars) else lines_svg(chart)
+    return framed(f"{chart.title} ({chart.unit})" if chart.unit else chart.title, body, height, caption)
+
+
+def framed(title: str, body: str, height: int, caption: str) -> str:
+    """A whole picture: the title, `body` (SVG, `height` high), and the caption."""
     total = height + 64
-    title = f"{chart.title} ({chart.unit})" if chart.unit else chart.title
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total}" width="{WIDTH}" height="{total}" role="img"'
-        f' font-family="system-ui, sans-serif" font-size="12" fill="#222"><title>{safe(title)}</title>'
+        f' font-family="{FONTS}" font-size="12" fill="#222"><title>{safe(title)}</title>'
         f'<rect width="{WIDTH}" height="{total}" fill="#fff"/>'
         f'<text x="8" y="20" font-size="14" font-weight="600">{safe(title)}</text>'
         f'<g transform="translate(0 34)">{body}</g>'

@@ -1,71 +1,140 @@
-"""The chart of a sweep: liquidatable debt, stacked by protocol, over the change of a price. Needs matplotlib."""
+"""The chart of a sweep: liquidatable debt, stacked by protocol, over the change of a price; as SVG, or a PNG of that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from indexer.errors import ConfigError, IndexerError
+from indexer.extras import how_to_install
 from indexer.files import replacing
-from indexer.text import printable
+from indexer.report.charts import COLOURS, FONTS, WIDTH, cut, framed, safe, short, ticks
 
 SUFFIXES = (".png", ".svg")
+LEFT, RIGHT, TOP, HEIGHT = 84, WIDTH - 60, 10, 320
+LEGEND = 18
+ZOOM = 2  # of a PNG
+
+Point = Callable[[int, float], str]
 
 
 def check(path: Path) -> None:
-    """Raise `ConfigError` for another format, and `IndexerError` where matplotlib is missing; before any work."""
+    """Raise `ConfigError` for another format, and `IndexerError` where a PNG cannot be made; before any work."""
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"a chart is a .png or .svg file, not {path.name!r}")
-    if find_spec("matplotlib") is None:
-        raise IndexerError("a chart needs matplotlib: pip install 'lending-indexer[charts]'")
+    if path.suffix.lower() != ".png":
+        return
+    if find_spec("resvg_py") is None:
+        raise IndexerError(f"a PNG needs resvg-py, an SVG nothing: name a .svg file, or {how_to_install('charts')}")
+    letter = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20"><text y="15" font-family="{}">{}</text></svg>'
+    )
+    if png(letter.format(FONTS, "M")) == png(letter.format(FONTS, "")):
+        raise IndexerError(
+            f"a PNG needs one of the fonts {FONTS}, and none is installed: name a .svg file, or install one "
+            "(Debian, Ubuntu: apt install fonts-dejavu-core)"
+        )
+
+
+def png(picture: str) -> bytes:
+    """An SVG as PNG."""
+    from resvg_py import svg_to_bytes  # noqa: PLC0415 - an extra
+
+    return bytes(svg_to_bytes(svg_string=picture, zoom=ZOOM))
 
 
 def draw(path: Path, name: str, rows: Sequence[Mapping[str, Any]], remark: str = "") -> None:
     """Write the chart of `sweep_rows`; `name` is what was swept, `remark` what else was supposed."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
-    from matplotlib.ticker import FuncFormatter, PercentFormatter  # noqa: PLC0415
-
-    changes = [row["change_percent"] for row in rows]
-    columns = [column for column in rows[0] if column.endswith("_debt_usd")]
-    labels = [column.removesuffix("_debt_usd").replace("_", "-") for column in columns if column != "bad_debt_usd"]
-    series = [[row[column] for row in rows] for column in columns if column != "bad_debt_usd"]
-
-    figure = Figure(figsize=(10, 6), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    axes.stackplot(changes, series, labels=labels, alpha=0.85)
-    axes.plot(
-        changes, [row["bad_debt_usd"] for row in rows], color="black", linestyle="--", label="debt beyond collateral"
-    )
-    axes.set_xlabel(f"change of the price of {printable(name)} (%)", parse_math=False)
-    axes.set_ylabel("liquidatable debt (USD, at the changed prices)")
-    axes.xaxis.set_major_formatter(PercentFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    if changes[0] != changes[-1]:
-        axes.set_xlim(changes[0], changes[-1])
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    wallets = axes.twinx()
-    wallets.plot(changes, [row["wallets"] for row in rows], color="tab:gray", linewidth=1.5, label="wallets (right)")
-    wallets.set_ylabel("liquidatable wallets")
-    wallets.set_ylim(bottom=0)
-    handles, names = axes.get_legend_handles_labels()
-    more, other = wallets.get_legend_handles_labels()
-    axes.legend(handles + more, names + other, loc="upper left")
-    when = f"block {rows[0]['block_number']}, {rows[0]['block_time']}"
-    axes.set_title(
-        printable(f"Debt that could be liquidated if the price of {name} changed")
-        + f"\n{when}"
-        + (f"; {printable(remark)}" if remark else ""),
-        fontsize=11,
-        parse_math=False,
-    )
+    text = picture(name, rows, remark)
+    content = png(text) if path.suffix.lower() == ".png" else text.encode()
     with replacing(path) as stream:
-        figure.savefig(stream, format=path.suffix.lower().removeprefix("."))
+        stream.write(content)
 
 
-def short(value: float) -> str:
-    """A sum in USD as an axis has it: 1.5 M, 20 k."""
-    for size, letter in ((1e9, " bn"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
+def picture(name: str, rows: Sequence[Mapping[str, Any]], remark: str = "") -> str:
+    """The chart as SVG. Debt in USD has the axis on the left, wallets that on the right."""
+    steps = list(rows) if len(rows) > 1 else [*rows, *rows]  # of a single step a level
+    first, last = steps[0]["change_percent"], steps[-1]["change_percent"]
+    shares = [(row["change_percent"] - first) / (last - first) if last != first else i for i, row in enumerate(steps)]
+    layers = {
+        column.removesuffix("_debt_usd").replace("_", "-"): [row[column] for row in steps]
+        for column in rows[0]
+        if column.endswith("_debt_usd") and column != "bad_debt_usd"
+    }
+    bad = [row["bad_debt_usd"] for row in steps]
+    wallets = [row["wallets"] for row in steps]
+    most = max(*bad, *(sum(values) for values in zip(*layers.values(), strict=True))) * 1.05 or 1.0
+    crowd = max(*wallets, 1) * 1.05
+
+    def at(highest: float) -> Point:
+        return lambda i, value: f"{LEFT + (RIGHT - LEFT) * shares[i]:.1f},{height(value, highest):.1f}"
+
+    parts = [
+        *side(most, LEFT - 6, "end", short, grid=True),
+        *side(crowd, RIGHT + 6, "start", lambda value: f"{value:g}" if value == int(value) else "", grid=False),
+        *below(first, last),
+        *stacked(layers, at(most)),
+        line(bad, at(most), "#000", dashes="6 4"),
+        line(wallets, at(crowd), "#777"),
+        f'<text transform="translate(14 {(TOP + HEIGHT) / 2:.0f}) rotate(-90)" text-anchor="middle">'
+        "liquidatable debt (USD, at the changed prices)</text>",
+        f'<text transform="translate({WIDTH - 8} {(TOP + HEIGHT) / 2:.0f}) rotate(-90)" text-anchor="middle">'
+        "liquidatable wallets</text>",
+        f'<text x="{(LEFT + RIGHT) / 2:.0f}" y="{HEIGHT + 36}" text-anchor="middle">'
+        f"change of the price of {safe(cut(name, 60))} (%)</text>",
+    ]
+    keys = [(label, COLOURS[i % len(COLOURS)], "") for i, label in enumerate(layers)]
+    keys += [("debt beyond collateral", "#000", "6 4"), ("wallets (right)", "#777", "")]
+    for i, (label, colour, dashes) in enumerate(keys):
+        x, y = LEFT + i % 3 * 205, HEIGHT + 54 + i // 3 * LEGEND
+        parts.append(
+            f'<line x1="{x}" y1="{y}" x2="{x + 18}" y2="{y}" stroke="{colour}" stroke-width="{3 if dashes else 8}"'
+            f' stroke-dasharray="{dashes or "none"}"/><text x="{x + 24}" y="{y + 4}">{safe(label)}</text>'
+        )
+    caption = f"block {rows[0]['block_number']}, {rows[0]['block_time']}" + (f"; {remark}" if remark else "")
+    title = f"Debt that could be liquidated if the price of {name} changed"
+    return framed(title, "".join(parts), HEIGHT + 54 + (len(keys) + 2) // 3 * LEGEND, cut(caption, 130))
+
+
+def height(value: float, highest: float) -> float:
+    return HEIGHT - (HEIGHT - TOP) * value / highest
+
+
+def side(highest: float, x: float, anchor: str, text: Callable[[float], str], *, grid: bool) -> list[str]:
+    """The numbers beside an axis from 0 to `highest`, with lines across the picture if `grid`."""
+    parts = []
+    for tick in ticks(0, highest):
+        y = height(tick, highest)
+        parts.append(f'<text x="{x}" y="{y + 4:.1f}" text-anchor="{anchor}">{text(tick)}</text>')
+        if grid:
+            parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{RIGHT}" y2="{y:.1f}" stroke="#e4e4e4"/>')
+    return parts
+
+
+def below(first: float, last: float) -> list[str]:
+    """The changes in per cent below the picture, in the direction of the sweep."""
+    parts = []
+    for tick in ticks(min(first, last), max(first, last)) if first != last else [first]:
+        x = LEFT + (RIGHT - LEFT) * ((tick - first) / (last - first) if last != first else 0.5)
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT + 18}" text-anchor="middle">{tick:g} %</text>')
+        parts.append(f'<line x1="{x:.1f}" y1="{HEIGHT}" x2="{x:.1f}" y2="{HEIGHT + 4}" stroke="#444"/>')
+    return parts
+
+
+def stacked(layers: Mapping[str, Sequence[float]], point: Point) -> list[str]:
+    """One area a layer, each on top of those before it."""
+    parts = []
+    floor = [0.0] * max(map(len, layers.values()), default=0)
+    for number, values in enumerate(layers.values()):
+        top = [low + value for low, value in zip(floor, values, strict=True)]
+        corners = [point(i, value) for i, value in enumerate(top)]
+        corners += [point(i, value) for i, value in reversed(list(enumerate(floor)))]
+        colour = COLOURS[number % len(COLOURS)]
+        parts.append(f'<polygon points="{" ".join(corners)}" fill="{colour}" fill-opacity="0.85"/>')
+        floor = top
+    return parts
+
+
+def line(values: Sequence[float], point: Point, colour: str, dashes: str = "none") -> str:
+    path = " ".join(point(i, value) for i, value in enumerate(values))
+    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8" stroke-dasharray="{dashes}"/>'

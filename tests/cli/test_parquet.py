@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from indexer.cli.main import main
 from indexer.cli.parquet import by_name, by_values
+from indexer.extras import how_to_install
 from indexer.risk.simulate import ASSET_COLUMNS, OUTCOME_COLUMNS
 from indexer.store.database import open_readonly
 from indexer.store.exports import Kind, select
@@ -177,5 +178,5 @@ def test_without_pyarrow_it_says_what_to_install(db: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = CliRunner().invoke(main, ["export", "wallets", "-o", "rows.parquet"])
     assert result.exit_code == 1
-    assert "pip install 'lending-indexer[parquet]'" in result.stderr
+    assert how_to_install("parquet") in result.stderr
     assert not Path("rows.parquet").exists()

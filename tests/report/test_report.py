@@ -616,6 +616,26 @@ def test_a_chart_of_little_or_odd_data_is_still_one(chart: charts.Chart) -> None
     assert charts.text(chart).startswith(chart.title)
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.00"),
+        (0.0012, "0.0012"),
+        (999.99, "999.99"),
+        (999.999, "1.00k"),
+        (999_999, "1.00M"),
+        (-999_999, "-1.00M"),
+        (999_994, "999.99k"),
+        (1_234_567, "1.23M"),
+        (999_999_999, "1.00B"),
+        (5e12, "5.00T"),
+        (1.5e16, "15,000.00T"),
+    ],
+)
+def test_a_number_on_an_axis_is_below_a_thousand_of_its_unit(value: float, text: str) -> None:
+    assert charts.short(value) == text
+
+
 def test_ticks_of_a_line_that_hardly_moves_can_be_told_apart() -> None:
     picture = charts.svg(Lines("x", "", {"a": [(0, 1.0000001), (5, 1.0000003)]}, guide=1.0), "block 1")
     told = re.findall(r'text-anchor="end">([\d.]+)<', picture)

@@ -1,6 +1,7 @@
 """What-if: every simulated row equals the row of a sync after the same thing really happened on the node."""
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from indexer.cli.main import main
 from indexer.errors import ConfigError, IndexerError
+from indexer.extras import how_to_install
 from indexer.model import Deployment
 from indexer.report import sweep_chart
 from indexer.risk import simulate
@@ -39,6 +42,7 @@ from tests.devnet.send import Reverted
 from tests.truth import deployment_of, sync_once
 
 DAY = 86_400
+SVG = "{http://www.w3.org/2000/svg}"
 USERS = 30
 #: an OSM's queue is not known for a price that has not come
 APART = {"block_number", "block_hash", "next_health_factor_raw", "next_health_factor"}
@@ -476,7 +480,7 @@ def test_a_table_has_deployments_assets_and_the_worst(run: Run) -> None:
 
 
 def test_the_chart_carries_block_time_and_units(run: Run, world: World) -> None:
-    pytest.importorskip("matplotlib", reason="the extra `charts` is not installed")
+    pytest.importorskip("resvg_py", reason="the extra `charts` is not installed")
     for name in ("sweep_chart.svg", "sweep_chart.png"):
         result = run("simulate", "--sweep", "eth=0..-60%:20%", "--shock", "stablecoins=-2%", "--chart", name)
         assert result.exit_code == 0, result.output
@@ -489,31 +493,63 @@ def test_the_chart_carries_block_time_and_units(run: Run, world: World) -> None:
 
 
 def test_a_chart_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figure = pytest.importorskip("matplotlib.figure", reason="the extra `charts` is not installed").Figure
-    old = tmp_path / "sweep_chart.png"
+    old = tmp_path / "sweep_chart.svg"
     old.write_text("old")
 
-    def half(self: Any, stream: Any, **options: Any) -> None:
-        stream.write(b"half")
+    def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(figure, "savefig", half)
-    with pytest.raises(IndexerError, match=r"cannot write .*sweep_chart\.png: No space left"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(IndexerError, match=r"cannot write .*sweep_chart\.svg: No space left"):
         sweep_chart.draw(old, "eth", [SWEPT])
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
-def test_a_chart_takes_no_markup_from_a_symbol(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the extra `charts` is not installed")
-    sweep_chart.draw(tmp_path / "sweep_chart.svg", r"$\nothing$", [SWEPT], "$x")
-    assert r"the price of $\nothing$" in (tmp_path / "sweep_chart.svg").read_text()
+def test_a_chart_takes_no_markup_from_a_symbol() -> None:
+    drawn = ET.fromstring(sweep_chart.picture("<b>\x1b[2J&", [SWEPT], "</svg>"))
+    words = ["".join(element.itertext()) for element in drawn.iter(SVG + "text")]
+    assert r"Debt that could be liquidated if the price of <b>\x1b[2J& changed" in words
+    assert r"change of the price of <b>\x1b[2J& (%)" in words
+    assert words[-1].endswith("; </svg>")
 
 
-def test_a_missing_matplotlib_is_told_before_any_work(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_areas_of_a_chart_are_as_high_as_the_debts() -> None:
+    steps = [(0.0, 1e6, 0.0), (-10.0, 1e6, 3e6), (-40.0, 2e6, 6e6)]
+    swept = [
+        {**SWEPT, "change_percent": change, "aave_v2_debt_usd": lower, "maker_debt_usd": upper}
+        for change, lower, upper in steps
+    ]
+    drawn = ET.fromstring(sweep_chart.picture("eth", swept))
+    areas = {}
+    for label, polygon in zip(("maker", "aave-v2"), drawn.iter(SVG + "polygon"), strict=True):
+        corners = [tuple(map(float, corner.split(","))) for corner in polygon.attrib["points"].split()]
+        areas[label] = list(zip(corners[:3], reversed(corners[3:]), strict=True))
+    for i, (change, lower, upper) in enumerate(steps):
+        (x, top), (below_x, floor) = areas["aave-v2"][i]
+        assert x == below_x == areas["maker"][i][0][0]
+        assert floor == areas["maker"][i][0][1]
+        scale = (areas["maker"][2][1][1] - areas["aave-v2"][2][0][1]) / 8e6  # of a USD
+        assert floor - top == pytest.approx(lower * scale, abs=0.15)
+        assert areas["maker"][i][1][1] - floor == pytest.approx(upper * scale, abs=0.15)
+        left, right = areas["maker"][0][0][0], areas["maker"][2][0][0]
+        assert (x - left) / (right - left) == pytest.approx(change / -40, abs=0.001)
+
+
+def test_a_png_without_a_font_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("resvg_py", reason="the extra `charts` is not installed")
+    sweep_chart.check(Path("x.png"))
+    monkeypatch.setattr(sweep_chart, "FONTS", "No Such Font")
+    with pytest.raises(IndexerError, match=r"none is installed: name a \.svg file"):
+        sweep_chart.check(Path("x.png"))
+    sweep_chart.check(Path("x.svg"))
+
+
+def test_what_makes_a_png_is_asked_for_before_any_work(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_chart, "find_spec", lambda name: None)
     result = run("simulate", "--sweep", "eth=0..-60%", "--chart", "x.png")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "pip install 'lending-indexer[charts]'" in result.stderr
+    assert how_to_install("charts") in result.stderr
+    assert "name a .svg file" in result.stderr
 
 
 @pytest.mark.parametrize(

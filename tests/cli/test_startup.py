@@ -1,0 +1,87 @@
+"""What a command imports: nothing that is slow and that it does not use, so that it answers at once."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from indexer.cli.main import main
+from indexer.store.store import Store
+
+#: what takes from 30 ms to seconds to import
+NODE = {"web3", "eth_abi", "faster_eth_abi", "eth_utils", "multicall", "requests", "aiohttp", "websockets", "tenacity"}
+SLOW = NODE | {
+    "apprise", "asyncio", "Crypto", "matplotlib", "numpy", "pandas", "pyarrow", "resvg_py", "rich.console", "rich.progress",
+    "sqlite_utils",
+}  # fmt: skip
+#: and what no command needs that only looks at the rows
+CONFIGURED = {"pydantic", "platformdirs", "protocols", "indexer.config", "indexer.risk"}
+OWN = {"indexer.chain", "indexer.sync", "indexer.alert"}
+WALLET = "0x" + 40 * "1"
+
+
+def imported(*arguments: str, folder: Path, **environment: str) -> set[str]:
+    """The modules and packages that a command imports, by Python's own account."""
+    command = [sys.executable, "-X", "importtime", "-m", "indexer", *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode in (0, 1 if environment else 0), done.stderr[-500:]
+    names = set(re.findall(r"^import time: +\d+ \| +\d+ \| +(\S+)$", done.stderr, re.MULTILINE))
+    assert "click.core" in names
+    return names
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a database that has its tables and no rows."""
+    path = tmp_path_factory.mktemp("empty")
+    Store(path / "indexer.db").close()
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("--version",), *((name, "--help") for name in sorted(main.commands))]
+)
+def test_help_and_version_import_nothing_slow(arguments: tuple[str, ...], folder: Path) -> None:
+    assert not imported(*arguments, folder=folder) & (SLOW | CONFIGURED | OWN)
+
+
+@pytest.mark.parametrize("words", ["indexer ", "indexer sy", "indexer export ", "indexer sync --acc"])
+def test_completion_imports_nothing_slow(words: str, folder: Path) -> None:
+    count = str(len(words.split(" ")) - 1)
+    asked = {"_INDEXER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
+    assert not imported(folder=folder, **asked) & (SLOW | CONFIGURED | OWN)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("at-risk", "--json"),
+        ("at-risk", "--table"),
+        ("query", "select * from positions", "--csv"),
+        ("export", "positions", "--csv"),
+        ("top", "--json"),
+        ("movements", "--json"),
+        ("report", WALLET),
+    ],
+)
+def test_what_reads_rows_imports_neither_node_nor_configuration(arguments: tuple[str, ...], folder: Path) -> None:
+    assert not imported(*arguments, folder=folder) & (SLOW | CONFIGURED | OWN)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("status", "--json"), ("protocols", "--json"), ("show", WALLET), ("watch", "list")]
+)
+def test_what_reads_the_configuration_imports_no_adapter(arguments: tuple[str, ...], folder: Path) -> None:
+    found = imported(*arguments, folder=folder)
+    assert not found & (SLOW - {"Crypto"})  # which checks the addresses of the built-in deployments
+    assert not {name for name in found if name.startswith(("protocols.", "indexer.chain", "indexer.sync"))}
+
+
+def test_each_verb_is_the_function_of_its_name() -> None:
+    for name, command in main.commands.items():
+        assert command.name == name
