@@ -3,6 +3,8 @@
 # make quick     the same with only the tests that need no node: the inner loop
 # make coverage  all tests, and which lines none of them runs
 # make bench     every bench with little data, as one JSON object a line; make bench FULL=1 with much
+# make lowest    the tests of quick, with the lowest versions that are allowed
+# make lock      renew constraints.txt, the versions of make venv
 # make venv      only the virtual environment, in .venv
 # Needs Python 3.11 or later and, for the node, Node.js 20 or later. Nothing is installed outside .venv and the cache.
 
@@ -25,6 +27,7 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 
 test: lint
 	$(PYTEST)
@@ -40,7 +43,7 @@ bench: venv
 
 venv: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "Python 3.11 or later is needed: install it, or name one with make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -50,5 +53,25 @@ $(VENV)/.ready: pyproject.toml
 	@echo "making the virtual environment in $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --group dev --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --group dev --editable .
 	@touch $@
+
+.PHONY: lock lowest
+LOCK := $(VENV)-lock
+LOWEST := $(VENV)-lowest
+
+# The versions that `make venv` installs, renewed: the newest that fit together.
+lock:
+	$(PYTHON) -m venv --clear $(LOCK)
+	$(LOCK)/bin/python -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(LOCK)/bin/python -m pip install -qq --disable-pip-version-check --group dev --editable .
+	$(LOCK)/bin/python -m pip freeze --exclude-editable > constraints.txt
+	rm -r $(LOCK)
+
+# The tests that need no node, with the lowest version that pyproject.toml allows of everything the program imports.
+lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install -q --python $(LOWEST) --resolution lowest-direct --editable '.[alerts,charts,parquet]'
+	$(LOWEST)/bin/uv pip install -q --python $(LOWEST) --group dev
+	$(LOWEST)/bin/python -m pytest --numprocesses auto -m "not node and not long"
