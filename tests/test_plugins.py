@@ -105,7 +105,7 @@ def test_a_single_module_has_no_deployments(register):
         ("no_such_package.tiny:Tiny", "cannot be loaded: No module named 'no_such_package'"),
         ("third_party.tiny:Missing", "cannot be loaded: .*Missing"),
         ("third_party.tiny:Adapter", "it lacks market_type, position_type, protocol, required_addresses, "),
-        ("third_party.tiny:Unfinished", "it lacks activity, advance, balances, "),
+        ("third_party.tiny:Unfinished", "it lacks balances, contract_answers, "),
         ("json:dumps", "is not an Adapter"),
     ],
 )
