@@ -32,6 +32,7 @@ HTTP_FAULTS = (
     "502",
     "503",
     "hang",  # no answer for `hang_seconds`
+    "drip",  # headers and body byte by byte, one each `drip_seconds` (snoyberg/http-client 269)
     "reset",  # the connection is reset
     "truncated",  # half of the body, then the end of the connection
     "html",  # HTTP 200 with a web page
@@ -88,6 +89,7 @@ class FaultyNode:
         self.rng = random.Random(seed)
         self.retry_after = retry_after
         self.hang_seconds = hang_seconds
+        self.drip_seconds = 0.2
         self.lag = lag
         self.history_from = 0
         self.omit_blocks: set[int] = set()
@@ -190,6 +192,8 @@ class FaultyNode:
         if fault == "hang":
             self._stopped.wait(self.hang_seconds)
             return self._reset(handler)
+        if fault == "drip":
+            return self._drip(handler, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b" " * 100_000)
         if fault == "reset":
             return self._reset(handler)
         if fault == "html":
@@ -263,6 +267,13 @@ class FaultyNode:
         handler.end_headers()
         handler.wfile.write(payload if cut is None else payload[:cut])
         handler.wfile.flush()
+
+    def _drip(self, handler: BaseHTTPRequestHandler, answer: bytes) -> None:
+        handler.close_connection = True
+        for byte in answer:
+            handler.connection.sendall(bytes([byte]))
+            if self._stopped.wait(self.drip_seconds):
+                return
 
     @staticmethod
     def _reset(handler: BaseHTTPRequestHandler) -> None:

@@ -13,7 +13,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
-from web3 import HTTPProvider
 
 from indexer.chain.errors import (
     EXCEPTIONS,
@@ -30,13 +29,13 @@ from indexer.chain.errors import (
     classify,
     revert_data,
 )
+from indexer.chain.exchange import BrokenAnswerError, OversizeError, Reply, Transport
 from indexer.errors import ChainError, RetryableError
 from indexer.masking import mask as mask  # noqa: PLC0414 - it belongs to this module's public names
 from indexer.masking import secrets
 
-# Their debug lines carry whole URLs, keys included.
-for _name in ("web3.providers", "web3._utils.http_session_manager", "urllib3.connectionpool"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
+# Its debug lines carry whole URLs, keys included.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.WARNING)
 
 #: bytes of an answer beyond which it is not read on (the largest useful one is a block's receipts or a page of logs)
 MAX_ANSWER = 512 * 2**20
@@ -57,15 +56,13 @@ class Endpoint:
         self._timeout = timeout
         self._secrets = secrets(url)
         self._ids = itertools.count(1)
-        # web3's own retries are off: tenacity in attempts.py is the only retry policy
-        self._provider = HTTPProvider(url, exception_retry_configuration=None)
-        self._session = requests.Session()
+        self._transport = Transport(url)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.masked})"
 
     def close(self) -> None:
-        self._session.close()
+        self._transport.close()
 
     def scrub(self, text: object, length: int = 300) -> str:
         """Any text as one printable line without this URL's secrets."""
@@ -144,9 +141,10 @@ class Endpoint:
 
     def _post(self, body: Any, what: str) -> Any:
         payload = json.dumps(body, separators=(",", ":")).encode()
-        status, headers, content = self._exchange(payload, what)
+        reply = self._exchange(payload, what)
+        status, headers = reply.status, reply.headers
         try:
-            answer = json.loads(content)
+            answer = json.loads(reply.content)
         except ValueError:
             answer = None
         if status == 429:
@@ -168,35 +166,17 @@ class Endpoint:
         if status >= 400:
             raise BadAnswerError(f"{what}HTTP {status}")
         if answer is None:
-            raise BadAnswerError(f"{what}the answer is not JSON ({len(content)} bytes)")
+            raise BadAnswerError(f"{what}the answer is not JSON ({len(reply.content)} bytes)")
         return answer
 
-    def _exchange(self, payload: bytes, what: str) -> tuple[int, Any, bytes]:
-        """Status, headers and body of one POST; the time-out is for the whole exchange, not for each packet."""
-        deadline = time.monotonic() + self._timeout
-        kwargs = dict(self._provider.get_request_kwargs())
+    def _exchange(self, payload: bytes, what: str) -> Reply:
         try:
-            with self._session.post(
-                self.url,
-                data=payload,
-                stream=True,
-                allow_redirects=False,
-                timeout=self._timeout,
-                headers=kwargs["headers"],
-            ) as response:
-                pieces: list[bytes] = []
-                size = 0
-                for piece in response.iter_content(2**16):
-                    pieces.append(piece)
-                    size += len(piece)
-                    if time.monotonic() > deadline:
-                        raise TimedOutError(f"{what}no complete answer within {self._timeout:g} s")
-                    if size > MAX_ANSWER:
-                        raise TooBigError(f"{what}the answer exceeds {MAX_ANSWER} bytes")
-                return response.status_code, response.headers, b"".join(pieces)
-        except requests.Timeout:
-            raise TimedOutError(f"{what}no answer within {self._timeout:g} s") from None
-        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+            return self._transport.post(payload, self._timeout, MAX_ANSWER)
+        except (TimeoutError, requests.Timeout):
+            raise TimedOutError(f"{what}no complete answer within {self._timeout:g} s") from None
+        except OversizeError:
+            raise TooBigError(f"{what}the answer exceeds {MAX_ANSWER} bytes") from None
+        except (BrokenAnswerError, requests.exceptions.ChunkedEncodingError) as error:
             raise BadAnswerError(f"{what}the answer broke off ({self.scrub(error, 120)})") from None
         except requests.exceptions.RequestException as error:
             reason = _reason(error)

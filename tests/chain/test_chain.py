@@ -131,6 +131,18 @@ def test_a_hanging_endpoint_times_out_and_is_asked_again(faulty: FaultyNode) -> 
     assert time.monotonic() - started < 0.2 * faulty.injected["hang"] + 3
 
 
+def test_a_dripping_endpoint_beside_a_healthy_one_costs_its_time_out_once(node: Anvil, faulty: FaultyNode) -> None:
+    faulty.faults = {"drip": 1}
+    chain = connect(faulty.url, node.url, timeout=1)
+    started = time.monotonic()
+    for number in range(BLOCKS):
+        assert chain.block(number).number == number
+        assert chain.code(MULTICALL3, chain.block("latest"))
+    assert len(chain.headers(0, BLOCKS)) == BLOCKS + 1
+    assert faulty.injected["drip"] == 1
+    assert time.monotonic() - started < 2
+
+
 def test_retries_are_bounded_visible_and_end_in_one_clear_line(
     faulty: FaultyNode, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -318,12 +319,29 @@ def test_one_exchange_raises_what_its_failure_means(
     assert "\n" not in str(caught.value)
 
 
-def test_a_server_that_drips_bytes_is_given_up_in_time() -> None:
-    with server(http("200 OK", RESULT + " " * 1000), pause=0.05) as url:
+@pytest.mark.parametrize(
+    "reply",
+    [
+        http("200 OK", RESULT + " " * 1000),
+        http("200 OK", RESULT, *(f"X-Header-{i}: {'x' * 40}" for i in range(20))),
+        lambda _: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 200,
+        lambda _: b"HTTP/1.1 200 OK" + b" " * 1000,
+    ],
+    ids=["body", "headers", "chunks", "status line"],
+)
+def test_a_server_that_drips_bytes_is_given_up_at_the_deadline(reply: Callable[[bytes], bytes]) -> None:
+    before = threading.active_count()
+    with server(reply, pause=0.05) as url:
         endpoint = Endpoint(url, 0.5)
+        started = time.monotonic()
         with pytest.raises(TimedOutError, match=r"0\.5 s"):
             endpoint.send("eth_chainId", [])
+        assert 0.5 <= time.monotonic() - started < 1
         endpoint.close()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before  # whoever read the drips has ended
 
 
 def test_retry_after_and_revert_data_are_kept() -> None:

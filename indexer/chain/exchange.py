@@ -1,0 +1,186 @@
+"""One HTTP POST and its whole answer: by one deadline, and within a number of bytes, however they are packed or dripped."""
+
+import contextlib
+import queue
+import socket
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "gzip", "User-Agent": "lending-indexer"}
+#: bytes read or unpacked at once
+PIECE = 2**16
+
+
+class OversizeError(Exception):
+    """The answer has more bytes than were wanted."""
+
+
+class BrokenAnswerError(Exception):
+    """The answer ended early, or its bytes are not what its headers say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: `content` is unpacked."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytearray
+
+
+class Transport:
+    """POSTs to one URL over connections that are kept open.
+
+    Each POST runs in a thread of its own, so that its deadline covers all of it: the look-up of the name, the handshake,
+    headers and body. Time-outs of sockets are for one packet each, and a server that drips bytes never meets them.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._wire = _Wire()
+
+    def post(self, payload: bytes, seconds: float, most: int) -> Reply:
+        """The reply, of at most `most` bytes. TimeoutError unless it is complete within `seconds`.
+
+        Raises OversizeError, BrokenAnswerError, or the library's own error of a connection that fails.
+        """
+        wire = self._wire
+        outcome: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                outcome.put(wire.post(self._url, payload, seconds, most))
+            except Exception as error:  # noqa: BLE001 - raised again by whoever waits
+                outcome.put(error)
+
+        threading.Thread(target=work, name="exchange", daemon=True).start()
+        reply: Reply | Exception | None = None
+        try:
+            reply = outcome.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError from None
+        finally:
+            if reply is None:  # also where the wait was interrupted
+                wire.cut()
+                self._wire = _Wire()
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def close(self) -> None:
+        self._wire.session.close()
+
+
+class _Wire:
+    """A session whose connections can be cut from another thread."""
+
+    def __init__(self) -> None:
+        self.session = requests.Session()
+        self._sockets: list[socket.socket] = []
+        self._is_cut = False
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, _Adapter(self))
+
+    def opened(self, connection: HTTPConnection) -> None:
+        self._sockets = [known for known in self._sockets if known.fileno() >= 0]
+        if isinstance(connection.sock, socket.socket):
+            self._sockets.append(connection.sock)
+        if self._is_cut:
+            self.cut()
+
+    def cut(self) -> None:
+        """End what is under way: whoever reads from a connection meets its end."""
+        self._is_cut = True
+        for known in self._sockets:
+            with contextlib.suppress(OSError):  # it may be closed by now
+                known.shutdown(socket.SHUT_RDWR)
+
+    def post(self, url: str, payload: bytes, seconds: float, most: int) -> Reply:
+        try:
+            with self.session.post(
+                url, data=payload, headers=HEADERS, timeout=seconds, stream=True, allow_redirects=False
+            ) as response:
+                content = bytearray()
+                for piece in _unpacked(response):
+                    content += piece
+                    if len(content) > most:
+                        raise OversizeError
+                return Reply(response.status_code, response.headers, content)
+        except HTTPError as error:
+            raise BrokenAnswerError(str(error)) from None
+        finally:
+            if self._is_cut:
+                self.session.close()
+
+
+class _Adapter(HTTPAdapter):
+    """Tells the wire of each connection that is opened."""
+
+    def __init__(self, wire: _Wire) -> None:
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                wire.opened(self)
+
+        class Secure(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                wire.opened(self)
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        self._pools = {"http": PlainPool, "https": SecurePool}
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
+def _unpacked(response: requests.Response) -> Iterator[bytes]:
+    """The body in pieces that are small whatever it was packed to."""
+    packing = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if packing == "identity":
+        yield from _received(response)
+        return
+    if packing != "gzip":
+        raise BrokenAnswerError("packed in a way that was not asked for")
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        for received in _received(response):
+            rest = received
+            while rest:
+                yield unpacker.decompress(rest, PIECE)
+                rest = unpacker.unconsumed_tail
+                if unpacker.eof:
+                    rest = unpacker.unused_data
+                    unpacker = zlib.decompressobj(wbits=31) if rest else unpacker
+        yield unpacker.flush(PIECE)
+    except zlib.error as error:
+        raise BrokenAnswerError(str(error)) from None
+    if not unpacker.eof:
+        raise BrokenAnswerError("its packed bytes end early")
+
+
+def _received(response: requests.Response) -> Iterator[bytes]:
+    """The bytes as they came, still packed."""
+    while piece := response.raw.read(PIECE, decode_content=False):
+        yield piece
