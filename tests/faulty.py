@@ -33,6 +33,7 @@ HTTP_FAULTS = (
     "503",
     "hang",  # no answer for `hang_seconds`
     "drip",  # headers and body byte by byte, one each `drip_seconds` (snoyberg/http-client 269)
+    "deep-json",  # 200 kB of opening brackets (EOSIO/eos 3539)
     "reset",  # the connection is reset
     "truncated",  # half of the body, then the end of the connection
     "html",  # HTTP 200 with a web page
@@ -194,6 +195,8 @@ class FaultyNode:
             return self._reset(handler)
         if fault == "drip":
             return self._drip(handler, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b" " * 100_000)
+        if fault == "deep-json":
+            return self._reply(handler, 200, b"[" * 200_000)
         if fault == "reset":
             return self._reset(handler)
         if fault == "html":

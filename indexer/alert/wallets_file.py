@@ -2,11 +2,11 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from indexer import bounded_json
 from indexer.address import checked_address
 from indexer.alert.rules import Rule, below, drop
 from indexer.alert.watches import Watch
@@ -49,7 +49,7 @@ def content_lines(text: str) -> list[tuple[int, str]]:
 
 def of_json(path: Path, text: str) -> Sequence[tuple[str, Mapping[str, Any]]]:
     try:
-        data = json.loads(text)
+        data = bounded_json.loads(text.encode())
     except ValueError as error:
         raise ConfigError(f"{path}: no JSON: {error}") from error
     if not isinstance(data, list):

@@ -1,25 +1,33 @@
 """Reads to calldata and return data to values; Multicall3's `aggregate3` around them. Pure.
 
-Common shapes go by fixed words (see tests/bench/multicall.py), the rest through multicall's `Signature`.
+multicall's `Signature` takes a function's text apart. Values that are one word each go by words (see
+tests/bench/multicall.py), the rest through eth-abi.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from faster_eth_abi.exceptions import DecodingError, EncodingError
-from multicall import Signature
+from eth_abi.abi import default_codec
+from eth_abi.exceptions import DecodingError, EncodingError
 
+from indexer.bounded_json import same_recursion_limit
 from indexer.chain.errors import BadAnswerError
 from indexer.model import Failed, Read
+
+if TYPE_CHECKING:
+    from multicall import Signature
+
+_NUMBER = re.compile(r"(u?int)(\d{1,3})")
 
 AGGREGATE3 = bytes.fromhex("82ad56cb")
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """How one function is encoded and decoded; common shapes by fixed words, the rest by multicall's Signature."""
+    """How one function's arguments are encoded and its answer is decoded."""
 
     encode: Callable[[Sequence[Any]], bytes]
     decode: Callable[[bytes], Any]
@@ -28,6 +36,9 @@ class Codec:
 @cache
 def codec(signature: str) -> Codec:
     """The codec of "name(inputs)(outputs)". ValueError if the text cannot be parsed."""
+    with same_recursion_limit():
+        from multicall import Signature  # noqa: PLC0415 - it brings web3, which takes a second
+
     try:
         parsed = Signature(signature)
     except (IndexError, ValueError, TypeError) as error:
@@ -35,38 +46,60 @@ def codec(signature: str) -> Codec:
     return Codec(_encoder(parsed), _decoder(parsed))
 
 
-def _encoder(parsed: Signature) -> Callable[[Sequence[Any]], bytes]:
+def _encoder(parsed: "Signature") -> Callable[[Sequence[Any]], bytes]:
     selector = bytes(parsed.fourbyte)
     types = [str(kind) for kind in parsed.input_types]
+    words = [_word_encoder(kind) for kind in types]
 
     def generic(args: Sequence[Any]) -> bytes:
         if len(args) != len(types):
             raise ValueError(f"{parsed.signature} takes {len(types)} arguments, not {len(args)}")
-        return bytes(parsed.encode_data(tuple(args)))
+        return selector + default_codec.encode(types, args)
 
-    if types == ["address"]:
-        prefix = selector + bytes(12)
+    def by_words(args: Sequence[Any]) -> bytes:
+        try:
+            return b"".join((selector, *(word(value) for word, value in zip(words, args, strict=True) if word)))
+        except (ValueError, TypeError, AttributeError, OverflowError):
+            return generic(args)  # which says what is wrong with them
 
-        def one_address(args: Sequence[Any]) -> bytes:
-            (address,) = args
-            if isinstance(address, str) and len(address) == 42:
-                encoded = prefix + bytes.fromhex(address[2:])
-                if len(encoded) == 36:
-                    return encoded
-            return generic(args)
-
-        return one_address
-    if types == ["uint256"]:
-
-        def one_uint(args: Sequence[Any]) -> bytes:
-            (value,) = args
-            return selector + value.to_bytes(32) if type(value) is int and value >= 0 else generic(args)
-
-        return one_uint
-    return generic
+    return by_words if all(words) else generic
 
 
-def _decoder(parsed: Signature) -> Callable[[bytes], Any]:
+def _word_encoder(kind: str) -> Callable[[Any], bytes] | None:
+    """A value of an elementary type as one word; None for other types. An error for whatever is not plainly right."""
+    if kind == "address":
+
+        def address(value: Any) -> bytes:
+            if not isinstance(value, str) or len(value) != 42 or value[:2] != "0x":
+                raise TypeError
+            raw = bytes.fromhex(value[2:])
+            if len(raw) != 20:  # blanks among the digits
+                raise ValueError
+            return bytes(12) + raw
+
+        return address
+    number = _NUMBER.fullmatch(kind)
+    if number and number[1] == "uint":
+        bits = int(number[2])
+
+        def uint(value: Any) -> bytes:
+            if type(value) is not int or value < 0 or value >> bits:
+                raise TypeError
+            return value.to_bytes(32)
+
+        return uint
+    if kind == "bytes32":
+
+        def bytes32(value: Any) -> bytes:
+            if not isinstance(value, bytes) or len(value) != 32:
+                raise TypeError
+            return value
+
+        return bytes32
+    return None
+
+
+def _decoder(parsed: "Signature") -> Callable[[bytes], Any]:
     types = [str(kind) for kind in parsed.output_types]
     if not types:
         return lambda _: ()
@@ -78,22 +111,49 @@ def _decoder(parsed: Signature) -> Callable[[bytes], Any]:
             return int.from_bytes(data[:32])
 
         return one_uint
-    if all(kind == "uint256" for kind in types):
-        count = len(types)
-        spans = [slice(32 * i, 32 * i + 32) for i in range(count)]
+    words = [_word_decoder(kind) for kind in types]
+    if all(words):
+        spans = [(slice(32 * i, 32 * i + 32), word) for i, word in enumerate(words) if word]
 
-        def uints(data: bytes) -> tuple[int, ...]:
-            if len(data) < 32 * count:
+        def by_words(data: bytes) -> Any:
+            if len(data) < 32 * len(spans):
                 raise ValueError("too short")
-            return tuple([int.from_bytes(data[span]) for span in spans])
+            values = tuple([word(data[span]) for span, word in spans])
+            return values[0] if len(values) == 1 else values
 
-        return uints
+        return by_words
 
     def generic(data: bytes) -> Any:
-        values = parsed.decode_data(data)
+        values = default_codec.decode(types, data)
         return values[0] if len(types) == 1 else tuple(values)
 
     return generic
+
+
+def _word_decoder(kind: str) -> Callable[[bytes], Any] | None:
+    """One word as a value of an elementary type, ValueError if it is none; None for other types."""
+    if kind == "uint256":
+        return int.from_bytes
+    if kind == "address":
+        return lambda word: "0x" + word[12:].hex() if not any(word[:12]) else _not(kind)
+    if kind == "bool":
+        return lambda word: word[31] == 1 if word[31] < 2 and not any(word[:31]) else _not(kind)
+    if kind == "bytes32":
+        return lambda word: word
+    number = _NUMBER.fullmatch(kind)
+    if number is None:
+        return None
+    bits, signed = int(number[2]), number[1] == "int"
+
+    def integer(word: bytes) -> int:
+        value = int.from_bytes(word, signed=signed)
+        return value if (value + (1 << (bits - 1)) if signed else value) >> bits == 0 else _not(kind)
+
+    return integer
+
+
+def _not(kind: str) -> NoReturn:
+    raise ValueError(f"no {kind}")
 
 
 def encode_read(read: Read) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 
 import requests
 
+from indexer import bounded_json
 from indexer.chain.errors import (
     EXCEPTIONS,
     BadAnswerError,
@@ -144,9 +145,9 @@ class Endpoint:
         reply = self._exchange(payload, what)
         status, headers = reply.status, reply.headers
         try:
-            answer = json.loads(reply.content)
-        except ValueError:
-            answer = None
+            answer, fault = bounded_json.loads(reply.content), ""
+        except ValueError as error:
+            answer, fault = None, self.scrub(error, 120)
         if status == 429:
             raise RateLimitedError(f"{what}HTTP 429", retry_after(headers.get("Retry-After")))
         if isinstance(answer, dict) and answer.get("error"):
@@ -166,7 +167,7 @@ class Endpoint:
         if status >= 400:
             raise BadAnswerError(f"{what}HTTP {status}")
         if answer is None:
-            raise BadAnswerError(f"{what}the answer is not JSON ({len(reply.content)} bytes)")
+            raise BadAnswerError(f"{what}the answer is no JSON to read ({len(reply.content)} bytes): {fault}")
         return answer
 
     def _exchange(self, payload: bytes, what: str) -> Reply:

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
-from ens import ENS
-from ens.exceptions import ENSException
-from web3 import HTTPProvider, Web3
-from web3.exceptions import Web3Exception
+from indexer.bounded_json import same_recursion_limit
+
+with same_recursion_limit():
+    from ens import ENS
+    from ens.exceptions import ENSException
+    from web3 import HTTPProvider, Web3
+    from web3.exceptions import Web3Exception
 
 from indexer.errors import ChainError, ConfigError
 from indexer.masking import mask

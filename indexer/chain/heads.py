@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from indexer import bounded_json
 from indexer.chain.blocks import quantity
 from indexer.masking import mask
 
@@ -84,7 +85,7 @@ class Heads:
 
 def _object(raw: Any) -> dict[str, Any]:
     """A JSON object, parsed if it is text. TypeError or ValueError if it is none."""
-    found = json.loads(raw) if isinstance(raw, str | bytes) else raw
+    found = bounded_json.loads(raw.encode() if isinstance(raw, str) else raw) if isinstance(raw, str | bytes) else raw
     if not isinstance(found, dict):
         raise TypeError("no JSON object")
     return found

@@ -341,7 +341,7 @@ def test_a_server_that_drips_bytes_is_given_up_at_the_deadline(reply: Callable[[
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before  # whoever read the drips has ended
+    assert threading.active_count() <= before  # whoever read the drips has ended
 
 
 def test_retry_after_and_revert_data_are_kept() -> None:

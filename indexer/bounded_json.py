@@ -1,0 +1,69 @@
+"""JSON from strangers: no deeper and no larger than a reader of this project has use for."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+#: lists and objects inside each other; a node's answers have four or five
+MAX_DEPTH = 64
+#: bytes of memory that the parsed value may take
+MAX_PARSED = 192 * 2**20
+
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+_STRING = re.compile(rb'"[^"]*"?')
+_NO_MARK = bytes(set(range(256)) - set(b'[]{}"'))
+
+
+def loads(content: bytes | bytearray) -> Any:
+    """The value of a JSON text in UTF-8. ValueError if it is none, or deeper or larger than allowed.
+
+    Depth and size are judged before anything is parsed.
+    """
+    size = parsed_size(content)
+    if size > MAX_PARSED:
+        raise ValueError(f"it would take some {size >> 20} MB of memory, {MAX_PARSED >> 20} at most are allowed")
+    if too_deep(content):
+        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+    try:
+        return _DECODER.decode(content.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def parsed_size(content: bytes | bytearray) -> int:
+    """About how many bytes the parsed value takes at most: what stands at a comma or bracket may be a string."""
+    return len(content) + 312 * content.count(b"{") + 128 * content.count(b"[") + 64 * content.count(b",")
+
+
+def too_deep(content: bytes | bytearray) -> bool:
+    """Whether brackets stand inside each other more than `MAX_DEPTH` levels deep, or too many of them stay open."""
+    marks = (_ESCAPED.sub(b"", content) if b"\\" in content else content).translate(None, _NO_MARK)
+    marks = marks.replace(b'""', b"")  # two adjacent quotes leave whatever stands around them in or out of a string
+    if b'"' in marks:
+        marks = _STRING.sub(b"", marks)
+    for _ in range(MAX_DEPTH // 2):
+        without = marks.replace(b"[]", b"").replace(b"{}", b"")
+        if len(without) == len(marks):
+            break
+        marks = without
+    return len(marks) > MAX_DEPTH // 2
+
+
+def _refused(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refused)
+
+
+@contextmanager
+def same_recursion_limit() -> Iterator[None]:
+    """Around the import of web3, whose py_ecc raises the limit to 100,000: deep input would then overflow the C stack."""
+    limit = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
