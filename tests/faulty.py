@@ -15,8 +15,10 @@ import random
 import socket
 import struct
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -27,13 +29,15 @@ from tests.devnet.node import Connections
 #: faults of a whole HTTP request
 HTTP_FAULTS = (
     "429",  # too many requests
-    "429-retry-after",  # the same with a Retry-After header of `retry_after` seconds
+    "429-retry-after",  # the same with a Retry-After header of `retry_after` seconds (urllib3/urllib3 PR 3743: of days)
     "500",
     "502",
     "503",
     "hang",  # no answer for `hang_seconds`
     "drip",  # headers and body byte by byte, one each `drip_seconds` (snoyberg/http-client 269)
     "deep-json",  # 200 kB of opening brackets (EOSIO/eos 3539)
+    "long-error",  # an error whose text is 100 kB of letters (pathosDev/actor-ts 1198: masked by a quadratic pattern)
+    "gzip-bomb",  # 100 MB in 100 kB of gzip (urllib3 GHSA-38jv-5279-wg99)
     "reset",  # the connection is reset
     "truncated",  # half of the body, then the end of the connection
     "html",  # HTTP 200 with a web page
@@ -197,6 +201,10 @@ class FaultyNode:
             return self._drip(handler, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b" " * 100_000)
         if fault == "deep-json":
             return self._reply(handler, 200, b"[" * 200_000)
+        if fault == "long-error":
+            return self._reply(handler, 200, json.dumps(_error(None, -32000, "a" * 100_000)).encode())
+        if fault == "gzip-bomb":
+            return self._reply(handler, 200, gzip_bomb(), {"Content-Encoding": "gzip"})
         if fault == "reset":
             return self._reset(handler)
         if fault == "html":
@@ -412,6 +420,12 @@ class FaultyNode:
 
     def forward(self, body: Any) -> Any:
         return self.backend.post(body)
+
+
+@cache
+def gzip_bomb() -> bytes:
+    packer = zlib.compressobj(wbits=31)
+    return b"".join([*(packer.compress(b" " * 2**20) for _ in range(100)), packer.flush()])
 
 
 def _error(call_id: Any, code: int, text: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ No retries here: `indexer.chain.retry` owns that policy.
 import itertools
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from indexer.chain.errors import (
     BadAnswerError,
     BrokenOffError,
     DeniedError,
+    OversizedError,
     RateLimitedError,
     RejectedError,
     RevertError,
@@ -31,6 +33,7 @@ from indexer.chain.errors import (
     revert_data,
 )
 from indexer.chain.exchange import BrokenAnswerError, OversizeError, Reply, Transport
+from indexer.chain.limits import most_bytes
 from indexer.errors import ChainError, RetryableError
 from indexer.masking import mask as mask  # noqa: PLC0414 - it belongs to this module's public names
 from indexer.masking import secrets
@@ -38,11 +41,12 @@ from indexer.masking import secrets
 # Its debug lines carry whole URLs, keys included.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.WARNING)
 
-#: bytes of an answer beyond which it is not read on (the largest useful one is a block's receipts or a page of logs)
-MAX_ANSWER = 512 * 2**20
+#: a Retry-After of more seconds counts as this many: a mistake of the node must not silence it for a day
+LONGEST_PATIENCE = 60.0
+#: characters of a stranger's text that are looked at
+LONGEST_TEXT = 4_096
 
-
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>)\]}]+", re.IGNORECASE)
+_URL = re.compile(rf"\b[a-z][a-z0-9+.-]{{0,20}}://[^\s\"'<>)\]}}]{{1,{LONGEST_TEXT}}}", re.IGNORECASE)
 
 
 class Endpoint:
@@ -67,7 +71,11 @@ class Endpoint:
 
     def scrub(self, text: object, length: int = 300) -> str:
         """Any text as one printable line without this URL's secrets."""
-        line = _URL.sub(lambda found: mask(found[0]), str(text))
+        whole = str(text)
+        line = whole[:LONGEST_TEXT]
+        if len(line) < len(whole):  # what is cut through at its end may be a part of a secret
+            line = line[: -max(map(len, self._secrets), default=1)]
+        line = _URL.sub(lambda found: mask(found[0]), line)
         for secret in self._secrets:
             line = line.replace(secret, "***")
         line = " ".join("".join(char if char.isprintable() else " " for char in line).split())
@@ -77,7 +85,9 @@ class Endpoint:
         """The `result` of one request, null included."""
         request_id = next(self._ids)
         answer = self._post(
-            {"jsonrpc": "2.0", "id": request_id, "method": method, "params": list(params)}, f"{method}: "
+            {"jsonrpc": "2.0", "id": request_id, "method": method, "params": list(params)},
+            f"{method}: ",
+            most_bytes([(method, params)]),
         )
         if not isinstance(answer, dict):
             raise BadAnswerError(f"{method}: the answer is no JSON-RPC object")
@@ -100,7 +110,7 @@ class Endpoint:
             {"jsonrpc": "2.0", "id": i, "method": method, "params": list(params)}
             for i, (method, params) in zip(ids, calls, strict=True)
         ]
-        answers = self._post(body, "batch: ")
+        answers = self._post(body, "batch: ", most_bytes(calls))
         if isinstance(answers, dict) and answers.get("error"):
             failure = self.error("batch", answers["error"])
             raise UnsupportedError(str(failure)) if isinstance(failure, RejectedError) else failure
@@ -129,9 +139,10 @@ class Endpoint:
             return BadAnswerError(f"{method}: {self.scrub(error)}")
         code = error.get("code")
         code = code if isinstance(code, int) else 0
-        message = str(error.get("message", ""))
+        message = str(error.get("message", ""))[:LONGEST_TEXT]
         data = error.get("data")
         text = message if data is None else f"{message} {data if isinstance(data, str) else json.dumps(data)}"
+        text = text[:LONGEST_TEXT]
         kind = classify(code, text)
         line = self.scrub(f"{method}: {message or text} ({code})")
         if kind == "revert":
@@ -140,9 +151,9 @@ class Endpoint:
             return RateLimitedError(line)
         return EXCEPTIONS[kind](line if kind not in {"size", "rejected"} else self.scrub(f"{method}: {text} ({code})"))
 
-    def _post(self, body: Any, what: str) -> Any:
+    def _post(self, body: Any, what: str, most: int) -> Any:
         payload = json.dumps(body, separators=(",", ":")).encode()
-        reply = self._exchange(payload, what)
+        reply = self._exchange(payload, what, most)
         status, headers = reply.status, reply.headers
         try:
             answer, fault = bounded_json.loads(reply.content), ""
@@ -170,13 +181,13 @@ class Endpoint:
             raise BadAnswerError(f"{what}the answer is no JSON to read ({len(reply.content)} bytes): {fault}")
         return answer
 
-    def _exchange(self, payload: bytes, what: str) -> Reply:
+    def _exchange(self, payload: bytes, what: str, most: int) -> Reply:
         try:
-            return self._transport.post(payload, self._timeout, MAX_ANSWER)
+            return self._transport.post(payload, self._timeout, most)
         except (TimeoutError, requests.Timeout):
             raise TimedOutError(f"{what}no complete answer within {self._timeout:g} s") from None
-        except OversizeError:
-            raise TooBigError(f"{what}the answer exceeds {MAX_ANSWER} bytes") from None
+        except OversizeError as error:
+            raise OversizedError(f"{what}the answer {error}") from None
         except (BrokenAnswerError, requests.exceptions.ChunkedEncodingError) as error:
             raise BadAnswerError(f"{what}the answer broke off ({self.scrub(error, 120)})") from None
         except requests.exceptions.RequestException as error:
@@ -186,23 +197,25 @@ class Endpoint:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, given as a number or as a date."""
+    """Seconds of a Retry-After header, given as a number or as a date; `LONGEST_PATIENCE` at most."""
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return None if math.isnan(seconds) else min(max(0.0, seconds), LONGEST_PATIENCE)
 
 
 def _reason(error: BaseException) -> str:
     """The innermost reason of a connection error: its outer layers repeat the URL."""
-    text = str(error)
+    text = str(error)[:LONGEST_TEXT]
     found = re.search(
-        r"\[Errno -?\d+\] [^'\")]+|Connection \w+[^'\")]*|Remote end closed[^'\")]*|certificate [^'\")]+", text
+        r"\[Errno -?\d{1,5}\] [^'\")]{1,200}|Connection \w{1,20}[^'\")]{0,200}|Remote end closed[^'\")]{0,200}|"
+        r"certificate [^'\")]{1,200}",
+        text,
     )
     return found[0] if found else f"{type(error).__name__}"

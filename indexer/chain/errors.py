@@ -6,6 +6,7 @@ RetryableError          ask again, here or elsewhere
 │   └── BrokenOffError  it was cut without an answer; a smaller request may do
 ├── TimedOutError       no answer in time; a smaller request may do
 ├── BadAnswerError      not the JSON-RPC answer to what was asked, or a server error
+│   └── OversizedError  more bytes than what was asked for can take; a smaller request may do
 └── UnknownBlockError   the endpoint does not know that block (yet, or no longer)
 ChainError
 ├── PrunedError         not here, another endpoint may have it
@@ -45,6 +46,10 @@ class TimedOutError(RetryableError):
 
 class BadAnswerError(RetryableError):
     """Not a valid answer to what was asked, or a server error."""
+
+
+class OversizedError(BadAnswerError):
+    """More bytes than what was asked for can take; a smaller request may do."""
 
 
 class UnknownBlockError(RetryableError):

@@ -18,6 +18,9 @@ from urllib3.exceptions import HTTPError
 HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "gzip", "User-Agent": "lending-indexer"}
 #: bytes read or unpacked at once
 PIECE = 2**16
+#: bytes of an answer for each byte received, and up to how many bytes any ratio is believed (zeros pack well)
+LARGEST_RATIO = 200
+PLAUSIBLE = 4 * 2**20
 
 
 class OversizeError(Exception):
@@ -113,7 +116,7 @@ class _Wire:
                 for piece in _unpacked(response):
                     content += piece
                     if len(content) > most:
-                        raise OversizeError
+                        raise OversizeError(f"exceeds {most} bytes")
                 return Reply(response.status_code, response.headers, content)
         except HTTPError as error:
             raise BrokenAnswerError(str(error)) from None
@@ -164,11 +167,17 @@ def _unpacked(response: requests.Response) -> Iterator[bytes]:
     if packing != "gzip":
         raise BrokenAnswerError("packed in a way that was not asked for")
     unpacker = zlib.decompressobj(wbits=31)
+    received = unpacked = 0
     try:
-        for received in _received(response):
-            rest = received
+        for piece in _received(response):
+            received += len(piece)
+            rest = piece
             while rest:
-                yield unpacker.decompress(rest, PIECE)
+                found = unpacker.decompress(rest, PIECE)
+                unpacked += len(found)
+                if unpacked > max(LARGEST_RATIO * received, PLAUSIBLE):
+                    raise OversizeError(f"unpacks to more than {LARGEST_RATIO} times its size")
+                yield found
                 rest = unpacker.unconsumed_tail
                 if unpacker.eof:
                     rest = unpacker.unused_data

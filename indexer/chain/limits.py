@@ -2,7 +2,9 @@
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 #: requests that fit before a size that was once too big is tried again
 PATIENCE = 16
@@ -62,6 +64,28 @@ class Pace:
         self.sent.append((at, calls))
         self.free = at + calls / self.rate
         return at
+
+
+#: bytes of an answer: of a header (which lists its transactions), code, or anything else that is small
+SMALL_ANSWER = 2**20
+#: of logs: some 50,000, where `WANTED_LOGS` are wanted; of the receipts of one block
+LARGE_ANSWER = 32 * 2**20
+#: of an eth_call for each byte that was sent, as each read of an aggregate takes some 200; and what one read may bring
+CALL_BYTES = 64
+CALL_ANSWER = 4 * 2**20
+
+
+def most_bytes(calls: Sequence[tuple[str, Sequence[Any]]]) -> int:
+    """How many bytes the answer to these calls may have, a batch or a single request."""
+    return min(sum(_most_bytes(method, params) for method, params in calls), LARGE_ANSWER)
+
+
+def _most_bytes(method: str, params: Sequence[Any]) -> int:
+    if method in {"eth_getLogs", "eth_getBlockReceipts"}:
+        return LARGE_ANSWER
+    if method == "eth_call":
+        return CALL_ANSWER + CALL_BYTES * len(str(params[0].get("data", "")))
+    return SMALL_ANSWER
 
 
 #: blocks per eth_getLogs at first and at most (some providers cut wide ranges short without a word)

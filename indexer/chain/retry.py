@@ -15,6 +15,7 @@ from indexer.chain.errors import (
     BadAnswerError,
     BrokenOffError,
     DeniedError,
+    OversizedError,
     RateLimitedError,
     RejectedError,
     TimedOutError,
@@ -29,9 +30,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: a Retry-After longer than this many seconds is not waited for
-LONGEST_WAIT = 120.0
-#: and the longest pause that nobody asked for
+#: the longest pause that nobody asked for
 LONGEST_BACKOFF = 30.0
 #: rounds through all endpoints of a request that may be split instead of being asked again
 SPLIT_ROUNDS = 2
@@ -139,6 +138,11 @@ class Attempts:
                 self.pool.drop(endpoint)
                 raise _ElsewhereError(str(error)) from None
             raise
+        except OversizedError as error:
+            if self.splittable:
+                raise TooBigError(str(error)) from None
+            self._failed(endpoint, error)
+            raise
         except RetryableError as error:
             self._failed(endpoint, error)
             raise
@@ -199,7 +203,7 @@ class Attempts:
         made = math.ceil(state.attempt_number / self._usable)
         if self.splittable and isinstance(error, MAYBE_TOO_BIG):
             return made >= SPLIT_ROUNDS
-        return made >= self.rounds or self._delay() > LONGEST_WAIT
+        return made >= self.rounds
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         if state.outcome and isinstance(state.outcome.exception(), _ElsewhereError):
@@ -225,10 +229,8 @@ class Attempts:
             return ReorgError(
                 f"block {self.block.number} ({self.block.hash}) is not known to any endpoint of {self.chain} any more"
             )
-        delay = self._delay()
-        reason = f"asked to wait {delay:.0f} s" if delay > LONGEST_WAIT else "gave up"
         told = [f"{endpoint.masked}: {text}" for endpoint, text in self.failures.items()]
         kind = NoSuchBlockError if isinstance(error, UnknownBlockError) else ChainError
         return kind(
-            f"{self.chain}: {self.what} failed, {reason} ({'; '.join([*told, *map(str, self.refused.values())])})"
+            f"{self.chain}: {self.what} failed, gave up ({'; '.join([*told, *map(str, self.refused.values())])})"
         )

@@ -1,5 +1,6 @@
 """Error texts of nodes and providers, masking of URLs, and one exchange with a misbehaving server."""
 
+import gzip
 import logging
 import socket
 import threading
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.chain.endpoint import Endpoint, mask, retry_after
+from indexer.chain.endpoint import LONGEST_PATIENCE, LONGEST_TEXT, Endpoint, mask, retry_after
 from indexer.chain.errors import (
     BadAnswerError,
     DeniedError,
+    OversizedError,
     RateLimitedError,
     RejectedError,
     RevertError,
@@ -24,7 +26,9 @@ from indexer.chain.errors import (
     UnsupportedError,
     classify,
 )
+from indexer.chain.limits import most_bytes
 from indexer.errors import ChainError, PrunedError, RetryableError
+from tests.faulty import gzip_bomb
 
 TEXTS = {
     "rate": [
@@ -220,11 +224,34 @@ def test_text_of_a_node_becomes_one_printable_line() -> None:
     assert len(endpoint.scrub("x" * 5000)) == 300
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 10**6, "a." * 10**6, "http://" * 10**5, "1 > 1 " * 10**5, "block " * 10**5, "0x" * 10**6, "state " * 10**5],
+)
+def test_a_long_text_of_a_node_is_read_in_no_time(text: str) -> None:
+    endpoint = Endpoint("https://node.example/v2/k3yk3yk3yk3y", 1)
+    started = time.monotonic()
+    error = endpoint.error("eth_call", {"code": -32000, "message": text, "data": text})
+    assert len(str(error)) <= 300
+    assert mask(text)
+    assert time.monotonic() - started < 2  # it took minutes
+
+
+def test_a_key_at_the_end_of_what_is_looked_at_is_not_shown() -> None:
+    key = "k3yk3yk3yk3yk3yk3y"
+    endpoint = Endpoint(f"https://node.example/v2/{key}", 1)
+    for start in range(LONGEST_TEXT - len(key) - 2, LONGEST_TEXT + 1):
+        line = endpoint.scrub("x " * (start // 2) + key * 300, 10**6)
+        assert not any(key[:size] in line for size in range(4, len(key)))
+
+
 def test_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after("1.5") == 1.5
     assert retry_after("-3") == 0
     assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert (retry_after("Wed, 21 Oct 2099 07:28:00 GMT") or 0) > 1e9
+    assert retry_after("Wed, 21 Oct 2099 07:28:00 GMT") == LONGEST_PATIENCE
+    assert retry_after("100000") == retry_after("inf") == LONGEST_PATIENCE
+    assert retry_after("nan") is None
     assert retry_after("soon") is None
     assert retry_after(None) is None
 
@@ -342,6 +369,55 @@ def test_a_server_that_drips_bytes_is_given_up_at_the_deadline(reply: Callable[[
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before  # whoever read the drips has ended
+
+
+def gzipped(content: bytes) -> Callable[[bytes], bytes]:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\nConnection: close\r\nContent-Encoding: gzip\r\n\r\n"
+    return lambda _: head.encode() + content
+
+
+def test_packed_answers_are_unpacked(caplog: pytest.LogCaptureFixture) -> None:
+    parts = gzip.compress(RESULT[:9].encode()) + gzip.compress(RESULT[9:].encode())
+    for content in (gzip.compress(RESULT.encode()), parts):
+        with server(gzipped(content)) as url:
+            endpoint = Endpoint(url, 5)
+            assert endpoint.send("eth_chainId", []) == "0x1"
+            endpoint.close()
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (gzipped(gzip.compress(RESULT.encode())[:-9]), "end early"),
+        (gzipped(RESULT.encode()), "incorrect header"),
+        (http("200 OK", RESULT, "Content-Encoding: br"), "not asked for"),
+        (http("200 OK", RESULT, "Content-Encoding: gzip, gzip"), "not asked for"),
+        (gzipped(gzip_bomb()), "1048576 bytes"),
+        (http("200 OK", " " * 2**21), "1048576 bytes"),
+    ],
+)
+def test_answers_packed_wrongly_or_too_well_are_bad_answers(reply: Callable[[bytes], bytes], words: str) -> None:
+    with server(reply) as url:
+        endpoint = Endpoint(url, 5)
+        with pytest.raises(BadAnswerError, match=words):
+            endpoint.send("eth_chainId", [])
+        endpoint.close()
+
+
+def test_the_ratio_bounds_what_may_be_large() -> None:
+    with server(gzipped(gzip_bomb())) as url:
+        endpoint = Endpoint(url, 5)
+        with pytest.raises(OversizedError, match="200 times"):
+            endpoint.send("eth_getLogs", [{}])
+        endpoint.close()
+
+
+def test_what_was_asked_bounds_the_answer() -> None:
+    logs, header, call = ("eth_getLogs", [{}]), ("eth_getBlockByNumber", ["0x1", False]), ("eth_call", [{"data": "0x"}])
+    assert most_bytes([header]) == 2**20
+    assert most_bytes([header] * 10) == 10 * 2**20
+    assert most_bytes([call]) < most_bytes([("eth_call", [{"data": "0x" + "00" * 1000}])])
+    assert most_bytes([logs] * 100) == most_bytes([logs]) == 32 * 2**20
 
 
 def test_retry_after_and_revert_data_are_kept() -> None:
