@@ -48,6 +48,8 @@ class ChainConfig(Section):
     public_rpc: list[str] = []
     multicall3: Address = MULTICALL3
     guard: Literal["full", "timestamp", "none"] = "full"
+    bloom: Literal["exact", "partial", "none"] = "exact"
+    timeout_seconds: float = Field(default=30, ge=0.1, le=600)
     explorer: str | None = None
     max_requests_per_second: float | None = Field(default=None, gt=0)
 

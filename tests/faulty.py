@@ -64,7 +64,15 @@ CALL_FAULTS = (
     "override-ignored",  # silently
     "receipts-unsupported",  # no eth_getBlockReceipts
     "block-hash-unsupported",  # no blockHash in eth_getLogs
+    "bloom-zero",  # a header whose bloom filter is all zeros (matter-labs/zksync-era 4580, evmos/ethermint 247)
+    "bloom-ones",  # all ones (filecoin-project/ref-fvm 1212, ChainSafe/forest 7151)
+    "bloom-lacks",  # the first bits of it are missing (l2beat/l2beat PR 10113: state-sync logs of Polygon)
+    "bloom-more",  # some bits too many
+    "bloom-0x",  # "0x" (onflow/flow-evm-gateway 372)
+    "bloom-null",
+    "bloom-absent",
 )
+BLOOM_FAULTS = tuple(name for name in CALL_FAULTS if name.startswith("bloom-"))
 FAULTS = frozenset(HTTP_FAULTS + CALL_FAULTS)
 STATE_METHODS = frozenset({"eth_call", "eth_getCode", "eth_getStorageAt", "eth_getBalance"})
 
@@ -76,7 +84,7 @@ class FaultyNode:
     logs dropped. Limits (`range_cap` blocks, `result_cap` logs, `size_cap` bytes, `address_cap` addresses, `gas_cap` for
     eth_call, `batch_cap` calls) hold always once set. `limit_text` chooses the words of the range limit,
     `override_refusal` code and words of "override-unsupported". Whenever eth_getLogs asks for them, all logs of the
-    blocks in `omit_blocks` are left out, and all that name `omit_account` in a topic.
+    blocks in `omit_blocks` are left out, and all that name `omit_account` in a topic; with `omit_receipts` also of receipts.
     """
 
     def __init__(
@@ -99,6 +107,7 @@ class FaultyNode:
         self.history_from = 0
         self.omit_blocks: set[int] = set()
         self.omit_account: str | None = None
+        self.omit_receipts = False
         self.omit_share = 0.5
         self.range_cap: int | None = None
         self.result_cap: int | None = None
@@ -324,6 +333,14 @@ class FaultyNode:
         answer: dict[str, Any] = self.forward({**call, "params": params})
         if method == "eth_getLogs" and "result" in answer:
             return self._logs(call["id"], answer)
+        if method == "eth_getBlockReceipts" and self.omit_receipts and answer.get("result"):
+            for receipt in answer["result"]:
+                receipt["logs"] = self._kept(receipt["logs"])
+        if method in {"eth_getBlockByNumber", "eth_getBlockByHash"} and answer.get("result"):
+            for name in BLOOM_FAULTS:
+                if self._happens(name):
+                    self._note(name)
+                    spoil_bloom(answer["result"], name)
         return answer
 
     def _refusal(self, method: str, params: list[Any]) -> tuple[str, int, str] | None:
@@ -370,9 +387,7 @@ class FaultyNode:
         if self.result_cap is not None and len(logs) > self.result_cap:
             self._note("result-cap")
             return _error(call_id, -32005, f"query returned more than {self.result_cap} results")
-        kept = [log for log in logs if int(log["blockNumber"], 16) not in self.omit_blocks]
-        if self.omit_account is not None:
-            kept = [log for log in kept if not any(self.omit_account[2:] in topic for topic in log["topics"])]
+        kept = self._kept(logs)
         if kept and self._happens("omitted-logs"):
             with self._lock:
                 kept = [log for log in kept if self.rng.random() >= self.omit_share]
@@ -381,6 +396,12 @@ class FaultyNode:
             with self._lock:
                 self.logs_omitted += len(logs) - len(kept)
         return {**answer, "result": kept}
+
+    def _kept(self, logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        kept = [log for log in logs if int(log["blockNumber"], 16) not in self.omit_blocks]
+        if self.omit_account is not None:
+            kept = [log for log in kept if not any(self.omit_account[2:] in topic for topic in log["topics"])]
+        return kept
 
     def _lagging(self, call_id: Any, method: str, params: list[Any]) -> dict[str, Any] | None:
         """The answer of a backend that has not seen the last `lag` blocks; None where it would answer alike."""
@@ -420,6 +441,22 @@ class FaultyNode:
 
     def forward(self, body: Any) -> Any:
         return self.backend.post(body)
+
+
+def spoil_bloom(header: dict[str, Any], fault: str) -> None:
+    """Give a header a bloom filter that does not fit its logs."""
+    bloom = int(header.pop("logsBloom"), 16)
+    first = bloom & -bloom
+    spoilt = {
+        "bloom-zero": 0,
+        "bloom-ones": 2**2048 - 1,
+        "bloom-lacks": bloom & ~first & ~((bloom & ~first) & -(bloom & ~first)),
+        "bloom-more": bloom | 1 << 2047 | 1 << 1023 | 1 << 511,
+    }
+    if fault in spoilt:
+        header["logsBloom"] = f"0x{spoilt[fault]:0512x}"
+    elif fault != "bloom-absent":
+        header["logsBloom"] = "0x" if fault == "bloom-0x" else None
 
 
 @cache

@@ -10,10 +10,10 @@ from indexer.model import Block
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A block with the bloom filter of its logs (256 bytes)."""
+    """A block with the bloom filter of its logs (256 bytes), None where the node serves none."""
 
     block: Block
-    bloom: bytes
+    bloom: bytes | None
 
 
 def block_parameter(block: Block) -> dict[str, Any]:
@@ -63,13 +63,21 @@ def parse_header(raw: Any) -> Header:
             parent_hash=raw["parentHash"].lower(),
             timestamp=quantity(raw["timestamp"]),
         )
-        bloom = bytes.fromhex(raw["logsBloom"][2:])
-        well_formed = len(bloom) == 256 and len(bytes.fromhex(block.hash[2:] + block.parent_hash[2:])) == 64
+        well_formed = len(bytes.fromhex(block.hash[2:] + block.parent_hash[2:])) == 64
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadAnswerError(f"malformed block in the answer ({error})") from None
     if not well_formed:
         raise BadAnswerError("malformed block in the answer")
-    return Header(block, bloom)
+    return Header(block, _bloom(raw.get("logsBloom")))
+
+
+def _bloom(raw: Any) -> bytes | None:
+    """A header's bloom filter; None where there is none ("0x", null, absent) or it is none."""
+    try:
+        bloom = bytes.fromhex(raw[2:])
+    except (TypeError, ValueError):
+        return None
+    return bloom if len(bloom) == 256 else None
 
 
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)

@@ -1,11 +1,19 @@
-"""The bloom filter of a block's logs (yellow paper 4.4.3): what may be in a block, and what cannot. Pure."""
+"""The bloom filter of a block's logs (yellow paper 4.4.3): what may be in a block, and what cannot."""
 
+import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from eth_hash.auto import keccak
 
 from indexer.model import Event
+
+logger = logging.getLogger(__name__)
+
+#: wrong filters in a row after which no other endpoint is asked for what they show
+DISTRUSTED_AFTER = 4
 
 
 @lru_cache(maxsize=50_000)
@@ -25,6 +33,34 @@ def bloom_of(events: Iterable[Event]) -> bytes:
     for entry in values:
         bits |= bloom_bits(bytes.fromhex(entry[2:]))
     return bits.to_bytes(256)
+
+
+@dataclass(slots=True)
+class Blooms:
+    """What the bloom filters of a chain's headers are worth: as `kept` there, and as seen in the last blocks.
+
+    `kept` is "exact" where a filter is that of the block's logs, "partial" where logs may be missing in it, "none" where
+    it says nothing. Filters are `trusted` until several in a row were wrong.
+    """
+
+    kept: Literal["exact", "partial", "none"] = "exact"
+    faults: int = 0
+    told: bool = False
+
+    @property
+    def trusted(self) -> bool:
+        return self.kept == "exact" and self.faults < DISTRUSTED_AFTER
+
+    def right(self) -> None:
+        """A filter that is not empty was that of the block's logs."""
+        self.faults = 0
+
+    def wrong(self, why: str) -> None:
+        """A filter was not; said once."""
+        self.faults += 1
+        if not self.told:
+            logger.info("%s; the logs are used as they are, sums decide (said once)", why)
+        self.told = True
 
 
 def bloom_may_contain(bloom: bytes, address: str, topic: str) -> bool:

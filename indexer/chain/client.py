@@ -21,6 +21,7 @@ from indexer.chain.blocks import (
     parse_hex,
     quantity,
 )
+from indexer.chain.bloom import Blooms
 from indexer.chain.endpoint import Endpoint, mask
 from indexer.chain.errors import (
     BadAnswerError,
@@ -56,7 +57,8 @@ class Chain:
 
     `requests` counts HTTP requests sent, `retries` those that were repeated after a failure. `guard` says what is
     compared with the pinned block in each aggregate: "full" its timestamp and parent hash, "timestamp" only that (L2s
-    whose `blockhash` is another chain's), "none" nothing. `on_retry(message, seconds)` is told of each wait.
+    whose `blockhash` is another chain's), "none" nothing. `bloom` says what its headers' bloom filters are worth, see
+    `Blooms`. `on_retry(message, seconds)` is told of each wait.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Chain:
         *,
         max_requests_per_second: float | None = None,
         guard: Guard = "full",
+        bloom: Literal["exact", "partial", "none"] = "exact",
         timeout: float = 30,
         attempts: int = 7,
         backoff: float = 0.5,
@@ -85,6 +88,7 @@ class Chain:
         self.call_limits: dict[str, Limit] = {}
         self.has_pairing = True
         self.log_limit = LogLimit()
+        self.blooms = Blooms(bloom)
         batch = (
             LARGEST_BATCH
             if max_requests_per_second is None
@@ -261,6 +265,49 @@ class Chain:
                     results[i] = answer
             pending = [i for i in pending if i not in results]
         return [results[i] for i in range(len(calls))]
+
+    def in_turn(self) -> list[Endpoint]:
+        """All endpoints, the one in use first."""
+        current = self._pool.current
+        return self._pool.endpoints[current:] + self._pool.endpoints[:current]
+
+    def ask_once(
+        self,
+        endpoint: Endpoint,
+        calls: Sequence[Call],
+        parse: Callable[[Any, Call], Any],
+        *,
+        feature: str | None = None,
+    ) -> list[Any]:
+        """What one endpoint answers to each of the calls, None where it has nothing to say: no second try, no pause.
+
+        An endpoint that asked for patience, or that lately took too long, is not asked at all.
+        """
+        answers: list[Any] = [None] * len(calls)
+        if max(endpoint.not_before, endpoint.spared_until) > time.monotonic() or feature in endpoint.unsupported:
+            return answers
+        size = self._batch.size
+        for start in range(0, len(calls), size):
+            part = range(start, min(start + size, len(calls)))
+            try:
+                self._verify(endpoint)
+                if len(part) == 1:
+                    self._count(1)
+                    settled = {start: parse(endpoint.send(*calls[start]), calls[start])}
+                else:
+                    settled = self._send_part(endpoint, calls, part, parse)
+                refusals = [answer for answer in settled.values() if isinstance(answer, UnsupportedError)]
+                if refusals:
+                    raise refusals[0]
+            except (RetryableError, ChainError) as error:
+                logger.info("%s: %s", endpoint.masked, error)
+                endpoint.failed(error)
+                if feature is not None and isinstance(error, UnsupportedError):
+                    endpoint.unsupported.add(feature)
+                break
+            for i, answer in settled.items():
+                answers[i] = None if isinstance(answer, Exception) else answer
+        return answers
 
     def _alone(
         self, call: Call, parse: Callable[[Any, Call], Any] | None, block: Block | None, splittable: bool

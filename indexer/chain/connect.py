@@ -35,6 +35,8 @@ def connect(
             chain.multicall3,
             max_requests_per_second=max_requests_per_second or chain.max_requests_per_second,
             guard=chain.guard,
+            bloom=chain.bloom,
+            timeout=chain.timeout_seconds,
             attempts=attempts,
             on_retry=on_retry,
         )

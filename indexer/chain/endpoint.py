@@ -43,6 +43,8 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.WARNING)
 
 #: a Retry-After of more seconds counts as this many: a mistake of the node must not silence it for a day
 LONGEST_PATIENCE = 60.0
+#: how long an endpoint that took too long is not asked for a second opinion
+SPARED_SECONDS = 600.0
 #: characters of a stranger's text that are looked at
 LONGEST_TEXT = 4_096
 
@@ -57,6 +59,7 @@ class Endpoint:
         self.masked = mask(url)
         self.verified = False
         self.not_before = 0.0
+        self.spared_until = 0.0
         self.unsupported: set[str] = set()
         self._timeout = timeout
         self._secrets = secrets(url)
@@ -68,6 +71,14 @@ class Endpoint:
 
     def close(self) -> None:
         self._transport.close()
+
+    def failed(self, error: Exception) -> None:
+        """Remembers a failure for which it is left alone, or spared what others can answer as well."""
+        now = time.monotonic()
+        if isinstance(error, RateLimitedError) and error.retry_after is not None:
+            self.not_before = now + error.retry_after
+        if isinstance(error, TimedOutError | UnreachableError):
+            self.spared_until = now + SPARED_SECONDS
 
     def scrub(self, text: object, length: int = 300) -> str:
         """Any text as one printable line without this URL's secrets."""

@@ -14,11 +14,12 @@ from indexer.chain.blocks import check_header, parse_block, parse_header
 from indexer.chain.client import Chain
 from indexer.chain.errors import BadAnswerError, RejectedError, TooBigError, UnknownBlockError, UnsupportedError
 from indexer.chain.log_filter import Chunk, Filter, events_of, merged
-from indexer.chain.recent_logs import by_hash, by_receipts, fetch_recent, quiet, verify_block
+from indexer.chain.omissions import by_receipts
+from indexer.chain.recent_logs import by_hash, fetch_recent, quiet
 from indexer.errors import ChainError, ReorgError
 from indexer.model import Event
 
-__all__ = ["Chunk", "Filter", "fetch", "fetch_recent", "quiet", "range_cap", "verify_block"]
+__all__ = ["Chunk", "Filter", "fetch", "fetch_recent", "quiet", "range_cap"]
 
 logger = logging.getLogger(__name__)
 

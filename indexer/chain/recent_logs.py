@@ -3,15 +3,17 @@ checked against the bloom filters of the headers, so that omitted logs are notic
 """
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
 from indexer.chain.blocks import Header, check_header, parse_block
-from indexer.chain.bloom import bloom_of, false_positives, fullness, suspects
+from indexer.chain.bloom import false_positives, fullness, suspects
 from indexer.chain.client import Call, Chain
-from indexer.chain.errors import BadAnswerError, RejectedError, TooBigError, UnknownBlockError, UnsupportedError
-from indexer.chain.log_filter import EVERYTHING, Chunk, Filter, events_of, merged
+from indexer.chain.errors import RejectedError, TooBigError, UnsupportedError
+from indexer.chain.log_filter import EVERYTHING, Chunk, Filter, merged
+from indexer.chain.omissions import block_logs, explained, looked_up
 from indexer.errors import ChainError, ReorgError, RetryableError
 from indexer.model import Block, Event
 
@@ -24,66 +26,12 @@ INFORMATIVE = 0.5
 BLOCKS_PER_CHUNK = 64
 #: blocks by which a chain is judged to be quiet or busy
 LOOKED_AT = 8
-#: a mainnet block's receipts are about 1 MB of JSON
-RECEIPTS_PER_BATCH = 8
 
 
 def by_hash(chain: Chain, wanted: Filter, block: Block) -> list[Event]:
     """The wanted events of one block, asked by its hash (EIP-234)."""
     params = [{"blockHash": block.hash, **wanted.json()}]
-    events: list[Event] = chain.request(
-        "eth_getLogs", params, lambda raw: _parse_block_logs(raw, wanted, block), block=block
-    )
-    return events
-
-
-def _parse_block_logs(raw: Any, wanted: Filter, block: Block) -> list[Event]:
-    if raw is None:
-        raise UnknownBlockError(f"block {block.number} is not known")
-    if not isinstance(raw, list):
-        raise BadAnswerError("eth_getLogs: the answer is no list")
-    events = events_of(raw, wanted, block.number, block.number)
-    if events and events[0].block_hash != block.hash:
-        raise BadAnswerError(f"eth_getLogs: logs of block {events[0].block_hash} instead of {block.hash}")
-    return events
-
-
-def by_receipts(chain: Chain, header: Header, wanted: Filter) -> list[Event]:
-    """The wanted events of one block out of its receipts, which must reproduce the header's bloom filter."""
-    events = chain.request(
-        "eth_getBlockReceipts",
-        [header.block.hash],
-        lambda raw: _receipt_logs(_receipts_or_unknown(raw), header),
-        block=header.block,
-        feature="eth_getBlockReceipts",
-    )
-    return wanted.select(events)
-
-
-def _receipt_logs(raw: Any, header: Header) -> list[Event]:
-    """All events of a block's receipts. BadAnswerError unless they are those of that block, all of them."""
-    try:
-        logs = [log for receipt in raw for log in receipt["logs"]]
-    except (TypeError, KeyError):
-        raise BadAnswerError("eth_getBlockReceipts: malformed receipts") from None
-    return _complete(_parse_block_logs(logs, EVERYTHING, header.block), header)
-
-
-def _by_all_logs(chain: Chain, header: Header, wanted: Filter) -> list[Event]:
-    """The wanted events of one block out of all its logs, which must reproduce the header's bloom filter."""
-    params = [{"blockHash": header.block.hash}]
-    events = chain.request(
-        "eth_getLogs",
-        params,
-        lambda raw: _complete(_parse_block_logs(raw, EVERYTHING, header.block), header),
-        block=header.block,
-    )
-    return wanted.select(events)
-
-
-def _complete(events: list[Event], header: Header) -> list[Event]:
-    if bloom_of(events) != header.bloom:
-        raise BadAnswerError(f"the logs of block {header.block.number} do not reproduce its bloom filter")
+    events: list[Event] = chain.request("eth_getLogs", params, lambda raw: block_logs(raw, wanted, block), block=block)
     return events
 
 
@@ -99,9 +47,9 @@ def fetch_recent(
 ) -> Iterator[Chunk]:
     """The wanted logs of first..last, the last blocks up to `target` or some of them, block by block by hash.
 
-    A block whose bloom filter shows a wanted pair that did not come is read again from its receipts (or all its logs).
-    Where the filter is too full to mean anything, that is done for at most `confirmations` blocks, the newest first; the
-    others are `unconfirmed`. ReorgError if the blocks do not lead to `target`.
+    A block whose bloom filter shows what no log explains is looked up in the receipts of each endpoint, once; see
+    `indexer.chain.omissions`. Where the filter is too full to mean anything, that is done for at most `confirmations`
+    blocks, the newest first. What nobody explains is `unconfirmed`. ReorgError if the blocks do not lead to `target`.
     """
     wanted = Filter.of(addresses, topics)
     headers = chain.headers(first, target.number)
@@ -119,34 +67,40 @@ def quiet(chain: Chain, addresses: Iterable[str], topics: Iterable[str], target:
     wanted = Filter.of(addresses, topics)
     pairs = len(wanted.addresses) * len(wanted.topics)
     headers = chain.headers(max(target.number - LOOKED_AT + 1, 0), target.number)
-    return median(false_positives(header.bloom, pairs) for header in headers) <= INFORMATIVE
+    doubts = [false_positives(header.bloom, pairs) if header.bloom else math.inf for header in headers]
+    return chain.blooms.trusted and median(doubts) <= INFORMATIVE
 
 
 def _recent(chain: Chain, headers: Sequence[Header], wanted: Filter, confirmations: int) -> Chunk:
     blocks = [header.block for header in headers]
-    events, doubtful = _sparse(chain, [header for header in headers if fullness(header.bloom) <= SPARSE], wanted)
+    events, doubtful = _whole(chain, _sparse(chain, headers), wanted)
     others = [header.block for header in headers if header.block.hash not in events]
     if others:
         answers = _by_hashes(chain, wanted, others)
         events |= {block.hash: logs for block, logs in zip(others, answers, strict=True)}
     unconfirmed: list[int] = []
-    for header in reversed(headers):
-        if header in doubtful or not suspects(header.bloom, wanted.addresses, wanted.topics, events[header.block.hash]):
+    for header in reversed(headers if chain.blooms.kept == "exact" else []):
+        bloom = header.bloom
+        if header in doubtful or not bloom:
             continue
-        if false_positives(header.bloom, len(wanted.addresses) * len(wanted.topics)) > INFORMATIVE:
+        if not suspects(bloom, wanted.addresses, wanted.topics, events[header.block.hash]):
+            continue
+        if false_positives(bloom, len(wanted.addresses) * len(wanted.topics)) > INFORMATIVE:
             confirmations -= 1
             if confirmations < 0:
                 unconfirmed.append(header.block.number)
                 continue
         doubtful.append(header)
     omitted: list[Event] = []
-    for header, found in zip(doubtful, _verified(chain, doubtful, wanted), strict=True):
-        if found is None:
+    found = looked_up(chain, doubtful)
+    for header in doubtful:
+        seen = found.get(header.block.hash)
+        if seen is None or not seen.complete:
             unconfirmed.append(header.block.number)
-            continue
-        came = set(events[header.block.hash])
-        omitted += [event for event in found if event not in came]
-        events[header.block.hash] = found
+        came = events[header.block.hash]
+        more = [event for event in wanted.select(seen.events if seen else []) if event not in set(came)]
+        omitted += more
+        events[header.block.hash] = merged([came, more])
     if omitted:
         numbers = sorted({event.block_number for event in omitted})
         logger.warning("%s left out %d logs of blocks %s", chain.endpoint, len(omitted), numbers)
@@ -160,8 +114,19 @@ def _recent(chain: Chain, headers: Sequence[Header], wanted: Filter, confirmatio
     )
 
 
-def _sparse(chain: Chain, headers: Sequence[Header], wanted: Filter) -> tuple[dict[str, list[Event]], list[Header]]:
-    """The wanted events by block hash, out of all logs, and the headers whose bloom filters these do not reproduce.
+def _sparse(chain: Chain, headers: Sequence[Header]) -> list[Header]:
+    """Those headers of blocks with few logs, which are asked for all of them.
+
+    Where bloom filters proved worthless only the last block, to see whether they still are.
+    """
+    if chain.blooms.kept != "exact":
+        return []
+    sparse = [header for header in headers if header.bloom is not None and fullness(header.bloom) <= SPARSE]
+    return sparse if chain.blooms.trusted else sparse[-1:]
+
+
+def _whole(chain: Chain, headers: Sequence[Header], wanted: Filter) -> tuple[dict[str, list[Event]], list[Header]]:
+    """The wanted events by block hash, out of all logs, and the headers whose bloom filters show more than these.
 
     So one of two logs of the same kind is missed too, if they name different accounts. Empty where a node refuses it.
     """
@@ -176,34 +141,7 @@ def _sparse(chain: Chain, headers: Sequence[Header], wanted: Filter) -> tuple[di
         return {}, []
     pairs = list(zip(headers, answers, strict=True))
     events = {header.block.hash: wanted.select(logs) for header, logs in pairs}
-    return events, [header for header, logs in pairs if bloom_of(logs) != header.bloom]
-
-
-def _verified(chain: Chain, headers: Sequence[Header], wanted: Filter) -> list[list[Event] | None]:
-    """`verify_block` for several blocks, their receipts asked in JSON-RPC batches."""
-    found: list[list[Event] | None] = []
-    for start in range(0, len(headers), RECEIPTS_PER_BATCH):
-        part = headers[start : start + RECEIPTS_PER_BATCH]
-        calls = [("eth_getBlockReceipts", [header.block.hash]) for header in part]
-        try:
-            answers = chain.batch(calls, lambda raw, _: _receipts_or_unknown(raw), block=part[-1].block)
-        except ReorgError:
-            raise
-        except ChainError as error:
-            logger.info("receipts of blocks %d and others: %s", part[0].block.number, error)
-            answers = [None] * len(part)
-        for header, raw in zip(part, answers, strict=True):
-            try:
-                found.append(wanted.select(_receipt_logs(raw, header)))
-            except RetryableError:
-                found.append(verify_block(chain, header, wanted.addresses, wanted.topics))
-    return found
-
-
-def _receipts_or_unknown(raw: Any) -> Any:
-    if raw is None:
-        raise UnknownBlockError("a block is not known")
-    return raw
+    return events, [header for header, logs in pairs if not explained(chain, header, logs)]
 
 
 def _by_hashes(chain: Chain, wanted: Filter, blocks: Sequence[Block]) -> list[list[Event]]:
@@ -212,7 +150,7 @@ def _by_hashes(chain: Chain, wanted: Filter, blocks: Sequence[Block]) -> list[li
     try:
         answers: list[list[Event]] = chain.batch(
             [("eth_getLogs", [{"blockHash": block.hash, **wanted.json()}]) for block in blocks],
-            lambda raw, call: _parse_block_logs(raw, wanted, known[call[1][0]["blockHash"]]),
+            lambda raw, call: block_logs(raw, wanted, known[call[1][0]["blockHash"]]),
             block=blocks[-1],
         )
     except (TooBigError, RejectedError, UnsupportedError) as error:
@@ -239,7 +177,7 @@ def _by_number(chain: Chain, wanted: Filter, block: Block) -> list[Event]:
 
     def parse(raw: Any, call: Call) -> Any:
         if call[0] == "eth_getLogs":
-            return _parse_block_logs(raw, wanted, block)
+            return block_logs(raw, wanted, block)
         return parse_block(check_header(raw, block.number))
 
     span = {"fromBlock": number, "toBlock": number}
@@ -252,20 +190,3 @@ def _by_number(chain: Chain, wanted: Filter, block: Block) -> list[Event]:
         raise ReorgError(f"block {block.number} ({block.hash}) left the canonical chain")
     found_events: list[Event] = events
     return found_events
-
-
-def verify_block(chain: Chain, header: Header, addresses: Iterable[str], topics: Iterable[str]) -> list[Event] | None:
-    """The wanted events of a block from its receipts, proved complete by its bloom filter; None if no endpoint can.
-
-    Proved up to false positives of the filter: receipts that lack a log whose address and topics are all in the filter
-    by chance or by other logs are not told apart.
-    """
-    wanted = Filter.of(addresses, topics)
-    for attempt in (by_receipts, _by_all_logs):
-        try:
-            return attempt(chain, header, wanted)
-        except ReorgError:
-            raise
-        except (RetryableError, ChainError) as error:
-            logger.info("block %d cannot be verified: %s", header.block.number, error)
-    return None

@@ -152,8 +152,7 @@ class Attempts:
     def _failed(self, endpoint: Endpoint, error: RetryableError) -> None:
         """Remembers a failure that may pass. ReorgError where it means that the pinned block is gone."""
         self.failures[endpoint], self.failing = str(error), endpoint.masked
-        if isinstance(error, RateLimitedError) and error.retry_after is not None:
-            endpoint.not_before = time.monotonic() + error.retry_after
+        endpoint.failed(error)
         if isinstance(error, UnknownBlockError) and self.block is not None:
             self.orphan_sights += self.orphaned(endpoint, self.block)
             if self.orphan_sights >= ORPHAN_SIGHTS:

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from indexer.chain.errors import TooBigError
 from indexer.chain.limits import FIRST_WINDOW, LARGEST_WINDOW, LogLimit
 from indexer.chain.log_filter import Chunk, Filter, events_of
 from indexer.chain.logs import range_cap
+from indexer.chain.omissions import by_receipts
 from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError
 from indexer.model import Block, Event
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
@@ -74,7 +77,7 @@ def calm(faulty: FaultyNode) -> None:
     faulty.faults = {}
     faulty.range_cap = faulty.result_cap = faulty.size_cap = faulty.address_cap = None
     faulty.limit_code, faulty.limit_text = -32600, "up to a {cap} block range"
-    faulty.omit_blocks = set()
+    faulty.omit_blocks, faulty.omit_receipts = set(), False
     faulty.history_from = 0
     faulty.injected.clear()
     faulty.calls.clear()
@@ -591,12 +594,103 @@ def test_blocks_that_do_not_lead_to_the_target_are_a_reorg(needs_node: None) -> 
             recent_logs._by_hashes(connect(proxy.url), Filter.of(*WANTED), [target])
 
 
-def test_a_block_is_verified_by_what_its_bloom_filter_proves(node: Anvil, truth: list[Event]) -> None:
+def test_a_block_is_read_from_receipts_whatever_its_bloom_filter_says(node: Anvil, truth: list[Event]) -> None:
     header = parse_header(node.block(30))
     wanted = [event for event in wanted_of(truth, *WANTED) if event.block_number == 30]
-    assert logs.verify_block(connect(node.url), header, *WANTED) == wanted
-    emptied = Header(header.block, bytes(256))
-    assert logs.verify_block(connect(node.url, attempts=2), emptied, *WANTED) is None
+    for bloom in (header.bloom, bytes(256), b"\xff" * 256, None):
+        assert by_receipts(connect(node.url), Header(header.block, bloom), Filter.of(*WANTED)) == wanted
     gone = Header(replace(header.block, hash="0x" + "11" * 32), header.bloom)
     with pytest.raises(ReorgError):
-        logs.verify_block(connect(node.url, attempts=2), gone, *WANTED)
+        by_receipts(connect(node.url, attempts=2), gone, Filter.of(*WANTED))
+
+
+# bloom filters that do not fit their logs
+
+WRONG_BLOOMS = ("bloom-zero", "bloom-ones", "bloom-lacks", "bloom-more", "bloom-0x", "bloom-null", "bloom-absent")
+
+
+@pytest.mark.parametrize("fault", WRONG_BLOOMS)
+def test_a_wrong_bloom_filter_on_every_block_costs_hardly_a_request(
+    node: Anvil, faulty: FaultyNode, truth: list[Event], fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def requests() -> int:
+        """Those of a first look at the last blocks and of following the last ten one by one."""
+        chain = connect(faulty.url, backoff=0.5)  # which no try again would go without
+        before, counted = faulty.requests, faulty.calls.total()
+        chunks = last_blocks(chain, 11, BLOCKS)
+        assert joined(chunks, 11, BLOCKS) == [event for event in wanted_of(truth, *WANTED) if event.block_number > 10]
+        assert sum(chunk.omitted for chunk in chunks) == 0
+        for number in range(51, BLOCKS + 1):
+            (chunk,) = logs.fetch_recent(chain, number, number, *WANTED, chain.block(number))
+            assert chunk.events == [event for event in wanted_of(truth, *WANTED) if event.block_number == number]
+        assert chain.retries == 0
+        return faulty.requests - before + (faulty.calls.total() - counted) // 100
+
+    undisturbed = requests()
+    caplog.clear()
+    faulty.faults = {fault: 1}
+    assert requests() <= 1.5 * undisturbed
+    assert faulty.injected[fault] > 0
+    assert caplog.text.count("said once") <= 1
+
+
+@pytest.mark.parametrize("fault", WRONG_BLOOMS)
+def test_a_bloom_filter_that_is_wrong_now_and_then_loses_no_log(
+    faulty: FaultyNode, truth: list[Event], fault: str
+) -> None:
+    for seed in range(3):
+        faulty.rng.seed(seed)
+        faulty.faults = {fault: 0.2}
+        chunks = last_blocks(connect(faulty.url), 31, BLOCKS)
+        assert joined(chunks, 31, BLOCKS) == [event for event in wanted_of(truth, *WANTED) if event.block_number > 30]
+    assert faulty.injected[fault] > 0
+
+
+def test_logs_that_a_node_omits_everywhere_are_found_at_another_or_said(
+    node: Anvil, faulty: FaultyNode, truth: list[Event]
+) -> None:
+    faulty.omit_blocks, faulty.omit_receipts = {41, 52}, True
+    wanted = [event for event in wanted_of(truth, *WANTED) if event.block_number > 30]
+    (chunk,) = last_blocks(connect(faulty.url), 31, BLOCKS)
+    assert chunk.unconfirmed == (41, 52)
+    assert chunk.events == [event for event in wanted if event.block_number not in {41, 52}]
+    chunks = last_blocks(connect(faulty.url, node.url), 31, BLOCKS)
+    assert joined(chunks, 31, BLOCKS) == wanted
+    assert sum(chunk.omitted for chunk in chunks) == sum(event.block_number in {41, 52} for event in wanted) > 0
+    assert all(not chunk.unconfirmed for chunk in chunks)
+
+
+def test_a_second_opinion_is_not_asked_of_an_endpoint_that_drips(node: Anvil, faulty: FaultyNode) -> None:
+    with FaultyNode(node.url, faults={"drip": 1}) as dripping:
+        chain = connect(dripping.url, faulty.url, timeout=0.5, backoff=0.01)
+        faulty.faults = {"bloom-more": 1}
+        started = time.monotonic()
+        for number in range(51, BLOCKS + 1):
+            list(logs.fetch_recent(chain, number, number, *WANTED, chain.block(number)))
+        assert time.monotonic() - started < 2 * 0.5 + 1
+        assert dripping.injected["drip"] <= 2
+
+
+@pytest.mark.parametrize("kept", ["partial", "none"])
+def test_where_bloom_filters_are_not_exact_nothing_is_asked_of_them(
+    faulty: FaultyNode, truth: list[Event], kept: str
+) -> None:
+    faulty.faults = {"bloom-more": 1}
+    chain = connect(faulty.url, bloom=kept)
+    (chunk,) = last_blocks(chain, 31, BLOCKS)
+    assert chunk.events == [event for event in wanted_of(truth, *WANTED) if event.block_number > 30]
+    assert not chunk.unconfirmed
+    assert faulty.calls["eth_getBlockReceipts"] == 0
+    assert not logs.quiet(chain, *WANTED, chain.block(BLOCKS))
+
+
+def test_filters_are_believed_again_once_one_was_right(faulty: FaultyNode) -> None:
+    chain = connect(faulty.url)
+    faulty.faults = {"bloom-more": 1}
+    last_blocks(chain, 31, BLOCKS)
+    assert not chain.blooms.trusted
+    faulty.faults = {}
+    last_blocks(chain, 31, BLOCKS)
+    assert chain.blooms.trusted
