@@ -6,7 +6,7 @@
         ... Chain(..., [faulty.url], ...)
         assert faulty.injected["429"]
 
-`faults` maps names of `FAULTS` to the probability per HTTP request or per call; names outside it are a mistake.
+`faults` maps names of `FAULTS` (tests/faulty_modes.py) to the probability per HTTP request or per call; names outside it are a mistake.
 """
 
 import copy
@@ -15,65 +15,16 @@ import random
 import socket
 import struct
 import threading
-import zlib
 from collections import Counter
 from collections.abc import Mapping
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.devnet.node import Connections
+from tests.faulty_modes import BLOOM_FAULTS, FAULTS, GATEWAY_ERRORS, HTTP_FAULTS, gzip_bomb, spoil_bloom
 
-#: faults of a whole HTTP request
-HTTP_FAULTS = (
-    "429",  # too many requests
-    "429-retry-after",  # the same with a Retry-After header of `retry_after` seconds (urllib3/urllib3 PR 3743: of days)
-    "500",
-    "502",
-    "503",
-    "hang",  # no answer for `hang_seconds`
-    "drip",  # headers and body byte by byte, one each `drip_seconds` (snoyberg/http-client 269)
-    "deep-json",  # 200 kB of opening brackets (EOSIO/eos 3539)
-    "long-error",  # an error whose text is 100 kB of letters (pathosDev/actor-ts 1198: masked by a quadratic pattern)
-    "gzip-bomb",  # 100 MB in 100 kB of gzip (urllib3 GHSA-38jv-5279-wg99)
-    "reset",  # the connection is reset
-    "truncated",  # half of the body, then the end of the connection
-    "html",  # HTTP 200 with a web page
-    "wrong-id",  # the answer to another request
-    "batch-unsupported",  # one error for a whole batch
-    "batch-missing",  # one answer left out
-    "batch-reordered",  # harmless: ids decide
-    "batch-duplicate",  # one answer twice, another left out
-    "batch-swapped",  # two answers under each other's ids
-)
-#: faults of a single call
-CALL_FAULTS = (
-    "rate-limit-error",  # -32005 with HTTP 200
-    "header-not-found",  # a block that a load-balanced backend has not seen yet
-    "pruned",  # state is gone
-    "pruned-history",  # code 4444 for logs before `history_from`
-    "null",  # null where a value is due
-    "internal",  # -32603
-    "omitted-logs",  # HTTP 200 with some logs missing
-    "ignores-block",  # eth_call answered for the latest block
-    "ignores-filter",  # eth_getLogs answered for all addresses and topics
-    "lagging",  # a backend `lag` blocks behind
-    "override-unsupported",  # no third parameter of eth_call
-    "override-ignored",  # silently
-    "receipts-unsupported",  # no eth_getBlockReceipts
-    "block-hash-unsupported",  # no blockHash in eth_getLogs
-    "bloom-zero",  # a header whose bloom filter is all zeros (matter-labs/zksync-era 4580, evmos/ethermint 247)
-    "bloom-ones",  # all ones (filecoin-project/ref-fvm 1212, ChainSafe/forest 7151)
-    "bloom-lacks",  # the first bits of it are missing (l2beat/l2beat PR 10113: state-sync logs of Polygon)
-    "bloom-more",  # some bits too many
-    "bloom-0x",  # "0x" (onflow/flow-evm-gateway 372)
-    "bloom-null",
-    "bloom-absent",
-)
-BLOOM_FAULTS = tuple(name for name in CALL_FAULTS if name.startswith("bloom-"))
-FAULTS = frozenset(HTTP_FAULTS + CALL_FAULTS)
 STATE_METHODS = frozenset({"eth_call", "eth_getCode", "eth_getStorageAt", "eth_getBalance"})
 
 
@@ -82,8 +33,8 @@ class FaultyNode:
 
     `injected` counts what was injected, `requests` HTTP requests, `calls` JSON-RPC calls by method, `logs_omitted` the
     logs dropped. Limits (`range_cap` blocks, `result_cap` logs, `size_cap` bytes, `address_cap` addresses, `gas_cap` for
-    eth_call, `batch_cap` calls) hold always once set. `limit_text` chooses the words of the range limit,
-    `override_refusal` code and words of "override-unsupported". Whenever eth_getLogs asks for them, all logs of the
+    eth_call, `batch_cap` calls in the words of `batch_text`) hold always once set. `limit_text` chooses the words of the range limit,
+    `refuse_all` is the code and words that every call gets, `override_refusal` code and words of "override-unsupported". Whenever eth_getLogs asks for them, all logs of the
     blocks in `omit_blocks` are left out, and all that name `omit_account` in a topic; with `omit_receipts` also of receipts.
     """
 
@@ -115,9 +66,11 @@ class FaultyNode:
         self.address_cap: int | None = None
         self.gas_cap: int | None = None
         self.batch_cap: int | None = None
+        self.batch_text = "Batch size {size} exceeds the limit of {cap}"
         self.limit_code = -32600
         self.limit_text = "You can make eth_getLogs requests with up to a {cap} block range"
         self.override_refusal = -32602, "too many arguments, want at most 2"
+        self.refuse_all: tuple[int, str] | None = None
         self.down = False
         self.injected: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
@@ -220,10 +173,13 @@ class FaultyNode:
             return self._reply(handler, 200, b"<!DOCTYPE html><html><body>Welcome</body></html>")
         if self.batch_cap is not None and len(calls) > self.batch_cap:
             self._note("batch-cap")
-            text = f"Batch size {len(calls)} exceeds the limit of {self.batch_cap}"
+            text = self.batch_text.format(size=len(calls), cap=self.batch_cap)
             return self._reply(handler, 200, json.dumps(_error(None, -32600, text)).encode())
         if fault == "batch-unsupported":
             return self._reply(handler, 200, json.dumps(_error(None, -32600, "Invalid Request")).encode())
+        if fault == "batch-rate-limited" and any(call["method"] == "eth_getLogs" for call in calls):
+            text = "method eth_getLogs in batch triggered rate limit"
+            return self._reply(handler, 200, json.dumps([_error(call["id"], -32005, text) for call in calls]).encode())
         lagging = self._happens("lagging")  # one backend answers a whole HTTP request
         answers = [self._answer(call, lagging) for call in calls]
         if fault == "batch-missing":
@@ -345,8 +301,14 @@ class FaultyNode:
 
     def _refusal(self, method: str, params: list[Any]) -> tuple[str, int, str] | None:
         """Name, code and text of an error that a call gets instead of an answer."""
+        if self.refuse_all is not None:
+            return ("refuse-all", *self.refuse_all)
         if self._happens("rate-limit-error"):
             return "rate-limit-error", -32005, "daily request count exceeded, request rate limited"
+        if self._happens("gateway-error"):
+            return ("gateway-error", *GATEWAY_ERRORS[self._random(len(GATEWAY_ERRORS))])
+        if self._happens("unknown-error"):
+            return "unknown-error", -99, "words that nobody has ever seen"
         if self._happens("internal"):
             return "internal", -32603, "Internal error"
         names_block = method in STATE_METHODS or method == "eth_getBlockReceipts"
@@ -441,28 +403,6 @@ class FaultyNode:
 
     def forward(self, body: Any) -> Any:
         return self.backend.post(body)
-
-
-def spoil_bloom(header: dict[str, Any], fault: str) -> None:
-    """Give a header a bloom filter that does not fit its logs."""
-    bloom = int(header.pop("logsBloom"), 16)
-    first = bloom & -bloom
-    spoilt = {
-        "bloom-zero": 0,
-        "bloom-ones": 2**2048 - 1,
-        "bloom-lacks": bloom & ~first & ~((bloom & ~first) & -(bloom & ~first)),
-        "bloom-more": bloom | 1 << 2047 | 1 << 1023 | 1 << 511,
-    }
-    if fault in spoilt:
-        header["logsBloom"] = f"0x{spoilt[fault]:0512x}"
-    elif fault != "bloom-absent":
-        header["logsBloom"] = "0x" if fault == "bloom-0x" else None
-
-
-@cache
-def gzip_bomb() -> bytes:
-    packer = zlib.compressobj(wbits=31)
-    return b"".join([*(packer.compress(b" " * 2**20) for _ in range(100)), packer.flush()])
 
 
 def _error(call_id: Any, code: int, text: str) -> dict[str, Any]:

@@ -25,10 +25,12 @@ from indexer.chain.bloom import Blooms
 from indexer.chain.endpoint import Endpoint, mask
 from indexer.chain.errors import (
     BadAnswerError,
+    BatchTooBigError,
     DeniedError,
     RateLimitedError,
     RevertError,
     TooBigError,
+    UnclearError,
     UnsupportedError,
 )
 from indexer.chain.limits import Limit, LogLimit, Pace
@@ -89,12 +91,13 @@ class Chain:
         self.has_pairing = True
         self.log_limit = LogLimit()
         self.blooms = Blooms(bloom)
-        batch = (
+        self._largest_batch = (
             LARGEST_BATCH
             if max_requests_per_second is None
             else max(1, min(int(max_requests_per_second), LARGEST_BATCH))
         )
-        self._batch = Limit(batch, batch)
+        #: calls in one batch that begins with a method; some providers limit eth_getLogs alone
+        self._batch_limits: dict[str, Limit] = {}
         self._pool = Pool([Endpoint(url, timeout) for url in dict.fromkeys(urls)])
         self._rounds = attempts
         self._backoff = backoff
@@ -229,7 +232,8 @@ class Chain:
         results: dict[int, Any] = {}
         pending = list(range(len(calls)))
         while pending:
-            part = pending[: self._batch.size]
+            limit = self._batch_limit(calls[pending[0]][0])
+            part = pending[: limit.size]
             if len(part) == 1:
                 answers = {part[0]: self._alone(calls[part[0]], parse, block, splittable)}
             else:
@@ -241,22 +245,33 @@ class Chain:
                         splittable=True,
                     )
                 except UnsupportedError:
-                    self._batch = Limit(1, 1)
+                    self._largest_batch = 1
+                    self._batch_limits.clear()
                     continue
-                except DeniedError:  # to batches, to this one, or to everything: the single requests tell
+                except BatchTooBigError as error:
+                    self._shrink(limit, len(part), error)
+                    continue
+                except (
+                    DeniedError,
+                    UnclearError,
+                ):  # to batches, to this one, or to everything: the single requests tell
                     answers = {i: self._alone(calls[i], parse, block, splittable) for i in part}
                 except TooBigError:
                     if splittable:
                         raise
-                    self._batch.too_big(len(part))
+                    limit.too_big(len(part))
                     continue
+            refusals = [answer for answer in answers.values() if isinstance(answer, BatchTooBigError)]
             oversized = [answer for answer in answers.values() if isinstance(answer, TooBigError)]
+            oversized = [answer for answer in oversized if not isinstance(answer, BatchTooBigError)]
             if oversized and splittable:
                 raise oversized[0]
-            if oversized:  # beside the others; they stay pending
-                self._batch.too_big(len(part))
+            if refusals:  # beside the others; they stay pending
+                self._shrink(limit, len(part), refusals[0])
+            elif oversized:
+                limit.too_big(len(part))
             elif len(part) > 1:
-                self._batch.fits(len(part))
+                limit.fits(len(part))
             for i, answer in answers.items():
                 if isinstance(answer, ChainError) and not isinstance(answer, RevertError | TooBigError):
                     # what this endpoint cannot answer is asked alone, elsewhere too
@@ -265,6 +280,17 @@ class Chain:
                     results[i] = answer
             pending = [i for i in pending if i not in results]
         return [results[i] for i in range(len(calls))]
+
+    def _batch_limit(self, method: str) -> Limit:
+        return self._batch_limits.setdefault(method, Limit(self._largest_batch, self._largest_batch))
+
+    @staticmethod
+    def _shrink(limit: Limit, count: int, refusal: BatchTooBigError) -> None:
+        if refusal.most is None:
+            limit.too_big(count)
+        else:
+            limit.named(refusal.most)
+        logger.info("batches: %d calls refused, now %d (%s)", count, limit.size, refusal)
 
     def in_turn(self) -> list[Endpoint]:
         """All endpoints, the one in use first."""
@@ -286,7 +312,7 @@ class Chain:
         answers: list[Any] = [None] * len(calls)
         if max(endpoint.not_before, endpoint.spared_until) > time.monotonic() or feature in endpoint.unsupported:
             return answers
-        size = self._batch.size
+        size = self._batch_limit(calls[0][0]).size if calls else 1
         for start in range(0, len(calls), size):
             part = range(start, min(start + size, len(calls)))
             try:

@@ -19,6 +19,7 @@ from indexer import bounded_json
 from indexer.chain.errors import (
     EXCEPTIONS,
     BadAnswerError,
+    BatchTooBigError,
     BrokenOffError,
     DeniedError,
     OversizedError,
@@ -27,9 +28,11 @@ from indexer.chain.errors import (
     RevertError,
     TimedOutError,
     TooBigError,
+    UnclearError,
     UnreachableError,
     UnsupportedError,
     classify,
+    most_in_batch,
     revert_data,
 )
 from indexer.chain.exchange import BrokenAnswerError, OversizeError, Reply, Transport
@@ -123,8 +126,9 @@ class Endpoint:
         ]
         answers = self._post(body, "batch: ", most_bytes(calls))
         if isinstance(answers, dict) and answers.get("error"):
-            failure = self.error("batch", answers["error"])
-            raise UnsupportedError(str(failure)) if isinstance(failure, RejectedError) else failure
+            failure = self.error("batch", answers["error"], len(calls))
+            plain = isinstance(failure, RejectedError) and not isinstance(failure, UnclearError)
+            raise UnsupportedError(str(failure)) if plain else failure
         if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
             raise BadAnswerError("batch: the answer is no list of JSON-RPC objects")
         by_id: dict[int, dict[str, Any]] = {}
@@ -135,17 +139,17 @@ class Endpoint:
             by_id[answer_id] = answer
         if not by_id.keys() <= set(ids):
             raise BadAnswerError("batch: answers to other requests")
-        return [self._outcome(method, by_id.get(i)) for i, (method, _) in zip(ids, calls, strict=True)]
+        return [self._outcome(method, by_id.get(i), len(calls)) for i, (method, _) in zip(ids, calls, strict=True)]
 
-    def _outcome(self, method: str, answer: dict[str, Any] | None) -> Any:
+    def _outcome(self, method: str, answer: dict[str, Any] | None, asked: int) -> Any:
         if answer is None:
             return BadAnswerError(f"{method}: left out of the batch's answer")
         if answer.get("error") is not None:
-            return self.error(method, answer["error"])
+            return self.error(method, answer["error"], asked)
         return answer["result"] if "result" in answer else BadAnswerError(f"{method}: answer without a result")
 
-    def error(self, method: str, error: Any) -> RetryableError | ChainError:
-        """The exception that a JSON-RPC error object means."""
+    def error(self, method: str, error: Any, asked: int = 1) -> RetryableError | ChainError:
+        """The exception that a JSON-RPC error object means, in the answer to a request of `asked` calls."""
         if not isinstance(error, dict):
             return BadAnswerError(f"{method}: {self.scrub(error)}")
         code = error.get("code")
@@ -158,9 +162,20 @@ class Endpoint:
         line = self.scrub(f"{method}: {message or text} ({code})")
         if kind == "revert":
             return RevertError(line, revert_data(data))
-        if kind == "rate":
+        if kind == "batch" and asked > 1:
+            return self._batch_refused(line, text, asked)
+        if kind in {"rate", "batch"}:
             return RateLimitedError(line)
-        return EXCEPTIONS[kind](line if kind not in {"size", "rejected"} else self.scrub(f"{method}: {text} ({code})"))
+        return EXCEPTIONS[kind](
+            line if kind not in {"size", "rejected", "unclear"} else self.scrub(f"{method}: {text} ({code})")
+        )
+
+    @staticmethod
+    def _batch_refused(line: str, text: str, asked: int) -> ChainError:
+        most = most_in_batch(text, asked)
+        if most is None and re.search(r"not (supported|allowed|enabled|available)|unsupported|disabled", text.lower()):
+            return UnsupportedError(line)
+        return BatchTooBigError(line, most)
 
     def _post(self, body: Any, what: str, most: int) -> Any:
         payload = json.dumps(body, separators=(",", ":")).encode()
@@ -172,7 +187,7 @@ class Endpoint:
             answer, fault = None, self.scrub(error, 120)
         if status == 429:
             raise RateLimitedError(f"{what}HTTP 429", retry_after(headers.get("Retry-After")))
-        if isinstance(answer, dict) and answer.get("error"):
+        if isinstance(answer, dict) and answer.get("error") and (status < 500 or _tells(answer["error"])):
             return answer  # many providers send their JSON-RPC errors with HTTP 4xx or 5xx
         if status in {401, 402, 403}:
             raise DeniedError(f"{what}HTTP {status}: the endpoint refuses access")
@@ -205,6 +220,13 @@ class Endpoint:
             reason = _reason(error)
             kind = BrokenOffError if re.search("aborted|reset|closed", reason) else UnreachableError
             raise kind(f"{what}{self.scrub(reason, 160)}") from None
+
+
+def _tells(error: Any) -> bool:
+    """Whether a JSON-RPC error says more than the HTTP status that it came with."""
+    if not isinstance(error, dict) or not isinstance(error.get("code"), int):
+        return False
+    return classify(error["code"], str(error.get("message", ""))[:LONGEST_TEXT]) not in {"unclear", "server"}
 
 
 def retry_after(value: str | None) -> float | None:

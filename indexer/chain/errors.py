@@ -12,8 +12,10 @@ ChainError
 ├── PrunedError         not here, another endpoint may have it
 ├── UnsupportedError    not here, another endpoint may do it
 ├── DeniedError         refused for good: key, plan, no such service
-├── RejectedError       refused for good: invalid parameters, or a limit in words not known here
+├── RejectedError       refused for good: invalid parameters
+│   └── UnclearError    an error that nobody knows; asked again a little, and elsewhere, before it is final
 ├── TooBigError         the caller has to ask for less
+│   └── BatchTooBigError  fewer calls in one batch
 └── RevertError         the contract's own answer to an eth_call
 """
 
@@ -68,8 +70,20 @@ class RejectedError(ChainError):
     """The endpoint refuses this request for good: invalid parameters, or a limit in words that nobody knows."""
 
 
+class UnclearError(RejectedError):
+    """An error that nobody knows: it may pass, so it is asked again a little, and elsewhere, before it is final."""
+
+
 class TooBigError(ChainError):
     """More than the endpoint answers in one request: range, results, response size, gas or time."""
+
+
+class BatchTooBigError(TooBigError):
+    """More calls in one JSON-RPC batch than the endpoint takes; `most` is the number it names, None if it names none."""
+
+    def __init__(self, message: str, most: int | None = None) -> None:
+        super().__init__(message)
+        self.most = most
 
 
 class RevertError(ChainError):
@@ -95,6 +109,11 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
         ),
     ),
     (
+        "batch",
+        frozenset(),
+        (r"\bbatch(es|ed|ing)?\b",),
+    ),
+    (
         "rate",
         frozenset({429, -32029, -32097}),
         (
@@ -116,7 +135,7 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
             r"beyond (the )?(current |latest )?(executed )?(head|tip|block)|block does not exist",
             r"not (currently )?canonical|after last accepted block|future block|unfinalized|not yet available",
             r"blockoutofrange|block ?height is \d+ but|(greater|higher) than (the )?(latest|current|head)",
-            r"resource not found|invalid block (hash|height)|still syncing",
+            r"resource not found|invalid block (hash|height)|still syncing|block is out of range",
         ),
     ),
     (
@@ -172,18 +191,41 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
     ),
     (
         "server",
-        frozenset({-32603, -32000, -32002, -32005, -32016, -32098, -32099, 19, 500, 502, 503, 504}),
-        (r"internal|temporar|try again|retry|unavailable|overload|healthy|bad gateway|syncing|cannot fulfill",),
+        frozenset(
+            {
+                -32603,
+                -32000,
+                -32002,
+                -32005,
+                -32010,
+                -32011,
+                -32013,
+                -32016,
+                -32098,
+                -32099,
+                12,
+                19,
+                500,
+                502,
+                503,
+                504,
+            }
+        ),
+        (
+            r"internal|temporar|try again|retry|unavailable|overload|healthy|bad gateway|syncing|cannot fulfill",
+            r"backend (is )?offline|no backends?\b|backend returned|route your request|upstream",
+        ),
     ),
 )
 _HEIGHTS = re.compile(r"block ?height is (\d+) but requested was (\d+)")
 #: advice that many providers end with ("upgrade at https://.../billing") says nothing of the error
-_LINK = re.compile(r"https?://\S+")
+_LINK = re.compile(r"https?://\S{1,4096}")
 _COMPILED = tuple((kind, codes, re.compile("|".join(texts))) for kind, codes, texts in _RULES)
 
 
 def classify(code: int, text: str) -> str:
-    """What an error of that code and text means: one of the kinds of the table, `rejected` if nothing fits.
+    """What an error of that code and text means: one of the kinds of the table; if nothing fits, `rejected` for the codes
+    by which JSON-RPC refuses a request, else `unclear`.
 
     A bare -32005 ("limit exceeded") may be a rate limit or a result limit: it is tried again, then asked for less.
     """
@@ -196,7 +238,17 @@ def classify(code: int, text: str) -> str:
     found = next((kind for kind, _, pattern in _COMPILED if pattern.search(low)), None)
     if code == -32601 and found not in {"denied", "rate"}:
         return "unsupported"  # "not found" and "not available" is then the method
-    return found or next((kind for kind, codes, _ in _COMPILED if code in codes), "rejected")
+    return found or next((kind for kind, codes, _ in _COMPILED if code in codes), _unknown(code))
+
+
+def _unknown(code: int) -> str:
+    return "rejected" if code in {-32600, -32602, -32700} else "unclear"
+
+
+def most_in_batch(text: str, asked: int) -> int | None:
+    """How many calls in a batch a refusal of `asked` calls allows; None if it names no smaller number."""
+    numbers = [int(number) for number in re.findall(r"\d{1,6}", _LINK.sub("", text))]
+    return max((number for number in numbers if 0 < number < asked), default=None)
 
 
 EXCEPTIONS: dict[str, type[RetryableError] | type[ChainError]] = {
@@ -208,6 +260,7 @@ EXCEPTIONS: dict[str, type[RetryableError] | type[ChainError]] = {
     "size": TooBigError,
     "server": BadAnswerError,
     "rejected": RejectedError,
+    "unclear": UnclearError,
 }
 
 

@@ -31,6 +31,11 @@ class Limit:
         self.size = max(1, self.ceiling // 2)
         self.streak = 0
 
+    def named(self, most: int) -> None:
+        """So many are allowed, says a refusal: that is taken at its word, for good."""
+        self.size = self.largest = most
+        self.ceiling = self.began = 0
+
     def fits(self, count: int) -> None:
         """So many were answered."""
         if count < self.size:

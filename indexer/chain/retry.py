@@ -4,6 +4,7 @@ import logging
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -20,6 +21,7 @@ from indexer.chain.errors import (
     RejectedError,
     TimedOutError,
     TooBigError,
+    UnclearError,
     UnknownBlockError,
     UnsupportedError,
 )
@@ -38,6 +40,8 @@ SPLIT_ROUNDS = 2
 MAYBE_TOO_BIG = (TimedOutError, BadAnswerError, BrokenOffError)
 #: how often state must be missing on the last endpoint left, whose backends may differ
 PRUNED_SIGHTS = 3
+#: how often an endpoint gives an error that nobody knows before that is its answer
+UNCLEAR_SIGHTS = 2
 #: how often another hash at the pinned block's number is seen before the pinned block counts as orphaned
 ORPHAN_SIGHTS = 2
 
@@ -48,6 +52,10 @@ class NoSuchBlockError(ChainError):
 
 class _ElsewhereError(RetryableError):
     """The endpoint cannot; the next one is asked at once."""
+
+
+class _PerhapsError(RetryableError):
+    """An error that nobody knows, seen too seldom yet to be final."""
 
 
 class Pool:
@@ -99,6 +107,7 @@ class Attempts:
     failing: str = ""
     pruned: int = 0
     orphan_sights: int = 0
+    unclear: Counter[Endpoint] = field(default_factory=Counter)
 
     def run(self, send: Callable[[Endpoint], T]) -> T:
         """What `send` returns. ChainError, or one of its kinds that tells more, where trying again does not help."""
@@ -124,6 +133,14 @@ class Attempts:
                 raise RateLimitedError("it is left alone for as long as it asked for")
             self.verify(endpoint)
             result = send(endpoint)
+        except UnclearError as error:
+            self.unclear[endpoint] += 1
+            if self.unclear[endpoint] < UNCLEAR_SIGHTS:
+                self.failures[endpoint], self.failing = str(error), endpoint.masked
+                self.pool.leave(endpoint)
+                raise _PerhapsError(str(error)) from None
+            self._refuse(endpoint, error)
+            raise
         except (UnsupportedError, RejectedError, DeniedError) as error:
             if self.feature is not None and isinstance(error, UnsupportedError):
                 endpoint.unsupported.add(self.feature)
@@ -224,6 +241,8 @@ class Attempts:
     def _given_up(self, error: RetryableError) -> ChainError:
         if self.splittable and isinstance(error, MAYBE_TOO_BIG):
             return TooBigError(f"{error}; a smaller request may do")
+        if isinstance(error, _PerhapsError):
+            return UnclearError(f"{self.failing}: {error}")
         if isinstance(error, UnknownBlockError) and self.block is not None:
             return ReorgError(
                 f"block {self.block.number} ({self.block.hash}) is not known to any endpoint of {self.chain} any more"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.devnet.__main__ import MARKETS
 from tests.devnet.node import Anvil
-from tests.faulty import BLOOM_FAULTS, FaultyNode
+from tests.faulty import FaultyNode
+from tests.faulty_modes import BLOOM_FAULTS
 from tests.truth import sync_once
 
 
@@ -39,4 +40,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "aave-v3")
+    main(sys.argv[1] if len(sys.argv) > 1 else "aave-v3-6")

@@ -104,7 +104,8 @@ def test_a_second_endpoint_of_another_chain_is_dropped_when_it_is_met(node: Anvi
 @pytest.mark.parametrize(
     "fault",
     ["429", "429-retry-after", "500", "502", "503", "reset", "truncated", "html", "wrong-id", "null",
-     "rate-limit-error", "internal", "header-not-found", "lagging", "deep-json", "long-error", "gzip-bomb"],
+     "rate-limit-error", "internal", "header-not-found", "lagging", "deep-json", "long-error", "gzip-bomb",
+     "gateway-error"],
 )  # fmt: skip
 def test_passing_faults_are_retried_until_the_answer_comes(faulty: FaultyNode, fault: str) -> None:
     chain = connect(faulty.url)
@@ -316,6 +317,43 @@ def test_an_invalid_request_is_not_repeated(node: Anvil) -> None:
     assert chain.retries == 0
 
 
+def test_an_error_that_nobody_knows_is_asked_again_and_elsewhere_before_it_is_final(
+    node: Anvil, faulty: FaultyNode
+) -> None:
+    chain = connect(faulty.url)
+    chain.check()
+    faulty.faults = {"unknown-error": 1}
+    with pytest.raises(RejectedError, match="nobody has ever seen"):
+        chain.block(3)
+    assert faulty.injected["unknown-error"] == 2
+    both = connect(faulty.url, node.url)
+    both.check()
+    assert both.block(3).number == 3
+    assert len(both.headers(0, BLOCKS)) == BLOCKS + 1
+    faulty.faults = {"unknown-error": 0.2}
+    assert len(connect(faulty.url).headers(3, 12)) == 10
+
+
+def test_a_dead_key_on_the_first_endpoint_leaves_the_second_at_work(node: Anvil) -> None:
+    words = "Unauthorized: You must authenticate your request with an API key"
+    with FaultyNode(node.url) as keyless:
+        keyless.refuse_all = -32000, words
+        chain = connect(keyless.url, node.url)
+        assert chain.block(3).number == 3
+        assert chain.code(MULTICALL3, chain.block("latest"))
+        assert len(chain.headers(0, BLOCKS)) == BLOCKS + 1
+        assert keyless.injected["refuse-all"] == 1
+        keyless.refuse_all = None
+        late = connect(keyless.url, node.url)  # the key dies while it is in use
+        late.check()
+        late.block(3)
+        keyless.refuse_all = -32000, words
+        assert late.block(4).number == 4
+        assert len(late.headers(0, BLOCKS)) == BLOCKS + 1
+        with pytest.raises(DeniedError, match="API key"):
+            connect(keyless.url).block(3)
+
+
 def test_a_revert_is_the_contracts_answer_with_its_data(node: Anvil) -> None:
     node.set_code(address(1), REVERT_42)
     with pytest.raises(RevertError) as caught:
@@ -387,6 +425,38 @@ def test_batches_shrink_to_what_the_node_takes(faulty: FaultyNode, setting: str,
     answers = chain.batch(numbers(60))
     assert [int(answer["number"], 16) for answer in answers] == [i % BLOCKS for i in range(60)]
     assert chain.requests < most
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "too many RPC calls in batch request, at most {cap}",
+        "Batch of more than {cap} requests are not allowed",
+        "max batch size is {cap}",
+    ],
+)
+def test_a_batch_shrinks_to_the_number_that_a_refusal_names_and_stays_there(faulty: FaultyNode, text: str) -> None:
+    faulty.batch_cap, faulty.batch_text = 10, text
+    chain = connect(faulty.url)
+    chain.check()
+    for _ in range(3):
+        before = chain.requests
+        assert len(chain.batch(numbers(100))) == 100
+    assert faulty.injected["batch-cap"] == 1
+    assert chain.requests - before == 10
+
+
+def test_batches_of_logs_that_are_refused_as_such_end_in_single_requests(faulty: FaultyNode) -> None:
+    faulty.faults = {"batch-rate-limited": 1}
+    chain = connect(faulty.url, backoff=5)
+    chain.check()
+    started = time.monotonic()
+    answers = chain.batch([("eth_getLogs", [{"fromBlock": hex(i), "toBlock": hex(i)}]) for i in range(20)])
+    assert answers == [[]] * 20
+    assert time.monotonic() - started < 5
+    before = chain.requests
+    assert len(chain.headers(0, 30)) == 31
+    assert chain.requests - before == 1
 
 
 def test_a_reverted_call_is_a_value_in_its_place(node: Anvil) -> None:

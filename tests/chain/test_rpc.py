@@ -22,13 +22,15 @@ from indexer.chain.errors import (
     RevertError,
     TimedOutError,
     TooBigError,
+    UnclearError,
     UnreachableError,
     UnsupportedError,
     classify,
+    most_in_batch,
 )
 from indexer.chain.limits import most_bytes
 from indexer.errors import ChainError, PrunedError, RetryableError
-from tests.faulty import gzip_bomb
+from tests.faulty_modes import gzip_bomb
 
 TEXTS = {
     "rate": [
@@ -63,6 +65,7 @@ TEXTS = {
         (-32000, "hash 0x5a4d1f2e is not currently canonical"),
         (-32000, "cannot query unfinalized data"),
         (-39001, "Unknown block"),
+        (-32019, "block is out of range"),
     ],
     "pruned": [
         (-32602, "BlockOutOfRangeError: block height is 99 but requested was 5"),
@@ -123,7 +126,6 @@ TEXTS = {
         (-32000, "block range too large"),
         (-32020, "backend response too large"),
         (-32005, "Requested range exceeds maximum RPC range limit"),
-        (-32005, "Number of requests exceeds max batch size"),
         (-32000, "logs matched by query exceeds limit of 10000"),
         (-32000, "requested too many blocks from 1 to 5000, maximum is set to 2048"),
         (-32000, "Maximum allowed number of requested blocks is 3500"),
@@ -142,8 +144,14 @@ TEXTS = {
         (-32015, "VM execution error. Out of gas"),
         (-32603, "EVM error OutOfGas"),
         (-32000, "gas required exceeds allowance (50000000)"),
+    ],
+    "batch": [
         (-32600, "Batch size 100 exceeds the limit of 10"),
         (31, "Batch of more than 3 requests are not allowed on free tier, to use this feature register paid account"),
+        (-32005, "Number of requests exceeds max batch size"),
+        (-32005, "method eth_getLogs in batch triggered rate limit"),
+        (-32000, "too many RPC calls in batch request, at most 10"),
+        (-32600, "batch requests are not supported"),
     ],
     "slow": [
         (-32000, "query timeout exceeded"),
@@ -169,8 +177,14 @@ TEXTS = {
         (-32046, "Cannot fulfill request"),
         (19, "Temporary internal error. Please retry, trace-id: 1"),
         (-32000, "something never heard of"),
+        (-32010, "backend offline"),
+        (-32011, "no backends available for method"),
+        (-32013, "backend returned an invalid response"),
+        (12, "can't route your request to suitable provider, if you specified certain providers revise the list"),
+        (-32050, "failed to connect to upstream"),
     ],
-    "rejected": [(-32602, "invalid argument 0: hex string without 0x prefix"), (-32600, "Invalid Request"), (-1, "no")],
+    "rejected": [(-32602, "invalid argument 0: hex string without 0x prefix"), (-32600, "Invalid Request")],
+    "unclear": [(-1, "no"), (-40000, "words that nobody has ever seen")],
 }  # fmt: skip
 
 
@@ -327,6 +341,11 @@ RESULT = '{"jsonrpc":"2.0","id":1,"result":"0x1"}'
         (http("200 OK", '{"id":1,"error":{"code":-32602,"message":"invalid argument 0"}}'), RejectedError),
         (http("200 OK", '{"id":1,"error":{"code":3,"message":"execution reverted","data":"0x08"}}'), RevertError),
         (http("200 OK", '{"id":1,"error":"odd"}'), BadAnswerError),
+        (http("200 OK", '{"id":1,"error":{"code":-99,"message":"odd"}}'), UnclearError),
+        (http("502 Bad Gateway", '{"id":1,"error":{"code":-99,"message":"odd"}}'), BadAnswerError),
+        (http("504 Gateway Timeout", '{"id":1,"error":{"code":-32603,"message":"Internal error"}}'), TimedOutError),
+        (http("500 Oops", '{"id":1,"error":{"code":4444,"message":"pruned history unavailable"}}'), PrunedError),
+        (http("429 Slow", '{"id":1,"error":{"code":-99,"message":"odd"}}'), RateLimitedError),
         (lambda _: b"garbage\r\n\r\n", UnreachableError),
         (lambda _: b"", UnreachableError),
         (lambda _: None, TimedOutError),
@@ -457,6 +476,24 @@ def test_answers_of_a_batch_are_matched_by_id_alone(body: str, outcome: list[str
             with pytest.raises(outcome):
                 endpoint.send_batch(calls)
         endpoint.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "most"),
+    [
+        ("Batch size 100 exceeds the limit of 10", 100, 10),
+        ("Batch of more than 3 requests are not allowed on free tier", 100, 3),
+        ("too many RPC calls in batch request, at most 10. See https://docs.example/limits/50", 100, 10),
+        ("max batch size is 10, got 20", 20, 10),
+        ("method eth_getLogs in batch triggered rate limit", 100, None),
+        ("batch of 5 refused", 5, None),
+        ("batch " + "9" * 5000, 5, None),
+    ],
+)
+def test_the_size_that_a_refusal_of_a_batch_allows_is_read_from_its_words(
+    text: str, asked: int, most: int | None
+) -> None:
+    assert most_in_batch(text, asked) == most
 
 
 def test_an_answer_left_out_of_a_batch_or_refused_stands_in_its_place() -> None:
