@@ -64,7 +64,8 @@ class Block:
 class Event:
     """One log, undecoded: an adapter reads only the words it needs.
 
-    `topics` are 0x and 64 hex digits each, `data` raw bytes. The word accessors return None where the log is
+    `topics` are 0x and 64 hex digits each, `data` raw bytes. Some nodes count `log_index` anew in each transaction, so
+    the order in a block is that of (`transaction_index`, `log_index`). The word accessors return None where the log is
     too short or the word is not of that type, so that a foreign log under a known topic touches nobody.
     """
 
@@ -75,6 +76,7 @@ class Event:
     block_hash: str
     transaction_hash: str
     log_index: int
+    transaction_index: int = 0
 
     @property
     def topic0(self) -> str:

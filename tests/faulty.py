@@ -23,7 +23,15 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.devnet.node import Connections
-from tests.faulty_modes import BLOOM_FAULTS, FAULTS, GATEWAY_ERRORS, HTTP_FAULTS, gzip_bomb, spoil_bloom
+from tests.faulty_modes import (
+    BLOOM_FAULTS,
+    FAULTS,
+    GATEWAY_ERRORS,
+    HTTP_FAULTS,
+    count_per_transaction,
+    gzip_bomb,
+    spoil_bloom,
+)
 
 STATE_METHODS = frozenset({"eth_call", "eth_getCode", "eth_getStorageAt", "eth_getBalance"})
 
@@ -32,7 +40,8 @@ class FaultyNode:
     """The proxy as a context manager.
 
     `injected` counts what was injected, `requests` HTTP requests, `calls` JSON-RPC calls by method, `logs_omitted` the
-    logs dropped. Limits (`range_cap` blocks, `result_cap` logs, `size_cap` bytes, `address_cap` addresses, `gas_cap` for
+    logs dropped. `silent_cap` cuts logs off without a word (ethers-io/ethers.js 1389), ranges wider than `slow_range` hang
+    (ponder-sh/ponder PR 2386). Limits (`range_cap` blocks, `result_cap` logs, `size_cap` bytes, `address_cap` addresses, `gas_cap` for
     eth_call, `batch_cap` calls in the words of `batch_text`) hold always once set. `limit_text` chooses the words of the range limit,
     `refuse_all` is the code and words that every call gets, `override_refusal` code and words of "override-unsupported". Whenever eth_getLogs asks for them, all logs of the
     blocks in `omit_blocks` are left out, and all that name `omit_account` in a topic; with `omit_receipts` also of receipts.
@@ -63,6 +72,8 @@ class FaultyNode:
         self.range_cap: int | None = None
         self.result_cap: int | None = None
         self.size_cap: int | None = None
+        self.silent_cap: int | None = None
+        self.slow_range: int | None = None
         self.address_cap: int | None = None
         self.gas_cap: int | None = None
         self.batch_cap: int | None = None
@@ -156,6 +167,9 @@ class FaultyNode:
         if fault in {"429", "429-retry-after", "500", "502", "503"}:
             headers = {"Retry-After": str(self.retry_after)} if fault == "429-retry-after" else {}
             return self._reply(handler, int(fault[:3]), b"<html>try later</html>", headers)
+        if self.slow_range is not None and self.slow_range < max(map(_span, calls)):
+            self._note("slow-range")
+            fault = "hang"
         if fault == "hang":
             self._stopped.wait(self.hang_seconds)
             return self._reset(handler)
@@ -281,6 +295,10 @@ class FaultyNode:
         if method == "eth_getLogs" and self._happens("ignores-filter"):
             self._note("ignores-filter")
             params[0] = {key: value for key, value in params[0].items() if key not in {"address", "topics"}}
+        if method == "eth_getLogs" and "blockHash" in params[0] and self._happens("block-hash-ignored"):
+            self._note("block-hash-ignored")
+            params[0] = {**params[0], "fromBlock": "latest", "toBlock": "latest"}
+            del params[0]["blockHash"]
         if lagging:
             lagged = self._lagging(call["id"], method, params)
             if lagged is not None:
@@ -289,9 +307,12 @@ class FaultyNode:
         answer: dict[str, Any] = self.forward({**call, "params": params})
         if method == "eth_getLogs" and "result" in answer:
             return self._logs(call["id"], answer)
-        if method == "eth_getBlockReceipts" and self.omit_receipts and answer.get("result"):
+        if method == "eth_getBlockReceipts" and answer.get("result"):
             for receipt in answer["result"]:
-                receipt["logs"] = self._kept(receipt["logs"])
+                if receipt["logs"] and self._happens("log-index-per-transaction"):
+                    first = int(receipt["logs"][0]["logIndex"], 16)
+                    count_per_transaction(receipt["logs"], {receipt["transactionHash"]: first})
+                receipt["logs"] = self._kept(receipt["logs"]) if self.omit_receipts else receipt["logs"]
         if method in {"eth_getBlockByNumber", "eth_getBlockByHash"} and answer.get("result"):
             for name in BLOOM_FAULTS:
                 if self._happens(name):
@@ -323,6 +344,9 @@ class FaultyNode:
             first = params[0].get("fromBlock")
             if first is not None and int(first, 16) < self.history_from and self._happens("pruned-history"):
                 return "pruned-history", 4444, "pruned history unavailable"
+        if method in STATE_METHODS and isinstance(params[1], dict) and self._happens("eip1898-refused"):
+            text = "invalid argument 1: json: cannot unmarshal object into Go value of type string"
+            return "eip1898-refused", -32602, text
         if method == "eth_call" and len(params) > 2 and self._happens("override-unsupported"):
             return ("override-unsupported", *self.override_refusal)
         if method == "eth_getBlockReceipts" and self._happens("receipts-unsupported"):
@@ -350,6 +374,15 @@ class FaultyNode:
             self._note("result-cap")
             return _error(call_id, -32005, f"query returned more than {self.result_cap} results")
         kept = self._kept(logs)
+        if self.silent_cap is not None and len(kept) > self.silent_cap:
+            self._note("silent-cap")
+            kept = kept[: self.silent_cap]
+        if logs and self._happens("log-index-per-transaction"):
+            self._note("log-index-per-transaction")
+            count_per_transaction(kept, self._firsts(logs))
+        if not kept and not logs and self._happens("null-logs"):
+            self._note("null-logs")
+            return {**answer, "result": None}
         if kept and self._happens("omitted-logs"):
             with self._lock:
                 kept = [log for log in kept if self.rng.random() >= self.omit_share]
@@ -358,6 +391,14 @@ class FaultyNode:
             with self._lock:
                 self.logs_omitted += len(logs) - len(kept)
         return {**answer, "result": kept}
+
+    def _firsts(self, logs: list[dict[str, Any]]) -> dict[str, int]:
+        """The index in its block of the first log of each transaction."""
+        first, last = (f(int(log["blockNumber"], 16) for log in logs) for f in (min, max))
+        firsts: dict[str, int] = {}
+        for log in self.forward_call("eth_getLogs", [{"fromBlock": hex(first), "toBlock": hex(last)}]):
+            firsts.setdefault(log["transactionHash"], int(log["logIndex"], 16))
+        return firsts
 
     def _kept(self, logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         kept = [log for log in logs if int(log["blockNumber"], 16) not in self.omit_blocks]
@@ -403,6 +444,12 @@ class FaultyNode:
 
     def forward(self, body: Any) -> Any:
         return self.backend.post(body)
+
+
+def _span(call: dict[str, Any]) -> int:
+    """How many blocks an eth_getLogs asks for."""
+    wanted = call["params"][0] if call["method"] == "eth_getLogs" else {}
+    return int(wanted["toBlock"], 16) - int(wanted["fromBlock"], 16) + 1 if "fromBlock" in wanted else 0
 
 
 def _error(call_id: Any, code: int, text: str) -> dict[str, Any]:

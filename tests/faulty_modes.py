@@ -43,6 +43,10 @@ CALL_FAULTS = (
     "override-ignored",  # silently
     "receipts-unsupported",  # no eth_getBlockReceipts
     "block-hash-unsupported",  # no blockHash in eth_getLogs
+    "block-hash-ignored",  # eth_getLogs by blockHash answered for the latest block (XinFinOrg/XDPoSChain 457)
+    "eip1898-refused",  # a block named by an object (0xPolygonHermez/zkevm-node 1951, lambdaclass/ethrex PR 6130)
+    "null-logs",  # null where there are no logs (smartbch/smartbch 67, onflow/flow-evm-gateway 695)
+    "log-index-per-transaction",  # counted anew in each (hyperledger/besu PR 4355, smartcontractkit/chainlink PR 7072)
     "gateway-error",  # a passing error of an OP-stack gateway (ethereum-optimism/optimism 17688, infra PR 547)
     "unknown-error",  # code and words that nobody has ever seen
     "bloom-zero",  # a header whose bloom filter is all zeros (matter-labs/zksync-era 4580, evmos/ethermint 247)
@@ -87,3 +91,9 @@ def spoil_bloom(header: dict[str, Any], fault: str) -> None:
 def gzip_bomb() -> bytes:
     packer = zlib.compressobj(wbits=31)
     return b"".join([*(packer.compress(b" " * 2**20) for _ in range(100)), packer.flush()])
+
+
+def count_per_transaction(logs: list[dict[str, Any]], firsts: dict[str, int]) -> None:
+    """Number logs anew in each transaction; `firsts` has the index of each transaction's first log in its block."""
+    for log in logs:
+        log["logIndex"] = hex(int(log["logIndex"], 16) - firsts[log["transactionHash"]])

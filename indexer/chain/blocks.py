@@ -1,11 +1,17 @@
 """Raw blocks of a node, strictly read, and how a request names one."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from indexer.chain.errors import BadAnswerError, UnknownBlockError
+from indexer.errors import ReorgError
 from indexer.model import Block
+
+#: the last second that a date can be written for, in the year 9999
+LATEST_TIME = 253_402_300_799
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ def parse_header(raw: Any) -> Header:
         raise BadAnswerError(f"malformed block in the answer ({error})") from None
     if not well_formed:
         raise BadAnswerError("malformed block in the answer")
+    if block.number >> 63 or block.timestamp > LATEST_TIME:
+        raise BadAnswerError(f"a block in the answer has the number {block.number} and the time {block.timestamp}")
     return Header(block, _bloom(raw.get("logsBloom")))
 
 
@@ -88,3 +96,10 @@ def quantity(value: Any) -> int:
     if not isinstance(value, str) or not _QUANTITY.fullmatch(value):
         raise ValueError(f"not a quantity: {str(value)[:80]!r}")
     return int(value, 16)
+
+
+def check_linked(headers: Sequence[Header]) -> None:
+    """ReorgError unless each block is the child of the one before."""
+    for parent, child in pairwise(headers):
+        if child.block.parent_hash != parent.block.hash:
+            raise ReorgError(f"block {child.block.number} is no child of block {parent.block.number} as read before")

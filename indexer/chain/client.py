@@ -7,7 +7,6 @@ answer cannot be used and trying again did not help.
 import logging
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -16,6 +15,7 @@ from indexer.chain.blocks import (
     block_parameter,
     block_request,
     check_header,
+    check_linked,
     parse_block,
     parse_header,
     parse_hex,
@@ -28,12 +28,15 @@ from indexer.chain.errors import (
     BatchTooBigError,
     DeniedError,
     RateLimitedError,
+    RejectedError,
     RevertError,
     TooBigError,
     UnclearError,
     UnsupportedError,
+    read_by,
 )
-from indexer.chain.limits import Limit, LogLimit, Pace
+from indexer.chain.limits import BatchLimits, Limit, LogLimit, Pace
+from indexer.chain.null_logs import logs_or_null
 from indexer.chain.retry import Attempts, NoSuchBlockError, Pool
 from indexer.errors import ChainError, ReorgError, RetryableError, WrongChainError
 from indexer.model import Block
@@ -91,13 +94,13 @@ class Chain:
         self.has_pairing = True
         self.log_limit = LogLimit()
         self.blooms = Blooms(bloom)
-        self._largest_batch = (
-            LARGEST_BATCH
-            if max_requests_per_second is None
-            else max(1, min(int(max_requests_per_second), LARGEST_BATCH))
-        )
-        #: calls in one batch that begins with a method; some providers limit eth_getLogs alone
-        self._batch_limits: dict[str, Limit] = {}
+        #: whether the block whose state is wanted is named by number, see `with_state_of`
+        self.by_number = False
+        #: see block_logs.py
+        self.ignores_block_hash = False
+        self.other_blocks = 0
+        rate = max_requests_per_second
+        self._batches = BatchLimits(LARGEST_BATCH if rate is None else max(1, min(int(rate), LARGEST_BATCH)))
         self._pool = Pool([Endpoint(url, timeout) for url in dict.fromkeys(urls)])
         self._rounds = attempts
         self._backoff = backoff
@@ -211,8 +214,8 @@ class Chain:
 
         def send(endpoint: Endpoint) -> Any:
             self._count(1)
-            result = endpoint.send(method, params)
-            return result if parse is None else parse(result)
+            result = self._logs(endpoint, method, params, endpoint.send(method, params))
+            return result if parse is None else read_by(parse, result)
 
         return self._call(method, send, block=block, splittable=splittable, feature=feature, rounds=rounds)
 
@@ -232,45 +235,18 @@ class Chain:
         results: dict[int, Any] = {}
         pending = list(range(len(calls)))
         while pending:
-            limit = self._batch_limit(calls[pending[0]][0])
+            limit = self._batches.of(calls[pending[0]][0])
             part = pending[: limit.size]
-            if len(part) == 1:
-                answers = {part[0]: self._alone(calls[part[0]], parse, block, splittable)}
-            else:
-                try:
-                    answers = self._call(
-                        "batch",
-                        lambda endpoint, part=part: self._send_part(endpoint, calls, part, parse),  # type: ignore[misc]
-                        block=block,
-                        splittable=True,
-                    )
-                except UnsupportedError:
-                    self._largest_batch = 1
-                    self._batch_limits.clear()
-                    continue
-                except BatchTooBigError as error:
-                    self._shrink(limit, len(part), error)
-                    continue
-                except (
-                    DeniedError,
-                    UnclearError,
-                ):  # to batches, to this one, or to everything: the single requests tell
-                    answers = {i: self._alone(calls[i], parse, block, splittable) for i in part}
-                except TooBigError:
-                    if splittable:
-                        raise
-                    limit.too_big(len(part))
-                    continue
-            refusals = [answer for answer in answers.values() if isinstance(answer, BatchTooBigError)]
-            oversized = [answer for answer in answers.values() if isinstance(answer, TooBigError)]
-            oversized = [answer for answer in oversized if not isinstance(answer, BatchTooBigError)]
-            if oversized and splittable:
-                raise oversized[0]
-            if refusals:  # beside the others; they stay pending
-                self._shrink(limit, len(part), refusals[0])
-            elif oversized:
+            answers = self._part(calls, part, limit, parse, block, splittable)
+            too_big = [answer for answer in answers.values() if isinstance(answer, TooBigError)]  # they stay pending
+            refusal = next((answer for answer in too_big if isinstance(answer, BatchTooBigError)), None)
+            if refusal is not None:
+                limit.refused(len(part), refusal.most)
+            elif too_big and splittable:
+                raise too_big[0]
+            elif too_big:
                 limit.too_big(len(part))
-            elif len(part) > 1:
+            elif answers and len(part) > 1:
                 limit.fits(len(part))
             for i, answer in answers.items():
                 if isinstance(answer, ChainError) and not isinstance(answer, RevertError | TooBigError):
@@ -281,16 +257,33 @@ class Chain:
             pending = [i for i in pending if i not in results]
         return [results[i] for i in range(len(calls))]
 
-    def _batch_limit(self, method: str) -> Limit:
-        return self._batch_limits.setdefault(method, Limit(self._largest_batch, self._largest_batch))
-
-    @staticmethod
-    def _shrink(limit: Limit, count: int, refusal: BatchTooBigError) -> None:
-        if refusal.most is None:
-            limit.too_big(count)
-        else:
-            limit.named(refusal.most)
-        logger.info("batches: %d calls refused, now %d (%s)", count, limit.size, refusal)
+    def _part(
+        self,
+        calls: Sequence[Call],
+        part: Sequence[int],
+        limit: Limit,
+        parse: Callable[[Any, Call], Any] | None,
+        block: Block | None,
+        splittable: bool,
+    ) -> dict[int, Any]:
+        """The settled answers of one batch, refusals among them; none where the batch as a whole was too much."""
+        if len(part) == 1:
+            return {part[0]: self._alone(calls[part[0]], parse, block, splittable)}
+        try:
+            return self._call(
+                "batch", lambda endpoint: self._send_part(endpoint, calls, part, parse), block=block, splittable=True
+            )
+        except UnsupportedError:
+            self._batches.none()
+        except BatchTooBigError as error:
+            limit.refused(len(part), error.most)
+        except (DeniedError, UnclearError):  # to batches, to this one, or to everything: the single requests tell
+            return {i: self._alone(calls[i], parse, block, splittable) for i in part}
+        except TooBigError:
+            if splittable:
+                raise
+            limit.too_big(len(part))
+        return {}
 
     def in_turn(self) -> list[Endpoint]:
         """All endpoints, the one in use first."""
@@ -312,14 +305,15 @@ class Chain:
         answers: list[Any] = [None] * len(calls)
         if max(endpoint.not_before, endpoint.spared_until) > time.monotonic() or feature in endpoint.unsupported:
             return answers
-        size = self._batch_limit(calls[0][0]).size if calls else 1
+        size = self._batches.of(calls[0][0]).size if calls else 1
         for start in range(0, len(calls), size):
             part = range(start, min(start + size, len(calls)))
             try:
                 self._verify(endpoint)
                 if len(part) == 1:
                     self._count(1)
-                    settled = {start: parse(endpoint.send(*calls[start]), calls[start])}
+                    answer = self._logs(endpoint, *calls[start], endpoint.send(*calls[start]))
+                    settled = {start: read_by(parse, answer, calls[start])}
                 else:
                     settled = self._send_part(endpoint, calls, part, parse)
                 refusals = [answer for answer in settled.values() if isinstance(answer, UnsupportedError)]
@@ -357,10 +351,10 @@ class Chain:
         failure: RetryableError | None = None
         limited = False
         for i, answer in zip(part, endpoint.send_batch([calls[i] for i in part]), strict=True):
-            outcome = answer
+            outcome = self._logs(endpoint, *calls[i], answer)
             if parse is not None and not isinstance(answer, Exception):
                 try:
-                    outcome = parse(answer, calls[i])
+                    outcome = read_by(parse, outcome, calls[i])
                 except RetryableError as error:
                     outcome = error
             if isinstance(outcome, RetryableError):
@@ -373,6 +367,11 @@ class Chain:
         if limited:  # the rest is asked again, but not at once
             endpoint.not_before = time.monotonic() + self._backoff
         return settled
+
+    def _logs(self, endpoint: Endpoint, method: str, params: Sequence[Any], result: Any) -> Any:
+        if method != "eth_getLogs" or isinstance(result, Exception):
+            return result
+        return logs_or_null(endpoint, params[0], result, lambda: self._count(1))
 
     def _count(self, calls: int) -> None:
         """One HTTP request carrying that many calls; providers count calls, so the rate limit does too."""
@@ -464,15 +463,32 @@ class Chain:
             [("eth_getBlockByNumber", [hex(number), False]) for number in range(first, last + 1)],
             lambda raw, call: parse_header(check_header(raw, int(call[1][0], 16))),
         )
-        for parent, child in pairwise(headers):
-            if child.block.parent_hash != parent.block.hash:
-                raise ReorgError(
-                    f"block {child.block.number} is no child of block {parent.block.number} as read before"
-                )
+        check_linked(headers)
         return headers
 
     def code(self, address: str, block: Block) -> bytes:
         """The contract code at an address in a block, empty for none."""
-        params = [address, block_parameter(block)]
-        code: bytes = self.request("eth_getCode", params, parse_hex, block=block)
-        return code
+        return self.with_state_of(
+            block, lambda at: bytes(self.request("eth_getCode", [address, at], parse_hex, block=block))
+        )
+
+    def with_state_of(self, block: Block, ask: Callable[[Any], T], *, plain: bool = True) -> T:
+        """What `ask(parameter)` returns, where the parameter names this block: by hash, as long as it is canonical (EIP-1898).
+
+        Where every endpoint refuses that in a request that is `plain` but for it, by number; the block at that number
+        must be this one afterwards.
+        """
+        if not self.by_number:
+            try:
+                return ask(block_parameter(block))
+            except (UnsupportedError, RejectedError) as refusal:
+                if self.guard == "none" or not plain:
+                    raise
+                refused = refusal
+        answer = ask(hex(block.number))
+        if not self.by_number:
+            self.by_number = True
+            logger.warning("blocks are named by number, as naming them by hash (EIP-1898) is refused: %s", refused)
+        if self.block(block.number).hash != block.hash:
+            raise ReorgError(f"block {block.number} ({block.hash}) left the canonical chain")
+        return answer

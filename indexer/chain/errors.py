@@ -6,6 +6,7 @@ RetryableError          ask again, here or elsewhere
 │   └── BrokenOffError  it was cut without an answer; a smaller request may do
 ├── TimedOutError       no answer in time; a smaller request may do
 ├── BadAnswerError      not the JSON-RPC answer to what was asked, or a server error
+│   ├── OtherBlockError logs of another block than the one that was named
 │   └── OversizedError  more bytes than what was asked for can take; a smaller request may do
 └── UnknownBlockError   the endpoint does not know that block (yet, or no longer)
 ChainError
@@ -15,15 +16,18 @@ ChainError
 ├── RejectedError       refused for good: invalid parameters
 │   └── UnclearError    an error that nobody knows; asked again a little, and elsewhere, before it is final
 ├── TooBigError         the caller has to ask for less
-│   └── BatchTooBigError  fewer calls in one batch
+│   ├── BatchTooBigError  fewer calls in one batch
+│   └── CutShortError   as many logs as an answer may have been cut off at
 └── RevertError         the contract's own answer to an eth_call
 """
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from indexer.errors import ChainError, PrunedError, RetryableError
+
+T = TypeVar("T")
 
 
 class RateLimitedError(RetryableError):
@@ -52,6 +56,10 @@ class BadAnswerError(RetryableError):
 
 class OversizedError(BadAnswerError):
     """More bytes than what was asked for can take; a smaller request may do."""
+
+
+class OtherBlockError(BadAnswerError):
+    """Logs of another block than the one that was named by its hash."""
 
 
 class UnknownBlockError(RetryableError):
@@ -84,6 +92,10 @@ class BatchTooBigError(TooBigError):
     def __init__(self, message: str, most: int | None = None) -> None:
         super().__init__(message)
         self.most = most
+
+
+class CutShortError(TooBigError):
+    """As many logs as a provider may have cut an answer off at."""
 
 
 class RevertError(ChainError):
@@ -157,6 +169,7 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
             r"method (is )?not (found|available|supported|allowed|whitelisted|enabled)|unsupported method",
             r"method .{0,60}(does not exist|is disabled|not supported|not found|unavailable|not available)",
             r"does not support|not included in your (current )?plan|too many arguments|overrides? (is |are )?not supported",
+            r"cannot unmarshal object|invalid type: map|expected (a )?string",
         ),
     ),
     (
@@ -262,6 +275,14 @@ EXCEPTIONS: dict[str, type[RetryableError] | type[ChainError]] = {
     "rejected": RejectedError,
     "unclear": UnclearError,
 }
+
+
+def read_by(parse: Callable[..., T], *answer: Any) -> T:
+    """What `parse` makes of an answer. Whatever trips over a value in it is a bad answer of that endpoint."""
+    try:
+        return parse(*answer)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise BadAnswerError(f"an answer that cannot be read ({type(error).__name__}: {str(error)[:100]})") from error
 
 
 def revert_data(data: Any) -> bytes:

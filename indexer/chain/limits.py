@@ -31,8 +31,11 @@ class Limit:
         self.size = max(1, self.ceiling // 2)
         self.streak = 0
 
-    def named(self, most: int) -> None:
-        """So many are allowed, says a refusal: that is taken at its word, for good."""
+    def refused(self, count: int, most: int | None) -> None:
+        """So many were refused, `most` are allowed: that is taken at its word, for good; None if no number was named."""
+        if most is None:
+            self.too_big(count)
+            return
         self.size = self.largest = most
         self.ceiling = self.began = 0
 
@@ -49,6 +52,22 @@ class Limit:
             self.ceiling, self.streak = 0, 0
         if not self.ceiling or 2 * self.size < self.ceiling:
             self.size = min(2 * self.size, self.largest)
+
+
+@dataclass(slots=True)
+class BatchLimits:
+    """How many calls go into a batch that begins with a method, `largest` at most; some limit eth_getLogs alone."""
+
+    largest: int
+    by_method: dict[str, Limit] = field(default_factory=dict)
+
+    def of(self, method: str) -> Limit:
+        return self.by_method.setdefault(method, Limit(self.largest, self.largest))
+
+    def none(self) -> None:
+        """The node takes no batches at all."""
+        self.largest = 1
+        self.by_method.clear()
 
 
 @dataclass(slots=True)
@@ -96,6 +115,8 @@ def _most_bytes(method: str, params: Sequence[Any]) -> int:
 #: blocks per eth_getLogs at first and at most (some providers cut wide ranges short without a word)
 FIRST_WINDOW = 5_000
 LARGEST_WINDOW = 100_000
+#: logs from which on the same number in a second answer is taken for a limit that the provider does not tell
+FEWEST_CUT = 32
 #: what one request should bring
 WANTED_LOGS = 20_000
 WANTED_SECONDS = 5.0
@@ -106,7 +127,8 @@ class LogLimit:
     """How many blocks one eth_getLogs takes (`window`) and how many addresses (`addresses`, None for any).
 
     `cap` is what the provider named as its range limit. The window follows the number of logs and seconds that the
-    last request took, at most doubled each time; a width that was refused is not tried again for a while.
+    last request took, at most doubled each time; a width that was refused is not tried again for a while, the longer the
+    more seconds the refusal took. `most` is the largest number of logs that an answer had.
     """
 
     window: int = FIRST_WINDOW
@@ -114,14 +136,24 @@ class LogLimit:
     addresses: int | None = None
     ceiling: int = 0
     streak: int = 0
+    patience: int = PATIENCE
+    most: int = 0
 
     @property
     def size(self) -> int:
         return max(1, self.window if self.cap is None else min(self.window, self.cap))
 
-    def refused(self, span: int, named: int | None, lasting: bool) -> None:
-        """`span` blocks were too many; `named` is the number that the refusal allows, `lasting` if everywhere."""
+    def cut_short(self, logs: int) -> bool:
+        """Whether an answer of so many logs may have been cut off there without a word."""
+        return logs > 0 and (logs % (100 if logs < 1_000 else 1_000) == 0 or logs == self.most >= FEWEST_CUT)
+
+    def refused(self, span: int, named: int | None, lasting: bool, seconds: float = 0) -> None:
+        """`span` blocks were too many, which took so many seconds to learn.
+
+        `named` is the number that the refusal allows, `lasting` if everywhere.
+        """
         self.ceiling, self.streak = span, 0
+        self.patience = PATIENCE * max(1, round(seconds))
         if named is not None and 0 < named < span:
             self.window = named
             if lasting:
@@ -136,7 +168,7 @@ class LogLimit:
         if span < self.size:
             return
         self.streak += 1
-        if self.streak > PATIENCE:
+        if self.streak > self.patience:
             self.ceiling, self.streak = 0, 0
         load = max(logs / WANTED_LOGS, seconds / WANTED_SECONDS)
         if load > 1.5:

@@ -82,7 +82,7 @@ def events_of(raws: Sequence[Mapping[str, Any]], wanted: Filter, first: int, las
     RetryableError where an answer cannot be true: malformed, outside the range, two hashes for one block number.
     """
     addresses, topics = frozenset(wanted.addresses), frozenset(wanted.topics)
-    found: dict[tuple[int, int], Event] = {}
+    found: dict[tuple[int, int, int, str], Event] = {}
     parse = LogParser()
     hashes: dict[int, str] = {}
     for raw in raws:
@@ -97,7 +97,7 @@ def events_of(raws: Sequence[Mapping[str, Any]], wanted: Filter, first: int, las
             raise BadAnswerError(f"eth_getLogs: a log of block {event.block_number} for {first}..{last}")
         if hashes.setdefault(event.block_number, event.block_hash) != event.block_hash:
             raise BadAnswerError(f"eth_getLogs: two hashes for block {event.block_number}")
-        key = (event.block_number, event.log_index)
+        key = (event.block_number, event.transaction_index, event.log_index, event.transaction_hash)
         same = found.setdefault(key, event)
         if same is not event and same != event:
             raise BadAnswerError(f"eth_getLogs: two logs numbered {event.log_index} in block {event.block_number}")
@@ -109,7 +109,8 @@ def merged(answers: Sequence[list[Event]]) -> list[Event]:
     if len(answers) == 1:
         return answers[0]
     return sorted(
-        (event for events in answers for event in events), key=lambda event: (event.block_number, event.log_index)
+        (event for events in answers for event in events),
+        key=lambda event: (event.block_number, event.transaction_index, event.log_index),
     )
 
 
@@ -141,6 +142,7 @@ class LogParser:
                 words.get(block_hash) or _checked(block_hash, 32, words),
                 words.get(transaction_hash) or _checked(transaction_hash, 32, words),
                 self._number(raw["logIndex"]),
+                self._number(raw.get("transactionIndex", "0x0")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RetryableError(f"malformed log in the answer ({error})") from None
@@ -148,7 +150,10 @@ class LogParser:
     def _number(self, text: Any) -> int:
         number = self._numbers.get(text)
         if number is None:
-            number = self._numbers[text] = quantity(text)
+            number = quantity(text)
+            if number >> 63:
+                raise ValueError(f"{text} is no number of a block or log")
+            self._numbers[text] = number
         return number
 
 

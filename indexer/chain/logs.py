@@ -10,21 +10,26 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from indexer.chain.block_logs import by_hash
 from indexer.chain.blocks import check_header, parse_block, parse_header
-from indexer.chain.client import Chain
-from indexer.chain.errors import BadAnswerError, RejectedError, TooBigError, UnknownBlockError, UnsupportedError
+from indexer.chain.client import Call, Chain
+from indexer.chain.errors import (
+    BadAnswerError,
+    CutShortError,
+    RejectedError,
+    TooBigError,
+    UnknownBlockError,
+    UnsupportedError,
+)
 from indexer.chain.log_filter import Chunk, Filter, events_of, merged
 from indexer.chain.omissions import by_receipts
-from indexer.chain.recent_logs import by_hash, fetch_recent, quiet
+from indexer.chain.recent_logs import fetch_recent, quiet
 from indexer.errors import ChainError, ReorgError
 from indexer.model import Event
 
 __all__ = ["Chunk", "Filter", "fetch", "fetch_recent", "quiet", "range_cap"]
 
 logger = logging.getLogger(__name__)
-
-#: an answer of a multiple of so many logs may have been cut off there without a word
-ROUND_NUMBER = 1_000
 
 
 def fetch(
@@ -50,7 +55,7 @@ def fetch(
             events, end_hash = _range(chain, wanted, start, last)
         except (TooBigError, RejectedError) as error:
             if start < last:
-                _narrow(chain, last - start + 1, str(error))
+                _narrow(chain, last - start + 1, str(error), time.monotonic() - began)
                 continue
             events, end_hash = _single_block(chain, wanted, start, error)
         else:
@@ -96,10 +101,10 @@ def range_cap(text: str) -> int | None:
     return None
 
 
-def _narrow(chain: Chain, span: int, text: str) -> None:
+def _narrow(chain: Chain, span: int, text: str, seconds: float) -> None:
     """A smaller window after a refusal: the one the text allows if that is smaller, else half."""
     lasting = not _SUGGESTED.search(text) and "results" not in text.lower()
-    chain.log_limit.refused(span, range_cap(text), lasting)
+    chain.log_limit.refused(span, range_cap(text), lasting, seconds)
     logger.info("eth_getLogs: %d blocks refused, now %d (%s)", span, chain.log_limit.size, text[:160])
 
 
@@ -111,16 +116,24 @@ def _range(chain: Chain, wanted: Filter, first: int, last: int) -> tuple[list[Ev
     ]
     calls.append(("eth_getBlockByNumber", [hex(last), False]))
     splittable = first < last or bool(wanted.halves())
+    counts = [0]
+
+    def parse(raw: Any, call: Call) -> Any:
+        if call[0] == "eth_getLogs" and isinstance(raw, list):
+            if splittable and chain.log_limit.cut_short(len(raw)):
+                raise CutShortError(f"eth_getLogs: exactly {len(raw)} results, there may be more")
+            counts.append(len(raw))
+        return _parse(raw, call[0], wanted, first, last)
+
     try:
-        *answers, header = chain.batch(
-            calls, lambda raw, call: _parse(raw, call[0], wanted, first, last), splittable=splittable
-        )
+        *answers, header = chain.batch(calls, parse, splittable=splittable)
     except (TooBigError, RejectedError) as error:
         if _names_addresses(str(error)) and len(parts[0].addresses) > 1:
             chain.log_limit.addresses = len(parts[0].addresses) // 2
             logger.info("eth_getLogs: now at most %d addresses a request", chain.log_limit.addresses)
             return _range(chain, wanted, first, last)
         raise
+    chain.log_limit.most = max(chain.log_limit.most, *counts)
     events = merged(answers)
     if events and events[-1].block_number == last and events[-1].block_hash != header.hash:
         raise ReorgError(f"block {last} changed while its logs were read")
@@ -140,8 +153,6 @@ def _parse(raw: Any, method: str, wanted: Filter, first: int, last: int) -> Any:
         raise UnknownBlockError(f"block {last} is not known")
     if not isinstance(raw, list):
         raise BadAnswerError("eth_getLogs: the answer is no list")
-    if first < last and raw and len(raw) % ROUND_NUMBER == 0:
-        raise TooBigError(f"eth_getLogs: exactly {len(raw)} results, there may be more")
     return events_of(raw, wanted, first, last)
 
 
@@ -165,7 +176,7 @@ def _single_block(chain: Chain, wanted: Filter, number: int, error: ChainError) 
         lambda: by_hash(chain, wanted, header.block),
         lambda: by_receipts(chain, header, wanted),
     ]
-    for attempt in attempts:
+    for attempt in reversed(attempts) if isinstance(error, CutShortError) else attempts:
         try:
             return attempt(), header.block.hash
         except (TooBigError, RejectedError, UnsupportedError) as again:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from indexer.chain.blocks import block_parameter, parse_hex
+from indexer.chain.blocks import parse_hex
 from indexer.chain.client import Chain
 from indexer.chain.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.chain.errors import BadAnswerError, RejectedError, RevertError, TooBigError, UnsupportedError
@@ -59,7 +59,6 @@ class PinnedReader:
     def __init__(self, chain: Chain, block: Block) -> None:
         self._chain = chain
         self._block = block
-        self._parameter = block_parameter(block)
 
     @property
     def block(self) -> Block:
@@ -162,9 +161,7 @@ class PinnedReader:
         """One aggregate3 behind the guards, as an eth_call at the pinned block; `splittable` if less can be asked."""
         guards = self._guards()
         data = encode_aggregate([*guards, *calls])
-        params: list[Any] = [{"to": self._chain.multicall3, "data": "0x" + data.hex()}, self._parameter]
-        if overrides is not None:
-            params.append(overrides)
+        extra = [] if overrides is None else [overrides]
 
         def parse(raw: Any) -> list[tuple[bool, bytes]] | None:
             answer = parse_hex(raw)
@@ -174,15 +171,19 @@ class PinnedReader:
             self._check_guards(results[: len(guards)])
             return results[len(guards) :]
 
-        try:
+        def ask(at: Any) -> list[tuple[bool, bytes]] | None:
             results: list[tuple[bool, bytes]] | None = self._chain.request(
                 "eth_call",
-                params,
+                [{"to": self._chain.multicall3, "data": "0x" + data.hex()}, at, *extra],
                 parse,
                 block=self._block,
                 splittable=splittable and len(calls) > 1,
                 feature=None if overrides is None else "state override",
             )
+            return results
+
+        try:
+            results = self._chain.with_state_of(self._block, ask, plain=overrides is None)
         except RevertError as error:
             # aggregate3 itself never reverts: only running out of gas ends it
             raise OutOfGasError(str(error)) from None
@@ -214,14 +215,13 @@ class PinnedReader:
     def _direct(self, reads: Sequence[Read]) -> list[Any]:
         """Reads from an account of their own: plain eth_calls in JSON-RPC batches, guarded by one aggregate."""
         self._ask([])
-        calls = [
-            (
-                "eth_call",
-                [{"from": read.sender, "to": read.target, "data": "0x" + encode_read(read).hex()}, self._parameter],
-            )
-            for read in reads
-        ]
-        answers = self._chain.batch(calls, lambda raw, _: parse_hex(raw), block=self._block)
+        wanted = [{"from": read.sender, "to": read.target, "data": "0x" + encode_read(read).hex()} for read in reads]
+        answers = self._chain.with_state_of(
+            self._block,
+            lambda at: self._chain.batch(
+                [("eth_call", [call, at]) for call in wanted], lambda raw, _: parse_hex(raw), block=self._block
+            ),
+        )
         return [
             decode_read(read, False, answer.data)
             if isinstance(answer, RevertError)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from indexer.chain.block_logs import block_logs, by_numbers
 from indexer.chain.blocks import Header
 from indexer.chain.bloom import bloom_of
 from indexer.chain.client import Call, Chain
 from indexer.chain.endpoint import Endpoint
-from indexer.chain.errors import BadAnswerError, UnknownBlockError
-from indexer.chain.log_filter import EVERYTHING, Filter, events_of, merged
+from indexer.chain.errors import BadAnswerError, UnknownBlockError, UnsupportedError
+from indexer.chain.log_filter import EVERYTHING, Filter, merged
 from indexer.errors import ChainError, ReorgError
 from indexer.model import Block, Event
 
@@ -33,18 +34,6 @@ class Seen:
 
     events: list[Event]
     complete: bool = False
-
-
-def block_logs(raw: Any, wanted: Filter, block: Block) -> list[Event]:
-    """The wanted events of one block out of an answer of eth_getLogs. RetryableError if they are not of that block."""
-    if raw is None:
-        raise UnknownBlockError(f"block {block.number} is not known")
-    if not isinstance(raw, list):
-        raise BadAnswerError("eth_getLogs: the answer is no list")
-    events = events_of(raw, wanted, block.number, block.number)
-    if events and events[0].block_hash != block.hash:
-        raise BadAnswerError(f"eth_getLogs: logs of block {events[0].block_hash} instead of {block.hash}")
-    return events
 
 
 def receipt_logs(raw: Any, block: Block) -> list[Event]:
@@ -116,21 +105,30 @@ def _calls(method: str, headers: Sequence[Header]) -> tuple[list[Call], Callable
     return [(method, [known if method == RECEIPTS else {"blockHash": known}]) for known in blocks], parse
 
 
-def _shown(chain: Chain, headers: Sequence[Header]) -> list[list[Event] | None]:
+def _shown(chain: Chain, headers: Sequence[Header]) -> Sequence[list[Event] | None]:
     """All events of each block by whichever endpoint answers, asked again where it fails; None where none answers."""
-    for method in (RECEIPTS, "eth_getLogs"):
+    calls, parse = _calls(RECEIPTS, headers)
+    blocks = [header.block for header in headers]
+    looks: list[Callable[[], list[list[Event]]]] = [
+        lambda: chain.batch(calls, parse, block=blocks[-1]),
+        lambda: by_numbers(chain, EVERYTHING, blocks),
+    ]
+    for look in looks[all(RECEIPTS in endpoint.unsupported for endpoint in chain.in_turn()) :]:
         try:
-            answers = chain.batch(*_calls(method, headers), block=headers[-1].block)
+            answers = look()
         except ReorgError:
             raise
+        except UnsupportedError:
+            for endpoint in chain.in_turn():
+                endpoint.unsupported.add(RECEIPTS)
         except ChainError as error:
-            logger.info("%s of blocks %d and others: %s", method, headers[0].block.number, error)
+            logger.info("all logs of blocks %d and others: %s", blocks[0].number, error)
         else:
             return [answer if isinstance(answer, list) else None for answer in answers]
     return [None] * len(headers)
 
 
-def _shown_by(chain: Chain, endpoint: Endpoint, headers: Sequence[Header]) -> list[list[Event] | None]:
+def _shown_by(chain: Chain, endpoint: Endpoint, headers: Sequence[Header]) -> Sequence[list[Event] | None]:
     """All events of each block by one endpoint's receipts, or where it has none by its logs; None for no answer."""
     answers = chain.ask_once(endpoint, *_calls(RECEIPTS, headers), feature=RECEIPTS)
     if RECEIPTS in endpoint.unsupported:

@@ -1,19 +1,18 @@
-"""The logs of single blocks known by hash: asked so that a backend that lags errors instead of answering nothing, and
-checked against the bloom filters of the headers, so that omitted logs are noticed.
+"""The logs of the last blocks, block by block, checked against the bloom filters of the headers, so that omitted logs are
+noticed.
 """
 
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
-from typing import Any
 
-from indexer.chain.blocks import Header, check_header, parse_block
+from indexer.chain.block_logs import by_hashes
+from indexer.chain.blocks import Header
 from indexer.chain.bloom import false_positives, fullness, suspects
-from indexer.chain.client import Call, Chain
-from indexer.chain.errors import RejectedError, TooBigError, UnsupportedError
+from indexer.chain.client import Chain
 from indexer.chain.log_filter import EVERYTHING, Chunk, Filter, merged
-from indexer.chain.omissions import block_logs, explained, looked_up
+from indexer.chain.omissions import explained, looked_up
 from indexer.errors import ChainError, ReorgError, RetryableError
 from indexer.model import Block, Event
 
@@ -26,13 +25,6 @@ INFORMATIVE = 0.5
 BLOCKS_PER_CHUNK = 64
 #: blocks by which a chain is judged to be quiet or busy
 LOOKED_AT = 8
-
-
-def by_hash(chain: Chain, wanted: Filter, block: Block) -> list[Event]:
-    """The wanted events of one block, asked by its hash (EIP-234)."""
-    params = [{"blockHash": block.hash, **wanted.json()}]
-    events: list[Event] = chain.request("eth_getLogs", params, lambda raw: block_logs(raw, wanted, block), block=block)
-    return events
 
 
 def fetch_recent(
@@ -76,7 +68,7 @@ def _recent(chain: Chain, headers: Sequence[Header], wanted: Filter, confirmatio
     events, doubtful = _whole(chain, _sparse(chain, headers), wanted)
     others = [header.block for header in headers if header.block.hash not in events]
     if others:
-        answers = _by_hashes(chain, wanted, others)
+        answers = by_hashes(chain, wanted, others)
         events |= {block.hash: logs for block, logs in zip(others, answers, strict=True)}
     unconfirmed: list[int] = []
     for header in reversed(headers if chain.blooms.kept == "exact" else []):
@@ -133,7 +125,7 @@ def _whole(chain: Chain, headers: Sequence[Header], wanted: Filter) -> tuple[dic
     if not headers:
         return {}, []
     try:
-        answers = _by_hashes(chain, EVERYTHING, [header.block for header in headers])
+        answers = by_hashes(chain, EVERYTHING, [header.block for header in headers])
     except ReorgError:
         raise
     except (RetryableError, ChainError) as error:
@@ -142,51 +134,3 @@ def _whole(chain: Chain, headers: Sequence[Header], wanted: Filter) -> tuple[dic
     pairs = list(zip(headers, answers, strict=True))
     events = {header.block.hash: wanted.select(logs) for header, logs in pairs}
     return events, [header for header, logs in pairs if not explained(chain, header, logs)]
-
-
-def _by_hashes(chain: Chain, wanted: Filter, blocks: Sequence[Block]) -> list[list[Event]]:
-    """The wanted events of each of some blocks, asked by hash in JSON-RPC batches."""
-    known = {block.hash: block for block in blocks}
-    try:
-        answers: list[list[Event]] = chain.batch(
-            [("eth_getLogs", [{"blockHash": block.hash, **wanted.json()}]) for block in blocks],
-            lambda raw, call: block_logs(raw, wanted, known[call[1][0]["blockHash"]]),
-            block=blocks[-1],
-        )
-    except (TooBigError, RejectedError, UnsupportedError) as error:
-        logger.info("logs of blocks %d to %d one by one: %s", blocks[0].number, blocks[-1].number, error)
-        return [_one_by_hash(chain, wanted, block) for block in blocks]
-    return answers
-
-
-def _one_by_hash(chain: Chain, wanted: Filter, block: Block) -> list[Event]:
-    try:
-        return by_hash(chain, wanted, block)
-    except TooBigError as error:
-        halves = wanted.halves()
-        if not halves:
-            raise ChainError(f"the logs of block {block.number} cannot be read: {error}") from None
-        return merged([_one_by_hash(chain, half, block) for half in halves])
-    except (RejectedError, UnsupportedError):
-        return _by_number(chain, wanted, block)
-
-
-def _by_number(chain: Chain, wanted: Filter, block: Block) -> list[Event]:
-    """The wanted events of one block on nodes that know no EIP-234; the block at that number must be ours."""
-    number = hex(block.number)
-
-    def parse(raw: Any, call: Call) -> Any:
-        if call[0] == "eth_getLogs":
-            return block_logs(raw, wanted, block)
-        return parse_block(check_header(raw, block.number))
-
-    span = {"fromBlock": number, "toBlock": number}
-    calls: list[tuple[str, list[Any]]] = [
-        ("eth_getLogs", [{**span, **wanted.json()}]),
-        ("eth_getBlockByNumber", [number, False]),
-    ]
-    events, found = chain.batch(calls, parse, block=block)
-    if found.hash != block.hash:
-        raise ReorgError(f"block {block.number} ({block.hash}) left the canonical chain")
-    found_events: list[Event] = events
-    return found_events

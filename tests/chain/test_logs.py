@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from indexer.abi import topic
 from indexer.chain import logs, recent_logs
+from indexer.chain.block_logs import by_hashes
 from indexer.chain.blocks import Header, parse_header
 from indexer.chain.bloom import bloom_may_contain, bloom_of, suspects
 from indexer.chain.client import Chain
@@ -76,6 +77,7 @@ def faulty(node: Anvil) -> Iterator[FaultyNode]:
 def calm(faulty: FaultyNode) -> None:
     faulty.faults = {}
     faulty.range_cap = faulty.result_cap = faulty.size_cap = faulty.address_cap = None
+    faulty.silent_cap = faulty.slow_range = None
     faulty.limit_code, faulty.limit_text = -32600, "up to a {cap} block range"
     faulty.omit_blocks, faulty.omit_receipts = set(), False
     faulty.history_from = 0
@@ -284,12 +286,83 @@ def test_a_range_beyond_the_head_is_never_taken_for_empty(node: Anvil) -> None:
         list(logs.fetch(connect(node.url, attempts=2), BLOCKS - 3, BLOCKS + 5, *WANTED))
 
 
-def test_a_suspiciously_round_number_of_logs_is_asked_for_in_pieces() -> None:
-    raws = [raw_log(number, 0) for number in range(1, 2001)]
-    wanted = Filter((), ())
-    with pytest.raises(TooBigError, match="2000"):
-        logs._parse(raws, "eth_getLogs", wanted, 1, 5000)
-    assert len(logs._parse(raws[:-1], "eth_getLogs", wanted, 1, 5000)) == 1999
+@pytest.mark.parametrize("cap", [100, 200])
+def test_logs_cut_off_at_a_round_number_without_a_word_are_asked_for_in_pieces(
+    faulty: FaultyNode, truth: list[Event], cap: int
+) -> None:
+    faulty.silent_cap = cap
+    wanted = wanted_of(truth, ADDRESSES, TOPICS)
+    assert joined(list(logs.fetch(connect(faulty.url), 0, BLOCKS, ADDRESSES, TOPICS)), 0, BLOCKS) == wanted
+    assert faulty.injected["silent-cap"] > 0
+
+
+def test_logs_cut_off_at_an_odd_number_are_found_when_they_are_asked_for_again(
+    faulty: FaultyNode, truth: list[Event]
+) -> None:
+    faulty.silent_cap = 47
+    chain = connect(faulty.url)
+    first = joined(list(logs.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS)
+    assert len(first) == 47 < len(wanted_of(truth, *WANTED))  # sums find that out
+    assert joined(list(logs.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS) == wanted_of(truth, *WANTED)
+
+
+def test_a_window_that_timed_out_is_not_tried_again_soon(faulty: FaultyNode, truth: list[Event]) -> None:
+    faulty.slow_range, faulty.hang_seconds = 1, 5
+    chain = connect(faulty.url, timeout=0.6)
+    chain.log_limit.window = 2
+    started = time.monotonic()
+    wanted = [event for event in wanted_of(truth, *WANTED) if event.block_number < 15]
+    assert joined(list(logs.fetch(chain, 0, 14, *WANTED)), 0, 14) == wanted
+    assert faulty.injected["slow-range"] == 2  # both rounds of the first window
+    assert time.monotonic() - started < 2 * 2 * 0.6
+    limit = LogLimit()
+    limit.refused(5000, None, lasting=False, seconds=60)
+    for _ in range(900):
+        limit.fits(limit.size, 10, 1.0)
+    assert limit.size == 2500
+    limit.refused(5000, None, lasting=False)
+    for _ in range(20):
+        limit.fits(limit.size, 10, 1.0)
+    assert limit.size > 5000
+
+
+def test_null_for_no_logs_is_learnt_of_a_node_that_never_says_it_otherwise(
+    faulty: FaultyNode, truth: list[Event]
+) -> None:
+    faulty.faults = {"null-logs": 1}
+    chain = connect(faulty.url)
+    nobody = [address(77)]
+    assert joined(list(logs.fetch(chain, 0, BLOCKS, nobody, TOPICS)), 0, BLOCKS) == []
+    assert chain.retries <= 3
+    before = chain.requests
+    assert joined(list(logs.fetch(chain, 0, BLOCKS, nobody, TOPICS)), 0, BLOCKS) == []
+    assert joined(list(logs.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS) == wanted_of(truth, *WANTED)
+    assert chain.requests - before <= 3
+    with pytest.raises(ChainError, match="BlockOutOfRange"):
+        list(logs.fetch(chain, BLOCKS + 1, BLOCKS + 5, *WANTED))
+
+
+def test_null_is_no_word_for_none_of_a_node_that_also_answers_an_empty_list(faulty: FaultyNode) -> None:
+    chain = connect(faulty.url)
+    nobody = [address(77)]
+    list(logs.fetch(chain, 0, BLOCKS, nobody, TOPICS))
+    faulty.faults = {"null-logs": 1}
+    with pytest.raises(ChainError, match="is not known"):
+        list(logs.fetch(chain, 0, BLOCKS, nobody, TOPICS))
+
+
+def test_log_indexes_counted_in_each_transaction_lose_no_log(faulty: FaultyNode, truth: list[Event]) -> None:
+    def places(events: Sequence[Event]) -> list[tuple[int, str, str, bytes]]:
+        return [(event.block_number, event.transaction_hash, event.address, event.data) for event in events]
+
+    faulty.faults = {"log-index-per-transaction": 1}
+    chain = connect(faulty.url)
+    assert places(joined(list(logs.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS)) == places(wanted_of(truth, *WANTED))
+    faulty.omit_blocks = {41, 52}
+    chunks = last_blocks(chain, 31, BLOCKS)
+    wanted = [event for event in wanted_of(truth, *WANTED) if event.block_number > 30]
+    assert places(joined(chunks, 31, BLOCKS)) == places(wanted)
+    assert sum(chunk.omitted for chunk in chunks) == sum(event.block_number in {41, 52} for event in wanted)
 
 
 def test_a_rate_limit_is_not_taken_for_too_many_blocks(faulty: FaultyNode) -> None:
@@ -557,6 +630,20 @@ def test_nodes_that_know_no_block_hash_in_filters_are_asked_by_number(faulty: Fa
     assert joined(chunks, 51, BLOCKS) == [event for event in wanted_of(truth, *WANTED) if event.block_number > 50]
 
 
+def test_nodes_that_ignore_the_block_hash_and_have_no_receipts_cost_no_rounds(
+    faulty: FaultyNode, truth: list[Event]
+) -> None:
+    faulty.faults = {"block-hash-ignored": 1, "receipts-unsupported": 1}
+    chain = connect(faulty.url)
+    before = chain.requests
+    chunks = last_blocks(chain, 31, BLOCKS)
+    assert joined(chunks, 31, BLOCKS) == [event for event in wanted_of(truth, *WANTED) if event.block_number > 30]
+    assert chain.requests - before < 12
+    before = chain.requests
+    last_blocks(chain, 51, BLOCKS)
+    assert chain.requests - before <= 5
+
+
 def test_full_bloom_filters_are_checked_for_a_few_blocks_only(node: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent_logs, "SPARSE", -1)
     monkeypatch.setattr(recent_logs, "false_positives", lambda bloom, pairs: 99.0)
@@ -589,9 +676,9 @@ def test_blocks_that_do_not_lead_to_the_target_are_a_reorg(needs_node: None) -> 
         with pytest.raises(ReorgError):
             list(logs.fetch_recent(chain, 2, 6, *WANTED, target))
         with pytest.raises(ReorgError):
-            recent_logs._by_hashes(chain, Filter.of(*WANTED), [target])
+            by_hashes(chain, Filter.of(*WANTED), [target])
         with FaultyNode(own.url, faults={"block-hash-unsupported": 1}) as proxy, pytest.raises(ReorgError):
-            recent_logs._by_hashes(connect(proxy.url), Filter.of(*WANTED), [target])
+            by_hashes(connect(proxy.url), Filter.of(*WANTED), [target])
 
 
 def test_a_block_is_read_from_receipts_whatever_its_bloom_filter_says(node: Anvil, truth: list[Event]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import eth_abi
@@ -335,6 +336,59 @@ def test_the_guard_can_be_loosened_for_chains_that_define_it_otherwise(
             read([number()])
     else:
         assert read([number()])[0] >= BLOCKS
+
+
+def test_another_block_of_the_same_second_is_told_by_its_parent(needs_node: None) -> None:
+    """Two chains of one clock: only the hash of the parent tells their blocks apart."""
+    with Anvil() as node, FaultyNode(node.url, faults={"ignores-block": 1}) as ignoring:
+        node.place_multicall3()
+        node.set_code(AT["number"], BLOCK_NUMBER)
+        node.mine(2)
+        then = int(node.block("latest")["timestamp"], 16)
+        snapshot = node.rpc("evm_snapshot")
+        blocks = []
+        for data in ("0x01", "0x02"):
+            for second in (then + 10, then + 20):
+                node.rpc("evm_setNextBlockTimestamp", second)
+                node.execute({"from": EOA, "to": EOA, "data": data, "gas": "0x10000", "gasPrice": "0x0"})
+            chain = connect(node.url, attempts=2)
+            blocks.append(chain.block("latest"))
+            if data == "0x01":
+                node.rpc("evm_revert", snapshot)
+        one, other = blocks
+        assert one.timestamp == other.timestamp
+        assert one.number == other.number
+        assert one.parent_hash != other.parent_hash
+        with pytest.raises(ChainError, match="another block"):
+            PinnedReader(connect(ignoring.url, attempts=2), one)([number()])
+        assert PinnedReader(connect(ignoring.url, attempts=2), other)([number()]) == [other.number]
+
+
+def test_where_blocks_cannot_be_named_by_hash_they_are_by_number_and_that_is_said(
+    node: Anvil, faulty: FaultyNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty.faults = {"eip1898-refused": 1}
+    chain = connect(faulty.url)
+    for at in (3, 11):
+        read = PinnedReader(chain, chain.block(at))
+        assert read([number(), echo(1), number()._replace(sender=EOA)]) == [at, 1, at]
+        assert chain.code(MULTICALL3, chain.block(at))
+    assert read.storage([(AT["echo"], 7)]) == [99]
+    assert caplog.text.count("by number") == 1
+    assert faulty.injected["eip1898-refused"] == 1
+    gone = PinnedReader(chain, replace(chain.block(5), hash="0x" + "11" * 32))
+    with pytest.raises(ReorgError, match="left the canonical chain"):
+        gone([number()])
+    faulty.faults = {"eip1898-refused": 1, "ignores-block": 1}
+    with pytest.raises(ChainError, match="another block"):
+        PinnedReader(connect(faulty.url, attempts=2), chain.block(5))([number()])
+
+
+def test_an_endpoint_that_names_blocks_by_hash_is_preferred(node: Anvil, faulty: FaultyNode) -> None:
+    faulty.faults = {"eip1898-refused": 1}
+    chain = connect(faulty.url, node.url)
+    assert PinnedReader(chain, chain.block(5))([number()]) == [5]
+    assert not chain.by_number
 
 
 def test_a_lagging_backend_is_waited_for(faulty: FaultyNode) -> None:
