@@ -1,44 +1,54 @@
-"""ENS names to addresses: web3's resolver, on mainnet."""
+"""ENS names to addresses: web3's resolver, over the one way to a node."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from indexer.bounded_json import same_recursion_limit
+from indexer.chain.client import Chain
+from indexer.chain.errors import RevertError
+from indexer.errors import ChainError, ConfigError
 
 with same_recursion_limit():
     from ens import ENS
     from ens.exceptions import ENSException
-    from web3 import HTTPProvider, Web3
-    from web3.exceptions import Web3Exception
-
-from indexer.errors import ChainError, ConfigError
-from indexer.masking import mask
-
-SECONDS = 10.0
+    from web3.exceptions import OffchainLookup, Web3Exception
+    from web3.providers.base import BaseProvider
 
 
-def resolve(name: str, urls: Sequence[str], chain_id: int) -> str:
-    """The lower-case address a name points to, asked of the first endpoint that answers and serves that chain.
+class _Provider(BaseProvider):
+    """web3's requests sent through a chain: with its deadline, its bounds, its endpoints and its masking."""
 
-    ConfigError if the name is none or points nowhere, ChainError if no endpoint answers.
-    """
-    reasons = []
-    for url in urls:
-        provider = HTTPProvider(url, request_kwargs={"timeout": SECONDS}, exception_retry_configuration=None)
+    # what a contract of somebody's names as a URL is not asked
+    global_ccip_read_enabled = False
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__()
+        self._chain = chain
+
+    def make_request(self, method: Any, params: Any) -> Any:
+        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": 1}
         try:
-            served = Web3(provider).eth.chain_id
-            if served != chain_id:
-                reasons.append(f"{mask(url)}: serves chain {served}")
-                continue
-            found = ENS(provider).address(name)
-        except ENSException as error:
-            raise ConfigError(f"{name!r} is no ENS name that can be resolved: {error}") from error
-        except (Web3Exception, OSError, ValueError) as error:
-            reasons.append(f"{mask(url)}: {type(error).__name__}")
-            continue
-        if found is None:
-            raise ConfigError(f"the ENS name {name} points to no address; check its spelling, or give the address")
-        return str(found).lower()
-    raise ChainError(
-        f"{name} cannot be resolved, as no mainnet endpoint answers ({'; '.join(reasons)}): set MAINNET_RPC_URL, or "
-        "give the address"
-    )
+            return answer | {"result": self._chain.request(str(method), params)}
+        except RevertError as error:
+            return answer | {"error": {"code": 3, "message": str(error), "data": "0x" + error.data.hex()}}
+
+
+def resolve(name: str, chain: Chain) -> str:
+    """The lower-case address a name points to.
+
+    ConfigError if the name is none, points nowhere, or is answered by a server off the chain; ChainError if no endpoint
+    answers.
+    """
+    try:
+        found = ENS(_Provider(chain)).address(name)
+    except ENSException as error:
+        raise ConfigError(f"{name!r} is no ENS name that can be resolved: {error}") from error
+    except OffchainLookup:
+        raise ConfigError(f"the ENS name {name} is resolved by a server off the chain; give the address") from None
+    except (Web3Exception, ValueError, TypeError) as error:
+        raise ChainError(
+            f"{name} cannot be resolved, {chain.endpoint} answers {type(error).__name__}: set MAINNET_RPC_URL, or give "
+            "the address"
+        ) from None
+    if found is None:
+        raise ConfigError(f"the ENS name {name} points to no address; check its spelling, or give the address")
+    return str(found).lower()

@@ -1,8 +1,11 @@
 """Wake-ups: a node announces its new heads over a WebSocket."""
 
+import contextlib
 import json
 import logging
+import socket as socketlib
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -23,6 +26,13 @@ RECONNECT_SECONDS = 30.0
 HEARTBEAT_SECONDS = 15.0
 
 
+#: bytes of one message
+LARGEST_MESSAGE = 2**20
+#: seconds between two messages that are read, and between two wake-ups, at least
+MESSAGE_SECONDS = 0.02
+PACE_SECONDS = 0.2
+
+
 class Heads:
     """Wakes up whoever waits when the node announces a new head over a WebSocket.
 
@@ -35,13 +45,16 @@ class Heads:
         self.connected = False
         self.announced = -1
         self._socket: ClientConnection | None = None
+        self._woken = 0.0
         self._news, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="heads", daemon=True)
         self._thread.start()
 
     def wait(self, seconds: float) -> None:
-        """Until a new head is announced or the connection is lost, or that long."""
-        self._news.wait(seconds)
+        """Until a new head is announced or the connection is lost, or that long; wake-ups are `PACE_SECONDS` apart."""
+        if self._news.wait(seconds):
+            self._stop.wait(self._woken + PACE_SECONDS - time.monotonic())
+        self._woken = time.monotonic()
         self._news.clear()
 
     def close(self) -> None:
@@ -66,7 +79,11 @@ class Heads:
             self._stop.wait(RECONNECT_SECONDS)
 
     def _listen(self, url: str) -> None:
-        with connect(url, open_timeout=5, close_timeout=1, max_size=2**20) as socket:
+        with contextlib.ExitStack() as stack:
+            # over a connection made here, which leads to no other host: redirects are not followed
+            socket = stack.enter_context(
+                connect(url, sock=_connection(url), open_timeout=5, close_timeout=1, max_size=LARGEST_MESSAGE)
+            )
             self._socket = socket
             socket.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]}))
             if not isinstance(_object(socket.recv(timeout=10)).get("result"), str):
@@ -79,8 +96,12 @@ class Heads:
                 except TimeoutError:
                     continue  # quiet chain; the library's own ping notices a dead connection
                 head = _object(_object(message.get("params")).get("result"))
-                self.announced = quantity(head.get("number"))
+                number = quantity(head.get("number"))
+                if number >> 63:
+                    raise ValueError("no block number")
+                self.announced = number
                 self._news.set()
+                self._stop.wait(MESSAGE_SECONDS)  # whoever announces faster waits until it is read
 
 
 def _object(raw: Any) -> dict[str, Any]:
@@ -89,6 +110,12 @@ def _object(raw: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise TypeError("no JSON object")
     return found
+
+
+def _connection(url: str) -> socketlib.socket:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    return socketlib.create_connection((parts.hostname or "", port), timeout=5)
 
 
 def websocket_url(url: str) -> str:

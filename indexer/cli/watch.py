@@ -12,7 +12,7 @@ from indexer.address import checked_address
 from indexer.cli.options import Number, Session, chain_options, connected, interruptible, session_of
 from indexer.cli.output import Output, output_options
 from indexer.console import remark
-from indexer.errors import ConfigError, IndexerError
+from indexer.errors import ChainError, ConfigError, IndexerError
 from indexer.model import Accounts
 from indexer.store.store import Store
 from indexer.text import age
@@ -88,11 +88,15 @@ def add(
 
 def resolved(session: Session, name: str, rpc_urls: Sequence[str]) -> str:
     """The address behind an ENS name."""
+    from indexer.chain.connect import connect
     from indexer.chain.ens import resolve
 
-    mainnet = session.config.chain("mainnet")
-    endpoints = session.config.endpoints(mainnet, rpc_urls)
-    return resolve(name, [endpoint.url for endpoint in endpoints], mainnet.chain_id)
+    try:
+        chain = connect(session.config, session.config.chain("mainnet"), rpc_urls)
+    except ChainError as error:
+        raise ChainError(f"{name} cannot be resolved: {error}; set MAINNET_RPC_URL, or give the address") from None
+    with chain:
+        return resolve(name, chain)
 
 
 def stored(store: Store) -> "list[Watch]":

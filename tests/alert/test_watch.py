@@ -651,7 +651,7 @@ def test_an_ens_name_is_asked_of_mainnet_and_of_no_other_chain(run: Run, httpser
     httpserver.expect_request("/").respond_with_handler(answer)
     result = run("add", "vitalik.eth", "--rpc-url", httpserver.url_for("/"))
     if chain_id != 1:
-        assert f"serves chain {chain_id}" in one_line(result, 1)
+        assert f"serves chain id {chain_id}" in one_line(result, 1)
         return
     assert result.exit_code == 0, result.output
     assert listed(run) == {ADDRESS: (None, "below 1.1")}
