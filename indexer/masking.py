@@ -36,6 +36,16 @@ def _looks_like_key(label: str) -> bool:
     return len(label) >= 16 and "-" not in label and bool(re.search(r"\d", label)) and bool(re.search(r"[a-z]", label))
 
 
+#: characters of a stranger's text that are looked at
+LONGEST_TEXT = 4_096
+_URL = re.compile(rf"\b[a-z][a-z0-9+.-]{{0,20}}://[^\s\"'<>)\]}}]{{1,{LONGEST_TEXT}}}", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """The first `LONGEST_TEXT` characters of a text, its URLs masked."""
+    return _URL.sub(lambda found: mask(found[0]), text[:LONGEST_TEXT])
+
+
 def secrets(url: str) -> list[str]:
     """The parts of a URL that `mask` hides, longest first."""
     try:

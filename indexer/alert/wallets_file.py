@@ -27,7 +27,10 @@ def load_watches(path: Path, text: str) -> list[Watch]:
     if path.suffix.lower() == ".json" or text.lstrip().startswith(("[", "{")):
         entries = of_json(path, text)
     elif "," in next(iter(content_lines(text)), ("", ""))[1] or path.suffix.lower() == ".csv":
-        entries = of_csv(path, text)
+        try:
+            entries = of_csv(path, text)
+        except csv.Error as error:
+            raise ConfigError(f"{path}: no CSV: {error}") from None
     else:
         entries = [(f"{path}: line {number}", {"wallet": line}) for number, line in content_lines(text)]
     found: dict[str, Watch] = {}

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from eth_abi.abi import default_codec
+from eth_abi.codec import ABICodec
+from eth_abi.decoding import ContextFramesBytesIO
 from eth_abi.exceptions import DecodingError, EncodingError
+from eth_abi.registry import registry
 
 from indexer.bounded_json import same_recursion_limit
 from indexer.chain.errors import BadAnswerError
@@ -23,6 +25,32 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"(u?int)(\d{1,3})")
 
 AGGREGATE3 = bytes.fromhex("82ad56cb")
+
+
+#: how often each byte of an answer may be read: many pointers to one array would make it huge
+MOST_READS = 8
+
+
+class _Metered(ContextFramesBytesIO):
+    """Return data whose reading ends where it would take more than the data has."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)  # type: ignore[no-untyped-call]
+        self._left = MOST_READS * len(data) + 1024
+
+    def read(self, size: int | None = -1) -> bytes:
+        piece = super().read(size)
+        self._left -= len(piece)
+        if self._left < 0:
+            raise DecodingError("it repeats itself")
+        return piece
+
+
+class _Abi(ABICodec):
+    stream_class = _Metered
+
+
+_ABI = _Abi(registry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +82,7 @@ def _encoder(parsed: "Signature") -> Callable[[Sequence[Any]], bytes]:
     def generic(args: Sequence[Any]) -> bytes:
         if len(args) != len(types):
             raise ValueError(f"{parsed.signature} takes {len(types)} arguments, not {len(args)}")
-        return selector + default_codec.encode(types, args)
+        return selector + _ABI.encode(types, args)
 
     def by_words(args: Sequence[Any]) -> bytes:
         try:
@@ -124,7 +152,7 @@ def _decoder(parsed: "Signature") -> Callable[[bytes], Any]:
         return by_words
 
     def generic(data: bytes) -> Any:
-        values = default_codec.decode(types, data)
+        values = _ABI.decode(types, data)
         return values[0] if len(types) == 1 else tuple(values)
 
     return generic

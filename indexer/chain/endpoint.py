@@ -38,8 +38,8 @@ from indexer.chain.errors import (
 from indexer.chain.exchange import BrokenAnswerError, OversizeError, Reply, Transport
 from indexer.chain.limits import most_bytes
 from indexer.errors import ChainError, RetryableError
+from indexer.masking import LONGEST_TEXT, masked, secrets
 from indexer.masking import mask as mask  # noqa: PLC0414 - it belongs to this module's public names
-from indexer.masking import secrets
 
 # Its debug lines carry whole URLs, keys included.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.WARNING)
@@ -48,10 +48,6 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.WARNING)
 LONGEST_PATIENCE = 60.0
 #: how long an endpoint that took too long is not asked for a second opinion
 SPARED_SECONDS = 600.0
-#: characters of a stranger's text that are looked at
-LONGEST_TEXT = 4_096
-
-_URL = re.compile(rf"\b[a-z][a-z0-9+.-]{{0,20}}://[^\s\"'<>)\]}}]{{1,{LONGEST_TEXT}}}", re.IGNORECASE)
 
 
 class Endpoint:
@@ -63,6 +59,8 @@ class Endpoint:
         self.verified = False
         self.not_before = 0.0
         self.spared_until = 0.0
+        #: nulls that it answered for the logs of blocks it knows; -1 once it answered []
+        self.null_logs = 0
         self.unsupported: set[str] = set()
         self._timeout = timeout
         self._secrets = secrets(url)
@@ -89,7 +87,7 @@ class Endpoint:
         line = whole[:LONGEST_TEXT]
         if len(line) < len(whole):  # what is cut through at its end may be a part of a secret
             line = line[: -max(map(len, self._secrets), default=1)]
-        line = _URL.sub(lambda found: mask(found[0]), line)
+        line = masked(line)
         for secret in self._secrets:
             line = line.replace(secret, "***")
         line = " ".join("".join(char if char.isprintable() else " " for char in line).split())

@@ -1,8 +1,10 @@
 """The verbs by name, each imported when it is asked for, and how an error ends any of them."""
 
+import logging
 import os
 import sqlite3
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -63,10 +65,29 @@ class Verbs(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go either
             where = error.filename or "standard output"
             code = 1 if isinstance(error, BrokenPipeError) else failed(f"{where}: {error.strerror or error}", 1)
+        except MemoryError:
+            code = failed("there is not enough memory for so many rows at once: ask for fewer, or for --csv or --nl", 1)
+        except Exception as error:  # noqa: BLE001 - whatever else happens is one line too
+            code = failed(unforeseen(error), 1)
         except (KeyboardInterrupt, click.Abort):
             remark("Interrupted. What was saved stays; the same command goes on from there.")
             code = 130
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def unforeseen(error: Exception) -> str:
+    """One line about an error that nobody raised on purpose; its trace goes to the log of -v."""
+    from indexer.masking import masked
+
+    logging.getLogger("indexer").info("the trace of what was not foreseen", exc_info=error)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if f"{os.sep}indexer{os.sep}" in frame.filename] or frames
+    where = f"{'.'.join(Path(own[-1].filename).with_suffix('').parts[-2:])}:{own[-1].lineno}" if own else "nowhere"
+    return (
+        f"a value that was not foreseen, {type(error).__name__}: {masked(str(error))[:300]} (at {where}): if the database or "
+        "a file was changed by hand, undo that or sync into a new one; else please report this, with the trace that "
+        "`indexer -v` shows"
+    )
 
 
 def failed(message: str, code: int) -> int:

@@ -1,0 +1,69 @@
+"""Values that nobody foresaw: one line with the cause and what to do, and the trace only with -v."""
+
+import resource
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.devnet.aave_v3 import AaveV3
+from tests.truth import sync_once
+
+
+def indexer(path: Path, *words: str, memory: int | None = None) -> subprocess.CompletedProcess[str]:
+    def limited() -> None:
+        if memory is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+    return subprocess.run(
+        [sys.executable, "-m", "indexer", "--db", str(path), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limited,
+    )
+
+
+@pytest.fixture
+def database(aave_v3_6: AaveV3, tmp_path: Path) -> Path:
+    path = tmp_path / "indexer.db"
+    sync_once(path, aave_v3_6.node.url, [aave_v3_6])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "kind"),
+    [
+        (
+            "update positions set health_factor_raw = 'foreign'",
+            ["at-risk", "--below", "9", "--table"],
+            "InvalidOperation",
+        ),
+        ("update snapshots set market = '{}'", ["simulate", "--shock", "WETH=-20%"], "KeyError"),
+        ("update snapshots set market = 'foreign'", ["simulate", "--shock", "WETH=-20%"], "JSONDecodeError"),
+    ],
+)
+def test_a_database_that_was_changed_by_hand_is_told_in_one_line(
+    database: Path, change: str, words: list[str], kind: str
+) -> None:
+    with sqlite3.connect(database) as conn:
+        conn.execute(change)
+    conn.close()
+    run = indexer(database, *words)
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("Error: ")]
+    assert run.returncode == 1
+    assert kind in line
+    assert "changed by hand" in line
+    assert "Traceback" not in run.stderr
+    assert "Traceback" in indexer(database, "-v", *words).stderr
+
+
+def test_more_rows_than_memory_are_told_in_one_line(database: Path) -> None:
+    many = "with recursive n(i) as (select 1 union all select i + 1 from n limit 20000000) select i, hex(i) from n"
+    run = indexer(database, "query", many, "--table", memory=600 * 2**20)
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("Error: ")]
+    assert run.returncode == 1
+    assert "memory" in line
+    assert "Traceback" not in run.stderr
