@@ -13,6 +13,7 @@ from indexer.errors import ChainError, StoreError
 from indexer.model import Deployment
 from tests.devnet.scenario import Devnet
 from tests.faulty import FaultyNode
+from tests.faulty_modes import BLOOM_FAULTS
 from tests.truth import sync_once
 
 #: what a tail or a sync must live with at any rate; tests of their own see to the others of `tests.faulty`
@@ -20,8 +21,33 @@ FAULTS = (
     "429", "429-retry-after", "500", "502", "503", "reset", "truncated", "html", "wrong-id", "batch-unsupported",
     "batch-missing", "batch-reordered", "batch-duplicate", "batch-swapped", "rate-limit-error", "header-not-found", "null", "internal",
     "omitted-logs", "ignores-block", "ignores-filter", "lagging", "override-unsupported", "override-ignored",
-    "receipts-unsupported",
+    "receipts-unsupported", "deep-json", "long-error", "gzip-bomb", "batch-rate-limited", "gateway-error", "unknown-error",
 )  # fmt: skip
+#: what costs its time-out each time
+SLOW_FAULTS = ("hang", "drip")
+#: ways that a node has always
+PROPERTIES = (
+    *BLOOM_FAULTS, "null-logs", "eip1898-refused", "log-index-per-transaction", "block-hash-ignored", "block-hash-unsupported",
+)  # fmt: skip
+#: what may leave out logs
+OMISSIONS = ("omitted-logs", "lagging", "block-hash-ignored", "silent-cap")
+
+
+def drawn(rng: random.Random) -> dict[str, float]:
+    """Some faults at random rates, and sometimes a property of the node.
+
+    A node that both leaves out logs and serves a bloom filter without them is beyond what one node can be asked.
+    """
+    faults = {name: rng.uniform(0.05, 0.2) for name in rng.sample(FAULTS, rng.randint(1, 4))}
+    if rng.random() < 0.05:
+        faults[rng.choice(SLOW_FAULTS)] = 0.01
+    if rng.random() < 0.3:
+        faults[rng.choice(PROPERTIES)] = 1.0
+    if any(name in BLOOM_FAULTS for name in faults):
+        faults = {name: rate for name, rate in faults.items() if name not in OMISSIONS}
+    return faults
+
+
 QUICK = {"backoff": 0.01, "timeout": 5.0}
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(

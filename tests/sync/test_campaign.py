@@ -22,7 +22,7 @@ from indexer.sync.snapshot import KnownDeployment, build
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
-from tests.disturbed import FAULTS, FORKS, Forks, sync_in_a_child
+from tests.disturbed import FORKS, OMISSIONS, Forks, drawn, sync_in_a_child
 from tests.faulty import FaultyNode
 from tests.truth import adapter_of, deployment_of, named_in_logs, raw, rows_of, sync_once, wrong_rows
 
@@ -92,8 +92,10 @@ def one_run(seed: int, everything: list[Devnet], folder: Path) -> None:
             node.mine(rng.randint(0, 3), interval=rng.choice([1, 12, 3600]))
             while forks.points and rng.random() < 0.4:
                 REPORT.reorged_blocks += forks.take_back()
-            faulty.faults = {name: rng.uniform(0.05, 0.2) for name in rng.sample(FAULTS, rng.randint(1, 4))}
+            faulty.faults = drawn(rng)
             faulty.range_cap = rng.choice([None, None, 7, 100])
+            faulty.batch_cap = rng.choice([None, None, None, 7])
+            faulty.silent_cap = rng.choice([None, None, None, 100]) if "bloom" not in str(faulty.faults) else None
             child = FORKS.Process(target=sync_in_a_child, args=(path, faulty.url, deployments, accounts), kwargs=audits)
             child.start()
             if rng.random() < 0.5:
@@ -112,13 +114,13 @@ def one_run(seed: int, everything: list[Devnet], folder: Path) -> None:
         REPORT.faults += faulty.injected
         sync_once(path, node.url, deployments, accounts, behind_seconds=0.2, **audits)
         compare(seed, path, node, markets)
-        if not faulty.injected["omitted-logs"] + faulty.injected["lagging"]:
+        if not any(faulty.injected[name] for name in OMISSIONS):
             told = raw(path, "select deployment, detail from audits where kind = 'reconciliation'")
             assert len(told) == repairs[0][0], f"seed {seed}: repaired without a cause: {told[-1]}"
         for market in markets:
             known, named = set(rows_of(path, market.name)), named_in_logs(market)
             missing = named - known
-            if faulty.injected["omitted-logs"]:  # who owes nothing any more leaves no trace in any sum
+            if any(faulty.injected[name] for name in OMISSIONS):  # who owes nothing any more leaves no trace in any sum
                 missing = {key for key in missing if owes(market, key)}
             assert not missing, f"seed {seed}: {market.name} misses {missing}"
             if accounts == "borrowers" and market.protocol != "maker" and not inherited:

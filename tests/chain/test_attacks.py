@@ -1,0 +1,141 @@
+"""Hostile nodes against the command line: each command ends in one line, in bounded time and memory.
+
+Time and memory are behaviour here: the assertions leave twice what the bounds allow.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.devnet.aave_v3 import AaveV3
+from tests.devnet.node import CHAIN_ID, MULTICALL3
+from tests.faulty import FaultyNode
+from tests.truth import deployment_of, wrong_rows
+
+#: seconds of one request in these tests; rounds until a node that never answered is given up, and their pauses
+TIMEOUT, ROUNDS, PAUSES = 1.0, 3, 2.0
+#: seconds that the interpreter and its imports may take on a busy machine
+START = 10.0
+#: twice what an answer and its parsed value may take together
+MEMORY = 512 * 2**20
+NOWHERE = "http://127.0.0.1:1"
+
+
+@dataclass
+class Ended:
+    code: int
+    seconds: float
+    memory: int  # bytes, at the peak
+    error: str
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Ended]:
+    """`indexer` with these arguments in a process of its own, against these nodes."""
+
+    def command(*arguments: str, urls: Sequence[str] = (NOWHERE,), market: AaveV3 | None = None) -> Ended:
+        chain = f'[chains.devnet]\nchain_id = {CHAIN_ID}\nrpc = {list(urls)}\nmulticall3 = "{MULTICALL3}"\ntimeout_seconds = {TIMEOUT}\n'
+        addresses = deployment_of(market).addresses if market else {"pool_addresses_provider": "0x" + "11" * 20}
+        name = market.name if market else "nothing"
+        pairs = ", ".join(f'{key} = "{value}"' for key, value in addresses.items())
+        deployment = f'[deployments.{name}]\nprotocol = "aave-v3"\nchain = "devnet"\nstart_block = 0\naddresses = {{ {pairs} }}\n'
+        config = tmp_path / "indexer.toml"
+        mainnet = f"[chains.mainnet]\ntimeout_seconds = {TIMEOUT}\n"
+        config.write_text(chain + deployment + mainnet)
+        words = [
+            sys.executable,
+            "-m",
+            "indexer",
+            "--config",
+            str(config),
+            "--db",
+            str(tmp_path / "indexer.db"),
+            *arguments,
+        ]
+        started = time.monotonic()
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            error = process.stderr.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        return Ended(process.returncode, time.monotonic() - started, usage.ru_maxrss * 1024, error)
+
+    return command
+
+
+def one_line(ended: Ended, code: int) -> str:
+    assert ended.code == code, ended
+    lines = [line for line in ended.error.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1, ended.error
+    assert "Traceback" not in ended.error
+    return lines[0]
+
+
+@pytest.mark.parametrize("fault", ["drip", "hang", "deep-json", "long-error", "gzip-bomb"])
+def test_a_hostile_node_alone_is_given_up_in_time_and_memory(run: Callable[..., Ended], fault: str) -> None:
+    with FaultyNode(NOWHERE, faults={fault: 1}) as hostile:
+        ended = run("sync", "--chain", "devnet", urls=[hostile.url])
+        assert hostile.injected[fault] == ROUNDS
+    assert "is the node running" in one_line(ended, 1)
+    assert ended.seconds < 2 * (ROUNDS * TIMEOUT + PAUSES) + START
+    assert ended.memory < MEMORY
+
+
+@pytest.mark.parametrize("fault", ["drip", "hang", "deep-json", "long-error", "gzip-bomb"])
+def test_a_hostile_node_beside_a_healthy_one_costs_one_request(
+    run: Callable[..., Ended], aave_v3_6: AaveV3, tmp_path: Path, fault: str
+) -> None:
+    with FaultyNode(NOWHERE, faults={fault: 1}) as hostile:
+        ended = run("sync", "--chain", "devnet", urls=[hostile.url, aave_v3_6.node.url], market=aave_v3_6)
+        assert hostile.injected[fault] == 1
+    assert ended.code == 0, ended
+    assert ended.seconds < 2 * (TIMEOUT + 10) + START
+    assert ended.memory < MEMORY
+    checked, wrong = wrong_rows(tmp_path / "indexer.db", aave_v3_6.node, [aave_v3_6])
+    assert checked > 0
+    assert not wrong
+
+
+def test_answers_that_swell_are_asked_for_again_until_they_are_right(
+    run: Callable[..., Ended], aave_v3_6: AaveV3, tmp_path: Path
+) -> None:
+    faults = {"gzip-bomb": 0.2, "deep-json": 0.2}
+    with FaultyNode(aave_v3_6.node.url, seed=3, faults=faults) as hostile:
+        ended = run("sync", "--chain", "devnet", urls=[hostile.url], market=aave_v3_6)
+        assert hostile.injected.total() > 0
+    assert ended.code == 0, ended
+    assert ended.memory < MEMORY
+    checked, wrong = wrong_rows(tmp_path / "indexer.db", aave_v3_6.node, [aave_v3_6])
+    assert checked > 0
+    assert not wrong
+
+
+@pytest.mark.parametrize("text", ["[" * 10**6, '[{"wallet":' * 10**5, "[" + "{}," * 10**7 + "{}]"], ids=range(3))
+def test_a_file_of_deep_or_swelling_json_is_refused(run: Callable[..., Ended], tmp_path: Path, text: str) -> None:
+    wallets = tmp_path / "wallets.json"
+    wallets.write_text(text)
+    ended = run("watch", "import", str(wallets))
+    assert "no JSON" in one_line(ended, 2)
+    assert ended.seconds < 2 * 10 + START
+    assert ended.memory < MEMORY
+
+
+def test_a_cell_of_a_wallets_file_that_is_too_long_is_one_line(run: Callable[..., Ended], tmp_path: Path) -> None:
+    wallets = tmp_path / "wallets.csv"
+    wallets.write_text(f"wallet,label\n0x{'11' * 20},{'x' * 200_000}\n")
+    assert "wallets.csv" in one_line(run("watch", "import", str(wallets)), 2)
+
+
+def test_an_ens_name_is_asked_within_the_same_bounds(run: Callable[..., Ended]) -> None:
+    with FaultyNode(NOWHERE, faults={"drip": 0.5, "gzip-bomb": 1}) as hostile:
+        ended = run("watch", "add", "vitalik.eth", "--rpc-url", hostile.url)
+        assert hostile.injected.total() == ROUNDS
+    assert "vitalik.eth cannot be resolved" in one_line(ended, 1)
+    assert ended.seconds < 2 * (ROUNDS * TIMEOUT + PAUSES) + START
+    assert ended.memory < MEMORY
