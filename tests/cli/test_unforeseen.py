@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.devnet.aave_v3 import AaveV3
-from tests.truth import sync_once
+from tests.devnet.node import CHAIN_ID
+from tests.truth import deployment_of, sync_once
 
 
 def indexer(path: Path, *words: str, memory: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -18,7 +19,7 @@ def indexer(path: Path, *words: str, memory: int | None = None) -> subprocess.Co
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
     return subprocess.run(
-        [sys.executable, "-m", "indexer", "--db", str(path), *words],
+        [sys.executable, "-m", "indexer", "--config", str(path.with_suffix(".toml")), "--db", str(path), *words],
         capture_output=True,
         text=True,
         check=False,
@@ -30,6 +31,11 @@ def indexer(path: Path, *words: str, memory: int | None = None) -> subprocess.Co
 def database(aave_v3_6: AaveV3, tmp_path: Path) -> Path:
     path = tmp_path / "indexer.db"
     sync_once(path, aave_v3_6.node.url, [aave_v3_6])
+    pairs = ", ".join(f'{key} = "{value}"' for key, value in deployment_of(aave_v3_6).addresses.items())
+    path.with_suffix(".toml").write_text(
+        f"[chains.devnet]\nchain_id = {CHAIN_ID}\n[deployments.{aave_v3_6.name}]\n"
+        f'protocol = "aave-v3"\nchain = "devnet"\nstart_block = 0\naddresses = {{ {pairs} }}\n'
+    )
     return path
 
 
