@@ -259,7 +259,7 @@ def test_a_named_file_must_exist():
             "[deployments.maker]\nstart = 1",
             "indexer.toml: unknown key deployments.maker.start; did you mean 'start_block'?",
         ),
-        ("[chains.mainnet]\nname = 'x'", "unknown key chains.mainnet.name; known: chain_id, "),
+        ("[chains.mainnet]\nname = 'x'", "unknown key chains.mainnet.name; known: bloom, chain_id, "),
         (
             f'[deployments.maker.addresses]\nspoter = "{VAT}"',
             "indexer.toml: deployments.maker.addresses: maker has no address 'spoter'; did you mean 'spotter'?",

@@ -47,8 +47,8 @@ def database(aave_v3_6: AaveV3, tmp_path: Path) -> Path:
             ["at-risk", "--below", "9", "--table"],
             "InvalidOperation",
         ),
-        ("update snapshots set market = '{}'", ["simulate", "--shock", "WETH=-20%"], "KeyError"),
-        ("update snapshots set market = 'foreign'", ["simulate", "--shock", "WETH=-20%"], "JSONDecodeError"),
+        ("update snapshots set market = '{}'", ["simulate", "--shock", "WETH=-20%"], "ValidationError"),
+        ("update snapshots set market = 'foreign'", ["simulate", "--shock", "WETH=-20%"], "ValidationError"),
     ],
 )
 def test_a_database_that_was_changed_by_hand_is_told_in_one_line(
