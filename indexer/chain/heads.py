@@ -92,16 +92,21 @@ class Heads:
             log.info("new heads are announced over %s", mask(url))
             while not self._stop.is_set():
                 try:
-                    message = _object(socket.recv(timeout=HEARTBEAT_SECONDS))
+                    message = socket.recv(timeout=HEARTBEAT_SECONDS)
                 except TimeoutError:
                     continue  # quiet chain; the library's own ping notices a dead connection
-                head = _object(_object(message.get("params")).get("result"))
-                number = quantity(head.get("number"))
-                if number >> 63:
-                    raise ValueError("no block number")
-                self.announced = number
+                self.announced = head_number(message)
                 self._news.set()
                 self._stop.wait(MESSAGE_SECONDS)  # whoever announces faster waits until it is read
+
+
+def head_number(message: str | bytes) -> int:
+    """The block that a message announces. TypeError or ValueError if it is no such message."""
+    head = _object(_object(_object(message).get("params")).get("result"))
+    number = quantity(head.get("number"))
+    if number >> 63:
+        raise ValueError("no block number")
+    return number
 
 
 def _object(raw: Any) -> dict[str, Any]:

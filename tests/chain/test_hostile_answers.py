@@ -19,6 +19,7 @@ from indexer.chain.codec import decode_aggregate, decode_read
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import BadAnswerError, read_by
 from indexer.chain.exchange import Reply
+from indexer.chain.heads import head_number
 from indexer.chain.log_filter import EVERYTHING, Filter, events_of
 from indexer.chain.logs import range_cap
 from indexer.chain.omissions import receipt_logs
@@ -133,6 +134,19 @@ def test_any_error_object_is_a_known_error(code: Any, message: Any, data: Any) -
 def test_any_words_of_a_limit_are_a_number_or_none(text: str) -> None:
     found = range_cap(text)
     assert found is None or isinstance(found, int)
+
+
+MESSAGE = {"jsonrpc": "2.0", "method": "eth_subscription", "params": {"subscription": "0x1", "result": HEADER}}
+
+
+@given(spoilt(MESSAGE).map(json.dumps) | st.text(max_size=100) | st.binary(max_size=100))
+@example("[" * 10**6)
+@example('{"params":' * 10**5)
+def test_any_message_is_the_number_of_a_head_or_ends_the_connection(message: str | bytes) -> None:
+    try:
+        assert 0 <= head_number(message) < 2**63
+    except (TypeError, ValueError):
+        return
 
 
 # blocks and logs
