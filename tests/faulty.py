@@ -28,23 +28,24 @@ from tests.faulty_modes import (
     FAULTS,
     GATEWAY_ERRORS,
     HTTP_FAULTS,
+    STATE_METHODS,
     count_per_transaction,
     gzip_bomb,
+    span,
     spoil_bloom,
 )
-
-STATE_METHODS = frozenset({"eth_call", "eth_getCode", "eth_getStorageAt", "eth_getBalance"})
 
 
 class FaultyNode:
     """The proxy as a context manager.
 
     `injected` counts what was injected, `requests` HTTP requests, `calls` JSON-RPC calls by method, `logs_omitted` the
-    logs dropped. `silent_cap` cuts logs off without a word (ethers-io/ethers.js 1389), ranges wider than `slow_range` hang
-    (ponder-sh/ponder PR 2386). Limits (`range_cap` blocks, `result_cap` logs, `size_cap` bytes, `address_cap` addresses, `gas_cap` for
-    eth_call, `batch_cap` calls in the words of `batch_text`) hold always once set. `limit_text` chooses the words of the range limit,
-    `refuse_all` is the code and words that every call gets, `override_refusal` code and words of "override-unsupported". Whenever eth_getLogs asks for them, all logs of the
-    blocks in `omit_blocks` are left out, and all that name `omit_account` in a topic; with `omit_receipts` also of receipts.
+    logs dropped. Limits (`range_cap` blocks, `result_cap` logs, `size_cap` bytes, `address_cap` addresses, `gas_cap` for
+    eth_call, `batch_cap` calls in the words of `batch_text`) hold always once set; `silent_cap` cuts logs off without a
+    word (ethers-io/ethers.js 1389), ranges wider than `slow_range` hang (ponder-sh/ponder PR 2386). `limit_text` chooses
+    the words of the range limit, `refuse_all` code and words that every call gets, `override_refusal` those of
+    "override-unsupported". Whenever eth_getLogs asks for them, all logs of the blocks in `omit_blocks` are left out, and
+    all that name `omit_account` in a topic; with `omit_receipts` also of receipts.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class FaultyNode:
         if fault in {"429", "429-retry-after", "500", "502", "503"}:
             headers = {"Retry-After": str(self.retry_after)} if fault == "429-retry-after" else {}
             return self._reply(handler, int(fault[:3]), b"<html>try later</html>", headers)
-        if self.slow_range is not None and self.slow_range < max(map(_span, calls)):
+        if self.slow_range is not None and self.slow_range < max(map(span, calls)):
             self._note("slow-range")
             fault = "hang"
         if fault == "hang":
@@ -444,12 +445,6 @@ class FaultyNode:
 
     def forward(self, body: Any) -> Any:
         return self.backend.post(body)
-
-
-def _span(call: dict[str, Any]) -> int:
-    """How many blocks an eth_getLogs asks for."""
-    wanted = call["params"][0] if call["method"] == "eth_getLogs" else {}
-    return int(wanted["toBlock"], 16) - int(wanted["fromBlock"], 16) + 1 if "fromBlock" in wanted else 0
 
 
 def _error(call_id: Any, code: int, text: str) -> dict[str, Any]:

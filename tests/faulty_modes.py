@@ -60,6 +60,7 @@ CALL_FAULTS = (
 BLOOM_FAULTS = tuple(name for name in CALL_FAULTS if name.startswith("bloom-"))
 FAULTS = frozenset(HTTP_FAULTS + CALL_FAULTS)
 
+STATE_METHODS = frozenset({"eth_call", "eth_getCode", "eth_getStorageAt", "eth_getBalance"})
 #: code and words of "gateway-error"
 GATEWAY_ERRORS = (
     (-32019, "block is out of range"),
@@ -97,3 +98,9 @@ def count_per_transaction(logs: list[dict[str, Any]], firsts: dict[str, int]) ->
     """Number logs anew in each transaction; `firsts` has the index of each transaction's first log in its block."""
     for log in logs:
         log["logIndex"] = hex(int(log["logIndex"], 16) - firsts[log["transactionHash"]])
+
+
+def span(call: dict[str, Any]) -> int:
+    """How many blocks an eth_getLogs asks for."""
+    wanted = call["params"][0] if call["method"] == "eth_getLogs" else {}
+    return int(wanted["toBlock"], 16) - int(wanted["fromBlock"], 16) + 1 if "fromBlock" in wanted else 0
