@@ -146,12 +146,14 @@ def owes(market: Devnet, key: tuple[str, str]) -> bool:
     return any(amount for (_, side), amount in answer.amounts.items() if side == "debt")
 
 
+@pytest.mark.disturbed
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_random_runs_end_right(group: int, markets: list[Devnet], tmp_path: Path) -> None:
     for seed in range(group * RUNS // GROUPS, (group + 1) * RUNS // GROUPS):
         one_run(seed, markets, tmp_path)
 
 
+@pytest.mark.disturbed
 @pytest.mark.long
 def test_many_random_runs_end_right(markets: list[Devnet], tmp_path: Path) -> None:
     deadline = time.monotonic() + float(os.environ.get("CAMPAIGN_SECONDS", "36000"))
