@@ -232,6 +232,8 @@ def what(subject: Subject) -> str:
             "unverified": "it could not be verified with the contracts",
         }[subject.columns["status"]]
         return f"may be at risk: {reason}"
+    if subject.rule.kind is Kind.LIQUIDATABLE:
+        return "the contract no longer allows liquidation" if recovered else "the contract allows liquidation now"
     assert subject.threshold is not None
     threshold = decimal_text(subject.threshold)
     if subject.rule.kind is Kind.BELOW:

@@ -39,7 +39,8 @@ def watch(ctx: click.Context) -> None:
     """Watch wallets and tell when one comes near liquidation.
 
     A rule tells once, and again only after the health factor has recovered beyond a margin (hysteresis); the recovery
-    is told too. A wallet without rules of its own has those of the configuration: below 1.1.
+    is told too. A wallet without rules of its own has those of the configuration: below 1.1. Besides, every wallet is
+    told of when the contract itself allows its liquidation, and when its health is unknown.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -23,9 +23,9 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from indexer.alert.channels import Channel
-from indexer.alert.rules import UNKNOWN, Event, Reading, Rule, State, below, decide, drop, parse
+from indexer.alert.rules import LIQUIDATABLE, UNKNOWN, Event, Reading, Rule, State, below, decide, drop, in_order, parse
 from indexer.alert.watcher import Watcher
-from indexer.alert.watches import Policy, Watch, add
+from indexer.alert.watches import Policy, Watch, add, open_crossings
 from indexer.chain import connect
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
@@ -114,6 +114,20 @@ def test_unknown_is_told_once_and_never_counts_as_safe() -> None:
     assert tell(UNKNOWN, [Reading(None, "unverified", 0)]) == []
 
 
+def test_the_contracts_verdict_is_told_whatever_the_health_factor() -> None:
+    deprecated, doubtful = Reading(2 * WAD, "liquidatable", 1), Reading(2 * WAD, "unverified", 1)
+    path = [*at(2.0), deprecated, deprecated, doubtful, *at(2.0), deprecated, *at(None)]
+    assert tell(LIQUIDATABLE, path) == [
+        (1, Event.CROSSED), (4, Event.RECOVERED), (5, Event.CROSSED), (6, Event.RECOVERED)
+    ]  # fmt: skip
+    assert tell(below(1.1), path) == []
+
+
+def test_the_verdict_is_told_after_what_is_unknown_and_before_every_number() -> None:
+    rules = [below(1.1), drop(10), LIQUIDATABLE, below(1.2), UNKNOWN]
+    assert in_order(rules) == [UNKNOWN, LIQUIDATABLE, drop(10), below(1.2), below(1.1)]
+
+
 healths = st.one_of(st.none(), st.integers(0, 3 * WAD))
 statuses = st.sampled_from(["healthy", "healthy", "unverified"])
 
@@ -149,7 +163,7 @@ def test_a_fall_is_told_only_where_it_is_one(path: list[int], percent: int) -> N
         since = [health] if fell else [*since, health]
 
 
-@pytest.mark.parametrize("text", ["below 1.1", "below 0.95", "drop 10%", "drop 2.5%", "unknown"])
+@pytest.mark.parametrize("text", ["below 1.1", "below 0.95", "drop 10%", "drop 2.5%", "unknown", "liquidatable"])
 def test_a_rule_is_read_as_it_is_written(text: str) -> None:
     assert str(parse(text)) == text
 
@@ -308,7 +322,7 @@ def test_price_paths_on_every_protocol_are_told_as_the_contracts_answer(undone: 
         told = [
             (body["event"], str(scaled(body["threshold_health_factor"])), blocks.index(body["block_number"]))
             for body in outbox(path, victim.key.account)
-            if body["position_group"] == victim.key.group and body["rule"] != "unknown"
+            if body["position_group"] == victim.key.group and body["rule"].startswith("below")
         ]
         assert told == expected(walks[victim.key], thresholds), victim
         assert len(told) >= 2, victim
@@ -346,7 +360,11 @@ def test_an_alert_says_what_a_person_needs(undone: list[Devnet], tmp_path: Path)
         block = sync.snapshot().block
     deployments = {market.name: adapter_of(market).deployment for market in undone}
     for victim in found:
-        (body,) = [b for b in outbox(path, victim.key.account) if b["position_group"] == victim.key.group]
+        (body,) = [
+            b
+            for b in outbox(path, victim.key.account)
+            if b["position_group"] == victim.key.group and b["rule"].startswith("below")
+        ]
         row = rows_of(path, victim.market.name)[victim.key]
         assert (body["event"], body["label"], body["wallet"]) == ("crossed", "mine", victim.wallet)
         assert (body["health_factor_before_raw"], body["health_factor_raw"]) == (str(victim.health), row["health_factor_raw"])  # fmt: skip
@@ -374,6 +392,38 @@ def test_an_alert_says_what_a_person_needs(undone: list[Devnet], tmp_path: Path)
         assert body["seconds_to_liquidation_by_interest"] == told["seconds_to_liquidation_by_interest"]
         for words in ("mine", body["explorer_url"], f"{block.number:,}", "liquidation if", "health factor of 6", "UTC"):
             assert words in body["text"], body["text"]
+
+
+def test_a_deprecated_market_is_told_at_any_health_until_the_contract_says_no(needs_node: None, tmp_path: Path) -> None:
+    with Anvil() as node:
+        node.place_multicall3()
+        market = compound_v2.deploy(node)
+        market.populate(3, 12)
+        debtor, factor = market.cast["deprecated-debtor"], 60 * WAD // 100
+        market.set_collateral_factor("BAT", factor)
+        assert not market.is_deprecated("BAT")
+        path = tmp_path / "watched.db"
+        watch(path, Watch(debtor, None, None, (below(0.1),)))
+        with watching(path, node.url, [market]) as sync:
+            sync.snapshot()
+            assert outbox(path) == []
+            market.deprecate("BAT")
+            assert market.is_deprecated("BAT")
+            sync.snapshot()
+            sync.snapshot()
+            (told,) = outbox(path)
+            assert (told["rule"], told["event"], told["status"]) == ("liquidatable", "crossed", "liquidatable")
+            assert int(told["health_factor_raw"]) > WAD
+            assert told["title"].startswith("Liquidatable: ")
+            assert "the contract allows liquidation now" in told["text"]
+            with closing(open_readonly(path)) as conn:
+                assert open_crossings(conn, CHAIN_ID) == 1
+            market.set_collateral_factor("BAT", factor)
+            sync.snapshot()
+    assert [(b["rule"], b["event"]) for b in outbox(path)] == [
+        ("liquidatable", "crossed"),
+        ("liquidatable", "recovered"),
+    ]
 
 
 def test_a_missing_price_is_told_once_and_so_is_its_return(undone: list[Devnet], tmp_path: Path) -> None:
