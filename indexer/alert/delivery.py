@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from indexer.alert.channels import Places
 from indexer.alert.outbox import DeliveryWorkers
+from indexer.alert.places import Places
 from indexer.console import log_to_stderr
 from indexer.errors import IndexerError
 

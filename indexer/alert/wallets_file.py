@@ -9,7 +9,7 @@ from typing import Any
 
 from indexer.address import checked_address
 from indexer.alert.rules import Rule, below, drop
-from indexer.alert.watches import Watch
+from indexer.alert.watches import Watch, checked_label
 from indexer.config import known_keys
 from indexer.errors import ConfigError
 
@@ -87,7 +87,10 @@ def watch_of(where: str, entry: Mapping[str, Any]) -> Watch:
         raise ConfigError(f"{where}: wallet and label must be text")
     try:
         return Watch(
-            checked_address(wallet.strip()), label or None, None, rules_of(entry.get("below"), entry.get("drop"))
+            checked_address(wallet.strip()),
+            checked_label(label) if label else None,
+            None,
+            rules_of(entry.get("below"), entry.get("drop")),
         )
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error

@@ -98,9 +98,9 @@ class Watcher:
             remember(conn, one.where, one.memories, one.health, block.number)
         for alert in verdicts.alerts:
             cursor = conn.execute(
-                "insert into alerts (id, chain_id, deployment, account, position_group, wallet, rule, crossing, event, "
+                "insert into alerts (id, kind, chain_id, deployment, account, position_group, wallet, rule, crossing, event, "
                 "health_factor_before_raw, health_factor_before, health_factor_raw, health_factor, block_number, "
-                "block_hash, block_timestamp, body, created_at) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "block_hash, block_timestamp, body, created_at) values (?,'position',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 alert,
             )
             conn.executemany(

@@ -18,8 +18,8 @@ from indexer.store.store import Store
 from indexer.text import age
 
 if TYPE_CHECKING:
-    from indexer.alert.channels import Places
     from indexer.alert.delivery import Dispatch
+    from indexer.alert.places import Places
     from indexer.alert.watcher import Watcher
     from indexer.alert.watches import Watch
     from indexer.chain.client import Chain
@@ -69,11 +69,12 @@ def add(
     A fall is measured from the highest health factor since the last alert of that rule, or since the watch began.
     """
     from indexer.alert.wallets_file import rules_of
-    from indexer.alert.watches import Watch
+    from indexer.alert.watches import Watch, checked_label
     from indexer.alert.watches import add as add_watches
 
     try:
         rules = rules_of(thresholds, falls)
+        label = checked_label(label) if label else None
         name = None if wallet[:2].lower() == "0x" or "." not in wallet else wallet
         address = checked_address(wallet) if name is None else None
     except ValueError as error:
@@ -118,10 +119,13 @@ def list_(session: Session, output: Output) -> None:
     """List the watched wallets with what the last snapshot says of their positions."""
     rows = []
     if session.db.exists():
+        from indexer.alert.queue import refused
         from indexer.alert.watches import listing
 
         with Store(session.db) as store:
             rows = listing(store.conn, default_rules(session))
+            for line in refused(store.conn):
+                remark(line)
     if not rows:
         remark(NOBODY)
     output.write_dicts(rows, LIST_TABLE)
@@ -199,7 +203,7 @@ def alert_options(command: F) -> F:
 def watching(session: Session, flags: dict[str, Any]) -> "Iterator[tuple[Chain, Store, Sync, Watcher, Dispatch]]":
     """Everything that watches: the chain, the store under its lock, the sync with its watcher, the couriers at work."""
     from indexer.alert.delivery import Dispatch
-    from indexer.alert.outbox import waiting
+    from indexer.alert.queue import waiting
     from indexer.alert.watcher import Watcher
     from indexer.alert.watches import Policy
     from indexer.settings import Alerts
@@ -240,7 +244,7 @@ def watching(session: Session, flags: dict[str, Any]) -> "Iterator[tuple[Chain, 
 
 def chosen(session: Session, flags: dict[str, Any]) -> "Places":
     """The channels of the flags, else those of the configuration, else standard output."""
-    from indexer.alert.channels import Places
+    from indexer.alert.places import Places
 
     config = session.config
     urls, command, stdout = flags["urls"], flags["command"], flags["stdout"]
@@ -276,7 +280,7 @@ def check(session: Session, /, exit_code: bool, **flags: Any) -> None:
     alert delivered, 1 if not (what waits is delivered by the next check or run), 3 with --exit-code if all went well
     and a rule is crossed.
     """
-    from indexer.alert.outbox import waiting
+    from indexer.alert.queue import refused, waiting
     from indexer.alert.watches import open_crossings
 
     with watching(session, flags) as (chain, store, sync, watcher, couriers):
@@ -287,6 +291,8 @@ def check(session: Session, /, exit_code: bool, **flags: Any) -> None:
             waits = "; ".join(
                 f"{count} for {place}{f' ({error})' if error else ''}" for _, place, count, error in waiting(store.conn)
             )
+            if not waits:
+                raise IndexerError(f"alerts were refused: {'; '.join(refused(store.conn))}")
             raise IndexerError(f"alerts wait to be delivered: {waits}; the next check or run tries again")
         if outcome.failed:
             raise IndexerError(f"not read: {'; '.join(f'{name}: {why}' for name, why in outcome.failed.items())}")

@@ -714,6 +714,16 @@ def test_an_ens_name_without_a_mainnet_endpoint_says_what_to_do(run: Run) -> Non
     assert "secretkey" not in line
 
 
+def test_labels_are_cut_and_hold_no_control_characters(run: Run, tmp_path: Path) -> None:
+    assert run("add", ADDRESS, "--label", "x" * 200_000).exit_code == 0
+    assert listed(run)[ADDRESS.lower()][0] == "x" * 64
+    for label in ("a\x1b[31m", "a\nb", "a\udc80b"):
+        assert "control characters" in one_line(run("add", ADDRESS, "--label", label), 2)
+    (tmp_path / "w.json").write_text(json.dumps([{"wallet": ADDRESS, "label": "a\x00b"}]))
+    assert "entry 1" in one_line(run("import", "w.json"), 1 + 1)
+    assert listed(run)[ADDRESS.lower()][0] == "x" * 64
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
