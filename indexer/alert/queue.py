@@ -1,8 +1,12 @@
 """The table `deliveries`: whose turn it is, what an interrupted run left, what waits and what was refused."""
 
+import json
 import sqlite3
 import time
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from indexer.alert.channels import Channel
 
 PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 LONGEST_PAUSE = 3_600.0
@@ -32,6 +36,21 @@ class Delivery(NamedTuple):
     short: int
     created_at: int
     body: str
+
+
+def enqueue(
+    conn: sqlite3.Connection, columns: Mapping[str, Any], body: Mapping[str, Any], channels: Sequence[Channel]
+) -> None:
+    """Queues one alert for every channel, in the caller's transaction; `columns` are those of `alerts` it fills."""
+    row = {**columns, "body": json.dumps(body), "created_at": int(time.time())}
+    cursor = conn.execute(
+        f"insert into alerts ({', '.join(row)}) values ({', '.join('?' * len(row))})",  # noqa: S608 - our own names
+        tuple(row.values()),
+    )
+    conn.executemany(
+        "insert into deliveries (number, channel, place, state) values (?, ?, ?, 'pending')",
+        [(cursor.lastrowid, channel.key, channel.place) for channel in channels],
+    )
 
 
 def recover(conn: sqlite3.Connection, channel: str) -> float:

@@ -101,6 +101,7 @@ def listing(conn: sqlite3.Connection, default_rules: str) -> list[dict[str, Any]
     cursor = conn.execute(
         "select w.wallet, w.label, w.ens, p.chain_id, p.deployment, p.protocol, p.account, p.position_group, "
         "p.health_factor_raw, p.health_factor, p.debt_usd, p.collateral_usd, p.status, p.block_number, "
+        "strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time, "
         "(select group_concat(s.rule, ', ') from watch_states s where s.open and s.wallet = w.wallet "
         " and s.chain_id = p.chain_id and s.deployment = p.deployment and s.account = p.account "
         " and s.position_group = p.position_group) as open, "
@@ -109,6 +110,7 @@ def listing(conn: sqlite3.Connection, default_rules: str) -> list[dict[str, Any]
         " and a.position_group = p.position_group and (d.state = 'refused' or d.short and d.state <> 'delivered')) "
         " as alerts_refused "
         "from watches w left join positions p on w.wallet in (p.wallet, p.owner, p.account) "
+        "left join deployments d using (chain_id, deployment) "
         "order by w.wallet, p.chain_id, p.deployment, p.account, p.position_group"
     )
     names = [column[0] for column in cursor.description]

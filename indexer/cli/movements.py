@@ -71,7 +71,7 @@ def movements(
 
     columns = [*moved.MOVEMENT_COLUMNS, "last_block_time"]
     chain_id = None if chain is None else session.config.chain(chain).chain_id
-    with session.read() as conn, bars() as progress:
+    with session.read(for_people=output.table) as conn, bars() as progress:
         progress.start("movements", 1, "query")
         newest, chains = conn.execute(
             "select max(block_timestamp), count(distinct chain_id) from deployments "

@@ -21,7 +21,7 @@ from indexer.store.exports import Kind
 @session_of
 def query(session: Session, sql: str, output: Output) -> None:
     """Run one SELECT on the database; it cannot write."""
-    with session.read() as conn:
+    with session.read(for_people=output.table) as conn:
         output.write(*reading.run(conn, sql))
 
 
@@ -42,7 +42,7 @@ def export(
 ) -> None:
     """Write rows with every column, with block and time (UTC), ranked by debt at risk."""
     kind = Kind(what)
-    with session.read() as conn:
+    with session.read(for_people=output.table) as conn:
         holds(session, conn, protocols=protocols)
         columns, rows = exporting.select(conn, kind, below=below, min_debt=min_debt, protocols=protocols)
         if output.table or output.path or not sys.stdout.isatty():

@@ -82,7 +82,7 @@ def report(
         raise click.UsageError("--since is for a wallet; the book has no change since a date")
     if what != "book" and (fall or protocols or deployments):
         raise click.UsageError("--fall, --protocol and --deployment are for `report book`")
-    with session.read() as conn:
+    with session.read(for_people=chosen is Form("terminal")) as conn:
         if not holds(session, conn, protocols=protocols, deployments=deployments):
             return
         if what == "book":
@@ -142,7 +142,7 @@ def top(
     session: Session, by: str, limit: int, min_debt: float | None, protocols: Sequence[str], output: Output
 ) -> None:
     """List the largest wallets over all protocols, in USD; collateral is all they supply."""
-    with session.read() as conn, bars() as progress:
+    with session.read(for_people=output.table) as conn, bars() as progress:
         progress.start("wallets", 1, "query")
         columns, found = exporting.top(conn, by, limit=limit, min_debt=min_debt, protocols=protocols)
         rows = [dict(zip(columns, row, strict=True)) for row in found]

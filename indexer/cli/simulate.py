@@ -118,7 +118,7 @@ def simulate(
     swept = None if sweep is None else Sweep.parse(sweep)
     chain_id = None if chain is None else config.chain(chain).chain_id
     names = Names({**GROUPS, **config.groups})
-    with session.read() as conn, bars() as progress:
+    with session.read(for_people=output.table) as conn, bars() as progress:
         if not holds(session, conn, chain_id=chain_id, protocols=protocols, deployments=deployments):
             output.write_dicts([], simulating.OUTCOME_COLUMNS)
             return

@@ -221,6 +221,22 @@ def test_the_couriers_run_nothing_of_the_folder_at_hand(
     assert states(path) == ["delivered"]
 
 
+def test_the_lock_of_the_couriers_is_private_and_follows_no_link(path: Path, tmp_path: Path) -> None:
+    lock = Path(f"{path}.courier.lock")
+    lock.touch(0o644)
+    lock.write_text("somebody's")
+    queue(path, [Command("true").key])
+    with Dispatch(path, Places(command="true"), HOUR, {}) as couriers:
+        assert couriers.settle()
+    assert (lock.read_text(), lock.stat().st_mode & 0o777) == ("somebody's", 0o600)
+    lock.unlink()
+    (tmp_path / "precious").write_text("not to be emptied")
+    lock.symlink_to(tmp_path / "precious")
+    with Dispatch(path, Places(command="true"), HOUR, {}) as couriers:
+        assert not couriers.settle()
+    assert (tmp_path / "precious").read_text() == "not to be emptied"
+
+
 def test_standard_output_gets_one_object_a_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     queue(path, ["stdout"], 2)
     with DeliveryWorkers(path, [Stdout()], HOUR):

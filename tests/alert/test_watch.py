@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -653,22 +653,46 @@ def test_wrong_input_is_one_line_and_changes_nothing(run: Run, tmp_path: Path, a
         ("wallets.json", json.dumps([{"wallet": ADDRESS, "label": "treasury", "below": [1.2, "1.05"]}, EOA])),
         ("wallets", json.dumps([ADDRESS, EOA])),
         ("excel.csv", f"\ufeffAddress\n{ADDRESS}\n{EOA}\n"),
+        ("semicolons.csv", f"wallet;label;below\n{ADDRESS};treasury;1.2 1.05\n{EOA};;\n"),
+        ("named.csv", f"sep=;\nwallet;label;below\n{ADDRESS};treasury;1.2 1.05\n{EOA};;\n"),
+        ("tabs.tsv", f"wallet\tlabel\tbelow\n{ADDRESS}\ttreasury\t1.2 1.05\n{EOA}\t\t\n"),
+        ("tabs.txt", f"wallet\tlabel\n{ADDRESS}\tmine\n{EOA}\t\n"),
+        ("trailing.csv", f"wallet,label,below,\n{ADDRESS},treasury,1.2 1.05,\n,,,\n\n{EOA},,,\n,,\n"),
+        (
+            "safe.csv",
+            f"address,name,chainId\n{to_checksum_address(ADDRESS)},mine,1\n{ADDRESS},mine,137\neth:{EOA},,1\n",
+        ),
+        ("prefixed.txt", f"eth:{ADDRESS}\narb1:{EOA}\n"),
+        ("twice.txt", f"{ADDRESS}\n{to_checksum_address(ADDRESS)}\n{EOA}\n"),
+        ("headless.csv", f"{ADDRESS},mine\n{EOA},\n"),
+        ("crlf.csv", f"wallet,label\r\n{ADDRESS},mine\r\n{EOA},\r\n"),
     ],
 )
 def test_import_takes_every_form(run: Run, tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / name).write_text(text)
-    result = run("import", name)
-    assert result.exit_code == 0, result.output
-    assert set(listed(run)) == {ADDRESS, EOA}
-    if "treasury" in text:
-        assert listed(run)[ADDRESS] == ("treasury", "below 1.2, below 1.05")
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"):
+        with suppress(FileNotFoundError):
+            (tmp_path / "indexer.db").unlink()
+        (tmp_path / name).write_bytes(text.removeprefix("\ufeff").encode(encoding))
+        result = run("import", name)
+        assert result.exit_code == 0, result.output
+        assert set(listed(run)) == {ADDRESS, EOA}
+        if "treasury" in text:
+            assert listed(run)[ADDRESS] == ("treasury", "below 1.2, below 1.05")
+        elif "mine" in text and "#" not in text:
+            assert listed(run)[ADDRESS][0] == "mine"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("a.txt", f"{ADDRESS}\n0x12\n", "line 2"),
-        ("a.txt", f"{ADDRESS}\n{ADDRESS.upper().replace('X', 'x')}\n", "line 2.*twice"),
+        ("a.csv", f"wallet,below\n{ADDRESS},1.1\n{ADDRESS.upper().replace('X', 'x')},1.2\n", "line 3.*twice"),
+        ("a.csv", f"wallet,label\n{ADDRESS},{'x' * 200_000}\n", "line 2.*field limit"),
+        ("a.csv", f"wallet,label\n{ADDRESS},a\x00b\n", "line 2.*control"),
+        ("a.csv", f"wallet,label\n{ADDRESS},a,b\n", "line 2.*more cells"),
+        ("a.json", "[" * 200_000, "nested too deeply"),
+        ("a.json", '[{"wallet": "' + "\\\\ud800" * 3 + '"}]', "entry 1"),
+        ("a.json", '[{"wallet": 1' + "0" * 5_000 + "}]", "JSON"),
         ("a.csv", f"wallet,below\n{ADDRESS},high\n", "line 2"),
         ("a.csv", f"account,below\n{ADDRESS},1\n", "column wallet"),
         ("a.csv", f"wallet,belw\n{ADDRESS},1\n", "belw.*below"),
