@@ -366,10 +366,8 @@ def checked(model: type[T], where: tuple[str, ...], table: Table, label_of: Labe
         message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
         # an endpoint's or a channel's URL can carry a key, wherever it was written by mistake
         given = problem["input"]
-        if isinstance(given, str):
-            message = (
-                message.replace(repr(given), harmless(given)).replace(given, harmless(given)) if given else message
-            )
+        if isinstance(given, str) and harmless(given) != repr(given):
+            message = message.replace(repr(given), harmless(given)).replace(given, harmless(given))
         secret = not SECRET_KEYS.isdisjoint(path)
         got = "" if problem["type"] == "value_error" or secret else f", not {harmless(given)}"
         raise ConfigError(f"{label}: {dotted(path)}: {message}{got}") from error

@@ -65,7 +65,6 @@ class DeliveryWorker:
         self.taken = 0  # alerts the channel has taken
         self.refused = 0
         self.failed_at: dict[int, int] = {}  # delivery -> `taken` when it failed last
-        self.preceded: set[int] = set()
         self.resume_at = 0.0  # unix seconds until which the channel wants to be left alone
         self.gone = False
         self.idle = threading.Event()
@@ -125,12 +124,16 @@ class DeliveryWorker:
         if found is None:
             soonest = self._soonest(conn)
             return None if soonest is None else max(soonest - now, 0.05)
-        delivery = self._older_aside(conn, Delivery(*found))
+        delivery = Delivery(*found)
         if now - delivery.created_at > self.expire_seconds:
             hours = (now - delivery.created_at) / 3600
             log.error("an alert of %g hours ago is given up: %s did not take it", hours, self.place)
             self._mark(conn, delivery.number, "expired")
             return 0
+        for older in self._older_aside(conn, delivery):  # what stepped aside goes first where it can, to be in order
+            self._attempt(conn, older)
+            if self.gone or self._stop.is_set() or self.resume_at > time.time():
+                return 0
         self._attempt(conn, delivery)
         return 0
 
@@ -143,17 +146,16 @@ class DeliveryWorker:
         ).fetchone()
         return found[0]
 
-    def _older_aside(self, conn: sqlite3.Connection, delivery: "Delivery") -> "Delivery":
-        """Before an alert is first tried, what stepped aside at its position gets another chance to be in order."""
-        if delivery.attempts or delivery.short or delivery.number in self.preceded:
-            return delivery
-        self.preceded.add(delivery.number)
-        older = conn.execute(
+    def _older_aside(self, conn: sqlite3.Connection, delivery: Delivery) -> list[Delivery]:
+        """The oldest alert that stepped aside at the position of one that did not."""
+        if delivery.short:
+            return []
+        rows = conn.execute(
             f"{TURN} and d.short and d.number < ?2 and exists (select 1 from alerts c where c.number = ?2 "  # noqa: S608
             f"and {LANE.format('c')} is {LANE.format('a')}) order by d.number limit 1",
             (self.channel.key, delivery.number),
-        ).fetchone()
-        return Delivery(*older) if older else delivery
+        )
+        return [Delivery(*row) for row in rows.fetchall()]
 
     @property
     def resting(self) -> bool:

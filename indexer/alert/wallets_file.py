@@ -17,7 +17,7 @@ from indexer.errors import ConfigError
 
 KEYS = ("wallet", "label", "below", "drop")
 #: what other programs call the same
-ALIASES = {"address": "wallet", "account": "wallet", "name": "label"}
+ALIASES = {"address": "wallet", "name": "label"}
 #: columns of a Safe's address book that say nothing here: a wallet is watched on every chain
 IGNORED = {"chainid", "chain id", "chain_id", "chain", "network"}
 LARGEST_FILE = 16 * 2**20

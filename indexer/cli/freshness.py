@@ -1,17 +1,21 @@
 """How old the rows are that a command shows, to people and in its exit code."""
 
+import functools
 import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from contextlib import closing
+from typing import Any, ParamSpec, TypeVar
 
 import click
 
 from indexer.console import remark
+from indexer.store.database import open_readonly
 from indexer.store.freshness import Freshness, described, freshness
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
 
 #: what is old where an exit code depends on it and --max-age does not say
 MAX_AGE_SECONDS = 600.0
@@ -31,6 +35,25 @@ def seconds_of(_context: click.Context, _parameter: click.Parameter, value: str 
 
 def max_age_option(text: str) -> Callable[[F], F]:
     return click.option("--max-age", callback=seconds_of, metavar="AGE", help=text)
+
+
+def fails_when_old(command: Callable[P, None]) -> Callable[P, None]:
+    """Gives a command that reads the database --max-age: exit code 1, after its rows, if they are older or incomplete."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        max_age: Any = kwargs.pop("max_age")
+        command(*args, **kwargs)
+        if max_age is None or kwargs.get("live"):
+            return
+        chosen: Any = {name: kwargs.get(name) or () for name in ("protocols", "deployments")}
+        session: Any = click.get_current_context().obj
+        with closing(open_readonly(session.db)) as conn:
+            code = verdict(freshness(conn, **chosen), listed=False, exit_code=False, max_age=max_age)
+        if code:
+            raise SystemExit(code)
+
+    return max_age_option("Exit with 1 if rows are older than this (10m, 2h), failed or incomplete.")(wrapped)
 
 
 def say(conn: sqlite3.Connection, *, only_old: bool = False) -> None:
@@ -58,7 +81,7 @@ def verdict(
         doubt = row.doubt(now, limit)
         if doubt is not None:
             blind = True
-            remark(f"{row.deployment} {doubt}: nobody can tell who is at risk there now")
+            remark(f"{row.deployment} {doubt}: nobody can tell what is true there now")
     if listed:
         return ANYONE_LISTED
     return NOBODY_KNOWS if blind or nothing or not rows else 0

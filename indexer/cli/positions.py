@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli.freshness import max_age_option, say, verdict
+from indexer.cli.freshness import fails_when_old, max_age_option, say, verdict
 from indexer.cli.options import (
     Number,
     Session,
@@ -99,6 +99,7 @@ SHOW_BALANCES = "deployment position_group account side symbol amount value_usd 
 )
 @chain_options
 @output_options
+@fails_when_old
 @session_of
 def show(session: Session, /, wallet: str, live: bool, target: float, output: Output, **flags: Any) -> None:
     """Show one wallet: its positions, those it holds through a proxy too, their balances, and what liquidates them.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from indexer.address import checked_address
+from indexer.cli.freshness import fails_when_old
 from indexer.cli.options import Number, Session, holds, moment, session_of
 from indexer.cli.output import Output, output_options
 from indexer.console import bars, remark
@@ -58,6 +59,7 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
     metavar="FILE",
     help="Write to FILE instead; its ending (.md, .html) chooses the format.",
 )
+@fails_when_old
 @session_of
 def report(
     session: Session,
@@ -137,6 +139,7 @@ TOP_TABLE = (
 @click.option("--min-debt", type=Number(min=0), metavar="USD", help="At least this debt; unknown debts are kept.")
 @click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only wallets in this protocol; repeatable.")
 @output_options
+@fails_when_old
 @session_of
 def top(
     session: Session, by: str, limit: int, min_debt: float | None, protocols: Sequence[str], output: Output

@@ -172,6 +172,9 @@ def test_people_are_told_of_which_block_rows_are(run: Run, market: AaveV3, argum
     result = run(*arguments, *flags)
     assert result.exit_code == 0, result.stderr
     assert re.search(rf"{market.name}: block [\d,]+, [\d,]+ days old", result.stderr)
+    if arguments[0] != "at-risk":
+        assert run(*arguments, "--max-age", "9999d").exit_code == 0
+        assert run(*arguments, "--max-age", "1h").exit_code == 1
 
 
 def test_protocols_lists_addresses_and_start_blocks(run: Run, market: AaveV3) -> None:
