@@ -24,6 +24,7 @@ from indexer.alert.places import Places
 from indexer.alert.queue import refused
 from indexer.alert.services import Apprise, masked, scrubbed, seconds_of
 from indexer.errors import ConfigError
+from indexer.store import migrations
 from indexer.store.store import Store
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
@@ -242,6 +243,31 @@ def test_standard_output_gets_one_object_a_line(path: Path, capsys: pytest.Captu
     with DeliveryWorkers(path, [Stdout()], HOUR):
         until(delivered(path))
     assert [json.loads(line)["title"] for line in capsys.readouterr().out.splitlines()] == ["Alert 1", "Alert 2"]
+
+
+def test_the_outbox_of_an_older_file_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "old.db"
+    older = {name: step for name, step in migrations.STEPS.items() if name < "0007_alert_kinds"}
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "STEPS", older)
+        with Store(path) as store, store.transaction() as conn:
+            values = (
+                "1, 'a', 1, 'd', '0xa', '', '0xb', 'below 1.1', 3, 'crossed', '2', 2.0, '1', 1.0, 7, '0xc', 8, '{}', 9"
+            )
+            conn.execute(f"insert into alerts values ({values})")
+            conn.execute("insert into deliveries (number, channel, place, state) values (1, 'c', 'p', 'pending')")
+    with Store(path) as store:
+        row = dict(store.conn.execute("select * from alerts join deliveries using (number)").fetchone())
+        kept = {
+            "kind": "position", "wallet": "0xb", "crossing": 3, "health_factor_raw": "1", "block_hash": "0xc",
+            "created_at": 9, "channel": "c", "state": "pending", "failures": 0, "short": 0,
+        }  # fmt: skip
+        assert {name: row[name] for name in kept} == kept
+        with pytest.raises(sqlite3.IntegrityError):  # a position alert without its position
+            store.conn.execute(
+                "insert into alerts (id, kind, chain_id, rule, crossing, event, body, created_at) "
+                "values ('b', 'position', 1, 'r', 1, 'e', '', 1)"
+            )
 
 
 # one alert that is not taken ------------------------------------------------------------------------------------------

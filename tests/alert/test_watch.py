@@ -25,13 +25,15 @@ from werkzeug import Request, Response
 from indexer.alert.channels import Channel
 from indexer.alert.rules import LIQUIDATABLE, UNKNOWN, Event, Reading, Rule, State, below, decide, drop, in_order, parse
 from indexer.alert.watcher import Watcher
-from indexer.alert.watches import Policy, Watch, add, open_crossings
+from indexer.alert.watches import Policy, Watch, add, open_crossings, watches
 from indexer.chain import connect
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.cli import outlook
 from indexer.cli.main import main
+from indexer.cli.options import Session
 from indexer.cli.watch import watch as watch_group
+from indexer.cli.watched import warn_of_moved_names
 from indexer.model import WAD, Accounts, PositionKey
 from indexer.settings import Alerts, Settings
 from indexer.store.database import open_readonly
@@ -709,8 +711,9 @@ def test_import_of_a_wrong_file_names_the_place_and_changes_nothing(
     assert list(tmp_path.glob("*.db")) == []
 
 
-@pytest.mark.parametrize("chain_id", [1, 137])
-def test_an_ens_name_is_asked_of_mainnet_and_of_no_other_chain(run: Run, httpserver: HTTPServer, chain_id: int) -> None:
+def name_service(httpserver: HTTPServer, chain_id: int, address: str) -> str:
+    """The URL of a node on which every ENS name points to this address."""
+
     def answer(request: Request) -> Response:
         call = json.loads(request.data)
         result: Any = {"number": "0x1", "timestamp": hex(int(time.time()))}
@@ -719,17 +722,66 @@ def test_an_ens_name_is_asked_of_mainnet_and_of_no_other_chain(run: Run, httpser
         elif (
             call["method"] == "eth_call"
         ):  # UniversalResolver.resolve(name, data) -> (what addr(node) answers, resolver)
-            result = "0x" + encode(["bytes", "address"], [encode(["address"], [ADDRESS]), EOA]).hex()
+            result = "0x" + encode(["bytes", "address"], [encode(["address"], [address]), EOA]).hex()
         return Response(json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": result}))
 
+    httpserver.clear()
     httpserver.expect_request("/").respond_with_handler(answer)
-    result = run("add", "vitalik.eth", "--rpc-url", httpserver.url_for("/"))
+    return httpserver.url_for("/")
+
+
+@pytest.mark.parametrize("chain_id", [1, 137])
+def test_an_ens_name_is_asked_of_mainnet_and_of_no_other_chain(run: Run, httpserver: HTTPServer, chain_id: int) -> None:
+    url = name_service(httpserver, chain_id, ADDRESS)
+    result = run("add", "vitalik.eth", "--rpc-url", url)
     if chain_id != 1:
         assert f"serves chain {chain_id}" in one_line(result, 1)
         return
     assert result.exit_code == 0, result.output
     assert listed(run) == {ADDRESS: (None, "below 1.1")}
     assert run("remove", "vitalik.eth").exit_code == 0
+
+
+def test_an_ens_name_has_one_spelling(run: Run, httpserver: HTTPServer, tmp_path: Path) -> None:
+    url = name_service(httpserver, 1, ADDRESS)
+    assert run("add", " Vitalik.ETH ", "--rpc-url", url).exit_code == 0
+    (row,) = json.loads(run("list", "--json").stdout)
+    assert row["ens"] == "vitalik.eth"
+    assert run("remove", "VITALIK.eth").exit_code == 0
+    assert listed(run) == {}
+    (tmp_path / "names.csv").write_text("wallet,label\nVitalik.eth,him\n")
+    assert run("import", "names.csv", "--rpc-url", url).exit_code == 0
+    assert listed(run) == {ADDRESS: ("him", "below 1.1")}
+    assert run("remove", "vitalik.eth").exit_code == 0
+    for name in ("a..eth", "a b.eth", "\udc80.eth"):
+        assert "is no ENS name" in one_line(run("add", name, "--rpc-url", url), 2)
+
+
+def test_a_name_that_moved_is_warned_of_and_changes_nothing(
+    run: Run,
+    httpserver: HTTPServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = name_service(httpserver, 1, ADDRESS)
+    assert run("add", "vitalik.eth", "--rpc-url", url).exit_code == 0
+    assert run("add", EOA).exit_code == 0
+    monkeypatch.setenv("MAINNET_RPC_URL", url)
+    session = Session(None, tmp_path / "indexer.db")
+    with Store(session.db) as store:
+        known = watches(store.conn)
+    warn_of_moved_names(session, known)
+    assert capsys.readouterr().err == ""
+    name_service(httpserver, 1, EOA)
+    warn_of_moved_names(session, known)
+    assert f"vitalik.eth points to {EOA} now; {ADDRESS} is still watched" in capsys.readouterr().err
+    assert set(listed(run)) == {ADDRESS, EOA}
+    monkeypatch.setenv("MAINNET_RPC_URL", "http://127.0.0.1:9/secretkey123456789")
+    warn_of_moved_names(Session(None, session.db), known)
+    error = capsys.readouterr().err
+    assert "were not looked up again" in error
+    assert "secretkey" not in error
 
 
 def test_an_ens_name_without_a_mainnet_endpoint_says_what_to_do(run: Run) -> None:
@@ -784,11 +836,11 @@ def test_the_alerts_section_is_checked_and_keeps_its_secrets(run: Run, tmp_path:
 def test_check_tells_on_standard_output_and_by_its_exit_code(undone: list[Devnet], tmp_path: Path) -> None:
     market = undone[0]
     (victim,) = victims([market], tmp_path / "everyone.db")
-    (tmp_path / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]) + "\n[alerts]\nbelow = [900]\n")  # fmt: skip
+    (tmp_path / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]) + "\n[alerts]\nblind_after_seconds = 0\nbelow = [900]\n")  # fmt: skip
 
     def check(*flags: str) -> tuple[int, list[dict[str, Any]]]:
         done = subprocess.run(
-            [sys.executable, "-m", "indexer", "watch", "check", "--chain", "devnet", *flags],
+            [sys.executable, "-m", "indexer", "watch", "check", "--chain", "devnet", "--max-age", "9999d", *flags],
             cwd=tmp_path, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
@@ -797,7 +849,7 @@ def test_check_tells_on_standard_output_and_by_its_exit_code(undone: list[Devnet
     code, lines = check("--exit-code")
     assert (code, [(a["event"], a["label"], a["rule"]) for a in lines]) == (3, [("crossed", "mine", "below 900")])
     assert check("--command", "false", "--exit-code") == (3, [])
-    (tmp_path / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]) + "\n[alerts]\nbelow = [800]\n")  # fmt: skip
+    (tmp_path / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]) + "\n[alerts]\nblind_after_seconds = 0\nbelow = [800]\n")  # fmt: skip
     assert check("--command", "false") == (1, [])
     assert raw(tmp_path / "indexer.db", "select place, state from deliveries order by number") == [
         ("stdout", "delivered"), ("command false", "pending")
