@@ -247,7 +247,7 @@ def test_standard_output_gets_one_object_a_line(path: Path, capsys: pytest.Captu
 
 def test_the_outbox_of_an_older_file_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "old.db"
-    older = {name: step for name, step in migrations.STEPS.items() if name < "0007_alert_kinds"}
+    older = {name: step for name, step in migrations.STEPS.items() if name < "0008_alert_kinds"}
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "STEPS", older)
         with Store(path) as store, store.transaction() as conn:
