@@ -94,6 +94,15 @@ def test_a_wallet_that_is_below_from_the_start_is_told() -> None:
     assert tell(below(1.1), at(1.0)) == [(0, Event.CROSSED)]
 
 
+@pytest.mark.parametrize(("rule", "fall"), [(below(1.1), 1.0), (drop("10%"), 1.2)])
+def test_a_recovery_is_told_once(rule: Rule, fall: float) -> None:
+    assert tell(rule, at(2.0, fall, 2.0, 2.0, 2.5, None, None)) == [(1, Event.CROSSED), (2, Event.RECOVERED)]
+
+
+def test_the_least_number_is_a_threshold() -> None:
+    assert (below("0.000000000000000001").threshold, drop("0.000000000000000001").threshold) == (1, 1)
+
+
 def test_a_fall_is_measured_from_the_highest_since_the_last_alert() -> None:
     path = at(2.0, 1.9, 2.2, 1.99, 1.98, 1.85, 1.79, 1.78, 1.82, 1.9)
     assert tell(drop("10%"), path) == [(4, Event.CROSSED), (7, Event.CROSSED), (8, Event.RECOVERED)]
