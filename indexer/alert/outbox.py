@@ -171,6 +171,7 @@ class DeliveryWorker:
         self._mark(conn, number, "trying")
         timer: list[threading.Timer] = []
         failure: DeliveryError | None = None
+        blamed = False
 
         def at_send() -> None:
             if not timer:
@@ -186,26 +187,33 @@ class DeliveryWorker:
             failure = error
         except sqlite3.Error as error:  # `sending` could not be written, so nothing was sent
             failure = DeliveryError(f"the database cannot be written: {error}")
+        except (ValueError, TypeError) as error:
+            log.exception("%s: an alert that it cannot be given", self.place)
+            failure = RefusedError(f"bad argument: {type(error).__name__}")
         except Exception as error:  # a defect in somebody's plugin is a failed attempt like any other
             log.exception("%s: defect in the channel", self.place)
-            failure = DeliveryError(f"defect in the channel: {type(error).__name__}")
+            failure, blamed = DeliveryError(f"defect in the channel: {type(error).__name__}"), True
         finally:
             for started in timer:
                 started.cancel()
         if failure is None:
             self.failures, self.taken = 0, self.taken + 1
+            self.failed_at.pop(number, None)
             self._stubborn(lambda: self._mark(conn, number, "delivered"))
         else:
-            self._stubborn(lambda: self._failed(conn, delivery, failure, sent=bool(timer)))
+            self._failed(conn, delivery, failure, sent=bool(timer) or blamed)
 
     def _failed(self, conn: sqlite3.Connection, delivery: "Delivery", failure: DeliveryError, *, sent: bool) -> None:
         """Writes down what becomes of a delivery that was not taken: again, aside, or refused."""
         taken_since = self.taken > self.failed_at.get(delivery.number, self.taken)
         self.failed_at[delivery.number] = self.taken
-        (oldest,) = conn.execute(
-            "select min(number) from deliveries where channel = ? and state in ('pending', 'trying', 'sending', 'late')",
-            (self.channel.key,),
-        ).fetchone()
+        oldest = self._stubborn(
+            lambda: conn.execute(
+                "select min(number) from deliveries where channel = ? "
+                "and state in ('pending', 'trying', 'sending', 'late')",
+                (self.channel.key,),
+            ).fetchone()[0]
+        )
         # What never left, and what a channel puts off, says nothing against the message. Nor do the failures of many:
         # of a channel that takes nothing only the oldest alert is suspected.
         counts = sent and failure.retry_after is None and (taken_since or delivery.number == oldest)
@@ -223,18 +231,21 @@ class DeliveryWorker:
                 pause = min(max(failure.retry_after, pause), LONGEST_PAUSE)
                 self.resume_at = time.time() + pause
             log.warning("%s did not take an alert (%s); trying again in %g s", self.place, failure, pause)
-        conn.execute(
-            "update deliveries set state = ?, error = ?, next_attempt_at = ?, failures = ?, short = ? "
-            "where channel = ? and number = ?",
-            (
-                "refused" if final else "pending",
-                str(failure),
-                time.time() + pause,
-                failures,
-                int(delivery.short or aside),
-                self.channel.key,
-                delivery.number,
-            ),
+        values = (
+            "refused" if final else "pending",
+            str(failure),
+            time.time() + pause,
+            failures,
+            int(delivery.short or aside),
+            self.channel.key,
+            delivery.number,
+        )
+        self._stubborn(
+            lambda: conn.execute(
+                "update deliveries set state = ?, error = ?, next_attempt_at = ?, failures = ?, short = ? "
+                "where channel = ? and number = ?",
+                values,
+            )
         )
         if isinstance(failure, GoneError):
             self.gone = True

@@ -530,6 +530,20 @@ def test_a_defect_in_a_channel_is_a_failed_attempt(path: Path) -> None:
     assert attempts(path) == 3
 
 
+def test_an_alert_that_a_plugin_cannot_be_given_is_sent_short(path: Path) -> None:
+    class Picky(Channel):
+        key = place = "picky"
+
+        def deliver(self, alert: channels.Alert, at_send: AtSend) -> None:
+            if alert["label"]:
+                raise ValueError("embedded null byte")
+
+    queue(path, ["picky"], label="mine")
+    with DeliveryWorkers(path, [Picky()], HOUR):
+        until(delivered(path))
+    assert attempts(path) == 2
+
+
 # the whole program, killed at random --------------------------------------------------------------------------------------
 
 
