@@ -478,7 +478,6 @@ KEY = "https://node.example/v3/0123456789abcdef0123456789abcdef"
         f"[groups]\n'{KEY}' = ['WETH']",
         f"[groups]\nmajors = '{KEY}'",
         f"[deployments.maker]\nchain = '{KEY}'",
-        f"[deployments.maker]\nprotocol = '{KEY}'\nchain = 'mainnet'\nstart_block = 0\naddresses = {{}}",
         f"[deployments.maker]\nstart_block = '{KEY}'",
         f"[deployments.maker.addresses]\nvat = '{KEY}'",
         f"[deployments.maker.addresses]\n'{KEY}' = '{KEY}'",

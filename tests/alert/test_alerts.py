@@ -257,7 +257,8 @@ def test_the_outbox_of_an_older_file_is_kept(tmp_path: Path, monkeypatch: pytest
             conn.execute(f"insert into alerts values ({values})")
             conn.execute("insert into deliveries (number, channel, place, state) values (1, 'c', 'p', 'pending')")
     with Store(path) as store:
-        row = dict(store.conn.execute("select * from alerts join deliveries using (number)").fetchone())
+        cursor = store.conn.execute("select * from alerts join deliveries using (number)")
+        row = dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
         kept = {
             "kind": "position", "wallet": "0xb", "crossing": 3, "health_factor_raw": "1", "block_hash": "0xc",
             "created_at": 9, "channel": "c", "state": "pending", "failures": 0, "short": 0,
