@@ -24,6 +24,7 @@ from indexer.alert.places import Places
 from indexer.alert.queue import refused
 from indexer.alert.services import Apprise, masked, scrubbed, seconds_of
 from indexer.errors import ConfigError
+from indexer.files import open_lock
 from indexer.store import migrations
 from indexer.store.store import Store
 from tests.devnet import aave_v3
@@ -235,6 +236,8 @@ def test_the_lock_of_the_couriers_is_private_and_follows_no_link(path: Path, tmp
     lock.symlink_to(tmp_path / "precious")
     with Dispatch(path, Places(command="true"), HOUR, {}) as couriers:
         assert not couriers.settle()
+    with pytest.raises(OSError, match="symbolic link"):
+        open_lock(lock)
     assert (tmp_path / "precious").read_text() == "not to be emptied"
 
 
