@@ -43,4 +43,5 @@ class Alerts:
     target: Annotated[float, Field(gt=0, le=1000, strict=True)] = (
         1.5  # the health factor that "what to repay or add" leads to
     )
+    blind_after_seconds: Seconds = 600.0  # rows older than this raise an alert of kind `blind`; 0: never
     expire_hours: Annotated[float, Field(gt=0, strict=True)] = 72.0  # an alert nobody took by then is given up

@@ -13,6 +13,7 @@ from multicall import Signature
 
 from indexer.chain.errors import BadAnswerError
 from indexer.model import Failed, Read
+from indexer.text import NAME_CHARACTERS
 
 AGGREGATE3 = bytes.fromhex("82ad56cb")
 
@@ -89,11 +90,22 @@ def _decoder(parsed: Signature) -> Callable[[bytes], Any]:
 
         return uints
 
+    named = any("string" in kind for kind in types)
+
     def generic(data: bytes) -> Any:
         values = parsed.decode_data(data)
+        if named:
+            values = _cut(values)
         return values[0] if len(types) == 1 else tuple(values)
 
     return generic
+
+
+def _cut(value: Any) -> Any:
+    """Texts within a decoded value cut to a name's length: symbols and labels come from strangers' contracts."""
+    if isinstance(value, str):
+        return value[:NAME_CHARACTERS]
+    return type(value)(map(_cut, value)) if isinstance(value, list | tuple) else value
 
 
 def encode_read(read: Read) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ens import ENS
 from ens.exceptions import ENSException
+from ens.utils import normalize_name
 from web3 import HTTPProvider, Web3
 from web3.exceptions import Web3Exception
 
@@ -39,3 +40,12 @@ def resolve(name: str, urls: Sequence[str], chain_id: int) -> str:
         f"{name} cannot be resolved, as no mainnet endpoint answers ({'; '.join(reasons)}): set MAINNET_RPC_URL, or "
         "give the address"
     )
+
+
+def normalized(name: str) -> str:
+    """The one spelling of a name (ENSIP-15), without blanks around it. ConfigError if it is no ENS name."""
+    try:
+        return normalize_name(name.strip())
+    except (ENSException, UnicodeError, ValueError) as error:
+        reason = str(error).encode(errors="backslashreplace").decode()
+        raise ConfigError(f"{name.strip()!a} is no ENS name: {reason}") from None

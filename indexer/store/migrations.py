@@ -293,3 +293,58 @@ def orphaned_history(db: "Database") -> None:
     for statement in ORPHANED_HISTORY.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
+
+
+#: `deliveries.failures` counts those that may be the message's own fault; with `short` 1 the alert has stepped aside, and
+#: only a short plain message of it is tried
+ALERTS = """
+create table alerts_of_kinds (          -- the outbox: what was decided, in order
+    number integer primary key,
+    id text not null unique,
+    kind text not null,                 -- position | blind: deployments of a chain could not be watched
+    chain_id integer not null,
+    deployment text,                    -- this and the next three: null unless kind is position
+    account text collate nocase,
+    position_group text,
+    wallet text collate nocase,
+    rule text not null,
+    crossing integer not null,
+    event text not null,                -- crossed | recovered
+    health_factor_before_raw text,
+    health_factor_before real,
+    health_factor_raw text,
+    health_factor real,
+    block_number integer,               -- of kind blind: the newest snapshot; null before the first
+    block_hash text,
+    block_timestamp integer,            -- unix seconds
+    body text not null,                 -- JSON, as it is delivered
+    created_at integer not null,        -- unix seconds
+    check (kind <> 'position' or (deployment is not null and account is not null and position_group is not null
+        and wallet is not null and block_number is not null and block_hash is not null and block_timestamp is not null))
+) strict;
+insert into alerts_of_kinds select number, id, 'position', chain_id, deployment, account, position_group, wallet, rule, crossing,
+    event, health_factor_before_raw, health_factor_before, health_factor_raw, health_factor, block_number, block_hash,
+    block_timestamp, body, created_at from alerts;
+drop table alerts;
+alter table alerts_of_kinds rename to alerts;
+create index alerts_by_wallet on alerts (wallet);
+
+alter table deliveries add column failures integer not null default 0;
+alter table deliveries add column short integer not null default 0;
+create index deliveries_pending on deliveries (channel, number) where state = 'pending';
+
+create table blind_deployments (        -- those of which an alert said that they cannot be watched, and none that they can again
+    chain_id integer not null,
+    deployment text not null,
+    crossing integer not null,          -- the number of that alert on its chain
+    since_timestamp integer not null,   -- unix seconds: the time of the newest rows, or when watching began without any
+    primary key (chain_id, deployment)
+) strict, without rowid;
+"""
+
+
+@migrations(name="0008_alert_kinds")
+def alert_kinds(db: "Database") -> None:
+    for statement in ALERTS.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from indexer.errors import StoreError, StoreLockedError
+from indexer.files import open_lock
 from indexer.model import Block, PositionKey, Registered
 from indexer.store import migrations, reorgs
 from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
@@ -95,7 +96,7 @@ class Store:
         locks. The kernel releases it when the process dies.
         """
         try:
-            lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            lock = open_lock(f"{self.path}.lock")
         except OSError as error:
             raise StoreError(
                 f"cannot write {self.path}.lock: {error.strerror}; choose another place with --db"
