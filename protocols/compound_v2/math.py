@@ -43,6 +43,10 @@ class CToken:
     unowned: int
     seize_share: int | None = None
 
+    @property
+    def asset(self) -> str:
+        return self.underlying
+
 
 class Weights(NamedTuple):
     """What one market adds to a position, per cToken and per unit of debt; all scaled by 1e18."""
