@@ -9,10 +9,9 @@ from indexer.model import Answer, Balance, Effect, Health, LiquidationCall, Posi
 from protocols.aave.adapter import AaveAdapter, Touches
 from protocols.aave.math import ray_mul
 from protocols.aave_v2 import bounds, liquidation
-from protocols.aave_v2 import position as account
 from protocols.aave_v2.answers import answer
 from protocols.aave_v2.market import AaveV2Market, read_market
-from protocols.aave_v2.position import AaveV2Position, formula_amount
+from protocols.aave_v2.position import AaveV2Position, balances, evaluate, formula_amount
 from protocols.common import chunks
 
 POOL = abi("aave_v2_pool")
@@ -166,10 +165,10 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position]):
         return found | {token for token, changes in changed.items() if all(changes)}
 
     def evaluate(self, market: AaveV2Market, position: AaveV2Position) -> Health:
-        return account.evaluate(market, position)
+        return evaluate(market, position)
 
     def balances(self, market: AaveV2Market, position: AaveV2Position) -> list[Balance]:
-        return account.balances(market, position)
+        return balances(market, position)
 
     # the contracts' own answers ---------------------------------------------------------------------------------------
 
@@ -177,8 +176,8 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position]):
         """getUserAccountData, and balanceOf of every token."""
         places = [(token, "supply") for token in market.supplies]
         places += [(t, "debt") for r in market.reserves for t in (r.variable_debt_token, r.stable_debt_token)]
-        data = read([Read(market.pool, ACCOUNT_DATA, (account,)) for address, _ in keys])
-        reads = [Read(token, BALANCE, (account,)) for address, _ in keys for token, _ in places]
+        data = read([Read(market.pool, ACCOUNT_DATA, (address,)) for address, _ in keys])
+        reads = [Read(token, BALANCE, (address,)) for address, _ in keys for token, _ in places]
         amounts = iter(required(read, reads))
         return [
             answer(key, one, {place: next(amounts) for place in places}) for key, one in zip(keys, data, strict=True)

@@ -9,10 +9,9 @@ from indexer.adapter import ONE, Line, Reader, Slot, Weight
 from indexer.model import Answer, Balance, Effect, Health, LiquidationCall, PositionKey, Price, Quotes, Read
 from protocols.aave.adapter import AaveAdapter, Touches
 from protocols.aave_v3 import bounds, liquidation
-from protocols.aave_v3 import position as account
 from protocols.aave_v3.answers import agrees, answer
 from protocols.aave_v3.market import AaveV3Market, Reserve
-from protocols.aave_v3.position import AaveV3Position, misplaced
+from protocols.aave_v3.position import AaveV3Position, balances, evaluate, misplaced
 from protocols.aave_v3.read import read_market
 from protocols.common import chunks, needed
 
@@ -93,8 +92,8 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position]):
                     reads += [Read(token, signature, (address,)) for token, signature in signatures]
         debts = iter(read(reads) if reads else ())
         positions: list[AaveV3Position] = []
-        for key, (flags, mode, *balances) in zip(keys, rows, strict=True):
-            supplied = {token: needed(scaled) for token, scaled in zip(a_tokens, balances, strict=True) if scaled != 0}
+        for key, (flags, mode, *amounts) in zip(keys, rows, strict=True):
+            supplied = {token: needed(scaled) for token, scaled in zip(a_tokens, amounts, strict=True) if scaled != 0}
             position = AaveV3Position(
                 key=key,
                 block_number=read.block.number,
@@ -119,10 +118,10 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position]):
         return market.version is None or misplaced(market, position)
 
     def evaluate(self, market: AaveV3Market, position: AaveV3Position) -> Health:
-        return account.evaluate(market, position)
+        return evaluate(market, position)
 
     def balances(self, market: AaveV3Market, position: AaveV3Position) -> list[Balance]:
-        return account.balances(market, position)
+        return balances(market, position)
 
     # what the contracts say -------------------------------------------------------------------------------------------
 

@@ -29,7 +29,6 @@ from indexer.model import (
 )
 from protocols.common import ZERO_ADDRESS, chunks, sources
 from protocols.compound_v2 import bounds, liquidation
-from protocols.compound_v2 import position as account
 from protocols.compound_v2.answers import agrees, answer
 from protocols.compound_v2.market import (
     BALANCE_OF,
@@ -45,7 +44,7 @@ from protocols.compound_v2.market import (
     with_thresholds,
 )
 from protocols.compound_v2.math import GENERATIONS, Weights
-from protocols.compound_v2.position import CompoundV2Position
+from protocols.compound_v2.position import CompoundV2Position, balances, evaluate
 from protocols.compound_v2.storage import StoredDebts
 
 COMPTROLLER = abi("compound_v2_comptroller")
@@ -130,9 +129,9 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
             reads += [Read(token, BALANCE_OF, (key.account,)) for token in tokens]
         entered: list[tuple[str, ...]] = []
         held: list[dict[str, int]] = []
-        for assets_in, *balances in chunks(required(read, reads), 1 + len(tokens)):
+        for assets_in, *amounts in chunks(required(read, reads), 1 + len(tokens)):
             entered.append(tuple(assets_in))
-            held.append({token: balance for token, balance in zip(tokens, balances, strict=True) if balance})
+            held.append({token: balance for token, balance in zip(tokens, amounts, strict=True) if balance})
 
         places = [(i, token) for i, assets_in in enumerate(entered) for token in assets_in]
         indexed = list(dict.fromkeys(token for _, token in places))
@@ -180,10 +179,10 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
         return not position.stored
 
     def evaluate(self, market: CompoundV2Market, position: CompoundV2Position) -> Health:
-        return account.evaluate(market, position)
+        return evaluate(market, position)
 
     def balances(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Balance]:
-        return account.balances(market, position)
+        return balances(market, position)
 
     def fit(self, read: Reader, market: CompoundV2Market, positions: Sequence[CompoundV2Position]) -> CompoundV2Market:
         """The Comptroller's rounding, asked of `getAccountLiquidity` for accounts that tell the generations apart.

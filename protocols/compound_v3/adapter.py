@@ -31,7 +31,6 @@ from indexer.model import (
 )
 from protocols.common import ZERO_ADDRESS, chunks, sources
 from protocols.compound_v3 import bounds, liquidation
-from protocols.compound_v3 import position as account
 from protocols.compound_v3.answers import answer
 from protocols.compound_v3.market import (
     INDEX_SCALE,
@@ -45,7 +44,7 @@ from protocols.compound_v3.market import (
     with_thresholds,
     with_usd,
 )
-from protocols.compound_v3.position import CompoundV3Position
+from protocols.compound_v3.position import CompoundV3Position, balances, evaluate
 
 COMET = abi("comet")
 
@@ -150,13 +149,13 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
             for one in (market.collaterals if assets else kept)
             if assets >> one.offset & 1 or one in kept
         ]
-        balances = self.stored_collateral(read, [(keys[i].account, a) for i, a, _ in held]) if from_storage else None
-        if balances is None:
+        amounts = self.stored_collateral(read, [(keys[i].account, a) for i, a, _ in held]) if from_storage else None
+        if amounts is None:
             reads = [Read(self.comet, USER_COLLATERAL, (keys[i].account, asset)) for i, asset, _ in held]
-            balances = [balance for balance, _ in required(read, reads)]
+            amounts = [balance for balance, _ in required(read, reads)]
         collateral: list[dict[str, int]] = [{} for _ in keys]
         stranded: list[dict[str, int]] = [{} for _ in keys]
-        for (i, asset, named), balance in zip(held, balances, strict=True):
+        for (i, asset, named), balance in zip(held, amounts, strict=True):
             if named:
                 collateral[i][asset] = balance
             elif balance:
@@ -197,10 +196,10 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
         return market.base_price is None or market.base_borrow_min * market.base_price // market.base_scale == 0
 
     def evaluate(self, market: CompoundV3Market, position: CompoundV3Position) -> Health:
-        return account.evaluate(market, position)
+        return evaluate(market, position)
 
     def balances(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Balance]:
-        return account.balances(market, position)
+        return balances(market, position)
 
     def fit(self, read: Reader, market: CompoundV3Market, positions: Sequence[CompoundV3Position]) -> CompoundV3Market:
         """An implementation that is not known yet is asked about some debtors; not `exact` where it disagrees.
@@ -235,13 +234,13 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
         """Whether storage says the same of these debtors as the getters did; at least one must hold collateral."""
         stored = self.stored_basics(read, [position.key for position in positions])
         held = [(p.key.account, asset, balance) for p in positions for asset, balance in p.collateral.items()]
-        balances = self.stored_collateral(read, [(account, asset) for account, asset, _ in held])
+        amounts = self.stored_collateral(read, [(account, asset) for account, asset, _ in held])
         return (
             stored is not None
             and bool(held)
             and [principal for principal, _ in stored] == [position.principal for position in positions]
             and [assets.bit_count() for _, assets in stored] == [len(position.collateral) for position in positions]
-            and balances == [balance for _, _, balance in held]
+            and amounts == [balance for _, _, balance in held]
         )
 
     def checks(

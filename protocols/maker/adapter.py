@@ -28,7 +28,6 @@ from indexer.model import (
 )
 from protocols.common import sources
 from protocols.maker import bounds, liquidation
-from protocols.maker import position as account
 from protocols.maker.joins import with_joins
 from protocols.maker.market import (
     SPOTTER_ILKS,
@@ -43,7 +42,7 @@ from protocols.maker.market import (
 )
 from protocols.maker.math import ilk_bytes, ilk_name
 from protocols.maker.owners import cdps_of, newest_wallets, read_cdps, read_owners, unlisted_ilks
-from protocols.maker.position import Urn, dai_amount, gem_amount
+from protocols.maker.position import Urn, balances, dai_amount, evaluate, gem_amount
 
 VAT = abi("maker_vat")
 JUG = abi("maker_jug")
@@ -174,10 +173,10 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[M
     # health ---------------------------------------------------------------------------------------------------------
 
     def evaluate(self, market: MakerMarket, position: Urn) -> Health:
-        return account.evaluate(market, position)
+        return evaluate(market, position)
 
     def balances(self, market: MakerMarket, position: Urn) -> list[Balance]:
-        return account.balances(market, position)
+        return balances(market, position)
 
     def checks(self, market: MakerMarket, positions: Iterable[Urn], accounts: Accounts) -> list[Check]:
         """Every ilk's Art, and Vat.debt, which is all ilks' debt and the vice: an ilk nobody named would show there."""
