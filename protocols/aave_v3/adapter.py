@@ -1,4 +1,4 @@
-"""Aave V3 and its forks (Spark): 3.0 to 3.7, told apart in `rules` by what the contracts show."""
+"""Aave V3 and its forks (Spark): 3.0 to 3.7, recognised in `rules` by the functions and totals of the contracts."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -143,7 +143,7 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position]):
         """Where several versions agree with the contracts' totals, the one that accounts with debt agree with too."""
         if len(market.candidates) < 2 or not market.exact:
             return market
-        chosen = [p for p in positions if not untold(market, p)][:CALIBRATION_ACCOUNTS]
+        chosen = [p for p in positions if not undecided(market, p)][:CALIBRATION_ACCOUNTS]
         if not chosen:
             return market
         given = read([Read(market.pool, ACCOUNT_DATA, (p.key.account,)) for p in chosen])
@@ -253,6 +253,6 @@ def read_amounts(read: Reader, positions: Sequence[AaveV3Position]) -> None:
         p.amounts[token] = needed(amount)
 
 
-def untold(market: AaveV3Market, position: AaveV3Position) -> bool:
-    """Whether this account can tell no versions apart: no debt, or a price is missing."""
+def undecided(market: AaveV3Market, position: AaveV3Position) -> bool:
+    """Whether all versions agree on this account anyway: no debt, or a price is missing."""
     return not position.has_debt or bool(position.configuration & market.plan(position.mode).unpriced)

@@ -108,7 +108,7 @@ def borrowed(
 def stable(
     market: AaveV3Market, position: AaveV3Position, reserve: Reserve, delta: int
 ) -> tuple[AaveV3Position, str | None]:
-    """StableDebtToken.burn; a new stable loan would change the account's rate, which is not foreseen."""
+    """StableDebtToken.burn; a new stable loan would change the account's rate, which is not computed here."""
     token, now = reserve.stable_debt_token, market.block.timestamp
     principal, rate, last_update = position.stable[token]
     left = max(stable_balance(principal, rate, last_update, now) + delta, 0)

@@ -79,7 +79,7 @@ class EMode:
 class Supply(NamedTuple):
     """What one aToken's scaled balance is worth; `counted` is the flag that makes it collateral, 0 if nothing does.
 
-    `price` is 0 where it is missing: `priced` tells, and so does Plan.unpriced.
+    `price` is 0 where it is missing: see `priced`, and Plan.unpriced.
     """
 
     reserve: Reserve
@@ -158,7 +158,7 @@ class AaveV3Market(AaveMarket[Reserve]):
         return {}
 
     def plan(self, mode: int) -> Plan:
-        """What an account in e-mode `mode` (0 for none) reckons with; computed once a market and mode."""
+        """All reserves as an account in e-mode `mode` (0 for none) sees them; computed once a market and mode."""
         plan = self._plans.get(mode)
         if plan is None:
             plan = self._plans[mode] = self._plan(mode)
@@ -216,7 +216,7 @@ class AaveV3Market(AaveMarket[Reserve]):
         return super().thresholds | modes
 
     def with_thresholds(self, thresholds: Mapping[str, Fraction]) -> "AaveV3Market":
-        """An e-mode's threshold is its own: whoever is in it is not moved by the reserve's."""
+        """An e-mode has a threshold of its own: a reserve's does not move the accounts in it."""
         points = {key: int(threshold * PERCENTAGE_FACTOR) for key, threshold in thresholds.items()}
         e_modes = tuple(
             replace(e, liquidation_threshold=points.get(f"e-mode:{e.id}", e.liquidation_threshold))

@@ -87,7 +87,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
         self.stored_debts = StoredDebts()
 
     def read_market(self, read: Reader, previous: CompoundV2Market | None) -> CompoundV2Market:
-        """The Comptroller and its markets, stored and accrued; what is known of the same implementation is kept."""
+        """The Comptroller and its markets, stored and accrued; a fitted rounding is kept while the implementation is the same."""
         market = read_market(read, self.comptroller, self.deployment.options)
         if previous is not None and previous.revision == market.revision:
             # without a readable implementation an upgrade would go unseen: then it is checked each time
@@ -185,7 +185,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
         return balances(market, position)
 
     def fit(self, read: Reader, market: CompoundV2Market, positions: Sequence[CompoundV2Position]) -> CompoundV2Market:
-        """The Comptroller's rounding, asked of `getAccountLiquidity` for accounts that tell the generations apart.
+        """The Comptroller's rounding, asked of `getAccountLiquidity` for accounts about which the generations differ.
 
         Who differs only after accruing is asked behind an accrual. An implementation that is not known yet is also
         asked about some accounts with debt. If neither generation gives its answers the market is not `exact`.
@@ -193,15 +193,15 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
         if market.rounding is not None and market.checked:
             return market
         state, prelude = market, []
-        telling, others = self.to_ask(market, positions)
-        if not telling:
+        deciding, others = self.to_ask(market, positions)
+        if not deciding:
             accrued = interest_stored(market)
-            telling, _ = self.to_ask(accrued, positions)
-            if telling:
+            deciding, _ = self.to_ask(accrued, positions)
+            if deciding:
                 state, prelude = accrued, accruals(list(market.c_tokens))
-                telling, others = ([after_accruing(accrued, p) for p in group] for group in (telling, others))
-        asked = telling + others
-        if not asked or (market.checked and not telling):
+                deciding, others = ([after_accruing(accrued, p) for p in group] for group in (deciding, others))
+        asked = deciding + others
+        if not asked or (market.checked and not deciding):
             return market
         answers = read([Read(self.comptroller, LIQUIDITY, (position.key.account,)) for position in asked], prelude)
         fitting = []
@@ -219,20 +219,20 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
     def to_ask(
         self, market: CompoundV2Market, positions: Iterable[CompoundV2Position]
     ) -> tuple[list[CompoundV2Position], list[CompoundV2Position]]:
-        """Some positions whose sumCollateral tells the generations apart, and some others that have debt."""
+        """Some positions whose sumCollateral differs between the generations, and some others that have debt."""
         tables = [replace(market, rounding=rounding).weights for rounding in GENERATIONS]
-        telling: list[CompoundV2Position] = []
+        deciding: list[CompoundV2Position] = []
         others: list[CompoundV2Position] = []
         for position in positions:
             if not position.c_tokens or not all(tables[0].get(token) for token in position.entered):
                 continue
             if len({sum_collateral(table, position) for table in tables}) > 1:
-                telling.append(position)
-                if len(telling) == ASKED:
+                deciding.append(position)
+                if len(deciding) == ASKED:
                     break
             elif position.borrows and len(others) < ASKED:
                 others.append(position)
-        return telling, others
+        return deciding, others
 
     def checks(
         self, market: CompoundV2Market, positions: Iterable[CompoundV2Position], accounts: Accounts
@@ -265,7 +265,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
     def contract_answers(self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]) -> list[Answer]:
         """The answers of getAccountSnapshot in every market and getAccountLiquidity, stored and after accruing all.
 
-        The Comptroller tells only the difference of its two sums: sumBorrow is added up from the snapshots and the
+        The Comptroller answers only the difference of its two sums: sumBorrow is added up from the snapshots and the
         oracle's prices, and sumCollateral is what the difference then leaves. A failing account answers amounts only.
         """
         tokens = list(market.c_tokens)

@@ -63,9 +63,9 @@ NEEDED = ("exchange_rate", "borrow_index", "exchange_rate_accrued", "borrow_inde
 class CompoundV2Market(Market):
     """A Comptroller and its cTokens (by address); `revision` is the Comptroller's implementation.
 
-    `rounding` is the generation of its arithmetic, None while no account tells the generations apart (both then give
+    `rounding` is the generation of its arithmetic, None while the generations agree on every account (both then give
     the same rows). `checked`: this implementation agreed with us about some accounts. Close factor and incentive are
-    scaled by 1e18, None if the Comptroller does not tell.
+    scaled by 1e18, None if the Comptroller does not answer.
     """
 
     comptroller: str
@@ -196,7 +196,7 @@ def accruals(addresses: Sequence[str]) -> list[Read]:
 
 
 def c_token(row: Mapping[str, Any], block_number: int) -> CToken:
-    """A market that cannot tell its exchange rate or index fails in the Comptroller too: it has no price here.
+    """One cToken. The Comptroller fails where it does not answer its exchange rate or index: it has no price here.
 
     Forks that count seconds have other names for that, or kept the old ones: then no block has such a number yet.
     """
@@ -228,7 +228,7 @@ def c_token(row: Mapping[str, Any], block_number: int) -> CToken:
 
 
 def rate(row: Mapping[str, Any], side: str) -> int | None:
-    """The rate of `side` ("supply", "borrow") a block or a second, None if the cToken does not tell."""
+    """The rate of `side` ("supply", "borrow") a block or a second, None if the cToken does not answer."""
     answers = (row[f"{side}_rate_per_second"], row[f"{side}_rate_per_block"])
     return next((int(answer) for answer in answers if not isinstance(answer, Failed)), None)
 

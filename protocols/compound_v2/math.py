@@ -105,6 +105,6 @@ def exchange_rate(token: CToken, borrows: int, reserves: int) -> int:
 
 
 def proves(pair: tuple[int, int], borrow_index: int, debt: int) -> bool:
-    """Whether (principal, interestIndex) gives the debt that the cToken itself tells: CToken.borrowBalanceStored."""
+    """Whether (principal, interestIndex) gives the debt that the cToken itself answers: CToken.borrowBalanceStored."""
     principal, index = pair
     return 0 < principal <= debt and 0 < index <= borrow_index and principal * borrow_index // index == debt

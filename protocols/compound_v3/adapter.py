@@ -204,7 +204,7 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
     def fit(self, read: Reader, market: CompoundV3Market, positions: Sequence[CompoundV3Position]) -> CompoundV3Market:
         """An implementation that is not known yet is asked about some debtors; not `exact` where it disagrees.
 
-        The same accounts tell whether their storage is laid out as we know it.
+        The same accounts show whether their storage has the known layout.
         """
         if market.checked and market.layout_known:
             return market
@@ -265,7 +265,7 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
         ]
 
     def contract_answers(self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]) -> list[Answer]:
-        """The Comet's views, and sums of what they tell: it answers no values itself.
+        """The Comet's views, and sums of their answers: the contract computes no values itself.
 
         `liquidatable` is `isLiquidatable` as stored, the column `liquidatable_accrued` behind an accrual in the same
         call. `amounts` and `scaled` are by (asset, side): one contract keeps all assets.

@@ -175,7 +175,7 @@ def usd(answers: Sequence[Any]) -> tuple[int, int] | None:
 
 
 def in_its_own_unit(symbol: str, price: int | None) -> str | None:
-    """What to tell of a base of ether or bitcoin that is worth a few units: these are not USD, and nothing leads there."""
+    """A note for a base of ether or bitcoin whose price is a few units: those are not USD, and no feed leads there."""
     unit = next((name for name in ("ETH", "BTC") if symbol.upper().endswith(name)), None)
     if unit is None or price is None or price >= 100 * PRICE_SCALE:
         return None

@@ -66,7 +66,7 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[M
 
     Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Tokens behind them are known from
     the IlkRegistry, which `chainlog` leads to, as it does to DAI (both can also be configured themselves); where these
-    do not tell, from the joins that the Vat's logs name (`joins`).
+    do not list them, from the joins that the Vat's logs name (`joins`).
     """
 
     protocol = "maker"

@@ -1,7 +1,7 @@
-"""What the Vat's logs tell of the tokens behind it, where no IlkRegistry or chainlog does: GemJoins and the DaiJoin.
+"""The tokens behind the Vat, found through the joins that its logs name where no IlkRegistry or chainlog lists them.
 
 A GemJoin is a ward of the Vat, for it credits gems (dss Vat.slip); only a ward of the Vat makes another (rely). The
-DaiJoin is not: whoever withdraws DAI lets it move their balance (hope), as they may let anyone.
+DaiJoin is not: those who withdraw DAI let it move their balance (hope), as they may let anyone.
 """
 
 from collections.abc import Sequence

@@ -47,7 +47,7 @@ CHAINLOG = {
 
 
 class Gem(NamedTuple):
-    """The token behind an ilk; address and join are None where neither an IlkRegistry nor a known join tells it."""
+    """The token behind an ilk; address and join are None where neither an IlkRegistry nor a known join names it."""
 
     symbol: str
     decimals: int = 18
@@ -111,7 +111,7 @@ class Ilk:
 
     @property
     def asset(self) -> str:
-        """The token's address; where nothing tells it, the price feed stands for it."""
+        """The token's address; where it is unknown, the price feed stands for it."""
         return self.gem.address or self.pip
 
     @property
@@ -124,7 +124,7 @@ class Ilk:
 class MakerMarket(Market):
     """The Vat's shared state and every known ilk by name; `contracts` are addresses by configuration key.
 
-    `dai` is its address; where nothing tells it, the Vat stands for it.
+    `dai` is its address; where it is unknown, the Vat stands for it.
 
     `surplus` is the Vow's dai (rad). `wallets`: DSProxy -> (block, owner) where that is not what was read with a position
     before; `asked` is the last one that was asked. `joins`: what each contract that logs name proved to be, None for no
@@ -333,7 +333,7 @@ def dripped_rate(market: MakerMarket, Art: int, rate: int, duty: int, rho: int, 
 def with_assets(market: MakerMarket) -> MakerMarket:
     """The market with `assets` made of its ilks: DAI, then one an ilk.
 
-    Prices are feed values (wad); caps and totals of debt are DAI wei. Where nothing tells a token, its price feed
+    Prices are feed values (wad); caps and totals of debt are DAI wei. Where a token is unknown, its price feed
     stands for it, and the Vat for DAI; amounts are then the Vat's own, with 18 decimals.
     """
     vat = market.contracts["vat"]

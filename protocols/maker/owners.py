@@ -89,10 +89,10 @@ def newest_wallets(
     setOwner logs on the proxy alone, so proxies are asked in turn, as many a snapshot as fit in one request. What is
     newest counts; it is kept as long as a position says otherwise. A proxy that is gone is its own wallet.
     """
-    told: dict[str, set[str]] = {}
+    seen_owners: dict[str, set[str]] = {}
     newest: dict[str, tuple[int, str]] = {}
     for proxy, block, owner in seen:
-        told.setdefault(proxy, set()).add(owner)
+        seen_owners.setdefault(proxy, set()).add(owner)
         newest[proxy] = max(newest.get(proxy) or market.wallets.get(proxy, (block, owner)), (block, owner))
     due = sorted(proxy for proxy, (block, _) in newest.items() if block < market.block.number)
     start = bisect_right(due, market.asked) if len(due) > PROXIES_ASKED else 0
@@ -100,7 +100,7 @@ def newest_wallets(
     for proxy, owner in zip(asked, read([Read(proxy, OWNER) for proxy in asked]), strict=True):
         alive = not isinstance(owner, Failed) and owner != ZERO_ADDRESS
         newest[proxy] = (market.block.number, owner if alive else proxy)
-    wallets = {proxy: entry for proxy, entry in newest.items() if told[proxy] != {entry[1]}}
+    wallets = {proxy: entry for proxy, entry in newest.items() if seen_owners[proxy] != {entry[1]}}
     return wallets, asked[-1] if asked else market.asked
 
 
