@@ -124,8 +124,8 @@ class Logs:
 class Read(NamedTuple):
     """One contract read, e.g. Read(pool, "getReserveData(address)((uint256,uint128))", (asset,)).
 
-    `signature` names the inputs and, behind them, the outputs. The answer is the bare value for one output, a tuple
-    for several, nested tuples for structs; addresses are lower-case strings, bytesN are bytes. A call that reverts
+    `signature` names the inputs and, behind them, the outputs: `poke()()` has neither. The answer is the bare value for
+    one output, a tuple for several, nested tuples for structs; addresses are lower-case strings, bytesN are bytes. A call that reverts
     or whose answer does not decode is a `Failed` value. With `sender` the call is made from that account (outside
     the multicall).
     """

@@ -136,7 +136,7 @@ class Lombard(Registry[LombardMarket, Loan], Liquidation[LombardMarket, Loan], B
     def contract_answers(self, read: Reader, market: LombardMarket, keys: Sequence[PositionKey]) -> list[Answer]:
         numbers = [key.group for key in keys]
         health, debt, limit = (self.loans(read, function, numbers) for function in ("health", "debt", "limit"))
-        poke = [Read(self.lombard, "poke()")]
+        poke = [Read(self.lombard, "poke()()")]
         accrued = required(
             read, [Read(self.lombard, "health(uint256)(uint256)", (int(n),)) for n in numbers], prelude=poke
         )
