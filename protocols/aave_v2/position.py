@@ -19,7 +19,7 @@ class AaveV2Position(AavePosition):
 def evaluate(market: AaveV2Market, position: AaveV2Position) -> Health:
     """GenericLogic.calculateUserAccountData at the market's block; all unknown where the code is unknown."""
     configuration, flags = position.configuration, market.flags
-    has_debt = position.has_debt
+    has_debt = bool(position.borrowed or position.stable)
     blocked = (
         blocked_by(market, configuration) if has_debt and (market.paused or configuration & flags.inactive) else ()
     )

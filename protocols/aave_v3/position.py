@@ -37,7 +37,7 @@ def evaluate(market: AaveV3Market, position: AaveV3Position) -> Health:
     """GenericLogic.calculateUserAccountData at the market's block; values are None where the code is unknown."""
     plan = market.plan(position.mode)
     configuration = position.configuration
-    has_debt = position.has_debt
+    has_debt = bool(position.borrowed or position.stable)
     mode = str(position.mode) if position.mode else None
     if configuration & plan.unpriced or market.version is None:
         blocked = blocked_by(market, plan, configuration, None) if has_debt else ()
