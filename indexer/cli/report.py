@@ -14,7 +14,7 @@ from indexer.cli.options import Number, Session, holds, moment, session_of
 from indexer.cli.output import Output, output_options
 from indexer.console import bars, remark
 from indexer.files import write_file
-from indexer.store import exports as exporting
+from indexer.store import ranking
 
 if TYPE_CHECKING:
     from indexer.report.document import Report, Section
@@ -130,7 +130,7 @@ TOP_TABLE = (
 )
 @click.option(
     "--by",
-    type=click.Choice(list(exporting.WALLET_RANKS)),
+    type=click.Choice(list(ranking.RANKS)),
     default="debt",
     show_default=True,
     help="risk: the debt of positions at risk or liquidatable.",
@@ -147,7 +147,7 @@ def top(
     """List the largest wallets over all protocols, in USD; collateral is all they supply."""
     with session.read(for_people=output.table) as conn, bars() as progress:
         progress.start("wallets", 1, "query")
-        columns, found = exporting.top(conn, by, limit=limit, min_debt=min_debt, protocols=protocols)
+        columns, found = ranking.top(conn, by, limit=limit, min_debt=min_debt, protocols=protocols)
         rows = [dict(zip(columns, row, strict=True)) for row in found]
         if holds(session, conn, protocols=protocols) and not rows:
             remark(f"{session.db} has no such wallet: ask for less")

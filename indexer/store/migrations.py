@@ -348,3 +348,55 @@ def alert_kinds(db: "Database") -> None:
     for statement in ALERTS.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
+
+
+#: One wallet is found by the index; all of them are read without sorting or keeping anything. DISTINCT changes nothing
+#: (the key of `positions` is among the columns); it keeps SQLite from computing each sum once more for the net value.
+WALLETS_BY_INDEX = """
+create view wallets as
+select each.wallet, each.positions, each.collateral_usd, each.debt_usd,
+    each.collateral_usd - each.debt_usd as net_usd,
+    each.health_factor_raw, each.health_factor,
+    each.worst_chain_id, each.worst_deployment, each.worst_account, each.worst_position_group,
+    each.oldest_block_number
+from (
+    select distinct worst.wallet,
+        (select count(*) from positions p where p.wallet = worst.wallet) as positions,
+        (select case when count(held.usd) = count(*) then sum(held.usd) end from (
+            select case when b.account is null then p.collateral_usd else b.value_usd end as usd
+            from positions p left join balances b on b.chain_id = p.chain_id and b.deployment = p.deployment
+                and b.account = p.account and b.position_group = p.position_group and b.side = 'supply'
+            where p.wallet = worst.wallet
+        ) held) as collateral_usd,
+        (select case when count(debt_usd) = count(*) then sum(debt_usd) end
+            from positions p where p.wallet = worst.wallet) as debt_usd,
+        worst.health_factor_raw, worst.health_factor,
+        worst.chain_id as worst_chain_id, worst.deployment as worst_deployment,
+        worst.account as worst_account, worst.position_group as worst_position_group,
+        (select min(block_number) from positions p where p.wallet = worst.wallet) as oldest_block_number
+    from positions worst
+    where not exists (
+        select 1 from positions p where p.wallet = worst.wallet
+        and (p.health_factor is null, ifnull(p.health_factor, 0), p.chain_id, p.deployment, p.account, p.position_group)
+        < (worst.health_factor is null, ifnull(worst.health_factor, 0), worst.chain_id, worst.deployment,
+            worst.account, worst.position_group)
+    )
+) each
+"""
+
+#: No index has a column that a block changes for many rows: those would be written again with each of them.
+READING = """
+create index positions_by_wallet on positions (wallet);
+create index positions_by_owner on positions (owner) where owner_via <> 'self';
+create index positions_at_risk on positions (status) where status in ('at-risk', 'liquidatable');
+create index positions_unknown on positions (status) where status in ('unpriceable', 'unverified');
+"""
+
+
+@migrations(name="0011_reading")
+def reading(db: "Database") -> None:
+    for statement in READING.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+    db.conn.execute("drop view wallets")
+    db.conn.execute(WALLETS_BY_INDEX)
