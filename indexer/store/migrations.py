@@ -350,6 +350,18 @@ def alert_kinds(db: "Database") -> None:
             db.conn.execute(statement)
 
 
+@migrations(name="0010_partial_snapshots")
+def partial_snapshots(db: "Database") -> None:
+    """A row names its own block, a deployment how far down all digits are those of its block; states by their block."""
+    db.conn.execute("alter table positions add column block_timestamp integer")
+    db.conn.execute(
+        "update positions set block_timestamp = (select d.block_timestamp from deployments d where "
+        "(d.chain_id, d.deployment, d.block_number) = (positions.chain_id, positions.deployment, positions.block_number))"
+    )
+    db.conn.execute("alter table deployments add column exact_below real")
+    db.conn.execute("create index states_by_block on states (chain_id, deployment, block_number)")
+
+
 #: One wallet is found by the index; all of them are read without sorting or keeping anything. DISTINCT changes nothing
 #: (the key of `positions` is among the columns); it keeps SQLite from computing each sum once more for the net value.
 WALLETS_BY_INDEX = """

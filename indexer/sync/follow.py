@@ -37,6 +37,7 @@ def follow(
     interrupt (KeyboardInterrupt) abandons the snapshot in work as a whole.
     """
     canon = sync.canon
+    sync.following = True
     canon.behind_seconds = behind_seconds
     last: Block | None = None
     failures = 0

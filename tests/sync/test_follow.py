@@ -153,7 +153,7 @@ def test_three_hundred_blocks_with_reorgs_and_faults(markets: tuple[AaveV3, Comp
                     checked, wrong = wrong_rows(path, node, markets)
                     assert checked > 40
                     assert wrong == []
-                    assert raw(path, "select distinct block_number from positions") == [(node.block_number(),)]
+                    assert raw(path, "select distinct block_number from deployments") == [(node.block_number(),)]
                     assert wrong_aave_rows(path, aave, token_holders(aave)) == []
                 if mined >= SETTLED and not settled:
                     tail.reach(node)
