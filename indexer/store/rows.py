@@ -68,8 +68,8 @@ class BalanceRow(NamedTuple):
     block_number: int
 
 
-POSITION_COLUMNS = PositionRow._fields
-BALANCE_COLUMNS = BalanceRow._fields
+POSITION_COLUMNS = list(PositionRow._fields)
+BALANCE_COLUMNS = list(BalanceRow._fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

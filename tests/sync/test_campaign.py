@@ -85,16 +85,21 @@ def one_run(seed: int, everything: list[Devnet], folder: Path) -> None:
             stack.enter_context(market.rewound())
         forks = Forks(everything, rng)
         stack.callback(forks.close)
+        orphaned = 0
         for _ in range(rng.randint(1, 3)):
             forks.mark()
             for market in rng.sample(markets, rng.randint(0, 2)):
                 market.step(rng.randrange(10**6))
             node.mine(rng.randint(0, 3), interval=rng.choice([1, 12, 3600]))
             while forks.points and rng.random() < 0.4:
-                REPORT.reorged_blocks += forks.take_back()
+                orphaned += forks.take_back()
+            # What is 64 blocks old is final here: beyond that, and below a file of another history, an operator is needed.
+            operator = {"accept_reorg": inherited or orphaned >= 64}
             faulty.faults = {name: rng.uniform(0.05, 0.2) for name in rng.sample(FAULTS, rng.randint(1, 4))}
             faulty.range_cap = rng.choice([None, None, 7, 100])
-            child = FORKS.Process(target=sync_in_a_child, args=(path, faulty.url, deployments, accounts), kwargs=audits)
+            child = FORKS.Process(
+                target=sync_in_a_child, args=(path, faulty.url, deployments, accounts), kwargs=audits | operator
+            )
             child.start()
             if rng.random() < 0.5:
                 child.join(rng.uniform(0, 1.0))
@@ -110,7 +115,8 @@ def one_run(seed: int, everything: list[Devnet], folder: Path) -> None:
             if child.exitcode == 0:
                 compare(seed, path, node, markets)
         REPORT.faults += faulty.injected
-        sync_once(path, node.url, deployments, accounts, behind_seconds=0.2, **audits)
+        REPORT.reorged_blocks += orphaned
+        sync_once(path, node.url, deployments, accounts, behind_seconds=0.2, **audits, **operator)
         compare(seed, path, node, markets)
         if not faulty.injected["omitted-logs"] + faulty.injected["lagging"]:
             told = raw(path, "select deployment, detail from audits where kind = 'reconciliation'")
