@@ -8,6 +8,7 @@ An adapter knows one protocol's contracts. It never opens a connection and never
     Registry       positions that contracts number, contracts that only logs name
     WhatIf         other prices, other thresholds, later: `simulate`, the falls in `report`
     Liquidation    a WhatIf that also knows what endangers and what heals: the outlook of `show` and of alerts
+    Bounded        limit and debt as sums over lines, so that most positions need not be evaluated at each block
 """
 
 from abc import ABC, abstractmethod

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from indexer.address import checked_address
 from indexer.errors import ConfigError
+from indexer.masking import harmless
 from indexer.model import Deployment
 from indexer.plugins import adapter_class, deployment_files, did_you_mean, installed
 from indexer.settings import Alerts, Settings
@@ -25,6 +26,7 @@ from indexer.settings import Alerts, Settings
 MULTICALL3 = "0xca11bde05977b3631167028862be2a173976ca11"
 DEFAULT_CHAIN = "mainnet"
 FILE_NAME = "indexer.toml"
+LARGEST_FILE = 2**20
 
 Table = dict[str, Any]
 T = TypeVar("T")
@@ -97,7 +99,7 @@ class Config:
     def chain(self, name: str) -> ChainConfig:
         """The chain of that name. Raises `ConfigError` if there is none."""
         if name not in self.chains:
-            raise ConfigError(f"unknown chain {name!r}{did_you_mean(name, self.chains)}")
+            raise ConfigError(f"unknown chain {harmless(name)}{did_you_mean(name, self.chains)}")
         return self.chains[name]
 
     def chain_name(self, chain_id: int) -> str:
@@ -120,10 +122,10 @@ class Config:
         self.check_own()
         for name in deployments:
             if name not in self.deployments:
-                raise ConfigError(f"unknown deployment {name!r}{did_you_mean(name, self.deployments)}")
+                raise ConfigError(f"unknown deployment {harmless(name)}{did_you_mean(name, self.deployments)}")
         for protocol in protocols:
             if protocol not in installed():
-                raise ConfigError(f"unknown protocol {protocol!r}{did_you_mean(protocol, installed())}")
+                raise ConfigError(f"unknown protocol {harmless(protocol)}{did_you_mean(protocol, installed())}")
         homes = sorted({self.deployments[name].chain for name in deployments})
         if chain is None and len(homes) > 1:
             raise ConfigError(f"the deployments are on several chains ({', '.join(homes)}); name one with --chain")
@@ -211,7 +213,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
         if row.chain not in chains:
             label = label_of(("deployments", name, "chain"))
             raise ConfigError(
-                f"{label}: deployments.{name}.chain: unknown chain {row.chain!r}{did_you_mean(row.chain, chains)}"
+                f"{label}: deployments.{name}.chain: unknown chain {harmless(row.chain)}{did_you_mean(row.chain, chains)}"
             )
         deployments[name] = Deployment(name, row.protocol, row.chain, row.start_block, row.addresses)
     return Config(
@@ -234,7 +236,11 @@ def user_file() -> Path | None:
 
 def read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as stream:
+            data = stream.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise ConfigError(f"{path}: larger than {LARGEST_FILE // 2**20} MB, which no configuration is")
+        return data.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
@@ -249,6 +255,8 @@ SECTIONS: dict[str, Collection[str]] = {
     "settings": [field.name for field in fields(Settings)],
     "alerts": [field.name for field in fields(Alerts)],
 }
+#: keys whose values are never shown
+SECRET_KEYS = {"rpc", "public_rpc", "explorer", "urls", "command", "stdout"}
 #: sections of one table each, which only the user's file has
 SINGLE = ("settings", "alerts")
 #: [groups]: name -> symbols, addresses or ilks whose prices move together in `simulate`
@@ -263,12 +271,14 @@ def parse(text: str, label: str) -> Table:
     """The file as tables whose keys are all known. Raises `ConfigError` for others, and for what is not TOML."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{label}: not valid TOML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{label}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
+        raise ConfigError(f"{label}: not valid TOML: {error}") from None
     known_keys(data, [*SECTIONS, "groups"], (), label)
     for name in as_table(data.get("groups", {}), ("groups",), label):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise ConfigError(f"{label}: groups: {name!r} is no name (letters, digits, dots and hyphens)")
+            raise ConfigError(f"{label}: groups: {harmless(name)} is no name (letters, digits, dots and hyphens)")
     for section, keys in SECTIONS.items():
         table = as_table(data.get(section, {}), (section,), label)
         if section in SINGLE:
@@ -276,7 +286,9 @@ def parse(text: str, label: str) -> Table:
             continue
         for name, inner in table.items():
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-                raise ConfigError(f"{label}: {section}: {name!r} is no name (letters, digits, dots and hyphens)")
+                raise ConfigError(
+                    f"{label}: {section}: {harmless(name)} is no name (letters, digits, dots and hyphens)"
+                )
             known_keys(as_table(inner, (section, name), label), keys, (section, name), label)
             if "addresses" in inner:
                 as_table(inner["addresses"], (section, name, "addresses"), label)
@@ -289,10 +301,15 @@ def as_table(value: object, where: tuple[str, ...], label: str) -> Table:
     return value
 
 
+def dotted(path: Iterable[str]) -> str:
+    """Where something is in the file; a key that may be a secret is not repeated."""
+    return ".".join(part if harmless(part) == repr(part) else "***" for part in path)
+
+
 def known_keys(table: Iterable[str], known: Collection[str], where: tuple[str, ...], label: str) -> None:
     for key in table:
         if key not in known:
-            raise ConfigError(f"{label}: unknown key {'.'.join((*where, key))}{did_you_mean(key, known)}")
+            raise ConfigError(f"{label}: unknown key {dotted((*where, key))}{did_you_mean(key, known)}")
 
 
 def add(merged: dict[str, Table], origin: dict[tuple[str, str], str], data: Table, label: str) -> None:
@@ -347,12 +364,15 @@ def checked(model: type[T], where: tuple[str, ...], table: Table, label_of: Labe
         if problem["type"] == "missing":
             near = get_close_matches(where[-1], [name for section, name in label_of.origin if section == where[0]], n=1)
             meant = f"; did you mean [{where[0]}.{near[0]}]?" if near else ""
-            raise ConfigError(f"{label}: {'.'.join(path)} is missing{meant}") from error
+            raise ConfigError(f"{label}: {dotted(path)} is missing{meant}") from error
         message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        # an endpoint's or a channel's URL can carry a key, so it is not repeated
-        secret = "rpc" in path[2:] or not {"urls", "command"}.isdisjoint(path[1:])
-        got = f", not {problem['input']!r}" if problem["type"] != "value_error" and not secret else ""
-        raise ConfigError(f"{label}: {'.'.join(path)}: {message}{got}") from error
+        # an endpoint's or a channel's URL can carry a key, wherever it was written by mistake
+        given = problem["input"]
+        if isinstance(given, str) and harmless(given) != repr(given):
+            message = message.replace(repr(given), harmless(given)).replace(given, harmless(given))
+        secret = not SECRET_KEYS.isdisjoint(path)
+        got = "" if problem["type"] == "value_error" or secret else f", not {harmless(given)}"
+        raise ConfigError(f"{label}: {dotted(path)}: {message}{got}") from error
 
 
 def check_address_keys(deployment: Deployment, label: str = "") -> None:
@@ -365,7 +385,9 @@ def check_address_keys(deployment: Deployment, label: str = "") -> None:
     where = f"{label}deployments.{deployment.name}.addresses"
     for key in deployment.addresses:
         if key not in known:
-            raise ConfigError(f"{where}: {deployment.protocol} has no address {key!r}{did_you_mean(key, known)}")
+            raise ConfigError(
+                f"{where}: {deployment.protocol} has no address {harmless(key)}{did_you_mean(key, known)}"
+            )
     for key in adapter.required_addresses:
         if key not in deployment.addresses:
             raise ConfigError(

@@ -54,3 +54,14 @@ def current_umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def open_lock(path: Path | str) -> int:
+    """A descriptor of a file to lock, made where there is none; OSError also where the name is a link.
+
+    Only its owner may open it; what is in it stays. A link planted beside the database would name somebody's file.
+    """
+    lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    if os.fstat(lock).st_uid == os.getuid():
+        os.fchmod(lock, 0o600)  # one of an older version may be readable to all
+    return lock

@@ -57,3 +57,20 @@ def secrets(url: str) -> list[str]:
     found |= {value for pair in parts.query.split("&") for value in pair.split("=", 1)[1:]}
     found |= {label for label in (parts.hostname or "").split(".") if _looks_like_key(label)}
     return sorted((part for part in found if len(part) >= 3), key=len, reverse=True)
+
+
+def harmless(value: object) -> str:
+    """A value of somebody's configuration as an error may show it: numbers, and short words that can be no key."""
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)[:40]
+    if isinstance(value, str):
+        if re.fullmatch(r"0x[0-9a-fA-F]{0,42}", value):
+            return repr(value)
+        if re.fullmatch(r"[A-Za-z0-9_. %+-]{0,32}", value) and not re.search(
+            r"(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{16}", value
+        ):
+            return repr(value)
+        return "a text that is not shown, as it may hold a key"
+    return (
+        "a table" if isinstance(value, dict) else "a list" if isinstance(value, list | tuple) else type(value).__name__
+    )

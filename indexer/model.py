@@ -13,7 +13,7 @@ RAY = 10**27
 
 
 class Accounts(StrEnum):
-    """Who is discovered: those who can be liquidated, everyone with a balance, or nobody but the watched wallets."""
+    """Whose positions are discovered: those that can be liquidated, all with a balance, or only the watched wallets'."""
 
     BORROWERS = "borrowers"
     ALL = "all"
@@ -46,7 +46,7 @@ class PositionKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block header as far as a snapshot needs it; `timestamp` in seconds."""
+    """The part of a block header that a snapshot needs; `timestamp` in seconds."""
 
     number: int
     hash: str
@@ -126,8 +126,8 @@ class Logs:
 class Read(NamedTuple):
     """One contract read, e.g. Read(pool, "getReserveData(address)((uint256,uint128))", (asset,)).
 
-    `signature` names the inputs and, behind them, the outputs. The answer is the bare value for one output, a tuple
-    for several, nested tuples for structs; addresses are lower-case strings, bytesN are bytes. A call that reverts
+    `signature` names the inputs and, behind them, the outputs: `poke()()` has neither. The answer is the bare value for
+    one output, a tuple for several, nested tuples for structs; addresses are lower-case strings, bytesN are bytes. A call that reverts
     or whose answer does not decode is a `Failed` value. With `sender` the call is made from that account (outside
     the multicall).
     """
@@ -244,7 +244,7 @@ class Position:
 class Balance:
     """One row of `balances`; see DESIGN.md. `market` is the contract that keeps the balance.
 
-    `market` tells stable from variable debt and two markets of one asset apart: aToken, debt token, cToken, Comet,
+    `market` distinguishes stable from variable debt, and two markets of one asset: aToken, debt token, cToken, Comet,
     Vat. `side` is "supply" or "debt". `value` is in the protocol's value unit, None if unpriceable.
     """
 
@@ -350,7 +350,7 @@ class LiquidationCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the contracts themselves say about a position, for verify and for unknown revisions.
+    """The contracts' own answers about a position, for `verify` and for unknown revisions.
 
     `columns` maps columns of `positions` to the contract's value (ints for *_raw, strings for owners, None for
     "no debt"); only what a contract really answers is in it. `amounts` and `scaled` map (market or asset, side) of
@@ -366,9 +366,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A sum over all known positions that the contracts also tell, e.g. scaled debt of one reserve.
+    """A sum over all known positions that the contracts keep too, e.g. the scaled debt of one reserve.
 
-    `want` None where the market does not say. With `at_most` the sum may be smaller (rounding drift, or accounts
+    `want` is the contracts' total, None where the market does not have it. With `at_most` the sum may be smaller (rounding drift, or accounts
     that the chosen discovery does not name); otherwise both must be equal.
     """
 

@@ -16,6 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from indexer.adapter import Adapter, AnyAdapter
 from indexer.errors import ConfigError
+from indexer.masking import harmless
 
 GROUP = "lending_indexer.protocols"
 DEPLOYMENTS_FILE = "deployments.toml"
@@ -50,7 +51,9 @@ def adapter_class(protocol: str) -> type[AnyAdapter]:
     """The adapter of a protocol. Raises `ConfigError` if there is none, or if it cannot be imported or is none."""
     entries = installed()
     if protocol not in entries:
-        raise ConfigError(f"no installed package knows the protocol {protocol!r}{did_you_mean(protocol, entries)}")
+        raise ConfigError(
+            f"no installed package knows the protocol {harmless(protocol)}{did_you_mean(protocol, entries)}"
+        )
     entry = entries[protocol]
     label = f"protocol {protocol}: {entry.value} of {package(entry)}"
     try:

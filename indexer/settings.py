@@ -25,6 +25,9 @@ class Settings:
     repin_seconds: Seconds = 120.0  # a read that takes longer goes on at a newer block
     recent_blocks: Positive = 64  # blocks below the target whose logs are asked by hash and checked
     quiet_blocks: Count = 1_024  # and so many of those since the last snapshot, where bloom filters tell enough
+    #: of --follow and watch: everyone whose health factor may be below has all digits of the newest block
+    exact_below: Factor = 1.25
+    refresh_seconds: Seconds = 600.0  # and how old the digits of the others may be; 0: nobody's are older
     behind_seconds: Seconds = 4.0  # how long a node may be behind the last snapshot before it is believed
 
 
@@ -43,4 +46,5 @@ class Alerts:
     target: Annotated[float, Field(gt=0, le=1000, strict=True)] = (
         1.5  # the health factor that "what to repay or add" leads to
     )
+    blind_after_seconds: Seconds = 600.0  # rows older than this raise an alert of kind `blind`; 0: never
     expire_hours: Annotated[float, Field(gt=0, strict=True)] = 72.0  # an alert nobody took by then is given up

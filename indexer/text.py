@@ -13,6 +13,8 @@ from typing import Any, TextIO
 from rich.cells import cell_len
 
 Row = Sequence[Any]
+#: what is read of a label or of a token's symbol: a contract may call itself by 200 kB
+NAME_CHARACTERS = 64
 
 
 def json_value(value: Any) -> Any:

@@ -6,8 +6,11 @@ import subprocess
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from indexer import config, plugins
 from indexer.address import checked_address
@@ -451,3 +454,94 @@ def test_what_is_no_url_is_refused_without_repeating_it(url):
 def test_urls_do_not_show_in_representations():
     found = load(ETH_RPC_URL="http://secret")
     assert "secret" not in repr(found) + repr(found.endpoints(found.chains["mainnet"]))
+
+
+KEY = "https://node.example/v3/0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[chains.mainnet]\npublic_rpc = '{KEY}'",
+        f"[chains.mainnet]\nrpc = '{KEY}'",
+        f"[chains.mainnet]\nrpc = [['{KEY}']]",
+        f"[chains.mainnet]\nexplorer = ['{KEY}']",
+        f"[chains.mainnet]\nguard = '{KEY}'",
+        f"[chains.mainnet]\nchain_id = ['{KEY}']",
+        f"[chains.mainnet]\n'{KEY}' = 1",
+        f"[chains.'{KEY}']\nchain_id = 1",
+        f"['{KEY}']\nchain_id = 1",
+        f"[alerts]\nstdout = '{KEY}'",
+        f"[alerts]\nbelow = ['{KEY}']",
+        f"[alerts]\ntarget = '{KEY}'",
+        f"[alerts]\n'{KEY}' = 1",
+        f"[groups]\n'{KEY}' = ['WETH']",
+        f"[groups]\nmajors = '{KEY}'",
+        f"[deployments.maker]\nchain = '{KEY}'",
+        f"[deployments.maker]\nstart_block = '{KEY}'",
+        f"[deployments.maker.addresses]\nvat = '{KEY}'",
+        f"[deployments.maker.addresses]\n'{KEY}' = '{KEY}'",
+        f"[settings]\nkeep_blocks = '{KEY}'",
+    ],
+)
+def test_an_error_shows_no_value_that_may_be_a_secret(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "indexer.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, {})
+    assert "0123456789abcdef" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"a = " + b"[" * 100_000, b"a = " + b"1" * 5_000, b"\xff\xfea", b"#" * 2_000_000])
+def test_a_configuration_that_is_none_is_one_line(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "indexer.toml"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=re.escape(str(path))):
+        config.load(path, {})
+
+
+def test_a_byte_order_mark_before_the_configuration_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "indexer.toml"
+    path.write_bytes(b"\xef\xbb\xbf[settings]\nkeep_blocks = 7\n")
+    assert config.load(path, {}).settings.keep_blocks == 7
+
+
+toml_values = st.recursive(
+    st.one_of(
+        st.booleans(), st.integers(), st.floats(), st.text(max_size=10), st.sampled_from([KEY, "mainnet", "maker"])
+    ),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.sampled_from(["chains.mainnet", "chains.x", "deployments.maker", "deployments.maker.addresses", "settings", "alerts", "groups"]),
+    st.dictionaries(
+        st.one_of(
+            st.sampled_from(
+                ["chain_id", "rpc", "public_rpc", "guard", "explorer", "protocol", "chain", "start_block", "addresses", "vat",
+                 "keep_blocks", "at_risk_below", "urls", "command", "below", "target", "blind_after_seconds", "majors"]
+            ),
+            st.text(max_size=6),
+        ),
+        toml_values,
+        max_size=4,
+    ),
+)  # fmt: skip
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_table_is_taken_or_refused_in_one_line(tmp_path: Path, section: str, table: dict[str, Any]) -> None:
+    lines = [
+        f"{json.dumps(key)} = {json.dumps(value).replace('NaN', 'nan').replace('Infinity', 'inf')}"
+        for key, value in table.items()
+    ]
+    path = tmp_path / "indexer.toml"
+    path.write_text(f"[{section}]\n" + "\n".join(lines), encoding="utf-8")
+    try:
+        config.load(path, {})
+    except ConfigError as error:
+        said = str(error)
+    else:
+        said = ""
+    assert "0123456789abcdef" not in said

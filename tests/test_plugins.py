@@ -133,3 +133,9 @@ def test_two_packages_claiming_one_protocol_are_both_named(register):
 def test_one_package_seen_twice_is_no_conflict(register):
     register(("tiny", "a.tiny:Tiny"), ("tiny", "a.tiny:Tiny"))
     assert list(plugins.installed()) == ["tiny"]
+
+
+def test_an_unknown_protocol_that_may_be_a_key_is_not_repeated():
+    with pytest.raises(ConfigError) as caught:
+        plugins.adapter_class("https://node.example/v3/0123456789abcdef0123456789abcdef")
+    assert "0123456789abcdef" not in str(caught.value)

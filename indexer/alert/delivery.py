@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,10 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from indexer.alert.channels import Places
 from indexer.alert.outbox import DeliveryWorkers
+from indexer.alert.places import Places
 from indexer.console import log_to_stderr
-from indexer.errors import IndexerError
+from indexer.errors import IndexerError, StoreError
+from indexer.files import open_lock
 
 SETTLE_SECONDS = 60.0
 #: longer than any attempt lasts
@@ -43,6 +45,7 @@ class Dispatch:
             "verbose": options.get("verbose", 0),
         }
         self.order = json.dumps(order)  # over a pipe, as anyone may read a command line
+        self.lock = threading.Lock()
         self.process = self._start()
 
     def _start(self) -> "subprocess.Popen[str]":
@@ -85,10 +88,11 @@ class Dispatch:
         return self.process.poll() == GONE
 
     def wake(self) -> None:
-        """There may be something to deliver."""
-        if self.process.poll() not in (None, GONE):
-            self.process = self._start()
-        self._tell(self.process, "wake")
+        """There may be something to deliver; any thread may say so."""
+        with self.lock:
+            if self.process.poll() not in (None, GONE):
+                self.process = self._start()
+            self._tell(self.process, "wake")
 
     def settle(self) -> bool:
         """Waits until everything is delivered, or has failed often enough; whether it is. No more is delivered then."""
@@ -106,7 +110,11 @@ def work() -> int:
     log_to_stderr(as_json=order["log_format"] == "json", verbose=order["verbose"])
     places = Places(**{**order["places"], "urls": tuple(order["places"]["urls"])})
     path = Path(order["path"])
-    with Path(f"{path}.courier.lock").open("w") as handle:
+    try:
+        lock = open_lock(f"{path}.courier.lock")
+    except OSError as error:
+        raise StoreError(f"cannot lock {path}.courier.lock: {error.strerror}; remove it") from None
+    with os.fdopen(lock) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         couriers = DeliveryWorkers(
             path, places.channels(), order["expire_seconds"], PATIENCE_SECONDS, lambda: os._exit(GONE)

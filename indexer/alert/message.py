@@ -80,6 +80,7 @@ def compose(
     ]
     body: dict[str, Any] = {
         "id": identity,
+        "kind": "position",
         "event": subject.event.value,
         "rule": str(subject.rule),
         "crossing": subject.crossing,
@@ -118,6 +119,29 @@ def compose(
     body["title"] = title(subject)
     body["text"] = "\n".join(lines(subject, body))
     return body
+
+
+SHORT = (
+    "id kind event rule crossing threshold_health_factor wallet chain chain_id protocol deployment account "
+    "health_factor health_factor_raw status block_number block_hash block_timestamp_seconds block_time_utc"
+).split()
+
+
+def short_form(alert: Mapping[str, Any]) -> dict[str, Any]:
+    """The same alert without a word of anybody else's (labels, names, symbols), for a channel that refused it whole."""
+    kept = {**dict.fromkeys(alert), **{name: alert.get(name) for name in SHORT}}
+    health = "unknown" if kept["health_factor"] is None else f"{kept['health_factor']:.6f}"
+    about = (
+        f"{kept['wallet']} on {kept['deployment']}: health factor {health}, status {kept['status']}"
+        if kept["wallet"]
+        else f"{kept['chain']} cannot be watched"
+    )
+    kept["title"] = f"Alert: {kept['rule']} {kept['event']}"
+    kept["text"] = (
+        f"{kept['rule']} {kept['event']}: {about}, block {kept['block_number']}. "
+        f"The whole alert {kept['id']} was not taken; indexer watch list says why."
+    )
+    return kept
 
 
 def target_of(subject: Subject) -> int:
@@ -232,6 +256,8 @@ def what(subject: Subject) -> str:
             "unverified": "it could not be verified with the contracts",
         }[subject.columns["status"]]
         return f"may be at risk: {reason}"
+    if subject.rule.kind is Kind.LIQUIDATABLE:
+        return "the contract no longer allows liquidation" if recovered else "the contract allows liquidation now"
     assert subject.threshold is not None
     threshold = decimal_text(subject.threshold)
     if subject.rule.kind is Kind.BELOW:

@@ -1,8 +1,15 @@
-"""The outbox: alerts queued with their snapshot leave once, in order, on every channel.
+"""The outbox: alerts queued with their snapshot leave once, in the order of each position, on every channel.
 
-A snapshot's transaction writes an alert and one line of `deliveries` for each channel. Each channel has a courier, a
-thread that delivers what is queued for it, the oldest first, and goes on to the next only when that was taken: order is
-kept, and a channel that is down holds up no other. A failed attempt is repeated with a growing, bounded pause.
+A snapshot's transaction writes an alert and one line of `deliveries` for each channel. Each channel has a worker, a
+thread that delivers what is queued for it, the oldest first. An alert waits for those of its own position only, and a
+channel that is down holds up no other. A failed attempt is repeated with a growing, bounded pause, or when the channel
+says (`Retry-After`), at most an hour later.
+
+An alert that a channel refuses for good (see `RefusedError`), or that failed FAILURES times although the channel may
+be up, steps aside: later alerts of its position go on, and it is tried once more as a short plain message
+(`indexer.alert.message.short_form`). If the channel refuses that as well, or fails on it while it takes other alerts,
+the delivery is `refused`; `indexer watch list` and `indexer status` show it. While the channel takes nothing at all
+the short message waits as any other does, so an outage loses nothing.
 
 Once: the couriers run in a process of their own (`indexer.alert.delivery`), which ends what it is at when the watch dies. And
 should that process die too: no protocol tells a sender that died whether its message was taken, so the state of each
@@ -13,6 +20,7 @@ delivery is written down before what it stands for, and the next start decides b
     sending     the last bytes leave or have just left  -> counts as delivered, never sent twice
     late        no answer LATE_SECONDS after that       -> is sent again, as after any timeout
     delivered   taken
+    refused     not taken, in full and as a short message; expired: nobody took it for days
 
 What remains: the death of the couriers' process in the moment between writing `sending` and the system call that sends,
 or while a channel is refusing, loses that message on that channel; a channel that took a message and did not answer for
@@ -32,7 +40,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self, TypeVar
 
-from indexer.alert.channels import Channel, DeliveryError, GoneError
+from indexer.alert.channels import Channel, DeliveryError, GoneError, RefusedError
+from indexer.alert.message import short_form
+from indexer.alert.queue import BEHIND, DUE, LANE, LONGEST_PAUSE, PAUSES, TURN, Delivery, recover
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +50,9 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 30_000
 LATE_SECONDS = 1.0
-PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 #: how long a courier whose database is busy or full waits before it tries again
 TROUBLE_SECONDS = 2.0
+FAILURES = 5  # of one alert, before it steps aside
 GIVE_UP_AFTER = 3  # attempts of `watch check`; what is left is sent by the next run
 
 
@@ -51,7 +61,11 @@ class DeliveryWorker:
 
     def __init__(self, path: Path, channel: Channel, expire_seconds: float, tell_gone: Callable[[], None]) -> None:
         self.channel, self.path, self.expire_seconds, self.tell_gone = channel, path, expire_seconds, tell_gone
-        self.failures = 0
+        self.failures = 0  # in a row
+        self.taken = 0  # alerts the channel has taken
+        self.refused = 0
+        self.failed_at: dict[int, int] = {}  # delivery -> `taken` when it failed last
+        self.resume_at = 0.0  # unix seconds until which the channel wants to be left alone
         self.gone = False
         self.idle = threading.Event()
         self._news, self._stop, self._lock = threading.Event(), threading.Event(), threading.Lock()
@@ -77,7 +91,7 @@ class DeliveryWorker:
             conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
             conn.execute("pragma synchronous=normal")  # no fsync between writing `sending` and the system call
             conn.execute("pragma wal_autocheckpoint=0")
-            self._stubborn(lambda: recover(conn, self.channel.key))
+            self.resume_at = self._stubborn(lambda: recover(conn, self.channel.key)) or 0.0
             while not self._stop.is_set():
                 self._news.clear()
                 pause = self._stubborn(lambda: self._next(conn))
@@ -98,34 +112,66 @@ class DeliveryWorker:
                     return None
 
     def _next(self, conn: sqlite3.Connection) -> float | None:
-        """Attempts the oldest delivery; seconds until there is more to do, None if nothing is queued."""
-        row = conn.execute(
-            "select d.number, d.attempts, d.next_attempt_at, a.created_at, a.body from deliveries d "
-            "join alerts a using (number) where d.channel = ? and d.state = 'pending' order by d.number limit 1",
+        """Attempts the delivery whose turn it is; seconds until there is more to do, None if nothing is queued."""
+        now = time.time()
+        if self.gone:
+            return None
+        if now < self.resume_at <= now + LONGEST_PAUSE:
+            return self.resume_at - now if self._soonest(conn) is not None else None
+        found = conn.execute(
+            f"{TURN} and {DUE} order by d.number limit 1", (self.channel.key, now, now + LONGEST_PAUSE)
+        ).fetchone()
+        if found is None:
+            soonest = self._soonest(conn)
+            return None if soonest is None else max(soonest - now, 0.05)
+        delivery = Delivery(*found)
+        if now - delivery.created_at > self.expire_seconds:
+            hours = (now - delivery.created_at) / 3600
+            log.error("an alert of %g hours ago is given up: %s did not take it", hours, self.place)
+            self._mark(conn, delivery.number, "expired")
+            return 0
+        for older in self._older_aside(conn, delivery):  # what stepped aside goes first where it can, to be in order
+            self._attempt(conn, older)
+            if self.gone or self._stop.is_set() or self.resume_at > time.time():
+                return 0
+        self._attempt(conn, delivery)
+        return 0
+
+    def _soonest(self, conn: sqlite3.Connection) -> float | None:
+        """When the next delivery is due (unix seconds), None if nothing is queued."""
+        found: tuple[float | None] = conn.execute(
+            "select min(next_attempt_at) from deliveries d join alerts a using (number) "  # noqa: S608 - our own names
+            f"where d.channel = ? and d.state = 'pending' and (d.short or not {BEHIND})",
             (self.channel.key,),
         ).fetchone()
-        if row is None or self.gone:
-            return None
-        number, attempts, due, created, body = row
-        now = time.time()
-        if now - created > self.expire_seconds:
-            log.error("an alert of %g hours ago is given up: %s did not take it", (now - created) / 3600, self.place)
-            self._mark(conn, number, "expired")
-            return 0
-        if 0 < due - now <= PAUSES[-1]:
-            return float(due - now)
-        self._attempt(conn, number, attempts, body)
-        return 0
+        return found[0]
+
+    def _older_aside(self, conn: sqlite3.Connection, delivery: Delivery) -> list[Delivery]:
+        """The oldest alert that stepped aside at the position of one that did not."""
+        if delivery.short:
+            return []
+        rows = conn.execute(
+            f"{TURN} and d.short and d.number < ?2 and exists (select 1 from alerts c where c.number = ?2 "  # noqa: S608
+            f"and {LANE.format('c')} is {LANE.format('a')}) order by d.number limit 1",
+            (self.channel.key, delivery.number),
+        )
+        return [Delivery(*row) for row in rows.fetchall()]
+
+    @property
+    def resting(self) -> bool:
+        """Whether the channel wants to be left alone for longer than a usual pause."""
+        return PAUSES[-1] < self.resume_at - time.time() <= LONGEST_PAUSE
 
     @property
     def place(self) -> str:
         return self.channel.place
 
-    def _attempt(self, conn: sqlite3.Connection, number: int, attempts: int, body: str) -> None:
+    def _attempt(self, conn: sqlite3.Connection, delivery: "Delivery") -> None:
+        number = delivery.number
         self._mark(conn, number, "trying")
         timer: list[threading.Timer] = []
-        reason: str | None = None
-        gone = False
+        failure: DeliveryError | None = None
+        blamed = False
 
         def at_send() -> None:
             if not timer:
@@ -135,32 +181,73 @@ class DeliveryWorker:
                 self._mark(conn, number, "sending")
 
         try:
-            self.channel.deliver(json.loads(body), at_send)
+            alert = json.loads(delivery.body)
+            self.channel.deliver(short_form(alert) if delivery.short else alert, at_send)
         except DeliveryError as error:
-            reason = str(error)
-            gone = isinstance(error, GoneError)
+            failure = error
         except sqlite3.Error as error:  # `sending` could not be written, so nothing was sent
-            reason = f"the database cannot be written: {error}"
+            failure = DeliveryError(f"the database cannot be written: {error}")
+        except (ValueError, TypeError) as error:
+            log.exception("%s: an alert that it cannot be given", self.place)
+            failure = RefusedError(f"bad argument: {type(error).__name__}")
         except Exception as error:  # a defect in somebody's plugin is a failed attempt like any other
             log.exception("%s: defect in the channel", self.place)
-            reason = f"defect in the channel: {type(error).__name__}"
+            failure, blamed = DeliveryError(f"defect in the channel: {type(error).__name__}"), True
         finally:
             for started in timer:
                 started.cancel()
-        if reason is None:
-            self.failures = 0
+        if failure is None:
+            self.failures, self.taken = 0, self.taken + 1
+            self.failed_at.pop(number, None)
             self._stubborn(lambda: self._mark(conn, number, "delivered"))
-            return
-        self.failures += 1
-        pause = PAUSES[min(self.failures, len(PAUSES)) - 1]
-        log.warning("%s did not take an alert (%s); trying again in %g s", self.place, reason, pause)
+        else:
+            self._failed(conn, delivery, failure, sent=bool(timer) or blamed)
+
+    def _failed(self, conn: sqlite3.Connection, delivery: "Delivery", failure: DeliveryError, *, sent: bool) -> None:
+        """Writes down what becomes of a delivery that was not taken: again, aside, or refused."""
+        taken_since = self.taken > self.failed_at.get(delivery.number, self.taken)
+        self.failed_at[delivery.number] = self.taken
+        oldest = self._stubborn(
+            lambda: conn.execute(
+                "select min(number) from deliveries where channel = ? "
+                "and state in ('pending', 'trying', 'sending', 'late')",
+                (self.channel.key,),
+            ).fetchone()[0]
+        )
+        # What never left, and what a channel puts off, says nothing against the message. Nor do the failures of many:
+        # of a channel that takes nothing only the oldest alert is suspected.
+        counts = sent and failure.retry_after is None and (taken_since or delivery.number == oldest)
+        failures, aside, final = consequence(delivery, failure, counts=counts, taken_since=taken_since)
+        pause = 0.0
+        if final:
+            self.refused += 1
+            log.error("%s refused an alert also as a short message: %s", self.place, failure)
+        elif aside:
+            log.error("%s does not take an alert (%s); it is tried again as a short message", self.place, failure)
+        else:
+            self.failures += 1
+            pause = PAUSES[min(self.failures, len(PAUSES)) - 1]
+            if failure.retry_after is not None:
+                pause = min(max(failure.retry_after, pause), LONGEST_PAUSE)
+                self.resume_at = time.time() + pause
+            log.warning("%s did not take an alert (%s); trying again in %g s", self.place, failure, pause)
+        values = (
+            "refused" if final else "pending",
+            str(failure),
+            time.time() + pause,
+            failures,
+            int(delivery.short or aside),
+            self.channel.key,
+            delivery.number,
+        )
         self._stubborn(
             lambda: conn.execute(
-                "update deliveries set state = 'pending', error = ?, next_attempt_at = ? where channel = ? and number = ?",
-                (reason, time.time() + pause, self.channel.key, number),
+                "update deliveries set state = ?, error = ?, next_attempt_at = ?, failures = ?, short = ? "
+                "where channel = ? and number = ?",
+                values,
             )
         )
-        if gone:
+        if isinstance(failure, GoneError):
             self.gone = True
             self.tell_gone()
 
@@ -168,7 +255,8 @@ class DeliveryWorker:
         conn.execute(
             "update deliveries set state = ?1, attempts = attempts + (?1 = 'trying'), "
             "delivered_at = case when ?1 = 'delivered' then ?2 end, "
-            "error = case when ?1 = 'delivered' then null else error end where channel = ?3 and number = ?4",
+            "error = case when ?1 = 'delivered' and not short then null else error end "
+            "where channel = ?3 and number = ?4",
             (state, int(time.time()), self.channel.key, number),
         )
 
@@ -185,17 +273,18 @@ class DeliveryWorker:
                 log.error("alerts to %s: %s", self.place, error)
 
 
-def recover(conn: sqlite3.Connection, channel: str) -> None:
-    """Decides what an interrupted run left between pending and delivered; due pauses are over."""
-    conn.execute(
-        "update deliveries set delivered_at = ?, state = 'delivered', "
-        "error = 'interrupted after it was sent' where channel = ? and state = 'sending'",
-        (int(time.time()), channel),
-    )
-    conn.execute(
-        "update deliveries set state = 'pending' where channel = ? and state in ('trying', 'late')", (channel,)
-    )
-    conn.execute("update deliveries set next_attempt_at = 0 where channel = ? and state = 'pending'", (channel,))
+def consequence(
+    delivery: Delivery, failure: DeliveryError, *, counts: bool, taken_since: bool
+) -> tuple[int, bool, bool]:
+    """(failures that count, whether it steps aside now, whether it is refused for good) after a failed attempt.
+
+    `counts`: the message may be at fault; `taken_since`: the channel took others since this one failed before.
+    """
+    if isinstance(failure, RefusedError):
+        final = delivery.short and (taken_since or not failure.of_channel)
+        return delivery.failures, not delivery.short, bool(final)
+    failures = delivery.failures + counts
+    return failures, not delivery.short and failures >= FAILURES, bool(delivery.short and counts and taken_since)
 
 
 class DeliveryWorkers:
@@ -234,16 +323,8 @@ class DeliveryWorkers:
         self.wake()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            busy = [c for c in self.all if not c.idle.is_set() and c.failures < GIVE_UP_AFTER]
+            busy = [c for c in self.all if not c.idle.is_set() and c.failures < GIVE_UP_AFTER and not c.resting]
             if not busy:
                 break
             busy[0].idle.wait(0.05)
-        return all(courier.idle.is_set() and not courier.gone for courier in self.all)
-
-
-def waiting(conn: sqlite3.Connection) -> list[tuple[str, str, int, str | None]]:
-    """(channel, place, alerts not yet delivered, the last error) of every channel that has any."""
-    return conn.execute(
-        "select channel, max(place), count(*), max(error) from deliveries "
-        "where state not in ('delivered', 'expired') group by channel order by channel"
-    ).fetchall()
+        return all(c.idle.is_set() and not c.gone and not c.refused for c in self.all)

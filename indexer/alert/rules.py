@@ -6,7 +6,12 @@
             told, or since the watch began. A crossing makes the value at hand the reference, so a fall that goes on is
             told again P % lower. Recovered once it is above the crossed threshold * (1 + hysteresis).
 `unknown`   crossed when the position cannot be priced or could not be verified, and has or may have debt. Recovered
-            with the first value that is known. Every watch has this rule.
+            with the first value that is known.
+`liquidatable`  crossed when the contract itself allows liquidation, whatever the health factor: Compound V2 lets a
+            debt be closed at any health once its market is deprecated. Recovered, without hysteresis, at the first
+            trusted snapshot in which the contract does not.
+
+Every watch has `unknown` and `liquidatable`.
 
 What is not verified never counts as safe: it may cross a rule, and arm it for the next crossing, but only a verified
 value is told as recovered.
@@ -33,6 +38,7 @@ class Kind(StrEnum):
     """The kinds of rules, in the order in which they are told."""
 
     UNKNOWN = "unknown"
+    LIQUIDATABLE = "liquidatable"
     DROP = "drop"
     BELOW = "below"
 
@@ -45,12 +51,15 @@ class Rule:
     threshold: int = 0
 
     def __str__(self) -> str:
-        if self.kind is Kind.UNKNOWN:
-            return "unknown"
+        if self in ALWAYS:
+            return self.kind.value
         return f"{self.kind} {decimal_text(self.threshold)}{'%' if self.kind is Kind.DROP else ''}"
 
 
 UNKNOWN = Rule(Kind.UNKNOWN)
+LIQUIDATABLE = Rule(Kind.LIQUIDATABLE)
+#: the rules of every watch
+ALWAYS = (UNKNOWN, LIQUIDATABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,11 @@ class Reading:
         return self.status == "no-debt"
 
     @property
+    def liquidatable(self) -> bool:
+        """The contract's own verdict."""
+        return self.status == "liquidatable"
+
+    @property
     def unknown(self) -> bool:
         return not self.trusted and self.debt_value != 0
 
@@ -93,6 +107,8 @@ def decide(rule: Rule, state: State, reading: Reading, hysteresis: int) -> tuple
     match rule.kind:
         case Kind.UNKNOWN:
             return _unknown(state, reading)
+        case Kind.LIQUIDATABLE:
+            return _liquidatable(state, reading)
         case Kind.DROP:
             return _drop(rule, state, reading, hysteresis)
         case Kind.BELOW:
@@ -102,6 +118,14 @@ def decide(rule: Rule, state: State, reading: Reading, hysteresis: int) -> tuple
 def _unknown(state: State, reading: Reading) -> tuple[State, Event | None]:
     if reading.unknown:
         return State(armed=False, open=True), None if state.open else Event.CROSSED
+    return State(), Event.RECOVERED if state.open else None
+
+
+def _liquidatable(state: State, reading: Reading) -> tuple[State, Event | None]:
+    if reading.liquidatable:
+        return State(armed=False, open=True), None if state.open else Event.CROSSED
+    if not reading.trusted:
+        return state, None
     return State(), Event.RECOVERED if state.open else None
 
 
@@ -143,7 +167,7 @@ def above(health: int, threshold: int, hysteresis: int) -> bool:
 
 
 def in_order(rules: Iterable[Rule]) -> list[Rule]:
-    """The order in which crossings of one block are told: what is unknown, then falls, then the highest threshold."""
+    """The order in which crossings of one block are told: what is unknown, the contract's verdict, falls, the highest threshold."""
     order = list(Kind)
     return sorted(rules, key=lambda rule: (order.index(rule.kind), -rule.threshold))
 
@@ -170,4 +194,4 @@ def drop(text: str | float) -> Rule:
 def parse(text: str) -> Rule:
     """The rule as `str()` wrote it."""
     kind, _, value = text.partition(" ")
-    return {"below": below, "drop": drop}[kind](value) if value else UNKNOWN
+    return {"below": below, "drop": drop}[kind](value) if value else Rule(Kind(kind))

@@ -7,17 +7,16 @@ undone by a reorg: a crossing that the new chain has as well is not told twice, 
 """
 
 import hashlib
-import json
 import logging
 import sqlite3
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.alert.channels import Channel
 from indexer.alert.message import Moved, Subject, compose
-from indexer.alert.rules import UNKNOWN, Event, Reading, Rule, State, decide, in_order
+from indexer.alert.queue import enqueue
+from indexer.alert.rules import ALWAYS, Event, Reading, Rule, State, decide, in_order
 from indexer.alert.watches import Policy, Watch, watches
 from indexer.model import WAD, Block
 from indexer.risk.simulate import seconds_per_block
@@ -55,7 +54,7 @@ class Verdicts:
     watched: list[Watch]
     states: list[tuple[Any, ...]]
     remembered: list[Remembered] = field(default_factory=list)
-    alerts: list[tuple[Any, ...]] = field(default_factory=list)
+    alerts: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
     positions: int = 0
     healths: list[int] = field(default_factory=list)
 
@@ -96,17 +95,8 @@ class Watcher:
     def _write(self, conn: sqlite3.Connection, verdicts: Verdicts, block: Block) -> None:
         for one in verdicts.remembered:
             remember(conn, one.where, one.memories, one.health, block.number)
-        for alert in verdicts.alerts:
-            cursor = conn.execute(
-                "insert into alerts (id, chain_id, deployment, account, position_group, wallet, rule, crossing, event, "
-                "health_factor_before_raw, health_factor_before, health_factor_raw, health_factor, block_number, "
-                "block_hash, block_timestamp, body, created_at) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                alert,
-            )
-            conn.executemany(
-                "insert into deliveries (number, channel, place, state) values (?, ?, ?, 'pending')",
-                [(cursor.lastrowid, channel.key, channel.place) for channel in self.channels],
-            )
+        for columns, body in verdicts.alerts:
+            enqueue(conn, columns, body, self.channels)
         self.positions, self.worst = verdicts.positions, min(verdicts.healths, default=None)
         self.queued = len(verdicts.alerts)
 
@@ -132,7 +122,7 @@ class Judge:
         where = (snapshot.chain_id, snapshot.deployment, row.account, row.position_group, watch.wallet)
         health, debt = row.health_factor_raw, row.debt_value_raw
         reading = Reading(None if health is None else int(health), row.status, None if debt is None else int(debt))
-        rules = in_order({UNKNOWN, *(watch.rules or policy.rules)})
+        rules = in_order({*ALWAYS, *(watch.rules or policy.rules)})
         memories, health_before = remembered(self.conn, where, rules)
         told: list[tuple[Rule, Event, int | None]] = []
         for rule in rules:
@@ -168,30 +158,31 @@ class Judge:
             )
             self.verdicts.alerts.append(self._alert(subject, row))
 
-    def _alert(self, subject: Subject, row: PositionRow) -> tuple[Any, ...]:
-        """The row of `alerts`."""
-        tracked, block = self.tracked, self.snapshot.block
+    def _alert(self, subject: Subject, row: PositionRow) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The row of `alerts`, and the alert as it is delivered."""
+        tracked, block, before = self.tracked, self.snapshot.block, subject.health_before
         identity = alert_id(subject)
         body = compose(identity, subject, tracked.adapter, tracked.market, tracked.positions[row.key], self.moved)
-        return (
-            identity,
-            self.snapshot.chain_id,
-            self.snapshot.deployment,
-            *row.key,
-            subject.wallet,
-            str(subject.rule),
-            subject.crossing,
-            subject.event,
-            None if subject.health_before is None else str(subject.health_before),
-            None if subject.health_before is None else subject.health_before / WAD,
-            row.health_factor_raw,
-            row.health_factor,
-            block.number,
-            block.hash,
-            block.timestamp,
-            json.dumps(body),
-            int(time.time()),
-        )
+        columns = {
+            "id": identity,
+            "kind": "position",
+            "chain_id": self.snapshot.chain_id,
+            "deployment": self.snapshot.deployment,
+            "account": row.account,
+            "position_group": row.position_group,
+            "wallet": subject.wallet,
+            "rule": str(subject.rule),
+            "crossing": subject.crossing,
+            "event": subject.event,
+            "health_factor_before_raw": None if before is None else str(before),
+            "health_factor_before": None if before is None else before / WAD,
+            "health_factor_raw": row.health_factor_raw,
+            "health_factor": row.health_factor,
+            "block_number": block.number,
+            "block_hash": block.hash,
+            "block_timestamp": block.timestamp,
+        }
+        return columns, body
 
 
 def alert_id(subject: Subject) -> str:

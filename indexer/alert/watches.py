@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from indexer.alert.rules import Rule, below, drop, in_order, parse
 from indexer.errors import ConfigError, IndexerError
 from indexer.settings import Alerts
 from indexer.store.store import Store
+from indexer.text import NAME_CHARACTERS, printable
 from indexer.units import scaled
 
 
@@ -43,13 +45,20 @@ class Policy:
             raise ConfigError(f"alerts: {error}") from error
 
 
+def checked_label(text: str) -> str:
+    """A label as it is kept, cut to 64 characters. ValueError if it holds what no terminal or program can be given."""
+    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in text):
+        raise ValueError(f"the label '{printable(text[:NAME_CHARACTERS])}' holds control characters")
+    return text[:NAME_CHARACTERS]
+
+
 def watches(conn: sqlite3.Connection) -> list[Watch]:
     """Every watched wallet, by address."""
     rules: dict[str, list[Rule]] = {}
     for wallet, rule in conn.execute("select wallet, rule from watch_rules"):
         rules.setdefault(wallet, []).append(parse(rule))
     return [
-        Watch(wallet, label, ens, tuple(in_order(rules.get(wallet, []))))
+        Watch(wallet, label and label[:NAME_CHARACTERS], ens, tuple(in_order(rules.get(wallet, []))))
         for wallet, label, ens in conn.execute("select wallet, label, ens from watches order by wallet")
     ]
 
@@ -92,10 +101,16 @@ def listing(conn: sqlite3.Connection, default_rules: str) -> list[dict[str, Any]
     cursor = conn.execute(
         "select w.wallet, w.label, w.ens, p.chain_id, p.deployment, p.protocol, p.account, p.position_group, "
         "p.health_factor_raw, p.health_factor, p.debt_usd, p.collateral_usd, p.status, p.block_number, "
+        "strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time, "
         "(select group_concat(s.rule, ', ') from watch_states s where s.open and s.wallet = w.wallet "
         " and s.chain_id = p.chain_id and s.deployment = p.deployment and s.account = p.account "
-        " and s.position_group = p.position_group) as open "
+        " and s.position_group = p.position_group) as open, "
+        "(select count(distinct number) from alerts a join deliveries d using (number) where a.wallet = w.wallet "
+        " and a.chain_id = p.chain_id and a.deployment = p.deployment and a.account = p.account "
+        " and a.position_group = p.position_group and (d.state = 'refused' or d.short and d.state <> 'delivered')) "
+        " as alerts_refused "
         "from watches w left join positions p on w.wallet in (p.wallet, p.owner, p.account) "
+        "left join deployments d using (chain_id, deployment) "
         "order by w.wallet, p.chain_id, p.deployment, p.account, p.position_group"
     )
     names = [column[0] for column in cursor.description]

@@ -18,6 +18,7 @@ from eth_abi.registry import registry
 from indexer.bounded_json import same_recursion_limit
 from indexer.chain.errors import BadAnswerError
 from indexer.model import Failed, Read
+from indexer.text import NAME_CHARACTERS
 
 if TYPE_CHECKING:
     from multicall import Signature
@@ -151,8 +152,12 @@ def _decoder(parsed: "Signature") -> Callable[[bytes], Any]:
 
         return by_words
 
+    named = any("string" in kind for kind in types)
+
     def generic(data: bytes) -> Any:
         values = _ABI.decode(types, data)
+        if named:
+            values = _cut(values)
         return values[0] if len(types) == 1 else tuple(values)
 
     return generic
@@ -182,6 +187,13 @@ def _word_decoder(kind: str) -> Callable[[bytes], Any] | None:
 
 def _not(kind: str) -> NoReturn:
     raise ValueError(f"no {kind}")
+
+
+def _cut(value: Any) -> Any:
+    """Texts within a decoded value cut to a name's length: symbols and labels come from strangers' contracts."""
+    if isinstance(value, str):
+        return value[:NAME_CHARACTERS]
+    return type(value)(map(_cut, value)) if isinstance(value, list | tuple) else value
 
 
 def encode_read(read: Read) -> bytes:

@@ -10,6 +10,7 @@ from indexer.errors import ChainError, ConfigError
 with same_recursion_limit():
     from ens import ENS
     from ens.exceptions import ENSException
+    from ens.utils import normalize_name
     from web3.exceptions import OffchainLookup, Web3Exception
     from web3.providers.base import BaseProvider
 
@@ -52,3 +53,12 @@ def resolve(name: str, chain: Chain) -> str:
     if found is None:
         raise ConfigError(f"the ENS name {name} points to no address; check its spelling, or give the address")
     return str(found).lower()
+
+
+def normalized(name: str) -> str:
+    """The one spelling of a name (ENSIP-15), without blanks around it. ConfigError if it is no ENS name."""
+    try:
+        return normalize_name(name.strip())
+    except (ENSException, UnicodeError, ValueError) as error:
+        reason = str(error).encode(errors="backslashreplace").decode()
+        raise ConfigError(f"{name.strip()!a} is no ENS name: {reason}") from None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import click
 
+from indexer.cli.freshness import fails_when_old
 from indexer.cli.options import Number, Session, holds, moment, session_of
 from indexer.cli.output import Output, output_options
 from indexer.console import bars, remark
@@ -51,6 +52,7 @@ def block_or_moment(_context: click.Context, _parameter: click.Parameter, value:
 @click.option("--chain", metavar="NAME", help="Only this chain; block numbers need it where several are synced.")
 @click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable.")
 @output_options
+@fails_when_old
 @session_of
 def movements(
     session: Session,
@@ -71,7 +73,7 @@ def movements(
 
     columns = [*moved.MOVEMENT_COLUMNS, "last_block_time"]
     chain_id = None if chain is None else session.config.chain(chain).chain_id
-    with session.read() as conn, bars() as progress:
+    with session.read(for_people=output.table) as conn, bars() as progress:
         progress.start("movements", 1, "query")
         newest, chains = conn.execute(
             "select max(block_timestamp), count(distinct chain_id) from deployments "

@@ -50,12 +50,19 @@ class Session:
         return load(self.config_path, os.environ)
 
     @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
-        """The database for reading; where nothing is synced yet a line says what to do."""
+    def read(self, *, for_people: bool = False) -> Iterator[sqlite3.Connection]:
+        """The database for reading; where nothing is synced yet a line says what to do.
+
+        `for_people` lines on stderr say at the end of which block the rows are, and how old; other formats have columns.
+        """
+        from indexer.cli.freshness import say
+
         with closing(open_readonly(self.db)) as conn:
             if conn.execute("select 1 from deployments where block_number is not null").fetchone() is None:
                 remark(f"{self.db} holds nothing yet: run `indexer sync`")
             yield conn
+            if for_people:
+                say(conn)
 
 
 @contextmanager

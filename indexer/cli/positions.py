@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from indexer.cli.freshness import fails_when_old, max_age_option, say, verdict
 from indexer.cli.options import (
     Number,
     Session,
@@ -21,6 +22,7 @@ from indexer.console import bars, remark
 from indexer.store import exports as exporting
 from indexer.store import queries as reading
 from indexer.store.exports import Kind
+from indexer.store.freshness import freshness
 from indexer.store.rows import POSITION_COLUMNS
 from indexer.text import for_people
 from indexer.units import AT_RISK_BELOW, scaled
@@ -35,7 +37,8 @@ AT_RISK_TABLE = "deployment position_group wallet health_factor debt_usd collate
     "at-risk", epilog="\b\nExamples:\n  indexer at-risk --min-debt 1000\n  indexer at-risk --below 1.02 --json"
 )
 @row_filters
-@click.option("--exit-code", is_flag=True, help="Exit with 3 if there is any, with 1 if nothing is synced.")
+@click.option("--exit-code", is_flag=True, help="Exit with 3 if there is any, else with 1 if nobody can tell.")
+@max_age_option("The same, and rows older than this (10m, 2h) tell nothing.  [default with --exit-code: 10m]")
 @output_options
 @session_of
 def at_risk(
@@ -44,6 +47,7 @@ def at_risk(
     min_debt: float | None,
     protocols: Sequence[str],
     exit_code: bool,
+    max_age: float | None,
     output: Output,
 ) -> None:
     """List who is at risk of liquidation, the largest debt first.
@@ -51,8 +55,9 @@ def at_risk(
     Without --below that is who can be liquidated now and who has a health factor below 1.1 (at_risk_below in the
     configuration, when it was synced).
     """
-    with session.read() as conn:
+    with session.read(for_people=output.table) as conn:
         synced = holds(session, conn, protocols=protocols)
+        ages = freshness(conn, protocols=protocols)
         with bars() as progress:
             progress.start("positions", 1, "query")
             columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
@@ -65,11 +70,11 @@ def at_risk(
         for row in reading.status(conn, str, time.time()):
             if row["state"] not in {"ok", "new"}:
                 remark(f"{row['deployment']} is {row['state']}: {row['note']}")
+        if not output.table:
+            say(conn, only_old=True)  # nobody listed of old rows is no good news
     output.write_dicts(rows, AT_RISK_TABLE, columns)
-    if exit_code and not synced:
-        raise SystemExit(1)  # nobody can tell
-    if exit_code and (rows or (hidden and below is None)):
-        raise SystemExit(3)
+    listed = bool(rows) or (hidden > 0 and below is None)
+    raise SystemExit(verdict(ages, listed=listed, exit_code=exit_code, max_age=max_age, nothing=not synced))
 
 
 SHOW_TABLE = (
@@ -94,6 +99,7 @@ SHOW_BALANCES = "deployment position_group account side symbol amount value_usd 
 )
 @chain_options
 @output_options
+@fails_when_old
 @session_of
 def show(session: Session, /, wallet: str, live: bool, target: float, output: Output, **flags: Any) -> None:
     """Show one wallet: its positions, those it holds through a proxy too, their balances, and what liquidates them.
@@ -113,7 +119,7 @@ def show(session: Session, /, wallet: str, live: bool, target: float, output: Ou
         if not rows:
             remark(f"{wallet} has no position on {chain.name} now")
     else:
-        with session.read() as conn:
+        with session.read(for_people=output.table) as conn:
             rows = reading.wallet(conn, wallet)
             outlooks = outlook.stored(conn, session.config.deployments, wallet, goal) if rows else {}
             if not rows and holds(session, conn):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import click
 
+from indexer.cli.freshness import fails_when_old
 from indexer.cli.options import Session, holds, row_filters, session_of
 from indexer.cli.output import Output, output_options
 from indexer.console import counted
@@ -18,10 +19,11 @@ from indexer.store.exports import Kind
 )
 @click.argument("sql")
 @output_options
+@fails_when_old
 @session_of
 def query(session: Session, sql: str, output: Output) -> None:
     """Run one SELECT on the database; it cannot write."""
-    with session.read() as conn:
+    with session.read(for_people=output.table) as conn:
         output.write(*reading.run(conn, sql))
 
 
@@ -31,6 +33,7 @@ def query(session: Session, sql: str, output: Output) -> None:
 @click.argument("what", type=click.Choice([kind.value for kind in Kind]))
 @row_filters
 @output_options
+@fails_when_old
 @session_of
 def export(
     session: Session,
@@ -42,7 +45,7 @@ def export(
 ) -> None:
     """Write rows with every column, with block and time (UTC), ranked by debt at risk."""
     kind = Kind(what)
-    with session.read() as conn:
+    with session.read(for_people=output.table) as conn:
         holds(session, conn, protocols=protocols)
         columns, rows = exporting.select(conn, kind, below=below, min_debt=min_debt, protocols=protocols)
         if output.table or output.path or not sys.stdout.isatty():

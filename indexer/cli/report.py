@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from indexer.address import checked_address
+from indexer.cli.freshness import fails_when_old
 from indexer.cli.options import Number, Session, holds, moment, session_of
 from indexer.cli.output import Output, output_options
 from indexer.console import bars, remark
 from indexer.files import write_file
-from indexer.store import exports as exporting
+from indexer.store import ranking
 
 if TYPE_CHECKING:
     from indexer.report.document import Report, Section
@@ -58,6 +59,7 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
     metavar="FILE",
     help="Write to FILE instead; its ending (.md, .html) chooses the format.",
 )
+@fails_when_old
 @session_of
 def report(
     session: Session,
@@ -82,7 +84,7 @@ def report(
         raise click.UsageError("--since is for a wallet; the book has no change since a date")
     if what != "book" and (fall or protocols or deployments):
         raise click.UsageError("--fall, --protocol and --deployment are for `report book`")
-    with session.read() as conn:
+    with session.read(for_people=chosen is Form("terminal")) as conn:
         if not holds(session, conn, protocols=protocols, deployments=deployments):
             return
         if what == "book":
@@ -128,7 +130,7 @@ TOP_TABLE = (
 )
 @click.option(
     "--by",
-    type=click.Choice(list(exporting.WALLET_RANKS)),
+    type=click.Choice(list(ranking.RANKS)),
     default="debt",
     show_default=True,
     help="risk: the debt of positions at risk or liquidatable.",
@@ -137,14 +139,15 @@ TOP_TABLE = (
 @click.option("--min-debt", type=Number(min=0), metavar="USD", help="At least this debt; unknown debts are kept.")
 @click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only wallets in this protocol; repeatable.")
 @output_options
+@fails_when_old
 @session_of
 def top(
     session: Session, by: str, limit: int, min_debt: float | None, protocols: Sequence[str], output: Output
 ) -> None:
     """List the largest wallets over all protocols, in USD; collateral is all they supply."""
-    with session.read() as conn, bars() as progress:
+    with session.read(for_people=output.table) as conn, bars() as progress:
         progress.start("wallets", 1, "query")
-        columns, found = exporting.top(conn, by, limit=limit, min_debt=min_debt, protocols=protocols)
+        columns, found = ranking.top(conn, by, limit=limit, min_debt=min_debt, protocols=protocols)
         rows = [dict(zip(columns, row, strict=True)) for row in found]
         if holds(session, conn, protocols=protocols) and not rows:
             remark(f"{session.db} has no such wallet: ask for less")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from indexer.cli.freshness import fails_when_old
 from indexer.cli.options import Number, Session, holds, session_of, wallet_address
 from indexer.cli.output import Output, output_options
 from indexer.console import bars, remark
@@ -73,6 +74,7 @@ def optional_wallet(context: click.Context, parameter: click.Parameter, value: s
 @click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable.")
 @click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable.")
 @output_options
+@fails_when_old
 @session_of
 def simulate(
     session: Session,
@@ -118,7 +120,7 @@ def simulate(
     swept = None if sweep is None else Sweep.parse(sweep)
     chain_id = None if chain is None else config.chain(chain).chain_id
     names = Names({**GROUPS, **config.groups})
-    with session.read() as conn, bars() as progress:
+    with session.read(for_people=output.table) as conn, bars() as progress:
         if not holds(session, conn, chain_id=chain_id, protocols=protocols, deployments=deployments):
             output.write_dicts([], simulating.OUTCOME_COLUMNS)
             return

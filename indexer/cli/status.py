@@ -6,6 +6,7 @@ import click
 
 from indexer.cli.options import Session, session_of
 from indexer.cli.output import Output, output_options
+from indexer.console import remark
 from indexer.store import queries as reading
 from indexer.text import age
 
@@ -16,9 +17,13 @@ STATUS_TABLE = "chain deployment state block_number age positions at_risk reques
 @output_options
 @session_of
 def status(session: Session, output: Output) -> None:
-    """Tell how far each deployment is synced."""
+    """Tell how far each deployment is synced, and which alerts were refused."""
+    from indexer.alert.queue import refused
+
     with session.read() as conn:
         rows = reading.status(conn, session.config.chain_name, time.time())
+        for line in refused(conn):
+            remark(line)
     if output.table:
         rows = [{**row, "age": age(row["age_seconds"])} for row in rows]
     output.write_dicts(rows, STATUS_TABLE, reading.STATUS_COLUMNS)

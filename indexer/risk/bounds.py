@@ -133,8 +133,8 @@ class Book:
         self._rows += 1
         if self._rows > len(self._open):
             size = max(2 * self._rows, 1024)
-            self._open, self._has_debt = _longer(self._open, size), _longer(self._has_debt, size)
-            self._first, self._count = _longer(self._first, size), _longer(self._count, size)
+            self._open, self._has_debt = longer(self._open, size), longer(self._has_debt, size)
+            self._first, self._count = longer(self._first, size), longer(self._count, size)
 
     def _forget(self, row: int) -> None:
         first, count = int(self._first[row]), int(self._count[row])
@@ -159,11 +159,12 @@ class Book:
     def _reserve(self, count: int) -> None:
         if self._used + count > len(self._amount):
             size = max(2 * (self._used + count), 4096)
-            self._row_of, self._slot_of = _longer(self._row_of, size), _longer(self._slot_of, size)
-            self._amount = _longer(self._amount, size)
+            self._row_of, self._slot_of = longer(self._row_of, size), longer(self._slot_of, size)
+            self._amount = longer(self._amount, size)
 
 
-def _longer(array: NDArray[T], size: int) -> NDArray[T]:
+def longer(array: NDArray[T], size: int) -> NDArray[T]:
+    """The array with zeros behind it, `size` long."""
     grown = np.zeros(size, array.dtype)
     grown[: len(array)] = array
     return grown

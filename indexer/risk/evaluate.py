@@ -97,6 +97,7 @@ def row(chain_id: int, adapter: AnyAdapter, market: Market, health: Health, name
         ", ".join(health.blocked_by) or None,
         market.block.number,
         market.block.hash,
+        market.block.timestamp,
     )
 
 

@@ -132,7 +132,6 @@ def simulate(
     result = Simulation(list(books), [], [], [])
     for book in books:
         market, evaluate = scenario.applied(book.adapter, book.market, names), book.adapter.evaluate
-        # An adapter may remember the last market it was asked about: all positions of one, then all of the other.
         healths = []
         for one in (book.market, market):
             evaluated: list[Health] = []

@@ -2,5 +2,5 @@
 
 Doors: `store.Store` writes; `database.open_readonly` opens for `queries`, `exports.select`, `exports.top` and
 `history.movements`; `migrations.migrations` registers a change of the schema; `rows.Snapshot` is what a sync commits;
-`books.load` and `books.deployments` give stored markets and positions back.
+`books.load` and `books.deployments` give stored markets and positions back; `freshness.freshness` says how old rows are.
 """

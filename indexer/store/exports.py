@@ -28,22 +28,18 @@ IS_AT_RISK = "status in ('at-risk', 'liquidatable')"
 # the debt at risk before it, where not everything listed is
 RISK_RANK = f"p.debt_usd is null, case when p.{IS_AT_RISK} then p.debt_usd else 0 end desc, {RANK.format('p.')}"
 BLOCK_TIME = "strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time"
-#: of each wallet, beside what the view tells: the debt of its positions at risk, None if one of them is unknown
-WALLET_RISK = f"""(
-    select wallet, case when count(debt_usd) filter (where {IS_AT_RISK}) = count(*) filter (where {IS_AT_RISK})
-            then total(debt_usd) filter (where {IS_AT_RISK}) end as debt_at_risk_usd,
-        strftime('%Y-%m-%dT%H:%M:%SZ', min(block_timestamp), 'unixepoch') as oldest_block_time
-    from positions left join deployments using (chain_id, deployment) group by wallet)"""  # noqa: S608 - our own names
-
-
-WALLET_NAMES = [*(f"p.{name}" for name in WALLET_COLUMNS), "r.debt_at_risk_usd", "r.oldest_block_time"]
-WALLET_SOURCE = f"wallets p join {WALLET_RISK} r using (wallet)"
-#: how wallets are ranked by `top`
-WALLET_RANKS = {
-    "debt": RANK.format("p."),
-    "collateral": f"p.collateral_usd is null, p.collateral_usd desc, {RANK.format('p.')}",
-    "risk": f"r.debt_at_risk_usd is null, r.debt_at_risk_usd desc, {RANK.format('p.')}",
-}
+#: of a row's own block; rows that an older version wrote are all of their deployment's
+ROW_TIME = BLOCK_TIME.replace("d.block_timestamp", "coalesce(p.block_timestamp, d.block_timestamp)")
+#: the view, and beside it the debt of a wallet's positions at risk, None if one of them is unknown
+WALLET_SOURCE = f"""(
+    select w.*,
+        (select case when count(debt_usd) = count(*) then total(debt_usd) end
+            from positions r where r.wallet = w.wallet and r.{IS_AT_RISK}) as debt_at_risk_usd,
+        (select strftime('%Y-%m-%dT%H:%M:%SZ', min(coalesce(r.block_timestamp, d.block_timestamp)), 'unixepoch')
+            from positions r left join deployments d using (chain_id, deployment) where r.wallet = w.wallet
+        ) as oldest_block_time
+    from wallets w) p"""  # noqa: S608 - our own names
+WALLET_NAMES = [f"p.{name}" for name in (*WALLET_COLUMNS, "debt_at_risk_usd", "oldest_block_time")]
 
 
 class Kind(StrEnum):
@@ -91,32 +87,16 @@ def select(
     elif kind is Kind.WALLETS:
         names, source = WALLET_NAMES, WALLET_SOURCE
         filters, values = wallet_filters(below, min_debt, protocols)
-        order = f"p.debt_usd is null, r.debt_at_risk_usd desc, {RANK.format('p.')}, p.wallet"
+        order = f"p.debt_usd is null, p.debt_at_risk_usd desc, {RANK.format('p.')}, p.wallet"
     elif kind is Kind.BALANCES:
-        names = [f"b.{name}" for name in BALANCE_COLUMNS] + [BLOCK_TIME]
+        names = [f"b.{name}" for name in BALANCE_COLUMNS] + [ROW_TIME]
         source = f"balances b join positions p using ({', '.join(KEY)}) {deployed}"
         order = f"{RISK_RANK}, {key}, b.side desc, b.value_usd is null, b.value_usd desc, b.market, b.asset"
     else:
-        names = [f"p.{name}" for name in POSITION_COLUMNS] + [BLOCK_TIME]
+        names = [f"p.{name}" for name in POSITION_COLUMNS] + [ROW_TIME]
         source = f"positions p {deployed}"
         order = f"{RANK.format('p.') if kind is Kind.AT_RISK else RISK_RANK}, {key}"
     return run(conn, names, source, filters, order, values)
-
-
-def top(
-    conn: sqlite3.Connection,
-    by: str,
-    *,
-    limit: int,
-    min_debt: float | None = None,
-    protocols: Sequence[str] = (),
-) -> tuple[list[str], Iterable[Row]]:
-    """The columns of `wallets` and at most `limit` rows, ranked by a key of WALLET_RANKS; of no risk, none."""
-    filters, values = wallet_filters(None, min_debt, protocols)
-    if by == "risk":
-        filters.append("(r.debt_at_risk_usd > 0 or r.debt_at_risk_usd is null)")
-    order = f"{WALLET_RANKS[by]}, p.wallet limit {int(limit)}"
-    return run(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values)
 
 
 def run(

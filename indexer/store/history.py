@@ -17,7 +17,7 @@ the third and 335 of the fourth kind after a year, together about 220 kB; who is
 
 import random
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
@@ -87,6 +87,11 @@ class History:
         self.memories: dict[tuple[int, str], Memory] = {}
         self.cursors: dict[tuple[int, str], tuple[str, str]] = {}
         self.random = random.Random()  # noqa: S311 - where thinning begins, not a secret
+
+    def points(self, where: tuple[int, str]) -> Mapping[Key, tuple[str, str | None]]:
+        """The last point of each position of a deployment that was just committed: status and health factor."""
+        memory = self.memories.get(where)
+        return {} if memory is None else memory.points
 
     def __call__(self, conn: sqlite3.Connection, snapshots: Sequence[Snapshot], block: Block) -> Callable[[], None]:
         plans = [plan for snapshot in snapshots if (plan := self._plan(conn, snapshot))]

@@ -293,3 +293,122 @@ def orphaned_history(db: "Database") -> None:
     for statement in ORPHANED_HISTORY.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
+
+
+#: `deliveries.failures` counts those that may be the message's own fault; with `short` 1 the alert has stepped aside, and
+#: only a short plain message of it is tried
+ALERTS = """
+create table alerts_of_kinds (          -- the outbox: what was decided, in order
+    number integer primary key,
+    id text not null unique,
+    kind text not null,                 -- position | blind: deployments of a chain could not be watched
+    chain_id integer not null,
+    deployment text,                    -- this and the next three: null unless kind is position
+    account text collate nocase,
+    position_group text,
+    wallet text collate nocase,
+    rule text not null,
+    crossing integer not null,
+    event text not null,                -- crossed | recovered
+    health_factor_before_raw text,
+    health_factor_before real,
+    health_factor_raw text,
+    health_factor real,
+    block_number integer,               -- of kind blind: the newest snapshot; null before the first
+    block_hash text,
+    block_timestamp integer,            -- unix seconds
+    body text not null,                 -- JSON, as it is delivered
+    created_at integer not null,        -- unix seconds
+    check (kind <> 'position' or (deployment is not null and account is not null and position_group is not null
+        and wallet is not null and block_number is not null and block_hash is not null and block_timestamp is not null))
+) strict;
+insert into alerts_of_kinds select number, id, 'position', chain_id, deployment, account, position_group, wallet, rule, crossing,
+    event, health_factor_before_raw, health_factor_before, health_factor_raw, health_factor, block_number, block_hash,
+    block_timestamp, body, created_at from alerts;
+drop table alerts;
+alter table alerts_of_kinds rename to alerts;
+create index alerts_by_wallet on alerts (wallet);
+
+alter table deliveries add column failures integer not null default 0;
+alter table deliveries add column short integer not null default 0;
+create index deliveries_pending on deliveries (channel, number) where state = 'pending';
+
+create table blind_deployments (        -- those of which an alert said that they cannot be watched, and none that they can again
+    chain_id integer not null,
+    deployment text not null,
+    crossing integer not null,          -- the number of that alert on its chain
+    since_timestamp integer not null,   -- unix seconds: the time of the newest rows, or when watching began without any
+    primary key (chain_id, deployment)
+) strict, without rowid;
+"""
+
+
+@migrations(name="0008_alert_kinds")
+def alert_kinds(db: "Database") -> None:
+    for statement in ALERTS.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+@migrations(name="0010_partial_snapshots")
+def partial_snapshots(db: "Database") -> None:
+    """A row names its own block, a deployment how far down all digits are those of its block; states by their block."""
+    db.conn.execute("alter table positions add column block_timestamp integer")
+    db.conn.execute(
+        "update positions set block_timestamp = (select d.block_timestamp from deployments d where "
+        "(d.chain_id, d.deployment, d.block_number) = (positions.chain_id, positions.deployment, positions.block_number))"
+    )
+    db.conn.execute("alter table deployments add column exact_below real")
+    db.conn.execute("create index states_by_block on states (chain_id, deployment, block_number)")
+
+
+#: One wallet is found by the index; all of them are read without sorting or keeping anything. DISTINCT changes nothing
+#: (the key of `positions` is among the columns); it keeps SQLite from computing each sum once more for the net value.
+WALLETS_BY_INDEX = """
+create view wallets as
+select each.wallet, each.positions, each.collateral_usd, each.debt_usd,
+    each.collateral_usd - each.debt_usd as net_usd,
+    each.health_factor_raw, each.health_factor,
+    each.worst_chain_id, each.worst_deployment, each.worst_account, each.worst_position_group,
+    each.oldest_block_number
+from (
+    select distinct worst.wallet,
+        (select count(*) from positions p where p.wallet = worst.wallet) as positions,
+        (select case when count(held.usd) = count(*) then sum(held.usd) end from (
+            select case when b.account is null then p.collateral_usd else b.value_usd end as usd
+            from positions p left join balances b on b.chain_id = p.chain_id and b.deployment = p.deployment
+                and b.account = p.account and b.position_group = p.position_group and b.side = 'supply'
+            where p.wallet = worst.wallet
+        ) held) as collateral_usd,
+        (select case when count(debt_usd) = count(*) then sum(debt_usd) end
+            from positions p where p.wallet = worst.wallet) as debt_usd,
+        worst.health_factor_raw, worst.health_factor,
+        worst.chain_id as worst_chain_id, worst.deployment as worst_deployment,
+        worst.account as worst_account, worst.position_group as worst_position_group,
+        (select min(block_number) from positions p where p.wallet = worst.wallet) as oldest_block_number
+    from positions worst
+    where not exists (
+        select 1 from positions p where p.wallet = worst.wallet
+        and (p.health_factor is null, ifnull(p.health_factor, 0), p.chain_id, p.deployment, p.account, p.position_group)
+        < (worst.health_factor is null, ifnull(worst.health_factor, 0), worst.chain_id, worst.deployment,
+            worst.account, worst.position_group)
+    )
+) each
+"""
+
+#: No index has a column that a block changes for many rows: those would be written again with each of them.
+READING = """
+create index positions_by_wallet on positions (wallet);
+create index positions_by_owner on positions (owner) where owner_via <> 'self';
+create index positions_at_risk on positions (status) where status in ('at-risk', 'liquidatable');
+create index positions_unknown on positions (status) where status in ('unpriceable', 'unverified');
+"""
+
+
+@migrations(name="0011_reading")
+def reading(db: "Database") -> None:
+    for statement in READING.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+    db.conn.execute("drop view wallets")
+    db.conn.execute(WALLETS_BY_INDEX)

@@ -70,6 +70,14 @@ def unique(names: Sequence[str]) -> list[str]:
     return found
 
 
+#: the positions whose wallet, owner or account is ?1, each found by an index: only an owner that is no account has one
+OF_ADDRESS = """
+select * from positions where wallet = ?1
+union select * from positions where owner = ?1 and owner_via <> 'self'
+union select * from positions where account = ?1
+    and (chain_id, deployment) in (select chain_id, deployment from deployments)
+"""
+
 STATUS_COLUMNS = (
     "chain deployment protocol accounts state block_number age_seconds positions at_risk requests revision block_hash "
     "block_timestamp complete_from synced_at chain_id note"
@@ -91,7 +99,7 @@ def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
     """Every position whose wallet, owner or account is the address, largest debt first, each with its `balances`."""
     found = []
     for row in conn.execute(
-        f"select {', '.join(POSITION_COLUMNS)} from positions where wallet = ?1 or owner = ?1 or account = ?1 "  # noqa: S608 - ours
+        f"select {', '.join(POSITION_COLUMNS)} from ({OF_ADDRESS}) "  # noqa: S608 - ours
         "order by debt_usd is null, debt_usd desc, collateral_usd desc, chain_id, deployment, account, position_group",
         (address,),
     ):

@@ -37,6 +37,7 @@ class PositionRow(NamedTuple):
     blocked_by: str | None
     block_number: int
     block_hash: str
+    block_timestamp: int | None  # None in rows of a database that older versions wrote
 
     @property
     def key(self) -> PositionKey:
@@ -67,13 +68,18 @@ class BalanceRow(NamedTuple):
     block_number: int
 
 
-POSITION_COLUMNS = PositionRow._fields
-BALANCE_COLUMNS = BalanceRow._fields
+POSITION_COLUMNS = list(PositionRow._fields)
+BALANCE_COLUMNS = list(BalanceRow._fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What one deployment's snapshot commits, all of it computed; `rows` and `balances` are of every known position."""
+    """What one deployment's snapshot commits, all of it computed.
+
+    `rows` and `balances` are of every known position if `whole`; else of those that were evaluated, and everyone else's
+    status is proven to be that of their row. `exact_below` is the health factor below which all digits are the block's
+    own, None where all are.
+    """
 
     chain_id: int
     deployment: str
@@ -86,6 +92,8 @@ class Snapshot:
     market_json: str
     rows: Sequence[PositionRow]
     balances: Sequence[BalanceRow]
+    whole: bool = True
+    exact_below: float | None = None
 
     @property
     def block(self) -> Block:

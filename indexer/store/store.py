@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from indexer.errors import StoreError, StoreLockedError
+from indexer.files import open_lock
 from indexer.model import Block, PositionKey, Registered
 from indexer.store import migrations, reorgs
 from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
-from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, Snapshot, market_row
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
 from indexer.store.synced import SyncedRanges
 
 KEPT_AUDITS = 10_000
@@ -95,7 +96,7 @@ class Store:
         locks. The kernel releases it when the process dies.
         """
         try:
-            lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            lock = open_lock(f"{self.path}.lock")
         except OSError as error:
             raise StoreError(
                 f"cannot write {self.path}.lock: {error.strerror}; choose another place with --db"
@@ -340,15 +341,18 @@ class Store:
         a sample was compared with the contracts. Undone by the next snapshot; history keeps what was.
         """
         where = snapshot.where
-        for table in ("positions", "balances", "markets", "snapshots"):
+        replaced = ("positions", "balances") if snapshot.whole else ()
+        for table in (*replaced, "markets", "snapshots"):
             conn.execute(f"delete from {table} where chain_id = ? and deployment = ?", where)  # noqa: S608
         conn.execute(
             "insert into deployments (chain_id, deployment, protocol, accounts, block_number, block_hash, "
-            "block_timestamp, revision, state, note, complete_from, synced_at) values (?,?,?,?,?,?,?,?,?,?,?,?) "
+            "block_timestamp, revision, state, note, complete_from, synced_at, exact_below) "
+            "values (?,?,?,?,?,?,?,?,?,?,?,?,?) "
             "on conflict do update set protocol = excluded.protocol, accounts = excluded.accounts, "
             "block_number = excluded.block_number, block_hash = excluded.block_hash, "
             "block_timestamp = excluded.block_timestamp, revision = excluded.revision, state = excluded.state, "
-            "note = excluded.note, complete_from = excluded.complete_from, synced_at = excluded.synced_at",
+            "note = excluded.note, complete_from = excluded.complete_from, synced_at = excluded.synced_at, "
+            "exact_below = excluded.exact_below",
             (
                 *where,
                 snapshot.protocol,
@@ -361,17 +365,19 @@ class Store:
                 snapshot.note,
                 snapshot.complete_from,
                 int(time.time()),
+                snapshot.exact_below,
             ),
         )
         conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market_json))
         reorgs.record(conn, snapshot)
-        conn.executemany(_insert("positions", len(POSITION_COLUMNS)), snapshot.rows)
-        conn.executemany(_insert("balances", len(BALANCE_COLUMNS)), snapshot.balances)
+        self._write_rows(conn, snapshot.rows, snapshot.balances, replace=not snapshot.whole)
         conn.executemany(_insert("markets", 25), [market_row(snapshot, asset) for asset in snapshot.market.assets])
         conn.executemany(
             _insert("assets", 4, "insert or replace"),
             [(snapshot.chain_id, a.asset, a.symbol, a.decimals) for a in snapshot.market.assets],
         )
+        if not snapshot.whole:
+            return
         # States of whom no log names any more since a reorg: whoever is named again is read again.
         conn.execute(
             "delete from states where chain_id = ?1 and deployment = ?2 and not exists (select 1 from events e "
@@ -379,6 +385,46 @@ class Store:
             "and e.position_group = states.position_group)",
             where,
         )
+
+    @staticmethod
+    def _write_rows(
+        conn: sqlite3.Connection, rows: Sequence[PositionRow], balances: Sequence[BalanceRow], *, replace: bool
+    ) -> None:
+        """Rows of positions, each with all balances that it has; `replace` those that are there."""
+        if replace:
+            conn.executemany(
+                "delete from balances where chain_id = ? and deployment = ? and account = ? and position_group = ?",
+                [(row.chain_id, row.deployment, *row.key) for row in rows],
+            )
+        verb = "insert or replace" if replace else "insert"
+        conn.executemany(_insert("positions", len(POSITION_COLUMNS), verb), rows)
+        conn.executemany(_insert("balances", len(BALANCE_COLUMNS)), balances)
+
+    def older_rows(self, where: tuple[int, str], keys: Iterable[PositionKey], block: int) -> list[PositionKey]:
+        """Those of these positions whose row is of an older block than that, and verified."""
+        sql = (
+            "select 1 from positions where chain_id = ? and deployment = ? and account = ? and position_group = ? "
+            "and block_number < ? and status <> 'unverified'"
+        )
+        return [key for key in keys if self.conn.execute(sql, (*where, *key, block)).fetchone()]
+
+    def rewrite_rows(self, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
+        """Rows of the last snapshot's own block in place of older ones."""
+        with self.transaction() as conn:
+            self._write_rows(conn, rows, balances, replace=True)
+
+    def of_people(self, where: tuple[int, str], people: Iterable[str]) -> set[PositionKey]:
+        """The positions whose wallet, owner or account is one of these."""
+        with self.transaction() as conn:
+            conn.execute("create temp table if not exists people (address text primary key collate nocase)")
+            conn.execute("delete from people")
+            conn.executemany("insert into people values (?)", [(address,) for address in people])
+            rows = conn.execute(
+                "select account, position_group from positions p where chain_id = ? and deployment = ? and exists "
+                "(select 1 from people where address in (p.wallet, p.owner, p.account))",
+                where,
+            )
+            return {PositionKey(*row) for row in rows}
 
     # what happened --------------------------------------------------------------------------------------------------
 

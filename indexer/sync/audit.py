@@ -8,7 +8,7 @@ from typing import Any
 
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
-from indexer.model import ENDANGERED, Accounts, Block, Check, Status
+from indexer.model import ENDANGERED, Accounts, Block, Check, PositionKey, Status
 from indexer.risk.evaluate import amounts_of, differences
 from indexer.settings import Settings
 from indexer.store.rows import PositionRow, Snapshot
@@ -18,6 +18,10 @@ from indexer.sync.tracked import TrackedDeployment
 
 log = logging.getLogger(__name__)
 
+#: A sync that follows the chain compares sums over all positions so often: they cost as much as there are positions,
+#: and what they show, logs that a node left out, does not pass.
+SUMS_SECONDS = 60.0
+
 
 class Auditor:
     """Turns a deployment's positions into a snapshot that was compared with the contracts."""
@@ -25,21 +29,25 @@ class Auditor:
     def __init__(self, store: Store, chain: Chain, settings: Settings, missing: MissingLogs) -> None:
         self.store, self.chain, self.settings, self.missing = store, chain, settings, missing
         self.left: dict[str, tuple[set[str], float]] = {}  # sums that the last repair could not mend, and when
+        self.summed: dict[str, float] = {}  # when sums were last compared
+        self.broken: dict[str, list[Check]] = {}  # which of them did not hold then
         self.random = random.Random()  # noqa: S311 - a sample, not a secret
 
     def snapshot(self, tracked: TrackedDeployment, target: Block) -> Snapshot:
         """Rows of every known position, compared with the contracts before they are committed."""
         broken = self._reconcile(tracked, target)
         read = PinnedReader(self.chain, target)
-        rows = tracked.evaluate(read, at_risk_below=self.settings.at_risk_below)
-        wrong = self._audit(tracked, target, rows)
+        below = self.settings.at_risk_below
+        sample = self._sample(tracked)
+        rows = tracked.evaluate(read, at_risk_below=below, also=[*tracked.watched_positions(), *sample])
+        wrong = self._audit(tracked, target, rows, sample)
         if wrong:
             log.error("%s: %d rows differ from the contracts; reading every position again", tracked.name, len(wrong))
             tracked.forget_positions()
             tracked.read_market(read)
             tracked.read(read, tracked.to_read(read))
-            rows = tracked.evaluate(read, at_risk_below=self.settings.at_risk_below)
-            wrong = self._audit(tracked, target, rows)
+            rows = tracked.evaluate(read, at_risk_below=below)  # all of them: nothing is left of the screen
+            wrong = self._audit(tracked, target, rows, self._sample(tracked))
         if wrong:
             rows = [row._replace(status=Status.UNVERIFIED.value) for row in rows]
         state, note = self._state(tracked, broken, wrong)
@@ -55,6 +63,8 @@ class Auditor:
             market_json=tracked.dump_market(),
             rows=rows,
             balances=tracked.balances(),
+            whole=tracked.screen is None,
+            exact_below=None if tracked.screen is None else tracked.screen.exact_below,
         )
 
     @staticmethod
@@ -75,7 +85,12 @@ class Auditor:
         alone = "only the watched wallets are known" if tracked.accounts is Accounts.WATCHED else None
         return "ok", tracked.market.note or alone
 
-    def _audit(self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow]) -> list[dict[str, Any]]:
+    def _sample(self, tracked: TrackedDeployment) -> list[PositionKey]:
+        return self.random.sample(list(tracked.known), min(self.settings.audit_sample, len(tracked.known)))
+
+    def _audit(
+        self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow], sample: Sequence[PositionKey]
+    ) -> list[dict[str, Any]]:
         """Compares a random sample and the worst rows with the contracts' own answers; what differs."""
         if not tracked.market.exact or not rows:
             return []
@@ -83,8 +98,8 @@ class Auditor:
             ((row.health_factor, row) for row in rows if row.status in ENDANGERED and row.health_factor is not None),
             key=lambda pair: pair[0],
         )[: self.settings.audit_at_risk]
-        sample = self.random.sample(rows, min(self.settings.audit_sample, len(rows)))
-        chosen = {row.key: row for row in (*(row for _, row in worst), *sample)}
+        sampled = set(sample)
+        chosen = {row.key: row for row in (*(row for _, row in worst), *(row for row in rows if row.key in sampled))}
         read = PinnedReader(self.chain, target)
         wrong = []
         for answer in tracked.adapter.contract_answers(read, tracked.market, list(chosen)):
@@ -110,6 +125,16 @@ class Auditor:
         First every known position (a change went unnoticed), then the logs since the last snapshot, then all of them
         (somebody went unnoticed). What stays unexplained is returned, and tried again after a while.
         """
+        if (
+            tracked.screen is not None
+            and time.monotonic() - self.summed.get(tracked.name, -SUMS_SECONDS) < SUMS_SECONDS
+        ):
+            return self.broken.get(tracked.name, [])
+        self.summed[tracked.name] = time.monotonic()
+        broken = self.broken[tracked.name] = self._mended(tracked, target)
+        return broken
+
+    def _mended(self, tracked: TrackedDeployment, target: Block) -> list[Check]:
         broken = self._broken(tracked)
         if not broken or self._tried_lately(tracked, broken):
             return broken

@@ -24,7 +24,8 @@ class Committer:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store, self.settings = store, settings
-        self.riders: list[Rider] = [History(), accrue]
+        self.history = History()
+        self.riders: list[Rider] = [self.history, accrue]
         self.planners: list[Planner] = []
 
     def commit(

@@ -29,13 +29,15 @@ def follow(
     poll_seconds: float = POLL_SECONDS,
     behind_seconds: float = BEHIND_SECONDS,
     until: Callable[[], bool] = lambda: False,
+    failed: Callable[[ChainError], None] = lambda _: None,
 ) -> None:
     """Snapshots every new block until interrupted (or `until()`); `tell` gets each outcome and its lag in seconds.
 
-    Failures of the node are logged and tried again with a growing, bounded pause; StoreError ends it. An interrupt
-    (KeyboardInterrupt) abandons the snapshot in work as a whole.
+    Failures of the node go to `failed`, are logged and tried again with a growing, bounded pause; StoreError ends it. An
+    interrupt (KeyboardInterrupt) abandons the snapshot in work as a whole.
     """
     canon = sync.canon
+    sync.following = True
     canon.behind_seconds = behind_seconds
     last: Block | None = None
     failures = 0
@@ -51,6 +53,7 @@ def follow(
         except ChainError as error:
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
             failures += 1
+            failed(error)
             if isinstance(error, UnconfirmedError | WrongChainError):
                 last = None  # its state says `failed` until the next snapshot, be that of the same block
             kind = "needs an endpoint with older state" if isinstance(error, PrunedError) else "trying again"

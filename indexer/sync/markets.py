@@ -10,12 +10,22 @@ from indexer.model import Accounts, Block
 from indexer.store.store import Store
 from indexer.sync.alone import Failures
 from indexer.sync.tracked import TrackedDeployment
+from indexer.units import AT_RISK_BELOW
 
 
 class Markets:
     """The deployments of a sync; `tracked` keeps what is known of them between snapshots, until it may be wrong."""
 
-    def __init__(self, store: Store, chain: Chain, adapters: Sequence[AnyAdapter], accounts: Accounts) -> None:
+    def __init__(
+        self,
+        store: Store,
+        chain: Chain,
+        adapters: Sequence[AnyAdapter],
+        accounts: Accounts,
+        *,
+        at_risk_below: float = AT_RISK_BELOW,
+    ) -> None:
+        self.at_risk_below = at_risk_below
         self.store, self.chain, self.adapters, self.accounts = store, chain, list(adapters), accounts
         self.tracked: dict[str, TrackedDeployment] = {}
         self.checked_code: set[str] = set()
@@ -43,7 +53,7 @@ class Markets:
         if accounts is Accounts.WATCHED:
             discovers = self.store.discovers(chain_id, adapter.deployment.name)
             accounts = accounts if discovers is None else Accounts(discovers)
-        return TrackedDeployment(self.store, chain_id, adapter, accounts)
+        return TrackedDeployment(self.store, chain_id, adapter, accounts, at_risk_below=self.at_risk_below)
 
     def _check_code(self, adapter: AnyAdapter, target: Block) -> None:
         name = adapter.deployment.name

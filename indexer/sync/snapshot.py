@@ -13,6 +13,7 @@ from indexer.adapter import AnyAdapter, Reader, Registry
 from indexer.model import Accounts, Answer, Balance, Market, Position, PositionKey, Registered
 from indexer.risk.evaluate import evaluate_all
 from indexer.store.rows import BalanceRow, PositionRow, balance_row
+from indexer.sync.screen import Screen
 from indexer.units import AT_RISK_BELOW
 
 
@@ -38,9 +39,14 @@ class KnownDeployment:
         #: every known position: the first and the last block in which an event named it
         self.known: dict[PositionKey, tuple[int, int]] = {}
         self.positions: dict[PositionKey, Position] = {}
+        self.evaluated: list[Position] = []
         self.candidates: list[PositionKey] = []
         self.answers: Mapping[PositionKey, Answer] | None = None
         self.read_count = 0
+        #: who changed since it was last read, by what logs name
+        self.unread: set[PositionKey] = set()
+        #: while the chain is followed block by block: who need not be evaluated
+        self.screen: Screen | None = None
 
     # the steps ------------------------------------------------------------------------------------------------------
 
@@ -86,15 +92,16 @@ class KnownDeployment:
         if isinstance(self.adapter, Registry):
             self.market = self.adapter.with_keys(read, self.market, [*self.known, *self.candidates])
         target = read.block.number
-        due = []
-        for key, (_, last) in self.known.items():
-            position = self.positions.get(key)
-            if (
-                position is None
-                or last > position.block_number
-                or (position.block_number < target and self._silent(position))
-            ):
+        due, touched = [], set()
+        suspects = self.known if self.screen is None else self.unread | self.screen.silent
+        for key in suspects:
+            (_, last), position = self.known[key], self.positions.get(key)
+            if position is None or last > position.block_number:
                 due.append(key)
+                touched.add(key)
+            elif position.block_number < target and self._silent(position):
+                due.append(key)
+        self.unread = touched
         return due + [key for key in self.candidates if key not in self.known]
 
     def _silent(self, position: Position) -> bool:
@@ -109,15 +116,37 @@ class KnownDeployment:
         here = dict(zip(keys, positions, strict=True))
         found = {key: (block, block) for key, position in here.items() if key not in self.known and not position.empty}
         kept = {key: position for key, position in here.items() if key in self.known or key in found}
-        self.keep_positions(found, kept, block)
+        changed = {key: position for key, position in kept.items() if not self._as_before(position)}
+        self.keep_positions(found, changed, block)
         self.positions.update(kept)
         self.touch(found)
+        self.unread -= here.keys()
+        if self.screen is not None:
+            for position in changed.values():
+                self.screen.put(self.market, position)
 
-    def evaluate(self, read: Reader, *, at_risk_below: float = AT_RISK_BELOW) -> list[PositionRow]:
-        """Rows of every known position; where the code is unknown with the contracts' own answers in them."""
+    def _as_before(self, position: Position) -> bool:
+        """Whether one that may have changed silently has not: what is written of it stays true."""
+        old = self.positions.get(position.key)
+        if old is None or position.key in self.unread:
+            return False
+        return replace(position, block_number=old.block_number) == old
+
+    def evaluate(
+        self, read: Reader, *, at_risk_below: float = AT_RISK_BELOW, also: Iterable[PositionKey] = ()
+    ) -> list[PositionRow]:
+        """Rows of every known position; where the code is unknown with the contracts' own answers in them.
+
+        With a screen only rows of those whom it leaves open, and of `also`.
+        """
         positions = self.held()
         self.market = self.adapter.fit(read, self.market, positions)
         self.answers = None
+        if self.screen is not None and not self.screen.fits(self.market):
+            self.screen = None
+        self.evaluated = positions
+        if self.screen is not None:
+            self.evaluated = positions = [self.positions[key] for key in self.screen.due(self.market, also)]
         if not self.market.exact:
             given = self.adapter.contract_answers(read, self.market, [p.key for p in positions])
             self.answers = {answer.key: answer for answer in given}
@@ -131,11 +160,11 @@ class KnownDeployment:
         )
 
     def balances(self) -> list[BalanceRow]:
-        """Rows of every known position's balances, behind `evaluate`."""
+        """Rows of the balances of whom `evaluate` gave rows."""
         block, usd = self.market.block.number, self.market.usd
         return [
             balance_row(self.chain_id, self.name, position.key, balance, usd, block)
-            for position in self.held()
+            for position in self.evaluated
             for balance in self._balances(position)
         ]
 
@@ -158,10 +187,12 @@ class KnownDeployment:
         for key, (first, last) in touches.items():
             old = self.known.get(key)
             self.known[key] = (first, last) if old is None else (min(old[0], first), max(old[1], last))
+            self.unread.add(key)
 
     def forget_positions(self) -> None:
         """Every position is read again; heals whatever a lying node left behind."""
         self.positions.clear()
+        self.screen = None
 
     def keep_numbers(self, new: Mapping[int, PositionKey], block: int) -> None:
         """Positions that a contract numbers, read at `block`."""

@@ -64,13 +64,15 @@ class Sync:
         self.store, self.chain, self.adapters = store, chain, list(adapters)
         self.settings = settings = settings or Settings()
         progress = progress or NoProgress()
-        self.markets = Markets(store, chain, adapters, accounts)
+        self.markets = Markets(store, chain, adapters, accounts, at_risk_below=settings.at_risk_below)
         names = [adapter.deployment.name for adapter in adapters]
         self.canon = Canon(store, chain, settings, names, self.markets.deployed, accept_reorg=accept_reorg)
         self.missing = MissingLogs(store, chain, settings, progress)
         self.positions = Positions(chain, settings, progress)
         self.auditor = Auditor(store, chain, settings, self.missing)
         self.committer = Committer(store, settings)
+        #: whether snapshots are taken block by block, so that only whom the bounds leave open need be evaluated
+        self.following = False
 
     def snapshot(self, to: str = "latest", target: Block | None = None) -> Outcome:
         """Every deployment at the block `to` names, which is `target` if given; a reorg meanwhile starts it again.
@@ -148,12 +150,16 @@ class Sync:
         final = self.canon.final(target)
         self.canon.still_canonical(target)
         self.committer.commit(snapshots, target, self.chain.chain_id, done, final)
-        for tracked in done.values():
-            tracked.previous = tracked.market
+        for snapshot in snapshots:
+            if snapshot.deployment in done:
+                tracked = done[snapshot.deployment]
+                if self.following and self.settings.refresh_seconds:
+                    tracked.follow(self.settings)
+                tracked.committed(snapshot, self.committer.history.points(snapshot.where))
         return Outcome(
             target,
             list(done),
             failures.reasons,
-            positions=sum(len(s.rows) for s in snapshots),
+            positions=sum(len(tracked.known) for tracked in done.values()),
             at_risk=len({row.wallet for s in snapshots for row in s.rows if row.status in ENDANGERED}),
         )

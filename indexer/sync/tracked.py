@@ -1,13 +1,19 @@
 """One deployment as the store knows it: its logs' ranges beside its positions, and all that is learnt written down."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from indexer.adapter import AnyAdapter, Reader
+from indexer.adapter import AnyAdapter, Bounded, Reader
 from indexer.model import Accounts, LogSource, Position, PositionKey
+from indexer.risk.evaluate import evaluate_all
+from indexer.settings import Settings
 from indexer.store.books import dump_market, dump_position, load_market, load_positions
+from indexer.store.rows import Snapshot, balance_row
 from indexer.store.store import Store
 from indexer.store.synced import ACTIVITY
+from indexer.sync.screen import Screen
 from indexer.sync.snapshot import KnownDeployment
+from indexer.units import AT_RISK_BELOW
 
 Pair = tuple[str, str]  # address and topic0 of a log
 
@@ -24,7 +30,15 @@ def pairs_of(sources: Iterable[LogSource]) -> frozenset[Pair]:
 class TrackedDeployment(KnownDeployment):
     """A deployment with everything its snapshots build on, in the store too; kept between snapshots in follow mode."""
 
-    def __init__(self, store: Store, chain_id: int, adapter: AnyAdapter, accounts: Accounts) -> None:
+    def __init__(
+        self,
+        store: Store,
+        chain_id: int,
+        adapter: AnyAdapter,
+        accounts: Accounts,
+        *,
+        at_risk_below: float = AT_RISK_BELOW,
+    ) -> None:
         watched = accounts is Accounts.WATCHED
         super().__init__(chain_id, adapter, accounts, store.watched if watched else None)
         self.store = store
@@ -44,6 +58,9 @@ class TrackedDeployment(KnownDeployment):
         self.known = store.events(chain_id, self.name)
         self.positions = {p.key: p for p in load_positions(adapter, store.states(chain_id, self.name))}
         self.ranges = store.ranges(chain_id, self.name)
+        self.at_risk_below = at_risk_below
+        self._watched: frozenset[str] = frozenset()
+        self._of_watched: set[PositionKey] = set()
 
     def read_market(self, read: Reader) -> None:
         super().read_market(read)
@@ -97,13 +114,68 @@ class TrackedDeployment(KnownDeployment):
     def keep_positions(
         self, found: Mapping[PositionKey, tuple[int, int]], positions: Mapping[PositionKey, Position], block: int
     ) -> None:
-        """Survives a kill right after. From the block of the first read on, whoever is touched is read again."""
+        """Survives a kill right after. From the block of the first read on, whoever is touched is read again.
+
+        Rows that are older than the last snapshot are first brought to its block, so that what is measured between
+        snapshots is the same as if every row were written at each of them.
+        """
         states = [(key, p.block_number, dump_position(self.adapter, p)) for key, p in positions.items()]
         with self.store.transaction():
+            self._rewrite_rows(positions)
             if self.wallets is None and ACTIVITY not in self.ranges:
                 self.ranges.add([ACTIVITY], block, block)
             self.store.save_touches(self.chain_id, self.name, found)
             self.store.save_states(self.chain_id, self.name, states)
+
+    def _rewrite_rows(self, keys: Iterable[PositionKey]) -> None:
+        """The rows of these positions at the block of the last snapshot, from their states before they are read."""
+        previous = self.previous
+        if previous is None or not previous.exact:
+            return
+        older = [
+            self.positions[key]
+            for key in self.store.older_rows((self.chain_id, self.name), keys, previous.block.number)
+            if key in self.positions
+        ]
+        if older:
+            market = replace(previous, registry=self.registry)
+            rows = evaluate_all(self.chain_id, self.adapter, market, older, at_risk_below=self.at_risk_below)
+            balances = [
+                balance_row(self.chain_id, self.name, position.key, balance, market.usd, market.block.number)
+                for position in older
+                for balance in self.adapter.balances(market, position)
+            ]
+            self.store.rewrite_rows(rows, balances)
+
+    # following the chain --------------------------------------------------------------------------------------------
+
+    def follow(self, settings: Settings) -> None:
+        """From the next snapshot on only those are evaluated whom the bounds leave open; call it before `committed`."""
+        if self.wallets is None and self.screen is None and isinstance(self.adapter, Bounded) and self.market.exact:
+            self.screen = Screen(
+                self.adapter,
+                self.market,
+                exact_below=settings.exact_below,
+                refresh_seconds=settings.refresh_seconds,
+            )
+            for key in sorted(self.known):
+                self.screen.put(self.market, self.positions[key])
+
+    def watched_positions(self) -> set[PositionKey]:
+        """The positions of watched wallets."""
+        watched = frozenset(address.lower() for address in self.store.watched())
+        if watched != self._watched:
+            self._watched = watched
+            self._of_watched = self.store.of_people((self.chain_id, self.name), watched) if watched else set()
+        return {key for key in self._of_watched if key in self.positions}
+
+    def committed(self, snapshot: Snapshot, points: Mapping[tuple[str, str], tuple[str, str | None]]) -> None:
+        """What is kept for the next snapshot; `points` are the last points of history."""
+        self.previous = self.market
+        if self._watched:
+            self._of_watched |= {row.key for row in snapshot.rows if not self._watched.isdisjoint(row.people)}
+        if self.screen is not None:
+            self.screen.took(snapshot.rows, points)
 
     def forget_positions(self) -> None:
         super().forget_positions()

@@ -2,18 +2,20 @@
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.errors import PrunedError, ReorgError, StoreError
-from indexer.model import Accounts, Block
-from indexer.risk.evaluate import amounts_of, differences
+from indexer.model import Accounts, Block, Market, PositionKey
+from indexer.risk.evaluate import Held, amounts_of, differences, evaluate_all
 from indexer.settings import Settings
-from indexer.store.books import load_market, position_rows, stored_balances
+from indexer.store.books import load_market, load_positions, position_rows, stored_balances
+from indexer.store.rows import PositionRow
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
 
@@ -36,17 +38,27 @@ class Mismatch:
 
 @dataclass(slots=True)
 class Verdict:
-    """What was compared of one deployment, at which block."""
+    """What was compared of one deployment, at which block.
+
+    Of the rows that are of an older block than the deployment, `older` were compared at their own block; `evaluated` were
+    evaluated at the deployment's block, and that compared there, as no endpoint holds the state of theirs any more.
+    """
 
     deployment: str
     block: Block
     checked: int = 0
+    older: int = 0
+    evaluated: int = 0
     mismatches: list[Mismatch] = field(default_factory=list)
 
     @property
     def differ(self) -> int:
         """How many positions have at least one mismatch."""
         return len({(m.account, m.position_group) for m in self.mismatches})
+
+    def add(self, found: Iterable[tuple[str, str, str, str, str]]) -> None:
+        """Mismatches as account, group, what, ours, the contract's."""
+        self.mismatches += [Mismatch(self.deployment, *one) for one in found]
 
 
 def verify(
@@ -64,13 +76,13 @@ def verify(
     a deployment's block any more (or the block left the chain), a new snapshot is taken first and the log says so.
     StoreError if nothing is synced.
     """
-    verdicts = []
+    verdicts, settings = [], settings or Settings()
     for adapter in adapters:
         row = store.deployment(chain.chain_id, adapter.deployment.name)
         if row is None or row["block_number"] is None:
             continue
         try:
-            verdict = _verify_one(store, chain, adapter, row, scope, sample)
+            verdict = _verify_one(store, chain, adapter, row, scope, sample, settings.at_risk_below)
         except (PrunedError, ReorgError) as error:
             log.warning(
                 "%s: block %d can no longer be asked (%s); taking a new snapshot first",
@@ -81,7 +93,7 @@ def verify(
             Sync(store, chain, [adapter], Accounts(row["accounts"]), settings).snapshot()
             row = store.deployment(chain.chain_id, adapter.deployment.name)
             assert row is not None
-            verdict = _verify_one(store, chain, adapter, row, scope, sample)
+            verdict = _verify_one(store, chain, adapter, row, scope, sample, settings.at_risk_below)
         verdicts.append(verdict)
         store.audit(
             chain.chain_id,
@@ -102,36 +114,73 @@ def verify(
 
 
 def _verify_one(
-    store: Store, chain: Chain, adapter: AnyAdapter, row: Mapping[str, Any], scope: str, sample: int
+    store: Store, chain: Chain, adapter: AnyAdapter, row: Mapping[str, Any], scope: str, sample: int, below: float
 ) -> Verdict:
     name = adapter.deployment.name
     block = chain.block(row["block_hash"])
     if chain.block(block.number).hash != block.hash:
         raise ReorgError(f"block {block.number} {block.hash} is no longer on the chain")
     market = load_market(adapter, row["market"], store.registry(chain.chain_id, name))
-    positions = position_rows(store.conn, chain.chain_id, name, at_risk=scope == "at-risk")
-    if scope == "sample" and len(positions) > sample:
-        chosen = random.sample(sorted(positions), sample)
-        positions = {key: positions[key] for key in chosen}
+    rows = position_rows(store.conn, chain.chain_id, name, at_risk=scope == "at-risk")
+    if scope == "sample" and len(rows) > sample:
+        chosen = random.sample(sorted(rows), sample)
+        rows = {key: rows[key] for key in chosen}
     held = stored_balances(store.conn, chain.chain_id, name)
     verdict = Verdict(name, block)
-    found = verdict.mismatches
     if scope == "all":
         known = store.events(chain.chain_id, name).keys()
-        found += [Mismatch(name, *key, "row", "missing", "named by a log") for key in known - positions.keys()]
-        found += [Mismatch(name, *key, "balances", "without a position", "") for key in held.keys() - positions.keys()]
-    read = PinnedReader(chain, block)
-    keys = list(positions)
-    for start in range(0, len(keys), CHUNK):
-        for answer in adapter.contract_answers(read, market, keys[start : start + CHUNK]):
-            verdict.checked += 1
-            ours, balances = positions[answer.key], held.get(answer.key, [])
-            wrong = differences(ours, amounts_of(balances), answer)
-            if (ours.block_number, ours.block_hash) != (block.number, block.hash):
-                stored = f"{ours.block_number} {ours.block_hash}"
-                wrong.append(("block", stored, f"{block.number} {block.hash}, that of the deployment"))
+        verdict.add((*key, "row", "missing", "named by a log") for key in known - rows.keys())
+        verdict.add((*key, "balances", "without a position", "") for key in held.keys() - rows.keys())
+    comparison = Comparison(chain, adapter, market, verdict)
+    comparison.at(block, [row for row in rows.values() if row.block_number == block.number], held)
+    older = {key: row for key, row in rows.items() if row.block_number != block.number}
+    states = store.states(chain.chain_id, name) if older else []
+    positions = [position for position in load_positions(adapter, states) if position.key in older]
+    now = {r.key: r for r in evaluate_all(chain.chain_id, adapter, market, positions, at_risk_below=below)}
+    verdict.add(
+        (*key, "status", row.status, now[key].status) for key, row in older.items() if row.status != now[key].status
+    )
+    for (number, block_hash), group in groupby(
+        sorted(older.values(), key=lambda row: row.block_number), key=lambda row: (row.block_number, row.block_hash)
+    ):
+        here = list(group)
+        try:
+            own = chain.block(block_hash)
+            if chain.block(number).hash != block_hash:
+                raise ReorgError(f"block {number} {block_hash} is no longer on the chain")
+            comparison.at(own, here, held)
+            verdict.older += len(here)
+        except (PrunedError, ReorgError):  # what it says of the deployment's block can still be compared there
+            keys = {row.key for row in here}
+            evaluated = {p.key: list(adapter.balances(market, p)) for p in positions if p.key in keys}
+            comparison.at(block, [now[key] for key in keys], evaluated)
+            verdict.evaluated += len(here)
+    return verdict
+
+
+class Comparison:
+    """Rows of one deployment against its contracts."""
+
+    def __init__(self, chain: Chain, adapter: AnyAdapter, market: Market, verdict: Verdict) -> None:
+        self.chain, self.adapter, self.market, self.verdict = chain, adapter, market, verdict
+
+    def at(self, block: Block, rows: Sequence[PositionRow], held: Mapping[PositionKey, Sequence[Held]]) -> None:
+        """Compares rows of one block, with their balances; nothing is counted if the block cannot be asked."""
+        read = PinnedReader(self.chain, block)
+        ours = {row.key: row for row in rows}
+        keys = list(ours)
+        answers = [
+            answer
+            for start in range(0, len(keys), CHUNK)
+            for answer in self.adapter.contract_answers(read, self.market, keys[start : start + CHUNK])
+        ]
+        for answer in answers:
+            self.verdict.checked += 1
+            row, balances = ours[answer.key], held.get(answer.key, [])
+            wrong = differences(row, amounts_of(balances), answer)
+            if (row.block_number, row.block_hash) != (block.number, block.hash):
+                wrong.append(("block", f"{row.block_number} {row.block_hash}", f"{block.number} {block.hash}"))
             for b in balances:
                 if answer.amounts and not {(b.market, b.side), (b.asset, b.side)} & answer.amounts.keys():
                     wrong.append((f"amount_raw {b.side} {b.market}", b.amount, "no such balance"))
-            found += [Mismatch(name, *answer.key, what, str(mine), str(theirs)) for what, mine, theirs in wrong]
-    return verdict
+            self.verdict.add((*answer.key, what, str(mine), str(theirs)) for what, mine, theirs in wrong)

@@ -1,4 +1,4 @@
-"""What a unit of a scaled balance counts for in a health factor of Aave, with what rounding can do to it."""
+"""The weight of a unit of scaled balance in a health factor of Aave, and how far rounding can move it."""
 
 from indexer.adapter import Weight
 from protocols.aave.math import PERCENTAGE_FACTOR

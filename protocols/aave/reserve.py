@@ -11,7 +11,7 @@ from protocols.aave.math import linear_interest, ray_mul
 class AaveReserve:
     """One reserve as the pool and its tokens answer it.
 
-    `id` is its place in the user bitmaps; `configuration` the pool's 256-bit word. Indexes and rates in ray, stored as
+    `stable_debt_token` is "" where there is none. `id` is its place in the user bitmaps; `configuration` the pool's 256-bit word. Indexes and rates in ray, stored as
     of `last_update`; `income` and `debt_index` are projected to the market's block. Totals are scaled. `price` in the
     oracle's unit, None if the oracle has none.
     """
@@ -22,6 +22,7 @@ class AaveReserve:
     configuration: int
     a_token: str
     variable_debt_token: str
+    stable_debt_token: str = ""
     liquidity_index: int
     liquidity_rate: int
     variable_borrow_index: int
@@ -68,6 +69,15 @@ class AaveReserve:
     @property
     def collateral_flag(self) -> int:
         return 2 << (2 * self.id)
+
+    @property
+    def debt_kind(self) -> str:
+        """The kind of its variable debt token (`Place.kind`)."""
+        return "variable"
+
+    def with_threshold(self, points: int) -> Self:
+        """With another liquidation threshold, in basis points."""
+        return replace(self, configuration=self.configuration & ~(0xFFFF << 16) | points << 16 & 0xFFFF << 16)
 
     def projected(self, compound: Callable[[int, int], int], timestamp: int) -> Self:
         """With the indexes of ReserveLogic.getNormalizedIncome and getNormalizedDebt at `timestamp`.

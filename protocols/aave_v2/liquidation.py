@@ -1,31 +1,19 @@
 """What can be done to an Aave V2 account: deposit and repay in the tokens' rounding, and what a liquidationCall takes."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from indexer.model import Balance, Effect, LiquidationCall, Price
-from protocols.aave.math import PERCENTAGE_FACTOR, percent_div, percent_mul, ray_div, ray_mul
+from protocols.aave.market import bonus_of
+from protocols.aave.math import percent_div, percent_mul, ray_div, ray_mul
 from protocols.aave_v2.market import AaveV2Market, Reserve
-from protocols.aave_v2.position import AaveV2Position
+from protocols.aave_v2.position import AaveV2Position, balances, evaluate, formula_amount
+from protocols.common import with_entry
 
 #: LendingPoolCollateralManager.LIQUIDATION_CLOSE_FACTOR_PERCENT
 CLOSE_FACTOR = 5_000
 ETH = 10**18
 #: what USDC costs, at most, where the oracle counts in USD with 8 decimals (Avalanche) and not in ETH
 USDC_IN_USD = 2 * 10**8
-
-
-def narrow(market: AaveV2Market, position: AaveV2Position) -> AaveV2Market:
-    held = {*position.supplied, *position.borrowed, *position.stable}
-    reserves = tuple(
-        r
-        for r in market.reserves
-        if position.configuration & (r.borrowing_flag | r.collateral_flag)
-        or not held.isdisjoint((r.a_token, r.variable_debt_token, r.stable_debt_token))
-    )
-    assets = {r.asset for r in reserves}
-    # `with_assets` would look for USDC to find the way to USD.
-    return replace(market, reserves=reserves, assets=tuple(row for row in market.assets if row.asset in assets))
 
 
 def exposure(market: AaveV2Market, position: AaveV2Position) -> list[Price]:
@@ -60,28 +48,25 @@ def is_unit(reserve: Reserve) -> bool:
 # balances -------------------------------------------------------------------------------------------------------------
 
 
-def effect(market: AaveV2Market, position: AaveV2Position, row: Balance, delta: int, balance: int) -> Effect | None:
-    """After LendingPool.deposit, withdraw, borrow or repay of `delta` now; `balance` is the token's balanceOf.
-
-    None for aTokens that rebase.
-    """
-    place = market.tokens.get(row.market)
-    if place is None or place.reserve is None or row.market in market.moved or row.market in market.rebasing:
+def effect(market: AaveV2Market, position: AaveV2Position, row: Balance, delta: int) -> Effect | None:
+    """After LendingPool.deposit, withdraw, borrow or repay of `delta` now; None for aTokens that rebase."""
+    place, token, refused = market.tokens.get(row.market), row.market, None
+    rebases = token in market.moved or token in market.rebasing
+    if place is None or place.reserve is None or rebases or not market.exact:
         return None
-    reserve, token, refused = place.reserve, row.market, None
+    reserve, balance = place.reserve, formula_amount(market, position, token)
     left = max(balance + delta, 0)
     if place.kind == "stable":
         _, rate, _ = position.stable[token]
-        rows = {other: pair for other, pair in position.stable.items() if other != token}
-        kept = {token: (left, rate, market.block.timestamp)} if left else {}
-        after = replace(position, stable=rows | kept)
+        row_left = (left, rate, market.block.timestamp) if left else None
+        after = replace(position, stable=with_entry(position.stable, token, row_left))
         refused = "stable-rate" if delta > 0 else None
     else:
         index = reserve.income if place.kind == "a" else reserve.debt_index
         scaled = ray_div(abs(delta) if left else balance, index)
         old = position.supplied if place.kind == "a" else position.borrowed
-        balances = with_balance(old, token, old.get(token, 0) + (scaled if delta > 0 else -scaled))
-        after = replace(position, supplied=balances) if place.kind == "a" else replace(position, borrowed=balances)
+        kept = with_entry(old, token, max(old.get(token, 0) + (scaled if delta > 0 else -scaled), 0))
+        after = replace(position, supplied=kept) if place.kind == "a" else replace(position, borrowed=kept)
         refused = "amount-too-small" if delta and not scaled else None
     flags = after.configuration
     if place.kind == "a" and token not in after.supplied:
@@ -97,16 +82,12 @@ def effect(market: AaveV2Market, position: AaveV2Position, row: Balance, delta: 
     return Effect(market=market, position=replace(after, configuration=flags), refused=refused)
 
 
-def with_balance(balances: Mapping[str, int], token: str, scaled: int) -> dict[str, int]:
-    rest = {other: balance for other, balance in balances.items() if other != token}
-    return rest | ({token: scaled} if scaled > 0 else {})
-
-
 # liquidationCall ------------------------------------------------------------------------------------------------------
 
 
-def liquidation_calls(market: AaveV2Market, position: AaveV2Position, rows: list[Balance]) -> list[LiquidationCall]:
+def liquidation_calls(market: AaveV2Market, position: AaveV2Position) -> list[LiquidationCall]:
     """For each debt (its stable and variable part are liquidated as one) and each collateral that counts."""
+    rows = balances(market, position) if evaluate(market, position).liquidatable else []
     debts: dict[str, list[Balance]] = {}
     for row in rows:
         if row.side == "debt":
@@ -145,7 +126,7 @@ def pair(market: AaveV2Market, parts: list[Balance], collateral: Balance) -> Liq
         seized=collateral.amount - ray_mul(collateral.scaled - seized_scaled, held.income),
         seized_scaled=seized_scaled,
         received=received,
-        bonus=(bonus - PERCENTAGE_FACTOR) / PERCENTAGE_FACTOR if bonus else None,
+        bonus=bonus_of(bonus),
         refused=refused,
     )
 

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 from indexer.abi import abi
 from indexer.adapter import Reader, answered, required
 from indexer.errors import ReadFailedError
-from indexer.model import RAY, Asset, Block, Failed, Market, Read
-from protocols.aave.math import PERCENTAGE_FACTOR, compound_v2, ray_mul
+from indexer.model import Asset, Block, Failed, Read
+from protocols.aave.market import AaveMarket, asset_row
+from protocols.aave.math import compound_v2, ray_mul
 from protocols.aave.reserve import AaveReserve
+from protocols.common import ZERO_ADDRESS, chunks, optional, symbol_of
 
 PROVIDER = abi("aave_v2_addresses_provider")
 POOL = abi("aave_v2_pool")
@@ -18,8 +20,6 @@ A_TOKEN = abi("aave_v2_a_token")
 ORACLE = abi("aave_oracle")
 ERC20 = abi("erc20")
 ERC20_BYTES32 = abi("erc20_bytes32")
-
-ZERO_ADDRESS = "0x" + "00" * 20
 
 #: LENDINGPOOL_REVISION of pools whose account maths is that of protocol-v2: 2 is the first release, 3 closed stable
 #: borrowing, 4 (3 for the AMM market and Polygon) added the rescue of tokens (bgd-labs rescue-mission diffs).
@@ -36,7 +36,6 @@ SUPPLY = A_TOKEN.function("totalSupply")
 class Reserve(AaveReserve):
     """A reserve of V2; `stable_debt` is the total with interest, prices are in ETH wei on mainnet."""
 
-    stable_debt_token: str
     stable_debt: int
 
 
@@ -69,15 +68,8 @@ class Flags(NamedTuple):
     inactive: int
 
 
-class Place(NamedTuple):
-    """A token of the market: its kind ("pool", "a", "variable", "stable"), and its reserve."""
-
-    kind: str
-    reserve: Reserve | None
-
-
 @dataclass(frozen=True, kw_only=True)  # no slots: the cached properties live in the instance
-class AaveV2Market(Market):
+class AaveV2Market(AaveMarket[Reserve]):
     """An Aave V2 market at one block.
 
     `rebasing` are aTokens whose balances move without an event; all their holders are asked at each snapshot. `moved`
@@ -85,9 +77,6 @@ class AaveV2Market(Market):
     balanceOf is.
     """
 
-    pool: str
-    oracle: str
-    pool_revision: int | None
     paused: bool = False
     reserves: tuple[Reserve, ...] = ()
     rebasing: frozenset[str] = field(default_factory=frozenset)
@@ -96,16 +85,6 @@ class AaveV2Market(Market):
     @property
     def averages(self) -> bool:
         return True
-
-    @cached_property
-    def tokens(self) -> Mapping[str, Place]:
-        """Every contract of the market that keeps balances or emits events."""
-        places = {self.pool: Place("pool", None)}
-        for reserve in self.reserves:
-            places[reserve.a_token] = Place("a", reserve)
-            places[reserve.variable_debt_token] = Place("variable", reserve)
-            places[reserve.stable_debt_token] = Place("stable", reserve)
-        return places
 
     @cached_property
     def supplies(self) -> Mapping[str, Supply]:
@@ -149,32 +128,13 @@ class AaveV2Market(Market):
         """With the rows of `assets` and the way to USD that follow from the reserves."""
         usdc = next((r.price for r in self.reserves if r.symbol == "USDC"), None)
         market = replace(self, usd=(1, usdc) if usdc else None)
-        return replace(market, assets=tuple(asset_row(market, reserve) for reserve in market.reserves))
+        return replace(market, assets=tuple(row_of(market, reserve) for reserve in market.reserves))
 
 
-def asset_row(market: AaveV2Market, reserve: Reserve) -> Asset:
-    """One reserve as a row of `assets` and `markets`; bonuses are what is added (0.05 = 5 %)."""
-    price, bonus = reserve.price, reserve.liquidation_bonus
-    return Asset(
-        asset=reserve.asset,
-        market=reserve.a_token,
-        symbol=reserve.symbol,
-        decimals=reserve.decimals,
-        price=price,
-        price_usd=None if price is None or market.usd is None else price * market.usd[0] / market.usd[1],
-        supply_index=reserve.income,
-        debt_index=reserve.debt_index,
-        supply_rate=reserve.liquidity_rate / RAY,
-        borrow_rate=reserve.variable_borrow_rate / RAY,
-        ltv=reserve.ltv / PERCENTAGE_FACTOR,
-        liquidation_threshold=reserve.liquidation_threshold / PERCENTAGE_FACTOR,
-        liquidation_bonus=(bonus - PERCENTAGE_FACTOR) / PERCENTAGE_FACTOR if bonus else None,
-        total_supply=ray_mul(reserve.scaled_supply, reserve.income),
-        total_debt=ray_mul(reserve.scaled_debt, reserve.debt_index) + reserve.stable_debt,
-        active=reserve.active,
-        frozen=reserve.frozen,
-        paused=market.paused,
-    )
+def row_of(market: AaveV2Market, reserve: Reserve) -> Asset:
+    supply = ray_mul(reserve.scaled_supply, reserve.income)
+    debt = ray_mul(reserve.scaled_debt, reserve.debt_index) + reserve.stable_debt
+    return asset_row(market, reserve, total_supply=supply, total_debt=debt, paused=market.paused)
 
 
 def read_market(read: Reader, provider: str, previous: AaveV2Market | None) -> AaveV2Market:
@@ -230,7 +190,7 @@ def read_reserves(
     tokens, names, price_of = read_tokens(read, oracle, rows, symbols, prices)
     reserves, rebasing, misfit = [], set(), None
     for (asset, data, income, debt_index), token in zip(rows, tokens, strict=True):
-        scaled_supply, supply, scaled_debt, debt, stable_debt = answered(token[:5])
+        scaled_supply, supply, scaled_debt, debt, stable_debt = answered(list(token[:5]))
         reserve = Reserve(
             id=data[11],
             asset=asset,
@@ -263,7 +223,7 @@ def read_reserves(
 
 def read_tokens(
     read: Reader, oracle: str, rows: Sequence[tuple[str, Any, int, int]], symbols: Sequence[Any], prices: Any
-) -> tuple[list[list[Any]], dict[str, str], dict[str, int | None]]:
+) -> tuple[list[Sequence[Any]], dict[str, str], dict[str, int | None]]:
     """Totals of each reserve's tokens; symbols, some of which are bytes32; prices, one by one if not all at once."""
     assets = [asset for asset, *_ in rows]
     reads = []
@@ -283,9 +243,9 @@ def read_tokens(
     reads += [Read(oracle, ORACLE.function("getAssetPrice"), (asset,)) for asset in unpriced]
     answers = read(reads)
     width, first = 6, 6 * len(rows)
-    tokens = [answers[i : i + width] for i in range(0, first, width)]
+    tokens = chunks(answers[:first], width)
     names = dict(zip(assets, symbols, strict=True))
     for asset, word in zip(unnamed, answers[first:], strict=False):
-        names[asset] = asset if isinstance(word, Failed) else word.rstrip(b"\0").decode(errors="replace")
-    single = [None if isinstance(price, Failed) else price for price in answers[first + len(unnamed) :]]
+        names[asset] = symbol_of("", word, asset)
+    single = [optional(price) for price in answers[first + len(unnamed) :]]
     return tokens, names, dict(zip(assets, single if isinstance(prices, Failed) else prices, strict=True))

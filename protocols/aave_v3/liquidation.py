@@ -1,6 +1,5 @@
 """What can be done to an Aave V3 account: supply and repay in the tokens' rounding, and what a liquidationCall takes."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from indexer.model import RAY, Balance, Effect, Health, LiquidationCall, Price
@@ -14,8 +13,9 @@ from protocols.aave_v3.market import (
     stable_balance,
     supply_balance,
 )
-from protocols.aave_v3.position import SENTINEL_BELOW, AaveV3Position, debt_amount, evaluate
+from protocols.aave_v3.position import SENTINEL_BELOW, AaveV3Position, balances, debt_amount, evaluate
 from protocols.aave_v3.rules import DEFICIT, Rules
+from protocols.common import with_entry
 
 #: LiquidationLogic.CLOSE_FACTOR_HF_THRESHOLD, DEFAULT_LIQUIDATION_CLOSE_FACTOR
 WHOLE_UP_TO = 95 * 10**16
@@ -23,23 +23,6 @@ CLOSE_FACTOR = 5_000
 #: LiquidationLogic.MIN_BASE_MAX_CLOSE_FACTOR_THRESHOLD, MIN_LEFTOVER_BASE (3.3): base currency with 8 decimals
 SMALL = 2_000 * 10**8
 LEFTOVER = 1_000 * 10**8
-
-
-def narrow(market: AaveV3Market, position: AaveV3Position) -> AaveV3Market:
-    held = {*position.supplied, *position.borrowed, *position.stable}
-    reserves = tuple(
-        r
-        for r in market.reserves
-        if position.configuration & (r.borrowing_flag | r.collateral_flag)
-        or not held.isdisjoint((r.a_token, r.variable_debt_token, r.stable_debt_token))
-    )
-    assets = {r.asset for r in reserves}
-    return replace(
-        market,
-        reserves=reserves,
-        e_modes=tuple(e for e in market.e_modes if e.id == position.mode),
-        assets=tuple(row for row in market.assets if row.asset in assets),
-    )
 
 
 def exposure(market: AaveV3Market, position: AaveV3Position) -> list[Price]:
@@ -100,7 +83,7 @@ def supplied(
     scaled = to_scaled(market.rules, abs(delta), reserve.income, up=delta < 0)
     held = position.supplied.get(reserve.a_token, 0)
     left = max(held + scaled, 0) if delta > 0 else max(held - scaled, 0)
-    after = replace(position, supplied=with_balance(position.supplied, reserve.a_token, left))
+    after = replace(position, supplied=with_entry(position.supplied, reserve.a_token, left))
     if not left:
         after = replace(after, configuration=after.configuration & ~reserve.collateral_flag)
     refused = "amount-too-small" if delta and not scaled else None
@@ -118,19 +101,18 @@ def borrowed(
     amount = min(-delta, debt_balance(market.rules, held, index)) if delta < 0 else delta
     scaled = to_scaled(market.rules, amount, index, up=delta > 0)
     left = held + scaled if delta > 0 else max(held - scaled, 0)
-    after = replace(position, borrowed=with_balance(position.borrowed, token, left))
+    after = replace(position, borrowed=with_entry(position.borrowed, token, left))
     return with_borrowing_flag(after, reserve), "amount-too-small" if delta and not scaled else None
 
 
 def stable(
     market: AaveV3Market, position: AaveV3Position, reserve: Reserve, delta: int
 ) -> tuple[AaveV3Position, str | None]:
-    """StableDebtToken.burn; a new stable loan would change the account's rate, which is not foreseen."""
+    """StableDebtToken.burn; a new stable loan would change the account's rate, which is not computed here."""
     token, now = reserve.stable_debt_token, market.block.timestamp
     principal, rate, last_update = position.stable[token]
     left = max(stable_balance(principal, rate, last_update, now) + delta, 0)
-    rows = {other: row for other, row in position.stable.items() if other != token}
-    after = replace(position, stable=rows | ({token: (left, rate, now)} if left else {}))
+    after = replace(position, stable=with_entry(position.stable, token, (left, rate, now) if left else None))
     return with_borrowing_flag(after, reserve), "stable-rate" if delta > 0 else None
 
 
@@ -139,11 +121,6 @@ def to_scaled(rules: Rules, amount: int, index: int, *, up: bool) -> int:
     if not rules.explicit_rounding:
         return ray_div(amount, index)
     return -(-amount * RAY // index) if up else amount * RAY // index
-
-
-def with_balance(balances: Mapping[str, int], token: str, scaled: int) -> dict[str, int]:
-    rest = {other: balance for other, balance in balances.items() if other != token}
-    return rest | ({token: scaled} if scaled else {})
 
 
 def with_borrowing_flag(position: AaveV3Position, reserve: Reserve) -> AaveV3Position:
@@ -251,12 +228,12 @@ class Call:
         return low
 
 
-def liquidation_calls(market: AaveV3Market, position: AaveV3Position, rows: list[Balance]) -> list[LiquidationCall]:
+def liquidation_calls(market: AaveV3Market, position: AaveV3Position) -> list[LiquidationCall]:
     """For each debt and each collateral that counts; an asset's stable and variable debt are liquidated as one."""
     health = evaluate(market, position)
     if not health.liquidatable or market.version is None:
         return []
-    plan = market.plan(position.mode)
+    rows, plan = balances(market, position), market.plan(position.mode)
     debts: dict[str, Balance] = {}
     for row in rows:
         if row.side == "debt":

@@ -6,7 +6,8 @@ from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
 
-from indexer.model import RAY, Asset, Block, Market
+from indexer.model import RAY, Asset, Block
+from protocols.aave.market import AaveMarket, asset_row
 from protocols.aave.math import PERCENTAGE_FACTOR, compound_v30, ray_mul
 from protocols.aave.reserve import AaveReserve
 from protocols.aave_v3.rules import NEWEST, RULES, Rules
@@ -18,15 +19,16 @@ EVERY_FLAG = 2**256 - 1
 class Reserve(AaveReserve):
     """A reserve of V3, prices in the base currency.
 
-    `stable_debt_token` is "" where there is none; `stable_supply` is its (principal, average ray rate, last update).
-    `discount`: the debt token waives interest (GHO before 3.4).
+    `stable_supply` is that of its stable debt token: (principal, average ray rate, last update). `discount`: the debt token waives interest (GHO before 3.4).
     """
 
-    stable_debt_token: str = ""
     stable_supply: tuple[int, int, int] = (0, 0, 0)
     grace_period_until: int = 0
-    deficit: int = 0
     discount: bool = False
+
+    @property
+    def debt_kind(self) -> str:
+        return "discounting" if self.discount else "variable"
 
     @property
     def paused(self) -> bool:
@@ -70,9 +72,6 @@ class EMode:
     liquidation_threshold: int
     liquidation_bonus: int
     collateral_bitmap: int
-    borrowable_bitmap: int
-    ltvzero_bitmap: int = 0
-    isolated: bool = False
     price_source: str | None = None
     price: int | None = None
 
@@ -80,7 +79,7 @@ class EMode:
 class Supply(NamedTuple):
     """What one aToken's scaled balance is worth; `counted` is the flag that makes it collateral, 0 if nothing does.
 
-    `price` is 0 where it is missing: `priced` tells, and so does Plan.unpriced.
+    `price` is 0 where it is missing: see `priced`, and Plan.unpriced.
     """
 
     reserve: Reserve
@@ -123,16 +122,8 @@ class Plan:
     average_threshold: bool
 
 
-class Place(NamedTuple):
-    """A contract of the market: its kind ("pool", "a", "variable", "stable"), a token's reserve and its user flag."""
-
-    kind: str
-    reserve: Reserve | None = None
-    flag: int = 0
-
-
 @dataclass(frozen=True, kw_only=True)  # no slots: the cached properties live in the instance
-class AaveV3Market(Market):
+class AaveV3Market(AaveMarket[Reserve]):
     """An Aave V3 market at one block.
 
     `version` is the key of RULES that is used, None for code the adapter does not know; `candidates` are all that fit
@@ -140,9 +131,6 @@ class AaveV3Market(Market):
     sentinel's answer. `base_unit` is the oracle's BASE_CURRENCY_UNIT.
     """
 
-    pool: str
-    oracle: str
-    pool_revision: int | None
     version: str | None
     candidates: tuple[str, ...] = ()
     settled: bool = False
@@ -161,21 +149,6 @@ class AaveV3Market(Market):
         return self.rules.average_threshold
 
     @cached_property
-    def tokens(self) -> Mapping[str, Place]:
-        """Every contract of the market that keeps balances or emits events."""
-        places = {self.pool: Place("pool")}
-        for reserve in self.reserves:
-            places[reserve.a_token] = Place("a", reserve, reserve.collateral_flag)
-            places[reserve.variable_debt_token] = Place("variable", reserve, reserve.borrowing_flag)
-            if reserve.stable_debt_token:
-                places[reserve.stable_debt_token] = Place("stable", reserve, reserve.borrowing_flag)
-        return places
-
-    def reserve_of(self, token: str) -> Reserve | None:
-        place = self.tokens.get(token)
-        return None if place is None else place.reserve
-
-    @cached_property
     def flags(self) -> int:
         """All flags of a user configuration that belong to a reserve; a dropped one leaves a hole."""
         return sum(reserve.borrowing_flag | reserve.collateral_flag for reserve in self.reserves)
@@ -185,7 +158,7 @@ class AaveV3Market(Market):
         return {}
 
     def plan(self, mode: int) -> Plan:
-        """What an account in e-mode `mode` (0 for none) reckons with; computed once a market and mode."""
+        """All reserves as an account in e-mode `mode` (0 for none) sees them; computed once a market and mode."""
         plan = self._plans.get(mode)
         if plan is None:
             plan = self._plans[mode] = self._plan(mode)
@@ -239,36 +212,21 @@ class AaveV3Market(Market):
     @property
     def thresholds(self) -> dict[str, Fraction]:
         """Liquidation thresholds by asset, and by `e-mode:ID`."""
-        rows = [(r.asset, r.liquidation_threshold) for r in self.reserves]
-        rows += [(f"e-mode:{e.id}", e.liquidation_threshold) for e in self.e_modes]
-        return {key: Fraction(points, PERCENTAGE_FACTOR) for key, points in rows}
+        modes = {f"e-mode:{e.id}": Fraction(e.liquidation_threshold, PERCENTAGE_FACTOR) for e in self.e_modes}
+        return super().thresholds | modes
 
     def with_thresholds(self, thresholds: Mapping[str, Fraction]) -> "AaveV3Market":
-        """With other liquidation thresholds, cut to basis points."""
+        """An e-mode has a threshold of its own: a reserve's does not move the accounts in it."""
         points = {key: int(threshold * PERCENTAGE_FACTOR) for key, threshold in thresholds.items()}
-        return replace(
-            self,
-            reserves=tuple(
-                replace(r, configuration=with_bits(r.configuration, 16, 16, points[r.asset]))
-                if r.asset in points
-                else r
-                for r in self.reserves
-            ),
-            e_modes=tuple(
-                replace(e, liquidation_threshold=points.get(f"e-mode:{e.id}", e.liquidation_threshold))
-                for e in self.e_modes
-            ),
-        ).with_assets()
+        e_modes = tuple(
+            replace(e, liquidation_threshold=points.get(f"e-mode:{e.id}", e.liquidation_threshold))
+            for e in self.e_modes
+        )
+        return replace(super().with_thresholds(thresholds), e_modes=e_modes)
 
     def with_assets(self) -> "AaveV3Market":
         """With the rows of `assets` that follow from the reserves."""
-        return replace(self, assets=tuple(asset_row(self, reserve) for reserve in self.reserves))
-
-
-def with_bits(word: int, first: int, width: int, value: int) -> int:
-    """A configuration word with the bits from `first` on replaced."""
-    mask = ((1 << width) - 1) << first
-    return word & ~mask | value << first & mask
+        return replace(self, assets=tuple(row_of(self, reserve) for reserve in self.reserves))
 
 
 def reserve_blocks(reserve: Reserve, timestamp: int) -> str | None:
@@ -280,34 +238,16 @@ def reserve_blocks(reserve: Reserve, timestamp: int) -> str | None:
     return "grace-period" if reserve.grace_period_until >= timestamp else None
 
 
-def asset_row(market: AaveV3Market, reserve: Reserve) -> Asset:
-    """One reserve as a row of `assets` and `markets`; caps of 0 mean none, bonuses are what is added (0.05 = 5 %).
-
-    Totals are None for code whose rounding is unknown.
-    """
-    rules, unit, unknown = market.rules, 10**reserve.decimals, market.version is None
-    price = reserve.price
-    bonus = reserve.liquidation_bonus
-    return Asset(
-        asset=reserve.asset,
-        market=reserve.a_token,
-        symbol=reserve.symbol,
-        decimals=reserve.decimals,
-        price=price,
-        price_usd=None if price is None or market.usd is None else price * market.usd[0] / market.usd[1],
-        supply_index=reserve.income,
-        debt_index=reserve.debt_index,
-        supply_rate=reserve.liquidity_rate / RAY,
-        borrow_rate=reserve.variable_borrow_rate / RAY,
-        ltv=reserve.ltv / PERCENTAGE_FACTOR,
-        liquidation_threshold=reserve.liquidation_threshold / PERCENTAGE_FACTOR,
-        liquidation_bonus=(bonus - PERCENTAGE_FACTOR) / PERCENTAGE_FACTOR if bonus else None,
+def row_of(market: AaveV3Market, reserve: Reserve) -> Asset:
+    """Caps of 0 mean none; totals are None for code whose rounding is unknown."""
+    unit, unknown = 10**reserve.decimals, market.version is None
+    return asset_row(
+        market,
+        reserve,
         supply_cap=reserve.supply_cap * unit or None,
         borrow_cap=reserve.borrow_cap * unit or None,
-        total_supply=None if unknown else supply_balance(rules, reserve.scaled_supply, reserve.income),
+        total_supply=None if unknown else supply_balance(market.rules, reserve.scaled_supply, reserve.income),
         total_debt=None if unknown else total_debt(market, reserve),
-        active=reserve.active,
-        frozen=reserve.frozen,
         paused=reserve.paused,
     )
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from indexer.model import RAY, WAD, Balance, Health, Position
+from indexer.model import RAY, WAD, Balance, Health
 from protocols.aave.math import PERCENTAGE_FACTOR, discounted_debt, percent_mul, wad_div
+from protocols.aave.position import AavePosition, unknown_health
 from protocols.aave_v3.market import (
     AaveV3Market,
     Debt,
@@ -14,33 +15,22 @@ from protocols.aave_v3.market import (
     stable_balance,
     supply_balance,
 )
+from protocols.common import balance
 
 #: ValidationLogic.MINIMUM_HEALTH_FACTOR_LIQUIDATION_THRESHOLD: below it the sentinel is not asked.
 SENTINEL_BELOW = 95 * 10**16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AaveV3Position(Position):
-    """One account; balances are keyed by token, so that a reserve that is dropped or listed anew is not mixed up.
-
-    `configuration` is the pool's bitmap (bit 2i: borrows reserve i, bit 2i+1: uses it as collateral), `mode` the
-    e-mode id. `supplied` and `borrowed` map aToken and variable debt token to the scaled balance, `stable` maps a
-    stable debt token to (principal, ray rate, last update), `discounts` a debt token that waives interest to (index of
-    the last action, percentage in basis points). `amounts`: each token's balanceOf at `block_number`, read only where
-    the market's code is unknown.
+class AaveV3Position(AavePosition):
+    """An account with its e-mode (`mode`); `discounts` maps a debt token that waives interest to (index of the last
+    action, percentage in basis points). `amounts`: each token's balanceOf at `block_number`, read only where the
+    market's code is unknown.
     """
 
-    configuration: int
     mode: int
-    supplied: dict[str, int]
-    borrowed: dict[str, int]
-    stable: dict[str, tuple[int, int, int]]
     discounts: dict[str, tuple[int, int]]
     amounts: dict[str, int]
-
-    @property
-    def empty(self) -> bool:
-        return not (self.supplied or self.borrowed or self.stable)
 
 
 def evaluate(market: AaveV3Market, position: AaveV3Position) -> Health:
@@ -50,18 +40,9 @@ def evaluate(market: AaveV3Market, position: AaveV3Position) -> Health:
     has_debt = bool(position.borrowed or position.stable)
     mode = str(position.mode) if position.mode else None
     if configuration & plan.unpriced or market.version is None:
-        return Health(
-            key=position.key,
-            collateral_value=None,
-            liquidation_limit=None,
-            debt_value=None,
-            health_factor=None,
-            has_debt=has_debt,
-            liquidatable=False,
-            unpriceable=bool(configuration & plan.unpriced),
-            blocked_by=blocked_by(market, plan, configuration, None) if has_debt else (),
-            mode=mode,
-        )
+        blocked = blocked_by(market, plan, configuration, None) if has_debt else ()
+        unpriceable = bool(configuration & plan.unpriced)
+        return unknown_health(position, unpriceable=unpriceable, blocked_by=blocked, mode=mode)
     collateral = weighted = debt = 0
     supplies, bias = plan.supplies, plan.supply_bias
     for token, scaled in position.supplied.items():
@@ -89,7 +70,7 @@ def evaluate(market: AaveV3Market, position: AaveV3Position) -> Health:
         limit = weighted // PERCENTAGE_FACTOR
         if debt:
             health_factor = wad_div(weighted, debt) // PERCENTAGE_FACTOR
-    blocked: tuple[str, ...] = ()
+    blocked = ()
     if has_debt and (configuration & plan.blocked or not market.liquidation_allowed):
         blocked = blocked_by(market, plan, configuration, health_factor)
     return Health(
@@ -167,42 +148,28 @@ def balances(market: AaveV3Market, position: AaveV3Position) -> list[Balance]:
             amount = position.amounts.get(token, amount)
             value = amount * supply.price // supply.unit if supply.priced else None
             flagged = bool(position.configuration & supply.reserve.collateral_flag)
-            rows.append(balance(supply.reserve, token, "supply", scaled, amount, value, flagged))
-    scaled_debts = position.borrowed | {token: principal for token, (principal, _, _) in position.stable.items()}
-    for token, scaled in scaled_debts.items():
+            rows.append(
+                balance(
+                    supply.reserve, token, "supply", scaled=scaled, amount=amount, value=value, is_collateral=flagged
+                )
+            )
+    for token, scaled in position.scaled_debts.items():
         reserve = market.reserve_of(token)
         if reserve is not None:
             debt = plan.debts[reserve.variable_debt_token]
             amount = position.amounts.get(token, debt_amount(market, position, token, reserve))
             value = value_of(debt, amount) if debt.priced else None
-            rows.append(balance(reserve, token, "debt", scaled, amount, value, False))
+            rows.append(balance(reserve, token, "debt", scaled=scaled, amount=amount, value=value))
     return rows
-
-
-def balance(
-    reserve: Reserve, token: str, side: str, scaled: int, amount: int, value: int | None, is_collateral: bool
-) -> Balance:
-    return Balance(
-        asset=reserve.asset,
-        market=token,
-        symbol=reserve.symbol,
-        decimals=reserve.decimals,
-        side=side,
-        scaled=scaled,
-        amount=amount,
-        value=value,
-        is_collateral=is_collateral,
-    )
 
 
 def misplaced(market: AaveV3Market, position: AaveV3Position) -> bool:
     """Whether its tokens or flags do not fit the market's reserves (one was dropped, listed or replaced)."""
     flags = position.configuration & market.flags
     places = market.tokens
-    for tokens in (position.supplied, position.borrowed, position.stable):
-        for token in tokens:
-            place = places.get(token)
-            if place is None:
-                return True
-            flags &= ~place.flag
+    for token in position.held:
+        place = places.get(token)
+        if place is None:
+            return True
+        flags &= ~place.flag
     return flags != 0  # a flag without a balance is legal and rare: reading such an account again costs little

@@ -13,13 +13,12 @@ from protocols.aave_v3.rules import (
     BITMAPS,
     DEFICIT,
     GRACE_PERIOD,
-    ISOLATED,
-    LTVZERO,
     PROBES,
     RULES,
     level_of,
     versions_of,
 )
+from protocols.common import ZERO_ADDRESS, chunks, needed, optional, symbol_of, together
 
 PROVIDER = abi("aave_v3_addresses_provider")
 POOL = abi("aave_v3_pool")
@@ -30,8 +29,6 @@ ORACLE = abi("aave_oracle")
 SENTINEL = abi("aave_price_oracle_sentinel")
 ERC20 = abi("erc20")
 ERC20_BYTES32 = abi("erc20_bytes32")
-
-ZERO_ADDRESS = "0x" + "00" * 20
 
 # The same fifteen words in all versions: ReserveData up to 3.0, ReserveDataLegacy after.
 RESERVE_DATA = POOL.function("getReserveData")
@@ -62,33 +59,6 @@ class Contracts:
         return self.level is not None and self.level >= level
 
 
-def required(answer: Any) -> Any:
-    """The answer itself. ReadFailedError for a read that nothing can do without."""
-    if isinstance(answer, Failed):
-        name = answer.read.signature.partition("(")[0]
-        raise ReadFailedError(f"{name}{answer.read.args} of {answer.read.target} failed: {answer.reason or 'reverted'}")
-    return answer
-
-
-def optional(answer: Any) -> Any:
-    """The answer, None if the read failed."""
-    return None if isinstance(answer, Failed) else answer
-
-
-def together(read: Reader, *groups: Sequence[Read]) -> list[list[Any]]:
-    """Several groups of reads in one round; the answers of each group."""
-    answers = read([one for group in groups for one in group])
-    pieces, start = [], 0
-    for group in groups:
-        pieces.append(answers[start : start + len(group)])
-        start += len(group)
-    return pieces
-
-
-def rows(answers: Sequence[Any], width: int) -> list[Sequence[Any]]:
-    return [answers[i : i + width] for i in range(0, len(answers), width)]
-
-
 def read_market(read: Reader, provider: str, previous: AaveV3Market | None) -> AaveV3Market:
     """The market at the reader's block. ReadFailedError where a pool the adapter knows does not answer."""
     contracts = read_contracts(read, provider)
@@ -114,21 +84,23 @@ def read_market(read: Reader, provider: str, previous: AaveV3Market | None) -> A
         [Read(asset, ERC20_BYTES32.function("symbol")) for asset in unnamed],
         [Read(oracle, ASSET_PRICE, (asset,)) for asset in unpriced],
         [Read(oracle, ASSET_PRICE, (source,)) for source in sources],
-        [] if old_modes else [Read(pool, signature, (i,)) for i in modes for signature in mode_signatures(contracts)],
+        [] if old_modes else [Read(pool, signature, (i,)) for i in modes for signature in MODE],
     )
-    names = dict(zip(assets, symbols, strict=True)) | dict(zip(unnamed, map(short_name, words), strict=True))
+    names = dict(zip(assets, symbols, strict=True)) | {
+        asset: symbol_of("", word, "") for asset, word in zip(unnamed, map(optional, words), strict=True)
+    }
     price_of = dict(zip(assets, map(optional, single) if unpriced else prices[0], strict=True))
-    token_rows = rows(tokens, len(token_reads(contracts, [ZERO_ADDRESS] * 15)))
+    token_rows = chunks(tokens, len(token_reads(contracts, [ZERO_ADDRESS] * 15)))
     reserves, totals = [], {}
     for (asset, row), token in zip(described.items(), token_rows, strict=True):
         reserve = make_reserve(contracts, asset, names[asset] or asset, price_of[asset], row, token)
         reserves.append(reserve)
-        totals[reserve.a_token], totals[reserve.variable_debt_token] = required(token[1]), required(token[3])
+        totals[reserve.a_token], totals[reserve.variable_debt_token] = needed(token[1]), needed(token[3])
     if old_modes:
         prices_of_sources = dict(zip(sources, map(optional, source_prices), strict=True))
         e_modes = [old_e_mode(i, category, reserves, prices_of_sources) for i, category in modes.items()]
     else:
-        detail_rows = rows(details, len(mode_signatures(contracts)))
+        detail_rows = chunks(details, len(MODE))
         e_modes = [e_mode(*pair) for pair in zip(modes, modes.values(), detail_rows, strict=True)]
     market = AaveV3Market(
         block=read.block,
@@ -156,7 +128,7 @@ def read_contracts(read: Reader, provider: str) -> Contracts:
             Read(provider, PROVIDER.function("getPriceOracleSentinel")),
         ]
     )
-    if ZERO_ADDRESS in (required(pool), required(oracle)):
+    if ZERO_ADDRESS in (needed(pool), needed(oracle)):
         raise ReadFailedError(f"the addresses provider {provider} names no pool or no price oracle at this block")
     revision, assets, unit, currency, *probes = read(
         [
@@ -177,7 +149,7 @@ def read_contracts(read: Reader, provider: str) -> Contracts:
         revision=optional(revision),
         level=level,
         versions=versions_of(optional(revision), level),
-        assets=tuple(required(assets)),
+        assets=tuple(needed(assets)),
         usd=(1, unit) if in_usd else None,
         base_unit=optional(unit),
     )
@@ -188,8 +160,6 @@ def reserve_signatures(contracts: Contracts) -> list[str]:
     signatures = [RESERVE_DATA, INCOME, DEBT_INDEX]
     if contracts.has(GRACE_PERIOD):
         signatures.append(POOL.function("getLiquidationGracePeriod"))
-    if contracts.has(DEFICIT):
-        signatures.append(POOL.function("getReserveDeficit"))
     return signatures
 
 
@@ -197,11 +167,11 @@ def described_reserves(contracts: Contracts, data: Sequence[Any]) -> tuple[dict[
     """The pool's answers by asset, and the assets that an unknown pool does not describe as the known ones do."""
     described: dict[str, Sequence[Any]] = {}
     unreadable = []
-    for asset, row in zip(contracts.assets, rows(data, len(reserve_signatures(contracts))), strict=True):
+    for asset, row in zip(contracts.assets, chunks(data, len(reserve_signatures(contracts))), strict=True):
         if not contracts.versions and any(isinstance(answer, Failed) for answer in row):
             unreadable.append(asset)
         else:
-            described[asset] = [required(answer) for answer in row]
+            described[asset] = [needed(answer) for answer in row]
     return described, unreadable
 
 
@@ -227,7 +197,7 @@ def make_reserve(
     """One reserve from the pool's answers (`row`) and its tokens' (`token`)."""
     data, income, debt_index, *more = row
     stable = not contracts.has(BITMAPS) and data[9] != ZERO_ADDRESS
-    principal, _, average_rate, stable_update = required(token[5]) if stable else (0, 0, 0, 0)
+    principal, _, average_rate, stable_update = needed(token[5]) if stable else (0, 0, 0, 0)
     return Reserve(
         id=data[7],
         asset=asset,
@@ -243,19 +213,13 @@ def make_reserve(
         last_update=data[6],
         income=income,
         debt_index=debt_index,
-        scaled_supply=required(token[0]),
-        scaled_debt=required(token[2]),
+        scaled_supply=needed(token[0]),
+        scaled_debt=needed(token[2]),
         stable_supply=(principal, average_rate, stable_update),
         grace_period_until=more[0] if contracts.has(GRACE_PERIOD) else 0,
-        deficit=more[1] if contracts.has(DEFICIT) else 0,
         price=price,
         discount=not contracts.has(DEFICIT + 1) and not isinstance(token[4], Failed),
     )
-
-
-def short_name(word: Any) -> str:
-    """A symbol that is a bytes32 (MKR), "" if there is none."""
-    return "" if isinstance(word, Failed) else bytes(word).rstrip(b"\0").decode(errors="replace")
 
 
 OLD_CATEGORY = POOL.function("getEModeCategoryData")
@@ -268,37 +232,23 @@ def configured_modes(contracts: Contracts, categories: Sequence[Any]) -> dict[in
         i: category if contracts.versions else optional(category)
         for i, category in zip(CATEGORIES, categories, strict=True)
     }
-    return {i: required(c) for i, c in answered.items() if c is not None and any(required(c)[:3])}
+    return {i: needed(c) for i, c in answered.items() if c is not None and any(needed(c)[:3])}
 
 
-def mode_signatures(contracts: Contracts) -> list[str]:
-    """What the pool is asked of each e-mode that is configured, from 3.2 on."""
-    signatures = [
-        POOL.function("getEModeCategoryLabel"),
-        POOL.function("getEModeCategoryCollateralBitmap"),
-        POOL.function("getEModeCategoryBorrowableBitmap"),
-    ]
-    if contracts.has(LTVZERO):
-        signatures.append(POOL.function("getEModeCategoryLtvzeroBitmap"))
-    if contracts.has(ISOLATED):
-        signatures.append(POOL.function("getIsEModeCategoryIsolated"))
-    return signatures
+#: what the pool is asked of each e-mode that is configured, from 3.2 on
+MODE = (POOL.function("getEModeCategoryLabel"), POOL.function("getEModeCategoryCollateralBitmap"))
 
 
 def e_mode(i: int, config: Sequence[int], details: Sequence[Any]) -> EMode:
     """A category of 3.2 and later."""
-    label, *bitmaps = details
-    collateral, borrowable, ltvzero, isolated = (*map(required, bitmaps), 0, False, False)[:4]
+    label, bitmap = details
     return EMode(
         id=i,
         label=optional(label) or "",
         ltv=config[0],
         liquidation_threshold=config[1],
         liquidation_bonus=config[2],
-        collateral_bitmap=collateral,
-        borrowable_bitmap=borrowable,
-        ltvzero_bitmap=ltvzero,
-        isolated=bool(isolated),
+        collateral_bitmap=needed(bitmap),
     )
 
 
@@ -313,7 +263,6 @@ def old_e_mode(i: int, category: Sequence[Any], reserves: Sequence[Reserve], pri
         liquidation_threshold=category[1],
         liquidation_bonus=category[2],
         collateral_bitmap=bitmap,
-        borrowable_bitmap=bitmap,
         price_source=source,
         price=None if source is None else prices[source],
     )

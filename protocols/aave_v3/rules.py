@@ -38,7 +38,6 @@ class Rules:
     version: str
     level: int
     compound: Callable[[int, int], int] = compound_v30
-    stable_debt: bool = False
     explicit_rounding: bool = False
     average_threshold: bool = True
     zero_threshold_counts: bool = False
@@ -46,11 +45,6 @@ class Rules:
     repaid_up: bool = False
     received_down: bool = False
     sentinel: bool = True
-
-    @property
-    def bitmaps(self) -> bool:
-        """E-modes are bitmaps of reserves (3.2); before, a reserve has at most one category."""
-        return self.level >= BITMAPS
 
     @property
     def supply_bias(self) -> int:
@@ -63,18 +57,17 @@ class Rules:
 
 
 _ALL = (
-    Rules(version="3.0", level=0, stable_debt=True),
+    Rules(version="3.0", level=0),
     # SparkLend's own line of 3.0.2: the rounding of 3.5 on the old e-modes and stable debt, without and with the
     # health factor of 3.5 (sparklend-v1-core, GenericLogic).
-    Rules(version="3.0-explicit-rounding", level=0, stable_debt=True, explicit_rounding=True),
+    Rules(version="3.0-explicit-rounding", level=0, explicit_rounding=True),
     Rules(
         version="3.0-explicit-rounding-untruncated",
         level=0,
-        stable_debt=True,
         explicit_rounding=True,
         average_threshold=False,
     ),
-    Rules(version="3.1", level=GRACE_PERIOD, stable_debt=True),
+    Rules(version="3.1", level=GRACE_PERIOD),
     Rules(version="3.2", level=BITMAPS),
     Rules(version="3.3", level=DEFICIT, balance_without_accounting=True),
     Rules(version="3.4", level=ONE_STRATEGY, compound=compound_v34),

@@ -8,7 +8,6 @@ indexes STORED at the last accrual of each market, `liquidateBorrow` accrues fir
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import ClassVar
 
 from indexer.abi import abi
 from indexer.adapter import ONE, Bounded, Line, Liquidation, Reader, Slot, Weight, required
@@ -24,13 +23,11 @@ from indexer.model import (
     Health,
     LiquidationCall,
     Logs,
-    LogSource,
-    Market,
-    Position,
     PositionKey,
     Price,
     Read,
 )
+from protocols.common import ZERO_ADDRESS, chunks, sources
 from protocols.compound_v2 import bounds, liquidation
 from protocols.compound_v2.answers import agrees, answer
 from protocols.compound_v2.market import (
@@ -38,18 +35,16 @@ from protocols.compound_v2.market import (
     BORROW_INDEX,
     DEPRECATED,
     PRICE,
-    ZERO,
     CompoundV2Market,
     accruals,
-    advanced,
-    as_accrued,
-    chunks,
+    after,
+    interest_stored,
     read_market,
-    repriced,
-    with_factors,
+    with_prices,
+    with_thresholds,
 )
-from protocols.compound_v2.math import GENERATIONS, CToken, Weights, weigh
-from protocols.compound_v2.position import CompoundV2Position
+from protocols.compound_v2.math import GENERATIONS, Weights
+from protocols.compound_v2.position import CompoundV2Position, balances, evaluate
 from protocols.compound_v2.storage import StoredDebts
 
 COMPTROLLER = abi("compound_v2_comptroller")
@@ -81,23 +76,18 @@ ASKED = 12  # accounts that are asked of the Comptroller to fit its generation, 
 class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[CompoundV2Market, CompoundV2Position]):
     """One Comptroller. Values in 1e18 = 1 USD, the oracle's own USD."""
 
-    protocol: ClassVar[str] = "compound-v2"
-    market_type: ClassVar[type[Market]] = CompoundV2Market
-    position_type: ClassVar[type[Position]] = CompoundV2Position
-    required_addresses: ClassVar[tuple[str, ...]] = ("comptroller",)
+    protocol = "compound-v2"
+    market_type = CompoundV2Market
+    position_type = CompoundV2Position
+    required_addresses = ("comptroller",)
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment)
         self.comptroller = deployment.addresses["comptroller"].lower()
         self.stored_debts = StoredDebts()
-        self.weighed: tuple[CompoundV2Market | None, dict[str, Weights | None], frozenset[str]] = (
-            None,
-            {},
-            frozenset(),
-        )
 
     def read_market(self, read: Reader, previous: CompoundV2Market | None) -> CompoundV2Market:
-        """The Comptroller and its markets, stored and accrued; what is known of the same implementation is kept."""
+        """The Comptroller and its markets, stored and accrued; a fitted rounding is kept while the implementation is the same."""
         market = read_market(read, self.comptroller, self.deployment.options)
         if previous is not None and previous.revision == market.revision:
             # without a readable implementation an upgrade would go unseen: then it is checked each time
@@ -110,11 +100,8 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
         topics = {BORROW} if accounts is Accounts.BORROWERS else {BORROW, TRANSFER}
         c_tokens = frozenset(market.c_tokens)
         return Logs(
-            discovery=[LogSource(c_tokens, frozenset(topics))],
-            activity=[
-                LogSource(frozenset({self.comptroller}), MEMBERSHIP),
-                LogSource(c_tokens, frozenset({*ACCOUNT_WORDS, TRANSFER})),
-            ],
+            discovery=sources((c_tokens, frozenset(topics))),
+            activity=sources((frozenset({self.comptroller}), MEMBERSHIP), (c_tokens, [*ACCOUNT_WORDS, TRANSFER])),
         )
 
     def touched(self, market: CompoundV2Market, event: Event) -> Iterable[PositionKey]:
@@ -129,7 +116,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
                 accounts = accounts if event.word(0) else []
             elif kind != BORROW or event.word(2):
                 accounts = [event.word_address(i) for i in ACCOUNT_WORDS.get(kind, ())]
-        return [PositionKey(account) for account in accounts if account not in (None, ZERO)]
+        return [PositionKey(account) for account in accounts if account not in (None, ZERO_ADDRESS)]
 
     def read_positions(
         self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]
@@ -142,9 +129,9 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
             reads += [Read(token, BALANCE_OF, (key.account,)) for token in tokens]
         entered: list[tuple[str, ...]] = []
         held: list[dict[str, int]] = []
-        for assets_in, *balances in chunks(required(read, reads), 1 + len(tokens)):
+        for assets_in, *amounts in chunks(required(read, reads), 1 + len(tokens)):
             entered.append(tuple(assets_in))
-            held.append({token: balance for token, balance in zip(tokens, balances, strict=True) if balance})
+            held.append({token: balance for token, balance in zip(tokens, amounts, strict=True) if balance})
 
         places = [(i, token) for i, assets_in in enumerate(entered) for token in assets_in]
         indexed = list(dict.fromkeys(token for _, token in places))
@@ -192,80 +179,13 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
         return not position.stored
 
     def evaluate(self, market: CompoundV2Market, position: CompoundV2Position) -> Health:
-        """Comptroller.getHypotheticalAccountLiquidityInternal over the entered markets; one without a price fails it.
-
-        `liquidation_limit` is sumCollateral, `debt_value` sumBorrow. Liquidatable: a shortfall, or a debt in a
-        deprecated market.
-        """
-        table, deprecated = self.weights(market)
-        c_tokens, borrows = position.c_tokens, position.borrows
-        accrued = position.accrued if position.block_number == market.block.number else {}
-        collateral = limit = limit_accrued = debt = debt_accrued = 0
-        unpriced: list[str] = []
-        for token in position.entered:
-            weight = table.get(token)
-            if weight is None:
-                unpriced.append(token)
-                continue
-            tokens = c_tokens.get(token)
-            if tokens:
-                collateral += weight.value * tokens // WAD
-                limit += weight.limit * tokens // WAD
-                limit_accrued += weight.limit_accrued * tokens // WAD
-            pair = borrows.get(token)
-            if pair:
-                principal, index = pair
-                debt += weight.price * (principal * weight.borrow_index // index) // WAD
-                owed = accrued.get(token)
-                if owed is None:
-                    owed = principal * weight.borrow_index_accrued // index
-                debt_accrued += weight.price * owed // WAD
-        return Health(
-            key=position.key,
-            collateral_value=None if unpriced and any(token in c_tokens for token in unpriced) else collateral,
-            liquidation_limit=None if unpriced else limit,
-            debt_value=None if unpriced and any(token in borrows for token in unpriced) else debt,
-            health_factor=limit * WAD // debt if debt and not unpriced else None,
-            health_factor_accrued=limit_accrued * WAD // debt_accrued if debt_accrued and not unpriced else None,
-            has_debt=bool(borrows),
-            liquidatable=(debt > limit and not unpriced) or not deprecated.isdisjoint(borrows),
-            unpriceable=bool(unpriced),
-            blocked_by=("seize-paused",) if borrows and market.seize_paused else (),
-        )
-
-    def weights(self, market: CompoundV2Market) -> tuple[dict[str, Weights | None], frozenset[str]]:
-        """What each market adds to a position, and the deprecated ones; computed once a market."""
-        of, table, deprecated = self.weighed
-        if of is not market:
-            table = {address: weigh(token, market.rounding) for address, token in market.c_tokens.items()}
-            deprecated = frozenset(address for address, token in market.c_tokens.items() if token.deprecated)
-            self.weighed = (market, table, deprecated)
-        return table, deprecated
+        return evaluate(market, position)
 
     def balances(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Balance]:
-        """Supply in the underlying asset at the STORED exchange rate, debts as `borrowBalanceStored` answers.
-
-        A debt's `scaled` is its principal as of its own interestIndex. Markets that `market` does not have yet (they
-        were listed after it was read) come with the next one.
-        """
-        table, _ = self.weights(market)
-        rows = []
-        for address, tokens in position.c_tokens.items():
-            if address in market.c_tokens:
-                token, weight = market.c_tokens[address], table[address]
-                amount, value = token.exchange_rate * tokens // WAD, weight and weight.value * tokens // WAD
-                backs = address in position.entered
-                rows.append(balance(token, "supply", tokens, amount, value, is_collateral=backs))
-        for address, (principal, index) in position.borrows.items():
-            if address in market.c_tokens:
-                token, weight = market.c_tokens[address], table[address]
-                amount = principal * token.borrow_index // index
-                value = weight and weight.price * amount // WAD
-                rows.append(balance(token, "debt", principal, amount, value, is_collateral=False))
-        return rows
+        return balances(market, position)
 
     def fit(self, read: Reader, market: CompoundV2Market, positions: Sequence[CompoundV2Position]) -> CompoundV2Market:
-        """The Comptroller's rounding, asked of `getAccountLiquidity` for accounts that tell the generations apart.
+        """The Comptroller's rounding, asked of `getAccountLiquidity` for accounts about which the generations differ.
 
         Who differs only after accruing is asked behind an accrual. An implementation that is not known yet is also
         asked about some accounts with debt. If neither generation gives its answers the market is not `exact`.
@@ -273,15 +193,15 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
         if market.rounding is not None and market.checked:
             return market
         state, prelude = market, []
-        telling, others = self.to_ask(market, positions)
-        if not telling:
-            accrued = as_accrued(market)
-            telling, _ = self.to_ask(accrued, positions)
-            if telling:
+        deciding, others = self.to_ask(market, positions)
+        if not deciding:
+            accrued = interest_stored(market)
+            deciding, _ = self.to_ask(accrued, positions)
+            if deciding:
                 state, prelude = accrued, accruals(list(market.c_tokens))
-                telling, others = ([after_accruing(accrued, p) for p in group] for group in (telling, others))
-        asked = telling + others
-        if not asked or (market.checked and not telling):
+                deciding, others = ([after_accruing(accrued, p) for p in group] for group in (deciding, others))
+        asked = deciding + others
+        if not asked or (market.checked and not deciding):
             return market
         answers = read([Read(self.comptroller, LIQUIDITY, (position.key.account,)) for position in asked], prelude)
         fitting = []
@@ -299,20 +219,20 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
     def to_ask(
         self, market: CompoundV2Market, positions: Iterable[CompoundV2Position]
     ) -> tuple[list[CompoundV2Position], list[CompoundV2Position]]:
-        """Some positions whose sumCollateral tells the generations apart, and some others that have debt."""
-        tables = [self.weights(replace(market, rounding=rounding))[0] for rounding in GENERATIONS]
-        telling: list[CompoundV2Position] = []
+        """Some positions whose sumCollateral differs between the generations, and some others that have debt."""
+        tables = [replace(market, rounding=rounding).weights for rounding in GENERATIONS]
+        deciding: list[CompoundV2Position] = []
         others: list[CompoundV2Position] = []
         for position in positions:
             if not position.c_tokens or not all(tables[0].get(token) for token in position.entered):
                 continue
             if len({sum_collateral(table, position) for table in tables}) > 1:
-                telling.append(position)
-                if len(telling) == ASKED:
+                deciding.append(position)
+                if len(deciding) == ASKED:
                     break
             elif position.borrows and len(others) < ASKED:
                 others.append(position)
-        return telling, others
+        return deciding, others
 
     def checks(
         self, market: CompoundV2Market, positions: Iterable[CompoundV2Position], accounts: Accounts
@@ -345,7 +265,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
     def contract_answers(self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]) -> list[Answer]:
         """The answers of getAccountSnapshot in every market and getAccountLiquidity, stored and after accruing all.
 
-        The Comptroller tells only the difference of its two sums: sumBorrow is added up from the snapshots and the
+        The Comptroller answers only the difference of its two sums: sumBorrow is added up from the snapshots and the
         oracle's prices, and sumCollateral is what the difference then leaves. A failing account answers amounts only.
         """
         tokens = list(market.c_tokens)
@@ -376,10 +296,10 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
     def with_prices(
         self, market: CompoundV2Market, prices: Mapping[str, int], numeraire: Fraction = ONE
     ) -> CompoundV2Market:
-        return repriced(market, prices)
+        return with_prices(market, prices)
 
     def after(self, market: CompoundV2Market, seconds: int, blocks: int) -> CompoundV2Market:
-        return advanced(market, seconds, blocks)
+        return after(market, seconds, blocks)
 
     def thresholds(self, market: CompoundV2Market) -> dict[str, Fraction]:
         """Collateral factors; of two cTokens with one underlying asset the lower one."""
@@ -390,7 +310,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
         return found
 
     def with_thresholds(self, market: CompoundV2Market, thresholds: Mapping[str, Fraction]) -> CompoundV2Market:
-        return with_factors(market, thresholds)
+        return with_thresholds(market, thresholds)
 
     # liquidation ------------------------------------------------------------------------------------------------------
 
@@ -398,7 +318,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
         return liquidation.narrow(market, position)
 
     def interest_stored(self, market: CompoundV2Market) -> CompoundV2Market:
-        return liquidation.interest_stored(market)
+        return interest_stored(market)
 
     def exposure(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Price]:
         return liquidation.exposure(market, position)
@@ -409,12 +329,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
         return liquidation.effect(market, position, balance, delta)
 
     def liquidation_calls(self, market: CompoundV2Market, position: CompoundV2Position) -> list[LiquidationCall]:
-        health = self.evaluate(market, position)
-        rows = self.balances(market, position) if health.liquidatable else []
-        found = liquidation.liquidation_calls(market, rows)
-        # Without a shortfall only debts in deprecated markets can be liquidated.
-        short = health.debt_value is None or health.debt_value > (health.liquidation_limit or 0)
-        return [one for one in found if short or market.c_tokens[one.debt.market].deprecated]
+        return liquidation.liquidation_calls(market, position)
 
     # bounds ---------------------------------------------------------------------------------------------------------
 
@@ -425,21 +340,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
         return bounds.lines(position)
 
     def slot_weights(self, market: CompoundV2Market, slots: Iterable[Slot]) -> list[Weight | None]:
-        return bounds.weights(market, self.weights(market)[0], slots)
-
-
-def balance(token: CToken, side: str, scaled: int, amount: int, value: int | None, *, is_collateral: bool) -> Balance:
-    return Balance(
-        asset=token.underlying,
-        market=token.address,
-        symbol=token.symbol,
-        decimals=token.decimals,
-        side=side,
-        scaled=scaled,
-        amount=amount,
-        value=value,
-        is_collateral=is_collateral,
-    )
+        return bounds.weights(market, slots)
 
 
 def after_accruing(market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2Position:

@@ -1,12 +1,11 @@
-"""A Compound V2 account as lines, and what a unit of each counts for; see `indexer.adapter.Bounded`."""
+"""A Compound V2 account as lines, and the weight of a unit of each; see `indexer.adapter.Bounded`."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from typing import cast
 
 from indexer.adapter import Line, Slot, Weight
 from indexer.model import WAD
 from protocols.compound_v2.market import CompoundV2Market
-from protocols.compound_v2.math import Weights
 from protocols.compound_v2.position import CompoundV2Position
 
 SUPPLY, DEBT = "supply", "debt"
@@ -28,21 +27,19 @@ def lines(position: CompoundV2Position) -> list[Line] | None:
     ]
 
 
-def weights(
-    market: CompoundV2Market, table: Mapping[str, Weights | None], slots: Iterable[Slot]
-) -> list[Weight | None]:
+def weights(market: CompoundV2Market, slots: Iterable[Slot]) -> list[Weight | None]:
     """Comptroller.getHypotheticalAccountLiquidityInternal; every debt in a deprecated market can be liquidated."""
-    return [_weight(market, table, *cast("tuple[str, str]", slot)) for slot in slots]
+    return [_weight(market, *cast("tuple[str, str]", slot)) for slot in slots]
 
 
-def _weight(market: CompoundV2Market, table: Mapping[str, Weights | None], token: str, side: str) -> Weight | None:
-    of = table.get(token)
+def _weight(market: CompoundV2Market, token: str, side: str) -> Weight | None:
+    of = market.weights.get(token)
     if of is None:
         return None
     if side == SUPPLY:
         share = of.limit / WAD
         return Weight(share, share, 0.0, 1.0, 0.0)
-    if market.c_tokens[token].deprecated:
+    if token in market.deprecated:
         return None
     # borrowBalanceStored cuts one smallest unit, the product with the price one unit of value
     return Weight(0.0, 0.0, of.price * of.borrow_index / WAD, 0.0, of.price / WAD + 1.0)

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from indexer.model import WAD, Balance, Effect, LiquidationCall, Price
+from protocols.common import with_entry
 from protocols.compound_v2.market import CompoundV2Market
-from protocols.compound_v2.math import CToken, accrued_totals, exchange_rate, multiply
-from protocols.compound_v2.position import CompoundV2Position
+from protocols.compound_v2.math import CToken, exchange_rate, multiply
+from protocols.compound_v2.position import CompoundV2Position, balances, evaluate
 
 
 def narrow(market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2Market:
@@ -16,23 +17,6 @@ def narrow(market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2
         c_tokens={address: token for address, token in market.c_tokens.items() if address in tokens},
         assets=tuple(row for row in market.assets if row.market in tokens),
     )
-
-
-def interest_stored(market: CompoundV2Market) -> CompoundV2Market:
-    """The market after every cToken's accrueInterest in its block."""
-    tokens = {}
-    for address, token in market.c_tokens.items():
-        now = market.block.timestamp if token.per_second else market.block.number
-        _, borrows, reserves = accrued_totals(token, now - token.accrued_at)
-        tokens[address] = replace(
-            token,
-            exchange_rate=token.exchange_rate_accrued,
-            borrow_index=token.borrow_index_accrued,
-            total_borrows=borrows,
-            total_reserves=reserves,
-            accrued_at=now,
-        )
-    return replace(market, c_tokens=tokens)
 
 
 def exposure(market: CompoundV2Market, position: CompoundV2Position) -> list[Price]:
@@ -70,15 +54,13 @@ def effect(market: CompoundV2Market, position: CompoundV2Position, row: Balance,
     if row.side == "debt":
         principal, index = position.borrows[row.market]
         left = max(principal * token.borrow_index // index + delta, 0)
-        rest = {other: pair for other, pair in position.borrows.items() if other != row.market}
-        paid = rest | ({row.market: (left, token.borrow_index)} if left else {})
-        after = replace(position, borrows=paid, accrued={t: a for t, a in position.accrued.items() if t != row.market})
+        paid = with_entry(position.borrows, row.market, (left, token.borrow_index) if left else None)
+        after = replace(position, borrows=paid, accrued=with_entry(position.accrued, row.market, None))
         return Effect(market=market, position=after, refused="frozen" if frozen and delta > 0 else None)
     held = position.c_tokens.get(row.market, 0)
     moved = min(abs(delta) * WAD // token.exchange_rate, held if delta < 0 else 2**256)
     left = held + (moved if delta > 0 else -moved)
-    rest_held = {other: balance for other, balance in position.c_tokens.items() if other != row.market}
-    after = replace(position, c_tokens=rest_held | ({row.market: left} if left else {}))
+    after = replace(position, c_tokens=with_entry(position.c_tokens, row.market, left))
     tokens = market.c_tokens | {row.market: resupplied(token, delta, moved if delta > 0 else -moved)}
     refused = "amount-too-small" if delta and not moved else None
     if frozen and delta > 0:
@@ -100,9 +82,15 @@ def resupplied(token: CToken, cash: int, minted: int) -> CToken:
     )
 
 
-def liquidation_calls(market: CompoundV2Market, rows: list[Balance]) -> list[LiquidationCall]:
-    """For each debt and each market in which the account holds cTokens: also those it has not entered."""
-    debts = [row for row in rows if row.side == "debt"]
+def liquidation_calls(market: CompoundV2Market, position: CompoundV2Position) -> list[LiquidationCall]:
+    """For each debt and each market in which the account holds cTokens: also those it has not entered.
+
+    Without a shortfall only debts in deprecated markets can be liquidated.
+    """
+    health = evaluate(market, position)
+    rows = balances(market, position) if health.liquidatable else []
+    short = health.debt_value is None or health.debt_value > (health.liquidation_limit or 0)
+    debts = [row for row in rows if row.side == "debt" and (short or row.market in market.deprecated)]
     return [pair(market, debt, held) for debt in debts for held in rows if held.side == "supply"]
 
 

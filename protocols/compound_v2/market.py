@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from indexer.abi import abi
 from indexer.adapter import Reader, required
 from indexer.model import WAD, Asset, Failed, Market, Read
-from protocols.compound_v2.math import CToken, accrue
+from protocols.common import SECONDS_PER_YEAR, ZERO_ADDRESS, implementation, symbol_of
+from protocols.compound_v2.math import CToken, Weights, accrue, accrued_totals, weigh
 
 COMPTROLLER = abi("compound_v2_comptroller")
 C_TOKEN = abi("compound_v2_c_token")
@@ -16,10 +18,7 @@ ORACLE = abi("compound_v2_oracle")
 ERC20 = abi("erc20")
 ERC20_BYTES32 = abi("erc20_bytes32")
 
-ZERO = "0x" + "0" * 40
 ETHER = "0x" + "e" * 40  # the conventional address of ether, which has no contract: cETH has no underlying()
-IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA505D382BBC  # EIP-1967
-SECONDS_PER_YEAR = 31_536_000
 SECONDS_PER_BLOCK = 12
 
 BALANCE_OF = C_TOKEN.function("balanceOf")
@@ -60,13 +59,13 @@ STATE_READS = {
 NEEDED = ("exchange_rate", "borrow_index", "exchange_rate_accrued", "borrow_index_accrued", "decimals", "listing")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: the cached properties live in the instance
 class CompoundV2Market(Market):
     """A Comptroller and its cTokens (by address); `revision` is the Comptroller's implementation.
 
-    `rounding` is the generation of its arithmetic, None while no account tells the generations apart (both then give
+    `rounding` is the generation of its arithmetic, None while the generations agree on every account (both then give
     the same rows). `checked`: this implementation agreed with us about some accounts. Close factor and incentive are
-    scaled by 1e18, None if the Comptroller does not tell.
+    scaled by 1e18, None if the Comptroller does not answer.
     """
 
     comptroller: str
@@ -76,6 +75,16 @@ class CompoundV2Market(Market):
     seize_paused: bool = False
     close_factor: int | None = None
     liquidation_incentive: int | None = None
+
+    @cached_property
+    def weights(self) -> Mapping[str, Weights | None]:
+        """What each cToken adds to a position, None where it cannot be priced."""
+        return {address: weigh(token, self.rounding) for address, token in self.c_tokens.items()}
+
+    @cached_property
+    def deprecated(self) -> frozenset[str]:
+        """The cTokens whose debts can be liquidated without a shortfall."""
+        return frozenset(address for address, token in self.c_tokens.items() if token.deprecated)
 
 
 def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> CompoundV2Market:
@@ -87,7 +96,7 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> C
         read,
         [Read(comptroller, COMPTROLLER.function("getAllMarkets")), Read(comptroller, COMPTROLLER.function("oracle"))],
     )
-    implementation, incentive, seize_paused, close_factor = read(
+    unitroller, incentive, seize_paused, close_factor = read(
         [
             Read(comptroller, COMPTROLLER.function("comptrollerImplementation")),
             Read(comptroller, COMPTROLLER.function("liquidationIncentiveMantissa")),
@@ -105,7 +114,7 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> C
     tokens = {row["address"]: c_token(row, read.block.number) for row in rows}
     return CompoundV2Market(
         block=read.block,
-        revision=implementation or proxied(read, comptroller),
+        revision=unitroller or implementation(read, comptroller),
         usd=(1, WAD),
         assets=tuple(asset(tokens[row["address"]], row, shared) for row in rows),
         comptroller=comptroller,
@@ -114,12 +123,6 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> C
         close_factor=None if isinstance(close_factor, Failed) else close_factor,
         liquidation_incentive=None if isinstance(incentive, Failed) else incentive,
     )
-
-
-def proxied(read: Reader, comptroller: str) -> str:
-    """The implementation behind another proxy than Compound's Unitroller, else the Comptroller itself."""
-    words = read.storage([(comptroller, IMPLEMENTATION_SLOT)])
-    return f"0x{words[0]:040x}" if words and words[0] else comptroller
 
 
 def token_rows(read: Reader, comptroller: str, oracle: str, addresses: Sequence[str]) -> list[dict[str, Any]]:
@@ -140,7 +143,7 @@ def token_rows(read: Reader, comptroller: str, oracle: str, addresses: Sequence[
         lambda row: {
             **{name: Read(row["address"], signature) for name, signature in STATE_READS.items()},
             "held_by_itself": Read(row["address"], BALANCE_OF, (row["address"],)),
-            "burnt": Read(row["address"], BALANCE_OF, (ZERO,)),
+            "burnt": Read(row["address"], BALANCE_OF, (ZERO_ADDRESS,)),
             **(underlying_reads(row["underlying"]) if row["underlying"] else {}),
         },
     )
@@ -185,8 +188,7 @@ def describe(rows: Sequence[dict[str, Any]], native_symbol: str) -> None:
         if not row["underlying"]:
             row["underlying"], row["symbol"], row["decimals"] = ETHER, native_symbol, 18
         elif not row["symbol"]:
-            text = row["symbol_bytes"].rstrip(b"\0").decode(errors="replace") if row["symbol_bytes"] else ""
-            row["symbol"] = text or row["underlying"][:10]
+            row["symbol"] = symbol_of("", row["symbol_bytes"], row["underlying"][:10])
 
 
 def accruals(addresses: Sequence[str]) -> list[Read]:
@@ -194,7 +196,7 @@ def accruals(addresses: Sequence[str]) -> list[Read]:
 
 
 def c_token(row: Mapping[str, Any], block_number: int) -> CToken:
-    """A market that cannot tell its exchange rate or index fails in the Comptroller too: it has no price here.
+    """One cToken. The Comptroller fails where it does not answer its exchange rate or index: it has no price here.
 
     Forks that count seconds have other names for that, or kept the old ones: then no block has such a number yet.
     """
@@ -226,7 +228,7 @@ def c_token(row: Mapping[str, Any], block_number: int) -> CToken:
 
 
 def rate(row: Mapping[str, Any], side: str) -> int | None:
-    """The rate of `side` ("supply", "borrow") a block or a second, None if the cToken does not tell."""
+    """The rate of `side` ("supply", "borrow") a block or a second, None if the cToken does not answer."""
     answers = (row[f"{side}_rate_per_second"], row[f"{side}_rate_per_block"])
     return next((int(answer) for answer in answers if not isinstance(answer, Failed)), None)
 
@@ -245,7 +247,7 @@ def asset(token: CToken, row: Mapping[str, Any], shared: Mapping[str, Any]) -> A
         symbol=token.symbol,
         decimals=token.decimals,
         price=token.price,
-        price_usd=price_usd(token, token.price),
+        price_usd=price_in_usd(token, token.price),
         supply_index=token.exchange_rate,
         debt_index=token.borrow_index,
         supply_rate=yearly(rate(row, "supply"), seconds),
@@ -262,24 +264,26 @@ def asset(token: CToken, row: Mapping[str, Any], shared: Mapping[str, Any]) -> A
     )
 
 
-def price_usd(token: CToken, price: int | None) -> float | None:
+def price_in_usd(token: CToken, price: int | None) -> float | None:
     return None if price is None else price / 10 ** (36 - token.decimals)
 
 
-def repriced(market: CompoundV2Market, prices: Mapping[str, int]) -> CompoundV2Market:
+def with_prices(market: CompoundV2Market, prices: Mapping[str, int]) -> CompoundV2Market:
     """The market with other prices of these underlying assets; every cToken of an asset follows."""
     tokens = {
         address: replace(token, price=prices[token.underlying] or None) if token.underlying in prices else token
         for address, token in market.c_tokens.items()
     }
     assets = tuple(
-        replace(row, price=tokens[row.market].price, price_usd=price_usd(tokens[row.market], tokens[row.market].price))
+        replace(
+            row, price=tokens[row.market].price, price_usd=price_in_usd(tokens[row.market], tokens[row.market].price)
+        )
         for row in market.assets
     )
     return replace(market, c_tokens=tokens, assets=assets)
 
 
-def with_factors(market: CompoundV2Market, thresholds: Mapping[str, Fraction]) -> CompoundV2Market:
+def with_thresholds(market: CompoundV2Market, thresholds: Mapping[str, Fraction]) -> CompoundV2Market:
     """The market with other collateral factors of these underlying assets, cut to 18 digits."""
     tokens = {
         address: replace(token, collateral_factor=int(thresholds[token.underlying] * WAD))
@@ -294,16 +298,7 @@ def with_factors(market: CompoundV2Market, thresholds: Mapping[str, Fraction]) -
     return replace(market, c_tokens=tokens, assets=assets)
 
 
-def as_accrued(market: CompoundV2Market) -> CompoundV2Market:
-    """The market as if every cToken had just stored its accrued index and exchange rate."""
-    tokens = {
-        address: replace(token, exchange_rate=token.exchange_rate_accrued, borrow_index=token.borrow_index_accrued)
-        for address, token in market.c_tokens.items()
-    }
-    return replace(market, c_tokens=tokens)
-
-
-def advanced(market: CompoundV2Market, seconds: int, blocks: int) -> CompoundV2Market:
+def after(market: CompoundV2Market, seconds: int, blocks: int) -> CompoundV2Market:
     """The market after that time without activity: stored indexes stay, accrued ones grow by the formula.
 
     Exact where interest is all that happens; what a cToken earns beside it (cDAI's savings rate) does not grow.
@@ -324,5 +319,18 @@ def advanced(market: CompoundV2Market, seconds: int, blocks: int) -> CompoundV2M
     return replace(market, block=block, c_tokens=tokens)
 
 
-def chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]
+def interest_stored(market: CompoundV2Market) -> CompoundV2Market:
+    """The market after every cToken's accrueInterest in its block."""
+    tokens = {}
+    for address, token in market.c_tokens.items():
+        now = market.block.timestamp if token.per_second else market.block.number
+        _, borrows, reserves = accrued_totals(token, now - token.accrued_at)
+        tokens[address] = replace(
+            token,
+            exchange_rate=token.exchange_rate_accrued,
+            borrow_index=token.borrow_index_accrued,
+            total_borrows=borrows,
+            total_reserves=reserves,
+            accrued_at=now,
+        )
+    return replace(market, c_tokens=tokens)

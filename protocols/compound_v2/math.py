@@ -43,6 +43,10 @@ class CToken:
     unowned: int
     seize_share: int | None = None
 
+    @property
+    def asset(self) -> str:
+        return self.underlying
+
 
 class Weights(NamedTuple):
     """What one market adds to a position, per cToken and per unit of debt; all scaled by 1e18."""
@@ -101,6 +105,6 @@ def exchange_rate(token: CToken, borrows: int, reserves: int) -> int:
 
 
 def proves(pair: tuple[int, int], borrow_index: int, debt: int) -> bool:
-    """Whether (principal, interestIndex) gives the debt that the cToken itself tells: CToken.borrowBalanceStored."""
+    """Whether (principal, interestIndex) gives the debt that the cToken itself answers: CToken.borrowBalanceStored."""
     principal, index = pair
     return 0 < principal <= debt and 0 < index <= borrow_index and principal * borrow_index // index == debt

@@ -1,4 +1,4 @@
-"""Compound V2 debts as the cTokens keep them: principal and interest index, which no function tells."""
+"""Compound V2 debts as the cTokens keep them: principal and interest index, which no function returns."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ class StoredDebts:
     ) -> list[tuple[int, int] | None]:
         """(principal, interestIndex) of each (account, cToken, debt), which have no getter; None where unreadable.
 
-        A pair is believed only if it gives the debt that the cToken itself tells at this block.
+        A pair is believed only if it gives the debt that the cToken itself answers at this block.
         """
         first = {token: (account, debt) for account, token, debt in debts if token not in self.slots}
         if first:

@@ -8,7 +8,6 @@ A position is an account: a signed principal of the base asset (below 0 is debt)
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import ClassVar
 
 from indexer.abi import abi, mapping_slot
 from indexer.adapter import ONE, Bounded, Line, Liquidation, Reader, Slot, Weight, required
@@ -16,7 +15,6 @@ from indexer.model import (
     WAD,
     Accounts,
     Answer,
-    Asset,
     Balance,
     Check,
     Deployment,
@@ -26,34 +24,30 @@ from indexer.model import (
     Health,
     LiquidationCall,
     Logs,
-    LogSource,
-    Market,
-    Position,
     PositionKey,
     Price,
     Quotes,
     Read,
 )
+from protocols.common import ZERO_ADDRESS, chunks, sources
 from protocols.compound_v3 import bounds, liquidation
 from protocols.compound_v3.answers import answer
 from protocols.compound_v3.market import (
     INDEX_SCALE,
     PRICE,
     TOTALS_BASIC,
-    Collateral,
     CompoundV3Market,
-    advanced,
+    after,
     interest_stored,
     read_market,
-    repriced,
-    with_factors,
+    with_prices,
+    with_thresholds,
     with_usd,
 )
-from protocols.compound_v3.position import CompoundV3Position
+from protocols.compound_v3.position import CompoundV3Position, balances, evaluate
 
 COMET = abi("comet")
 
-ZERO = "0x" + "0" * 40
 USER_BASIC = COMET.function("userBasic")
 USER_COLLATERAL = COMET.function("userCollateral")
 LIQUIDATABLE = COMET.function("isLiquidatable")
@@ -95,16 +89,15 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
     ether or bitcoin that is worth a few units without them has no values in USD.
     """
 
-    protocol: ClassVar[str] = "compound-v3"
-    market_type: ClassVar[type[Market]] = CompoundV3Market
-    position_type: ClassVar[type[Position]] = CompoundV3Position
-    required_addresses: ClassVar[tuple[str, ...]] = ("comet",)
-    optional_addresses: ClassVar[tuple[str, ...]] = ("base_eth_feed", "eth_usd_feed", "btc_usd_feed")
+    protocol = "compound-v3"
+    market_type = CompoundV3Market
+    position_type = CompoundV3Position
+    required_addresses = ("comet",)
+    optional_addresses = ("base_eth_feed", "eth_usd_feed", "btc_usd_feed")
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment)
         self.comet = deployment.addresses["comet"].lower()
-        self.indexed: tuple[CompoundV3Market | None, dict[str, Collateral]] = (None, {})
 
     def read_market(self, read: Reader, previous: CompoundV3Market | None) -> CompoundV3Market:
         """The Comet's configuration (it lives in the implementation, so it is read each time), prices and indexes."""
@@ -125,7 +118,7 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
         if accounts is Accounts.ALL:
             topics |= {SUPPLY, TRANSFER}
         comet = frozenset({self.comet})
-        return Logs([LogSource(comet, frozenset(topics))], [LogSource(comet, frozenset(ACCOUNT_TOPICS))])
+        return Logs(discovery=sources((comet, frozenset(topics))), activity=sources((comet, [*ACCOUNT_TOPICS])))
 
     def touched(self, market: CompoundV3Market, event: Event) -> Iterable[PositionKey]:
         """Far from everyone who changed (see `changes_silently`), but everyone who can have become more than empty."""
@@ -135,7 +128,7 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
             return []  # anybody can supply nothing for anybody: that makes nobody a holder, and changes nothing
         accounts = [event.topic_address(i) for i in ACCOUNT_TOPICS.get(event.topic0, ())]
         minted = event.topic0 == TRANSFER  # from and to the zero address; elsewhere that is an account like any other
-        return [PositionKey(a) for a in accounts if a is not None and not (minted and a == ZERO)]
+        return [PositionKey(a) for a in accounts if a is not None and not (minted and a == ZERO_ADDRESS)]
 
     def read_positions(
         self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]
@@ -156,13 +149,13 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
             for one in (market.collaterals if assets else kept)
             if assets >> one.offset & 1 or one in kept
         ]
-        balances = self.stored_collateral(read, [(keys[i].account, a) for i, a, _ in held]) if from_storage else None
-        if balances is None:
+        amounts = self.stored_collateral(read, [(keys[i].account, a) for i, a, _ in held]) if from_storage else None
+        if amounts is None:
             reads = [Read(self.comet, USER_COLLATERAL, (keys[i].account, asset)) for i, asset, _ in held]
-            balances = [balance for balance, _ in required(read, reads)]
+            amounts = [balance for balance, _ in required(read, reads)]
         collateral: list[dict[str, int]] = [{} for _ in keys]
         stranded: list[dict[str, int]] = [{} for _ in keys]
-        for (i, asset, named), balance in zip(held, balances, strict=True):
+        for (i, asset, named), balance in zip(held, amounts, strict=True):
             if named:
                 collateral[i][asset] = balance
             elif balance:
@@ -203,90 +196,15 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
         return market.base_price is None or market.base_borrow_min * market.base_price // market.base_scale == 0
 
     def evaluate(self, market: CompoundV3Market, position: CompoundV3Position) -> Health:
-        """Comet.isLiquidatable, but for its early exit: `liquidation_limit` counts all of the collateral.
-
-        A dead feed (price None) makes a position unpriceable where the contract's loop reaches it, that is unless the
-        collateral before it covers the debt; its health factor is unknown either way. Collateral without weight needs
-        no price: the versions that can be configured so skip it.
-        """
-        table = self.collaterals(market)
-        debt = debt_accrued = 0
-        has_debt = position.principal < 0
-        unpriceable = has_debt and market.base_price is None
-        if has_debt and market.base_price is not None:
-            principal, price, scale = -position.principal, market.base_price, market.base_scale
-            debt = (principal * market.borrow_index // INDEX_SCALE) * price // scale
-            debt_accrued = (principal * market.borrow_index_accrued // INDEX_SCALE) * price // scale
-        collateral = limit = 0
-        priced = weighed = True
-        for asset, balance in position.collateral.items():
-            of = table.get(asset)
-            if of is None or of.price is None:
-                priced = False
-                if of is None or of.liquidate_factor:
-                    unpriceable = unpriceable or limit < debt
-                    weighed = False
-                continue
-            value = balance * of.price // of.scale
-            collateral += value
-            limit += value * of.liquidate_factor // WAD
-        known = weighed and not unpriceable
-        return Health(
-            key=position.key,
-            collateral_value=collateral if priced else None,
-            liquidation_limit=limit if weighed else None,
-            debt_value=None if has_debt and market.base_price is None else debt,
-            health_factor=limit * WAD // debt if debt and known else None,
-            health_factor_accrued=limit * WAD // debt_accrued if debt_accrued and known else None,
-            has_debt=has_debt,
-            liquidatable=limit < debt and not unpriceable,
-            unpriceable=unpriceable,
-            blocked_by=("absorb-paused",) if has_debt and market.absorb_paused else (),
-        )
-
-    def collaterals(self, market: CompoundV3Market) -> dict[str, Collateral]:
-        """The market's collateral by asset; computed once a market."""
-        of, table = self.indexed
-        if of is not market:
-            table = {one.asset: one for one in market.collaterals}
-            self.indexed = (market, table)
-        return table
+        return evaluate(market, position)
 
     def balances(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Balance]:
-        """Base supply and debt as `balanceOf` and `borrowBalanceOf` answer (accrued), and the collateral."""
-        table = self.collaterals(market)
-        rows = []
-        principal = position.principal
-        if principal:
-            side, index = (
-                ("supply", market.supply_index_accrued) if principal > 0 else ("debt", market.borrow_index_accrued)
-            )
-            amount = abs(principal) * index // INDEX_SCALE
-            rows.append(self.balance(market, market.assets[0], side, abs(principal), amount))
-        for asset, held in (position.collateral | position.stranded).items():
-            if asset in table:  # what was listed after `market` was read comes with the next one
-                row = market.assets[1 + table[asset].offset]
-                balance = self.balance(market, row, "supply", held, held)
-                rows.append(replace(balance, is_collateral=asset in position.collateral))
-        return rows
-
-    def balance(self, market: CompoundV3Market, row: Asset, side: str, scaled: int, amount: int) -> Balance:
-        return Balance(
-            asset=row.asset,
-            market=self.comet,
-            symbol=row.symbol,
-            decimals=row.decimals,
-            side=side,
-            scaled=scaled,
-            amount=amount,
-            value=None if row.price is None else amount * row.price // 10**row.decimals,
-            is_collateral=False,
-        )
+        return balances(market, position)
 
     def fit(self, read: Reader, market: CompoundV3Market, positions: Sequence[CompoundV3Position]) -> CompoundV3Market:
         """An implementation that is not known yet is asked about some debtors; not `exact` where it disagrees.
 
-        The same accounts tell whether their storage is laid out as we know it.
+        The same accounts show whether their storage has the known layout.
         """
         if market.checked and market.layout_known:
             return market
@@ -316,13 +234,13 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
         """Whether storage says the same of these debtors as the getters did; at least one must hold collateral."""
         stored = self.stored_basics(read, [position.key for position in positions])
         held = [(p.key.account, asset, balance) for p in positions for asset, balance in p.collateral.items()]
-        balances = self.stored_collateral(read, [(account, asset) for account, asset, _ in held])
+        amounts = self.stored_collateral(read, [(account, asset) for account, asset, _ in held])
         return (
             stored is not None
             and bool(held)
             and [principal for principal, _ in stored] == [position.principal for position in positions]
             and [assets.bit_count() for _, assets in stored] == [len(position.collateral) for position in positions]
-            and balances == [balance for _, _, balance in held]
+            and amounts == [balance for _, _, balance in held]
         )
 
     def checks(
@@ -347,7 +265,7 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
         ]
 
     def contract_answers(self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]) -> list[Answer]:
-        """The Comet's views, and sums of what they tell: it answers no values itself.
+        """The Comet's views, and sums of their answers: the contract computes no values itself.
 
         `liquidatable` is `isLiquidatable` as stored, the column `liquidatable_accrued` behind an accrual in the same
         call. `amounts` and `scaled` are by (asset, side): one contract keeps all assets.
@@ -363,8 +281,7 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
                 Read(self.comet, USER_BASIC, account),
                 *(Read(self.comet, COMET.function("collateralBalanceOf"), (*account, a)) for a in assets),
             ]
-        width = 4 + len(assets)
-        answers = read(reads)
+        rows = chunks(read(reads), 4 + len(assets))
         accrual = [Read(self.comet, COMET.function("accrueAccount"), (self.comet,))]
         accrued = read([Read(self.comet, LIQUIDATABLE, (key.account,)) for key in keys], prelude=accrual)
         (base_feed, totals), infos = (
@@ -373,8 +290,8 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
         )
         prices = read([Read(self.comet, PRICE, (feed,)) for feed in (base_feed, *(info[2] for info in infos))])
         return [
-            answer(market, key, answers[i * width : (i + 1) * width], accrued[i], prices, totals[1])
-            for i, key in enumerate(keys)
+            answer(market, key, row, liquidatable, prices, totals[1])
+            for key, row, liquidatable in zip(keys, rows, accrued, strict=True)
         ]
 
     def quotes(self, market: CompoundV3Market) -> Quotes:
@@ -386,20 +303,20 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
     def with_prices(
         self, market: CompoundV3Market, prices: Mapping[str, int], numeraire: Fraction = ONE
     ) -> CompoundV3Market:
-        after = repriced(market, prices)
+        repriced = with_prices(market, prices)
         if market.usd is None or numeraire == 1:
-            return after
+            return repriced
         dollars, units = market.usd
-        return with_usd(after, (int(dollars * numeraire), units))
+        return with_usd(repriced, (int(dollars * numeraire), units))
 
     def after(self, market: CompoundV3Market, seconds: int, blocks: int) -> CompoundV3Market:
-        return replace(advanced(market, seconds), block=market.block.after(seconds, blocks))
+        return after(market, seconds, blocks)
 
     def thresholds(self, market: CompoundV3Market) -> dict[str, Fraction]:
         return {one.asset: Fraction(one.liquidate_factor, WAD) for one in market.collaterals}
 
     def with_thresholds(self, market: CompoundV3Market, thresholds: Mapping[str, Fraction]) -> CompoundV3Market:
-        return with_factors(market, thresholds)
+        return with_thresholds(market, thresholds)
 
     # liquidation ------------------------------------------------------------------------------------------------------
 
@@ -415,8 +332,7 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
         return liquidation.effect(market, position, balance, delta)
 
     def liquidation_calls(self, market: CompoundV3Market, position: CompoundV3Position) -> list[LiquidationCall]:
-        liquidatable = self.evaluate(market, position).liquidatable
-        return liquidation.liquidation_calls(market, self.balances(market, position)) if liquidatable else []
+        return liquidation.liquidation_calls(market, position)
 
     # bounds ---------------------------------------------------------------------------------------------------------
 
@@ -427,4 +343,4 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
         return bounds.lines(position)
 
     def slot_weights(self, market: CompoundV3Market, slots: Iterable[Slot]) -> list[Weight | None]:
-        return bounds.weights(market, self.collaterals(market), slots)
+        return bounds.weights(market, slots)

@@ -1,6 +1,6 @@
-"""A Comet account as lines, and what a unit of each counts for; see `indexer.adapter.Bounded`."""
+"""A Comet account as lines, and the weight of a unit of each; see `indexer.adapter.Bounded`."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 
 from indexer.adapter import Line, Slot, Weight
 from indexer.model import WAD
@@ -23,9 +23,9 @@ def lines(position: CompoundV3Position) -> list[Line]:
     return found
 
 
-def weights(market: CompoundV3Market, table: Mapping[str, Collateral], slots: Iterable[Slot]) -> list[Weight | None]:
+def weights(market: CompoundV3Market, slots: Iterable[Slot]) -> list[Weight | None]:
     """Comet.isLiquidatable at the stored index: present value times the base price, collateral times its factor."""
-    return [_debt(market) if slot == DEBT else _collateral(table.get(str(slot))) for slot in slots]
+    return [_debt(market) if slot == DEBT else _collateral(market.collateral_of.get(str(slot))) for slot in slots]
 
 
 def _debt(market: CompoundV3Market) -> Weight | None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from indexer.model import WAD, Balance, Effect, LiquidationCall, Price
 from protocols.compound_v3.market import INDEX_SCALE, PRICE_SCALE, CompoundV3Market
-from protocols.compound_v3.position import CompoundV3Position
+from protocols.compound_v3.position import CompoundV3Position, balances, evaluate
 
 PRICE_DECIMALS = 8
 
@@ -63,16 +63,18 @@ def principal_value(market: CompoundV3Market, balance: int) -> int:
     return -((-balance * INDEX_SCALE + market.borrow_index - 1) // market.borrow_index)
 
 
-def liquidation_calls(market: CompoundV3Market, rows: list[Balance]) -> list[LiquidationCall]:
+def liquidation_calls(market: CompoundV3Market, position: CompoundV3Position) -> list[LiquidationCall]:
     """Comet.absorb closes the account: all of the debt, for all of each collateral.
 
     What that is worth beyond the debt, less the penalty, is credited to the account in the base asset, as the principal
     it comes to (absorbInternal): what the account then has is the present value of that. Collateral whose factors are
     both 0 stays with the account, its price unasked.
     """
+    if not evaluate(market, position).liquidatable:
+        return []
+    rows = balances(market, position)
     debt = next(row for row in rows if row.side == "debt")
-    listed = {one.asset: one for one in market.collaterals}
-    held = [(row, listed[row.asset]) for row in rows if row.is_collateral]
+    held = [(row, market.collateral_of[row.asset]) for row in rows if row.is_collateral]
     collateral = [(row, one) for row, one in held if one.liquidate_factor or one.liquidation_factor]
     refused = "absorb-paused" if market.absorb_paused else None
     if market.base_price is None or any(one.price is None for _, one in collateral):

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from indexer.abi import abi
 from indexer.adapter import Reader, required
 from indexer.model import WAD, Asset, Failed, Market, Read
+from protocols.common import SECONDS_PER_YEAR, implementation, price_usd, symbol_of
 
 COMET = abi("comet")
 AGGREGATOR = abi("aggregator")
@@ -16,10 +18,8 @@ ERC20_BYTES32 = abi("erc20_bytes32")
 
 INDEX_SCALE = 10**15  # BASE_INDEX_SCALE
 PRICE_SCALE = 10**8  # every feed has 8 decimals
-SECONDS_PER_YEAR = 31_536_000
 PAUSE_ABSORB = 1 << 3  # bits of pauseFlags
 PAUSE_SUPPLY = 1 << 0
-IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA505D382BBC  # EIP-1967
 
 # baseSupplyIndex, baseBorrowIndex, two tracking indexes, totalSupplyBase, totalBorrowBase, lastAccrualTime, pauseFlags
 TOTALS_BASIC = COMET.function("totalsBasic")
@@ -42,7 +42,7 @@ class Collateral:
     liquidation_factor: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: the cached property lives in the instance
 class CompoundV3Market(Market):
     """A Comet. `supply_index` and `borrow_index` are the stored ones, `*_accrued` those of the views at this block.
 
@@ -70,6 +70,11 @@ class CompoundV3Market(Market):
     checked: bool = False
     layout_known: bool = False
     store_front_price_factor: int | None = None
+
+    @cached_property
+    def collateral_of(self) -> Mapping[str, Collateral]:
+        """The collateral by asset."""
+        return {one.asset: one for one in self.collaterals}
 
 
 def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV3Market:
@@ -116,7 +121,8 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
     n = len(tokens)
     prices = [price or None for price in answers[:n]]
     held = [total[0] if total else 0 for total in answers[n : 2 * n - 1]]
-    symbols = symbols_of(tokens, answers[2 * n - 1 : 3 * n - 1], answers[3 * n - 1 : 4 * n - 1])
+    texts, words = answers[2 * n - 1 : 3 * n - 1], answers[3 * n - 1 : 4 * n - 1]
+    symbols = [symbol_of(text, word, token[:10]) for token, text, word in zip(tokens, texts, words, strict=True)]
     note = None if usd_feeds else in_its_own_unit(symbols[0], prices[0])
     market = CompoundV3Market(
         block=read.block,
@@ -145,14 +151,6 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
     return replace(market, assets=asset_rows(market, symbols, infos, paused=paused))
 
 
-def symbols_of(tokens: Sequence[str], texts: Sequence[Any], words: Sequence[Any]) -> list[str]:
-    """Each token's symbol as a string or else as a word; the beginning of its address where it has none."""
-    return [
-        text or (word.rstrip(b"\0").decode(errors="replace") if word else token[:10])
-        for token, text, word in zip(tokens, texts, words, strict=True)
-    ]
-
-
 def collateral(info: Sequence[Any], price: int | None, total_supply: int) -> Collateral:
     """One asset of getAssetInfo (offset, asset, priceFeed, scale, three factors, supplyCap)."""
     return Collateral(
@@ -166,12 +164,6 @@ def collateral(info: Sequence[Any], price: int | None, total_supply: int) -> Col
     )
 
 
-def implementation(read: Reader, comet: str) -> str:
-    """The proxy's implementation (EIP-1967), the Comet itself where it has none or storage cannot be read."""
-    words = read.storage([(comet, IMPLEMENTATION_SLOT)])
-    return f"0x{words[0]:040x}" if words and words[0] else comet
-
-
 def usd(answers: Sequence[Any]) -> tuple[int, int] | None:
     """From values (8 decimals) to USD by each feed's latest round and decimals; None if one of them is dead."""
     numerator, denominator = 1, PRICE_SCALE
@@ -183,7 +175,7 @@ def usd(answers: Sequence[Any]) -> tuple[int, int] | None:
 
 
 def in_its_own_unit(symbol: str, price: int | None) -> str | None:
-    """What to tell of a base of ether or bitcoin that is worth a few units: these are not USD, and nothing leads there."""
+    """A note for a base of ether or bitcoin whose price is a few units: those are not USD, and no feed leads there."""
     unit = next((name for name in ("ETH", "BTC") if symbol.upper().endswith(name)), None)
     if unit is None or price is None or price >= 100 * PRICE_SCALE:
         return None
@@ -235,13 +227,7 @@ def digits(scale: int) -> int:
     return len(str(scale)) - 1
 
 
-def price_usd(market: CompoundV3Market, price: int | None) -> float | None:
-    if price is None or market.usd is None:
-        return None
-    return price * market.usd[0] / market.usd[1]
-
-
-def repriced(market: CompoundV3Market, prices: Mapping[str, int]) -> CompoundV3Market:
+def with_prices(market: CompoundV3Market, prices: Mapping[str, int]) -> CompoundV3Market:
     """The market with other prices (8 decimals, in the Comet's own unit) of these assets, base or collateral."""
 
     def of(asset: str, price: int | None) -> int | None:
@@ -262,7 +248,7 @@ def with_usd(market: CompoundV3Market, usd: tuple[int, int] | None) -> CompoundV
     return replace(market, assets=rows)
 
 
-def with_factors(market: CompoundV3Market, thresholds: Mapping[str, Fraction]) -> CompoundV3Market:
+def with_thresholds(market: CompoundV3Market, thresholds: Mapping[str, Fraction]) -> CompoundV3Market:
     """The market with other liquidate factors of these assets, cut to 18 digits."""
     collaterals = tuple(
         replace(one, liquidate_factor=int(thresholds[one.asset] * WAD)) if one.asset in thresholds else one
@@ -280,7 +266,7 @@ def accrue(index: int, rate: int, seconds: int) -> int:
     return index + index * (rate * seconds) // WAD
 
 
-def advanced(market: CompoundV3Market, seconds: int) -> CompoundV3Market:
+def after(market: CompoundV3Market, seconds: int, blocks: int) -> CompoundV3Market:
     """The market after that time without activity: stored indexes stay, the views' ones grow from the last accrual."""
     now = market.block.timestamp - market.accrued_at
     grown = {}
@@ -289,7 +275,7 @@ def advanced(market: CompoundV3Market, seconds: int) -> CompoundV3Market:
         ("borrow_index_accrued", market.borrow_index, market.borrow_rate),
     ):
         grown[side] = getattr(market, side) + accrue(index, rate, now + seconds) - accrue(index, rate, now)
-    return replace(market, **grown)
+    return replace(market, block=market.block.after(seconds, blocks), **grown)
 
 
 def interest_stored(market: CompoundV3Market) -> CompoundV3Market:

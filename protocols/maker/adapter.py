@@ -7,7 +7,6 @@ normalised debt (both wad), `rate` and `spot` rays of the ilk; their products ar
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import ClassVar
 
 from indexer.abi import abi
 from indexer.adapter import ONE, Bounded, Line, Liquidation, Reader, Registry, Slot, Weight, required
@@ -18,35 +17,32 @@ from indexer.model import (
     Answer,
     Balance,
     Check,
-    Deployment,
     Effect,
     Event,
     Health,
     LiquidationCall,
     Logs,
-    LogSource,
-    Market,
-    Position,
     PositionKey,
     Price,
     Read,
 )
+from protocols.common import sources
 from protocols.maker import bounds, liquidation
 from protocols.maker.joins import with_joins
 from protocols.maker.market import (
     SPOTTER_ILKS,
     VAT_ILKS,
-    Ilk,
     MakerMarket,
-    advanced,
+    after,
+    interest_stored,
     read_shared,
-    repriced,
     with_ilks,
-    with_ratios,
+    with_prices,
+    with_thresholds,
 )
-from protocols.maker.math import bark_refused, ilk_bytes, ilk_name, liquidation_feed
+from protocols.maker.math import ilk_bytes, ilk_name
 from protocols.maker.owners import cdps_of, newest_wallets, read_cdps, read_owners, unlisted_ilks
-from protocols.maker.position import Urn
+from protocols.maker.position import Urn, balances, dai_amount, evaluate, gem_amount
 
 VAT = abi("maker_vat")
 JUG = abi("maker_jug")
@@ -70,19 +66,22 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[M
 
     Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Tokens behind them are known from
     the IlkRegistry, which `chainlog` leads to, as it does to DAI (both can also be configured themselves); where these
-    do not tell, from the joins that the Vat's logs name (`maker_joins`).
+    do not list them, from the joins that the Vat's logs name (`joins`).
     """
 
-    protocol: ClassVar[str] = "maker"
-    market_type: ClassVar[type[Market]] = MakerMarket
-    position_type: ClassVar[type[Position]] = Urn
-    required_addresses: ClassVar[tuple[str, ...]] = ("vat", "spotter", "jug", "cdp_manager")
-    optional_addresses: ClassVar[tuple[str, ...]] = ("proxy_registry", "dog", "cat", "chainlog", "ilk_registry", "dai")
+    protocol = "maker"
+    market_type = MakerMarket
+    position_type = Urn
+    required_addresses = ("vat", "spotter", "jug", "cdp_manager")
+    optional_addresses = ("proxy_registry", "dog", "cat", "chainlog", "ilk_registry", "dai")
 
-    def __init__(self, deployment: Deployment) -> None:
-        super().__init__(deployment)
-        self.vat = deployment.addresses["vat"].lower()
-        self.manager = deployment.addresses["cdp_manager"].lower()
+    @property
+    def vat(self) -> str:
+        return self.deployment.addresses["vat"].lower()
+
+    @property
+    def manager(self) -> str:
+        return self.deployment.addresses["cdp_manager"].lower()
 
     # market ---------------------------------------------------------------------------------------------------------
 
@@ -110,8 +109,8 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[M
         joins = {RELY} if "dai" in market.contracts else {RELY, HOPE}
         vat, manager = frozenset({self.vat}), frozenset({self.manager})
         return Logs(
-            discovery=[LogSource(vat, frozenset({FROB, FORK, *joins}))],
-            activity=[LogSource(vat, frozenset({FROB, FORK, GRAB, *joins})), LogSource(manager, frozenset({GIVE}))],
+            discovery=sources((vat, [FROB, FORK, *joins])),
+            activity=sources((vat, [FROB, FORK, GRAB, *joins]), (manager, [GIVE])),
         )
 
     def contracts(self, event: Event) -> Iterable[str]:
@@ -174,78 +173,10 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[M
     # health ---------------------------------------------------------------------------------------------------------
 
     def evaluate(self, market: MakerMarket, position: Urn) -> Health:
-        """Dog.bark's test, ink * spot < art * rate, as a ratio; dss itself defines no health factor."""
-        ink, art = position.ink, position.art
-        ilk = market.ilks.get(position.key.group)
-        spot, rate = (ilk.spot, ilk.rate) if ilk else (0, 0)
-        limit, debt = ink * spot, art * rate
-        health = accrued = upcoming = None
-        if ilk and debt:
-            if spot:
-                health = limit * WAD // debt
-                accrued_debt = art * ilk.accrued_rate
-                accrued = limit * WAD // accrued_debt if accrued_debt else None
-            if ilk.next_spot:
-                upcoming = ink * ilk.next_spot * WAD // debt
-        priced = spot > 0 or not ink
-        now = market.wallets.get(position.owner) if market.wallets else None
-        return Health(
-            key=position.key,
-            collateral_value=(ink * ilk.price if ilk else 0) if priced else None,
-            liquidation_limit=limit if priced else None,
-            debt_value=debt if ilk or not art else None,
-            health_factor=health,
-            health_factor_accrued=accrued,
-            next_health_factor=upcoming,
-            has_debt=art > 0,
-            liquidatable=spot > 0 and limit < debt,
-            unpriceable=not spot and art > 0,
-            blocked_by=blocked_by(market, ilk, ink, art) if ilk and art else (),
-            owner=position.owner,
-            owner_via=position.owner_via,
-            wallet=now[1] if now and now[0] > position.block_number else position.wallet,
-        )
-
-    def liquidation_price(self, market: MakerMarket, position: Urn) -> int | None:
-        """The lowest feed value (wad) at which the urn is safe, at the stored rate; None without collateral or debt."""
-        ilk = market.ilks.get(position.key.group)
-        return liquidation_feed(position.ink, position.art, ilk.rate, market.par, ilk.mat) if ilk else None
+        return evaluate(market, position)
 
     def balances(self, market: MakerMarket, position: Urn) -> list[Balance]:
-        """Collateral in the gem's own unit, rounded down; debt at the stored rate in DAI wei, rounded up."""
-        ilk = market.ilks.get(position.key.group)
-        if ilk is None:
-            return []
-        rows = []
-        if position.ink:
-            rows.append(
-                Balance(
-                    asset=ilk.asset,
-                    market=self.vat,
-                    symbol=ilk.gem.symbol,
-                    decimals=ilk.gem.decimals,
-                    side="supply",
-                    scaled=position.ink,
-                    amount=gem_amount(ilk, position.ink),
-                    value=position.ink * ilk.price if ilk.spot else None,
-                    is_collateral=True,
-                )
-            )
-        if position.art:
-            rows.append(
-                Balance(
-                    asset=market.dai,
-                    market=self.vat,
-                    symbol="DAI",
-                    decimals=18,
-                    side="debt",
-                    scaled=position.art,
-                    amount=dai_amount(position.art * ilk.rate),
-                    value=position.art * ilk.rate,
-                    is_collateral=False,
-                )
-            )
-        return rows
+        return balances(market, position)
 
     def checks(self, market: MakerMarket, positions: Iterable[Urn], accounts: Accounts) -> list[Check]:
         """Every ilk's Art, and Vat.debt, which is all ilks' debt and the vice: an ilk nobody named would show there."""
@@ -304,17 +235,17 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[M
 
     def with_prices(self, market: MakerMarket, prices: Mapping[str, int], numeraire: Fraction = ONE) -> MakerMarket:
         """`prices`: ilk, or an asset for all its ilks -> feed value (wad), as Spotter.poke takes it."""
-        return repriced(market, prices)
+        return with_prices(market, prices)
 
     def after(self, market: MakerMarket, seconds: int, blocks: int) -> MakerMarket:
-        return advanced(market, seconds, blocks)
+        return after(market, seconds, blocks)
 
     def thresholds(self, market: MakerMarket) -> dict[str, Fraction]:
         """1 / mat by ilk."""
         return {name: Fraction(RAY, ilk.mat) for name, ilk in market.ilks.items() if ilk.mat}
 
     def with_thresholds(self, market: MakerMarket, thresholds: Mapping[str, Fraction]) -> MakerMarket:
-        return with_ratios(market, thresholds)
+        return with_thresholds(market, thresholds)
 
     # liquidation ----------------------------------------------------------------------------------------------------
 
@@ -322,7 +253,7 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[M
         return liquidation.narrow(market, position)
 
     def interest_stored(self, market: MakerMarket) -> MakerMarket:
-        return liquidation.interest_stored(market)
+        return interest_stored(market)
 
     def exposure(self, market: MakerMarket, position: Urn) -> list[Price]:
         return liquidation.exposure(market, position)
@@ -331,8 +262,7 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[M
         return liquidation.effect(market, position, balance, delta)
 
     def liquidation_calls(self, market: MakerMarket, position: Urn) -> list[LiquidationCall]:
-        liquidatable = self.evaluate(market, position).liquidatable
-        return liquidation.liquidation_calls(market, position, self.balances(market, position)) if liquidatable else []
+        return liquidation.liquidation_calls(market, position)
 
     # bounds ---------------------------------------------------------------------------------------------------------
 
@@ -344,23 +274,3 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[M
 
     def slot_weights(self, market: MakerMarket, slots: Iterable[Slot]) -> list[Weight | None]:
         return bounds.weights(market, slots)
-
-
-def blocked_by(market: MakerMarket, ilk: Ilk, ink: int, art: int) -> tuple[str, ...]:
-    """What stands between an urn with debt and its auction: End's cage, and the Dog's or Cat's limits where known."""
-    if ilk.bark is None:
-        return ("cage",) if not market.live else ilk.bite.blocked if ilk.bite else ()
-    if ilk.bark.blocked or not ilk.spot or ink * ilk.spot >= art * ilk.rate:
-        return ilk.bark.blocked
-    refused = bark_refused(ink, art, ilk.rate, ilk.dust, room=ilk.bark.room, chop=ilk.bark.chop)
-    return (refused,) if refused else ()
-
-
-def gem_amount(ilk: Ilk, ink: int) -> int:
-    """`ink` (wad) in the token's smallest unit, rounded down as a join pays it out."""
-    return int(ink // 10 ** (18 - ilk.gem.decimals))
-
-
-def dai_amount(rad: int) -> int:
-    """A debt (rad) in DAI wei, rounded up: what pays it off."""
-    return -(-rad // RAY)

@@ -1,4 +1,4 @@
-"""An urn as lines, and what a unit of each counts for; see `indexer.adapter.Bounded`."""
+"""An urn as lines, and the weight of a unit of each; see `indexer.adapter.Bounded`."""
 
 from collections.abc import Hashable, Iterable
 from typing import cast

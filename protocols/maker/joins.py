@@ -1,7 +1,7 @@
-"""What the Vat's logs tell of the tokens behind it, where no IlkRegistry or chainlog does: GemJoins and the DaiJoin.
+"""The tokens behind the Vat, found through the joins that its logs name where no IlkRegistry or chainlog lists them.
 
 A GemJoin is a ward of the Vat, for it credits gems (dss Vat.slip); only a ward of the Vat makes another (rely). The
-DaiJoin is not: whoever withdraws DAI lets it move their balance (hope), as they may let anyone.
+DaiJoin is not: those who withdraw DAI let it move their balance (hope), as they may let anyone.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from typing import Any
 from indexer.abi import abi
 from indexer.adapter import Reader, required
 from indexer.model import Failed, Read
+from protocols.common import chunks, symbol_of
 from protocols.maker.market import Gem, Join, MakerMarket, with_assets
 from protocols.maker.math import ilk_name
 
@@ -40,9 +41,7 @@ def with_joins(read: Reader, market: MakerMarket) -> MakerMarket:
 
 def read_joins(read: Reader, vat: str, contracts: Sequence[str]) -> dict[str, Join | None]:
     """What each of these is: the join of one ilk, a DaiJoin, or None."""
-    width = len(JOIN)
-    answers = read([Read(contract, function) for contract in contracts for function in JOIN])
-    rows = [answers[start : start + width] for start in range(0, len(answers), width)]
+    rows = chunks(read([Read(contract, function) for contract in contracts for function in JOIN]), len(JOIN))
     joins = {c: row for c, row in zip(contracts, rows, strict=True) if row[0] == vat and _token(row)}
     parts = iter(read([Read(_token(row), function) for row in joins.values() for function in TOKEN]))
     found: dict[str, Join | None] = dict.fromkeys(contracts)
@@ -68,9 +67,8 @@ def _join(contract: str, row: Sequence[Any], token: Sequence[Any]) -> Join | Non
     if isinstance(known, Failed) or known > 18:
         return None
     name = ilk_name(ilk)
-    if isinstance(text, Failed):  # some early tokens answer their symbol as bytes32
-        text = "" if isinstance(raw, Failed) else raw.rstrip(b"\0").decode(errors="replace")
-    return Join(name, Gem(text or name.rpartition("-")[0] or name, known, str(gem), contract))
+    symbol = symbol_of(text, raw, name.rpartition("-")[0] or name)
+    return Join(name, Gem(symbol, known, str(gem), contract))
 
 
 def read_dai(read: Reader, market: MakerMarket) -> str:

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from indexer.model import RAY, WAD, Balance, Effect, LiquidationCall, Price
-from protocols.maker.market import Ilk, MakerMarket, with_assets
+from protocols.maker.market import Ilk, MakerMarket
 from protocols.maker.math import barked, bitten, feed_of
-from protocols.maker.position import Urn
+from protocols.maker.position import Urn, balances, evaluate
 
 FEED_DECIMALS = 18
 
@@ -14,13 +14,6 @@ def narrow(market: MakerMarket, urn: Urn) -> MakerMarket:
     group = urn.key.group
     ilks = {name: ilk for name, ilk in market.ilks.items() if name == group}
     return replace(market, ilks=ilks, assets=tuple(row for row in market.assets if row.group in ("", group)))
-
-
-def interest_stored(market: MakerMarket) -> MakerMarket:
-    """The market after Jug.drip of every ilk in its block."""
-    now = market.block.timestamp
-    ilks = {name: replace(ilk, rate=ilk.accrued_rate, rho=max(ilk.rho, now)) for name, ilk in market.ilks.items()}
-    return with_assets(replace(market, ilks=ilks))
 
 
 def exposure(market: MakerMarket, urn: Urn) -> list[Price]:
@@ -62,8 +55,11 @@ def effect(market: MakerMarket, urn: Urn, row: Balance, delta: int) -> Effect | 
     return Effect(market=market, position=replace(urn, ink=ink, art=art), refused=refused if market.live else "cage")
 
 
-def liquidation_calls(market: MakerMarket, urn: Urn, rows: list[Balance]) -> list[LiquidationCall]:
+def liquidation_calls(market: MakerMarket, urn: Urn) -> list[LiquidationCall]:
     """One auction by the Dog, or the Cat where there is no Dog; nothing where neither is known."""
+    if not evaluate(market, urn).liquidatable:
+        return []
+    rows = balances(market, urn)
     ilk = market.ilks[urn.key.group]
     debt = next((row for row in rows if row.side == "debt"), None)
     gem = next((row for row in rows if row.side == "supply"), None)

@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import islice
 from typing import Any, NamedTuple
 
 from indexer.abi import abi
 from indexer.adapter import Reader, answered, required
 from indexer.errors import ConfigError
 from indexer.model import RAY, WAD, Asset, Deployment, Failed, Market, Read
+from protocols.common import ZERO_ADDRESS, together
 from protocols.maker.math import UINT256, fee_rate, feed_of, ilk_bytes, ilk_name, rmul, rpow, spot_of
 
 VAT = abi("maker_vat")
@@ -22,8 +22,6 @@ CLIPPER = abi("maker_clipper")
 OSM = abi("maker_osm")
 ILK_REGISTRY = abi("maker_ilk_registry")
 CHAINLOG_ABI = abi("maker_chainlog")
-
-NOBODY = "0x" + 40 * "0"
 
 VAT_ILKS = VAT.function("ilks")  # Art, rate, spot, line, dust
 SPOTTER_ILKS = SPOTTER.function("ilks")  # pip, mat
@@ -49,7 +47,7 @@ CHAINLOG = {
 
 
 class Gem(NamedTuple):
-    """The token behind an ilk; address and join are None where neither an IlkRegistry nor a known join tells it."""
+    """The token behind an ilk; address and join are None where neither an IlkRegistry nor a known join names it."""
 
     symbol: str
     decimals: int = 18
@@ -113,7 +111,7 @@ class Ilk:
 
     @property
     def asset(self) -> str:
-        """The token's address; where nothing tells it, the price feed stands for it."""
+        """The token's address; where it is unknown, the price feed stands for it."""
         return self.gem.address or self.pip
 
     @property
@@ -126,7 +124,7 @@ class Ilk:
 class MakerMarket(Market):
     """The Vat's shared state and every known ilk by name; `contracts` are addresses by configuration key.
 
-    `dai` is its address; where nothing tells it, the Vat stands for it.
+    `dai` is its address; where it is unknown, the Vat stands for it.
 
     `surplus` is the Vow's dai (rad). `wallets`: DSProxy -> (block, owner) where that is not what was read with a position
     before; `asked` is the last one that was asked. `joins`: what each contract that logs name proved to be, None for no
@@ -176,7 +174,7 @@ def read_shared(read: Reader, deployment: Deployment) -> tuple[MakerMarket, list
     boxes = [Read(contracts["cat"], CAT.function(n)) for n in ("live", "box", "litter")] if "cat" in contracts else []
     lists = [Read(contracts["ilk_registry"], ILK_REGISTRY.function("list"))] if "ilk_registry" in contracts else []
     (surplus,), dog, cat, listed = map(
-        answered, _asked(read, [Read(vat, VAT.function("dai"), (vow,))], limits, boxes, lists)
+        answered, together(read, [Read(vat, VAT.function("dai"), (vow,))], limits, boxes, lists)
     )
     market = MakerMarket(
         block=read.block,
@@ -196,12 +194,6 @@ def read_shared(read: Reader, deployment: Deployment) -> tuple[MakerMarket, list
     return market, [ilk_name(raw) for names in listed for raw in names]
 
 
-def _asked(read: Reader, *groups: Sequence[Read]) -> list[list[Any]]:
-    """The answers of several groups of reads, asked together."""
-    answers = iter(read([one for group in groups for one in group]))
-    return [list(islice(answers, len(group))) for group in groups]
-
-
 def read_contracts(read: Reader, deployment: Deployment) -> dict[str, str]:
     """Configured addresses, completed by the chainlog. ConfigError if that is another Vat's."""
     contracts = {key: address.lower() for key, address in deployment.addresses.items()}
@@ -214,7 +206,7 @@ def read_contracts(read: Reader, deployment: Deployment) -> dict[str, str]:
     found = {
         key: address
         for key, address in zip(CHAINLOG, answers, strict=True)
-        if not isinstance(address, Failed) and address != NOBODY
+        if not isinstance(address, Failed) and address != ZERO_ADDRESS
     }
     if found.get("vat") != contracts["vat"]:
         raise ConfigError(
@@ -234,7 +226,7 @@ def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[s
     contracts = market.contracts
     raw = [ilk_bytes(name) for name in names]
     homes = ((contracts["vat"], VAT_ILKS), (contracts["spotter"], SPOTTER_ILKS), (contracts["jug"], JUG_ILKS))
-    states, gems, dogs, cats = _asked(
+    states, gems, dogs, cats = together(
         read,
         [Read(home, function, (ilk,)) for ilk in raw for home, function in homes],
         [Read(contracts["ilk_registry"], f, (ilk,)) for ilk in raw for f in GEM] if "ilk_registry" in contracts else [],
@@ -243,8 +235,8 @@ def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[s
     )
     answers = iter(answered(states))
     rows = list(zip(answers, answers, answers, strict=True))
-    pips = sorted({pip for _, (pip, _), _ in rows} - {NOBODY})
-    times, stopped = _asked(
+    pips = sorted({pip for _, (pip, _), _ in rows} - {ZERO_ADDRESS})
+    times, stopped = together(
         read,
         [Read(pip, name) for pip in pips for name in (OSM.function("zzz"), OSM.function("hop"))],
         [Read(clip, CLIPPER.function("stopped")) for clip, *_ in answered(dogs)],
@@ -289,7 +281,7 @@ def _gems(names: Sequence[str], answers: Sequence[Any]) -> list[Gem]:
         return unlisted
     fields, gems = iter(answers), []
     for default, gem, join, symbol, dec in zip(unlisted, fields, fields, fields, fields, strict=True):
-        known = not isinstance(gem, Failed) and gem != NOBODY and not isinstance(dec, Failed) and dec <= 18
+        known = not isinstance(gem, Failed) and gem != ZERO_ADDRESS and not isinstance(dec, Failed) and dec <= 18
         gems.append(Gem(symbol or default.symbol, dec, gem, join or None) if known else default)
     return gems
 
@@ -303,7 +295,7 @@ def _barks(market: MakerMarket, count: int, dogs: Sequence[Any], levels: Sequenc
     for (clip, chop, hole, dirt), stopped in zip(dogs, levels, strict=True):
         conditions = {
             "cage": not live,
-            "no-clip": clip == NOBODY,
+            "no-clip": clip == ZERO_ADDRESS,
             "stopped": bool(stopped),
             "Hole": Hole <= Dirt,
             "hole": hole <= dirt,
@@ -319,7 +311,7 @@ def _bite(market: MakerMarket, ilk: tuple[str, int, int], dust: int) -> Bite:
     assert market.cat is not None
     live, box, litter = market.cat
     flip, chop, dunk = ilk
-    conditions = {"cage": not live, "no-flip": flip == NOBODY, "box": litter >= box or box - litter < dust}
+    conditions = {"cage": not live, "no-flip": flip == ZERO_ADDRESS, "box": litter >= box or box - litter < dust}
     return Bite(chop, min(dunk, box - litter), tuple(name for name, holds in conditions.items() if holds))
 
 
@@ -341,7 +333,7 @@ def dripped_rate(market: MakerMarket, Art: int, rate: int, duty: int, rho: int, 
 def with_assets(market: MakerMarket) -> MakerMarket:
     """The market with `assets` made of its ilks: DAI, then one an ilk.
 
-    Prices are feed values (wad); caps and totals of debt are DAI wei. Where nothing tells a token, its price feed
+    Prices are feed values (wad); caps and totals of debt are DAI wei. Where a token is unknown, its price feed
     stands for it, and the Vat for DAI; amounts are then the Vat's own, with 18 decimals.
     """
     vat = market.contracts["vat"]
@@ -382,7 +374,7 @@ def _asset(market: MakerMarket, name: str, ilk: Ilk, active: bool) -> Asset:
     )
 
 
-def repriced(market: MakerMarket, prices: Mapping[str, int]) -> MakerMarket:
+def with_prices(market: MakerMarket, prices: Mapping[str, int]) -> MakerMarket:
     """The market after a poke of these feed values (wad); keys are ilks, or assets for all their ilks."""
     ilks: dict[str, Any] = {}
     for name, ilk in market.ilks.items():
@@ -392,7 +384,7 @@ def repriced(market: MakerMarket, prices: Mapping[str, int]) -> MakerMarket:
     return with_assets(replace(market, ilks=ilks))
 
 
-def with_ratios(market: MakerMarket, thresholds: Mapping[str, Fraction]) -> MakerMarket:
+def with_thresholds(market: MakerMarket, thresholds: Mapping[str, Fraction]) -> MakerMarket:
     """The market after these liquidation ratios (1 / threshold, rounded up) were filed and poked at today's feeds."""
     ilks = dict(market.ilks)
     for name, threshold in thresholds.items():
@@ -403,7 +395,7 @@ def with_ratios(market: MakerMarket, thresholds: Mapping[str, Fraction]) -> Make
     return with_assets(replace(market, ilks=ilks))
 
 
-def advanced(market: MakerMarket, seconds: int, blocks: int) -> MakerMarket:
+def after(market: MakerMarket, seconds: int, blocks: int) -> MakerMarket:
     """The market that much later: only accrued rates move, the Vat's own do not before the next drip."""
     block = market.block.after(seconds, blocks)
     ilks = {
@@ -411,3 +403,10 @@ def advanced(market: MakerMarket, seconds: int, blocks: int) -> MakerMarket:
         for name, ilk in market.ilks.items()
     }
     return replace(market, block=block, ilks=ilks)
+
+
+def interest_stored(market: MakerMarket) -> MakerMarket:
+    """The market after Jug.drip of every ilk in its block."""
+    now = market.block.timestamp
+    ilks = {name: replace(ilk, rate=ilk.accrued_rate, rho=max(ilk.rho, now)) for name, ilk in market.ilks.items()}
+    return with_assets(replace(market, ilks=ilks))

@@ -48,13 +48,6 @@ def feed_of(spot: int, par: int, mat: int) -> int:
     return _ceil(_ceil(spot * mat, RAY) * par, 10**9 * RAY)
 
 
-def liquidation_feed(ink: int, art: int, rate: int, par: int, mat: int) -> int | None:
-    """The lowest feed value (wad) at which the urn is still safe; None without collateral or debt."""
-    if not ink or not art:
-        return None
-    return feed_of(_ceil(art * rate, ink), par, mat)
-
-
 def _ceil(x: int, y: int) -> int:
     return -(-x // y)
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from indexer.abi import abi
 from indexer.adapter import Reader, required
 from indexer.model import Failed, PositionKey, Read
-from protocols.maker.market import NOBODY, VAT_ILKS, MakerMarket
+from protocols.common import ZERO_ADDRESS
+from protocols.maker.market import VAT_ILKS, MakerMarket
 from protocols.maker.math import ilk_bytes, ilk_name
 
 CDP_MANAGER = abi("maker_cdp_manager")
@@ -49,7 +50,7 @@ def read_owners(read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) 
     if lockstake is not None:
         answers = read([Read(lockstake, LOCKSTAKE.function("urnOwners"), (key.account,)) for key in raw])
         for key, owner in zip(raw, answers, strict=True):
-            if not isinstance(owner, Failed) and owner != NOBODY:
+            if not isinstance(owner, Failed) and owner != ZERO_ADDRESS:
                 found[key] = (owner, "lockstake")
     controllers = [found.get(key, (key.account, "self")) for key in keys]
     wallets = read_proxies(read, market, {owner for owner, _ in controllers})
@@ -67,9 +68,11 @@ def read_proxies(read: Reader, market: MakerMarket, accounts: Iterable[str]) -> 
     """
     order = sorted(accounts)
     owners = read([Read(account, OWNER) for account in order])
-    owned = {a: o for a, o in zip(order, owners, strict=True) if not isinstance(o, Failed) and o != NOBODY}
+    owned = {a: o for a, o in zip(order, owners, strict=True) if not isinstance(o, Failed) and o != ZERO_ADDRESS}
     caches = read([Read(account, DS_PROXY.function("cache")) for account in owned])
-    proxies = {a for a, cache in zip(owned, caches, strict=True) if not isinstance(cache, Failed) and cache != NOBODY}
+    proxies = {
+        a for a, cache in zip(owned, caches, strict=True) if not isinstance(cache, Failed) and cache != ZERO_ADDRESS
+    }
     registry = market.contracts.get("proxy_registry")
     if registry is not None:
         rest = [account for account in owned if account not in proxies]
@@ -86,18 +89,18 @@ def newest_wallets(
     setOwner logs on the proxy alone, so proxies are asked in turn, as many a snapshot as fit in one request. What is
     newest counts; it is kept as long as a position says otherwise. A proxy that is gone is its own wallet.
     """
-    told: dict[str, set[str]] = {}
+    seen_owners: dict[str, set[str]] = {}
     newest: dict[str, tuple[int, str]] = {}
     for proxy, block, owner in seen:
-        told.setdefault(proxy, set()).add(owner)
+        seen_owners.setdefault(proxy, set()).add(owner)
         newest[proxy] = max(newest.get(proxy) or market.wallets.get(proxy, (block, owner)), (block, owner))
     due = sorted(proxy for proxy, (block, _) in newest.items() if block < market.block.number)
     start = bisect_right(due, market.asked) if len(due) > PROXIES_ASKED else 0
     asked = (due[start:] + due[:start])[:PROXIES_ASKED]
     for proxy, owner in zip(asked, read([Read(proxy, OWNER) for proxy in asked]), strict=True):
-        alive = not isinstance(owner, Failed) and owner != NOBODY
+        alive = not isinstance(owner, Failed) and owner != ZERO_ADDRESS
         newest[proxy] = (market.block.number, owner if alive else proxy)
-    wallets = {proxy: entry for proxy, entry in newest.items() if told[proxy] != {entry[1]}}
+    wallets = {proxy: entry for proxy, entry in newest.items() if seen_owners[proxy] != {entry[1]}}
     return wallets, asked[-1] if asked else market.asked
 
 
@@ -131,7 +134,7 @@ def cdps_of(read: Reader, market: MakerMarket, wallets: Sequence[str]) -> tuple[
     registry, manager = market.contracts.get("proxy_registry"), market.contracts["cdp_manager"]
     if registry is not None:
         found = read([Read(registry, PROXY_REGISTRY.function("proxies"), (wallet,)) for wallet in wallets])
-        holders += [proxy for proxy in found if not isinstance(proxy, Failed) and proxy != NOBODY]
+        holders += [proxy for proxy in found if not isinstance(proxy, Failed) and proxy != ZERO_ADDRESS]
     holders = list(dict.fromkeys(holders))
     cdps: list[int] = []
     heads = required(read, [Read(manager, CDP_MANAGER.function("first"), (holder,)) for holder in holders])

@@ -10,16 +10,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from indexer.alert import channels, outbox
-from indexer.alert.channels import Apprise, AtSend, Channel, Command, DeliveryError, Places, Stdout, masked, scrubbed
+from indexer.alert.channels import AtSend, Channel, Command, DeliveryError, Stdout
 from indexer.alert.delivery import Dispatch
 from indexer.alert.outbox import DeliveryWorkers
+from indexer.alert.places import Places
+from indexer.alert.queue import refused
+from indexer.alert.services import Apprise, masked, scrubbed, seconds_of
 from indexer.errors import ConfigError
+from indexer.files import open_lock
+from indexer.store import migrations
 from indexer.store.store import Store
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
@@ -38,20 +44,20 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "alerts.db"
 
 
-def alert(number: int) -> dict[str, Any]:
-    named = dict.fromkeys(channels.PLACEHOLDERS, "")
+def alert(number: int, label: str = "") -> dict[str, Any]:
+    named = {**dict.fromkeys(channels.PLACEHOLDERS, ""), "label": label, "health_factor": 1.05}
     return {**named, "id": f"{number:032x}", "event": "crossed", "title": f"Alert {number}", "text": f"Text {number}"}
 
 
-def queue(path: Path, keys: list[str], count: int = 1, age: float = 0.0) -> None:
-    """Queue alerts as a snapshot would."""
+def queue(path: Path, keys: list[str], count: int = 1, age: float = 0.0, account: str = "0x", label: str = "") -> None:
+    """Queue alerts of one position as a snapshot would."""
     with sqlite3.connect(path) as conn:
         (first,) = conn.execute("select coalesce(max(number), 0) + 1 from alerts").fetchone()
         for number in range(first, first + count):
             conn.execute(
-                "insert into alerts values (?, ?, 1, 'd', '0x', '', '0x', 'below 1.1', ?, 'crossed', null, null, null, "
-                "null, 1, '0x', 1, ?, ?)",
-                (number, f"{number:032x}", number, json.dumps(alert(number)), int(time.time() - age)),
+                "insert into alerts values (?, ?, 'position', 1, 'd', ?, '', '0x', 'below 1.1', ?, 'crossed', null, null, "
+                "null, null, 1, '0x', 1, ?, ?)",
+                (number, f"{number:032x}", account, number, json.dumps(alert(number, label)), int(time.time() - age)),
             )
             for key in keys:
                 conn.execute(
@@ -217,11 +223,216 @@ def test_the_couriers_run_nothing_of_the_folder_at_hand(
     assert states(path) == ["delivered"]
 
 
+def test_the_lock_of_the_couriers_is_private_and_follows_no_link(path: Path, tmp_path: Path) -> None:
+    lock = Path(f"{path}.courier.lock")
+    lock.touch(0o644)
+    lock.write_text("somebody's")
+    queue(path, [Command("true").key])
+    with Dispatch(path, Places(command="true"), HOUR, {}) as couriers:
+        assert couriers.settle()
+    assert (lock.read_text(), lock.stat().st_mode & 0o777) == ("somebody's", 0o600)
+    lock.unlink()
+    (tmp_path / "precious").write_text("not to be emptied")
+    lock.symlink_to(tmp_path / "precious")
+    with Dispatch(path, Places(command="true"), HOUR, {}) as couriers:
+        assert not couriers.settle()
+    with pytest.raises(OSError, match="symbolic link"):
+        open_lock(lock)
+    assert (tmp_path / "precious").read_text() == "not to be emptied"
+
+
 def test_standard_output_gets_one_object_a_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     queue(path, ["stdout"], 2)
     with DeliveryWorkers(path, [Stdout()], HOUR):
         until(delivered(path))
     assert [json.loads(line)["title"] for line in capsys.readouterr().out.splitlines()] == ["Alert 1", "Alert 2"]
+
+
+def test_the_outbox_of_an_older_file_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "old.db"
+    older = {name: step for name, step in migrations.STEPS.items() if name < "0008_alert_kinds"}
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "STEPS", older)
+        with Store(path) as store, store.transaction() as conn:
+            values = (
+                "1, 'a', 1, 'd', '0xa', '', '0xb', 'below 1.1', 3, 'crossed', '2', 2.0, '1', 1.0, 7, '0xc', 8, '{}', 9"
+            )
+            conn.execute(f"insert into alerts values ({values})")
+            conn.execute("insert into deliveries (number, channel, place, state) values (1, 'c', 'p', 'pending')")
+    with Store(path) as store:
+        cursor = store.conn.execute("select * from alerts join deliveries using (number)")
+        row = dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
+        kept = {
+            "kind": "position", "wallet": "0xb", "crossing": 3, "health_factor_raw": "1", "block_hash": "0xc",
+            "created_at": 9, "channel": "c", "state": "pending", "failures": 0, "short": 0,
+        }  # fmt: skip
+        assert {name: row[name] for name in kept} == kept
+        with pytest.raises(sqlite3.IntegrityError):  # a position alert without its position
+            store.conn.execute(
+                "insert into alerts (id, kind, chain_id, rule, crossing, event, body, created_at) "
+                "values ('b', 'position', 1, 'r', 1, 'e', '', 1)"
+            )
+
+
+# one alert that is not taken ------------------------------------------------------------------------------------------
+
+
+def ids(taken: list[dict[str, Any]]) -> list[int]:
+    return [int(one["alert"]["id"], 16) for one in taken]
+
+
+def refuse(label: str, status: int) -> Callable[[dict[str, Any]], tuple[int, dict[str, str], bytes] | None]:
+    """A webhook that does not take what names this label."""
+    return lambda body: (status, {}, b"no") if body["alert"]["label"] == label else None
+
+
+@pytest.mark.parametrize(("status", "tries"), [(400, 1), (404, 1), (413, 1), (422, 1), (500, 5), (502, 5)])
+def test_an_alert_that_is_not_taken_steps_aside_and_is_sent_short(path: Path, status: int, tries: int) -> None:
+    with Hook() as hook:
+        hook.judge = refuse("<evil>", status)
+        channel = Apprise(hook.url)
+        queue(path, [channel.key], 1, account="0xa", label="<evil>")
+        queue(path, [channel.key], 2, account="0xa")
+        queue(path, [channel.key], 2, account="0xb")
+        with DeliveryWorkers(path, [channel], HOUR):
+            until(delivered(path))
+        full = [body["alert"]["id"] for body in hook.seen if body["alert"]["label"] == "<evil>"]
+        assert full == [alert(1)["id"]] * tries
+        assert sorted(ids(hook.taken)) == [1, 2, 3, 4, 5]
+        assert [n for n in ids(hook.taken) if n in (4, 5)] == [4, 5]
+        assert [n for n in ids(hook.taken) if n in (1, 2, 3)] == [1, 2, 3]
+        (short,) = [body for body in hook.taken if body["alert"]["id"] == alert(1)["id"]]
+        assert short["alert"]["label"] is None
+        assert alert(1)["id"] in short["message"]
+    with sqlite3.connect(path) as conn:
+        (said,) = refused(conn)
+    assert "did not take 1 alerts" in said
+    assert str(status) in said
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_an_alert_that_is_not_even_taken_short_is_refused_and_the_others_go_on(path: Path, status: int) -> None:
+    with Hook() as hook:
+        hook.judge = lambda body: (status, {}, b"") if body["alert"]["id"] == alert(1)["id"] else None
+        channel = Apprise(hook.url)
+        queue(path, [channel.key], 3, account="0xa")
+        with DeliveryWorkers(path, [channel], HOUR) as workers:
+            until(lambda: states(path) == ["refused", "delivered", "delivered"])
+            assert not workers.settle(5)
+        assert ids(hook.taken) == [2, 3]
+    with sqlite3.connect(path) as conn:
+        assert "1 of them not even as a short message" in refused(conn)[0]
+
+
+def test_a_channel_that_refuses_everybody_loses_nothing(path: Path) -> None:
+    with Hook() as hook:
+        hook.judge = lambda _: (403, {}, b"blocked")
+        channel = Apprise(hook.url)
+        queue(path, [channel.key], 2, account="0xa")
+        queue(path, [channel.key], 1, account="0xb")
+        with DeliveryWorkers(path, [channel], HOUR):
+            until(lambda: attempts(path) >= 12)
+            assert set(states(path)) <= {"pending", "trying", "sending"}
+            hook.judge = lambda _: None
+            until(delivered(path))
+        assert sorted(ids(hook.taken)) == [1, 2, 3]
+
+
+def test_a_long_outage_costs_at_most_the_details_of_the_oldest_alert(path: Path) -> None:
+    over: list[bool] = []
+
+    def busy(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
+        """Ends, once it may, with the next attempt of the oldest alert."""
+        if over and body["alert"]["id"] == alert(1)["id"]:
+            over.append(True)
+        return None if len(over) > 1 else (503, {}, b"")
+
+    with Hook() as hook:
+        hook.judge = busy
+        channel = Apprise(hook.url)
+        for account in ("0xa", "0xa", "0xb", "0xc"):
+            queue(path, [channel.key], 1, account=account, label="mine")
+        with DeliveryWorkers(path, [channel], HOUR):
+            until(lambda: attempts(path) >= 40)
+            over.append(True)
+            until(delivered(path))
+        assert sorted(ids(hook.taken)) == [1, 2, 3, 4]
+        assert [n for n in ids(hook.taken) if n in (1, 2)] == [1, 2]
+        assert [b["alert"]["label"] for b in sorted(hook.taken, key=lambda b: b["alert"]["id"])][1:] == ["mine"] * 3
+
+
+def resting(path: Path) -> bool:
+    """Whether a delivery waits for longer than its usual pause."""
+    with sqlite3.connect(path) as conn:
+        return bool(conn.execute("select max(next_attempt_at) > ? from deliveries", (time.time() + 0.5,)).fetchone()[0])
+
+
+def test_retry_after_leaves_the_channel_alone(path: Path) -> None:
+    with Hook() as hook:
+        hook.judge = lambda _: (429, {"Retry-After": "2"}, b"")
+        channel = Apprise(hook.url)
+        queue(path, [channel.key], 1, account="0xa")
+        queue(path, [channel.key], 1, account="0xb")
+        with DeliveryWorkers(path, [channel], HOUR):
+            until(lambda: "pending" in states(path) and attempts(path) == 1 and resting(path))
+            hook.judge = lambda _: None
+            time.sleep(0.5)  # ten usual pauses
+            assert hook.attempts == 1
+            until(delivered(path))
+        assert ids(hook.taken) == [1, 2]
+
+
+def test_retry_after_outlasts_a_restart_and_is_believed_up_to_an_hour(path: Path) -> None:
+    with Hook() as hook:
+        hook.judge = lambda _: (503, {"Retry-After": "100000"}, b"")
+        channel = Apprise(hook.url)
+        queue(path, [channel.key])
+        for _ in range(2):
+            with DeliveryWorkers(path, [channel], HOUR) as workers:
+                until(lambda: states(path) == ["pending"] and hook.attempts == 1)
+                assert not workers.settle(10)
+    with sqlite3.connect(path) as conn:
+        (due,) = conn.execute("select next_attempt_at - ? from deliveries", (time.time(),)).fetchone()
+    assert 3500 < due <= 3600
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [("7", 7, 7), ("0.5", 0.5, 0.5), (formatdate(time.time() + 3600, usegmt=True), 1, 3600), ("soon", None, None), (None, None, None)],
+)  # fmt: skip
+def test_retry_after_is_seconds_or_a_date(header: str | None, least: float | None, most: float | None) -> None:
+    seconds = seconds_of(header)
+    assert (seconds is None) == (least is None)
+    assert seconds is None or least is None or most is None or least <= seconds <= most
+
+
+def test_a_mail_server_that_refuses_one_mail_for_good_takes_the_others(path: Path) -> None:
+    with Mailbox() as mailbox:
+        mailbox.refuse = "Alert 1"
+        channel = Apprise(mailbox.url)
+        queue(path, [channel.key], 2)
+        with DeliveryWorkers(path, [channel], HOUR):
+            until(delivered(path))
+        assert [mail["Subject"] for mail in mailbox.taken] == ["Alert: crossed", "Alert 2"]
+    with sqlite3.connect(path) as conn:
+        assert "554" in refused(conn)[0]
+
+
+@pytest.mark.parametrize("label", ["a\x00b", "x" * 200_000, "\x1b[31m"])
+def test_a_label_that_is_no_argument_holds_up_nobody(path: Path, tmp_path: Path, label: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import sys, pathlib\npathlib.Path({str(tmp_path / 'said')!r}).open('a').write(sys.argv[1] + '|')\n"
+    )
+    channel = Command(f"{sys.executable} {program} '{{id}} {{label}}'")
+    queue(path, [channel.key], 1, label=label)
+    queue(path, [channel.key], 1)
+    with DeliveryWorkers(path, [channel], HOUR):
+        until(delivered(path))
+    said = [one.split(" ", 1) for one in (tmp_path / "said").read_text().split("|")[:-1]]
+    assert [int(identity, 16) for identity, _ in said] == [1, 2]
+    assert "\x00" not in said[0][1]
+    assert "\x1b" not in said[0][1]
 
 
 # secrets ------------------------------------------------------------------------------------------------------------
@@ -323,6 +534,20 @@ def test_a_defect_in_a_channel_is_a_failed_attempt(path: Path) -> None:
     assert attempts(path) == 3
 
 
+def test_an_alert_that_a_plugin_cannot_be_given_is_sent_short(path: Path) -> None:
+    class Picky(Channel):
+        key = place = "picky"
+
+        def deliver(self, alert: channels.Alert, at_send: AtSend) -> None:
+            if alert["label"]:
+                raise ValueError("embedded null byte")
+
+    queue(path, ["picky"], label="mine")
+    with DeliveryWorkers(path, [Picky()], HOUR):
+        until(delivered(path))
+    assert attempts(path) == 2
+
+
 # the whole program, killed at random --------------------------------------------------------------------------------------
 
 
@@ -367,7 +592,7 @@ def test_kills_and_dead_channels_neither_lose_nor_repeat(market: AaveV3, tmp_pat
         (1.2, [("below 1.1", "recovered")]),
         (1.05, [("below 1.1", "crossed")]),
         (1.5, [("below 1.1", "recovered"), ("below 1.3", "recovered")]),
-        (1.0, [("below 1.3", "crossed"), ("below 1.1", "crossed")]),
+        (1.02, [("below 1.3", "crossed"), ("below 1.1", "crossed")]),
         (1.11, []),
         (1.6, [("below 1.1", "recovered"), ("below 1.3", "recovered")]),
     ]

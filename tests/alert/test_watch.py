@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,17 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from indexer.alert.channels import Channel
-from indexer.alert.rules import UNKNOWN, Event, Reading, Rule, State, below, decide, drop, parse
+from indexer.alert.rules import LIQUIDATABLE, UNKNOWN, Event, Reading, Rule, State, below, decide, drop, in_order, parse
 from indexer.alert.watcher import Watcher
-from indexer.alert.watches import Policy, Watch, add
+from indexer.alert.watches import Policy, Watch, add, open_crossings, watches
 from indexer.chain import connect
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.cli import outlook
 from indexer.cli.main import main
+from indexer.cli.options import Session
 from indexer.cli.watch import watch as watch_group
+from indexer.cli.watched import warn_of_moved_names
 from indexer.model import WAD, Accounts, PositionKey
 from indexer.settings import Alerts, Settings
 from indexer.store.database import open_readonly
@@ -92,6 +94,15 @@ def test_a_wallet_that_is_below_from_the_start_is_told() -> None:
     assert tell(below(1.1), at(1.0)) == [(0, Event.CROSSED)]
 
 
+@pytest.mark.parametrize(("rule", "fall"), [(below(1.1), 1.0), (drop("10%"), 1.2)])
+def test_a_recovery_is_told_once(rule: Rule, fall: float) -> None:
+    assert tell(rule, at(2.0, fall, 2.0, 2.0, 2.5, None, None)) == [(1, Event.CROSSED), (2, Event.RECOVERED)]
+
+
+def test_the_least_number_is_a_threshold() -> None:
+    assert (below("0.000000000000000001").threshold, drop("0.000000000000000001").threshold) == (1, 1)
+
+
 def test_a_fall_is_measured_from_the_highest_since_the_last_alert() -> None:
     path = at(2.0, 1.9, 2.2, 1.99, 1.98, 1.85, 1.79, 1.78, 1.82, 1.9)
     assert tell(drop("10%"), path) == [(4, Event.CROSSED), (7, Event.CROSSED), (8, Event.RECOVERED)]
@@ -112,6 +123,20 @@ def test_unknown_is_told_once_and_never_counts_as_safe() -> None:
     assert tell(UNKNOWN, path) == [(1, Event.CROSSED), (4, Event.RECOVERED)]
     assert tell(below(1.1), path) == [(0, Event.CROSSED), (4, Event.CROSSED), (5, Event.RECOVERED)]
     assert tell(UNKNOWN, [Reading(None, "unverified", 0)]) == []
+
+
+def test_the_contracts_verdict_is_told_whatever_the_health_factor() -> None:
+    deprecated, doubtful = Reading(2 * WAD, "liquidatable", 1), Reading(2 * WAD, "unverified", 1)
+    path = [*at(2.0), deprecated, deprecated, doubtful, *at(2.0), deprecated, *at(None)]
+    assert tell(LIQUIDATABLE, path) == [
+        (1, Event.CROSSED), (4, Event.RECOVERED), (5, Event.CROSSED), (6, Event.RECOVERED)
+    ]  # fmt: skip
+    assert tell(below(1.1), path) == []
+
+
+def test_the_verdict_is_told_after_what_is_unknown_and_before_every_number() -> None:
+    rules = [below(1.1), drop(10), LIQUIDATABLE, below(1.2), UNKNOWN]
+    assert in_order(rules) == [UNKNOWN, LIQUIDATABLE, drop(10), below(1.2), below(1.1)]
 
 
 healths = st.one_of(st.none(), st.integers(0, 3 * WAD))
@@ -149,7 +174,7 @@ def test_a_fall_is_told_only_where_it_is_one(path: list[int], percent: int) -> N
         since = [health] if fell else [*since, health]
 
 
-@pytest.mark.parametrize("text", ["below 1.1", "below 0.95", "drop 10%", "drop 2.5%", "unknown"])
+@pytest.mark.parametrize("text", ["below 1.1", "below 0.95", "drop 10%", "drop 2.5%", "unknown", "liquidatable"])
 def test_a_rule_is_read_as_it_is_written(text: str) -> None:
     assert str(parse(text)) == text
 
@@ -308,7 +333,7 @@ def test_price_paths_on_every_protocol_are_told_as_the_contracts_answer(undone: 
         told = [
             (body["event"], str(scaled(body["threshold_health_factor"])), blocks.index(body["block_number"]))
             for body in outbox(path, victim.key.account)
-            if body["position_group"] == victim.key.group and body["rule"] != "unknown"
+            if body["position_group"] == victim.key.group and body["rule"].startswith("below")
         ]
         assert told == expected(walks[victim.key], thresholds), victim
         assert len(told) >= 2, victim
@@ -346,7 +371,11 @@ def test_an_alert_says_what_a_person_needs(undone: list[Devnet], tmp_path: Path)
         block = sync.snapshot().block
     deployments = {market.name: adapter_of(market).deployment for market in undone}
     for victim in found:
-        (body,) = [b for b in outbox(path, victim.key.account) if b["position_group"] == victim.key.group]
+        (body,) = [
+            b
+            for b in outbox(path, victim.key.account)
+            if b["position_group"] == victim.key.group and b["rule"].startswith("below")
+        ]
         row = rows_of(path, victim.market.name)[victim.key]
         assert (body["event"], body["label"], body["wallet"]) == ("crossed", "mine", victim.wallet)
         assert (body["health_factor_before_raw"], body["health_factor_raw"]) == (str(victim.health), row["health_factor_raw"])  # fmt: skip
@@ -374,6 +403,38 @@ def test_an_alert_says_what_a_person_needs(undone: list[Devnet], tmp_path: Path)
         assert body["seconds_to_liquidation_by_interest"] == told["seconds_to_liquidation_by_interest"]
         for words in ("mine", body["explorer_url"], f"{block.number:,}", "liquidation if", "health factor of 6", "UTC"):
             assert words in body["text"], body["text"]
+
+
+def test_a_deprecated_market_is_told_at_any_health_until_the_contract_says_no(needs_node: None, tmp_path: Path) -> None:
+    with Anvil() as node:
+        node.place_multicall3()
+        market = compound_v2.deploy(node)
+        market.populate(3, 12)
+        debtor, factor = market.cast["deprecated-debtor"], 60 * WAD // 100
+        market.set_collateral_factor("BAT", factor)
+        assert not market.is_deprecated("BAT")
+        path = tmp_path / "watched.db"
+        watch(path, Watch(debtor, None, None, (below(0.1),)))
+        with watching(path, node.url, [market]) as sync:
+            sync.snapshot()
+            assert outbox(path) == []
+            market.deprecate("BAT")
+            assert market.is_deprecated("BAT")
+            sync.snapshot()
+            sync.snapshot()
+            (told,) = outbox(path)
+            assert (told["rule"], told["event"], told["status"]) == ("liquidatable", "crossed", "liquidatable")
+            assert int(told["health_factor_raw"]) > WAD
+            assert told["title"].startswith("Liquidatable: ")
+            assert "the contract allows liquidation now" in told["text"]
+            with closing(open_readonly(path)) as conn:
+                assert open_crossings(conn, CHAIN_ID) == 1
+            market.set_collateral_factor("BAT", factor)
+            sync.snapshot()
+    assert [(b["rule"], b["event"]) for b in outbox(path)] == [
+        ("liquidatable", "crossed"),
+        ("liquidatable", "recovered"),
+    ]
 
 
 def test_a_missing_price_is_told_once_and_so_is_its_return(undone: list[Devnet], tmp_path: Path) -> None:
@@ -603,22 +664,46 @@ def test_wrong_input_is_one_line_and_changes_nothing(run: Run, tmp_path: Path, a
         ("wallets.json", json.dumps([{"wallet": ADDRESS, "label": "treasury", "below": [1.2, "1.05"]}, EOA])),
         ("wallets", json.dumps([ADDRESS, EOA])),
         ("excel.csv", f"\ufeffAddress\n{ADDRESS}\n{EOA}\n"),
+        ("semicolons.csv", f"wallet;label;below\n{ADDRESS};treasury;1.2 1.05\n{EOA};;\n"),
+        ("named.csv", f"sep=;\nwallet;label;below\n{ADDRESS};treasury;1.2 1.05\n{EOA};;\n"),
+        ("tabs.tsv", f"wallet\tlabel\tbelow\n{ADDRESS}\ttreasury\t1.2 1.05\n{EOA}\t\t\n"),
+        ("tabs.txt", f"wallet\tlabel\n{ADDRESS}\tmine\n{EOA}\t\n"),
+        ("trailing.csv", f"wallet,label,below,\n{ADDRESS},treasury,1.2 1.05,\n,,,\n\n{EOA},,,\n,,\n"),
+        (
+            "safe.csv",
+            f"address,name,chainId\n{to_checksum_address(ADDRESS)},mine,1\n{ADDRESS},mine,137\neth:{EOA},,1\n",
+        ),
+        ("prefixed.txt", f"eth:{ADDRESS}\narb1:{EOA}\n"),
+        ("twice.txt", f"{ADDRESS}\n{to_checksum_address(ADDRESS)}\n{EOA}\n"),
+        ("headless.csv", f"{ADDRESS},mine\n{EOA},\n"),
+        ("crlf.csv", f"wallet,label\r\n{ADDRESS},mine\r\n{EOA},\r\n"),
     ],
 )
 def test_import_takes_every_form(run: Run, tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / name).write_text(text)
-    result = run("import", name)
-    assert result.exit_code == 0, result.output
-    assert set(listed(run)) == {ADDRESS, EOA}
-    if "treasury" in text:
-        assert listed(run)[ADDRESS] == ("treasury", "below 1.2, below 1.05")
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"):
+        with suppress(FileNotFoundError):
+            (tmp_path / "indexer.db").unlink()
+        (tmp_path / name).write_bytes(text.removeprefix("\ufeff").encode(encoding))
+        result = run("import", name)
+        assert result.exit_code == 0, result.output
+        assert set(listed(run)) == {ADDRESS, EOA}
+        if "treasury" in text:
+            assert listed(run)[ADDRESS] == ("treasury", "below 1.2, below 1.05")
+        elif "mine" in text and "#" not in text:
+            assert listed(run)[ADDRESS][0] == "mine"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("a.txt", f"{ADDRESS}\n0x12\n", "line 2"),
-        ("a.txt", f"{ADDRESS}\n{ADDRESS.upper().replace('X', 'x')}\n", "line 2.*twice"),
+        ("a.csv", f"wallet,below\n{ADDRESS},1.1\n{ADDRESS.upper().replace('X', 'x')},1.2\n", "line 3.*twice"),
+        ("a.csv", f"wallet,label\n{ADDRESS},{'x' * 200_000}\n", "line 2.*field limit"),
+        ("a.csv", f"wallet,label\n{ADDRESS},a\x00b\n", "line 2.*control"),
+        ("a.csv", f"wallet,label\n{ADDRESS},a,b\n", "line 2.*more cells"),
+        ("a.json", "[" * 200_000, "nested too deeply"),
+        ("a.json", '[{"wallet": "' + "\\\\ud800" * 3 + '"}]', "entry 1"),
+        ("a.json", '[{"wallet": 1' + "0" * 5_000 + "}]", "JSON"),
         ("a.csv", f"wallet,below\n{ADDRESS},high\n", "line 2"),
         ("a.csv", f"account,below\n{ADDRESS},1\n", "column wallet"),
         ("a.csv", f"wallet,belw\n{ADDRESS},1\n", "belw.*below"),
@@ -635,8 +720,9 @@ def test_import_of_a_wrong_file_names_the_place_and_changes_nothing(
     assert list(tmp_path.glob("*.db")) == []
 
 
-@pytest.mark.parametrize("chain_id", [1, 137])
-def test_an_ens_name_is_asked_of_mainnet_and_of_no_other_chain(run: Run, httpserver: HTTPServer, chain_id: int) -> None:
+def name_service(httpserver: HTTPServer, chain_id: int, address: str) -> str:
+    """The URL of a node on which every ENS name points to this address."""
+
     def answer(request: Request) -> Response:
         call = json.loads(request.data)
         result: Any = {"number": "0x1", "timestamp": hex(int(time.time()))}
@@ -645,11 +731,18 @@ def test_an_ens_name_is_asked_of_mainnet_and_of_no_other_chain(run: Run, httpser
         elif (
             call["method"] == "eth_call"
         ):  # UniversalResolver.resolve(name, data) -> (what addr(node) answers, resolver)
-            result = "0x" + encode(["bytes", "address"], [encode(["address"], [ADDRESS]), EOA]).hex()
+            result = "0x" + encode(["bytes", "address"], [encode(["address"], [address]), EOA]).hex()
         return Response(json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": result}))
 
+    httpserver.clear()
     httpserver.expect_request("/").respond_with_handler(answer)
-    result = run("add", "vitalik.eth", "--rpc-url", httpserver.url_for("/"))
+    return httpserver.url_for("/")
+
+
+@pytest.mark.parametrize("chain_id", [1, 137])
+def test_an_ens_name_is_asked_of_mainnet_and_of_no_other_chain(run: Run, httpserver: HTTPServer, chain_id: int) -> None:
+    url = name_service(httpserver, chain_id, ADDRESS)
+    result = run("add", "vitalik.eth", "--rpc-url", url)
     if chain_id != 1:
         assert f"serves chain id {chain_id}" in one_line(result, 1)
         return
@@ -658,10 +751,62 @@ def test_an_ens_name_is_asked_of_mainnet_and_of_no_other_chain(run: Run, httpser
     assert run("remove", "vitalik.eth").exit_code == 0
 
 
+def test_an_ens_name_has_one_spelling(run: Run, httpserver: HTTPServer, tmp_path: Path) -> None:
+    url = name_service(httpserver, 1, ADDRESS)
+    assert run("add", " Vitalik.ETH ", "--rpc-url", url).exit_code == 0
+    (row,) = json.loads(run("list", "--json").stdout)
+    assert row["ens"] == "vitalik.eth"
+    assert run("remove", "VITALIK.eth").exit_code == 0
+    assert listed(run) == {}
+    (tmp_path / "names.csv").write_text("wallet,label\nVitalik.eth,him\n")
+    assert run("import", "names.csv", "--rpc-url", url).exit_code == 0
+    assert listed(run) == {ADDRESS: ("him", "below 1.1")}
+    assert run("remove", "vitalik.eth").exit_code == 0
+    for name in ("a..eth", "a b.eth", "\udc80.eth"):
+        assert "is no ENS name" in one_line(run("add", name, "--rpc-url", url), 2)
+
+
+def test_a_name_that_moved_is_warned_of_and_changes_nothing(
+    run: Run,
+    httpserver: HTTPServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = name_service(httpserver, 1, ADDRESS)
+    assert run("add", "vitalik.eth", "--rpc-url", url).exit_code == 0
+    assert run("add", EOA).exit_code == 0
+    monkeypatch.setenv("MAINNET_RPC_URL", url)
+    session = Session(None, tmp_path / "indexer.db")
+    with Store(session.db) as store:
+        known = watches(store.conn)
+    warn_of_moved_names(session, known)
+    assert capsys.readouterr().err == ""
+    name_service(httpserver, 1, EOA)
+    warn_of_moved_names(session, known)
+    assert f"vitalik.eth points to {EOA} now; {ADDRESS} is still watched" in capsys.readouterr().err
+    assert set(listed(run)) == {ADDRESS, EOA}
+    monkeypatch.setenv("MAINNET_RPC_URL", "http://127.0.0.1:9/secretkey123456789")
+    warn_of_moved_names(Session(None, session.db), known)
+    error = capsys.readouterr().err
+    assert "were not looked up again" in error
+    assert "secretkey" not in error
+
+
 def test_an_ens_name_without_a_mainnet_endpoint_says_what_to_do(run: Run) -> None:
     line = one_line(run("add", "vitalik.eth", "--rpc-url", "http://127.0.0.1:9/secretkey123456789"), 1)
     assert "MAINNET_RPC_URL" in line
     assert "secretkey" not in line
+
+
+def test_labels_are_cut_and_hold_no_control_characters(run: Run, tmp_path: Path) -> None:
+    assert run("add", ADDRESS, "--label", "x" * 200_000).exit_code == 0
+    assert listed(run)[ADDRESS.lower()][0] == "x" * 64
+    for label in ("a\x1b[31m", "a\nb", "a\udc80b"):
+        assert "control characters" in one_line(run("add", ADDRESS, "--label", label), 2)
+    (tmp_path / "w.json").write_text(json.dumps([{"wallet": ADDRESS, "label": "a\x00b"}]))
+    assert "entry 1" in one_line(run("import", "w.json"), 1 + 1)
+    assert listed(run)[ADDRESS.lower()][0] == "x" * 64
 
 
 @pytest.mark.parametrize(
@@ -700,11 +845,11 @@ def test_the_alerts_section_is_checked_and_keeps_its_secrets(run: Run, tmp_path:
 def test_check_tells_on_standard_output_and_by_its_exit_code(undone: list[Devnet], tmp_path: Path) -> None:
     market = undone[0]
     (victim,) = victims([market], tmp_path / "everyone.db")
-    (tmp_path / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]) + "\n[alerts]\nbelow = [900]\n")  # fmt: skip
+    (tmp_path / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]) + "\n[alerts]\nblind_after_seconds = 0\nbelow = [900]\n")  # fmt: skip
 
     def check(*flags: str) -> tuple[int, list[dict[str, Any]]]:
         done = subprocess.run(
-            [sys.executable, "-m", "indexer", "watch", "check", "--chain", "devnet", *flags],
+            [sys.executable, "-m", "indexer", "watch", "check", "--chain", "devnet", "--max-age", "9999d", *flags],
             cwd=tmp_path, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
@@ -713,7 +858,7 @@ def test_check_tells_on_standard_output_and_by_its_exit_code(undone: list[Devnet
     code, lines = check("--exit-code")
     assert (code, [(a["event"], a["label"], a["rule"]) for a in lines]) == (3, [("crossed", "mine", "below 900")])
     assert check("--command", "false", "--exit-code") == (3, [])
-    (tmp_path / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]) + "\n[alerts]\nbelow = [800]\n")  # fmt: skip
+    (tmp_path / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]) + "\n[alerts]\nblind_after_seconds = 0\nbelow = [800]\n")  # fmt: skip
     assert check("--command", "false") == (1, [])
     assert raw(tmp_path / "indexer.db", "select place, state from deliveries order by number") == [
         ("stdout", "delivered"), ("command false", "pending")

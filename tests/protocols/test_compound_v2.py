@@ -23,7 +23,7 @@ from protocols.compound_v2.adapter import (
     TRANSFER,
     CompoundV2,
 )
-from protocols.compound_v2.market import ETHER, CompoundV2Market, as_accrued
+from protocols.compound_v2.market import ETHER, CompoundV2Market, interest_stored
 from protocols.compound_v2.math import HALF_UP, TRUNCATE, CToken
 from protocols.compound_v2.position import (
     CompoundV2Position,
@@ -292,7 +292,7 @@ def test_who_tells_the_generations_apart_only_after_accruing_is_asked_then(
         read = AlteredReader(node.reader(), storage=storage)
         market = adapter.read_market(read, None)
         positions = adapter.read_positions(read, market, keys(users))
-        if not adapter.to_ask(market, positions)[0] and adapter.to_ask(as_accrued(market), positions)[0]:
+        if not adapter.to_ask(market, positions)[0] and adapter.to_ask(interest_stored(market), positions)[0]:
             break
         devnet.accrue("USDC")
     else:

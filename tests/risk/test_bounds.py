@@ -102,7 +102,6 @@ def aave_v3(rng: Random) -> tuple[AnyAdapter, Any, Any]:
             liquidation_threshold=rng.randrange(10_001),
             liquidation_bonus=10_100,
             collateral_bitmap=rng.randrange(64),
-            borrowable_bitmap=63,
             price_source=address(5) if rng.random() < 0.1 else None,
             price=maybe_price(rng, 20),
         )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from indexer.cli import output
 from indexer.cli.output import Format, Output
 from indexer.errors import ConfigError, IndexerError
-from indexer.store import exports
+from indexer.store import exports, ranking
 from indexer.store.database import open_readonly
 from indexer.store.exports import Kind
 from indexer.store.store import Store
@@ -415,7 +415,7 @@ def unvalued(tmp_path: Path):
 
 def test_the_riskiest_wallets_include_those_whose_debt_at_risk_is_unknown(unvalued):
     """They come last: nobody can say that they are less at risk than the others."""
-    columns, rows = exports.top(unvalued, "risk", limit=10)
+    columns, rows = ranking.top(unvalued, "risk", limit=10)
     found = [(row[columns.index("wallet")], row[columns.index("debt_at_risk_usd")]) for row in rows]
     assert found == [("1", 50.0), ("2", None), ("3", None)]
 

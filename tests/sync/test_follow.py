@@ -120,6 +120,7 @@ def one_block(aave: AaveV3, comet: CompoundV3, rng: random.Random) -> None:
             aave.sender.transact({"to": to, "data": data}, sender, "a move", check=False)
 
 
+@pytest.mark.disturbed
 def test_three_hundred_blocks_with_reorgs_and_faults(markets: tuple[AaveV3, CompoundV3], tmp_path: Path) -> None:
     path, rng = tmp_path / "tail.db", random.Random(1)
     aave, comet = markets
@@ -152,7 +153,7 @@ def test_three_hundred_blocks_with_reorgs_and_faults(markets: tuple[AaveV3, Comp
                     checked, wrong = wrong_rows(path, node, markets)
                     assert checked > 40
                     assert wrong == []
-                    assert raw(path, "select distinct block_number from positions") == [(node.block_number(),)]
+                    assert raw(path, "select distinct block_number from deployments") == [(node.block_number(),)]
                     assert wrong_aave_rows(path, aave, token_holders(aave)) == []
                 if mined >= SETTLED and not settled:
                     tail.reach(node)
@@ -296,6 +297,7 @@ def test_an_endpoint_without_websocket_is_polled(market: AaveV3, tmp_path: Path,
             assert not heads.connected
 
 
+@pytest.mark.disturbed
 def test_a_head_announced_too_early_is_asked_for_again(market: AaveV3, tmp_path: Path, patient: None) -> None:
     node = market.node
     with FaultyNode(node.url, lag=1) as backend:
@@ -313,6 +315,7 @@ def test_a_head_announced_too_early_is_asked_for_again(market: AaveV3, tmp_path:
 # nodes that lag or are down --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.disturbed
 def test_a_node_that_lags_rolls_nothing_back(market: AaveV3, tmp_path: Path) -> None:
     path, node = tmp_path / "lag.db", market.node
     node.mine(3)
@@ -333,6 +336,7 @@ def test_a_node_that_lags_rolls_nothing_back(market: AaveV3, tmp_path: Path) -> 
     assert raw(path, "select count(*) from audits where kind = 'reorg'") == [(0,)]
 
 
+@pytest.mark.disturbed
 @pytest.mark.parametrize("to", ["latest:-3", "finalized"])
 def test_a_tail_of_older_blocks_rolls_nothing_back_either(market: AaveV3, tmp_path: Path, to: str) -> None:
     path, node = tmp_path / "older.db", market.node

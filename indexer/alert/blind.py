@@ -1,0 +1,199 @@
+"""The watch that cannot see says so: an alert of kind `blind` for deployments whose newest rows grow old.
+
+It does not matter why: the node is down, its head stands still, a deployment cannot be read, this program hangs. What
+counts is how long ago the block of the newest rows was made. An alert is queued once, its end once, both on the same
+channels as the alerts of positions; `blind_deployments` keeps what was said over the end of the process.
+"""
+
+import hashlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from indexer.alert.channels import Channel
+from indexer.alert.queue import enqueue
+from indexer.alert.rules import Event
+from indexer.text import age, printable
+
+log = logging.getLogger(__name__)
+
+BUSY_TIMEOUT_MS = 30_000
+LONGEST_LOOK_SECONDS = 15.0
+REASON_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """The newest rows of a deployment; block and time are None before the first snapshot. Times in unix seconds."""
+
+    deployment: str
+    block_number: int | None
+    block_hash: str | None
+    block_timestamp: int | None
+    note: str | None
+
+
+class Lookout:
+    """Looks how old the rows of the watched deployments of one chain are, over a connection of its own.
+
+    `after_seconds` 0: never says a word. `reason` is what the node answered last, where it failed.
+    """
+
+    def __init__(
+        self, path: Path, chain: str, chain_id: int, deployments: Sequence[str], channels: Sequence[Channel],
+        after_seconds: float,
+    ) -> None:  # fmt: skip
+        self.path, self.chain, self.chain_id, self.deployments = path, chain, chain_id, list(deployments)
+        self.channels, self.after_seconds = list(channels), after_seconds
+        self.reason: str | None = None
+
+    def look(self, now: float, since: float = 0.0) -> int:
+        """Queues what is to be said; how many alerts. Rows count as old from `since` on at the earliest (unix seconds)."""
+        if not self.after_seconds:
+            return 0
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as conn:
+            conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+            conn.execute("begin immediate")
+            try:
+                queued = self._judge(conn, now, since)
+                conn.execute("commit")
+            except BaseException:
+                conn.execute("rollback")
+                raise
+        return queued
+
+    @contextmanager
+    def watching(self, wake: Callable[[], None]) -> Iterator[None]:
+        """Looks again and again beside what is done meanwhile, however long a request takes; `wake` after each alert."""
+        stop, started = threading.Event(), time.time()
+
+        def run() -> None:
+            while not stop.wait(min(max(self.after_seconds / 10, 0.1), LONGEST_LOOK_SECONDS)):
+                try:
+                    if self.look(time.time(), started):
+                        wake()
+                except sqlite3.Error as error:
+                    log.error("whether the watch is blind cannot be written down: %s", error)
+
+        thread = threading.Thread(target=run, name="lookout", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(5)
+
+    def _judge(self, conn: sqlite3.Connection, now: float, since: float) -> int:
+        known = {
+            row[0]: Sight(*row)
+            for row in conn.execute(
+                "select deployment, block_number, block_hash, block_timestamp, note from deployments where chain_id = ?",
+                (self.chain_id,),
+            )
+        }
+        sights = [known.get(name, Sight(name, None, None, None, None)) for name in self.deployments]
+        told: dict[str, int] = dict(
+            conn.execute(
+                "select deployment, crossing from blind_deployments where chain_id = ?", (self.chain_id,)
+            ).fetchall()
+        )
+        old = {s.deployment for s in sights if now - max(s.block_timestamp or 0, since) > self.after_seconds}
+        begins = [s for s in sights if s.deployment in old and s.deployment not in told]
+        # Only rows that are young by themselves end it: at the start of a watch nothing was seen yet.
+        ends = [s for s in sights if s.deployment in told and now - (s.block_timestamp or 0) <= self.after_seconds]
+        if begins:
+            (last,) = conn.execute(
+                "select coalesce(max(crossing), 0) from alerts where kind = 'blind' and chain_id = ?", (self.chain_id,)
+            ).fetchone()
+            self._queue(conn, Event.CROSSED, last + 1, begins, now)
+            conn.executemany(
+                "insert into blind_deployments values (?, ?, ?, ?)",
+                [(self.chain_id, s.deployment, last + 1, s.block_timestamp or int(since or now)) for s in begins],
+            )
+        if ends:
+            self._queue(conn, Event.RECOVERED, max(told[s.deployment] for s in ends), ends, now)
+            conn.executemany(
+                "delete from blind_deployments where chain_id = ? and deployment = ?",
+                [(self.chain_id, s.deployment) for s in ends],
+            )
+        return bool(begins) + bool(ends)
+
+    def _queue(
+        self, conn: sqlite3.Connection, event: Event, crossing: int, sights: Sequence[Sight], now: float
+    ) -> None:
+        newest = max(sights, key=lambda s: s.block_number or -1)
+        names = ",".join(s.deployment for s in sights)
+        identity = hashlib.sha256(
+            f"blind|{self.chain_id}|{crossing}|{event}|{names}|{newest.block_number}".encode()
+        ).hexdigest()[:32]
+        columns = {
+            "id": identity,
+            "kind": "blind",
+            "chain_id": self.chain_id,
+            "rule": "blind",
+            "crossing": crossing,
+            "event": event.value,
+            "block_number": newest.block_number,
+            "block_hash": newest.block_hash,
+            "block_timestamp": newest.block_timestamp,
+        }
+        enqueue(conn, columns, self._body(columns, sights, now), self.channels)
+
+    def _body(self, columns: dict[str, Any], sights: Sequence[Sight], now: float) -> dict[str, Any]:
+        """The alert as it is delivered, with the keys that position alerts have too."""
+        crossed = columns["event"] == Event.CROSSED
+        reason = None if self.reason is None or not crossed else printable(self.reason[:REASON_CHARACTERS])
+        names = ", ".join(s.deployment for s in sights)
+        nothing = dict.fromkeys(
+            "threshold_health_factor wallet label ens protocol deployment account position_group health_factor "
+            "health_factor_raw status".split()
+        )
+        said = "cannot be watched" if crossed else "can be watched again"
+        text = [f"{names} on {self.chain} {said}" + ("; no alert about it can be raised meanwhile" if crossed else "")]
+        text += [f"{s.deployment}: {rows_of(s, now)}" for s in sights]
+        text += [f"reason: {reason}"] if reason else []
+        return {
+            "id": columns["id"],
+            "kind": "blind",
+            "event": columns["event"],
+            "rule": "blind",
+            "crossing": columns["crossing"],
+            **nothing,
+            "chain": self.chain,
+            "chain_id": self.chain_id,
+            "deployments": [
+                {
+                    "deployment": s.deployment,
+                    "block_number": s.block_number,
+                    "block_timestamp_seconds": s.block_timestamp,
+                    "age_seconds": None if s.block_timestamp is None else int(now - s.block_timestamp),
+                    "note": s.note,
+                }
+                for s in sights
+            ],
+            "reason": reason,
+            "block_number": columns["block_number"],
+            "block_hash": columns["block_hash"],
+            "block_timestamp_seconds": columns["block_timestamp"],
+            "title": f"{'Blind' if crossed else 'Watching again'}: {self.chain}: {names}",
+            "text": "\n".join(text),
+        }
+
+
+def rows_of(sight: Sight, now: float) -> str:
+    """How old the newest rows are, and what the last sync noted."""
+    if sight.block_timestamp is None:
+        return "no rows yet"
+    at = datetime.fromtimestamp(sight.block_timestamp, UTC)
+    note = f" ({printable(sight.note[:REASON_CHARACTERS])})" if sight.note else ""
+    return (
+        f"newest rows of block {sight.block_number:,} of {at:%Y-%m-%d %H:%M:%S} UTC, "
+        f"{age(max(now - sight.block_timestamp, 0))} old{note}"
+    )

@@ -1,0 +1,196 @@
+"""The verbs of `indexer watch` on who is watched: add, list, remove, import."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from indexer.address import checked_address
+from indexer.cli.freshness import say
+from indexer.cli.options import Session, session_of
+from indexer.cli.output import Output, output_options
+from indexer.console import remark
+from indexer.errors import ChainError, ConfigError, IndexerError
+from indexer.store.store import Store
+
+if TYPE_CHECKING:
+    from indexer.alert.watches import Watch
+
+NOBODY = "no wallet is watched: `indexer watch add WALLET` begins"
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer watch add 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 --label treasury --below 1.2 --below 1.05"
+    "\n  indexer watch add vitalik.eth --drop 10%"
+)
+@click.argument("wallet", metavar="WALLET|ENS")
+@click.option("--label", metavar="TEXT", help="What alerts call it.")
+@click.option("--below", "thresholds", multiple=True, metavar="HF", help="Tell below this health factor; repeatable.")
+@click.option("--drop", "falls", multiple=True, metavar="P%", help="Tell when it fell by that much; repeatable.")
+@click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Mainnet endpoint, to resolve an ENS name.")
+@session_of
+def add(
+    session: Session,
+    wallet: str,
+    label: str | None,
+    thresholds: Sequence[str],
+    falls: Sequence[str],
+    rpc_urls: Sequence[str],
+) -> None:
+    """Watch a wallet, or change its label or rules.
+
+    A fall is measured from the highest health factor since the last alert of that rule, or since the watch began.
+    """
+    from indexer.alert.wallets_file import PREFIX, ens_name, rules_of
+    from indexer.alert.watches import Watch, checked_label
+    from indexer.alert.watches import add as add_watches
+
+    try:
+        rules = rules_of(thresholds, falls)
+        label = checked_label(label) if label else None
+        name = ens_name(wallet)
+        address = checked_address(PREFIX.sub("", wallet.strip())) if name is None else ""
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if name is not None:
+        address, name = resolved(session, name, rpc_urls)
+    with Store(session.db) as store:
+        _, changed = add_watches(store, [Watch(address, label, name, rules)])
+        (found,) = (w for w in stored(store) if w.wallet == address)
+    told = ", ".join(map(str, found.rules)) or f"the default rules ({default_rules(session)})"
+    remark(f"{address}{f' ({name})' if name else ''} is {'still' if changed else 'now'} watched: {told}")
+
+
+def resolved(session: Session, name: str, rpc_urls: Sequence[str]) -> tuple[str, str]:
+    """The address behind an ENS name, and the name in its one spelling."""
+    from indexer.chain.connect import connect
+    from indexer.chain.ens import normalized, resolve
+
+    name = normalized(name)
+    try:
+        chain = connect(session.config, session.config.chain("mainnet"), rpc_urls)
+    except ChainError as error:
+        raise ChainError(f"{name} cannot be resolved: {error}; set MAINNET_RPC_URL, or give the address") from None
+    with chain:
+        return resolve(name, chain), name
+
+
+def warn_of_moved_names(session: Session, known: "Sequence[Watch]") -> None:
+    """Looks up again the names by which wallets were added, and says which point elsewhere now."""
+    for watch in known:
+        if watch.ens is None:
+            continue
+        try:
+            address, _ = resolved(session, watch.ens, ())
+        except ConfigError as error:
+            remark(f"warning: {watch.wallet} was added as {watch.ens}, but: {error}; {watch.wallet} is still watched")
+        except ChainError as error:
+            remark(f"warning: ENS names were not looked up again: {error}")
+            return
+        else:
+            if address != watch.wallet:
+                remark(
+                    f"warning: {watch.ens} points to {address} now; {watch.wallet} is still watched, "
+                    f"`indexer watch add {watch.ens}` adds the other"
+                )
+
+
+def stored(store: Store) -> "list[Watch]":
+    from indexer.alert.watches import watches
+
+    return watches(store.conn)
+
+
+def default_rules(session: Session) -> str:
+    from indexer.alert.watches import Policy
+
+    return ", ".join(map(str, Policy.of(session.config.alerts).rules))
+
+
+LIST_TABLE = "wallet label rules deployment position_group health_factor status open".split()
+
+
+@click.command("list", epilog="\b\nExample:\n  indexer watch list --json")
+@output_options
+@session_of
+def list_(session: Session, output: Output) -> None:
+    """List the watched wallets with what the last snapshot says of their positions."""
+    rows = []
+    if session.db.exists():
+        from indexer.alert.queue import refused
+        from indexer.alert.watches import listing
+
+        with Store(session.db) as store:
+            rows = listing(store.conn, default_rules(session))
+            for line in refused(store.conn):
+                remark(line)
+            if output.table:
+                say(store.conn)
+    if not rows:
+        remark(NOBODY)
+    output.write_dicts(rows, LIST_TABLE)
+
+
+@click.command(epilog="\b\nExample:\n  indexer watch remove 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503")
+@click.argument("wallets", nargs=-1, required=True, metavar="WALLET|ENS|LABEL...")
+@session_of
+def remove(session: Session, wallets: Sequence[str]) -> None:
+    """Watch wallets no longer."""
+    from indexer.alert.watches import remove as remove_watches
+
+    if not session.db.exists():
+        raise IndexerError(NOBODY)
+    with Store(session.db) as store:
+        known = stored(store)
+        found = []
+        for given in wallets:
+            names = spellings(given)
+            named = [
+                w.wallet for w in known if w.label == given or (w.ens is not None and names & {w.ens, w.ens.lower()})
+            ]
+            if len(named) > 1:
+                raise click.UsageError(f"{len(named)} wallets are labelled {given}; name the address")
+            try:
+                found.append(named[0] if named else checked_address(given.strip()))
+            except ValueError as error:
+                raise click.BadParameter(str(error)) from error
+        remove_watches(store, found)
+    remark(f"{len(found)} no longer watched")
+
+
+def spellings(given: str) -> set[str]:
+    """How an ENS name that somebody typed may be kept: as it is, and in its one spelling."""
+    from indexer.alert.wallets_file import ens_name
+    from indexer.chain.ens import normalized
+
+    name = ens_name(given)
+    try:
+        return {given} if name is None else {name, normalized(name)}
+    except ConfigError:
+        return {given}
+
+
+@click.command("import", epilog="\b\nExamples:\n  indexer watch import wallets.csv\n  indexer watch import wallets.txt")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Mainnet endpoint, to resolve ENS names.")
+@session_of
+def import_(session: Session, file: Path, rpc_urls: Sequence[str]) -> None:
+    """Watch every wallet of a file: CSV, a Safe's address book, JSON, or one wallet a line, by address or ENS name.
+
+    CSV has a header with wallet (or address) and perhaps label (or name), below and drop (several values separated by
+    blanks), or no header: wallet, then label. JSON is a list of addresses or of objects with these keys. Nothing is
+    changed if anything in it is wrong.
+    """
+    from indexer.alert.wallets_file import LARGEST_FILE, load_watches
+    from indexer.alert.watches import add as add_watches
+
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
+    found = load_watches(file, data, lambda name: resolved(session, name, rpc_urls))
+    with Store(session.db) as store:
+        added, changed = add_watches(store, found)
+    remark(f"{added} wallets are now watched, {changed} were already")

@@ -1,0 +1,268 @@
+"""The verbs of `indexer watch` that look and tell: check and run."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from indexer.cli.freshness import ANYONE_LISTED, MAX_AGE_SECONDS, max_age_option
+from indexer.cli.options import Number, Session, chain_options, connected, interruptible, session_of
+from indexer.cli.watched import NOBODY, stored, warn_of_moved_names
+from indexer.console import remark
+from indexer.errors import ChainError, IndexerError
+from indexer.model import Accounts
+from indexer.store.store import Store
+from indexer.text import age
+
+if TYPE_CHECKING:
+    from indexer.alert.blind import Lookout
+    from indexer.alert.channels import Channel
+    from indexer.alert.delivery import Dispatch
+    from indexer.alert.places import Places
+    from indexer.alert.watcher import Watcher
+    from indexer.alert.watches import Policy
+    from indexer.chain.client import Chain
+    from indexer.sync.sync import Outcome, Sync
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def alert_options(command: F) -> F:
+    """Where alerts go, and their margin; each outweighs [alerts] of the configuration."""
+    flags = [
+        click.option(
+            "--notify",
+            "urls",
+            multiple=True,
+            metavar="URL",
+            help="Any URL of apprise, ${NAME} from the environment; repeatable.",
+        ),
+        click.option("--command", metavar="'PROG {wallet}'", help="Run this; the alert is JSON on its standard input."),
+        click.option("--stdout", is_flag=True, help="JSON lines on standard output, the default without a channel."),
+        click.option("--hysteresis", type=Number(min=0, max=100), metavar="P", help="Margin in percent.  [default: 2]"),
+        click.option(
+            "--target",
+            type=Number(min=0, max=1000, min_open=True),
+            metavar="HF",
+            help="To repay or add up to.  [default: 1.5]",
+        ),
+    ]
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
+
+
+@dataclass
+class Desk:
+    """Everything that watching needs but the chain: the store under its lock, the channels, who looks out and delivers."""
+
+    session: Session
+    flags: dict[str, Any]
+    store: Store
+    policy: "Policy"
+    channels: "Sequence[Channel]"
+    couriers: "Dispatch"
+    lookout: "Lookout"
+
+    @contextmanager
+    def connected(self) -> "Iterator[tuple[Chain, Sync, Watcher]]":
+        """The chain, and the sync with its watcher."""
+        from indexer.alert.watcher import Watcher
+        from indexer.sync.sync import Sync
+
+        config = self.session.config
+        with connected(self.session, self.flags) as (chain, adapters):
+            sync = Sync(self.store, chain, adapters, Accounts.WATCHED, config.settings)
+            watcher = Watcher(chain.name, self.policy, self.channels, config.chain(chain.name).explorer)
+            sync.committer.planners.append(watcher.plan)
+            yield chain, sync, watcher
+
+    def blind(self, error: ChainError) -> None:
+        """Nothing could be read: says so at once where the rows are old already."""
+        self.lookout.reason = str(error)
+        self.lookout.look(time.time())
+
+
+@contextmanager
+def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
+    """What watching needs, the couriers at work."""
+    from indexer.alert.blind import Lookout
+    from indexer.alert.delivery import Dispatch
+    from indexer.alert.queue import waiting
+    from indexer.alert.watches import Policy
+    from indexer.settings import Alerts
+
+    config = session.config
+    alerts = config.alerts
+    places = chosen(session, flags)
+    channels = places.channels()
+    policy = Policy.of(
+        Alerts(
+            below=alerts.below,
+            drop_percent=alerts.drop_percent,
+            hysteresis_percent=alerts.hysteresis_percent if flags["hysteresis"] is None else flags["hysteresis"],
+            target=alerts.target if flags["target"] is None else flags["target"],
+        )
+    )
+    if not session.db.exists():
+        raise IndexerError(NOBODY)
+    with Store(session.db) as store:
+        if not stored(store):
+            raise IndexerError(NOBODY)
+        chain_ids = [row[0] for row in store.conn.execute("select distinct chain_id from deployments")]
+        if flags["chain"] is None and not flags["deployments"] and len(chain_ids) == 1:
+            flags["chain"] = config.chain_name(chain_ids[0])  # the one that is in the database already
+        chain, deployments = config.select(flags["chain"], flags["protocols"], flags["deployments"])
+        config.endpoints(chain, flags["rpc_urls"])  # what is wrong with them is said before anything is begun
+        with store.lock():
+            keys = {channel.key for channel in channels}
+            for key, place, count, _ in waiting(store.conn):
+                if key not in keys:
+                    remark(f"{count} alerts wait for {place}, which is not among the channels now")
+            names = [deployment.name for deployment in deployments]
+            lookout = Lookout(session.db, chain.name, chain.chain_id, names, channels, alerts.blind_after_seconds)
+            options = click.get_current_context().find_root().params
+            with Dispatch(session.db, places, alerts.expire_hours * 3600, options) as couriers:
+                yield Desk(session, flags, store, policy, channels, couriers, lookout)
+
+
+def chosen(session: Session, flags: dict[str, Any]) -> "Places":
+    """The channels of the flags, else those of the configuration, else standard output."""
+    from indexer.alert.places import Places
+
+    config = session.config
+    urls, command, stdout = [config.expanded(u, "--notify") for u in flags["urls"]], flags["command"], flags["stdout"]
+    if not urls and command is None and not stdout:
+        alerts, source = config.alerts, f"{config.path}: alerts.urls"
+        urls = [config.expanded(url, source) for url in alerts.urls]
+        command, stdout = alerts.command, alerts.stdout
+    return Places(tuple(dict.fromkeys(urls)), command, stdout or not (urls or command is not None))
+
+
+def told(watcher: "Watcher", outcome: "Outcome", chain: str) -> str:
+    """One line on a snapshot."""
+    from indexer.alert.message import factor
+
+    worst = "" if watcher.worst is None else f", lowest health factor {factor(watcher.worst)}"
+    return (
+        f"{chain} block {outcome.block.number}: {watcher.positions} watched positions{worst}; {watcher.queued} alerts, "
+        f"{outcome.requests} requests, {age(max(time.time() - outcome.block.timestamp, 0))} old"
+    )
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer watch check\n  indexer watch check --notify 'mailto://${MAIL_USER}:${MAIL_PASSWORD}@example.org' --exit-code"
+)
+@alert_options
+@click.option("--exit-code", is_flag=True, help="Exit with 3 if any rule is crossed and has not recovered.")
+@max_age_option("Rows older than this afterwards (10m, 2h) are a failure.  [default: 10m]")
+@chain_options
+@session_of
+def check(session: Session, /, exit_code: bool, max_age: float | None, **flags: Any) -> None:
+    """Look once, tell what is to be told, and end; made for cron.
+
+    Works on an empty database for the watched wallets alone. Exit codes: with --exit-code 3 if a rule is crossed; else
+    1 if a deployment was not read, is incomplete or its rows are old, or an alert was not delivered (what waits is
+    delivered by the next check or run); else 0.
+    """
+    from indexer.alert.watches import open_crossings
+    from indexer.store.freshness import freshness
+
+    with watching(session, flags) as desk:
+        problems = []
+        try:
+            with desk.connected() as (chain, sync, watcher):
+                outcome = sync.snapshot()
+                desk.lookout.look(time.time())
+                line = told(watcher, outcome, chain.name)
+            problems += [f"not read: {name}: {why}" for name, why in outcome.failed.items()]
+        except ChainError as error:
+            desk.blind(error)
+            problems.append(str(error))
+            line = None
+        undelivered = leftover(desk)
+        if line is not None:
+            remark(line)
+        now, limit = time.time(), MAX_AGE_SECONDS if max_age is None else max_age
+        ages = freshness(desk.store.conn, chain_id=desk.lookout.chain_id, deployments=desk.lookout.deployments)
+        doubts = [(row, row.doubt(now, limit)) for row in ages]
+        # What could not be read now, and is said already, need not be said as old as well.
+        problems = undelivered + (problems or [f"{row.deployment} {doubt}" for row, doubt in doubts if doubt])
+        crossed = open_crossings(desk.store.conn, desk.lookout.chain_id)
+    if exit_code and crossed:
+        for problem in problems:
+            remark(problem)
+        raise SystemExit(ANYONE_LISTED)
+    if problems:
+        raise IndexerError("; ".join(problems))
+
+
+def leftover(desk: Desk) -> list[str]:
+    """Delivers what is queued; what is left."""
+    from indexer.alert.queue import refused, waiting
+
+    if desk.couriers.settle():
+        return []
+    waits = "; ".join(
+        f"{count} for {place}{f' ({error})' if error else ''}" for _, place, count, error in waiting(desk.store.conn)
+    )
+    if waits:
+        return [f"alerts wait to be delivered: {waits}; the next check or run tries again"]
+    return [f"alerts were refused: {'; '.join(refused(desk.store.conn))}"]
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer watch run\n  indexer watch run --chain mainnet --notify 'tgram://${TELEGRAM_TOKEN}/42424242' --command 'alarm {wallet}'"
+)
+@alert_options
+@chain_options
+@session_of
+def run(session: Session, /, **flags: Any) -> None:
+    """Follow the chain and tell, block by block, until interrupted.
+
+    Works on an empty database for the watched wallets alone, in as many requests each block; where everyone is synced
+    already, it goes on syncing everyone. `watch add` and `watch remove` may be used meanwhile. Rows that grow older
+    than `blind_after_seconds` in [alerts] (10 minutes), for whatever reason, are told on the same channels.
+    """
+    from indexer.store.queries import last_block
+
+    block = None
+    with interruptible() as interrupted:
+        with suppress(KeyboardInterrupt), watching(session, flags) as desk:
+            names = threading.Thread(target=warn_of_moved_names, args=(session, stored(desk.store)), daemon=True)
+            names.start()  # beside the watch, which does not wait for mainnet's answers
+            try:
+                keep_watching(desk, interrupted)
+            except ChainError as error:  # before the first look: then it ends, and somebody starts it again
+                desk.blind(error)
+                leftover(desk)
+                raise
+            if desk.couriers.gone:
+                raise IndexerError("nobody reads standard output any more; alerts wait for the next run")
+            block = last_block(session.db, desk.lookout.chain_id)
+        remark("Stopped." if block is None else f"Stopped. The last snapshot is of block {block}.")
+
+
+def keep_watching(desk: Desk, interrupted: Callable[[], bool]) -> None:
+    """Snapshots of every new block until interrupted, or until nobody is left to deliver to."""
+    from indexer.chain.heads import Heads
+    from indexer.sync.follow import follow
+
+    config, rpc_urls = desk.session.config, desk.flags["rpc_urls"]
+    with desk.connected() as (chain, sync, watcher), desk.lookout.watching(desk.couriers.wake):
+
+        def tell(outcome: "Outcome", _lag: float) -> None:
+            desk.lookout.reason = "; ".join(outcome.failed.values()) or None
+            desk.couriers.wake()
+            remark(told(watcher, outcome, chain.name))
+
+        def fail(error: ChainError) -> None:
+            desk.lookout.reason = str(error)
+
+        heads = Heads([endpoint.url for endpoint in config.endpoints(config.chain(chain.name), rpc_urls)])
+        with closing(heads), suppress(KeyboardInterrupt):
+            follow(sync, heads, tell, until=lambda: interrupted() or desk.couriers.gone, failed=fail)

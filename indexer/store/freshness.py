@@ -1,0 +1,67 @@
+"""How old the rows of each deployment are, and whether anything follows from nobody being listed."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from indexer.text import age
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """A deployment's newest rows; block and time (unix seconds) are None before the first snapshot."""
+
+    chain_id: int
+    deployment: str
+    state: str
+    note: str | None
+    block_number: int | None
+    block_timestamp: int | None
+
+    def seconds(self, now: float) -> float | None:
+        """How long ago its block was made."""
+        return None if self.block_timestamp is None else max(now - self.block_timestamp, 0.0)
+
+    def doubt(self, now: float, max_age: float | None) -> str | None:
+        """Why nothing follows from these rows, None where they can be believed; without `max_age` no age is too old."""
+        seconds = self.seconds(now)
+        if seconds is None:
+            return "was never synced"
+        if self.state in ("failed", "incomplete"):
+            return f"is {self.state}{f' ({self.note})' if self.note else ''}, its rows are {age(seconds)} old"
+        if max_age is not None and seconds > max_age:
+            return f"has rows that are {age(seconds)} old"
+        return None
+
+
+def freshness(
+    conn: sqlite3.Connection,
+    *,
+    chain_id: int | None = None,
+    protocols: Sequence[str] = (),
+    deployments: Sequence[str] = (),
+) -> list[Freshness]:
+    """Every deployment of a choice, by chain and name."""
+    rows = conn.execute(
+        "select chain_id, deployment, state, note, block_number, block_timestamp, protocol from deployments "
+        "order by chain_id, deployment"
+    )
+    return [
+        Freshness(*row[:6])
+        for row in rows
+        if chain_id in (None, row[0])
+        and (not protocols or row[6] in protocols)
+        and (not deployments or row[1] in deployments)
+    ]
+
+
+def described(rows: Sequence[Freshness], now: float) -> list[str]:
+    """One line for each block that rows are of, with its age."""
+    blocks: dict[tuple[int, int | None, int | None], list[Freshness]] = {}
+    for row in rows:
+        blocks.setdefault((row.chain_id, row.block_number, row.block_timestamp), []).append(row)
+    return [
+        f"{', '.join(row.deployment for row in found)}: block {block:,}, {age(found[0].seconds(now))} old"
+        for (_, block, _), found in blocks.items()
+        if block is not None
+    ]

@@ -1,0 +1,75 @@
+"""The largest wallets, found without adding up every one of them.
+
+The largest positions tell who can be among the first: a wallet of at most FEW positions, none of which is among those,
+holds no more than FEW times the smallest of them. So only the wallets of the largest positions, and those of more than
+FEW, are added up; if that leaves open who comes last, more positions are looked at, and in the end all.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from indexer.store.exports import IS_AT_RISK, RANK, WALLET_NAMES, WALLET_SOURCE, run, wallet_filters
+from indexer.text import Row
+
+#: how wallets are ranked
+RANKS = {
+    "debt": RANK.format("p."),
+    "collateral": f"p.collateral_usd is null, p.collateral_usd desc, {RANK.format('p.')}",
+    "risk": f"p.debt_at_risk_usd is null, p.debt_at_risk_usd desc, {RANK.format('p.')}",
+}
+FEW = 8
+#: how many of the largest positions are looked at, one number after the other
+LOOKS = (1_000, 20_000)
+#: what the order of additions can change of a sum of floats
+ROUNDING = 1 + 1e-9
+
+MANY = "select wallet from positions group by wallet having count(*) > ?"
+#: wallet and USD of the largest positions; what a position supplies is the sum of its balances, where it has any
+LARGEST = {
+    "debt_usd": ("select wallet, debt_usd from positions order by debt_usd desc limit ?",),
+    "collateral_usd": (
+        "select wallet, collateral_usd from positions order by collateral_usd desc limit ?",
+        "select wallet, usd from (select chain_id, deployment, account, position_group, total(value_usd) as usd "
+        "from balances where side = 'supply' group by 1, 2, 3, 4 order by usd desc limit ?) "
+        "join positions using (chain_id, deployment, account, position_group) order by usd desc",
+    ),
+}
+
+
+def top(
+    conn: sqlite3.Connection,
+    by: str,
+    *,
+    limit: int,
+    min_debt: float | None = None,
+    protocols: Sequence[str] = (),
+) -> tuple[list[str], Iterable[Row]]:
+    """The columns of `wallets` and at most `limit` rows, ranked by a key of RANKS; of no risk, none."""
+    filters, values = wallet_filters(None, min_debt, protocols)
+    order = f"{RANKS[by]}, p.wallet limit {int(limit)}"
+    if by == "risk":
+        filters.append(f"p.wallet in (select wallet from positions where {IS_AT_RISK})")  # noqa: S608 - our own names
+        filters.append("(p.debt_at_risk_usd > 0 or p.debt_at_risk_usd is null)")
+        return run(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values)
+    column = f"{by}_usd"
+    many = {wallet for (wallet,) in conn.execute(MANY, (FEW,))}
+    for count in LOOKS:
+        wallets, least = largest(conn, column, count)
+        among = [*filters, "p.wallet in (select value from json_each(?))"]
+        names, found = run(conn, WALLET_NAMES, WALLET_SOURCE, among, order, [*values, json.dumps([*wallets | many])])
+        rows = list(found)
+        if len(rows) == limit and (rows[-1][names.index(column)] or 0.0) > FEW * least * ROUNDING:
+            return names, rows
+    return run(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values)
+
+
+def largest(conn: sqlite3.Connection, column: str, count: int) -> tuple[set[str], float]:
+    """The wallets of the `count` largest positions, and what no other position exceeds."""
+    wallets, least = set(), 0.0
+    for sql in LARGEST[column]:
+        rows = conn.execute(sql, (count,)).fetchall()
+        wallets |= {wallet for wallet, _ in rows}
+        if len(rows) == count:
+            least = max(least, rows[-1][1] or 0.0)
+    return wallets, least

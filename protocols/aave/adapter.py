@@ -1,0 +1,99 @@
+"""What the adapters of both versions of Aave share: logs, whom they touch, sums, and what if."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, ClassVar, TypeVar
+
+from indexer.adapter import ONE, Bounded, Liquidation
+from indexer.model import Accounts, Check, Event, Logs, PositionKey
+from protocols.aave.market import AaveMarket
+from protocols.aave.position import AavePosition
+from protocols.common import sources
+
+M = TypeVar("M", bound=AaveMarket[Any])
+P = TypeVar("P", bound=AavePosition)
+
+#: topic0 -> (topics, data words) that name an account which the event may have changed
+Touches = Mapping[str, tuple[Sequence[int], Sequence[int]]]
+
+
+class AaveAdapter(Liquidation[M, P], Bounded[M, P]):
+    """One pool of Aave, found through its addresses provider."""
+
+    #: kind of contract (`Place.kind`) -> its events
+    events: ClassVar[Mapping[str, Touches]]
+    #: topic0 of the pool's Borrow; of an aToken's Mint and BalanceTransfer
+    borrow: ClassVar[str]
+    receipts: ClassVar[tuple[str, str]]
+
+    # logs -------------------------------------------------------------------------------------------------------------
+
+    def logs(self, market: M, accounts: Accounts) -> Logs:
+        """No debt begins without a Borrow of the pool; with all accounts also every receipt of aTokens."""
+        discovery = [(frozenset({market.pool}), [self.borrow])]
+        if accounts is Accounts.ALL:
+            discovery.append((market.contracts_of("a"), [*self.receipts]))
+        activity = ((market.contracts_of(kind), [*events]) for kind, events in self.events.items())
+        return Logs(sources(*discovery), sources(*activity))
+
+    def touched(self, market: M, event: Event) -> Iterable[PositionKey]:
+        place = market.tokens.get(event.address)
+        where = None if place is None else self.events[place.kind].get(event.topic0)
+        if where is None or (event.topic0 == self.receipts[1] and event.word(0) == 0):
+            return ()  # a transfer of nothing makes nobody a holder
+        topics, words = where
+        named = [event.topic_address(i) for i in topics] + [event.word_address(i) for i in words]
+        return [PositionKey(address) for address in named if address is not None]
+
+    # sums -------------------------------------------------------------------------------------------------------------
+
+    def checks(self, market: M, positions: Iterable[P], accounts: Accounts) -> list[Check]:
+        """Scaled balances of all known accounts are the tokens' scaled total supplies: debts always, supplies with all.
+
+        Not so for stable debt, whose total counts interest apart.
+        """
+        sums = dict.fromkeys(market.tokens, 0)
+        for position in positions:
+            for scaled_balances in (position.borrowed, position.supplied):
+                for token, scaled in scaled_balances.items():
+                    sums[token] = sums.get(token, 0) + scaled
+        partial = accounts is not Accounts.ALL
+        found = []
+        for reserve in market.reserves:
+            name, have = f"scaled variable debt of {reserve.symbol}", sums[reserve.variable_debt_token]
+            found.append(Check(name=name, have=have, want=reserve.scaled_debt))
+            if self.adds_up(market, reserve.a_token):
+                name, have = f"scaled supply of {reserve.symbol}", sums[reserve.a_token]
+                found.append(Check(name=name, have=have, want=reserve.scaled_supply, at_most=partial))
+        return found
+
+    @abstractmethod
+    def adds_up(self, market: M, a_token: str) -> bool:
+        """Whether the scaled balances of an aToken are its scaled total supply, which a rebasing one does not keep."""
+
+    # what if ----------------------------------------------------------------------------------------------------------
+
+    def with_prices(self, market: M, prices: Mapping[str, int], numeraire: Fraction = ONE) -> M:
+        """Prices in the oracle's unit by asset; in V2 that of USDC says what the unit is worth in USD."""
+        reserves = tuple(replace(r, price=prices.get(r.asset, r.price)) for r in market.reserves)
+        return replace(market, reserves=reserves).with_assets()
+
+    def thresholds(self, market: M) -> dict[str, Fraction]:
+        return market.thresholds
+
+    def with_thresholds(self, market: M, thresholds: Mapping[str, Fraction]) -> M:
+        return market.with_thresholds(thresholds)
+
+    def after(self, market: M, seconds: int, blocks: int) -> M:
+        return market.at(market.block.after(seconds, blocks))
+
+    # liquidation ------------------------------------------------------------------------------------------------------
+
+    def narrow(self, market: M, position: P) -> M:
+        return market.narrowed(position.configuration, position.held)
+
+    def interest_stored(self, market: M) -> M:
+        """Aave's indexes are projected to the block already, as its views answer them."""
+        return market

@@ -1,0 +1,56 @@
+"""What the positions of both versions of Aave share: an account as the pool and its tokens store it."""
+
+from dataclasses import dataclass
+
+from indexer.model import Health, Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AavePosition(Position):
+    """One account; balances are keyed by token, so that a reserve that is dropped or listed anew is not mixed up.
+
+    `configuration` is the pool's bitmap (bit 2i: borrows reserve i, bit 2i+1: uses it as collateral). `supplied` and
+    `borrowed` map aToken and variable debt token to the scaled balance, `stable` maps a stable debt token to
+    (principal, ray rate, last update).
+    """
+
+    configuration: int
+    supplied: dict[str, int]
+    borrowed: dict[str, int]
+    stable: dict[str, tuple[int, int, int]]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.supplied or self.borrowed or self.stable)
+
+    @property
+    def has_debt(self) -> bool:
+        return bool(self.borrowed or self.stable)
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Every token of which it has something."""
+        return (*self.supplied, *self.borrowed, *self.stable)
+
+    @property
+    def scaled_debts(self) -> dict[str, int]:
+        """By debt token the scaled balance, or the principal of a stable debt."""
+        return self.borrowed | {token: principal for token, (principal, _, _) in self.stable.items()}
+
+
+def unknown_health(
+    position: AavePosition, *, unpriceable: bool, blocked_by: tuple[str, ...], mode: str | None = None
+) -> Health:
+    """The health where a price is missing (getUserAccountData reverts) or the code is unknown."""
+    return Health(
+        key=position.key,
+        collateral_value=None,
+        liquidation_limit=None,
+        debt_value=None,
+        health_factor=None,
+        has_debt=position.has_debt,
+        liquidatable=False,
+        unpriceable=unpriceable,
+        blocked_by=blocked_by,
+        mode=mode,
+    )

@@ -1,0 +1,113 @@
+"""What adapters of several protocols need: addresses and slots of the EVM, symbols, answers in rows, balances."""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from indexer.adapter import Reader
+from indexer.errors import ReadFailedError
+from indexer.model import Balance, Failed, LogSource, Market, Read
+
+ZERO_ADDRESS = "0x" + "0" * 40
+IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA505D382BBC  # EIP-1967
+SECONDS_PER_YEAR = 31_536_000
+
+V = TypeVar("V")
+
+
+def implementation(read: Reader, proxy: str) -> str:
+    """The code behind a proxy (EIP-1967); the address itself where it is none, or where storage cannot be read."""
+    words = read.storage([(proxy, IMPLEMENTATION_SLOT)])
+    return f"0x{words[0]:040x}" if words and words[0] else proxy
+
+
+# answers --------------------------------------------------------------------------------------------------------------
+
+
+def needed(answer: Any) -> Any:
+    """The answer itself. ReadFailedError for a read that nothing can do without."""
+    if isinstance(answer, Failed):
+        name = answer.read.signature.partition("(")[0]
+        raise ReadFailedError(f"{name}{answer.read.args} of {answer.read.target} failed: {answer.reason or 'reverted'}")
+    return answer
+
+
+def optional(answer: Any) -> Any:
+    """The answer, None if the read failed."""
+    return None if isinstance(answer, Failed) else answer
+
+
+def chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    """The items in rows of `size`, e.g. the answers about one account each."""
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def together(read: Reader, *groups: Sequence[Read]) -> list[list[Any]]:
+    """Several groups of reads in one request; the answers of each group."""
+    answers = iter(read([one for group in groups for one in group]))
+    return [list(islice(answers, len(group))) for group in groups]
+
+
+def symbol_of(text: Any, word: Any, default: str) -> str:
+    """A token's symbol: a string, or a bytes32 as some early tokens answer it (MKR), else `default`."""
+    if text:
+        return str(text)
+    return (bytes(word).rstrip(b"\0").decode(errors="replace") if word else "") or default
+
+
+# logs -----------------------------------------------------------------------------------------------------------------
+
+
+def sources(*places: tuple[frozenset[str], Sequence[str] | frozenset[str]]) -> list[LogSource]:
+    """Logs by (addresses, topics), without those that no address emits yet."""
+    return [LogSource(addresses, frozenset(topics)) for addresses, topics in places if addresses]
+
+
+# balances -------------------------------------------------------------------------------------------------------------
+
+
+class Listed(Protocol):
+    """An asset as a market lists it."""
+
+    @property
+    def asset(self) -> str: ...
+    @property
+    def symbol(self) -> str: ...
+    @property
+    def decimals(self) -> int: ...
+
+
+class Token(NamedTuple):
+    """An asset that nothing else describes."""
+
+    asset: str
+    symbol: str
+    decimals: int
+
+
+def balance(
+    of: Listed, market: str, side: str, *, scaled: int, amount: int, value: int | None, is_collateral: bool = False
+) -> Balance:
+    """One row of `balances`, kept by the contract `market`."""
+    return Balance(
+        asset=of.asset,
+        market=market,
+        symbol=of.symbol,
+        decimals=of.decimals,
+        side=side,
+        scaled=scaled,
+        amount=amount,
+        value=value,
+        is_collateral=is_collateral,
+    )
+
+
+def with_entry(entries: Mapping[str, V], key: str, value: V | None) -> dict[str, V]:
+    """The entries with this one changed, or without it where its value is 0 or None."""
+    rest = {other: kept for other, kept in entries.items() if other != key}
+    return rest | {key: value} if value else rest
+
+
+def price_usd(market: Market, price: int | None) -> float | None:
+    """A price in USD where the market's prices have the unit of its values."""
+    return None if price is None or market.usd is None else price * market.usd[0] / market.usd[1]

@@ -1,0 +1,137 @@
+"""Following the chain with bounds gives what evaluating everyone at every block gives.
+
+Two syncs follow the same node side by side: one writes every row at every block, the other only whom the bounds leave open.
+Statuses, rows at risk, history, measured interest and alerts are then the same to the last digit.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from indexer.alert.watcher import Watcher
+from indexer.alert.watches import Policy, Watch, add
+from indexer.chain.client import Chain
+from indexer.model import Accounts
+from indexer.risk import bounds
+from indexer.settings import Alerts, Settings
+from indexer.store.store import Store
+from indexer.sync.sync import Sync
+from tests.alert.test_watch import Nowhere
+from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
+from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
+from tests.devnet.scenario import Devnet
+from tests.disturbed import Forks
+from tests.truth import adapter_of, raw, wrong_rows
+
+REFRESH = 120.0  # seconds: ten of the devnet's blocks
+SAME = {
+    "statuses": "select deployment, account, position_group, status, owner, wallet, mode from positions order by 1, 2, 3",
+    "rows at risk": "select * from at_risk order by deployment, account, position_group",
+    "their balances": "select b.* from balances b join at_risk using (chain_id, deployment, account, position_group) "
+    "order by b.deployment, b.account, b.position_group, b.market, b.side",
+    "rows of watched wallets": "select p.* from positions p where exists (select 1 from watches w where w.wallet in "
+    "(p.wallet, p.owner, p.account)) order by p.deployment, p.account, p.position_group",
+    "history": "select * from health_history order by deployment, account, position_group, block_number",
+    "interest": "select * from accruals order by deployment, account, position_group, market, asset, side",
+    "markets": "select * from markets order by deployment, market, asset",
+    "alerts": "select id, wallet, rule, crossing, event, block_number, health_factor_raw from alerts order by id",
+    "deployments": "select deployment, block_number, block_hash, state, note from deployments order by 1",
+}
+
+
+@pytest.fixture(scope="module")
+def markets(needs_node: None) -> Iterator[list[Devnet]]:
+    with Anvil() as node:
+        node.place_multicall3()
+        found: list[Devnet] = [
+            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v2.deploy(node), compound_v3.deploy(node),
+            maker.deploy(node),
+        ]  # fmt: skip
+        for market in found:
+            market.populate(11, 16)
+        yield found
+
+
+@contextmanager
+def following(path: Path, markets: list[Devnet], **settings: Any) -> Iterator[Sync]:
+    """A sync that follows, one snapshot at a time, judging the watched wallets."""
+    chain = Chain("devnet", CHAIN_ID, [markets[0].node.url], MULTICALL3)
+    with closing(chain), Store(path) as store, store.lock():
+        adapters = [adapter_of(market) for market in markets]
+        sync = Sync(store, chain, adapters, Accounts.ALL, Settings(behind_seconds=0.2, **settings))
+        sync.following = True
+        watcher = Watcher(chain.name, Policy.of(Alerts(below=(1.05, 1.3), drop_percent=1.0)), [Nowhere()], None)
+        sync.committer.planners.append(watcher.plan)
+        yield sync
+
+
+def watched(path: Path) -> list[Watch]:
+    """A third of all wallets."""
+    wallets = [wallet for (wallet,) in raw(path, "select distinct wallet from positions order by wallet")]
+    return [Watch(wallet) for wallet in wallets[::3]]
+
+
+def blocks(markets: list[Devnet], tmp_path: Path, seed: int, count: int) -> int:
+    """Follows `count` steps of a random history both ways and compares; how many rows the bounds kept."""
+    rng, node, kept = random.Random(seed), markets[0].node, 0
+    everyone, bounded = tmp_path / f"everyone{seed}.db", tmp_path / f"bounded{seed}.db"
+    with ExitStack() as stack:
+        for market in markets:
+            stack.enter_context(market.rewound())
+        forks = Forks(markets, rng)
+        stack.callback(forks.close)
+        tails = [
+            stack.enter_context(following(everyone, markets, refresh_seconds=0.0)),
+            stack.enter_context(following(bounded, markets, refresh_seconds=REFRESH)),
+        ]
+        for tail in tails:
+            tail.snapshot()
+            add(tail.store, watched(tail.store.path))
+        for step in range(count):
+            forks.mark()
+            for market in rng.sample(markets, rng.choice((0, 1, 1, 2))):
+                market.step(rng.randrange(10**6))
+            node.mine(1, interval=rng.choice((1, 12, 12, 12, 600)))
+            if rng.random() < 0.1 and forks.points:
+                forks.take_back()
+                node.mine(1)
+            for tail in tails:
+                tail.snapshot()
+            for name, sql in SAME.items():
+                assert raw(bounded, sql) == raw(everyone, sql), f"seed {seed}, step {step}: other {name}"
+            ((oldest, rows),) = raw(
+                bounded,
+                "select max(d.block_timestamp - p.block_timestamp), sum(p.block_number < d.block_number) "
+                "from positions p join deployments d using (chain_id, deployment)",
+            )
+            assert oldest < REFRESH
+            kept += rows
+        checked, wrong = wrong_rows(bounded, node, markets)
+        assert checked > 50
+        assert wrong == []
+    return kept
+
+
+def test_bounds_give_the_same_as_evaluating_everyone(markets: list[Devnet], tmp_path: Path) -> None:
+    assert blocks(markets, tmp_path, seed=1, count=16) > 150, "too few rows were kept for the bounds to be tested"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2, 22))
+def test_bounds_give_the_same_in_long_histories(markets: list[Devnet], tmp_path: Path, seed: int) -> None:
+    assert blocks(markets, tmp_path, seed, count=100) > 300
+
+
+def test_bounds_that_are_too_tight_are_noticed(
+    markets: list[Devnet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Health factors that are taken for three times what they are keep rows that are at risk."""
+    honest = bounds.Bounds.health_low.fget
+    assert honest is not None
+    monkeypatch.setattr(bounds.Bounds, "health_low", property(lambda self: honest(self) * 3))
+    with pytest.raises(AssertionError, match="other"):
+        blocks(markets, tmp_path, seed=1, count=16)
