@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
@@ -19,7 +18,7 @@ from indexer.store import reorgs
 from indexer.sync import follow as following
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.node import CHAIN_ID, Anvil
+from tests.devnet.node import CHAIN_ID, Anvil, Connections
 from tests.devnet.scenario import config_toml
 from tests.disturbed import QUICK, Forks
 from tests.faulty import FaultyNode
@@ -89,9 +88,14 @@ def command(path: Path, market: AaveV3, urls: list[str], *arguments: str) -> Res
 # a node that is another one for a while -------------------------------------------------------------------------------
 
 
+def leads_to(proxy: FaultyNode, node: Anvil) -> None:
+    before, proxy.backend = proxy.backend, Connections("127.0.0.1", node.port)
+    before.close()
+
+
 def becomes(stranger: Anvil) -> Callable[[FaultyNode], None]:
     def switch(backend: FaultyNode) -> None:
-        backend.upstream = urlsplit(stranger.url)
+        leads_to(backend, stranger)
 
     return switch
 
@@ -131,7 +135,8 @@ def test_a_tail_on_a_node_that_is_wrong_for_a_while_keeps_everything(
             requests = backend.requests
             assert eventually(lambda: backend.requests > requests + 10), "it keeps asking"
             assert contents(path) == before
-            backend.upstream, backend.faults = urlsplit(node.url), {}
+            leads_to(backend, node)
+            backend.faults = {}
             assert eventually(lambda: state(path)[0] == "ok")
             after = contents(path)
             assert {table: after[table] for table in ("health_history", "accruals")} == {
