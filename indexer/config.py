@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from indexer.address import checked_address
 from indexer.errors import ConfigError
+from indexer.files import require_own
 from indexer.masking import harmless
 from indexer.model import Deployment
 from indexer.plugins import adapter_class, deployment_files, did_you_mean, installed
@@ -187,14 +188,18 @@ class Config:
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     """The configuration: built-in, from packages, and from `path`, ./indexer.toml or the user's config folder.
 
-    Raises `ConfigError` naming file, key and what to do.
+    A file that is found rather than named must be the user's own: it decides where keys go and what is run. Raises
+    `ConfigError` naming file, key and what to do.
     """
     merged: dict[str, Table] = {"chains": {}, "deployments": {}, "settings": {}, "alerts": {}, "groups": {}}
     origin: dict[tuple[str, str], str] = {}
     built_in = files("indexer").joinpath("chains.toml").read_text(encoding="utf-8")
     for label, text in [("indexer/chains.toml", built_in), *deployment_files()]:
         add(merged, origin, parse(text, label), label)
-    path = path or user_file()
+    if path is None:
+        path = user_file()
+        if path is not None:
+            require_own(path, f"--config {path}")
     user: Table = {}
     if path is not None:
         user = parse(read(path), str(path))

@@ -24,6 +24,7 @@ import click
 from indexer.address import checked_address
 from indexer.console import remark
 from indexer.errors import ConfigError
+from indexer.files import require_own
 from indexer.store.database import open_readonly
 
 if TYPE_CHECKING:
@@ -41,7 +42,16 @@ class Session:
     """The global options; the configuration is loaded by the commands that need it."""
 
     config_path: Path | None
-    db: Path
+    db_path: Path
+    db_named: bool = True
+
+    @cached_property
+    def db(self) -> Path:
+        """The database; one that nobody named must be the user's own, with the files that SQLite keeps beside it."""
+        if not self.db_named:
+            for ending in ("", "-wal", "-journal", "-shm"):
+                require_own(self.db_path.with_name(self.db_path.name + ending), f"--db {self.db_path}")
+        return self.db_path
 
     @cached_property
     def config(self) -> "Config":
