@@ -88,6 +88,8 @@ class Adapter(ABC, Generic[M, P]):
     #: the address keys of the configuration, and those of them that may be missing
     required_addresses: ClassVar[tuple[str, ...]]
     optional_addresses: ClassVar[tuple[str, ...]] = ()
+    #: keys that `options` of a deployment may have, and their types: a text, or a number above 0
+    options: ClassVar[Mapping[str, type[str] | type[float]]] = {}
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment

@@ -4,6 +4,7 @@ Packages add chains and deployments; the user's file adds, replaces and changes 
 here opens a connection.
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -52,6 +53,7 @@ class ChainConfig(Section):
     multicall3: Address = MULTICALL3
     guard: Literal["full", "timestamp", "none"] = "full"
     explorer: str | None = None
+    native_symbol: str = Field(default="ETH", min_length=1, max_length=64)
     max_requests_per_second: float | None = Field(default=None, gt=0)
 
     @property
@@ -68,6 +70,7 @@ class DeploymentTable(Section):
     chain: str
     start_block: int = Field(ge=0)
     addresses: dict[str, Address]
+    options: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class Config:
     def check_own(self) -> None:
         """Raises `ConfigError` unless the user's deployments have the addresses that their protocols need."""
         for name in self.own:
-            check_address_keys(self.deployments[name], f"{self.path}: ")
+            check_adapter_keys(self.deployments[name], f"{self.path}: ")
 
     def select(
         self, chain: str | None = None, protocols: Collection[str] = (), deployments: Collection[str] = ()
@@ -144,7 +147,7 @@ class Config:
             what = f" of {' or '.join(protocols)}" if protocols else ""
             raise ConfigError(f"no deployment{what} is configured on chain {selected.name}; see `indexer protocols`")
         for deployment in found:
-            check_address_keys(deployment)
+            check_adapter_keys(deployment)
         return selected, found
 
     def endpoints(self, chain: ChainConfig, rpc_urls: Sequence[str] = ()) -> list[NamedUrl]:
@@ -218,7 +221,8 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
             raise ConfigError(
                 f"{label}: deployments.{name}.chain: unknown chain {harmless(row.chain)}{did_you_mean(row.chain, chains)}"
             )
-        deployments[name] = Deployment(name, row.protocol, row.chain, row.start_block, row.addresses)
+        coin = chains[row.chain].native_symbol
+        deployments[name] = Deployment(name, row.protocol, row.chain, row.start_block, row.addresses, row.options, coin)
     return Config(
         path=path,
         own=user.get("deployments", {}).keys(),
@@ -293,8 +297,8 @@ def parse(text: str, label: str) -> Table:
                     f"{label}: {section}: {harmless(name)} is no name (letters, digits, dots and hyphens)"
                 )
             known_keys(as_table(inner, (section, name), label), keys, (section, name), label)
-            if "addresses" in inner:
-                as_table(inner["addresses"], (section, name, "addresses"), label)
+            for key in ("addresses", "options"):
+                as_table(inner.get(key, {}), (section, name, key), label)
     return data
 
 
@@ -368,7 +372,7 @@ def checked(model: type[T], where: tuple[str, ...], table: Table, label_of: Labe
             near = get_close_matches(where[-1], [name for section, name in label_of.origin if section == where[0]], n=1)
             meant = f"; did you mean [{where[0]}.{near[0]}]?" if near else ""
             raise ConfigError(f"{label}: {dotted(path)} is missing{meant}") from error
-        message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
         # an endpoint's or a channel's URL can carry a key, wherever it was written by mistake
         given = problem["input"]
         if isinstance(given, str) and harmless(given) != repr(given):
@@ -378,21 +382,33 @@ def checked(model: type[T], where: tuple[str, ...], table: Table, label_of: Labe
         raise ConfigError(f"{label}: {dotted(path)}: {message}{got}") from error
 
 
-def check_address_keys(deployment: Deployment, label: str = "") -> None:
-    """Raise `ConfigError` unless the deployment has the addresses its protocol needs, and no others."""
+def check_adapter_keys(deployment: Deployment, label: str = "") -> None:
+    """Raise `ConfigError` unless the deployment has the addresses and options its protocol needs, and no others."""
     try:
         adapter = adapter_class(deployment.protocol)
     except ConfigError as error:
         raise ConfigError(f"{label}deployments.{deployment.name}.protocol: {error}") from None
     known = (*adapter.required_addresses, *adapter.optional_addresses)
-    where = f"{label}deployments.{deployment.name}.addresses"
+    where = f"{label}deployments.{deployment.name}"
     for key in deployment.addresses:
         if key not in known:
             raise ConfigError(
-                f"{where}: {deployment.protocol} has no address {harmless(key)}{did_you_mean(key, known)}"
+                f"{where}.addresses: {deployment.protocol} has no address {harmless(key)}{did_you_mean(key, known)}"
             )
     for key in adapter.required_addresses:
         if key not in deployment.addresses:
             raise ConfigError(
-                f"{where}: {key} is missing; {deployment.protocol} needs {', '.join(adapter.required_addresses)}"
+                f"{where}.addresses: {key} is missing; {deployment.protocol} needs {', '.join(adapter.required_addresses)}"
             )
+    for key, value in deployment.options.items():
+        if key not in adapter.options:
+            raise ConfigError(
+                f"{where}.options: {deployment.protocol} has no option {harmless(key)}{did_you_mean(key, adapter.options)}"
+            )
+        if adapter.options[key] is str:
+            fits, wanted = isinstance(value, str) and 0 < len(value) <= 64, "a text of 1 to 64 characters"
+        else:
+            fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+            wanted = "a number above 0"
+        if not fits:
+            raise ConfigError(f"{where}.options.{key}: should be {wanted}, not {harmless(value)}")

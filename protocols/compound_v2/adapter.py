@@ -80,6 +80,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
     market_type = CompoundV2Market
     position_type = CompoundV2Position
     required_addresses = ("comptroller",)
+    options = {"native_symbol": str, "seconds_per_block": float}  # noqa: RUF012 - as Adapter declares it
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment)
@@ -88,7 +89,9 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
 
     def read_market(self, read: Reader, previous: CompoundV2Market | None) -> CompoundV2Market:
         """The Comptroller and its markets, stored and accrued; a fitted rounding is kept while the implementation is the same."""
-        market = read_market(read, self.comptroller, self.deployment.options)
+        market = read_market(
+            read, self.comptroller, {"native_symbol": self.deployment.native_symbol, **self.deployment.options}
+        )
         if previous is not None and previous.revision == market.revision:
             # without a readable implementation an upgrade would go unseen: then it is checked each time
             checked = previous.checked and market.revision != self.comptroller
