@@ -26,6 +26,7 @@ from indexer.console import remark
 from indexer.errors import ConfigError
 from indexer.files import require_own
 from indexer.store.database import open_readonly
+from indexer.text import iso
 
 if TYPE_CHECKING:
     from indexer.adapter import AnyAdapter
@@ -191,17 +192,38 @@ def block_name(_context: click.Context, _parameter: click.Parameter, value: str)
     return value
 
 
-def moment(text: str) -> int:
-    """The unix seconds of a date or time (UTC unless it says otherwise), or of an age such as 7d."""
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time that was asked for: unix seconds, or seconds back from the last block of the data."""
+
+    seconds: int
+    ago: bool = False
+
+    def before(self, last: int) -> int:
+        """Unix seconds, where `last` is the time of the data's last block."""
+        return max(last - self.seconds, 0) if self.ago else self.seconds
+
+    def since(self, last: int) -> int:
+        """As `before`. Raises `ConfigError` for a time behind the data, since which nothing can be known to have changed."""
+        if self.before(last) > last > 0:
+            raise ConfigError(
+                f"the data ends at {iso(last)}, so it holds nothing since {iso(self.seconds)}: sync first"
+            )
+        return self.before(last)
+
+
+def moment(text: str) -> Moment:
+    """A date or time (UTC unless it says otherwise), or an age such as 7d."""
     ago = AGO.fullmatch(text.strip())
     try:
         if ago:
-            at = datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
-        else:
-            at = datetime.fromisoformat(text.strip())
-        return int(at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC).timestamp())
+            return Moment(int(timedelta(**{UNITS[ago[2]]: int(ago[1])}).total_seconds()), ago=True)
+        at = datetime.fromisoformat(text.strip())
+        return Moment(int(at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC).timestamp()))
     except (ValueError, OverflowError):
-        raise click.BadParameter(f"{text!r} is no time: 2026-01-31, 2026-01-31T12:00, or 7d for a week ago") from None
+        raise click.BadParameter(
+            f"{text!r} is no time: 2026-01-31, 2026-01-31T12:00, or 7d for a week before the last block"
+        ) from None
 
 
 def wallet_address(_context: click.Context, _parameter: click.Parameter, value: str) -> str:

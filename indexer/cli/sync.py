@@ -51,7 +51,15 @@ def sync(
     output: Output,
     **flags: Any,
 ) -> None:
-    """Bring the database to a block of the chain."""
+    """Bring the database to a block of the chain.
+
+    It prints no rows, so --json, --output and the like are for the plan that --dry-run prints.
+    """
+    if output.asked and not dry_run:
+        raise click.UsageError(
+            "a sync prints no rows, so it takes no --json, --output and the like; with --dry-run they print the plan, "
+            "afterwards `indexer export` writes rows"
+        )
     if accept_reorg and (follow or dry_run):
         raise click.UsageError("--accept-reorg is for one sync: run it alone, then --follow")
     if follow and to.isdecimal():

@@ -584,6 +584,14 @@ def test_a_database_of_a_newer_version_is_told(run: Run, tmp_path: Path, argumen
     assert "newer version" in one_line(run("--db", path, *arguments), 1)
 
 
+@pytest.mark.parametrize(
+    "flags", [["--json"], ["--csv"], ["--no-headers"], ["--output", "x.csv"], ["--nl", "--follow"]]
+)
+def test_a_sync_takes_no_flags_for_rows_that_it_does_not_print(run: Run, flags: list[str]) -> None:
+    assert "a sync prints no rows, so it takes no --json" in one_line(run("sync", "--chain", "devnet", *flags), 2)
+    assert not Path("x.csv").exists()
+
+
 def test_a_place_that_cannot_be_written_is_told(run: Run, synced: Path) -> None:
     line = one_line(run("--db", synced / "indexer.toml" / "x.db", "sync", "--chain", "devnet"), 1)
     assert "cannot write" in line
