@@ -73,8 +73,8 @@ def movements(
     from indexer.store import history as moved
 
     columns = [*moved.MOVEMENT_COLUMNS, "last_block_time"]
-    chain_id = None if chain is None else session.config.chain(chain).chain_id
     with session.read(for_people=output.table) as conn, bars() as progress:
+        chain_id = session.chain_id(conn, chain)
         progress.start("movements", 1, "query")
         newest, chains = conn.execute(
             "select max(block_timestamp), count(distinct chain_id) from deployments "

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from indexer.adapter import AnyAdapter
     from indexer.chain.client import Chain
     from indexer.config import Config
+    from indexer.model import Deployment
 
 F = TypeVar("F", bound=Callable[..., Any])
 AGO = re.compile(r"(\d+)\s*(h|d|w)")
@@ -59,6 +60,20 @@ class Session:
         from indexer.config import load
 
         return load(self.config_path, os.environ)
+
+    def deployments(self, conn: sqlite3.Connection) -> "dict[str, Deployment]":
+        """What the database says of its deployments, and the configuration of others."""
+        from indexer.store.described import described
+
+        return described(conn, self.config.deployments)
+
+    def chain_id(self, conn: sqlite3.Connection, chain: str | None) -> int | None:
+        """The id of a chain that the database or the configuration names. Raises `ConfigError` for an unknown one."""
+        from indexer.store.described import chain_id_of
+
+        if chain is None:
+            return None
+        return chain_id_of(conn, chain, {name: found.chain_id for name, found in self.config.chains.items()})
 
     @contextmanager
     def read(self, *, for_people: bool = False) -> Iterator[sqlite3.Connection]:

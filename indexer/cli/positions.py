@@ -121,7 +121,7 @@ def show(session: Session, /, wallet: str, live: bool, target: float, output: Ou
     else:
         with session.read(for_people=output.table) as conn:
             rows = reading.wallet(conn, wallet)
-            outlooks = outlook.stored(conn, session.config.deployments, wallet, goal) if rows else {}
+            outlooks = outlook.stored(conn, session.deployments(conn), wallet, goal) if rows else {}
             if not rows and holds(session, conn):
                 remark(f"{wallet} has no position in {session.db}")
         rows = [{**row, "outlook": outlooks.get(tuple(row[name] for name in outlook.KEY))} for row in rows]

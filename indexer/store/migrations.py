@@ -400,3 +400,10 @@ def reading(db: "Database") -> None:
             db.conn.execute(statement)
     db.conn.execute("drop view wallets")
     db.conn.execute(WALLETS_BY_INDEX)
+
+
+@migrations(name="0012_described_deployments")
+def described_deployments(db: "Database") -> None:
+    """What an adapter needs to read the rows; NULL until the next sync of a deployment that an older version wrote."""
+    for column in ("chain text", "start_block integer", "addresses text", "options text"):  # the last two are JSON
+        db.conn.execute(f"alter table deployments add column {column}")

@@ -90,7 +90,10 @@ def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: floa
     for row in conn.execute("select * from sync_status order by chain_id, deployment"):
         columns = dict(row)
         made = columns["block_timestamp"]
-        columns |= {"chain": chain_name(columns["chain_id"]), "age_seconds": None if made is None else int(now - made)}
+        columns |= {
+            "chain": columns["chain"] or chain_name(columns["chain_id"]),
+            "age_seconds": None if made is None else int(now - made),
+        }
         found.append({name: columns[name] for name in STATUS_COLUMNS})
     return found
 
