@@ -252,16 +252,21 @@ def test_show_in_a_table_has_what_liquidates(run: Run, market: AaveV3) -> None:
     assert " now " in printed
 
 
-def test_show_without_the_deployment_in_the_configuration_leaves_the_outlook_out(
-    run: Run, market: AaveV3, tmp_path: Path
+def test_show_of_an_older_file_without_a_configuration_leaves_the_outlook_out(
+    run: Run, market: AaveV3, synced: Path, tmp_path: Path
 ) -> None:
     borrower = next(iter(sorted(market.borrowers)))
     other = tmp_path / "other.toml"
     other.write_text("")
-    result = run("--config", other, "show", borrower)
+    (row,) = rows(run("--config", other, "show", borrower))
+    assert row["outlook"] is not None, "the file explains itself"
+    shutil.copy(synced / "indexer.db", tmp_path / "older.db")
+    with sqlite3.connect(tmp_path / "older.db") as older:
+        older.execute("update deployments set addresses = null")
+    result = run("--config", other, "--db", tmp_path / "older.db", "show", borrower)
     (row,) = rows(result)
     assert row["outlook"] is None
-    assert f"has no deployment {market.name}" in result.stderr
+    assert f"nothing has the addresses of {market.name}" in result.stderr
 
 
 def test_show_of_a_stranger_says_so(run: Run) -> None:

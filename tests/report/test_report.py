@@ -724,7 +724,12 @@ def test_a_stranger_is_told(run: Run) -> None:
 def test_deployments_that_no_configuration_names_are_told(synced: Synced, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    result = CliRunner().invoke(main, ["--db", str(synced.path), "report", "book", "--deployment", synced.aave.name])
+    shutil.copy(synced.path, "older.db")
+    arguments = ["--db", "older.db", "report", "book", "--deployment", synced.aave.name]
+    assert "Not computed for" not in CliRunner().invoke(main, arguments).stdout, "the file explains itself"
+    with sqlite3.connect("older.db") as older:
+        older.execute("update deployments set addresses = null")
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0
     assert f"Not computed for {synced.aave.name}" in result.stdout
 
