@@ -100,9 +100,11 @@ def syncing(
     from indexer.store.store import Store
     from indexer.sync.sync import Sync
 
-    with connected(session, flags) as (chain, adapters):
+    with bars() as progress, connected(session, flags) as (chain, adapters):
+        progress.start("connecting", 1, "nodes")
         require_contracts(chain, adapters, reading.known_deployments(session.db))
-        with Store(session.db) as store, store.lock(), bars() as progress:
+        progress.done("connecting")
+        with Store(session.db) as store, store.lock():
             settings = session.config.settings
             yield Sync(store, chain, adapters, Accounts(accounts), settings, progress, accept_reorg=accept_reorg)
 

@@ -7,6 +7,7 @@ from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.errors import NoCodeError
 from indexer.model import Accounts, Block
+from indexer.progress import NoProgress, Progress
 from indexer.store.store import Store
 from indexer.sync.alone import Failures
 from indexer.sync.tracked import TrackedDeployment
@@ -15,7 +16,15 @@ from indexer.sync.tracked import TrackedDeployment
 class Markets:
     """The deployments of a sync; `tracked` keeps what is known of them between snapshots, until it may be wrong."""
 
-    def __init__(self, store: Store, chain: Chain, adapters: Sequence[AnyAdapter], accounts: Accounts) -> None:
+    def __init__(
+        self,
+        store: Store,
+        chain: Chain,
+        adapters: Sequence[AnyAdapter],
+        accounts: Accounts,
+        progress: Progress | None = None,
+    ) -> None:
+        self.progress = progress or NoProgress()
         self.store, self.chain, self.adapters, self.accounts = store, chain, list(adapters), accounts
         self.tracked: dict[str, TrackedDeployment] = {}
         self.checked_code: set[str] = set()
@@ -24,6 +33,7 @@ class Markets:
         """Every deployment that has not failed, with its market at the target."""
         found = []
         read = PinnedReader(self.chain, target)
+        self.progress.start("markets", len(self.adapters), "deployments")
         for adapter in self.adapters:
             name = adapter.deployment.name
             if name in failures.reasons:
@@ -35,6 +45,8 @@ class Markets:
                 self._check_code(adapter, target)
                 tracked.read_market(read)
                 found.append(tracked)
+            self.progress.advance("markets", 1)
+        self.progress.done("markets")
         return found
 
     def _tracked(self, adapter: AnyAdapter) -> TrackedDeployment:

@@ -23,6 +23,7 @@ from click.testing import CliRunner, Result
 from eth_utils.address import to_checksum_address
 
 from indexer import __main__ as entry
+from indexer import console
 from indexer.chain import connect
 from indexer.chain.client import Chain
 from indexer.cli.main import main
@@ -32,6 +33,7 @@ from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
+from tests.faulty import FaultyNode
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(main.commands)
@@ -386,6 +388,27 @@ def test_a_second_sync_changes_nothing_and_asks_little(run: Run) -> None:
     assert rows(run("export", "positions")) == before
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_without_a_terminal_a_long_sync_says_how_far_it_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: str
+) -> None:
+    monkeypatch.setattr(console, "TELL_SECONDS", 0.02)
+    result = run("--log-format", log_format, "--db", tmp_path / "new.db", "sync", "--chain", "devnet")
+    assert (result.exit_code, result.stdout) == (0, "")
+    lines = result.stderr.splitlines()[:-2]  # the last ones say what came out
+    if log_format == "json":
+        told = [json.loads(line) for line in lines]
+        assert {"connecting", "markets"} & {line["stage"] for line in told}
+        for line in told:
+            assert line["level"] == "info"
+            assert 0 <= line["done"] <= line["total"]
+            assert {"unit", "seconds_left", "message", "at"} <= line.keys()
+    else:
+        assert lines
+        for line in lines:
+            assert re.search(r" info +\w+(: [\d,]+ of [\d,]+ [a-z]+ \(\d+ %\).*)?$", line), line
+
+
 def test_dry_run_prints_the_plan_and_does_nothing(run: Run, market: AaveV3, tmp_path: Path) -> None:
     (row,) = rows(run("--db", tmp_path / "new.db", "sync", "--chain", "devnet", "--dry-run"))
     assert row["deployment"] == market.name
@@ -393,6 +416,22 @@ def test_dry_run_prints_the_plan_and_does_nothing(run: Run, market: AaveV3, tmp_
     assert row["to_block"] == market.node.block_number()
     assert row["log_requests"] >= 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_counts_what_is_shared_once_and_what_the_provider_gives_at_once(
+    market: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with FaultyNode(market.node.url, seed=1) as node:
+        node.range_cap = 40
+        text = config_toml(CHAIN_ID, node.url, [market])
+        twin = text[text.index("[deployments.") :].replace(f"deployments.{market.name}", "deployments.twin")
+        Path("indexer.toml").write_text(text + twin)
+        found = rows(CliRunner().invoke(main, ["sync", "--chain", "devnet", "--dry-run"]))
+    blocks = market.node.block_number() - market.start_block + 1
+    assert [row["blocks"] for row in found] == [blocks, blocks]
+    assert [row["shared_blocks"] for row in found] == [0, blocks]
+    assert [row["log_requests"] for row in found] == [-(-blocks // 40), 0]
 
 
 def test_dry_run_knows_what_is_already_there(run: Run, synced: Path) -> None:
