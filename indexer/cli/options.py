@@ -10,6 +10,7 @@ import re
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -85,10 +86,21 @@ class Session:
 
         with closing(open_readonly(self.db)) as conn:
             if conn.execute("select 1 from deployments where block_number is not null").fetchone() is None:
-                remark(f"{self.db} holds nothing yet: run `indexer sync`")
+                remark(f"{self.db} {unsynced(conn)}")
             yield conn
             if for_people:
                 say(conn)
+
+
+def unsynced(conn: sqlite3.Connection) -> str:
+    """What a database without a snapshot is, as the end of a sentence."""
+    from indexer.store.queries import status
+
+    begun = [row for row in status(conn, str, time.time()) if row["percent"] is not None]
+    if not begun:
+        return "holds nothing yet: run `indexer sync`"
+    far = ", ".join(f"{row['deployment']} {row['percent']:g} %" for row in begun)
+    return f"is in its first sync, and nothing can be listed before that is through ({far}); `indexer status` says more"
 
 
 @contextmanager

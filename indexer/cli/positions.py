@@ -68,7 +68,7 @@ def at_risk(
             remark(f"{count:,} positions are {state}{known}; `indexer status` and their rows say why")
             hidden += lower
         for row in reading.status(conn, str, time.time()):
-            if row["state"] not in {"ok", "new"}:
+            if row["state"] != "ok" and (synced or row["state"] != "new"):
                 remark(f"{row['deployment']} is {row['state']}: {row['note']}")
         if not output.table:
             say(conn, only_old=True)  # nobody listed of old rows is no good news

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +29,7 @@ from indexer.chain.client import Chain
 from indexer.cli.main import main
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
 from indexer.store.store import Store
+from indexer.store.synced import SyncedRanges
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil
@@ -201,7 +202,7 @@ def test_show_gives_the_contract_s_numbers(run: Run, market: AaveV3, spelling: C
         assert (row["collateral_value_raw"], row["debt_value_raw"]) == (str(collateral), str(debt))
         assert row["health_factor_raw"] == (None if health == MAX else str(health))
         assert list(row) == [*POSITION_COLUMNS, "balances", "outlook"]
-        assert all(list(balance) == BALANCE_COLUMNS for balance in row["balances"])
+        assert all(tuple(balance) == BALANCE_COLUMNS for balance in row["balances"])
         assert all(balance["account"] == user for balance in row["balances"])
 
 
@@ -407,6 +408,33 @@ def test_without_a_terminal_a_long_sync_says_how_far_it_is(
         assert lines
         for line in lines:
             assert re.search(r" info +\w+(: [\d,]+ of [\d,]+ [a-z]+ \(\d+ %\).*)?$", line), line
+
+
+def test_the_first_sync_says_how_far_it_is(market: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved, add = [], SyncedRanges.add
+
+    def three_times(ranges: SyncedRanges, sources: Iterable[str], first: int, last: int) -> None:
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+        add(ranges, sources, first, last)
+        saved.append(last)
+
+    with FaultyNode(market.node.url, seed=1) as node:
+        node.range_cap = 40
+        Path("indexer.toml").write_text(config_toml(CHAIN_ID, node.url, [market]))
+        monkeypatch.setattr(SyncedRanges, "add", three_times)
+        assert CliRunner().invoke(main, ["sync", "--chain", "devnet"]).exit_code == 130
+    head = market.node.block_number()
+    percent = 100 * (saved[-1] - market.start_block + 1) / (head - market.start_block + 1)
+    assert 0 < percent < 100
+    (row,) = rows(CliRunner().invoke(main, ["status"]))
+    assert (row["state"], row["percent"]) == ("new", pytest.approx(percent, abs=0.06))
+    assert row["seconds_left"] >= 0
+    assert f"first sync: {percent:.0f} % of its logs are fetched, up to block {saved[-1]} of {head}" in row["note"]
+    listed = CliRunner().invoke(main, ["at-risk", "--exit-code"])
+    assert (listed.exit_code, listed.stdout) == (1, "[]\n")
+    assert f"is in its first sync, and nothing can be listed before that is through ({market.name} " in listed.stderr
 
 
 def test_dry_run_prints_the_plan_and_does_nothing(run: Run, market: AaveV3, tmp_path: Path) -> None:
