@@ -20,6 +20,7 @@ from indexer.errors import ReadFailedError
 from indexer.model import (
     Accounts,
     Answer,
+    Asset,
     Balance,
     Block,
     Check,
@@ -120,6 +121,10 @@ class Adapter(ABC, Generic[M, P]):
     @abstractmethod
     def evaluate(self, market: M, position: P) -> Health:
         """Compute the health at the market's block, pure and exact: the contract's own formula and rounding."""
+
+    def price_source(self, market: M, asset: Asset) -> str | None:
+        """The contract that gives the price of one of `market.assets`, for people; None where the market does not say."""
+        return None
 
     @abstractmethod
     def balances(self, market: M, position: P) -> list[Balance]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BATCH = 10_000
 INTEGERS = frozenset(
     "chain_id decimals positions block_number block_timestamp complete_from synced_at worst_chain_id oldest_block_number "
-    "first_block_number last_block_number last_block_timestamp age_seconds at_risk requests".split()
+    "first_block_number last_block_number last_block_timestamp age_seconds at_risk requests seconds_left".split()
 )
 FLAGS = frozenset("is_collateral active frozen paused".split())
 REALS = frozenset(

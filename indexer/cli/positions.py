@@ -63,9 +63,9 @@ def at_risk(
             columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
             rows = [dict(zip(columns, row, strict=True)) for row in found]
         hidden = 0
-        for state, count, lower in reading.unlisted(conn, AT_RISK_BELOW, protocols):
+        for state, count, lower, note in reading.unlisted(conn, AT_RISK_BELOW, protocols):
             known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
-            remark(f"{count:,} positions are {state}{known}; `indexer status` and their rows say why")
+            remark(f"{count:,} positions are {state}{known}; why is in the column note, such as: {note}")
             hidden += lower
         for row in reading.status(conn, str, time.time()):
             if row["state"] != "ok" and (synced or row["state"] != "new"):

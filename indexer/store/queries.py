@@ -143,15 +143,18 @@ def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
     return found
 
 
-def unlisted(conn: sqlite3.Connection, below: float, protocols: Sequence[str] = ()) -> list[tuple[str, int, int]]:
-    """Positions with debt that no status tells to be at risk or not: status, how many, how many below that health."""
+def unlisted(conn: sqlite3.Connection, below: float, protocols: Sequence[str] = ()) -> list[tuple[str, int, int, str]]:
+    """Positions with debt that no status tells to be at risk or not.
+
+    The status, how many, how many below that health, and the note of one of them.
+    """
     of_these = f"and protocol in ({', '.join('?' * len(protocols))}) " if protocols else ""
     rows = conn.execute(
-        "select status, count(*), count(*) filter (where health_factor < ?) from positions "  # noqa: S608 - question marks
+        "select status, count(*), count(*) filter (where health_factor < ?), max(note) from positions "  # noqa: S608 - question marks
         f"where status in ('unpriceable', 'unverified') and debt_value_raw is not '0' {of_these}group by status",
         (below, *protocols),
     )
-    return [(status, count, lower) for status, count, lower in rows]
+    return [(status, count, lower, note or "unknown before the next sync") for status, count, lower, note in rows]
 
 
 def _synced(path: Path) -> list[tuple[int, str, int]]:

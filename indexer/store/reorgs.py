@@ -129,7 +129,7 @@ def _forget_state(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None
         "update states set block_number = ?3 where {here} and block_number > ?3",
         "delete from events where {here} and first_block > ?3",
         "update events set last_block = ?3 where {here} and last_block > ?3",
-        "update positions set status = 'unverified' where {here} and block_number > ?3",
+        "update positions set status = 'unverified', note = 'its block was orphaned by a reorganisation' where {here} and block_number > ?3",
         "delete from registry where {here} and block_number > ?3",
         "delete from contracts where {here} and first_block > ?3",
     ):

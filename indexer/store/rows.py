@@ -37,6 +37,7 @@ class PositionRow(NamedTuple):
     blocked_by: str | None
     block_number: int
     block_hash: str
+    note: str | None = None  # what is unpriceable or unverified, and why
 
     @property
     def key(self) -> PositionKey:

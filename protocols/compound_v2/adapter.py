@@ -15,6 +15,7 @@ from indexer.model import (
     WAD,
     Accounts,
     Answer,
+    Asset,
     Balance,
     Check,
     Deployment,
@@ -183,6 +184,9 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
 
     def evaluate(self, market: CompoundV2Market, position: CompoundV2Position) -> Health:
         return evaluate(market, position)
+
+    def price_source(self, market: CompoundV2Market, asset: Asset) -> str | None:
+        return market.oracle
 
     def balances(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Balance]:
         return balances(market, position)

@@ -75,6 +75,7 @@ class CompoundV2Market(Market):
     seize_paused: bool = False
     close_factor: int | None = None
     liquidation_incentive: int | None = None
+    oracle: str | None = None
 
     @cached_property
     def weights(self) -> Mapping[str, Weights | None]:
@@ -122,6 +123,7 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, str | floa
         seize_paused=bool(seize_paused),
         close_factor=None if isinstance(close_factor, Failed) else close_factor,
         liquidation_incentive=None if isinstance(incentive, Failed) else incentive,
+        oracle=oracle,
     )
 
 

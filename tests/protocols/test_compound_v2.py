@@ -565,6 +565,12 @@ def test_options_name_the_native_coin_and_the_pace_of_blocks(
     assert row.borrow_rate == pytest.approx(rate * 365 * DAY / 3 / WAD)
 
 
+def test_the_oracle_is_named(adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2) -> None:
+    market = adapter.read_market(node.reader(), None)
+    oracle = devnet.sender.call(devnet.addresses["comptroller"], "oracle()(address)")
+    assert {adapter.price_source(market, asset) for asset in market.assets} == {oracle.lower()}
+
+
 def test_a_fork_that_counts_seconds_accrues_by_them(
     adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
 ) -> None:
