@@ -25,7 +25,7 @@ FLAGS = frozenset("is_collateral active frozen paused".split())
 REALS = frozenset(
     "health_factor health_factor_accrued next_health_factor health_factor_before health_factor_after "
     "health_factor_accrued_after leverage ltv amount supply_rate borrow_rate liquidation_threshold "
-    "liquidation_bonus".split()
+    "liquidation_bonus percent".split()
 )
 TEXTS = frozenset(
     "deployment protocol account position_group owner owner_via wallet mode status blocked_by block_hash asset market "
