@@ -20,6 +20,7 @@ from indexer.errors import ReadFailedError
 from indexer.model import (
     Accounts,
     Answer,
+    Asset,
     Balance,
     Block,
     Check,
@@ -88,6 +89,8 @@ class Adapter(ABC, Generic[M, P]):
     #: the address keys of the configuration, and those of them that may be missing
     required_addresses: ClassVar[tuple[str, ...]]
     optional_addresses: ClassVar[tuple[str, ...]] = ()
+    #: keys that `options` of a deployment may have, and their types: a text, or a number above 0
+    options: ClassVar[Mapping[str, type[str] | type[float]]] = {}
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -118,6 +121,10 @@ class Adapter(ABC, Generic[M, P]):
     @abstractmethod
     def evaluate(self, market: M, position: P) -> Health:
         """Compute the health at the market's block, pure and exact: the contract's own formula and rounding."""
+
+    def price_source(self, market: M, asset: Asset) -> str | None:
+        """The contract that gives the price of one of `market.assets`, for people; None where the market does not say."""
+        return None
 
     @abstractmethod
     def balances(self, market: M, position: P) -> list[Balance]:

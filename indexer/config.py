@@ -4,6 +4,7 @@ Packages add chains and deployments; the user's file adds, replaces and changes 
 here opens a connection.
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from indexer.address import checked_address
 from indexer.errors import ConfigError
+from indexer.files import require_own
 from indexer.masking import harmless
 from indexer.model import Deployment
 from indexer.plugins import adapter_class, deployment_files, did_you_mean, installed
@@ -53,6 +55,7 @@ class ChainConfig(Section):
     bloom: Literal["exact", "partial", "none"] = "exact"
     timeout_seconds: float = Field(default=30, ge=0.1, le=600)
     explorer: str | None = None
+    native_symbol: str = Field(default="ETH", min_length=1, max_length=64)
     max_requests_per_second: float | None = Field(default=None, gt=0)
 
     @property
@@ -69,6 +72,7 @@ class DeploymentTable(Section):
     chain: str
     start_block: int = Field(ge=0)
     addresses: dict[str, Address]
+    options: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class Config:
     def check_own(self) -> None:
         """Raises `ConfigError` unless the user's deployments have the addresses that their protocols need."""
         for name in self.own:
-            check_address_keys(self.deployments[name], f"{self.path}: ")
+            check_adapter_keys(self.deployments[name], f"{self.path}: ")
 
     def select(
         self, chain: str | None = None, protocols: Collection[str] = (), deployments: Collection[str] = ()
@@ -145,7 +149,7 @@ class Config:
             what = f" of {' or '.join(protocols)}" if protocols else ""
             raise ConfigError(f"no deployment{what} is configured on chain {selected.name}; see `indexer protocols`")
         for deployment in found:
-            check_address_keys(deployment)
+            check_adapter_keys(deployment)
         return selected, found
 
     def endpoints(self, chain: ChainConfig, rpc_urls: Sequence[str] = ()) -> list[NamedUrl]:
@@ -189,14 +193,18 @@ class Config:
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     """The configuration: built-in, from packages, and from `path`, ./indexer.toml or the user's config folder.
 
-    Raises `ConfigError` naming file, key and what to do.
+    A file that is found rather than named must be the user's own: it decides where keys go and what is run. Raises
+    `ConfigError` naming file, key and what to do.
     """
     merged: dict[str, Table] = {"chains": {}, "deployments": {}, "settings": {}, "alerts": {}, "groups": {}}
     origin: dict[tuple[str, str], str] = {}
     built_in = files("indexer").joinpath("chains.toml").read_text(encoding="utf-8")
     for label, text in [("indexer/chains.toml", built_in), *deployment_files()]:
         add(merged, origin, parse(text, label), label)
-    path = path or user_file()
+    if path is None:
+        path = user_file()
+        if path is not None:
+            require_own(path, f"--config {path}")
     user: Table = {}
     if path is not None:
         user = parse(read(path), str(path))
@@ -215,7 +223,8 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
             raise ConfigError(
                 f"{label}: deployments.{name}.chain: unknown chain {harmless(row.chain)}{did_you_mean(row.chain, chains)}"
             )
-        deployments[name] = Deployment(name, row.protocol, row.chain, row.start_block, row.addresses)
+        coin = chains[row.chain].native_symbol
+        deployments[name] = Deployment(name, row.protocol, row.chain, row.start_block, row.addresses, row.options, coin)
     return Config(
         path=path,
         own=user.get("deployments", {}).keys(),
@@ -290,8 +299,8 @@ def parse(text: str, label: str) -> Table:
                     f"{label}: {section}: {harmless(name)} is no name (letters, digits, dots and hyphens)"
                 )
             known_keys(as_table(inner, (section, name), label), keys, (section, name), label)
-            if "addresses" in inner:
-                as_table(inner["addresses"], (section, name, "addresses"), label)
+            for key in ("addresses", "options"):
+                as_table(inner.get(key, {}), (section, name, key), label)
     return data
 
 
@@ -365,7 +374,7 @@ def checked(model: type[T], where: tuple[str, ...], table: Table, label_of: Labe
             near = get_close_matches(where[-1], [name for section, name in label_of.origin if section == where[0]], n=1)
             meant = f"; did you mean [{where[0]}.{near[0]}]?" if near else ""
             raise ConfigError(f"{label}: {dotted(path)} is missing{meant}") from error
-        message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
         # an endpoint's or a channel's URL can carry a key, wherever it was written by mistake
         given = problem["input"]
         if isinstance(given, str) and harmless(given) != repr(given):
@@ -375,21 +384,33 @@ def checked(model: type[T], where: tuple[str, ...], table: Table, label_of: Labe
         raise ConfigError(f"{label}: {dotted(path)}: {message}{got}") from error
 
 
-def check_address_keys(deployment: Deployment, label: str = "") -> None:
-    """Raise `ConfigError` unless the deployment has the addresses its protocol needs, and no others."""
+def check_adapter_keys(deployment: Deployment, label: str = "") -> None:
+    """Raise `ConfigError` unless the deployment has the addresses and options its protocol needs, and no others."""
     try:
         adapter = adapter_class(deployment.protocol)
     except ConfigError as error:
         raise ConfigError(f"{label}deployments.{deployment.name}.protocol: {error}") from None
     known = (*adapter.required_addresses, *adapter.optional_addresses)
-    where = f"{label}deployments.{deployment.name}.addresses"
+    where = f"{label}deployments.{deployment.name}"
     for key in deployment.addresses:
         if key not in known:
             raise ConfigError(
-                f"{where}: {deployment.protocol} has no address {harmless(key)}{did_you_mean(key, known)}"
+                f"{where}.addresses: {deployment.protocol} has no address {harmless(key)}{did_you_mean(key, known)}"
             )
     for key in adapter.required_addresses:
         if key not in deployment.addresses:
             raise ConfigError(
-                f"{where}: {key} is missing; {deployment.protocol} needs {', '.join(adapter.required_addresses)}"
+                f"{where}.addresses: {key} is missing; {deployment.protocol} needs {', '.join(adapter.required_addresses)}"
             )
+    for key, value in deployment.options.items():
+        if key not in adapter.options:
+            raise ConfigError(
+                f"{where}.options: {deployment.protocol} has no option {harmless(key)}{did_you_mean(key, adapter.options)}"
+            )
+        if adapter.options[key] is str:
+            fits, wanted = isinstance(value, str) and 0 < len(value) <= 64, "a text of 1 to 64 characters"
+        else:
+            fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+            wanted = "a number above 0"
+        if not fits:
+            raise ConfigError(f"{where}.options.{key}: should be {wanted}, not {harmless(value)}")

@@ -4,15 +4,19 @@ import json
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from indexer.progress import NoProgress, Progress
-from indexer.text import printable
+from indexer.progress import Progress
+from indexer.text import age, printable
 
 T = TypeVar("T")
+#: between two lines of progress where there is no terminal
+TELL_SECONDS = 30.0
 #: where lines go while bars are shown, the innermost last: above them, for a bar must not be torn
 above_bars: list[Callable[[str], None]] = []
 
@@ -51,6 +55,7 @@ class Lines(logging.Handler):
                 "level": record.levelname.lower(),
                 "logger": record.name,
                 "message": message,
+                **getattr(record, "fields", {}),
             }
             say(json.dumps(line))
         else:
@@ -65,11 +70,76 @@ def log_to_stderr(*, as_json: bool, verbose: int) -> None:
     logger.propagate = False
 
 
+class Told:
+    """Progress as a log line every so often, for where there is no terminal; whatever the level of the log."""
+
+    def __init__(self) -> None:
+        self.start("starting", 0, "")
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._tell, daemon=True)
+
+    def start(self, name: str, total: int, unit: str) -> None:
+        self.stage, self.total, self.unit, self.count, self.note = name, total, unit, 0, ""
+        self.began = time.monotonic()
+
+    def advance(self, name: str, count: int, note: str = "") -> None:
+        self.count, self.note = self.count + count, note
+
+    def done(self, name: str) -> None:
+        self.stage = ""
+
+    def _tell(self) -> None:
+        while not self.ended.wait(TELL_SECONDS):
+            if not self.stage:  # it waits for the next block, and says one line for each
+                continue
+            record = logging.LogRecord("indexer.progress", logging.INFO, __file__, 0, self.line(), (), None)
+            record.fields = self.fields()
+            for handler in logging.getLogger("indexer").handlers:
+                handler.handle(record)
+
+    def seconds_left(self) -> int | None:
+        """At the pace so far; None before there is any."""
+        if not self.count:
+            return None
+        return max(int((time.monotonic() - self.began) * (self.total - self.count) / self.count), 0)
+
+    def fields(self) -> dict[str, object]:
+        return {
+            "stage": self.stage,
+            "done": self.count,
+            "total": self.total,
+            "unit": self.unit,
+            "seconds_left": self.seconds_left(),
+        }
+
+    def line(self) -> str:
+        if not self.total:
+            return self.stage
+        left = self.seconds_left()
+        parts = [f"{self.stage}: {self.count:,} of {self.total:,} {self.unit} ({100 * self.count // self.total} %)"]
+        parts += [self.note] if self.note else []
+        parts += [] if left is None else [f"about {age(left)} left"]
+        return ", ".join(parts)
+
+
+@contextmanager
+def told() -> Iterator[Told]:
+    """A line of progress on stderr every `TELL_SECONDS`."""
+    progress = Told()
+    progress.thread.start()
+    try:
+        yield progress
+    finally:
+        progress.ended.set()
+        progress.thread.join()
+
+
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """Progress bars on stderr that vanish at the end; nothing where it is no terminal."""
+    """Progress bars on stderr that vanish at the end; where it is no terminal a line every `TELL_SECONDS`."""
     if not sys.stderr.isatty():
-        yield NoProgress()
+        with told() as progress:
+            yield progress
         return
     from indexer.bars import drawn  # noqa: PLC0415 - rich takes a while to import
 

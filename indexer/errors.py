@@ -2,6 +2,7 @@
 
 IndexerError                 ends the command with one clear line
 ├── ConfigError              the configuration or a flag is wrong (exit code 2)
+├── InstallationError        a package is not what its distribution installed
 ├── StoreError               the database file cannot be used
 │   └── StoreLockedError     another sync works on the file
 ├── ChainError               the node's answer cannot be used
@@ -21,6 +22,10 @@ class IndexerError(Exception):
 
 class ConfigError(IndexerError):
     """A flag, a file or an environment variable is wrong; nothing was changed."""
+
+
+class InstallationError(IndexerError):
+    """Another package is in the place of one of ours, or wrote over its files."""
 
 
 class StoreError(IndexerError):

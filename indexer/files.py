@@ -1,14 +1,16 @@
-"""Files that are replaced as a whole or not at all."""
+"""Files that are replaced as a whole or not at all, and whose they must be."""
 
 import io
 import os
+import pwd
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from indexer.errors import IndexerError
+from indexer.errors import ConfigError, IndexerError
 
 
 def write_file(path: Path, fill: Callable[[TextIO], None]) -> None:
@@ -65,3 +67,45 @@ def open_lock(path: Path | str) -> int:
     if os.fstat(lock).st_uid == os.getuid():
         os.fchmod(lock, 0o600)  # one of an older version may be readable to all
     return lock
+
+
+def require_own(path: Path, named: str) -> None:
+    """Raise `ConfigError` if someone else could have written a file that was found rather than `named` with a flag.
+
+    It must belong to the user or root, be writable by nobody else, and by a group only if that is the user's own. The
+    same holds for a link's target. A file that does not exist is nobody's.
+    """
+    for found in (path.lstat(), path.stat()) if path.exists() else (path.lstat(),) if path.is_symlink() else ():
+        doubt = foreign(found)
+        if doubt:
+            raise ConfigError(
+                f"{path} {doubt}, so somebody else decides what is in it; if you trust it, name it: {named}"
+            )
+
+
+def foreign(found: os.stat_result) -> str | None:
+    """Who but the user and root can write such a file, as the end of a sentence; None if nobody can."""
+    if found.st_uid not in (os.geteuid(), 0):
+        return f"belongs to another user ({user_name(found.st_uid)})"
+    if stat.S_ISLNK(found.st_mode):
+        return None  # its mode means nothing
+    if found.st_mode & stat.S_IWOTH:
+        return "can be written by everybody on this machine"
+    if found.st_mode & stat.S_IWGRP and found.st_gid != own_group():
+        return f"can be written by another group than your own (group id {found.st_gid})"
+    return None
+
+
+def own_group() -> int:
+    """The user's primary group; a user without an account, as in some containers, has that of the process."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_gid
+    except KeyError:
+        return os.getegid()
+
+
+def user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user id {uid}"

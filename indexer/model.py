@@ -384,11 +384,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One deployment of a protocol on a chain, from configuration or the built-in list."""
+    """One deployment of a protocol on a chain, from configuration or the built-in list.
+
+    `options` are those that its adapter declares; `native_symbol` is what the chain calls its own coin.
+    """
 
     name: str
     protocol: str
     chain: str
     start_block: int
     addresses: Mapping[str, str]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, str | float] = field(default_factory=dict)
+    native_symbol: str = "ETH"

@@ -15,10 +15,12 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from indexer.adapter import Adapter, AnyAdapter
-from indexer.errors import ConfigError
+from indexer.errors import ConfigError, InstallationError
+from indexer.installation import require_genuine
 from indexer.masking import harmless
 
 GROUP = "lending_indexer.protocols"
+DISTRIBUTION = "lending-indexer"
 DEPLOYMENTS_FILE = "deployments.toml"
 REQUIRED = ("protocol", "market_type", "position_type", "required_addresses")
 
@@ -48,7 +50,10 @@ def package(entry: EntryPoint) -> str:
 
 
 def adapter_class(protocol: str) -> type[AnyAdapter]:
-    """The adapter of a protocol. Raises `ConfigError` if there is none, or if it cannot be imported or is none."""
+    """The adapter of a protocol. Raises `ConfigError` if there is none, or if it cannot be imported or is none.
+
+    `InstallationError` if another package stands in its place.
+    """
     entries = installed()
     if protocol not in entries:
         raise ConfigError(
@@ -56,6 +61,7 @@ def adapter_class(protocol: str) -> type[AnyAdapter]:
         )
     entry = entries[protocol]
     label = f"protocol {protocol}: {entry.value} of {package(entry)}"
+    require_genuine(entry)
     try:
         found = entry.load()
     except (ImportError, AttributeError) as error:
@@ -72,13 +78,17 @@ def adapter_class(protocol: str) -> type[AnyAdapter]:
 
 
 def deployment_files() -> list[tuple[str, str]]:
-    """(label, TOML text) of every `deployments.toml` beside an adapter, each once, built-in protocols among them."""
+    """(label, TOML text) of every `deployments.toml` beside an adapter, each once, built-in protocols among them.
+
+    Raises `InstallationError` if another package stands in an adapter's place: its deployments would be missing unsaid.
+    """
     files: dict[str, str] = {}
     for entry in installed().values():
         folder = entry.module.rpartition(".")[0] or entry.module
         label = f"{folder}/{DEPLOYMENTS_FILE}"
         if label in files:
             continue
+        require_genuine(entry)
         try:
             module = importlib.import_module(folder)
         except ImportError as error:
@@ -89,6 +99,8 @@ def deployment_files() -> list[tuple[str, str]]:
             file = importlib.resources.files(module) / DEPLOYMENTS_FILE
             if file.is_file():
                 files[label] = file.read_text(encoding="utf-8")
+            elif package(entry) == DISTRIBUTION:
+                raise InstallationError(f"{file} of {DISTRIBUTION} is missing: reinstall {DISTRIBUTION}")
     return list(files.items())
 
 

@@ -20,15 +20,22 @@ from tests.devnet.packages import missing_tools, package
 SHARED = Path(__file__).parents[2] / "shared" / "mainnet"
 VAT = "0x35D1b3F3D7966A1DFe207aa4514C12a259A0492B"
 ADDRESSES = {
-    "aave-v2": SimpleNamespace(required_addresses=("lending_pool_addresses_provider",), optional_addresses=()),
-    "aave-v3": SimpleNamespace(required_addresses=("pool_addresses_provider",), optional_addresses=()),
-    "compound-v2": SimpleNamespace(required_addresses=("comptroller",), optional_addresses=()),
+    "aave-v2": SimpleNamespace(
+        required_addresses=("lending_pool_addresses_provider",), optional_addresses=(), options={}
+    ),
+    "aave-v3": SimpleNamespace(required_addresses=("pool_addresses_provider",), optional_addresses=(), options={}),
+    "compound-v2": SimpleNamespace(
+        required_addresses=("comptroller",),
+        optional_addresses=(),
+        options={"native_symbol": str, "seconds_per_block": float},
+    ),
     "compound-v3": SimpleNamespace(
-        required_addresses=("comet",), optional_addresses=("base_eth_feed", "eth_usd_feed", "btc_usd_feed")
+        required_addresses=("comet",), optional_addresses=("base_eth_feed", "eth_usd_feed", "btc_usd_feed"), options={}
     ),
     "maker": SimpleNamespace(
         required_addresses=("vat", "spotter", "jug", "cdp_manager"),
         optional_addresses=("proxy_registry", "dog", "chainlog"),
+        options={},
     ),
 }
 DEVNET = """
@@ -95,7 +102,7 @@ def test_every_built_in_deployment_has_what_its_real_adapter_needs(name, monkeyp
     monkeypatch.setattr(config, "adapter_class", plugins.adapter_class)
     for deployment in load().deployments.values():
         if deployment.protocol == name:
-            config.check_address_keys(deployment)
+            config.check_adapter_keys(deployment)
 
 
 def built_in(deployment: str) -> dict[str, str]:
@@ -230,6 +237,22 @@ def test_an_address_can_be_added_to_a_built_in_deployment():
     assert set(found.deployments["compound-v3-usdc"].addresses) == {"comet", "eth_usd_feed"}
 
 
+def test_a_deployment_has_options_that_its_adapter_declares():
+    assert load().deployments["compound-v2"].options == {}
+    found = load('[deployments.compound-v2]\noptions = { native_symbol = "BNB", seconds_per_block = 3 }')
+    assert found.deployments["compound-v2"].options == {"native_symbol": "BNB", "seconds_per_block": 3}
+
+
+def test_a_chain_names_its_own_coin():
+    text = '[chains.devnet]\nchain_id = 1337\nnative_symbol = "BNB"'
+    assert (
+        load(DEVNET.replace("[chains.devnet]\nchain_id = 1337", text)).deployments["aave-v3-devnet"].native_symbol
+        == "BNB"
+    )
+    assert load().deployments["compound-v2"].native_symbol == "ETH"
+    assert load().deployments["aave-v3-polygon"].native_symbol == "POL"
+
+
 def test_settings_have_defaults_and_can_be_changed():
     assert load().settings.at_risk_below == 1.1
     assert load("[settings]\nat_risk_below = 1.25\nkeep_blocks = 64").settings.at_risk_below == 1.25
@@ -279,6 +302,26 @@ def test_unknown_keys_name_file_key_and_the_nearest(text, message):
         ("chains = ", "indexer.toml: not valid TOML: Invalid value (at end of document)"),
         ("chains = 1", "indexer.toml: chains: must be a table, [chains]"),
         ("[deployments]\nmaker = 1", "indexer.toml: deployments.maker: must be a table, [deployments.maker]"),
+        ("[deployments.maker]\noptions = 1", "deployments.maker.options: must be a table"),
+        (
+            "[deployments.maker]\noptions = { a = 1 }",
+            "indexer.toml: deployments.maker.options: maker has no option 'a'",
+        ),
+        (
+            "[deployments.compound-v2]\noptions = { nativ_symbol = 'BNB' }",
+            "compound-v2 has no option 'nativ_symbol'; did you mean 'native_symbol'?",
+        ),
+        (
+            "[deployments.compound-v2]\noptions = { native_symbol = '' }",
+            "indexer.toml: deployments.compound-v2.options.native_symbol: should be a text of 1 to 64 characters, not ''",
+        ),
+        (
+            "[deployments.compound-v2]\noptions = { seconds_per_block = 0 }",
+            "indexer.toml: deployments.compound-v2.options.seconds_per_block: should be a number above 0, not 0",
+        ),
+        ("[deployments.compound-v2]\noptions = { seconds_per_block = nan }", "should be a number above 0, not nan"),
+        ("[deployments.compound-v2]\noptions = { seconds_per_block = true }", "should be a number above 0, not True"),
+        ("[chains.mainnet]\nnative_symbol = ''", "chains.mainnet.native_symbol: should have at least 1 character"),
         ("[deployments.maker]\naddresses = []", "deployments.maker.addresses: must be a table"),
         ("[chains.'a b']\nchain_id = 1", "indexer.toml: chains: 'a b' is no name"),
         ("[chains.mainet]\nrpc = []", "chains.mainet.chain_id is missing; did you mean [chains.mainnet]?"),

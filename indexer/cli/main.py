@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from indexer.cli.options import Session
 from indexer.cli.verbs import Named, Verbs
@@ -59,7 +60,7 @@ def main(ctx: click.Context, config_path: Path | None, db: Path, log_format: str
         # A symbol that the terminal's encoding lacks is spelt out instead of ending the command.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     log_to_stderr(as_json=log_format == "json", verbose=verbose)
-    ctx.obj = Session(config_path, db)
+    ctx.obj = Session(config_path, db, ctx.get_parameter_source("db") is not ParameterSource.DEFAULT)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 
 from indexer.cli.freshness import fails_when_old
-from indexer.cli.options import Number, Session, holds, moment, session_of
+from indexer.cli.options import Moment, Number, Session, holds, moment, session_of
 from indexer.cli.output import Output, output_options
 from indexer.console import bars, remark
 from indexer.errors import ConfigError
@@ -18,13 +18,13 @@ MOVEMENT_TABLE = (
 ).split()
 
 
-def block_or_moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
-    """("block", number) or ("time", unix seconds) of a block number, a date or an age."""
+def block_or_moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | Moment | None:
+    """A block number, or the moment of a date or an age."""
     from indexer.store.history import LAST
 
     if value is None:
         return None
-    return ("block", min(int(value), LAST)) if value.isdecimal() else ("time", moment(value))
+    return min(int(value), LAST) if value.isdecimal() else moment(value)
 
 
 @click.command(
@@ -56,8 +56,8 @@ def block_or_moment(_context: click.Context, _parameter: click.Parameter, value:
 @session_of
 def movements(
     session: Session,
-    since: tuple[str, int] | None,
-    until: tuple[str, int] | None,
+    since: int | Moment | None,
+    until: int | Moment | None,
     min_usd: float,
     chain: str | None,
     protocols: Sequence[str],
@@ -66,14 +66,15 @@ def movements(
     """List who added or removed most between two snapshots.
 
     Sums over all of a wallet's positions in a deployment, in USD at the prices of the snapshots that saw it, without
-    what prices and interest did; below 0 is withdrawn, repaid or liquidated. It is known from the first snapshot on, and
+    what prices and interest did; below 0 is withdrawn, repaid or liquidated. An age such as 7d counts back from the last
+    block of the data. What moved is known from the first snapshot on, and
     as finely as snapshots were taken; of older times as finely as history is kept.
     """
     from indexer.store import history as moved
 
     columns = [*moved.MOVEMENT_COLUMNS, "last_block_time"]
-    chain_id = None if chain is None else session.config.chain(chain).chain_id
     with session.read(for_people=output.table) as conn, bars() as progress:
+        chain_id = session.chain_id(conn, chain)
         progress.start("movements", 1, "query")
         newest, chains = conn.execute(
             "select max(block_timestamp), count(distinct chain_id) from deployments "
@@ -83,16 +84,15 @@ def movements(
         if not holds(session, conn, chain_id=chain_id, protocols=protocols):
             output.write_dicts([], MOVEMENT_TABLE, columns)
             return
-        bounds = dict([since or ("time", newest - DAY)])
-        last = dict([until] if until else [])
-        if chains > 1 and "block" in {**bounds, **last}:
+        since = Moment(DAY, ago=True) if since is None else since
+        if chains > 1 and (isinstance(since, int) or isinstance(until, int)):
             raise ConfigError("several chains are synced: say whose blocks these are with --chain, or give dates")
         rows = moved.movements(
             conn,
-            since_block=bounds.get("block"),
-            since=bounds.get("time"),
-            until_block=last.get("block"),
-            until=last.get("time"),
+            since_block=since if isinstance(since, int) else None,
+            since=since.since(newest) if isinstance(since, Moment) else None,
+            until_block=until if isinstance(until, int) else None,
+            until=until.before(newest) if isinstance(until, Moment) else None,
             min_usd=min_usd,
             chain_id=chain_id,
             protocols=protocols,
@@ -101,7 +101,10 @@ def movements(
     for row in rows:
         row["last_block_time"] = iso(int(str(row["last_block_timestamp"])))
     if unknown:
-        remark(f"of {unknown:,} positions some movement is unknown, for it fell into a reorganisation")
+        remark(
+            f"of {unknown:,} positions some movement is unknown: a price is missing, they were found late, or the snapshot "
+            "to compare with was orphaned"
+        )
     if not rows:
         remark(f"nobody moved {min_usd:,.0f} USD in that time")
     output.write_dicts(rows, MOVEMENT_TABLE, columns)

@@ -10,6 +10,7 @@ import re
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -24,12 +25,15 @@ import click
 from indexer.address import checked_address
 from indexer.console import remark
 from indexer.errors import ConfigError
+from indexer.files import require_own
 from indexer.store.database import open_readonly
+from indexer.text import iso
 
 if TYPE_CHECKING:
     from indexer.adapter import AnyAdapter
     from indexer.chain.client import Chain
     from indexer.config import Config
+    from indexer.model import Deployment
 
 F = TypeVar("F", bound=Callable[..., Any])
 AGO = re.compile(r"(\d+)\s*(h|d|w)")
@@ -41,13 +45,36 @@ class Session:
     """The global options; the configuration is loaded by the commands that need it."""
 
     config_path: Path | None
-    db: Path
+    db_path: Path
+    db_named: bool = True
+
+    @cached_property
+    def db(self) -> Path:
+        """The database; one that nobody named must be the user's own, with the files that SQLite keeps beside it."""
+        if not self.db_named:
+            for ending in ("", "-wal", "-journal", "-shm"):
+                require_own(self.db_path.with_name(self.db_path.name + ending), f"--db {self.db_path}")
+        return self.db_path
 
     @cached_property
     def config(self) -> "Config":
         from indexer.config import load
 
         return load(self.config_path, os.environ)
+
+    def deployments(self, conn: sqlite3.Connection) -> "dict[str, Deployment]":
+        """What the database says of its deployments, and the configuration of others."""
+        from indexer.store.described import described
+
+        return described(conn, self.config.deployments)
+
+    def chain_id(self, conn: sqlite3.Connection, chain: str | None) -> int | None:
+        """The id of a chain that the database or the configuration names. Raises `ConfigError` for an unknown one."""
+        from indexer.store.described import chain_id_of
+
+        if chain is None:
+            return None
+        return chain_id_of(conn, chain, {name: found.chain_id for name, found in self.config.chains.items()})
 
     @contextmanager
     def read(self, *, for_people: bool = False) -> Iterator[sqlite3.Connection]:
@@ -59,10 +86,21 @@ class Session:
 
         with closing(open_readonly(self.db)) as conn:
             if conn.execute("select 1 from deployments where block_number is not null").fetchone() is None:
-                remark(f"{self.db} holds nothing yet: run `indexer sync`")
+                remark(f"{self.db} {unsynced(conn)}")
             yield conn
             if for_people:
                 say(conn)
+
+
+def unsynced(conn: sqlite3.Connection) -> str:
+    """What a database without a snapshot is, as the end of a sentence."""
+    from indexer.store.queries import status
+
+    begun = [row for row in status(conn, str, time.time()) if row["percent"] is not None]
+    if not begun:
+        return "holds nothing yet: run `indexer sync`"
+    far = ", ".join(f"{row['deployment']} {row['percent']:g} %" for row in begun)
+    return f"is in its first sync, and nothing can be listed before that is through ({far}); `indexer status` says more"
 
 
 @contextmanager
@@ -181,17 +219,38 @@ def block_name(_context: click.Context, _parameter: click.Parameter, value: str)
     return value
 
 
-def moment(text: str) -> int:
-    """The unix seconds of a date or time (UTC unless it says otherwise), or of an age such as 7d."""
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time that was asked for: unix seconds, or seconds back from the last block of the data."""
+
+    seconds: int
+    ago: bool = False
+
+    def before(self, last: int) -> int:
+        """Unix seconds, where `last` is the time of the data's last block."""
+        return max(last - self.seconds, 0) if self.ago else self.seconds
+
+    def since(self, last: int) -> int:
+        """As `before`. Raises `ConfigError` for a time behind the data, since which nothing can be known to have changed."""
+        if self.before(last) > last > 0:
+            raise ConfigError(
+                f"the data ends at {iso(last)}, so it holds nothing since {iso(self.seconds)}: sync first"
+            )
+        return self.before(last)
+
+
+def moment(text: str) -> Moment:
+    """A date or time (UTC unless it says otherwise), or an age such as 7d."""
     ago = AGO.fullmatch(text.strip())
     try:
         if ago:
-            at = datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
-        else:
-            at = datetime.fromisoformat(text.strip())
-        return int(at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC).timestamp())
+            return Moment(int(timedelta(**{UNITS[ago[2]]: int(ago[1])}).total_seconds()), ago=True)
+        at = datetime.fromisoformat(text.strip())
+        return Moment(int(at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC).timestamp()))
     except (ValueError, OverflowError):
-        raise click.BadParameter(f"{text!r} is no time: 2026-01-31, 2026-01-31T12:00, or 7d for a week ago") from None
+        raise click.BadParameter(
+            f"{text!r} is no time: 2026-01-31, 2026-01-31T12:00, or 7d for a week before the last block"
+        ) from None
 
 
 def wallet_address(_context: click.Context, _parameter: click.Parameter, value: str) -> str:

@@ -25,7 +25,7 @@ def stored(
 ) -> dict[Key, dict[str, Any]]:
     """By key, the outlook of each of the wallet's stored positions with debt, computed without a node.
 
-    Left out, with a remark: a deployment that the configuration does not know, and one whose protocol is no
+    Left out, with a remark: a deployment whose addresses nobody knows, and one whose protocol is no
     `Liquidation`, if the wallet has a position there.
     """
     found = {}
@@ -39,7 +39,7 @@ def stored(
         remark(unknown(name))
     for row in rows:
         if row["deployment"] not in known:
-            remark(f"the configuration has no deployment {row['deployment']}: what could liquidate it is not computed")
+            remark(f"nothing has the addresses of {row['deployment']}: what could liquidate it is not computed")
             continue
         pace = simulate.seconds_per_block(conn, row["chain_id"])
         for book in loading.load(conn, [row], known, wallet=wallet):

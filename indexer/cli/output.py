@@ -44,6 +44,20 @@ SUFFIXES = {
 }
 
 
+def by_ending(path: Path, formats: Mapping[str, str], chosen: str | None) -> str | None:
+    """The format of a file: what was chosen, else what its ending says; None where it has none.
+
+    Raises `click.UsageError` for an ending that says another format than was chosen, or none that is written here.
+    """
+    ending = path.suffix.lower()
+    said = formats.get(ending)
+    if chosen and said not in (None, chosen):
+        raise click.UsageError(f"{path.name!r} ends as {said} does, but {chosen} was asked for; choose one")
+    if ending and not chosen and said is None:
+        raise click.UsageError(f"{path.name!r} has no ending that says how to write it: {', '.join(formats)}")
+    return chosen or said
+
+
 class Output:
     """Where a command's rows go, from its flags; `write` is called with each result set."""
 
@@ -52,10 +66,12 @@ class Output:
             raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other; choose one")
         self.headers = headers
         self.path = path
-        if chosen:
+        #: whether any of its flags was given
+        self.asked = bool(chosen or not headers or path)
+        if path is not None:
+            self.format = Format(by_ending(path, SUFFIXES, chosen[0] if chosen else None) or Format.JSON)
+        elif chosen:
             self.format = Format(chosen[0])
-        elif path is not None:
-            self.format = SUFFIXES.get(path.suffix.lower(), Format.JSON)
         else:
             self.format = Format.TABLE if sys.stdout.isatty() else Format.JSON
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 BATCH = 10_000
 INTEGERS = frozenset(
     "chain_id decimals positions block_number block_timestamp complete_from synced_at worst_chain_id oldest_block_number "
-    "first_block_number last_block_number last_block_timestamp age_seconds at_risk requests".split()
+    "first_block_number last_block_number last_block_timestamp age_seconds at_risk requests seconds_left".split()
 )
 FLAGS = frozenset("is_collateral active frozen paused".split())
 REALS = frozenset(
     "health_factor health_factor_accrued next_health_factor health_factor_before health_factor_after "
     "health_factor_accrued_after leverage ltv amount supply_rate borrow_rate liquidation_threshold "
-    "liquidation_bonus".split()
+    "liquidation_bonus percent".split()
 )
 TEXTS = frozenset(
     "deployment protocol account position_group owner owner_via wallet mode status blocked_by block_hash asset market "

@@ -63,12 +63,12 @@ def at_risk(
             columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
             rows = [dict(zip(columns, row, strict=True)) for row in found]
         hidden = 0
-        for state, count, lower in reading.unlisted(conn, AT_RISK_BELOW, protocols):
+        for state, count, lower, note in reading.unlisted(conn, AT_RISK_BELOW, protocols):
             known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
-            remark(f"{count:,} positions are {state}{known}; `indexer status` and their rows say why")
+            remark(f"{count:,} positions are {state}{known}; why is in the column note, such as: {note}")
             hidden += lower
         for row in reading.status(conn, str, time.time()):
-            if row["state"] not in {"ok", "new"}:
+            if row["state"] != "ok" and (synced or row["state"] != "new"):
                 remark(f"{row['deployment']} is {row['state']}: {row['note']}")
         if not output.table:
             say(conn, only_old=True)  # nobody listed of old rows is no good news
@@ -121,7 +121,7 @@ def show(session: Session, /, wallet: str, live: bool, target: float, output: Ou
     else:
         with session.read(for_people=output.table) as conn:
             rows = reading.wallet(conn, wallet)
-            outlooks = outlook.stored(conn, session.config.deployments, wallet, goal) if rows else {}
+            outlooks = outlook.stored(conn, session.deployments(conn), wallet, goal) if rows else {}
             if not rows and holds(session, conn):
                 remark(f"{wallet} has no position in {session.db}")
         rows = [{**row, "outlook": outlooks.get(tuple(row[name] for name in outlook.KEY))} for row in rows]

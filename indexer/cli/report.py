@@ -10,8 +10,8 @@ import click
 
 from indexer.address import checked_address
 from indexer.cli.freshness import fails_when_old
-from indexer.cli.options import Number, Session, holds, moment, session_of
-from indexer.cli.output import Output, output_options
+from indexer.cli.options import Moment, Number, Session, holds, moment, session_of
+from indexer.cli.output import Output, by_ending, output_options
 from indexer.console import bars, remark
 from indexer.files import write_file
 from indexer.store import ranking
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: the values of `indexer.report.document.Form`
 FORMS = ("terminal", "md", "html")
-SUFFIXES = {".md": "md", ".markdown": "md", ".html": "html", ".htm": "html"}
+SUFFIXES = {".md": "md", ".markdown": "md", ".html": "html", ".htm": "html", ".txt": "terminal"}
 
 
 def subject(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -34,7 +34,7 @@ def subject(_context: click.Context, _parameter: click.Parameter, value: str) ->
         raise click.BadParameter(f"{error}; or write book") from error
 
 
-def since_when(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+def since_when(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Moment | None:
     return None if value is None else moment(value)
 
 
@@ -45,7 +45,10 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
 )
 @click.argument("what", callback=subject, metavar="WALLET|book")
 @click.option(
-    "--since", callback=since_when, metavar="DATE", help="Of a wallet: the change since then, a date or such as 7d."
+    "--since",
+    callback=since_when,
+    metavar="DATE|AGE",
+    help="Of a wallet: the change since then, a date, or an age such as 7d before the last block.",
 )
 @click.option("--fall", metavar="NAME", help="Of the book: whose price falls by 10, 20, 30 %, an asset or a group.")
 @click.option("--protocol", "protocols", multiple=True, metavar="P", help="Of the book: only this; repeatable.")
@@ -57,14 +60,14 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write to FILE instead; its ending (.md, .html) chooses the format.",
+    help="Write to FILE instead; its ending (.md, .html, .txt) chooses the format.",
 )
 @fails_when_old
 @session_of
 def report(
     session: Session,
     what: str,
-    since: int | None,
+    since: Moment | None,
     fall: str | None,
     protocols: Sequence[str],
     deployments: Sequence[str],
@@ -79,7 +82,7 @@ def report(
     """
     from indexer.report.document import Form, write
 
-    chosen = Form(form or (SUFFIXES.get(path.suffix.lower(), "terminal") if path else "terminal"))
+    chosen = Form((by_ending(path, SUFFIXES, form) if path else form) or "terminal")
     if what == "book" and since is not None:
         raise click.UsageError("--since is for a wallet; the book has no change since a date")
     if what != "book" and (fall or protocols or deployments):
@@ -92,7 +95,7 @@ def report(
         else:
             from indexer.report.wallet import wallet_report
 
-            found = wallet_report(conn, what, since)
+            found = wallet_report(conn, what, None if since is None else since.since(last_time(conn, what)))
     if found is None:
         remark(f"{what} has no position in {session.db}")
         return
@@ -104,6 +107,16 @@ def report(
         fill(sys.stdout)
     else:
         write_file(path, fill)
+
+
+def last_time(conn: Connection, wallet: str) -> int:
+    """The unix seconds of the newest block at which anything of the wallet is known; 0 where nothing is."""
+    found: tuple[int] = conn.execute(
+        "select coalesce(max(d.block_timestamp), 0) from positions p join deployments d using (chain_id, deployment) "
+        "where p.wallet = ?1 or p.owner = ?1 or p.account = ?1",
+        (wallet,),
+    ).fetchone()
+    return found[0]
 
 
 def book_report(

@@ -118,9 +118,9 @@ def simulate(
     supposed = [Change.shock(text) for text in shocks]
     limits = [Change.threshold(text) for text in thresholds]
     swept = None if sweep is None else Sweep.parse(sweep)
-    chain_id = None if chain is None else config.chain(chain).chain_id
     names = Names({**GROUPS, **config.groups})
     with session.read(for_people=output.table) as conn, bars() as progress:
+        chain_id = session.chain_id(conn, chain)
         if not holds(session, conn, chain_id=chain_id, protocols=protocols, deployments=deployments):
             output.write_dicts([], simulating.OUTCOME_COLUMNS)
             return
@@ -134,7 +134,7 @@ def simulate(
             output.write_dicts([], simulating.OUTCOME_COLUMNS)
             return
         pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
-        books = stored.load(conn, rows, config.deployments, wallet=wallet, progress=progress)
+        books = stored.load(conn, rows, session.deployments(conn), wallet=wallet, progress=progress)
         scenario = spelt(books, names, supposed, limits, swept, days, pace)
         if scenario[1] is not None:
             steps = simulating.sweep(

@@ -51,7 +51,15 @@ def sync(
     output: Output,
     **flags: Any,
 ) -> None:
-    """Bring the database to a block of the chain."""
+    """Bring the database to a block of the chain.
+
+    It prints no rows, so --json, --output and the like are for the plan that --dry-run prints.
+    """
+    if output.asked and not dry_run:
+        raise click.UsageError(
+            "a sync prints no rows, so it takes no --json, --output and the like; with --dry-run they print the plan, "
+            "afterwards `indexer export` writes rows"
+        )
     if accept_reorg and (follow or dry_run):
         raise click.UsageError("--accept-reorg is for one sync: run it alone, then --follow")
     if follow and to.isdecimal():
@@ -92,9 +100,11 @@ def syncing(
     from indexer.store.store import Store
     from indexer.sync.sync import Sync
 
-    with connected(session, flags) as (chain, adapters):
+    with bars() as progress, connected(session, flags) as (chain, adapters):
+        progress.start("connecting", 1, "nodes")
         require_contracts(chain, adapters, reading.known_deployments(session.db))
-        with Store(session.db) as store, store.lock(), bars() as progress:
+        progress.done("connecting")
+        with Store(session.db) as store, store.lock():
             settings = session.config.settings
             yield Sync(store, chain, adapters, Accounts(accounts), settings, progress, accept_reorg=accept_reorg)
 

@@ -12,6 +12,7 @@ from indexer.report.document import Section
 from indexer.risk import simulate as simulating
 from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep, canonical, named
 from indexer.store import books as stored
+from indexer.store.described import described
 
 SHARES = tuple(Fraction(-tenths, 10) for tenths in range(4))
 STABLE = "stablecoins"
@@ -32,11 +33,16 @@ def falls(
     Raises `ConfigError` for a name of nothing. None where nothing is synced.
     """
     rows = stored.deployments(conn, protocols=protocols, names=deployments)
-    known = [row for row in rows if row["deployment"] in config.deployments]
+    found = described(conn, config.deployments)
+    known = [row for row in rows if row["deployment"] in found]
     if not rows:
         return None
     left = sorted({row["deployment"] for row in rows} - {row["deployment"] for row in known})
-    notes = [f"Not computed for {', '.join(left)}, which the configuration does not name."] if left else []
+    notes = (
+        [f"Not computed for {', '.join(left)}, whose addresses neither the file nor the configuration has."]
+        if left
+        else []
+    )
     known, lacking = stored.able(known, WhatIf)
     if lacking:
         notes.append(
@@ -45,7 +51,7 @@ def falls(
     title = f"Liquidatable if prices fall: {name or VOLATILE}"
     if not known:
         return Section(title, notes=notes)
-    books = stored.load(conn, known, config.deployments, progress=progress)
+    books = stored.load(conn, known, found, progress=progress)
     groups = {**GROUPS, **config.groups}
     names = Names({**groups, VOLATILE: volatile(books, frozenset(map(canonical, groups[STABLE])))})
     if name is not None:

@@ -55,7 +55,9 @@ def _text(value: int | None) -> str | None:
     return None if value is None else str(value)
 
 
-def row(chain_id: int, adapter: AnyAdapter, market: Market, health: Health, name: Status) -> PositionRow:
+def row(
+    chain_id: int, adapter: AnyAdapter, market: Market, health: Health, name: Status, note: str | None = None
+) -> PositionRow:
     """One row of `positions`; `name` is its status."""
     collateral = debt = net = leverage = ltv = None
     if market.usd is not None:
@@ -98,7 +100,27 @@ def row(chain_id: int, adapter: AnyAdapter, market: Market, health: Health, name
         market.block.number,
         market.block.hash,
         market.block.timestamp,
+        note,
     )
+
+
+def reason(adapter: AnyAdapter, market: Market, position: Position, name: Status) -> str:
+    """Why a position is unverified or unpriceable: in the latter case the assets without a price and who should give it."""
+    if name is Status.UNVERIFIED:
+        return market.note or "the contracts' own answers differ from what is computed here"
+    held = {balance.asset for balance in adapter.balances(market, position)}
+    silent = [a for a in market.assets if not a.price and a.group in ("", position.key.group)]
+    # A contract may need the price of what is not held, such as that of every market an account has entered.
+    missing = [a for a in silent if a.asset in held] or silent
+    if not missing:
+        return "a price that the contract needs is missing"
+    sources = [adapter.price_source(market, asset) for asset in missing]
+    texts = [
+        f"{asset.symbol[:32]} {asset.asset}" + (f" from {source}" if source else "")
+        for asset, source in zip(missing, sources, strict=True)
+    ]
+    more = f" and {len(texts) - 5} more" if len(texts) > 5 else ""
+    return f"no price of {', '.join(texts[:5])}{more}"
 
 
 def evaluate_all(
@@ -118,7 +140,8 @@ def evaluate_all(
         if answers is not None:
             health = from_answer(health, answers[position.key])
         name = status(health, verified=verified and market.exact, at_risk_below=at_risk_below)
-        rows.append(row(chain_id, adapter, market, health, name))
+        note = reason(adapter, market, position, name) if name in UNCLEAR else None
+        rows.append(row(chain_id, adapter, market, health, name, note))
     return rows
 
 

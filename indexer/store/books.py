@@ -124,7 +124,7 @@ def load(
 ) -> list[Book]:
     """The books of these rows of `deployments`: everyone with debt, or all that one wallet holds.
 
-    Raises `IndexerError` for a deployment that the configuration does not know (its addresses are only there), or
+    Raises `IndexerError` for a deployment that is not `known` (an older file does not have its addresses), or
     whose protocol is no `WhatIf` (`able` leaves those out).
     """
     progress = progress or NoProgress()
@@ -132,8 +132,8 @@ def load(
     for row in wanted:
         if row["deployment"] not in known:
             raise IndexerError(
-                f"the configuration has no deployment {row['deployment']}; name its file with --config, or leave it "
-                "out by naming others with --deployment"
+                f"neither the file nor the configuration has the addresses of {row['deployment']}; sync it again, name its "
+                "configuration with --config, or leave it out by naming others with --deployment"
             )
     progress.start("reading", sum(_count(conn, row, wallet) for row in wanted), "positions")
     books = []

@@ -412,3 +412,16 @@ def reading(db: "Database") -> None:
             db.conn.execute(statement)
     db.conn.execute("drop view wallets")
     db.conn.execute(WALLETS_BY_INDEX)
+
+
+@migrations(name="0012_described_deployments")
+def described_deployments(db: "Database") -> None:
+    """What an adapter needs to read the rows; NULL until the next sync of a deployment that an older version wrote."""
+    for column in ("chain text", "start_block integer", "addresses text", "options text"):  # the last two are JSON
+        db.conn.execute(f"alter table deployments add column {column}")
+
+
+@migrations(name="0013_notes")
+def notes(db: "Database") -> None:
+    """What is unpriceable or unverified about a position, and why; NULL where nothing is."""
+    db.conn.execute("alter table positions add column note text")

@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from indexer.errors import IndexerError
 from indexer.store.database import open_readonly
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
-from indexer.text import Row
+from indexer.text import Row, age
 
 PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -80,19 +80,49 @@ union select * from positions where account = ?1
 
 STATUS_COLUMNS = (
     "chain deployment protocol accounts state block_number age_seconds positions at_risk requests revision block_hash "
-    "block_timestamp complete_from synced_at chain_id note"
+    "block_timestamp complete_from synced_at chain_id percent seconds_left note"
 ).split()
 
 
 def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: float) -> list[dict[str, Any]]:
-    """One row a deployment; `age_seconds` is how long ago its block was made, None before the first snapshot."""
+    """One row a deployment; `age_seconds` is how long ago its block was made, None before the first snapshot.
+
+    Until then `percent` of its logs are fetched, and `seconds_left` is what the rest takes at the pace so far; None where
+    that is unknown, and afterwards.
+    """
     found = []
     for row in conn.execute("select * from sync_status order by chain_id, deployment"):
         columns = dict(row)
         made = columns["block_timestamp"]
-        columns |= {"chain": chain_name(columns["chain_id"]), "age_seconds": None if made is None else int(now - made)}
+        columns |= {
+            "chain": columns["chain"] or chain_name(columns["chain_id"]),
+            "age_seconds": None if made is None else int(now - made),
+        }
+        columns |= first_sync(conn, columns, now) if made is None else {"percent": None, "seconds_left": None}
         found.append({name: columns[name] for name in STATUS_COLUMNS})
     return found
+
+
+def first_sync(conn: sqlite3.Connection, deployment: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """How far the first sync of a deployment is: `percent`, `seconds_left` and a `note` that says so."""
+    where = (deployment["chain_id"], deployment["deployment"])
+    (target,) = conn.execute("select max(number) from blocks where chain_id = ?", where[:1]).fetchone()
+    fetched, reached = conn.execute(
+        "select min(blocks), max(last) from (select sum(to_block - from_block + 1) as blocks, max(to_block) as last "
+        "from synced_ranges where chain_id = ? and deployment = ? and source <> 'activity' group by source)",
+        where,
+    ).fetchone()
+    start = deployment["start_block"]
+    if target is None or start is None or not fetched:
+        note = deployment["note"] or "first sync: no logs are fetched yet"
+        return {"percent": None if target is None else 0, "seconds_left": None, "note": note}
+    wanted = max(target - start + 1, 1)
+    share = min(fetched / wanted, 1)
+    runs, began = conn.execute("select count(*), min(started_at) from runs where chain_id = ?", where[:1]).fetchone()
+    left = int((now - began) * (1 - share) / share) if runs == 1 else None
+    note = f"first sync: {100 * share:.0f} % of its logs are fetched, up to block {reached} of {target}"
+    note += "" if left is None else f", about {age(left)} left"
+    return {"percent": round(100 * share, 1), "seconds_left": left, "note": deployment["note"] or note}
 
 
 def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
@@ -113,15 +143,18 @@ def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
     return found
 
 
-def unlisted(conn: sqlite3.Connection, below: float, protocols: Sequence[str] = ()) -> list[tuple[str, int, int]]:
-    """Positions with debt that no status tells to be at risk or not: status, how many, how many below that health."""
+def unlisted(conn: sqlite3.Connection, below: float, protocols: Sequence[str] = ()) -> list[tuple[str, int, int, str]]:
+    """Positions with debt that no status tells to be at risk or not.
+
+    The status, how many, how many below that health, and the note of one of them.
+    """
     of_these = f"and protocol in ({', '.join('?' * len(protocols))}) " if protocols else ""
     rows = conn.execute(
-        "select status, count(*), count(*) filter (where health_factor < ?) from positions "  # noqa: S608 - question marks
+        "select status, count(*), count(*) filter (where health_factor < ?), max(note) from positions "  # noqa: S608 - question marks
         f"where status in ('unpriceable', 'unverified') and debt_value_raw is not '0' {of_these}group by status",
         (below, *protocols),
     )
-    return [(status, count, lower) for status, count, lower in rows]
+    return [(status, count, lower, note or "unknown before the next sync") for status, count, lower, note in rows]
 
 
 def _synced(path: Path) -> list[tuple[int, str, int]]:

@@ -130,8 +130,8 @@ def _forget_state(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None
         "delete from events where {here} and first_block > ?3",
         "update events set last_block = ?3 where {here} and last_block > ?3",
         # Whatever block a row names, its status is that of the deployment's block.
-        "update positions set status = 'unverified' where {here} and exists (select 1 from deployments d "
-        "where d.chain_id = ?1 and d.deployment = ?2 and d.block_number > ?3)",
+        "update positions set status = 'unverified', note = 'its block was orphaned by a reorganisation' where {here} "
+        "and exists (select 1 from deployments d where d.chain_id = ?1 and d.deployment = ?2 and d.block_number > ?3)",
         "delete from registry where {here} and block_number > ?3",
         "delete from contracts where {here} and first_block > ?3",
     ):

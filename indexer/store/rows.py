@@ -38,6 +38,7 @@ class PositionRow(NamedTuple):
     block_number: int
     block_hash: str
     block_timestamp: int | None  # None in rows of a database that older versions wrote
+    note: str | None = None  # what is unpriceable or unverified, and why
 
     @property
     def key(self) -> PositionKey:

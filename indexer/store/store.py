@@ -17,9 +17,10 @@ from typing import Any, Self
 
 from indexer.errors import StoreError, StoreLockedError
 from indexer.files import open_lock
-from indexer.model import Block, PositionKey, Registered
+from indexer.model import Block, Deployment, PositionKey, Registered
 from indexer.store import migrations, reorgs
 from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
+from indexer.store.described import describe
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
 from indexer.store.synced import SyncedRanges
 
@@ -256,6 +257,11 @@ class Store:
                 "values (?, ?, ?, ?, 'new')",
                 (chain_id, deployment, protocol, accounts),
             )
+
+    def describe(self, chain_id: int, deployment: Deployment) -> None:
+        """Keeps what reading the deployment's rows takes, so that the file explains itself."""
+        with self.transaction() as conn:
+            describe(conn, chain_id, deployment)
 
     def watched(self) -> list[str]:
         """The watched wallets."""

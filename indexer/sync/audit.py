@@ -48,9 +48,9 @@ class Auditor:
             tracked.read(read, tracked.to_read(read))
             rows = tracked.evaluate(read, at_risk_below=below)  # all of them: nothing is left of the screen
             wrong = self._audit(tracked, target, rows, self._sample(tracked))
-        if wrong:
-            rows = [row._replace(status=Status.UNVERIFIED.value) for row in rows]
         state, note = self._state(tracked, broken, wrong)
+        if wrong:
+            rows = [row._replace(status=Status.UNVERIFIED.value, note=note) for row in rows]
         return Snapshot(
             chain_id=self.chain.chain_id,
             deployment=tracked.name,

@@ -7,6 +7,7 @@ from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.errors import NoCodeError
 from indexer.model import Accounts, Block
+from indexer.progress import NoProgress, Progress
 from indexer.store.store import Store
 from indexer.sync.alone import Failures
 from indexer.sync.tracked import TrackedDeployment
@@ -22,10 +23,11 @@ class Markets:
         chain: Chain,
         adapters: Sequence[AnyAdapter],
         accounts: Accounts,
+        progress: Progress | None = None,
         *,
         at_risk_below: float = AT_RISK_BELOW,
     ) -> None:
-        self.at_risk_below = at_risk_below
+        self.progress, self.at_risk_below = progress or NoProgress(), at_risk_below
         self.store, self.chain, self.adapters, self.accounts = store, chain, list(adapters), accounts
         self.tracked: dict[str, TrackedDeployment] = {}
         self.checked_code: set[str] = set()
@@ -34,6 +36,7 @@ class Markets:
         """Every deployment that has not failed, with its market at the target."""
         found = []
         read = PinnedReader(self.chain, target)
+        self.progress.start("markets", len(self.adapters), "deployments")
         for adapter in self.adapters:
             name = adapter.deployment.name
             if name in failures.reasons:
@@ -45,6 +48,8 @@ class Markets:
                 self._check_code(adapter, target)
                 tracked.read_market(read)
                 found.append(tracked)
+            self.progress.advance("markets", 1)
+        self.progress.done("markets")
         return found
 
     def _tracked(self, adapter: AnyAdapter) -> TrackedDeployment:

@@ -5,7 +5,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -253,22 +253,46 @@ class MissingLogs:
         return high
 
 
+#: blocks that one request is expected to bring, unless the provider refuses so many
+EXPECTED_BLOCKS = 10_000
+
+
+def blocks_per_request(chain: Chain, deployments: Sequence[TrackedDeployment], target: Block) -> int:
+    """How many blocks of logs the provider gives at once, found by asking for the newest long range that is missing."""
+    pieces = list(plan(deployments, target.number))
+    if not pieces:
+        return EXPECTED_BLOCKS
+    first, last, wanted = max(pieces, key=lambda piece: (min(piece[1] - piece[0] + 1, EXPECTED_BLOCKS), piece[1]))
+    addresses = {address for w in wanted for address, _ in w.pairs}
+    topics = {topic for w in wanted for _, topic in w.pairs}
+    chain.log_limit.window = EXPECTED_BLOCKS
+    with suppress(PrunedError):
+        next(iter(logs.fetch(chain, max(first, last - EXPECTED_BLOCKS + 1), last, addresses, topics)), None)
+    return min(chain.log_limit.size, EXPECTED_BLOCKS)
+
+
 def dry_run(
-    deployments: Sequence[TrackedDeployment], target: Block, blocks_per_request: int = 10_000
+    deployments: Sequence[TrackedDeployment], target: Block, blocks_per_request: int
 ) -> list[Mapping[str, Any]]:
-    """What a sync would ask for: per deployment the blocks whose logs are missing and the requests it expects."""
+    """What a sync would ask for: per deployment the blocks whose logs are missing and the requests it expects.
+
+    What several deployments miss is asked once for all of them, and so counted once, with the first: the sum of
+    `log_requests` is that of the sync, and `shared_blocks` are those that another row's requests bring along.
+    """
     found: list[Mapping[str, Any]] = []
     pieces = list(plan(deployments, target.number))
     for tracked in deployments:
-        mine = [(first, last) for first, last, wanted in pieces if any(w.tracked is tracked for w in wanted)]
-        blocks = sum(last - first + 1 for first, last in mine)
+        mine = [piece for piece in pieces if any(w.tracked is tracked for w in piece[2])]
+        own = [(first, last) for first, last, wanted in mine if wanted[0].tracked is tracked]
+        blocks, counted = (sum(piece[1] - piece[0] + 1 for piece in some) for some in (mine, own))
         found.append(
             {
                 "deployment": tracked.name,
                 "from_block": mine[0][0] if mine else None,
                 "to_block": target.number,
                 "blocks": blocks,
-                "log_requests": sum(-(-(last - first + 1) // blocks_per_request) for first, last in mine),
+                "shared_blocks": blocks - counted,
+                "log_requests": sum(-(-(last - first + 1) // blocks_per_request) for first, last in own),
                 "known_positions": len(tracked.known),
             }
         )

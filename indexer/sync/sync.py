@@ -21,7 +21,7 @@ from indexer.sync.alone import Failures
 from indexer.sync.audit import Auditor
 from indexer.sync.commit import Committer
 from indexer.sync.markets import Markets
-from indexer.sync.missing_logs import MissingLogs, dry_run
+from indexer.sync.missing_logs import MissingLogs, blocks_per_request, dry_run
 from indexer.sync.positions import Positions
 from indexer.sync.reorg import Canon
 
@@ -64,7 +64,7 @@ class Sync:
         self.store, self.chain, self.adapters = store, chain, list(adapters)
         self.settings = settings = settings or Settings()
         progress = progress or NoProgress()
-        self.markets = Markets(store, chain, adapters, accounts, at_risk_below=settings.at_risk_below)
+        self.markets = Markets(store, chain, adapters, accounts, progress, at_risk_below=settings.at_risk_below)
         names = [adapter.deployment.name for adapter in adapters]
         self.canon = Canon(store, chain, settings, names, self.markets.deployed, accept_reorg=accept_reorg)
         self.missing = MissingLogs(store, chain, settings, progress)
@@ -108,9 +108,10 @@ class Sync:
         return outcome
 
     def plan(self, to: str = "latest") -> list[Mapping[str, Any]]:
-        """What a snapshot would ask for, deployment by deployment; nothing but the markets is read."""
+        """What a snapshot would ask for, deployment by deployment; nothing but the markets and one range of logs is read."""
         target = self.canon.target(to)
-        return dry_run(self.markets.read(target, self._failures()), target)
+        deployments = self.markets.read(target, self._failures())
+        return dry_run(deployments, target, blocks_per_request(self.chain, deployments, target))
 
     def _failures(self) -> Failures:
         return Failures(self.store, self.chain, self.markets.tracked)

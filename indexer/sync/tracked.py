@@ -43,6 +43,7 @@ class TrackedDeployment(KnownDeployment):
         super().__init__(chain_id, adapter, accounts, store.watched if watched else None)
         self.store = store
         store.register(chain_id, self.name, adapter.protocol, accounts)
+        store.describe(chain_id, adapter.deployment)
         row = store.deployment(chain_id, self.name)
         assert row is not None
         if row["accounts"] == Accounts.WATCHED and not watched:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from indexer.abi import abi
 from indexer.adapter import Line, Reader, Slot, Weight, required
-from indexer.model import Answer, Balance, Effect, Health, LiquidationCall, PositionKey, Price, Quotes, Read
+from indexer.model import Answer, Asset, Balance, Effect, Health, LiquidationCall, PositionKey, Price, Quotes, Read
 from protocols.aave.adapter import AaveAdapter, Touches
 from protocols.aave.math import ray_mul
 from protocols.aave_v2 import bounds, liquidation
@@ -166,6 +166,9 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position]):
 
     def evaluate(self, market: AaveV2Market, position: AaveV2Position) -> Health:
         return evaluate(market, position)
+
+    def price_source(self, market: AaveV2Market, asset: Asset) -> str | None:
+        return market.oracle
 
     def balances(self, market: AaveV2Market, position: AaveV2Position) -> list[Balance]:
         return balances(market, position)

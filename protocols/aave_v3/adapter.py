@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from indexer.abi import abi
 from indexer.adapter import ONE, Line, Reader, Slot, Weight
-from indexer.model import Answer, Balance, Effect, Health, LiquidationCall, PositionKey, Price, Quotes, Read
+from indexer.model import Answer, Asset, Balance, Effect, Health, LiquidationCall, PositionKey, Price, Quotes, Read
 from protocols.aave.adapter import AaveAdapter, Touches
 from protocols.aave_v3 import bounds, liquidation
 from protocols.aave_v3.answers import agrees, answer
@@ -119,6 +119,9 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position]):
 
     def evaluate(self, market: AaveV3Market, position: AaveV3Position) -> Health:
         return evaluate(market, position)
+
+    def price_source(self, market: AaveV3Market, asset: Asset) -> str | None:
+        return market.oracle
 
     def balances(self, market: AaveV3Market, position: AaveV3Position) -> list[Balance]:
         return balances(market, position)

@@ -15,6 +15,7 @@ from indexer.model import (
     WAD,
     Accounts,
     Answer,
+    Asset,
     Balance,
     Check,
     Deployment,
@@ -80,6 +81,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
     market_type = CompoundV2Market
     position_type = CompoundV2Position
     required_addresses = ("comptroller",)
+    options = {"native_symbol": str, "seconds_per_block": float}  # noqa: RUF012 - as Adapter declares it
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment)
@@ -88,7 +90,9 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
 
     def read_market(self, read: Reader, previous: CompoundV2Market | None) -> CompoundV2Market:
         """The Comptroller and its markets, stored and accrued; a fitted rounding is kept while the implementation is the same."""
-        market = read_market(read, self.comptroller, self.deployment.options)
+        market = read_market(
+            read, self.comptroller, {"native_symbol": self.deployment.native_symbol, **self.deployment.options}
+        )
         if previous is not None and previous.revision == market.revision:
             # without a readable implementation an upgrade would go unseen: then it is checked each time
             checked = previous.checked and market.revision != self.comptroller
@@ -180,6 +184,9 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
 
     def evaluate(self, market: CompoundV2Market, position: CompoundV2Position) -> Health:
         return evaluate(market, position)
+
+    def price_source(self, market: CompoundV2Market, asset: Asset) -> str | None:
+        return market.oracle
 
     def balances(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Balance]:
         return balances(market, position)

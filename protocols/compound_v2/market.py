@@ -75,6 +75,7 @@ class CompoundV2Market(Market):
     seize_paused: bool = False
     close_factor: int | None = None
     liquidation_incentive: int | None = None
+    oracle: str | None = None
 
     @cached_property
     def weights(self) -> Mapping[str, Weights | None]:
@@ -87,10 +88,10 @@ class CompoundV2Market(Market):
         return frozenset(address for address, token in self.c_tokens.items() if token.deprecated)
 
 
-def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> CompoundV2Market:
+def read_market(read: Reader, comptroller: str, options: Mapping[str, str | float]) -> CompoundV2Market:
     """Five requests, and one for the storage of a proxy that is no Unitroller.
 
-    Options: `native_symbol` of a cToken without underlying() (ETH), `seconds_per_block` for yearly rates (12).
+    Options: `native_symbol` of a cToken without underlying(), `seconds_per_block` for yearly rates (12).
     """
     addresses, oracle = required(
         read,
@@ -105,7 +106,7 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> C
         ]
     )
     rows = token_rows(read, comptroller, oracle, addresses)
-    describe(rows, str(options.get("native_symbol", "ETH")))
+    describe(rows, str(options["native_symbol"]))
     shared = {
         "paused": bool(seize_paused),
         "bonus": None if isinstance(incentive, Failed) else incentive / WAD - 1,
@@ -122,6 +123,7 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, Any]) -> C
         seize_paused=bool(seize_paused),
         close_factor=None if isinstance(close_factor, Failed) else close_factor,
         liquidation_incentive=None if isinstance(incentive, Failed) else incentive,
+        oracle=oracle,
     )
 
 
@@ -233,7 +235,7 @@ def rate(row: Mapping[str, Any], side: str) -> int | None:
     return next((int(answer) for answer in answers if not isinstance(answer, Failed)), None)
 
 
-def yearly(rate: int | None, seconds: int) -> float | None:
+def yearly(rate: int | None, seconds: float) -> float | None:
     return None if rate is None else rate / WAD * SECONDS_PER_YEAR / seconds
 
 

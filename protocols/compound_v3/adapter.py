@@ -15,6 +15,7 @@ from indexer.model import (
     WAD,
     Accounts,
     Answer,
+    Asset,
     Balance,
     Check,
     Deployment,
@@ -197,6 +198,9 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
 
     def evaluate(self, market: CompoundV3Market, position: CompoundV3Position) -> Health:
         return evaluate(market, position)
+
+    def price_source(self, market: CompoundV3Market, asset: Asset) -> str | None:
+        return market.feeds.get(asset.asset)
 
     def balances(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Balance]:
         return balances(market, position)

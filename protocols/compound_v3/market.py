@@ -1,7 +1,7 @@
 """Compound V3's shared state at one block: a Comet's configuration, prices and indexes, stored and accrued."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -48,7 +48,7 @@ class CompoundV3Market(Market):
 
     Rates are per second, constant until somebody acts: the contract takes them from the utilization at the stored
     indexes. Prices have 8 decimals; `total_*_base` are principals. `revision` is the implementation; `checked`: it
-    agreed with us about some debtors; `layout_known`: so did the storage words of some accounts with its getters.
+    agreed with us about some debtors; `feeds`: the price feed of each asset; `layout_known`: so did the storage words of some accounts with its getters.
     """
 
     comet: str
@@ -70,6 +70,7 @@ class CompoundV3Market(Market):
     checked: bool = False
     layout_known: bool = False
     store_front_price_factor: int | None = None
+    feeds: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def collateral_of(self) -> Mapping[str, Collateral]:
@@ -146,6 +147,7 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
         absorb_paused=bool(totals[7] & PAUSE_ABSORB),
         collaterals=tuple(collateral(*one) for one in zip(infos, prices[1:], held, strict=True)),
         store_front_price_factor=store_front,
+        feeds=dict(zip(tokens, feeds, strict=True)),
     )
     paused = bool(totals[7] & PAUSE_SUPPLY)
     return replace(market, assets=asset_rows(market, symbols, infos, paused=paused))

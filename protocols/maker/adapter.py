@@ -15,6 +15,7 @@ from indexer.model import (
     WAD,
     Accounts,
     Answer,
+    Asset,
     Balance,
     Check,
     Effect,
@@ -174,6 +175,9 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[M
 
     def evaluate(self, market: MakerMarket, position: Urn) -> Health:
         return evaluate(market, position)
+
+    def price_source(self, market: MakerMarket, asset: Asset) -> str | None:
+        return ilk.pip if (ilk := market.ilks.get(asset.group)) else None
 
     def balances(self, market: MakerMarket, position: Urn) -> list[Balance]:
         return balances(market, position)

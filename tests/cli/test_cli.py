@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from types import ModuleType
@@ -23,15 +23,18 @@ from click.testing import CliRunner, Result
 from eth_utils.address import to_checksum_address
 
 from indexer import __main__ as entry
+from indexer import console
 from indexer.chain import connect
 from indexer.chain.client import Chain
 from indexer.cli.main import main
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
 from indexer.store.store import Store
+from indexer.store.synced import SyncedRanges
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
+from tests.faulty import FaultyNode
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(main.commands)
@@ -252,16 +255,21 @@ def test_show_in_a_table_has_what_liquidates(run: Run, market: AaveV3) -> None:
     assert " now " in printed
 
 
-def test_show_without_the_deployment_in_the_configuration_leaves_the_outlook_out(
-    run: Run, market: AaveV3, tmp_path: Path
+def test_show_of_an_older_file_without_a_configuration_leaves_the_outlook_out(
+    run: Run, market: AaveV3, synced: Path, tmp_path: Path
 ) -> None:
     borrower = next(iter(sorted(market.borrowers)))
     other = tmp_path / "other.toml"
     other.write_text("")
-    result = run("--config", other, "show", borrower)
+    (row,) = rows(run("--config", other, "show", borrower))
+    assert row["outlook"] is not None, "the file explains itself"
+    shutil.copy(synced / "indexer.db", tmp_path / "older.db")
+    with sqlite3.connect(tmp_path / "older.db") as older:
+        older.execute("update deployments set addresses = null")
+    result = run("--config", other, "--db", tmp_path / "older.db", "show", borrower)
     (row,) = rows(result)
     assert row["outlook"] is None
-    assert f"has no deployment {market.name}" in result.stderr
+    assert f"nothing has the addresses of {market.name}" in result.stderr
 
 
 def test_show_of_a_stranger_says_so(run: Run) -> None:
@@ -381,6 +389,54 @@ def test_a_second_sync_changes_nothing_and_asks_little(run: Run) -> None:
     assert rows(run("export", "positions")) == before
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_without_a_terminal_a_long_sync_says_how_far_it_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: str
+) -> None:
+    monkeypatch.setattr(console, "TELL_SECONDS", 0.02)
+    result = run("--log-format", log_format, "--db", tmp_path / "new.db", "sync", "--chain", "devnet")
+    assert (result.exit_code, result.stdout) == (0, "")
+    lines = result.stderr.splitlines()[:-2]  # the last ones say what came out
+    if log_format == "json":
+        told = [json.loads(line) for line in lines]
+        assert {"connecting", "markets"} & {line["stage"] for line in told}
+        for line in told:
+            assert line["level"] == "info"
+            assert 0 <= line["done"] <= line["total"]
+            assert {"unit", "seconds_left", "message", "at"} <= line.keys()
+    else:
+        assert lines
+        for line in lines:
+            assert re.search(r" info +\w+(: [\d,]+ of [\d,]+ [a-z]+ \(\d+ %\).*)?$", line), line
+
+
+def test_the_first_sync_says_how_far_it_is(market: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved, add = [], SyncedRanges.add
+
+    def three_times(ranges: SyncedRanges, sources: Iterable[str], first: int, last: int) -> None:
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+        add(ranges, sources, first, last)
+        saved.append(last)
+
+    with FaultyNode(market.node.url, seed=1) as node:
+        node.range_cap = 40
+        Path("indexer.toml").write_text(config_toml(CHAIN_ID, node.url, [market]))
+        monkeypatch.setattr(SyncedRanges, "add", three_times)
+        assert CliRunner().invoke(main, ["sync", "--chain", "devnet"]).exit_code == 130
+    head = market.node.block_number()
+    percent = 100 * (saved[-1] - market.start_block + 1) / (head - market.start_block + 1)
+    assert 0 < percent < 100
+    (row,) = rows(CliRunner().invoke(main, ["status"]))
+    assert (row["state"], row["percent"]) == ("new", pytest.approx(percent, abs=0.06))
+    assert row["seconds_left"] >= 0
+    assert f"first sync: {percent:.0f} % of its logs are fetched, up to block {saved[-1]} of {head}" in row["note"]
+    listed = CliRunner().invoke(main, ["at-risk", "--exit-code"])
+    assert (listed.exit_code, listed.stdout) == (1, "[]\n")
+    assert f"is in its first sync, and nothing can be listed before that is through ({market.name} " in listed.stderr
+
+
 def test_dry_run_prints_the_plan_and_does_nothing(run: Run, market: AaveV3, tmp_path: Path) -> None:
     (row,) = rows(run("--db", tmp_path / "new.db", "sync", "--chain", "devnet", "--dry-run"))
     assert row["deployment"] == market.name
@@ -388,6 +444,22 @@ def test_dry_run_prints_the_plan_and_does_nothing(run: Run, market: AaveV3, tmp_
     assert row["to_block"] == market.node.block_number()
     assert row["log_requests"] >= 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_counts_what_is_shared_once_and_what_the_provider_gives_at_once(
+    market: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with FaultyNode(market.node.url, seed=1) as node:
+        node.range_cap = 40
+        text = config_toml(CHAIN_ID, node.url, [market])
+        twin = text[text.index("[deployments.") :].replace(f"deployments.{market.name}", "deployments.twin")
+        Path("indexer.toml").write_text(text + twin)
+        found = rows(CliRunner().invoke(main, ["sync", "--chain", "devnet", "--dry-run"]))
+    blocks = market.node.block_number() - market.start_block + 1
+    assert [row["blocks"] for row in found] == [blocks, blocks]
+    assert [row["shared_blocks"] for row in found] == [0, blocks]
+    assert [row["log_requests"] for row in found] == [-(-blocks // 40), 0]
 
 
 def test_dry_run_knows_what_is_already_there(run: Run, synced: Path) -> None:
@@ -582,6 +654,14 @@ def test_a_database_of_a_newer_version_is_told(run: Run, tmp_path: Path, argumen
             "insert into _sqlite_migrations (migration_set, name) values ('lending-indexer', '9999_new')"
         )
     assert "newer version" in one_line(run("--db", path, *arguments), 1)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--json"], ["--csv"], ["--no-headers"], ["--output", "x.csv"], ["--nl", "--follow"]]
+)
+def test_a_sync_takes_no_flags_for_rows_that_it_does_not_print(run: Run, flags: list[str]) -> None:
+    assert "a sync prints no rows, so it takes no --json" in one_line(run("sync", "--chain", "devnet", *flags), 2)
+    assert not Path("x.csv").exists()
 
 
 def test_a_place_that_cannot_be_written_is_told(run: Run, synced: Path) -> None:

@@ -548,6 +548,29 @@ def test_an_old_token_answers_its_symbol_as_bytes32(
     assert "MKR" in {row.symbol for row in market.assets}
 
 
+def test_options_name_the_native_coin_and_the_pace_of_blocks(
+    adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
+) -> None:
+    deployment = replace(adapter.deployment, native_symbol="BNB")
+    of_chain = CompoundV2(deployment).read_market(node.reader(), None)
+    own = CompoundV2(replace(deployment, options={"native_symbol": "MOVR", "seconds_per_block": 3}))
+    market = own.read_market(node.reader(), None)
+    ether = devnet.markets["ETH"].address
+    assert [row.symbol for row in of_chain.assets if row.market == ether] == ["BNB"]
+    assert [row.symbol for row in market.assets if row.market == ether] == ["MOVR"]
+    assert market.c_tokens[ether].symbol == "MOVR"
+    rate = devnet.sender.call(ether, "borrowRatePerBlock()(uint256)")
+    assert rate > 0
+    (row,) = (row for row in market.assets if row.market == ether)
+    assert row.borrow_rate == pytest.approx(rate * 365 * DAY / 3 / WAD)
+
+
+def test_the_oracle_is_named(adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2) -> None:
+    market = adapter.read_market(node.reader(), None)
+    oracle = devnet.sender.call(devnet.addresses["comptroller"], "oracle()(address)")
+    assert {adapter.price_source(market, asset) for asset in market.assets} == {oracle.lower()}
+
+
 def test_a_fork_that_counts_seconds_accrues_by_them(
     adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
 ) -> None:

@@ -30,6 +30,7 @@ from indexer.report.document import Form, Report, Section, write
 from indexer.store import accrual
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
+from indexer.text import iso
 from tests.devnet import aave_v3, compound_v3, maker
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil
@@ -688,6 +689,8 @@ def test_the_file_name_chooses_the_form_and_the_file_is_whole(run: Run, tmp_path
     [
         (["report", "nobody"], "or write book"),
         (["report", "book", "--since", "2024-01-01"], "--since is for a wallet"),
+        (["report", "book", "--output", "book.json"], "'book.json' has no ending that says how to write it: .md, "),
+        (["report", "book", "--output", "book.md", "--format", "html"], "ends as md does, but html was asked for"),
         (["report", "0x" + "1" * 40, "--since", "soon"], "is no time"),
         (["report", "0x" + "1" * 40, "--fall", "WETH"], "are for `report book`"),
         (["report", "book", "--fall", "WETHH"], "WETH"),
@@ -721,13 +724,22 @@ def test_a_stranger_is_told(run: Run) -> None:
 def test_deployments_that_no_configuration_names_are_told(synced: Synced, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    result = CliRunner().invoke(main, ["--db", str(synced.path), "report", "book", "--deployment", synced.aave.name])
+    shutil.copy(synced.path, "older.db")
+    arguments = ["--db", "older.db", "report", "book", "--deployment", synced.aave.name]
+    assert "Not computed for" not in CliRunner().invoke(main, arguments).stdout, "the file explains itself"
+    with sqlite3.connect("older.db") as older:
+        older.execute("update deployments set addresses = null")
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0
     assert f"Not computed for {synced.aave.name}" in result.stdout
 
 
 def test_a_since_in_days_and_with_a_zone(run: Run, conn: sqlite3.Connection) -> None:
     wallet = wallets(conn)[0]
-    for since, title in (("2024-07-01", "2024-07-01T00:00:00Z"), ("2024-07-01T02:00:00+02:00", "2024-07-01T00:00:00Z")):
+    for since, title in (("2023-01-01", "2023-01-01T00:00:00Z"), ("2023-01-01T02:00:00+02:00", "2023-01-01T00:00:00Z")):
         assert f"Change since {title}" in run("report", wallet, "--since", since).stdout
-    assert "Change since 20" in run("report", wallet, "--since", "7d").stdout
+    (last,) = conn.execute("select max(block_timestamp) from deployments").fetchone()
+    assert f"Change since {iso(last - 7 * 86_400)}" in run("report", wallet, "--since", "7d").stdout
+    beyond = run("report", wallet, "--since", iso(last + 60))
+    assert (beyond.exit_code, beyond.stdout) == (2, "")
+    assert f"the data ends at {iso(last)}" in beyond.stderr

@@ -591,10 +591,26 @@ def test_an_empty_database_says_what_to_do(world: World, tmp_path: Path, monkeyp
     empty = CliRunner().invoke(main, list(SHOCK))
     assert (empty.exit_code, empty.stdout) == (0, "[]\n")
     assert "indexer sync" in empty.stderr
-    shutil.copy(world.db, tmp_path / "foreign.db")
-    unconfigured = CliRunner().invoke(main, ["--db", "foreign.db", *SHOCK])
-    assert unconfigured.exit_code == 1
-    assert "the configuration has no deployment" in unconfigured.stderr
+
+
+def test_a_database_explains_itself_but_for_what_an_older_version_wrote(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    shutil.copy(world.db, tmp_path / "alone.db")
+    alone = CliRunner().invoke(main, ["--db", "alone.db", *SHOCK, "--chain", "devnet"])
+    assert alone.exit_code == 0, alone.output
+    with sqlite3.connect("alone.db") as older:
+        older.execute("update deployments set chain = null, start_block = null, addresses = null, options = null")
+    unconfigured = CliRunner().invoke(main, ["--db", "alone.db", *SHOCK])
+    assert (unconfigured.exit_code, unconfigured.stdout) == (1, "")
+    assert "neither the file nor the configuration has the addresses of" in unconfigured.stderr
+    with sqlite3.connect("alone.db") as damaged:
+        damaged.execute("update deployments set addresses = '[1]', options = '{}'")
+    foreign = CliRunner().invoke(main, ["--db", "alone.db", *SHOCK])
+    assert (foreign.exit_code, foreign.stdout) == (1, "")
+    assert ".addresses is damaged: it is no JSON object" in foreign.stderr
 
 
 def test_groups_of_the_configuration_add_to_the_built_in_ones(run: Run, world: World, tmp_path: Path) -> None:

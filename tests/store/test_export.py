@@ -266,6 +266,7 @@ def test_flags_choose_the_format(flags, written):
         ("a.CSV", "a\n1\n"),
         ("a.tsv", "a\n1\n"),
         ("a", '[{"a": 1}]\n'),
+        ("a.b.csv", "a\n1\n"),
     ],
 )
 def test_the_file_name_chooses_the_format(tmp_path, name, written):
@@ -274,9 +275,26 @@ def test_the_file_name_chooses_the_format(tmp_path, name, written):
     assert (tmp_path / name).read_text() == written
 
 
-def test_a_flag_beats_the_file_name(tmp_path):
-    CliRunner().invoke(rows_command, ["--nl", "-o", str(tmp_path / "a.csv")])
-    assert (tmp_path / "a.csv").read_text() == '{"a": 1}\n'
+def test_a_flag_says_how_to_write_a_file_whose_ending_does_not(tmp_path):
+    CliRunner().invoke(rows_command, ["--nl", "-o", str(tmp_path / "a.log")])
+    assert (tmp_path / "a.log").read_text() == '{"a": 1}\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "a.xlsx"], "'a.xlsx' has no ending that says how to write it: .json, "),
+        (["-o", "a.txt"], "'a.txt' has no ending that says how to write it: .json, "),
+        (["--nl", "-o", "a.csv"], "'a.csv' ends as csv does, but nl was asked for; choose one"),
+        (["--table", "-o", "a.json"], "'a.json' ends as json does, but table was asked for; choose one"),
+    ],
+)
+def test_a_file_is_never_written_in_another_format_than_its_ending_says(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(rows_command, arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_formats_exclude_each_other():

@@ -28,6 +28,7 @@ from indexer.store.history import (
     worth_keeping,
 )
 from indexer.store.store import Store
+from indexer.text import iso
 from tests.devnet import aave_v2, aave_v3, compound_v3, maker
 from tests.devnet.aave_v2 import AaveV2
 from tests.devnet.aave_v3 import AaveV3
@@ -233,6 +234,10 @@ def test_the_verb_movements(free: list[Devnet], tmp_path: Path, monkeypatch: pyt
     assert json.loads(run("--since", str(after.number), "--min", "0").stdout) == []
     assert found == json.loads(run("--since", "9000d", "--min", "0.01").stdout)
     assert json.loads(run("--since", "9" * 30, "--min", "0").stdout) == []
+    assert found == json.loads(run("--since", "2h", "--min", "0.01").stdout), "an age counts from the data's own time"
+    beyond = run("--since", iso(after.timestamp + 1))
+    assert (beyond.exit_code, beyond.stdout) == (2, "")
+    assert f"the data ends at {iso(after.timestamp)}, so it holds nothing since" in beyond.stderr
     assert run("--since", "yesterday").exit_code == 2
     assert run("--since", "0001-01-01T00:00+14:00").exit_code == 2
     assert run("--min", "-1").exit_code == 2

@@ -60,7 +60,7 @@ def test_status_names_the_chain_and_the_age_of_the_block(conn):
 
 
 def test_what_no_list_can_judge_is_counted(conn):
-    assert queries.unlisted(conn, 1.1) == [("unpriceable", 1, 0)]
+    assert queries.unlisted(conn, 1.1) == [("unpriceable", 1, 0, "unknown before the next sync")]
 
 
 def test_repeated_column_names_stay_apart():

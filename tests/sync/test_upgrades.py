@@ -331,6 +331,7 @@ def test_an_unknown_pool_is_answered_by_the_contract_and_told(markets: Markets, 
     assert rows.keys() == known.keys()
     assert wrong_aave_rows(path, market, market.borrowers) == []
     assert {row["status"] for row in rows.values()} == {"unverified"}
+    assert all(str(UNKNOWN_REVISION) in row["note"] for row in rows.values())
     states = {name: (state, note) for name, state, note in raw(path, "select deployment, state, note from deployments")}
     assert states[market.name][0] == "unverified"
     assert str(UNKNOWN_REVISION) in states[market.name][1]
@@ -388,6 +389,15 @@ def test_a_reverting_oracle_makes_unpriceable_what_it_prices_and_stops_nobody(ma
     rows = rows_of(path, market.name).values()
     assert {row["status"] for row in rows if row["debt_value_raw"] != "0"} == {"unpriceable"}
     assert {row["health_factor_raw"] for row in rows} == {None}
+    for (who, group), row in rows_of(path, market.name).items():
+        if row["status"] == "unpriceable":
+            (held,) = raw(
+                path, f"select group_concat(distinct asset) from balances where account = '{who}' and value_usd is null"
+            )
+            named = [asset for asset in held[0].split(",") if f" {asset} from {mute}".lower() in row["note"].lower()]
+            assert len(named) == min(len(held[0].split(",")), 5), (who, group)
+        else:
+            assert row["note"] is None
     market.sender.send(market.contracts.provider, "setPriceOracle(address)", [oracle])
     sync_once(path, market.node.url, markets.all(), "borrowers")
     check(path, markets.all())

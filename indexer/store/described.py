@@ -1,0 +1,67 @@
+"""What a database says of its own deployments, so that it can be read without the configuration it was synced with."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from indexer.errors import ConfigError, StoreError
+from indexer.model import Deployment
+from indexer.plugins import did_you_mean
+
+
+def describe(conn: sqlite3.Connection, chain_id: int, deployment: Deployment) -> None:
+    """Write down what an adapter of this deployment needs."""
+    options = {"native_symbol": deployment.native_symbol, **deployment.options}
+    conn.execute(
+        "update deployments set chain = ?, start_block = ?, addresses = ?, options = ? where chain_id = ? and deployment = ?",
+        (
+            deployment.chain,
+            deployment.start_block,
+            json.dumps(dict(deployment.addresses)),
+            json.dumps(options),
+            chain_id,
+            deployment.name,
+        ),
+    )
+
+
+def described(conn: sqlite3.Connection, configured: Mapping[str, Deployment]) -> dict[str, Deployment]:
+    """The deployments by name: as the file has them, and as configured where a file of an older version does not say.
+
+    Raises `StoreError` for a row that no version of this program wrote.
+    """
+    found = dict(configured)
+    for row in conn.execute("select * from deployments where addresses is not null"):
+        where = f"deployments.{row['deployment']}"
+        options = texts(row["options"], f"{where}.options")
+        native = options.pop("native_symbol", "ETH")
+        found[row["deployment"]] = Deployment(
+            row["deployment"],
+            row["protocol"],
+            row["chain"],
+            row["start_block"],
+            texts(row["addresses"], f"{where}.addresses"),
+            options,
+            str(native),
+        )
+    return found
+
+
+def texts(text: str | None, where: str) -> dict[str, Any]:
+    """A JSON object of texts and numbers. Raises `StoreError` for anything else."""
+    try:
+        value = json.loads(text or "")
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or not all(isinstance(inner, str | int | float) for inner in value.values()):
+        raise StoreError(f"{where} is damaged: it is no JSON object of texts and numbers; run `indexer sync` again")
+    return value
+
+
+def chain_id_of(conn: sqlite3.Connection, name: str, configured: Mapping[str, int]) -> int:
+    """The id of a chain that the file names, else of a configured one. Raises `ConfigError` for another name."""
+    row = conn.execute("select chain_id from deployments where chain = ?", (name,)).fetchone()
+    if row is None and name not in configured:
+        raise ConfigError(f"unknown chain {name!r}{did_you_mean(name, configured)}")
+    return int(configured[name] if row is None else row[0])

@@ -1,0 +1,122 @@
+"""docs/architecture.md against the code and against import-linter's layers: no arrow too many, none too few."""
+
+import ast
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import grimp
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+LINTER: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+
+#: the picture's name for the modules of indexer/ itself
+CORE = "core"
+
+
+def package(module: str) -> str:
+    """The picture's package of a module: of `indexer` its packages and the start, of others the whole."""
+    root, *path = module.split(".")
+    if root != "indexer":
+        return root
+    own = path and ((ROOT / "indexer" / path[0]).is_dir() or path[0] == "__main__")
+    return path[0] if own else CORE
+
+
+@cache
+def imports() -> frozenset[tuple[str, str]]:
+    """Who imports whom, package by package; with type-checking imports, as import-linter is told to count."""
+    graph = grimp.build_graph(
+        *LINTER["root_packages"], exclude_type_checking_imports=LINTER["exclude_type_checking_imports"], cache_dir=None
+    )
+    pairs = {
+        (package(importer), package(imported))
+        for importer in graph.modules
+        for imported in graph.find_modules_directly_imported_by(importer)
+    }
+    return frozenset((importer, imported) for importer, imported in pairs if importer != imported)
+
+
+def layers() -> list[set[str]]:
+    """Packages of `indexer` from the top, those of one layer together; then the modules that the picture calls core."""
+    (contract,) = (c for c in LINTER["contracts"] if c["type"] == "layers")
+    found = [{package(f"indexer.{name.strip()}") for name in layer.split("|")} for layer in contract["layers"]]
+    packages = [layer for layer in found if layer != {CORE}]
+    assert found == [*packages, *[{CORE}] * (len(found) - len(packages))], (
+        "the modules of indexer/ are below its packages"
+    )
+    return [*packages, {CORE}]
+
+
+def picture() -> str:
+    (drawn,) = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
+    return str(drawn)
+
+
+def arrows() -> list[tuple[str, str]]:
+    return re.findall(r"^ *(\w+) --> (\w+)$", picture(), re.MULTILINE)
+
+
+def test_the_pictures_arrows_are_the_imports_between_packages() -> None:
+    drawn = arrows()
+    assert len(set(drawn)) == len(drawn), "an arrow is drawn twice"
+    assert sorted(imports() - set(drawn)) == [], "imported, but not drawn"
+    assert sorted(set(drawn) - imports()) == [], "drawn, but not imported"
+    dotted = re.findall(r"^ *(\w+) -\.-> (\w+)$", picture(), re.MULTILINE)
+    assert not set(dotted) & imports(), "drawn as no import, but imported"
+
+
+def test_the_layers_allow_every_arrow_of_the_picture() -> None:
+    floors = {name: floor for floor, layer in enumerate(layers()) for name in layer}
+    inside = [(above, below) for above, below in arrows() if above in floors or below in floors]
+    assert [(a, b) for a, b in inside if a in floors and b in floors and floors[a] >= floors[b]] == []
+    assert {(a, b) for a, b in inside if a not in floors} == {("protocols", CORE)}
+    assert [(a, b) for a, b in inside if b not in floors] == []
+
+
+def test_picture_and_table_name_every_package_once() -> None:
+    roots = set(LINTER["root_packages"]) - {"indexer"}
+    packages = {name for layer in layers() for name in layer} | roots
+    table = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    assert sorted(table) == sorted(packages)
+    assert set(re.findall(r"\w+(?= -)|(?<=> )\w+", picture())) == packages
+
+
+def walks() -> dict[str, list[tuple[str, str]]]:
+    """Heading -> (package, text) of each numbered step."""
+    found = {}
+    for section in PAGE.split("\n## ")[1:]:
+        heading, _, text = section.partition("\n")
+        if heading.startswith("From "):
+            found[heading] = re.findall(r"^\d+\. `(\w+)`(.*?)(?=^\d+\. |\Z)", text, re.MULTILINE | re.DOTALL)
+    return found
+
+
+def test_each_walk_enters_each_package_once() -> None:
+    assert list(walks()) == ["From a log to a row", "From a shock to a number"]
+    for heading, steps in walks().items():
+        entered = [name for name, _ in steps]
+        assert len(entered) == len(set(entered)) > 1, heading
+        assert set(entered) <= {name for pair in imports() for name in pair}, heading
+
+
+def defined(path: Path) -> set[str]:
+    """Functions, classes and methods of a module: name, or Class.name."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+    return names
+
+
+def test_what_the_page_names_exists() -> None:
+    named = re.findall(r"`((?:indexer|protocols|tests)/[\w/]+\.py)(?::([\w.]+))?`", PAGE)
+    assert len(named) > 20
+    missing = [path for path, _ in named if not (ROOT / path).is_file()]
+    missing += [f"{path}:{name}" for path, name in named if name and name not in defined(ROOT / path)]
+    assert missing == []
