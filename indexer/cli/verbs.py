@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from indexer.console import remark
-from indexer.errors import ConfigError, IndexerError
+from indexer.errors import ConfigError, IndexerError, StoreError
 
 
 class Named(Mapping[str, click.Command]):
@@ -39,6 +39,20 @@ class Named(Mapping[str, click.Command]):
 
 class Verbs(click.Group):
     """Any error ends a command with one line on stderr; exit code 2 for wrong usage, 130 when interrupted, else 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ValueError, ArithmeticError) as error:
+            # Somebody else may have written into the file; what cannot be blamed on it is a defect and keeps its trace.
+            from indexer.store.damage import damage
+
+            found = damage(ctx.obj.db_path) if ctx.obj else None
+            if found is None:
+                raise
+            raise StoreError(
+                f"{ctx.obj.db_path} is damaged: {found}; restore a copy, or delete it and run `indexer sync` again"
+            ) from error
 
     def main(self, *args: Any, **extra: Any) -> Any:
         # Whoever started us may have closed them.

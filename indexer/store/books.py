@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from indexer.adapter import AnyAdapter, AnyWhatIf, WhatIf
-from indexer.errors import IndexerError
+from indexer.errors import IndexerError, StoreError
 from indexer.model import Deployment, Market, Position, PositionKey, Registered
 from indexer.plugins import adapter_class
 from indexer.progress import NoProgress, Progress
@@ -41,8 +41,21 @@ def dump_market(adapter: AnyAdapter, market: Market) -> str:
 
 def load_market(adapter: AnyAdapter, text: str, registry: Registered | None = None) -> Market:
     """A stored market, with the registry if that is needed too."""
-    market: Market = _json(adapter.market_type).validate_json(text)
+    try:
+        market: Market = _json(adapter.market_type).validate_json(text)
+    except ValidationError as error:
+        raise foreign(adapter, "market", error) from error
     return market if registry is None else replace(market, registry=registry)
+
+
+def foreign(adapter: AnyAdapter, what: str, error: ValidationError) -> StoreError:
+    """A stored market or position that no version of this program wrote."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, problem["loc"]))[:80]
+    return StoreError(
+        f"a stored {what} of {adapter.deployment.name} is damaged ({where or 'JSON'}: {problem['msg'][:80]}): restore a copy of "
+        "the file, or delete it and run `indexer sync` again"
+    )
 
 
 def dump_position(adapter: AnyAdapter, position: Position) -> str:
@@ -53,7 +66,10 @@ def load_positions(adapter: AnyAdapter, rows: Iterable[tuple[int, str]]) -> Iter
     """Stored positions: (the block each is known to be right at, its JSON)."""
     validate = _json(adapter.position_type).validate_json
     for block_number, state in rows:
-        position: Position = validate(state)
+        try:
+            position: Position = validate(state)
+        except ValidationError as error:
+            raise foreign(adapter, "position", error) from error
         if position.block_number != block_number:  # a reorg moved the block it is known to be right at
             position = replace(position, block_number=block_number)
         yield position

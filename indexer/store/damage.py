@@ -1,0 +1,41 @@
+"""What in a database no version of this program wrote: looked for when reading it has failed, and only then."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from indexer.errors import StoreError
+from indexer.store.database import open_readonly
+
+#: the last second of the year 9999
+LAST_SECOND = 253_402_300_799
+
+
+def damage(path: Path) -> str | None:
+    """Names the first value of a wrong form: a `_raw` that is no decimal integer, a time that no calendar has.
+
+    None where there is no such value, and where no database can be read: then the failure has another cause.
+    """
+    try:
+        with closing(open_readonly(path, current=False)) as conn:
+            for (table,) in conn.execute("select name from sqlite_master where type = 'table'").fetchall():
+                for (column,) in conn.execute("select name from pragma_table_info(?)", (table,)).fetchall():
+                    condition = wrong(column)
+                    if condition:
+                        sql = f"select {column} from {table} where {condition} limit 1"  # noqa: S608 - names of our schema
+                        found = conn.execute(sql).fetchone()
+                        if found is not None:
+                            return f"{table}.{column} is {str(found[0])[:40]!r}, which this program never writes"
+    except (sqlite3.Error, StoreError):
+        return None
+    return None
+
+
+def wrong(column: str) -> str:
+    """The SQL condition of a wrong value, empty for a column that may hold any."""
+    if column.endswith("_raw"):
+        digits = f"substr({column}, 1 + (substr({column}, 1, 1) = '-'))"
+        return f"{column} is not null and ({digits} = '' or {digits} glob '*[^0-9]*' or length({column}) > 100)"
+    if column.endswith(("_timestamp", "_at")):
+        return f"{column} not between 0 and {LAST_SECOND}"
+    return ""

@@ -1,0 +1,97 @@
+"""Values that no version of this program writes, in the database and the configuration, end a command in one line."""
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from indexer import config
+from indexer.cli.main import main
+from indexer.errors import ConfigError
+from tests.devnet import aave_v3
+from tests.devnet.node import CHAIN_ID, Anvil
+from tests.devnet.scenario import config_toml
+
+HOSTILE = ["", "abc", "0x10", "-", "1e5", "9" * 5_000, "١٢", "\x00", "\ud7ff\x1b[2J", "[]", "{}", "null", "[" * 20_000]
+#: readers of every kind of row
+VERBS = [
+    ("status",),
+    ("at-risk", "--table"),
+    ("export", "positions", "--csv"),
+    ("export", "balances", "--json"),
+    ("export", "markets", "--csv"),
+    ("movements", "--min", "0"),
+    ("report", "book"),
+    ("simulate", "--days", "30"),
+    ("top",),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(needs_node: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("content")
+    with Anvil() as node:
+        node.place_multicall3()
+        market = aave_v3.deploy(node, "3.6")
+        market.populate(seed=3, users=12)
+        (folder / "indexer.toml").write_text(config_toml(CHAIN_ID, node.url, [market]))
+        options = ["--config", str(folder / "indexer.toml"), "--db", str(folder / "good.db")]
+        assert CliRunner().invoke(main, [*options, "sync", "--chain", "devnet"]).exit_code == 0
+        yield folder
+
+
+def places(path: Path) -> list[tuple[str, str]]:
+    """Every text column whose content is read as a number or as JSON."""
+    with closing(sqlite3.connect(path)) as conn:
+        return [
+            (table, column)
+            for (table,) in conn.execute(
+                "select name from sqlite_master where type = 'table' and name not like '%sql%'"
+            )
+            for (column,) in conn.execute("select name from pragma_table_info(?) where type = 'TEXT'", (table,))
+            if column.endswith("_raw") or column in ("market", "state", "addresses", "options")
+            if conn.execute(f"select 1 from {table} limit 1").fetchone()
+        ]
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_foreign_text_in_the_database_is_one_line(folder: Path, data: st.DataObject) -> None:
+    path = folder / "foreign.db"
+    shutil.copy(folder / "good.db", path)
+    table, column = data.draw(st.sampled_from(places(path)))
+    value = data.draw(st.sampled_from(HOSTILE) | st.text(max_size=40).filter(lambda text: "\x00" not in text))
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute(f"update or ignore {table} set {column} = ?", (value,))
+    for verb in VERBS:
+        result = CliRunner().invoke(main, ["--config", str(folder / "indexer.toml"), "--db", str(path), *verb])
+        assert result.exception is None or isinstance(result.exception, SystemExit), (table, column, value, verb)
+        assert result.exit_code in (0, 1), (table, column, value, verb, result.output)
+        if result.exit_code:
+            errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+            assert len(errors) == 1, result.stderr
+            assert len(errors[0]) < 1_000
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(max_size=200)
+    | st.recursive(
+        st.sampled_from(["1", "nan", '"x"', "[]", "{}", "1979-05-27"]), lambda inner: inner.map("[{}]".format)
+    ).map("[settings]\nat_risk_below = {}".format)
+    | st.sampled_from(["[" * 20_000, "a." * 50_000 + "b = 1", 'a = "' + "x" * 10**6, "x = " + "{a=" * 5_000])
+)
+def test_any_text_as_a_configuration_is_taken_or_refused(text: str) -> None:
+    message = ""
+    try:
+        config.parse(text, "indexer.toml")
+    except ConfigError as error:
+        message = str(error)
+    assert "\n" not in message
+    assert len(message) < 2_000
