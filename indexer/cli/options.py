@@ -77,19 +77,34 @@ class Session:
         return chain_id_of(conn, chain, {name: found.chain_id for name, found in self.config.chains.items()})
 
     @contextmanager
-    def read(self, *, for_people: bool = False) -> Iterator[sqlite3.Connection]:
+    def read(
+        self, *, for_people: bool = False, exact: bool = False, below: float | None = None
+    ) -> Iterator[sqlite3.Connection]:
         """The database for reading; where nothing is synced yet a line says what to do.
 
         `for_people` lines on stderr say at the end of which block the rows are, and how old; other formats have columns.
+        `exact`, or a `below` that asks for more than a sync that follows keeps at the newest block: every row is of its
+        deployment's block.
         """
         from indexer.cli.freshness import say
 
         with closing(open_readonly(self.db)) as conn:
             if conn.execute("select 1 from deployments where block_number is not null").fetchone() is None:
                 remark(f"{self.db} {unsynced(conn)}")
+            if exact or below is not None:
+                self._lay_exact_rows(conn, None if exact else below)
             yield conn
             if for_people:
                 say(conn)
+
+    def _lay_exact_rows(self, conn: sqlite3.Connection, below: float | None) -> None:
+        from indexer.console import bars
+        from indexer.risk.exact import lay_exact_rows, older_rows
+
+        if older_rows(conn, below):
+            with bars() as progress:
+                lay_exact_rows(conn, self.deployments(conn), progress)
+            conn.execute("pragma query_only = on")
 
 
 def unsynced(conn: sqlite3.Connection) -> str:
@@ -259,6 +274,12 @@ def wallet_address(_context: click.Context, _parameter: click.Parameter, value: 
         return checked_address(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def exact_option(command: F) -> F:
+    """Gives a command that reads the database --exact."""
+    text = "Evaluate the rows that `sync --follow` left at an older block (--below 1.25 and more does so by itself)."
+    return click.option("--exact", is_flag=True, help=text)(command)
 
 
 def row_filters(command: F) -> F:

@@ -12,6 +12,7 @@ from indexer.cli.options import (
     Session,
     chain_options,
     connected,
+    exact_option,
     holds,
     row_filters,
     session_of,
@@ -37,6 +38,7 @@ AT_RISK_TABLE = "deployment position_group wallet health_factor debt_usd collate
     "at-risk", epilog="\b\nExamples:\n  indexer at-risk --min-debt 1000\n  indexer at-risk --below 1.02 --json"
 )
 @row_filters
+@exact_option
 @click.option("--exit-code", is_flag=True, help="Exit with 3 if there is any, else with 1 if nobody can tell.")
 @max_age_option("The same, and rows older than this (10m, 2h) tell nothing.  [default with --exit-code: 10m]")
 @output_options
@@ -46,6 +48,7 @@ def at_risk(
     below: float | None,
     min_debt: float | None,
     protocols: Sequence[str],
+    exact: bool,
     exit_code: bool,
     max_age: float | None,
     output: Output,
@@ -55,7 +58,7 @@ def at_risk(
     Without --below that is who can be liquidated now and who has a health factor below 1.1 (at_risk_below in the
     configuration, when it was synced).
     """
-    with session.read(for_people=output.table) as conn:
+    with session.read(for_people=output.table, exact=exact, below=below) as conn:
         synced = holds(session, conn, protocols=protocols)
         ages = freshness(conn, protocols=protocols)
         with bars() as progress:
@@ -98,10 +101,13 @@ SHOW_BALANCES = "deployment position_group account side symbol amount value_usd 
     help="The health factor to which the amounts to repay or add lead.",
 )
 @chain_options
+@exact_option
 @output_options
 @fails_when_old
 @session_of
-def show(session: Session, /, wallet: str, live: bool, target: float, output: Output, **flags: Any) -> None:
+def show(
+    session: Session, /, wallet: str, live: bool, target: float, exact: bool, output: Output, **flags: Any
+) -> None:
     """Show one wallet: its positions, those it holds through a proxy too, their balances, and what liquidates them.
 
     That is the price of each asset at which it happens, the others as they are, and how far away it is; the time that
@@ -119,7 +125,7 @@ def show(session: Session, /, wallet: str, live: bool, target: float, output: Ou
         if not rows:
             remark(f"{wallet} has no position on {chain.name} now")
     else:
-        with session.read(for_people=output.table) as conn:
+        with session.read(for_people=output.table, exact=exact) as conn:
             rows = reading.wallet(conn, wallet)
             outlooks = outlook.stored(conn, session.deployments(conn), wallet, goal) if rows else {}
             if not rows and holds(session, conn):

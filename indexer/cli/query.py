@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from indexer.cli.freshness import fails_when_old
-from indexer.cli.options import Session, holds, row_filters, session_of
+from indexer.cli.options import Session, exact_option, holds, row_filters, session_of
 from indexer.cli.output import Output, output_options
 from indexer.console import counted
 from indexer.store import exports as exporting
@@ -18,12 +18,13 @@ from indexer.store.exports import Kind
     epilog='\b\nExample:\n  indexer query "select status, count(*), sum(debt_usd) from positions group by status"'
 )
 @click.argument("sql")
+@exact_option
 @output_options
 @fails_when_old
 @session_of
-def query(session: Session, sql: str, output: Output) -> None:
+def query(session: Session, sql: str, exact: bool, output: Output) -> None:
     """Run one SELECT on the database; it cannot write."""
-    with session.read(for_people=output.table) as conn:
+    with session.read(for_people=output.table, exact=exact) as conn:
         output.write(*reading.run(conn, sql))
 
 
@@ -32,6 +33,7 @@ def query(session: Session, sql: str, output: Output) -> None:
 )
 @click.argument("what", type=click.Choice([kind.value for kind in Kind]))
 @row_filters
+@exact_option
 @output_options
 @fails_when_old
 @session_of
@@ -41,11 +43,12 @@ def export(
     below: float | None,
     min_debt: float | None,
     protocols: Sequence[str],
+    exact: bool,
     output: Output,
 ) -> None:
     """Write rows with every column, with block and time (UTC), ranked by debt at risk."""
     kind = Kind(what)
-    with session.read(for_people=output.table) as conn:
+    with session.read(for_people=output.table, exact=exact, below=below) as conn:
         holds(session, conn, protocols=protocols)
         columns, rows = exporting.select(conn, kind, below=below, min_debt=min_debt, protocols=protocols)
         if output.table or output.path or not sys.stdout.isatty():

@@ -10,7 +10,7 @@ import click
 
 from indexer.address import checked_address
 from indexer.cli.freshness import fails_when_old
-from indexer.cli.options import Moment, Number, Session, holds, moment, session_of
+from indexer.cli.options import Moment, Number, Session, exact_option, holds, moment, session_of
 from indexer.cli.output import Output, by_ending, output_options
 from indexer.console import bars, remark
 from indexer.files import write_file
@@ -87,7 +87,7 @@ def report(
         raise click.UsageError("--since is for a wallet; the book has no change since a date")
     if what != "book" and (fall or protocols or deployments):
         raise click.UsageError("--fall, --protocol and --deployment are for `report book`")
-    with session.read(for_people=chosen is Form("terminal")) as conn:
+    with session.read(for_people=chosen is Form("terminal"), exact=True) as conn:
         if not holds(session, conn, protocols=protocols, deployments=deployments):
             return
         if what == "book":
@@ -151,14 +151,21 @@ TOP_TABLE = (
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, metavar="N", help="Wallets.")
 @click.option("--min-debt", type=Number(min=0), metavar="USD", help="At least this debt; unknown debts are kept.")
 @click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only wallets in this protocol; repeatable.")
+@exact_option
 @output_options
 @fails_when_old
 @session_of
 def top(
-    session: Session, by: str, limit: int, min_debt: float | None, protocols: Sequence[str], output: Output
+    session: Session,
+    by: str,
+    limit: int,
+    min_debt: float | None,
+    protocols: Sequence[str],
+    exact: bool,
+    output: Output,
 ) -> None:
     """List the largest wallets over all protocols, in USD; collateral is all they supply."""
-    with session.read(for_people=output.table) as conn, bars() as progress:
+    with session.read(for_people=output.table, exact=exact) as conn, bars() as progress:
         progress.start("wallets", 1, "query")
         columns, found = ranking.top(conn, by, limit=limit, min_debt=min_debt, protocols=protocols)
         rows = [dict(zip(columns, row, strict=True)) for row in found]

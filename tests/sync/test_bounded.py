@@ -16,8 +16,11 @@ from indexer.alert.watcher import Watcher
 from indexer.alert.watches import Policy, Watch, add
 from indexer.chain.client import Chain
 from indexer.model import Accounts
+from indexer.progress import NoProgress
 from indexer.risk import bounds
+from indexer.risk.exact import lay_exact_rows, older_rows
 from indexer.settings import Alerts, Settings
+from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
 from tests.alert.test_watch import Nowhere
@@ -25,7 +28,7 @@ from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
 from tests.disturbed import Forks
-from tests.truth import adapter_of, raw, wrong_rows
+from tests.truth import adapter_of, deployment_of, raw, wrong_rows
 
 REFRESH = 120.0  # seconds: ten of the devnet's blocks
 SAME = {
@@ -135,3 +138,32 @@ def test_bounds_that_are_too_tight_are_noticed(
     monkeypatch.setattr(bounds.Bounds, "health_low", property(lambda self: honest(self) * 3))
     with pytest.raises(AssertionError, match="other"):
         blocks(markets, tmp_path, seed=1, count=16)
+
+
+def test_exact_rows_are_those_of_everyone_at_every_block(markets: list[Devnet], tmp_path: Path) -> None:
+    """With --exact the file of a sync that follows with bounds says what one that writes every row says."""
+    everyone, bounded = tmp_path / "everyone.db", tmp_path / "bounded.db"
+    with ExitStack() as stack:
+        for market in markets:
+            stack.enter_context(market.rewound())
+        tails = [
+            stack.enter_context(following(path, markets, refresh_seconds=seconds))
+            for path, seconds in ((everyone, 0.0), (bounded, REFRESH))
+        ]
+        for _ in range(3):
+            markets[0].node.mine(1, interval=12)
+            for tail in tails:
+                tail.snapshot()
+        assert raw(bounded, "select 1 from positions p join deployments d using (chain_id, deployment) where p.block_number < d.block_number limit 1")  # fmt: skip
+        known = {market.name: deployment_of(market) for market in markets}
+        with closing(open_readonly(bounded)) as ours, closing(open_readonly(everyone)) as theirs:
+            assert older_rows(ours)
+            assert older_rows(ours, below=1.3)
+            assert not older_rows(ours, below=1.2)
+            lay_exact_rows(ours, known, NoProgress())
+            for table in ("positions", "balances", "wallets", "at_risk"):
+                sql = f"select * from {table}"
+                assert sorted(map(str, map(tuple, ours.execute(sql)))) == sorted(
+                    map(str, map(tuple, theirs.execute(sql)))
+                )
+        assert raw(bounded, "select count(*) from positions where block_timestamp is null") == [(0,)]
