@@ -8,7 +8,7 @@ from typing import Any
 
 from indexer.adapter import AnyAdapter, Reader
 from indexer.chain.client import Chain
-from indexer.chain.log_filter import LogParser
+from indexer.chain.logs.log_filter import LogParser
 from indexer.chain.multicall import PinnedReader
 from indexer.model import Block, Event, LogSource, Market, Position, PositionKey, Read
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil

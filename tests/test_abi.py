@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from indexer.abi import topic
 from indexer.chain.blocks import quantity
-from indexer.chain.log_filter import LogParser
+from indexer.chain.logs.log_filter import LogParser
 from indexer.errors import RetryableError
 from indexer.model import Event
 

@@ -1,6 +1,6 @@
 """The node, and nothing but the node: requests, blocks, logs and pinned contract reads. Knows no store and no adapter.
 
 Doors: `connect.connect` opens a `client.Chain`, which asks several endpoints in turn; `multicall.PinnedReader` reads contracts
-at one block; `logs.fetch` and `recent_logs.fetch_recent` fetch logs; `heads.Heads` waits for new blocks; `ens.resolve`
+at one block; the package `logs` fetches logs; `heads.Heads` waits for new blocks; `ens.resolve`
 resolves a name.
 """

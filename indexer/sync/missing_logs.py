@@ -11,8 +11,10 @@ from itertools import pairwise
 from typing import Any
 
 from indexer.adapter import AnyAdapter, Registry
-from indexer.chain import logs
 from indexer.chain.client import Chain
+from indexer.chain.logs.log_filter import Chunk
+from indexer.chain.logs.ranges import fetch
+from indexer.chain.logs.recent_logs import fetch_recent, quiet
 from indexer.errors import PrunedError
 from indexer.model import Block, Event, PositionKey
 from indexer.progress import Progress
@@ -127,11 +129,11 @@ class MissingLogs:
         while first <= last:
             try:
                 if first < recent:
-                    for chunk in logs.fetch(self.chain, first, min(last, recent - 1), addresses, topics):
+                    for chunk in fetch(self.chain, first, min(last, recent - 1), addresses, topics):
                         self._save_chunk(chunk, wanted)
                         first = chunk.to_block + 1
                 if first <= last:
-                    for chunk in logs.fetch_recent(self.chain, first, last, addresses, topics, target):
+                    for chunk in fetch_recent(self.chain, first, last, addresses, topics, target):
                         if chunk.omitted:
                             self._tell_omitted(chunk, wanted)
                         self._save_chunk(chunk, wanted)
@@ -151,9 +153,9 @@ class MissingLogs:
         follows = any(ACTIVITY in want.sources for want in wanted)
         if not follows or many <= few or first > target.number - few:
             return few
-        return many if logs.quiet(self.chain, addresses, topics, target) else few
+        return many if quiet(self.chain, addresses, topics, target) else few
 
-    def _save_chunk(self, chunk: logs.Chunk, wanted: list[Wanted]) -> None:
+    def _save_chunk(self, chunk: Chunk, wanted: list[Wanted]) -> None:
         by_pair: dict[tuple[str, str], list[Wanted]] = defaultdict(list)
         for want in wanted:
             for pair in want.pairs:
@@ -207,7 +209,7 @@ class MissingLogs:
                 named[contract] = min(named.get(contract, event.block_number), event.block_number)
         return named
 
-    def _tell_omitted(self, chunk: logs.Chunk, wanted: list[Wanted]) -> None:
+    def _tell_omitted(self, chunk: Chunk, wanted: list[Wanted]) -> None:
         log.warning(
             "the node left out %d logs of blocks %d to %d; they were recovered",
             chunk.omitted,
@@ -239,7 +241,7 @@ class MissingLogs:
         while high - low > 1:
             middle = (low + high) // 2
             try:
-                next(iter(logs.fetch(self.chain, middle, middle, addresses, topics)))
+                next(iter(fetch(self.chain, middle, middle, addresses, topics)))
                 high = middle
             except PrunedError:
                 low = middle
@@ -267,7 +269,7 @@ def blocks_per_request(chain: Chain, deployments: Sequence[TrackedDeployment], t
     topics = {topic for w in wanted for _, topic in w.pairs}
     chain.log_limit.window = EXPECTED_BLOCKS
     with suppress(PrunedError):
-        next(iter(logs.fetch(chain, max(first, last - EXPECTED_BLOCKS + 1), last, addresses, topics)), None)
+        next(iter(fetch(chain, max(first, last - EXPECTED_BLOCKS + 1), last, addresses, topics)), None)
     return min(chain.log_limit.size, EXPECTED_BLOCKS)
 
 

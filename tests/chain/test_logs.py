@@ -14,16 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer.abi import topic
-from indexer.chain import logs, recent_logs
-from indexer.chain.block_logs import by_hashes
 from indexer.chain.blocks import Header, parse_header
 from indexer.chain.bloom import bloom_may_contain, bloom_of, suspects
 from indexer.chain.client import Chain
 from indexer.chain.errors import TooBigError
 from indexer.chain.limits import FIRST_WINDOW, LARGEST_WINDOW, LogLimit
-from indexer.chain.log_filter import Chunk, Filter, events_of
-from indexer.chain.logs import range_cap
-from indexer.chain.omissions import by_receipts
+from indexer.chain.logs import ranges, recent_logs
+from indexer.chain.logs.block_logs import by_hashes
+from indexer.chain.logs.log_filter import Chunk, Filter, events_of
+from indexer.chain.logs.omissions import by_receipts
+from indexer.chain.logs.ranges import range_cap
 from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError
 from indexer.model import Block, Event
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
@@ -129,19 +129,19 @@ def test_all_wanted_logs_and_the_hash_of_each_last_block(node: Anvil, truth: lis
     chain = connect(node.url)
     chain.log_limit.window = 7
     seen: list[tuple[int, int]] = []
-    chunks = list(logs.fetch(chain, 3, 50, *WANTED, on_progress=lambda block, total: seen.append((block, total))))
+    chunks = list(ranges.fetch(chain, 3, 50, *WANTED, on_progress=lambda block, total: seen.append((block, total))))
     events = joined(chunks, 3, 50)
     assert events == [event for event in wanted_of(truth, *WANTED) if 3 <= event.block_number <= 50]
     assert [chunk.end_hash for chunk in chunks] == [node.block(chunk.to_block)["hash"] for chunk in chunks]
     assert [block for block, _ in seen] == [chunk.to_block for chunk in chunks]
     assert seen[-1] == (50, len(events))
-    assert list(logs.fetch(chain, 9, 8, *WANTED)) == []
+    assert list(ranges.fetch(chain, 9, 8, *WANTED)) == []
 
 
 def test_a_node_without_limits_needs_one_request(node: Anvil) -> None:
     chain = connect(node.url)
     before = chain.requests
-    list(logs.fetch(chain, 0, BLOCKS, *WANTED))
+    list(ranges.fetch(chain, 0, BLOCKS, *WANTED))
     assert chain.requests - before == 1
 
 
@@ -189,7 +189,7 @@ def test_every_log_comes_once_whatever_the_limits(
     faulty.address_cap, faulty.limit_text, faulty.limit_code = most_addresses, text, code
     chain = connect(faulty.url, backoff=0.001)
     chain.log_limit.window = window
-    chunks = list(logs.fetch(chain, *span, sorted(addresses), sorted(topics)))
+    chunks = list(ranges.fetch(chain, *span, sorted(addresses), sorted(topics)))
     wanted = wanted_of(truth, sorted(addresses), sorted(topics))
     assert joined(chunks, *span) == [event for event in wanted if span[0] <= event.block_number <= span[1]]
 
@@ -198,7 +198,7 @@ def test_a_named_limit_is_taken_at_its_word(faulty: FaultyNode) -> None:
     faulty.range_cap = 10
     chain = connect(faulty.url)
     before = chain.requests
-    list(logs.fetch(chain, 0, 59, *WANTED))
+    list(ranges.fetch(chain, 0, 59, *WANTED))
     assert chain.requests - before == 1 + 6
     assert faulty.injected["range-cap"] == 1
 
@@ -206,7 +206,7 @@ def test_a_named_limit_is_taken_at_its_word(faulty: FaultyNode) -> None:
 def test_a_suggestion_of_the_very_range_asked_for_ends(faulty: FaultyNode, truth: list[Event]) -> None:
     faulty.range_cap = 9
     faulty.limit_text = "Log response size exceeded. this block range should work: [{first}, {last}]"
-    chunks = list(logs.fetch(connect(faulty.url), 0, BLOCKS, *WANTED))
+    chunks = list(ranges.fetch(connect(faulty.url), 0, BLOCKS, *WANTED))
     assert joined(chunks, 0, BLOCKS) == wanted_of(truth, *WANTED)
 
 
@@ -214,7 +214,7 @@ def test_one_block_over_the_cap_is_not_asked_for_again(faulty: FaultyNode) -> No
     faulty.range_cap = 9
     faulty.limit_text = "eth_getLogs is limited to a 10 block range"
     chain = connect(faulty.url)
-    list(logs.fetch(chain, 0, BLOCKS, *WANTED))
+    list(ranges.fetch(chain, 0, BLOCKS, *WANTED))
     assert faulty.injected["range-cap"] == 2
 
 
@@ -225,12 +225,12 @@ def test_a_single_block_that_is_too_much_is_read_by_addresses_topics_and_receipt
     assert len(wanted) == 135
     for cap in (60, 20, 5):
         faulty.result_cap = cap
-        (chunk,) = logs.fetch(connect(faulty.url), 30, 30, *WANTED)
+        (chunk,) = ranges.fetch(connect(faulty.url), 30, 30, *WANTED)
         assert chunk.events == wanted
     assert faulty.calls["eth_getBlockReceipts"] > 0
     faulty.faults = {"receipts-unsupported": 1}
     with pytest.raises(ChainError, match="logs of block 30 cannot be read"):
-        list(logs.fetch(connect(faulty.url), 30, 30, *WANTED))
+        list(ranges.fetch(connect(faulty.url), 30, 30, *WANTED))
 
 
 def test_many_addresses_are_split_only_when_the_provider_complains(
@@ -239,11 +239,11 @@ def test_many_addresses_are_split_only_when_the_provider_complains(
     many = [address(10_000 + i) for i in range(397)] + ADDRESSES[:3]
     chain = connect(node.url)
     before = chain.requests
-    assert joined(list(logs.fetch(chain, 0, BLOCKS, many, TOPICS)), 0, BLOCKS) == wanted_of(truth, many, TOPICS)
+    assert joined(list(ranges.fetch(chain, 0, BLOCKS, many, TOPICS)), 0, BLOCKS) == wanted_of(truth, many, TOPICS)
     assert chain.requests - before == 1
     faulty.address_cap = 100
     limited = connect(faulty.url)
-    assert joined(list(logs.fetch(limited, 0, BLOCKS, many, TOPICS)), 0, BLOCKS) == wanted_of(truth, many, TOPICS)
+    assert joined(list(ranges.fetch(limited, 0, BLOCKS, many, TOPICS)), 0, BLOCKS) == wanted_of(truth, many, TOPICS)
     assert limited.log_limit.addresses == 100
 
 
@@ -265,7 +265,7 @@ def test_passing_faults_lose_no_log(faulty: FaultyNode, truth: list[Event], faul
     faulty.faults = {fault: 1 if fault in {"batch-unsupported", "ignores-filter"} else 0.3}
     chain = connect(faulty.url, attempts=9)
     chain.log_limit.cap = 5
-    assert joined(list(logs.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS) == wanted_of(truth, *WANTED)
+    assert joined(list(ranges.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS) == wanted_of(truth, *WANTED)
     assert faulty.injected[fault] > 0
 
 
@@ -273,17 +273,17 @@ def test_pruned_history_is_asked_elsewhere_or_said(node: Anvil, faulty: FaultyNo
     faulty.faults = {"pruned-history": 1}
     faulty.history_from = 40
     both = connect(faulty.url, node.url)
-    assert joined(list(logs.fetch(both, 0, BLOCKS, *WANTED)), 0, BLOCKS) == wanted_of(truth, *WANTED)
+    assert joined(list(ranges.fetch(both, 0, BLOCKS, *WANTED)), 0, BLOCKS) == wanted_of(truth, *WANTED)
     alone = connect(faulty.url)
     with pytest.raises(PrunedError, match="pruned history"):
-        list(logs.fetch(alone, 39, BLOCKS, *WANTED))
+        list(ranges.fetch(alone, 39, BLOCKS, *WANTED))
     late = [event for event in wanted_of(truth, *WANTED) if event.block_number >= 40]
-    assert joined(list(logs.fetch(alone, 40, BLOCKS, *WANTED)), 40, BLOCKS) == late
+    assert joined(list(ranges.fetch(alone, 40, BLOCKS, *WANTED)), 40, BLOCKS) == late
 
 
 def test_a_range_beyond_the_head_is_never_taken_for_empty(node: Anvil) -> None:
     with pytest.raises(ChainError, match="is not known"):
-        list(logs.fetch(connect(node.url, attempts=2), BLOCKS - 3, BLOCKS + 5, *WANTED))
+        list(ranges.fetch(connect(node.url, attempts=2), BLOCKS - 3, BLOCKS + 5, *WANTED))
 
 
 @pytest.mark.parametrize("cap", [100, 200])
@@ -292,7 +292,7 @@ def test_logs_cut_off_at_a_round_number_without_a_word_are_asked_for_in_pieces(
 ) -> None:
     faulty.silent_cap = cap
     wanted = wanted_of(truth, ADDRESSES, TOPICS)
-    assert joined(list(logs.fetch(connect(faulty.url), 0, BLOCKS, ADDRESSES, TOPICS)), 0, BLOCKS) == wanted
+    assert joined(list(ranges.fetch(connect(faulty.url), 0, BLOCKS, ADDRESSES, TOPICS)), 0, BLOCKS) == wanted
     assert faulty.injected["silent-cap"] > 0
 
 
@@ -301,9 +301,9 @@ def test_logs_cut_off_at_an_odd_number_are_found_when_they_are_asked_for_again(
 ) -> None:
     faulty.silent_cap = 47
     chain = connect(faulty.url)
-    first = joined(list(logs.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS)
+    first = joined(list(ranges.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS)
     assert len(first) == 47 < len(wanted_of(truth, *WANTED))  # sums find that out
-    assert joined(list(logs.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS) == wanted_of(truth, *WANTED)
+    assert joined(list(ranges.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS) == wanted_of(truth, *WANTED)
 
 
 def test_a_window_that_timed_out_is_not_tried_again_soon(faulty: FaultyNode, truth: list[Event]) -> None:
@@ -312,7 +312,7 @@ def test_a_window_that_timed_out_is_not_tried_again_soon(faulty: FaultyNode, tru
     chain.log_limit.window = 2
     started = time.monotonic()
     wanted = [event for event in wanted_of(truth, *WANTED) if event.block_number < 15]
-    assert joined(list(logs.fetch(chain, 0, 14, *WANTED)), 0, 14) == wanted
+    assert joined(list(ranges.fetch(chain, 0, 14, *WANTED)), 0, 14) == wanted
     assert faulty.injected["slow-range"] == 2  # both rounds of the first window
     assert time.monotonic() - started < 2 * 2 * 0.6
     limit = LogLimit()
@@ -332,23 +332,23 @@ def test_null_for_no_logs_is_learnt_of_a_node_that_never_says_it_otherwise(
     faulty.faults = {"null-logs": 1}
     chain = connect(faulty.url)
     nobody = [address(77)]
-    assert joined(list(logs.fetch(chain, 0, BLOCKS, nobody, TOPICS)), 0, BLOCKS) == []
+    assert joined(list(ranges.fetch(chain, 0, BLOCKS, nobody, TOPICS)), 0, BLOCKS) == []
     assert chain.retries <= 3
     before = chain.requests
-    assert joined(list(logs.fetch(chain, 0, BLOCKS, nobody, TOPICS)), 0, BLOCKS) == []
-    assert joined(list(logs.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS) == wanted_of(truth, *WANTED)
+    assert joined(list(ranges.fetch(chain, 0, BLOCKS, nobody, TOPICS)), 0, BLOCKS) == []
+    assert joined(list(ranges.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS) == wanted_of(truth, *WANTED)
     assert chain.requests - before <= 3
     with pytest.raises(ChainError, match="BlockOutOfRange"):
-        list(logs.fetch(chain, BLOCKS + 1, BLOCKS + 5, *WANTED))
+        list(ranges.fetch(chain, BLOCKS + 1, BLOCKS + 5, *WANTED))
 
 
 def test_null_is_no_word_for_none_of_a_node_that_also_answers_an_empty_list(faulty: FaultyNode) -> None:
     chain = connect(faulty.url)
     nobody = [address(77)]
-    list(logs.fetch(chain, 0, BLOCKS, nobody, TOPICS))
+    list(ranges.fetch(chain, 0, BLOCKS, nobody, TOPICS))
     faulty.faults = {"null-logs": 1}
     with pytest.raises(ChainError, match="is not known"):
-        list(logs.fetch(chain, 0, BLOCKS, nobody, TOPICS))
+        list(ranges.fetch(chain, 0, BLOCKS, nobody, TOPICS))
 
 
 def test_log_indexes_counted_in_each_transaction_lose_no_log(faulty: FaultyNode, truth: list[Event]) -> None:
@@ -357,7 +357,7 @@ def test_log_indexes_counted_in_each_transaction_lose_no_log(faulty: FaultyNode,
 
     faulty.faults = {"log-index-per-transaction": 1}
     chain = connect(faulty.url)
-    assert places(joined(list(logs.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS)) == places(wanted_of(truth, *WANTED))
+    assert places(joined(list(ranges.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS)) == places(wanted_of(truth, *WANTED))
     faulty.omit_blocks = {41, 52}
     chunks = last_blocks(chain, 31, BLOCKS)
     wanted = [event for event in wanted_of(truth, *WANTED) if event.block_number > 30]
@@ -369,7 +369,7 @@ def test_a_rate_limit_is_not_taken_for_too_many_blocks(faulty: FaultyNode) -> No
     chain = connect(faulty.url, attempts=3)
     faulty.faults = {"429": 1}
     with pytest.raises(ChainError, match="429") as caught:
-        list(logs.fetch(chain, 0, BLOCKS, *WANTED))
+        list(ranges.fetch(chain, 0, BLOCKS, *WANTED))
     assert not isinstance(caught.value, TooBigError)
     assert chain.log_limit.size == FIRST_WINDOW
 
@@ -408,7 +408,7 @@ def test_the_window_finds_the_limits_with_few_refusals(
     cap: int | None, most: int | None, density: int, text: str, total: int
 ) -> None:
     provider = Provider(cap, most, density, text)
-    chunks = list(logs.fetch(provider, 7, 6 + total, [EOA], TOPICS))  # type: ignore[arg-type]
+    chunks = list(ranges.fetch(provider, 7, 6 + total, [EOA], TOPICS))  # type: ignore[arg-type]
     joined(chunks, 7, 6 + total)
     best = min(cap or LARGEST_WINDOW, (most or 10**9) // max(density, 1), LARGEST_WINDOW)
     assert provider.asked <= 30 + 2.5 * total / best
@@ -566,7 +566,7 @@ def test_suspects_are_wanted_pairs_that_may_be_there_and_did_not_come(truth: lis
 
 
 def last_blocks(chain: Chain, first: int, last: int, **options: Any) -> list[Chunk]:
-    return list(logs.fetch_recent(chain, first, last, *WANTED, chain.block(BLOCKS), **options))
+    return list(recent_logs.fetch_recent(chain, first, last, *WANTED, chain.block(BLOCKS), **options))
 
 
 def test_the_last_blocks_come_by_hash_in_few_requests(node: Anvil, truth: list[Event]) -> None:
@@ -585,7 +585,7 @@ def test_the_last_blocks_come_by_hash_in_few_requests(node: Anvil, truth: list[E
 
 @pytest.mark.parametrize("receipts", [True, False])
 def test_omitted_logs_are_found_and_counted(faulty: FaultyNode, truth: list[Event], receipts: bool) -> None:
-    """Wanted pairs that are missing: from the receipts, or where there are none from another look at all logs."""
+    """Wanted pairs that are missing: from the receipts, or where there are none from another look at all fetch."""
     wanted = [event for event in wanted_of(truth, *WANTED) if event.block_number > 30]
     for attempt in range(5):
         faulty.rng.seed(attempt)
@@ -660,7 +660,7 @@ def test_backends_that_lag_or_fail_lose_no_recent_log(faulty: FaultyNode, truth:
         faulty.rng.seed(seed)
         faulty.faults = {fault: 1 if fault == "batch-unsupported" else 0.3}
         chain = connect(faulty.url, attempts=9)
-        chunks = list(logs.fetch_recent(chain, 51, BLOCKS, *WANTED, target))
+        chunks = list(recent_logs.fetch_recent(chain, 51, BLOCKS, *WANTED, target))
         assert joined(chunks, 51, BLOCKS) == wanted
     assert faulty.injected[fault] > 0
 
@@ -674,7 +674,7 @@ def test_blocks_that_do_not_lead_to_the_target_are_a_reorg(needs_node: None) -> 
         transaction = {"from": EOA, "to": EOA, "value": "0x0", "gas": "0x5208", "gasPrice": "0x0"}
         own.reorg(2, [(transaction, 0)])
         with pytest.raises(ReorgError):
-            list(logs.fetch_recent(chain, 2, 6, *WANTED, target))
+            list(recent_logs.fetch_recent(chain, 2, 6, *WANTED, target))
         with pytest.raises(ReorgError):
             by_hashes(chain, Filter.of(*WANTED), [target])
         with FaultyNode(own.url, faults={"block-hash-unsupported": 1}) as proxy, pytest.raises(ReorgError):
@@ -710,7 +710,7 @@ def test_a_wrong_bloom_filter_on_every_block_costs_hardly_a_request(
         assert joined(chunks, 11, BLOCKS) == [event for event in wanted_of(truth, *WANTED) if event.block_number > 10]
         assert sum(chunk.omitted for chunk in chunks) == 0
         for number in range(51, BLOCKS + 1):
-            (chunk,) = logs.fetch_recent(chain, number, number, *WANTED, chain.block(number))
+            (chunk,) = recent_logs.fetch_recent(chain, number, number, *WANTED, chain.block(number))
             assert chunk.events == [event for event in wanted_of(truth, *WANTED) if event.block_number == number]
         assert chain.retries == 0
         asked = faulty.requests - before + (faulty.calls.total() - counted) // 100
@@ -731,7 +731,7 @@ def test_what_nobody_explains_in_block_after_block_is_asked_about_no_more(faulty
     faulty.faults = {"bloom-more": 1}
     chain = connect(faulty.url)
     for number in range(21, BLOCKS + 1):
-        (chunk,) = logs.fetch_recent(chain, number, number, *WANTED, chain.block(number))
+        (chunk,) = recent_logs.fetch_recent(chain, number, number, *WANTED, chain.block(number))
         assert chunk.unconfirmed == (number,)
     assert faulty.calls["eth_getBlockReceipts"] == 4
 
@@ -768,7 +768,7 @@ def test_a_second_opinion_is_not_asked_of_an_endpoint_that_drips(node: Anvil, fa
         faulty.faults = {"bloom-more": 1}
         started = time.monotonic()
         for number in range(51, BLOCKS + 1):
-            list(logs.fetch_recent(chain, number, number, *WANTED, chain.block(number)))
+            list(recent_logs.fetch_recent(chain, number, number, *WANTED, chain.block(number)))
         assert time.monotonic() - started < 2 * 0.5 + 1
         assert dripping.injected["drip"] <= 2
 
@@ -783,7 +783,7 @@ def test_where_bloom_filters_are_not_exact_nothing_is_asked_of_them(
     assert chunk.events == [event for event in wanted_of(truth, *WANTED) if event.block_number > 30]
     assert not chunk.unconfirmed
     assert faulty.calls["eth_getBlockReceipts"] == 0
-    assert not logs.quiet(chain, *WANTED, chain.block(BLOCKS))
+    assert not recent_logs.quiet(chain, *WANTED, chain.block(BLOCKS))
 
 
 def test_filters_are_believed_again_once_one_was_right(faulty: FaultyNode) -> None:

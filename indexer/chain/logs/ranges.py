@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from indexer.chain.block_logs import by_hash
 from indexer.chain.blocks import check_header, parse_block, parse_header
 from indexer.chain.client import Call, Chain
 from indexer.chain.errors import (
@@ -21,9 +20,10 @@ from indexer.chain.errors import (
     UnknownBlockError,
     UnsupportedError,
 )
-from indexer.chain.log_filter import Chunk, Filter, events_of, merged
-from indexer.chain.omissions import by_receipts
-from indexer.chain.recent_logs import fetch_recent, quiet
+from indexer.chain.logs.block_logs import by_hash
+from indexer.chain.logs.log_filter import Chunk, Filter, events_of, merged
+from indexer.chain.logs.omissions import by_receipts
+from indexer.chain.logs.recent_logs import fetch_recent, quiet
 from indexer.errors import ChainError, ReorgError
 from indexer.model import Event
 

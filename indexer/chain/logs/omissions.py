@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from indexer.chain.block_logs import block_logs, by_numbers
 from indexer.chain.blocks import Header
 from indexer.chain.bloom import bloom_of
 from indexer.chain.client import Call, Chain
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import BadAnswerError, UnknownBlockError, UnsupportedError
-from indexer.chain.log_filter import EVERYTHING, Filter, merged
+from indexer.chain.logs.block_logs import block_logs, by_numbers
+from indexer.chain.logs.log_filter import EVERYTHING, Filter, merged
 from indexer.errors import ChainError, ReorgError
 from indexer.model import Block, Event
 

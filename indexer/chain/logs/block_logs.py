@@ -17,7 +17,7 @@ from indexer.chain.errors import (
     UnknownBlockError,
     UnsupportedError,
 )
-from indexer.chain.log_filter import Filter, events_of, merged
+from indexer.chain.logs.log_filter import Filter, events_of, merged
 from indexer.errors import ChainError, ReorgError
 from indexer.model import Block, Event
 

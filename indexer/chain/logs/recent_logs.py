@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
-from indexer.chain.block_logs import by_hashes
 from indexer.chain.blocks import Header
 from indexer.chain.bloom import false_positives, fullness, suspects
 from indexer.chain.client import Chain
-from indexer.chain.log_filter import EVERYTHING, Chunk, Filter, merged
-from indexer.chain.omissions import explained, looked_up
+from indexer.chain.logs.block_logs import by_hashes
+from indexer.chain.logs.log_filter import EVERYTHING, Chunk, Filter, merged
+from indexer.chain.logs.omissions import explained, looked_up
 from indexer.errors import ChainError, ReorgError, RetryableError
 from indexer.model import Block, Event
 
@@ -40,7 +40,7 @@ def fetch_recent(
     """The wanted logs of first..last, the last blocks up to `target` or some of them, block by block by hash.
 
     A block whose bloom filter shows what no log explains is looked up in the receipts of each endpoint, once; see
-    `indexer.chain.omissions`. Where the filter is too full to mean anything, that is done for at most `confirmations`
+    `indexer.chain.logs.omissions`. Where the filter is too full to mean anything, that is done for at most `confirmations`
     blocks, the newest first. What nobody explains is `unconfirmed`. ReorgError if the blocks do not lead to `target`.
     """
     wanted = Filter.of(addresses, topics)
