@@ -81,11 +81,11 @@ class Verbs(click.Group):
             code = 1 if isinstance(error, BrokenPipeError) else failed(f"{where}: {error.strerror or error}", 1)
         except MemoryError:
             code = failed("there is not enough memory for so many rows at once: ask for fewer, or for --csv or --nl", 1)
-        except Exception as error:  # noqa: BLE001 - whatever else happens is one line too
-            code = failed(unforeseen(error), 1)
         except (KeyboardInterrupt, click.Abort):
             remark("Interrupted. What was saved stays; the same command goes on from there.")
             code = 130
+        except Exception as error:  # noqa: BLE001 - whatever else happens is one line too
+            code = failed(unforeseen(error), 1)
         sys.exit(code if isinstance(code, int) else 0)
 
 

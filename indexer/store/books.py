@@ -184,9 +184,11 @@ OF_WALLET = (
 def _states(conn: sqlite3.Connection, row: sqlite3.Row, wallet: str | None) -> Iterator[tuple[int, str]]:
     where = (row["chain_id"], row["deployment"])
     if wallet is None:
-        yield from conn.execute(f"select s.block_number, s.state {DEBTORS}", where)
+        found = conn.execute(f"select s.block_number, s.state {DEBTORS}", where)
     else:
-        yield from conn.execute(f"select s.block_number, s.state {OF_WALLET}", (*where, wallet))
+        found = conn.execute(f"select s.block_number, s.state {OF_WALLET}", (*where, wallet))
+    for block_number, state in found:  # noqa: UP028 - `yield from` would close the cursor after its connection
+        yield block_number, state
 
 
 def _count(conn: sqlite3.Connection, row: sqlite3.Row, wallet: str | None) -> int:

@@ -202,7 +202,7 @@ def test_show_gives_the_contract_s_numbers(run: Run, market: AaveV3, spelling: C
         assert (row["collateral_value_raw"], row["debt_value_raw"]) == (str(collateral), str(debt))
         assert row["health_factor_raw"] == (None if health == MAX else str(health))
         assert list(row) == [*POSITION_COLUMNS, "balances", "outlook"]
-        assert all(tuple(balance) == BALANCE_COLUMNS for balance in row["balances"])
+        assert all(list(balance) == list(BALANCE_COLUMNS) for balance in row["balances"])
         assert all(balance["account"] == user for balance in row["balances"])
 
 

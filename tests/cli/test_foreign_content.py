@@ -60,6 +60,32 @@ def places(path: Path) -> list[tuple[str, str]]:
         ]
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "value", "verb", "told"),
+    [
+        (
+            "positions",
+            "health_factor_raw",
+            "abc",
+            ("at-risk", "--below", "100", "--table"),
+            "health_factor_raw is 'abc'",
+        ),
+        ("snapshots", "market", "{}", ("simulate", "--days", "30"), "a stored market of aave-v3-6-devnet is damaged"),
+        ("states", "state", "[", ("simulate", "--days", "30"), "a stored position of aave-v3-6-devnet is damaged"),
+    ],
+)
+def test_it_is_named(folder: Path, table: str, column: str, value: str, verb: tuple[str, ...], told: str) -> None:
+    path = folder / "named.db"
+    shutil.copy(folder / "good.db", path)
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute(f"update {table} set {column} = ?", (value,))
+    result = CliRunner().invoke(main, ["--config", str(folder / "indexer.toml"), "--db", str(path), *verb])
+    assert result.exit_code == 1, result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert told in line
+    assert "run `indexer sync` again" in line
+
+
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_foreign_text_in_the_database_is_one_line(folder: Path, data: st.DataObject) -> None:
