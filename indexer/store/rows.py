@@ -69,8 +69,8 @@ class BalanceRow(NamedTuple):
     block_number: int
 
 
-POSITION_COLUMNS = list(PositionRow._fields)
-BALANCE_COLUMNS = list(BalanceRow._fields)
+POSITION_COLUMNS = PositionRow._fields
+BALANCE_COLUMNS = BalanceRow._fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

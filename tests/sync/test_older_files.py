@@ -39,6 +39,9 @@ def test_a_file_of_version_0_1_is_evaluated_to_its_own_rows(older: Path) -> None
         name: Deployment(name, protocol, "devnet", start, addresses)
         for name, (protocol, start, addresses) in json.loads((DATA / "version_0_1.json").read_text()).items()
     }
+    # Who owns an urn is known by its number, and numbers are in a table of their own.
+    apart = {"owner", "owner_via", "wallet"}
+    names = [row[1] for row in raw(older, "pragma table_info(positions)") if row[1] not in apart]
     with Store(older):
         pass
     compared = 0
@@ -49,8 +52,7 @@ def test_a_file_of_version_0_1_is_evaluated_to_its_own_rows(older: Path) -> None
             rows = books.position_rows(conn, book.chain_id, book.name)
             for row in evaluate_all(book.chain_id, book.adapter, book.market, book.positions):
                 stored, compared = rows[row.key], compared + 1
-                # Who owns an urn is known by its number, and numbers are in a table of their own.
-                assert row._replace(owner=stored.owner, owner_via=stored.owner_via, wallet=stored.wallet) == stored
+                assert [getattr(row, name) for name in names] == [getattr(stored, name) for name in names]
         assert raw(older, "select chain_id, deployment, block_number from recorded order by 2") == raw(
             older, "select chain_id, deployment, block_number from deployments order by 2"
         )
