@@ -21,7 +21,7 @@ from indexer.cli.main import main
 from indexer.model import Accounts
 from indexer.settings import Settings
 from indexer.store.store import Store
-from indexer.sync import cross_check
+from indexer.sync import audit, cross_check
 from indexer.sync.sync import Sync
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
@@ -88,7 +88,7 @@ def lie_about_a_balance(market: Devnet, path: Path) -> tuple[tuple[str, str], di
         "select b.account, b.position_group, b.asset, b.market from balances b join positions p "
         "using (chain_id, deployment, account, position_group) where b.side = 'supply' and b.amount > 0 "
         f"and b.is_collateral and p.status in ('healthy', 'at_risk') and p.deployment = '{market.name}' "
-        "and (p.protocol <> 'compound-v3' or b.symbol in ('WETH', 'WBTC', 'COMP', 'LINK', 'UNI', 'wstETH')) "
+        "and (p.protocol = 'maker' or b.symbol in ('WETH', 'ETH', 'WBTC', 'COMP', 'LINK')) "
         "order by p.health_factor, b.value_usd desc limit 1",
     )[0]
 
@@ -189,8 +189,9 @@ def tail(path: Path, urls: list[str], market: Devnet, count: int) -> Iterator[Sy
 
 @pytest.mark.parametrize("protocol", ["aave-v3", "compound-v2", "compound-v3", "maker"])
 def test_everyones_turn_comes_and_a_dispute_lasts_until_both_say_the_same(
-    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path, protocol: str
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
+    monkeypatch.setattr(audit, "SUMS_SECONDS", 0.0)
     market, honest, path = markets[protocol], tmp_path / "honest.db", tmp_path / "tail.db"
     sync_once(honest, market.node.url, [market], "borrowers")
     who, liar.lies = lie_about_a_balance(market, honest)
@@ -212,6 +213,8 @@ def test_everyones_turn_comes_and_a_dispute_lasts_until_both_say_the_same(
         liar.lies = {}
         sync.snapshot()
         assert unverified(path, market) == set()
+        market.node.mine(1)
+        sync.snapshot()
     assert wrong_rows(path, market.node, [market])[1] == []
     assert raw(path, "select state, note from deployments")[0][0] == "ok"
 
