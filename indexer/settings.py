@@ -21,6 +21,7 @@ class Settings:
     keep_blocks: Positive = 256  # hashes of snapshot blocks kept for reorgs
     audit_sample: Count = 10  # random rows compared with the contracts after each snapshot, per deployment
     audit_at_risk: Count = 20  # and the worst rows
+    cross_check: Count = 0  # rows a deployment that a second endpoint is asked about too, at each snapshot
     read_chunk: Positive = 2_500  # positions read and saved at once
     repin_seconds: Seconds = 120.0  # a read that takes longer goes on at a newer block
     recent_blocks: Positive = 64  # blocks below the target whose logs are asked by hash and checked

@@ -45,7 +45,8 @@ class FaultyNode:
     word (ethers-io/ethers.js 1389), ranges wider than `slow_range` hang (ponder-sh/ponder PR 2386). `limit_text` chooses
     the words of the range limit, `refuse_all` code and words that every call gets, `override_refusal` those of
     "override-unsupported". Whenever eth_getLogs asks for them, all logs of the blocks in `omit_blocks` are left out, and
-    all that name `omit_account` in a topic; with `omit_receipts` also of receipts.
+    all that name `omit_account` in a topic; with `omit_receipts` also of receipts. `lies` are words of storage
+    that it makes up, by contract and slot: every call is answered as if they were true.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class FaultyNode:
         self.omit_account: str | None = None
         self.omit_receipts = False
         self.omit_share = 0.5
+        self.lies: dict[str, dict[str, str]] = {}
         self.range_cap: int | None = None
         self.result_cap: int | None = None
         self.size_cap: int | None = None
@@ -293,6 +295,16 @@ class FaultyNode:
                 params[1] = "latest"
             if self.gas_cap is not None:
                 params[0]["gas"] = hex(self.gas_cap)
+            if self.lies:
+                self._note("lies")
+                overridden = params[2] if len(params) > 2 else {}
+                made_up = {a: {**overridden.get(a, {}), "stateDiff": words} for a, words in self.lies.items()}
+                params[2:] = [{**overridden, **made_up}]
+        if method == "eth_getStorageAt" and params[0].lower() in self.lies:
+            word = self.lies[params[0].lower()].get("0x" + int(params[1], 16).to_bytes(32).hex())
+            if word is not None:
+                self._note("lies")
+                return {"jsonrpc": "2.0", "id": call["id"], "result": word}
         if method == "eth_getLogs" and self._happens("ignores-filter"):
             self._note("ignores-filter")
             params[0] = {key: value for key, value in params[0].items() if key not in {"address", "topics"}}

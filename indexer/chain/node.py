@@ -6,7 +6,9 @@ answer cannot be used and trying again did not help.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy, deepcopy
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -156,6 +158,21 @@ class Node:
             raise ReorgError(str(wrong[0][1]))
         if failure is not None and not answered:
             raise failure
+
+    def others(self) -> list[Endpoint]:
+        """The endpoints that are not in use, in the order they would be asked next."""
+        endpoints, current = self._pool.endpoints, self._pool.current
+        return endpoints[current + 1 :] + endpoints[:current]
+
+    @contextmanager
+    def behind(self, endpoint: Endpoint, *, rounds: int) -> Iterator[Self]:
+        """The same chain behind this endpoint alone; what it is found to refuse is not held against the others."""
+        alone = copy(self)
+        vars(alone).update(_pool=Pool([endpoint]), _rounds=rounds, _batches=deepcopy(self._batches), call_limits={})
+        try:
+            yield alone
+        finally:
+            self.requests, self.retries = alone.requests, alone.retries
 
     def opinions(self, number: int) -> list[str | None]:
         """What each endpoint has for the hash of block `number`, None where its chain does not reach it.

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Take the chain's word where it contradicts what was final, without a second endpoint.",
 )
+@click.option(
+    "--cross-check",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Ask a second endpoint about N rows a deployment at each snapshot; where it contradicts, they are unverified.",
+)
 @output_options
 @session_of
 def sync(
@@ -48,6 +55,7 @@ def sync(
     follow: bool,
     dry_run: bool,
     accept_reorg: bool,
+    cross_check: int | None,
     output: Output,
     **flags: Any,
 ) -> None:
@@ -75,11 +83,11 @@ def sync(
     if follow:
         chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
         with interruptible() as interrupted:
-            with suppress(KeyboardInterrupt), syncing(session, flags, accounts) as worker:
+            with suppress(KeyboardInterrupt), syncing(session, flags, accounts, cross_check=cross_check) as worker:
                 tail(session, flags, worker, to, interrupted)
             remark(stopped(reading.last_block(session.db, chain_id)))
         return
-    with syncing(session, flags, accounts, accept_reorg=accept_reorg) as worker:
+    with syncing(session, flags, accounts, accept_reorg=accept_reorg, cross_check=cross_check) as worker:
         started = time.monotonic()
         outcome = worker.snapshot(to)
         remark(told(worker, outcome, time.time() - outcome.block.timestamp))
@@ -93,7 +101,12 @@ def sync(
 
 @contextmanager
 def syncing(
-    session: Session, flags: Mapping[str, Any], accounts: str, *, accept_reorg: bool = False
+    session: Session,
+    flags: Mapping[str, Any],
+    accounts: str,
+    *,
+    accept_reorg: bool = False,
+    cross_check: int | None = None,
 ) -> Iterator["Sync"]:
     """Connected, with the database open and locked."""
     from indexer.chain.connect import require_contracts
@@ -101,11 +114,17 @@ def syncing(
     from indexer.sync.sync import Sync
 
     with bars() as progress, connected(session, flags) as (chain, adapters):
+        if cross_check is not None and not chain.others():
+            raise click.UsageError(
+                f"--cross-check needs a second endpoint of {chain.name}: name one with another --rpc-url"
+            )
         progress.start("connecting", 1, "nodes")
         require_contracts(chain, adapters, reading.known_deployments(session.db))
         progress.done("connecting")
         with Store(session.db) as store, store.lock():
             settings = session.config.settings
+            if cross_check is not None:
+                settings = replace(settings, cross_check=cross_check)
             yield Sync(store, chain, adapters, Accounts(accounts), settings, progress, accept_reorg=accept_reorg)
 
 

@@ -1,6 +1,6 @@
 """The verb `verify`."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import Any
 
@@ -17,11 +17,24 @@ from indexer.store.database import open_readonly
 @click.option("--all", "everyone", is_flag=True, help="Every position.")
 @click.option("--at-risk", "risky", is_flag=True, help="Those at risk.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="N random ones a deployment  [default: 100]")
+@click.option("--against", metavar="URL", help="A second node, asked for the same rows at the same block.")
 @chain_options
 @output_options
 @session_of
-def verify(session: Session, /, everyone: bool, risky: bool, sample: int | None, output: Output, **flags: Any) -> None:
-    """Compare the rows with the contracts' own answers at the same block; exit with 1 if any differs."""
+def verify(
+    session: Session,
+    /,
+    everyone: bool,
+    risky: bool,
+    sample: int | None,
+    against: str | None,
+    output: Output,
+    **flags: Any,
+) -> None:
+    """Compare the rows with the contracts' own answers at the same block; exit with 1 if any differs.
+
+    With --against, where two nodes contradict each other neither is believed: those rows become unverified.
+    """
     from indexer.config import DEFAULT_CHAIN
     from indexer.store.store import Store
     from indexer.sync.verify import verify as compare
@@ -38,7 +51,13 @@ def verify(session: Session, /, everyone: bool, risky: bool, sample: int | None,
         if len(names) > 1 and DEFAULT_CHAIN not in names:
             raise click.UsageError(f"{session.db} holds several chains ({', '.join(names)}); name one with --chain")
         flags["chain"] = names[0] if len(names) == 1 else None
-    with connected(session, flags) as (chain, adapters), Store(session.db) as store, store.lock():
+    with ExitStack() as stack:
+        chain, adapters = stack.enter_context(connected(session, flags))
+        second = None
+        if against is not None:
+            second, _ = stack.enter_context(connected(session, {**flags, "rpc_urls": [against]}))
+        store = stack.enter_context(Store(session.db))
+        stack.enter_context(store.lock())
         verdicts = compare(
             store,
             chain,
@@ -46,13 +65,33 @@ def verify(session: Session, /, everyone: bool, risky: bool, sample: int | None,
             scope=chosen[0] if chosen else "sample",
             sample=sample or 100,
             settings=session.config.settings,
+            against=second,
         )
-    rows = [{**asdict(verdict), "block": verdict.block.number, "differ": verdict.differ} for verdict in verdicts]
-    output.write_dicts(rows, ["deployment", "block", "checked", "differ"])
+        nodes = [node.endpoint for node in (chain, second) if node is not None]
+    rows = [
+        {
+            **asdict(verdict),
+            "block": verdict.block.number,
+            "differ": verdict.differ,
+            "disputed": None if second is None else len(verdict.disputed),
+        }
+        for verdict in verdicts
+    ]
+    columns = ["deployment", "block", "checked", "differ"]
+    output.write_dicts(rows, columns if second is None else [*columns, "disputed"])
     for verdict in verdicts:
         for m in verdict.mismatches[:20]:
             who = f"{m.deployment} {m.account} {m.position_group}".rstrip()
             remark(f"{who}: {m.what} is {m.ours} here, {m.contract} in the contract")
-    differ = sum(verdict.differ for verdict in verdicts)
+        for d in verdict.disputes[:20]:
+            who = f"{d.deployment} {d.account} {d.position_group}".rstrip()
+            remark(f"{who}: {d.what} is {d.ours} here, {d.contract} at {nodes[0]}, {d.against} at {nodes[1]}")
+    checked = sum(verdict.checked for verdict in verdicts)
+    differ, disputed = (sum(map(count, verdicts)) for count in (lambda v: v.differ, lambda v: len(v.disputed)))
+    if disputed:
+        raise IndexerError(
+            f"the two nodes contradict each other about {disputed:,} of {checked:,} positions, which are now unverified; "
+            "ask a third with --rpc-url, and sync from those that agree"
+        )
     if differ:
-        raise IndexerError(f"{differ:,} of {sum(verdict.checked for verdict in verdicts):,} positions differ")
+        raise IndexerError(f"{differ:,} of {checked:,} positions differ")

@@ -464,7 +464,7 @@ class Store:
             )
             # A live tail audits every block: of those that found nothing only the last ones stay.
             conn.execute(
-                "delete from audits where kind = 'self-audit' and mismatches = 0 "
+                "delete from audits where kind in ('self-audit', 'cross-check') and mismatches = 0 "
                 "and id < (select max(id) from audits) - ?",
                 (KEPT_AUDITS,),
             )

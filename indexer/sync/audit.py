@@ -9,10 +9,11 @@ from typing import Any
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.model import ENDANGERED, Accounts, Block, Check, PositionKey, Status
-from indexer.risk.evaluate import amounts_of, differences
 from indexer.settings import Settings
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.store import Store
+from indexer.sync.comparison import compared
+from indexer.sync.cross_check import CrossCheck
 from indexer.sync.missing_logs import AGAIN_SECONDS, MissingLogs
 from indexer.sync.tracked import TrackedDeployment
 
@@ -31,6 +32,7 @@ class Auditor:
         self.left: dict[str, tuple[set[str], float]] = {}  # sums that the last repair could not mend, and when
         self.summed: dict[str, float] = {}  # when sums were last compared
         self.broken: dict[str, list[Check]] = {}  # which of them did not hold then
+        self.cross_check = CrossCheck(store, chain, settings)
         self.random = random.Random()  # noqa: S311 - a sample, not a secret
 
     def snapshot(self, tracked: TrackedDeployment, target: Block) -> Snapshot:
@@ -38,7 +40,8 @@ class Auditor:
         broken = self._reconcile(tracked, target)
         read = PinnedReader(self.chain, target)
         below = self.settings.at_risk_below
-        sample = self._sample(tracked)
+        doubted = self.cross_check.choose(tracked)
+        sample = [*self._sample(tracked), *doubted]
         rows = tracked.evaluate(read, at_risk_below=below, also=[*tracked.watched_positions(), *sample])
         wrong = self._audit(tracked, target, rows, sample)
         if wrong:
@@ -47,10 +50,13 @@ class Auditor:
             tracked.read_market(read)
             tracked.read(read, tracked.to_read(read))
             rows = tracked.evaluate(read, at_risk_below=below)  # all of them: nothing is left of the screen
-            wrong = self._audit(tracked, target, rows, self._sample(tracked))
+            wrong = self._audit(tracked, target, rows, sample)
         state, note = self._state(tracked, broken, wrong)
         if wrong:
             rows = [row._replace(status=Status.UNVERIFIED.value, note=note) for row in rows]
+        else:
+            rows = self.cross_check.believed(tracked, target, rows, doubted)
+            note = note or self.cross_check.note(tracked)
         return Snapshot(
             chain_id=self.chain.chain_id,
             deployment=tracked.name,
@@ -100,12 +106,14 @@ class Auditor:
         )[: self.settings.audit_at_risk]
         sampled = set(sample)
         chosen = {row.key: row for row in (*(row for _, row in worst), *(row for row in rows if row.key in sampled))}
+        held = {key: tracked.adapter.balances(tracked.market, tracked.positions[key]) for key in chosen}
         read = PinnedReader(self.chain, target)
-        wrong = []
-        for answer in tracked.adapter.contract_answers(read, tracked.market, list(chosen)):
-            balances = tracked.adapter.balances(tracked.market, tracked.positions[answer.key])
-            for what, ours, theirs in differences(chosen[answer.key], amounts_of(balances), answer):
-                wrong.append({"position": list(answer.key), "what": what, "ours": str(ours), "contract": str(theirs)})
+        found = compared(read, tracked.adapter, tracked.market, list(chosen.values()), held)
+        wrong = [
+            {"position": list(key), "what": what, "ours": str(ours), "contract": str(theirs)}
+            for key, differences in found.items()
+            for what, ours, theirs in differences
+        ]
         self.store.audit(
             self.chain.chain_id,
             tracked.name,

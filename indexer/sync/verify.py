@@ -11,17 +11,17 @@ from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.errors import PrunedError, ReorgError, StoreError
-from indexer.model import Accounts, Block, Market, PositionKey
-from indexer.risk.evaluate import Held, amounts_of, differences, evaluate_all
+from indexer.model import Accounts, Block, Market, PositionKey, Status
+from indexer.risk.evaluate import Held, evaluate_all
 from indexer.settings import Settings
+from indexer.store import disputes
 from indexer.store.books import load_market, load_positions, position_rows, stored_balances
 from indexer.store.rows import PositionRow
 from indexer.store.store import Store
+from indexer.sync.comparison import compared, contradictions
 from indexer.sync.sync import Sync
 
 log = logging.getLogger(__name__)
-
-CHUNK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,19 @@ class Mismatch:
     what: str
     ours: str
     contract: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """One value of one row about which two nodes contradict each other: what the contract says by either of them."""
+
+    deployment: str
+    account: str
+    position_group: str
+    what: str
+    ours: str
+    contract: str
+    against: str
 
 
 @dataclass(slots=True)
@@ -50,11 +63,17 @@ class Verdict:
     older: int = 0
     evaluated: int = 0
     mismatches: list[Mismatch] = field(default_factory=list)
+    disputes: list[Dispute] = field(default_factory=list)
 
     @property
     def differ(self) -> int:
         """How many positions have at least one mismatch."""
         return len({(m.account, m.position_group) for m in self.mismatches})
+
+    @property
+    def disputed(self) -> set[PositionKey]:
+        """The positions about which two nodes contradict each other."""
+        return {PositionKey(d.account, d.position_group) for d in self.disputes}
 
     def add(self, found: Iterable[tuple[str, str, str, str, str]]) -> None:
         """Mismatches as account, group, what, ours, the contract's."""
@@ -69,12 +88,14 @@ def verify(
     scope: str = "all",
     sample: int = 100,
     settings: Settings | None = None,
+    against: Chain | None = None,
 ) -> list[Verdict]:
     """Compares stored rows with the contracts and writes `audits`.
 
     `scope` is "all", "sample" (`sample` random rows a deployment) or "at-risk". Where no endpoint holds the state of
     a deployment's block any more (or the block left the chain), a new snapshot is taken first and the log says so.
-    StoreError if nothing is synced.
+    `against` is the same chain behind another node, which is asked for the same rows at the same block: where the two
+    contradict each other the rows become `unverified`. StoreError if nothing is synced.
     """
     verdicts, settings = [], settings or Settings()
     for adapter in adapters:
@@ -82,7 +103,7 @@ def verify(
         if row is None or row["block_number"] is None:
             continue
         try:
-            verdict = _verify_one(store, chain, adapter, row, scope, sample, settings.at_risk_below)
+            verdict = _verify_one(store, chain, adapter, row, scope, sample, settings.at_risk_below, against)
         except (PrunedError, ReorgError) as error:
             log.warning(
                 "%s: block %d can no longer be asked (%s); taking a new snapshot first",
@@ -93,7 +114,7 @@ def verify(
             Sync(store, chain, [adapter], Accounts(row["accounts"]), settings).snapshot()
             row = store.deployment(chain.chain_id, adapter.deployment.name)
             assert row is not None
-            verdict = _verify_one(store, chain, adapter, row, scope, sample, settings.at_risk_below)
+            verdict = _verify_one(store, chain, adapter, row, scope, sample, settings.at_risk_below, against)
         verdicts.append(verdict)
         store.audit(
             chain.chain_id,
@@ -108,13 +129,44 @@ def verify(
             ]
             or None,
         )
+        if against is not None:
+            _disbelieve(store, chain, verdict, against)
     if not verdicts:
         raise StoreError(f"nothing of {chain.name} is synced in {store.path}: run `indexer sync` first")
     return verdicts
 
 
+def _disbelieve(store: Store, chain: Chain, verdict: Verdict, against: Chain) -> None:
+    """Neither node is believed where they contradict each other."""
+    disputes.mark(store, (chain.chain_id, verdict.deployment), verdict.disputed)
+    store.audit(
+        chain.chain_id,
+        verdict.deployment,
+        "cross-check",
+        checked=verdict.checked,
+        mismatches=len(verdict.disputed),
+        block=verdict.block,
+        detail=[
+            {
+                "position": [d.account, d.position_group],
+                "what": d.what,
+                "answers": [[chain.endpoint, d.contract], [against.endpoint, d.against]],
+            }
+            for d in verdict.disputes[:20]
+        ]
+        or None,
+    )
+
+
 def _verify_one(
-    store: Store, chain: Chain, adapter: AnyAdapter, row: Mapping[str, Any], scope: str, sample: int, below: float
+    store: Store,
+    chain: Chain,
+    adapter: AnyAdapter,
+    row: Mapping[str, Any],
+    scope: str,
+    sample: int,
+    below: float,
+    against: Chain | None,
 ) -> Verdict:
     name = adapter.deployment.name
     block = chain.block(row["block_hash"])
@@ -131,14 +183,16 @@ def _verify_one(
         known = store.events(chain.chain_id, name).keys()
         verdict.add((*key, "row", "missing", "named by a log") for key in known - rows.keys())
         verdict.add((*key, "balances", "without a position", "") for key in held.keys() - rows.keys())
-    comparison = Comparison(chain, adapter, market, verdict)
+    comparison = Comparison(chain, adapter, market, verdict, against)
     comparison.at(block, [row for row in rows.values() if row.block_number == block.number], held)
     older = {key: row for key, row in rows.items() if row.block_number != block.number}
     states = store.states(chain.chain_id, name) if older else []
     positions = [position for position in load_positions(adapter, states) if position.key in older]
     now = {r.key: r for r in evaluate_all(chain.chain_id, adapter, market, positions, at_risk_below=below)}
     verdict.add(
-        (*key, "status", row.status, now[key].status) for key, row in older.items() if row.status != now[key].status
+        (*key, "status", row.status, now[key].status)
+        for key, row in older.items()
+        if row.status not in {now[key].status, Status.UNVERIFIED}
     )
     for (number, block_hash), group in groupby(
         sorted(older.values(), key=lambda row: row.block_number), key=lambda row: (row.block_number, row.block_hash)
@@ -159,28 +213,24 @@ def _verify_one(
 
 
 class Comparison:
-    """Rows of one deployment against its contracts."""
+    """Rows of one deployment against its contracts, as one node knows them, or two."""
 
-    def __init__(self, chain: Chain, adapter: AnyAdapter, market: Market, verdict: Verdict) -> None:
-        self.chain, self.adapter, self.market, self.verdict = chain, adapter, market, verdict
+    def __init__(
+        self, chain: Chain, adapter: AnyAdapter, market: Market, verdict: Verdict, against: Chain | None = None
+    ) -> None:
+        self.chains = [chain] if against is None else [chain, against]
+        self.adapter, self.market, self.verdict = adapter, market, verdict
 
     def at(self, block: Block, rows: Sequence[PositionRow], held: Mapping[PositionKey, Sequence[Held]]) -> None:
-        """Compares rows of one block, with their balances; nothing is counted if the block cannot be asked."""
-        read = PinnedReader(self.chain, block)
-        ours = {row.key: row for row in rows}
-        keys = list(ours)
-        answers = [
-            answer
-            for start in range(0, len(keys), CHUNK)
-            for answer in self.adapter.contract_answers(read, self.market, keys[start : start + CHUNK])
+        """Compares rows of one block, with their balances; nothing is counted if the block cannot be asked of each node."""
+        found, *others = [
+            compared(PinnedReader(chain, block), self.adapter, self.market, rows, held) for chain in self.chains
         ]
-        for answer in answers:
-            self.verdict.checked += 1
-            row, balances = ours[answer.key], held.get(answer.key, [])
-            wrong = differences(row, amounts_of(balances), answer)
-            if (row.block_number, row.block_hash) != (block.number, block.hash):
-                wrong.append(("block", f"{row.block_number} {row.block_hash}", f"{block.number} {block.hash}"))
-            for b in balances:
-                if answer.amounts and not {(b.market, b.side), (b.asset, b.side)} & answer.amounts.keys():
-                    wrong.append((f"amount_raw {b.side} {b.market}", b.amount, "no such balance"))
-            self.verdict.add((*answer.key, what, str(mine), str(theirs)) for what, mine, theirs in wrong)
+        self.verdict.checked += len(found)
+        for key, wrong in found.items():
+            self.verdict.add((*key, what, str(mine), str(theirs)) for what, mine, theirs in wrong)
+            for other in others:
+                self.verdict.disputes += [
+                    Dispute(self.verdict.deployment, *key, what, str(mine), str(theirs), str(against))
+                    for what, mine, theirs, against in contradictions(wrong, other[key])
+                ]

@@ -1,0 +1,52 @@
+"""Rows against the contracts' own answers, as one node gives them and as another does."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from indexer.adapter import AnyAdapter, Reader
+from indexer.model import Market, PositionKey
+from indexer.risk.evaluate import Held, amounts_of, differences
+from indexer.store.rows import PositionRow
+
+#: positions that the contracts are asked about at once
+CHUNK = 200
+
+#: what, ours, the contract's
+Difference = tuple[str, Any, Any]
+
+
+def compared(
+    read: Reader,
+    adapter: AnyAdapter,
+    market: Market,
+    rows: Sequence[PositionRow],
+    held: Mapping[PositionKey, Sequence[Held]],
+) -> dict[PositionKey, list[Difference]]:
+    """What differs between each row, with its balances, and the contracts' answers at the reader's block; [] is a match.
+
+    The errors are those of the reader.
+    """
+    ours = {row.key: row for row in rows}
+    keys, block = list(ours), read.block
+    found: dict[PositionKey, list[Difference]] = {}
+    for start in range(0, len(keys), CHUNK):
+        for answer in adapter.contract_answers(read, market, keys[start : start + CHUNK]):
+            row, balances = ours[answer.key], held.get(answer.key, [])
+            wrong = found[answer.key] = differences(row, amounts_of(balances), answer)
+            if (row.block_number, row.block_hash) != (block.number, block.hash):
+                wrong.append(("block", f"{row.block_number} {row.block_hash}", f"{block.number} {block.hash}"))
+            for b in balances:
+                if answer.amounts and not {(b.market, b.side), (b.asset, b.side)} & answer.amounts.keys():
+                    wrong.append((f"amount_raw {b.side} {b.market}", b.amount, "no such balance"))
+    return found
+
+
+def contradictions(one: Sequence[Difference], other: Sequence[Difference]) -> list[tuple[str, Any, Any, Any]]:
+    """Where two nodes say different things about a row that was compared with both: what, ours, the one's, the other's."""
+    first, second = ({what: (mine, theirs) for what, mine, theirs in side} for side in (one, other))
+    found = []
+    for what, (mine, _) in (first | second).items():
+        theirs, others = (side[what][1] if what in side else mine for side in (first, second))
+        if theirs != others:
+            found.append((what, mine, theirs, others))
+    return found

@@ -1,0 +1,337 @@
+"""Two nodes that contradict each other: the row is `unverified` and both answers are told, whichever of them lies.
+
+The liar answers every call as if one word of storage were another: balances, account data and liquidity fit together, so
+no comparison with that node alone can tell.
+"""
+
+import functools
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from eth_utils.crypto import keccak
+
+from indexer.chain import connect
+from indexer.chain.client import Chain
+from indexer.cli.main import main
+from indexer.model import Accounts
+from indexer.settings import Settings
+from indexer.store.store import Store
+from indexer.sync import audit, cross_check
+from indexer.sync.sync import Sync
+from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
+from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
+from tests.devnet.scenario import Devnet, config_toml
+from tests.disturbed import QUICK
+from tests.faulty import FaultyNode
+from tests.truth import adapter_of, raw, rows_of, sync_once, wrong_rows
+
+pytestmark = pytest.mark.disturbed
+EVERYONE = 10_000
+PROTOCOLS = ["aave-v3", "aave-v2", "compound-v2", "compound-v3", "maker"]
+NOBODY = "0x" + "0" * 36 + "dead"
+
+
+@pytest.fixture(scope="module")
+def populated(needs_node: None) -> Iterator[dict[str, Devnet]]:
+    with Anvil() as node:
+        node.place_multicall3()
+        found: list[Devnet] = [
+            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v2.deploy(node), compound_v3.deploy(node),
+            maker.deploy(node),
+        ]  # fmt: skip
+        for market in found:
+            market.populate(8, 12)
+        yield {market.protocol: market for market in found}
+
+
+@pytest.fixture
+def markets(populated: dict[str, Devnet]) -> Iterator[dict[str, Devnet]]:
+    with ExitStack() as stack:
+        for market in populated.values():
+            stack.enter_context(market.rewound())
+        yield populated
+
+
+@pytest.fixture(autouse=True)
+def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "Chain", functools.partial(Chain, backoff=0.01))
+
+
+# a balance that is lied about ---------------------------------------------------------------------------------------------
+
+
+def call(signature: str, *words: str) -> str:
+    return "0x" + keccak(text=signature).hex()[:8] + "".join(word[2:].rjust(64, "0") for word in words)
+
+
+def balance_call(protocol: str, who: str, group: str, asset: str) -> str:
+    """How the contract that keeps a balance is asked for it."""
+    return {
+        "aave-v3": call("scaledBalanceOf(address)", who),
+        "aave-v2": call("scaledBalanceOf(address)", who),
+        "compound-v2": call("balanceOf(address)", who),
+        "compound-v3": call("collateralBalanceOf(address,address)", who, asset),
+        "maker": call("urns(bytes32,address)", "0x" + group.encode().hex().ljust(64, "0"), who),
+    }[protocol]
+
+
+def lie_about_a_balance(market: Devnet, path: Path) -> tuple[tuple[str, str], dict[str, dict[str, str]]]:
+    """Whom the lie is about, somebody who owes, and the word of storage that holds his collateral, a tenth larger."""
+    node = market.node
+    who, group, asset, contract = raw(
+        path,
+        "select b.account, b.position_group, b.asset, b.market from balances b join positions p "
+        "using (chain_id, deployment, account, position_group) where b.side = 'supply' and b.amount > 0 "
+        f"and b.is_collateral and p.status in ('healthy', 'at_risk') and p.deployment = '{market.name}' "
+        "and (p.protocol = 'maker' or b.symbol in ('WETH', 'ETH', 'WBTC', 'COMP', 'LINK')) "
+        "order by p.health_factor, b.value_usd desc limit 1",
+    )[0]
+
+    def slots(data: str) -> set[str]:
+        listed = node.rpc("eth_createAccessList", {"to": contract, "data": data}, "latest")["accessList"]
+        return {key for entry in listed if entry["address"].lower() == contract for key in entry["storageKeys"]}
+
+    data = balance_call(market.protocol, who, group, asset)
+    own = slots(data) - slots(balance_call(market.protocol, NOBODY, group, asset))
+    true = node.rpc("eth_call", {"to": contract, "data": data}, "latest")
+    for slot in sorted(own):
+        word = int(node.rpc("eth_getStorageAt", contract, slot, "latest"), 16)
+        amount = word & (2**128 - 1)
+        words = {slot: "0x" + (word + amount // 10).to_bytes(32).hex()}
+        if (
+            amount
+            and node.rpc("eth_call", {"to": contract, "data": data}, "latest", {contract: {"stateDiff": words}}) != true
+        ):
+            return (who, group), {contract: words}
+    raise AssertionError(f"where is the balance of {who} in {contract}?")
+
+
+@pytest.fixture
+def liar(markets: dict[str, Devnet]) -> Iterator[FaultyNode]:
+    with FaultyNode(next(iter(markets.values())).node.url) as node:
+        yield node
+
+
+def audits(path: Path) -> list[tuple[int, int, Any]]:
+    rows = raw(path, "select checked, mismatches, detail from audits where kind = 'cross-check' order by id")
+    return [(checked, mismatches, detail and json.loads(detail)) for checked, mismatches, detail in rows]
+
+
+def unverified(path: Path, market: Devnet) -> set[tuple[str, str]]:
+    return {key for key, row in rows_of(path, market.name).items() if row["status"] == "unverified"}
+
+
+def wrong_but_for(path: Path, market: Devnet, who: tuple[str, str]) -> list[str]:
+    """Rows that are wrong by the honest node's contracts, with the one that is lied about left out."""
+    return [line for line in wrong_rows(path, market.node, [market])[1] if who[0] not in line]
+
+
+# sync --cross-check -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_node_that_lies_about_one_balance_is_found(
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path, caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
+    market, honest, path = markets[protocol], tmp_path / "honest.db", tmp_path / "lied.db"
+    sync_once(honest, market.node.url, [market], "borrowers")
+    who, liar.lies = lie_about_a_balance(market, honest)
+    alone = tmp_path / "alone.db"
+    sync_once(alone, liar.url, [market], "borrowers")
+    assert unverified(alone, market) == set(), "no comparison with the liar alone tells"
+    assert rows_of(alone, market.name)[who]["health_factor"] > rows_of(honest, market.name)[who]["health_factor"]
+    caplog.clear()
+    sync_once(path, [liar.url, market.node.url], [market], "borrowers", cross_check=EVERYONE)
+    assert liar.injected["lies"] > 0
+    assert unverified(path, market) == {who}
+    assert wrong_but_for(path, market, who) == []
+    ((checked, mismatches, detail),) = audits(path)
+    assert (checked, mismatches) == (len(rows_of(path, market.name)), 1)
+    assert {tuple(d["position"]) for d in detail} == {who}
+    told = {d["what"]: dict(d["answers"]) for d in detail}["health_factor_raw"]
+    honest_row = rows_of(honest, market.name)[who]
+    assert told[liar.url] == rows_of(alone, market.name)[who]["health_factor_raw"]
+    assert told[market.node.url] == honest_row["health_factor_raw"]
+    (line,) = [r.getMessage() for r in caplog.records if "contradict" in r.getMessage()]
+    assert liar.url in line
+    assert market.node.url in line
+
+
+def test_neither_is_believed_where_the_second_lies(
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path
+) -> None:
+    market, path = markets["aave-v3"], tmp_path / "second.db"
+    sync_once(path, market.node.url, [market], "borrowers")
+    assert audits(path) == [], "nobody asked for a second opinion"
+    who, liar.lies = lie_about_a_balance(market, path)
+    market.node.mine(1)
+    sync_once(path, [market.node.url, liar.url], [market], "borrowers", cross_check=EVERYONE)
+    assert unverified(path, market) == {who}
+    assert wrong_rows(path, market.node, [market])[1] == [], "its numbers are those of the endpoint in use"
+    (note,) = raw(path, "select note from deployments")[0]
+    assert "two endpoints contradict each other about 1 positions" in note
+
+
+@contextmanager
+def tail(path: Path, urls: list[str], market: Devnet, count: int) -> Iterator[Sync]:
+    chain = Chain("devnet", CHAIN_ID, urls, MULTICALL3, **QUICK)  # type: ignore[arg-type]
+    settings = Settings(cross_check=count, audit_sample=0, behind_seconds=0.2)
+    with closing(chain), Store(path) as store, store.lock():
+        sync = Sync(store, chain, [adapter_of(market)], Accounts.BORROWERS, settings)
+        sync.following = True
+        yield sync
+
+
+@pytest.mark.parametrize("protocol", ["aave-v3", "compound-v2", "compound-v3", "maker"])
+def test_everyones_turn_comes_and_a_dispute_lasts_until_both_say_the_same(
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    monkeypatch.setattr(audit, "SUMS_SECONDS", 0.0)
+    market, honest, path = markets[protocol], tmp_path / "honest.db", tmp_path / "tail.db"
+    sync_once(honest, market.node.url, [market], "borrowers")
+    who, liar.lies = lie_about_a_balance(market, honest)
+    count = 4
+    with tail(path, [liar.url, market.node.url], market, count) as sync:
+        rounds = -(-len(rows_of(honest, market.name)) // count)
+        for _ in range(rounds):
+            sync.snapshot()
+            market.node.mine(1)
+        assert unverified(path, market) == {who}
+        assert all(checked <= 2 * count for checked, _, _ in audits(path))
+        sync.snapshot()
+        market.node.mine(1)
+        assert unverified(path, market) == {who}, "as long as it lies"
+    with tail(path, [liar.url, market.node.url], market, 1) as sync:
+        sync.snapshot()
+        market.node.mine(1)
+        assert unverified(path, market) == {who}, "also for another process"
+        liar.lies = {}
+        sync.snapshot()
+        assert unverified(path, market) == set()
+        market.node.mine(1)
+        sync.snapshot()
+    assert wrong_rows(path, market.node, [market])[1] == []
+    assert raw(path, "select state, note from deployments")[0][0] == "ok"
+
+
+def test_a_second_endpoint_that_is_silent_or_behind_holds_up_nothing(
+    markets: dict[str, Devnet], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market, path = markets["aave-v3"], tmp_path / "silent.db"
+    with FaultyNode(market.node.url) as second, tail(path, [market.node.url, second.url], market, 3) as sync:
+        sync.snapshot()
+        assert [mismatches for _, mismatches, _ in audits(path)] == [0]
+        second.down = True
+        market.node.mine(1)
+        sync.snapshot()
+        asked = second.requests
+        market.node.mine(1)
+        sync.snapshot()
+        assert second.requests == asked, "it is left alone for a while"
+        assert len([r for r in caplog.records if "no second opinion" in r.getMessage()]) == 1
+        second.down, second.faults = False, {"lagging": 1.0}
+        monkeypatch.setattr(cross_check, "SILENT_SECONDS", 0.0)
+        sync.auditor.cross_check.silent_until.clear()
+        market.node.mine(1)
+        outcome = sync.snapshot()
+        assert outcome.block.number == market.node.block_number()
+        assert second.injected["lagging"] > 0
+        assert len(audits(path)) == 1
+        second.faults = {}
+        market.node.mine(1)
+        sync.snapshot()
+        assert len(audits(path)) == 2, "it is heard again"
+    assert unverified(path, market) == set()
+    assert wrong_rows(path, market.node, [market])[1] == []
+
+
+# the command line ---------------------------------------------------------------------------------------------------------
+
+
+def run(tmp_path: Path, path: Path, market: Devnet, url: str, *arguments: str) -> Result:
+    config = tmp_path / "indexer.toml"
+    config.write_text(config_toml(CHAIN_ID, url, [market]))
+    return CliRunner().invoke(main, ["--config", str(config), "--db", str(path), *arguments])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_verify_against_a_second_node_tells_both_sides(
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path, protocol: str
+) -> None:
+    market, path = markets[protocol], tmp_path / "indexer.db"
+    url = market.node.url
+    sync_once(path, url, [market], "borrowers")
+    who, lies = lie_about_a_balance(market, path)
+    true = rows_of(path, market.name)[who]["health_factor_raw"]
+
+    agreed = run(tmp_path, path, market, url, "verify", "--all", "--against", liar.url, "--json")
+    assert agreed.exit_code == 0, agreed.output
+    ((row),) = json.loads(agreed.stdout)
+    assert (row["differ"], row["disputed"], row["checked"]) == (0, 0, len(rows_of(path, market.name)))
+    assert audits(path) == [(row["checked"], 0, None)]
+
+    liar.lies = lies
+    path.unlink()
+    sync_once(path, liar.url, [market], "borrowers")
+    believed = run(tmp_path, path, market, liar.url, "verify", "--all", "--json")
+    assert believed.exit_code == 0, "the liar agrees with itself"
+    assert json.loads(believed.stdout)[0]["disputed"] is None
+    told = run(tmp_path, path, market, liar.url, "verify", "--all", "--against", url, "--json")
+    assert told.exit_code == 1
+    ((row),) = json.loads(told.stdout)
+    assert (row["differ"], row["disputed"]) == (0, 1)
+    (dispute,) = [d for d in row["disputes"] if d["what"] == "health_factor_raw"]
+    assert (dispute["account"], dispute["position_group"]) == who
+    assert (dispute["contract"], dispute["against"]) == (rows_of(path, market.name)[who]["health_factor_raw"], true)
+    assert f"{dispute['contract']} at {liar.url}, {true} at {url}" in told.stderr
+    assert "contradict each other about 1 of" in told.stderr
+    assert unverified(path, market) == {who}
+    assert audits(path)[-1][1] == 1
+
+
+def test_a_row_that_both_nodes_contradict_is_a_mismatch_and_no_dispute(
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path
+) -> None:
+    market, path = markets["aave-v3"], tmp_path / "indexer.db"
+    sync_once(path, market.node.url, [market], "borrowers")
+    with Store(path) as store, store.transaction() as conn:
+        conn.execute("update positions set debt_value_raw = '1' where account = (select min(account) from positions)")
+    result = run(tmp_path, path, market, market.node.url, "verify", "--all", "--against", liar.url, "--json")
+    assert result.exit_code == 1
+    ((row),) = json.loads(result.stdout)
+    assert (row["differ"], row["disputed"]) == (1, 0)
+    assert "1 of" in result.stderr
+    assert unverified(path, market) == set()
+
+
+@pytest.mark.parametrize("arguments", [("sync", "--cross-check", "5"), ("sync", "--follow", "--cross-check", "5")])
+def test_a_cross_check_without_a_second_endpoint_is_refused(
+    markets: dict[str, Devnet], tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    market, path = markets["aave-v3"], tmp_path / "indexer.db"
+    result = run(tmp_path, path, market, market.node.url, *arguments, "--chain", "devnet")
+    assert result.exit_code == 2
+    assert "--cross-check needs a second endpoint of devnet: name one with another --rpc-url" in result.stderr
+    assert not path.exists()
+
+
+def test_the_flag_reaches_the_sync(markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path) -> None:
+    market, path = markets["aave-v3"], tmp_path / "indexer.db"
+    both = ["--rpc-url", market.node.url, "--rpc-url", liar.url]
+    result = run(tmp_path, path, market, market.node.url, "sync", "--chain", "devnet", "--cross-check", "5", *both)
+    assert result.exit_code == 0, result.output
+    assert [(checked, mismatches) for checked, mismatches, _ in audits(path)] == [(5, 0)]
+
+
+def test_a_second_node_of_another_chain_is_refused(markets: dict[str, Devnet], tmp_path: Path) -> None:
+    market, path = markets["aave-v3"], tmp_path / "indexer.db"
+    sync_once(path, market.node.url, [market], "borrowers")
+    with Anvil(chain_id=CHAIN_ID + 1) as other:
+        result = run(tmp_path, path, market, market.node.url, "verify", "--against", other.url)
+    assert result.exit_code == 1
+    assert "serves chain id 1338" in result.stderr
