@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
-from indexer.model import RAY, WAD, Answer, Balance, Block, Deployment, Health, Market, PositionKey
-from indexer.risk.evaluate import amounts_of, differences, evaluate_all, from_answer, row, status
+from indexer.model import RAY, WAD, Answer, Asset, Balance, Block, Deployment, Health, Market, PositionKey, Status
+from indexer.risk.evaluate import amounts_of, differences, evaluate_all, from_answer, reason, row, status
 from indexer.store.rows import PositionRow
 from indexer.units import least_at
+from protocols.compound_v3 import CompoundV3
+from protocols.compound_v3.market import Collateral, CompoundV3Market
+from protocols.compound_v3.position import CompoundV3Position
 from protocols.maker import Maker
 from protocols.maker.market import Gem, Ilk, MakerMarket
 from protocols.maker.position import Urn
@@ -84,7 +87,7 @@ def test_a_debt_worth_nothing_is_no_debt(fresh_node: Anvil) -> None:
 
 def columns(health: Health, usd: tuple[int, int] | None = (3, 2), name: str = "healthy") -> dict[str, Any]:
     market = Market(block=BLOCK, revision="", usd=usd)
-    return row(1, VAT, market, health, type(status(health, verified=True))(name))._asdict()
+    return row(1, VAT, market, health, Status(name))._asdict()
 
 
 def test_a_row_has_the_exact_integers_and_what_people_read() -> None:
@@ -102,6 +105,7 @@ def test_a_row_has_the_exact_integers_and_what_people_read() -> None:
         "next_health_factor_raw": "1250000000000000000", "next_health_factor": 1.25, "collateral_usd": 15.0,
         "debt_usd": 6.0, "net_usd": 9.0, "leverage": 10 / 6, "ltv": 0.4, "status": "healthy",
         "blocked_by": "paused, stopped", "block_number": 7, "block_hash": BLOCK.hash,
+        "block_timestamp": 1_700_000_000, "note": None,
     }  # fmt: skip
     assert columns(replace(whole, wallet=None))["wallet"] == OWNER
     nobody = columns(replace(whole, wallet=None, owner=None, blocked_by=(), mode=None))
@@ -127,7 +131,7 @@ def test_what_is_unknown_in_a_row_is_null() -> None:
     assert {name for name, value in unknown.items() if value is None} == {
         "mode", "collateral_value_raw", "liquidation_limit_raw", "debt_value_raw", "health_factor_raw", "health_factor",
         "health_factor_accrued_raw", "health_factor_accrued", "next_health_factor_raw", "next_health_factor",
-        "collateral_usd", "debt_usd", "net_usd", "leverage", "ltv", "blocked_by",
+        "collateral_usd", "debt_usd", "net_usd", "leverage", "ltv", "blocked_by", "note",
     }  # fmt: skip
     zero = columns(replace(health(0), collateral_value=0, liquidation_limit=0))
     assert [zero[name] for name in ("collateral_value_raw", "health_factor_raw", "health_factor")] == ["0", "0", 0.0]
@@ -185,6 +189,59 @@ def test_every_position_is_evaluated_and_named() -> None:
         urn.key: answer(False, debt_value_raw=1, health_factor_raw=factor * WAD) for factor, urn in enumerate(urns, 3)
     }
     assert named(answers=answers) == [(5, WHO, str(3 * WAD), "healthy"), (5, OWNER, str(4 * WAD), "healthy")]
+
+
+def asset(number: int, price: int | None, group: str = "") -> Asset:
+    return Asset(
+        asset=f"0x{number:040x}", market=f"m{number}", symbol=f"S{number}", decimals=0, group=group, price=price
+    )
+
+
+def test_a_note_names_what_has_no_price_and_who_should_give_it() -> None:
+    """Of what is held, else of all that the contract may ask for: every entered market's, say; five at most."""
+    adapter = CompoundV3(Deployment("", "compound-v3", "", 0, {"comet": OWNER}))
+    assets = [asset(1, 5), *(asset(number, None if number % 2 else 0) for number in range(2, 9))]
+    market = CompoundV3Market(
+        block=BLOCK, revision="", comet=OWNER, base=assets[0].asset, base_scale=1, base_price=1, base_borrow_min=1,
+        supply_index=10**15, borrow_index=10**15, supply_index_accrued=10**15, borrow_index_accrued=10**15,
+        supply_rate=1, borrow_rate=1, accrued_at=0, total_supply_base=0, total_borrow_base=0, absorb_paused=False,
+        collaterals=tuple(
+            Collateral(asset=a.asset, offset=i, scale=1, price=None, liquidate_factor=WAD, total_supply=0)
+            for i, a in enumerate(assets[1:])
+        ),
+        feeds={assets[2].asset: WHO}, assets=tuple(assets),
+    )  # fmt: skip
+
+    def note(*held: int) -> str:
+        position = CompoundV3Position(
+            key=PositionKey(WHO), block_number=7, principal=-5, collateral={assets[place].asset: 1 for place in held}
+        )
+        return reason(adapter, market, position, Status.UNPRICEABLE)
+
+    names = [f"S{a.asset[-1]} {a.asset}" for a in assets]
+    assert note(2, 4) == f"no price of {names[2]} from {WHO}, {names[4]}"
+    shown = [names[1], f"{names[2]} from {WHO}", *names[3:6]]
+    assert note() == f"no price of {', '.join(shown)} and 2 more"
+    assert note(1, 2, 3, 4, 5) == f"no price of {', '.join(shown)}"
+    market = replace(market, assets=(assets[0], replace(assets[1], symbol="S" * 40)))
+    assert note(1) == f"no price of {'S' * 32} {assets[1].asset}"
+    market = replace(market, assets=(assets[0],))
+    assert note() == "a price that the contract needs is missing"
+
+
+def test_a_note_names_the_ilk_of_the_position_alone() -> None:
+    market = MakerMarket(
+        block=BLOCK, revision="", usd=None, contracts={"vat": WHO}, live=1, debt=0, vice=0, surplus=0, par=RAY, base=0,
+        ilks={}, assets=(asset(1, None, "GEM-A"), asset(2, None, "GEM-B"), asset(3, 1), asset(4, None)),
+    )  # fmt: skip
+    urn = Urn(
+        key=PositionKey(WHO, "GEM-B"), block_number=7, ink=0, art=0, cdp=None, owner=WHO, owner_via="self", wallet=WHO
+    )
+    missing = [f"S{number} 0x{number:040x}" for number in (2, 4)]
+    assert reason(VAT, market, urn, Status.UNPRICEABLE) == f"no price of {', '.join(missing)}"
+    differ = "the contracts' own answers differ from what is computed here"
+    assert reason(VAT, market, urn, Status.UNVERIFIED) == differ
+    assert reason(VAT, replace(market, note="new code"), urn, Status.UNVERIFIED) == "new code"
 
 
 def stored(**values: Any) -> PositionRow:
