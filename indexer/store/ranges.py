@@ -77,10 +77,6 @@ class Ranges:
                 kept.append((last + 1, high))
         return type(self)(kept)
 
-    def truncate(self, last: int) -> Self:
-        """Only the blocks up to `last`."""
-        return type(self)((low, min(high, last)) for low, high in self._ranges if low <= last)
-
     def missing(self, first: int, last: int) -> list[tuple[int, int]]:
         """The ranges within first..last that are not in the set, ascending."""
         return list(type(self)([(first, last)]) - self) if first <= last else []

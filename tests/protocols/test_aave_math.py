@@ -41,6 +41,22 @@ def test_percentages_round_half_up() -> None:
     assert aave_math.percent_mul(4999, 1) == 0
 
 
+def test_products_and_quotients_round_half_up() -> None:
+    # WadRayMath: (a * b + HALF_RAY) / RAY, (a * RAY + b / 2) / b, (a * WAD + b / 2) / b.
+    assert [aave_math.ray_mul(1, b) for b in (RAY // 2 - 1, RAY // 2, 3 * RAY // 2)] == [0, 1, 2]
+    # 1 / 3 = 0.33..., 2 / 3 = 0.66..., 0.5 and a little less than 0.5 of the last digit
+    third, two_thirds = 333_333_333_333_333_333, 666_666_666_666_666_667
+    assert [aave_math.wad_div(*pair) for pair in ((1, 3), (2, 3))] == [third, two_thirds]
+    assert [aave_math.wad_div(1, b) for b in (2 * WAD, 2 * WAD + 2)] == [1, 0]
+    assert [aave_math.ray_div(*pair) for pair in ((1, 3), (2, 3))] == [
+        333_333_333_333_333_333_333_333_333,
+        666_666_666_666_666_666_666_666_667,
+    ]
+    assert [aave_math.ray_div(1, b) for b in (2 * RAY, 2 * RAY + 2)] == [1, 0]
+    # PercentageMath.percentDiv: 1 / 0.3 = 3.33, 1 / 0.4 = 2.5, 1 / 0.6 = 1.67
+    assert [aave_math.percent_div(1, points) for points in (3000, 4000, 6000)] == [3, 3, 2]
+
+
 @pytest.mark.parametrize("compound", [aave_math.compound_v2, aave_math.compound_v30, aave_math.compound_v34])
 def test_no_time_is_no_interest(compound: Callable[[int, int], int]) -> None:
     assert compound(RAY, 0) == RAY
@@ -63,6 +79,21 @@ def test_a_year_at_ten_percent_by_each_formula() -> None:
     assert v30 != v2
     for older in (v30, v2):
         assert 0 < abs(1_105_166_666_666_666_666_666_666_667 - older) < 10**22
+
+
+def test_a_few_seconds_by_each_formula() -> None:
+    # 0.002 a second, and a part of the yearly rate that V2 cuts off: powers 4e-6 and 8e-9. 5 seconds: 5 * 0.002, 5 * 4 / 2
+    # times 4e-6, 5 * 4 * 3 / 6 times 8e-9. V3.0 cuts after the time: 5 * (YEAR - 1) / YEAR = 4 more of the last digit.
+    rate = 2 * 10**24 * YEAR + YEAR - 1
+    assert aave_math.compound_v2(rate, 5) == RAY + 10**25 + 4 * 10**22 + 8 * 10**19
+    assert aave_math.compound_v30(rate, 5) == RAY + 10**25 + 4 + 4 * 10**22 + 8 * 10**19
+    # 2 seconds: the square once, no cube yet.
+    assert aave_math.compound_v2(rate, 2) == RAY + 4 * 10**24 + 4 * 10**21
+    assert aave_math.compound_v30(rate, 2) == RAY + 4 * 10**24 + 1 + 4 * 10**21
+    # V3.4, x = 0.3 and less than a digit: 1 + 0.3 + 0.3 * (0.15 + 0.3 * 0.05).
+    assert aave_math.compound_v34(3 * 10**26 * YEAR + YEAR - 1, 1) == 13_495 * 10**23
+    # Linear: one digit less than 5 * 0.002 and 5 digits.
+    assert aave_math.linear_interest(rate, 5) == RAY + 10**25 + 4
 
 
 def test_a_discount_waives_its_share_of_the_interest_only() -> None:

@@ -18,10 +18,14 @@ from protocols.maker.adapter import FORK, FROB, GIVE, GRAB, Maker
 from protocols.maker.market import MakerMarket
 from protocols.maker.math import (
     bark_refused,
+    barked,
+    bitten,
     fee_rate,
     feed_of,
     ilk_bytes,
     ilk_name,
+    rdiv,
+    rmul,
     rpow,
     spot_of,
 )
@@ -92,10 +96,35 @@ def test_powers_follow_the_contracts_edges() -> None:
     assert rpow(0, 5) == 0
     assert rpow(RAY, 10**9) == RAY
     assert rpow(2 * RAY, 10) == 1024 * RAY
-    with pytest.raises(OverflowError):
+    with pytest.raises(OverflowError, match=r"^rpow$"):
         rpow(2 * RAY, 1_000)
-    assert fee_rate(0, 0) is None
+    # a half to the 27th is 5^27 of the last digit, to the 28th half of that, which is odd: half up
+    assert rpow(RAY // 2, 27) == 5**27
+    assert rpow(RAY // 2, 28) == (5**27 + 1) // 2
+    # the square, with the half digit that rounds it, has to fit into 256 bits
+    assert rpow(2**128 - 1, 2) == ((2**128 - 1) ** 2 + RAY // 2) // RAY
+    with pytest.raises(OverflowError):
+        rpow(2**128, 2)
+
+
+def test_products_and_quotients_of_rays_are_cut() -> None:
+    assert [rmul(2, RAY // 2 - 1), rmul(2, RAY // 2), rmul(3, RAY // 2)] == [0, 1, 1]
+    assert rdiv(2, 3) == 666_666_666_666_666_666_666_666_666
+    # Spotter.poke at 2,000: / 1.5, and / 1.1 / 1.5; it sets nothing without a ratio
+    assert spot_of(2_000 * WAD, RAY, 3 * RAY // 2) == 1_333_333_333_333_333_333_333_333_333_333
+    assert spot_of(2_000 * WAD, 11 * RAY // 10, 3 * RAY // 2) == 1_212_121_212_121_212_121_212_121_212_120
+    assert (spot_of(2_000 * WAD, RAY, 0), spot_of(2_000 * WAD, 0, RAY)) == (0, 0)
+
+
+def test_a_fee_is_the_yearly_growth_of_both_factors() -> None:
+    # what makerdao's ilks had at 5 % a year, and the same with a part of it as the Jug's base
+    five_percent = 1_000_000_001_547_125_957_863_212_448
+    assert fee_rate(0, five_percent) == pytest.approx(0.05, rel=1e-6)
+    assert fee_rate(five_percent - RAY, RAY) == pytest.approx(0.05, rel=1e-6)
     assert fee_rate(0, RAY) == 0
+    assert fee_rate(0, 0) is None
+    assert fee_rate(five_percent, 0) is None
+    assert fee_rate(0, 10 * RAY) is None
 
 
 def test_a_bark_is_refused_as_the_dog_refuses_it() -> None:
@@ -112,6 +141,48 @@ def test_a_bark_is_refused_as_the_dog_refuses_it() -> None:
     assert bark_refused(2_000 * WAD, art, rate, dust, room=114 * RAD, chop=113 * WAD // 100) is None
     # so little collateral that a part of the debt takes none of it
     assert bark_refused(1, art, rate, dust, room=500 * RAD, chop=WAD) == "null-auction"
+    # an ilk without a penalty was never set up: the Dog divides by it
+    assert bark_refused(2_000 * WAD, art, rate, dust, room=10**6 * RAD, chop=0) is not None
+
+
+def test_what_a_bark_takes() -> None:
+    """Dog.bark: dart = min(art, room * WAD / rate / chop); all of it if `mul(art - dart, rate) < dust`."""
+    art, rate, dust = 1_000 * WAD, RAY, 100 * RAD
+    held = 2_000 * WAD
+    assert barked(held, art, rate, dust, room=10**6 * RAD, chop=WAD) == (art, None)
+    # exactly the dust may stay, and one unit less may not; exactly the dust may be taken, and one unit less may not
+    assert barked(held, art, rate, dust, room=900 * RAD, chop=WAD) == (900 * WAD, None)
+    assert barked(held, art, rate, dust, room=900 * RAD + RAY, chop=WAD) == (art, None)
+    assert barked(held, art, rate, dust, room=100 * RAD, chop=WAD) == (100 * WAD, None)
+    assert barked(held, art, rate, dust, room=100 * RAD - RAY, chop=WAD) == (0, "dusty-auction")
+    # dust is debt with its fee: 90 normalised, at a rate of 1.2, are 108
+    assert barked(held, art, 12 * RAY // 10, dust, room=108 * RAD, chop=WAD) == (90 * WAD, None)
+    assert barked(held, art, 12 * RAY // 10, dust, room=1_092 * RAD, chop=WAD) == (910 * WAD, None)
+    # 565 / 1.1 / 1.13 = 454.5454...
+    assert barked(held, art, 11 * RAY // 10, dust, room=565 * RAD, chop=113 * WAD // 100) == (
+        454_545_454_545_454_545_454,
+        None,
+    )
+    # the collateral for it is cut: 2 of 1,000 units' worth leaves exactly 1 for half, none for less
+    assert barked(2, art, rate, dust, room=500 * RAD, chop=WAD) == (500 * WAD, None)
+    assert barked(2, art, rate, dust, room=500 * RAD - RAY, chop=WAD) == (0, "null-auction")
+
+
+def test_what_a_bite_takes() -> None:
+    """Cat.bite: the same part, `require(dart > 0 && dink > 0, "Cat/null-auction")`, and dust may stay."""
+    art, held = 1_000 * WAD, 2_000 * WAD
+    assert bitten(held, art, RAY, room=10**6 * RAD, chop=WAD) == (art, None)
+    assert bitten(held, art, RAY, room=999 * RAD, chop=WAD) == (999 * WAD, None)
+    assert bitten(held, art, 11 * RAY // 10, room=565 * RAD, chop=113 * WAD // 100) == (
+        454_545_454_545_454_545_454,
+        None,
+    )
+    assert bitten(held, art, RAY, room=RAY, chop=WAD) == (1, None)
+    assert bitten(held, art, RAY, room=RAY - 1, chop=WAD) == (0, "null-auction")
+    assert bitten(held, 0, RAY, room=RAD, chop=WAD) == (0, "null-auction")
+    assert bitten(2, art, RAY, room=500 * RAD, chop=WAD) == (500 * WAD, None)
+    assert bitten(2, art, RAY, room=500 * RAD - RAY, chop=WAD) == (0, "null-auction")
+    assert bitten(held, art, RAY, room=RAD, chop=0) == (0, "null-auction")
 
 
 # contracts that answer from a table
