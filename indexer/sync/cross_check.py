@@ -68,8 +68,10 @@ class CrossCheck:
         found = self._second_opinion(tracked, target, asked) if asked else {}
         disputed -= {key for key, wrong in found.items() if not wrong}
         disputed |= {key for key, wrong in found.items() if wrong}
-        unbelieved = {"status": Status.UNVERIFIED.value, "note": disputes.NOTE}
-        return [row._replace(**unbelieved) if row.key in disputed else row for row in rows]
+        return [
+            row._replace(status=Status.UNVERIFIED.value, note=disputes.NOTE) if row.key in disputed else row
+            for row in rows
+        ]
 
     def note(self, tracked: TrackedDeployment) -> str | None:
         """What the user is told of a deployment with rows in dispute."""
