@@ -136,7 +136,7 @@ FROM = (
     "where p.chain_id = :chain_id and p.deployment = :deployment "
 )
 DEBTORS = (
-    f"{FROM} and (p.status <> 'no-debt' or exists (select 1 from balances b "
+    f"{FROM} and (p.status <> 'no-debt' or exists (select 1 from balances b "  # noqa: S608 - our own SQL
     "where b.chain_id = p.chain_id and b.deployment = p.deployment and b.account = p.account "
     "and b.position_group = p.position_group and b.side = 'debt'))"
 )
