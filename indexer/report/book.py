@@ -1,6 +1,6 @@
 """`report book`: what all positions of the database hold and owe, how healthy they are, and who is large in it.
 
-Sums are SQLite's own over the same rows a reader can query; exact amounts are summed as integers. What has no USD value is
+Sums are over the same rows a reader can query, exact amounts as integers. What has no USD value is
 left out of a USD sum and counted beside it.
 """
 
@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from indexer.model import WAD
 from indexer.progress import NoProgress, Progress
@@ -22,7 +22,6 @@ from indexer.report.holders import of_assets, of_deployments
 from indexer.store.exports import IS_AT_RISK
 from indexer.text import Row
 
-Floats = NDArray[np.float64]
 #: health factors from the left bound on, up to the next
 BOUNDS = (0.0, 0.9, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
 LARGEST = 10
@@ -118,19 +117,18 @@ def by_asset(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
     found = []
     for (chain_id, asset), one in of_assets(conn, chosen.sql, chosen.values).items():
         unit = decimals.get((chain_id, asset.lower()))
-        columns = {
-            "symbol": one.symbol,
-            "asset": asset,
-            **{
-                name: None if unit is None else side.amount / 10**unit
-                for name, side in (("supply", one.supply), ("collateral", one.collateral), ("debt", one.debt))
-            },
+        columns: dict[str, Any] = {"symbol": one.symbol, "asset": asset}
+        for name, side in (("supply", one.supply), ("collateral", one.collateral), ("debt", one.debt)):
+            columns[f"{name}_raw"] = str(side.amount)
+            columns[name] = None if unit is None else side.amount / 10**unit
+        debts = one.debts.sums()
+        columns |= {
             "supply_usd": one.supply.usd,
             "collateral_usd": one.collateral.usd,
             "debt_usd": one.debt.usd,
             "liquidatable_debt_usd": one.liquidatable_debt_usd,
-            "debt_top10_percent": top_share(one.debts.sums()),
-            "debt_hhi": hhi(one.debts.sums()),
+            "debt_top10_percent": top_share(debts),
+            "debt_hhi": hhi(debts),
             "collateral_top10_percent": top_share(one.collaterals.sums()),
             "unvalued": one.unvalued,
         }
@@ -138,15 +136,17 @@ def by_asset(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
     return sorted(found, key=lambda c: (-(c["debt_usd"] or 0.0), -(c["supply_usd"] or 0.0), c["symbol"], c["asset"]))
 
 
-def top_share(ranked: Floats, count: int = LARGEST) -> float | None:
+def top_share(values: ArrayLike, count: int = LARGEST) -> float | None:
     """The share of the largest `count` in the sum, in per cent; None of nothing."""
+    ranked = np.sort(np.asarray(values, np.float64))[::-1]
     return percent(float(ranked[:count].sum()), float(ranked.sum()))
 
 
-def hhi(values: Floats) -> float | None:
+def hhi(values: ArrayLike) -> float | None:
     """Herfindahl and Hirschman's index: the sum of the squared shares in per cent, 10,000 for a single holder."""
-    whole = float(values.sum())
-    return float(((100 / whole * values) ** 2).sum()) if whole else None
+    shares = np.asarray(values, np.float64)
+    whole = float(shares.sum())
+    return float(((100 * shares / whole) ** 2).sum()) if whole else None
 
 
 def bucket_names() -> list[str]:

@@ -40,10 +40,10 @@ class Holdings:
     values: "array[float]" = field(default_factory=lambda: array("d"))
 
     def sums(self) -> NDArray[np.float64]:
-        """One sum a wallet, the largest first."""
+        """One sum a wallet."""
         _, places = np.unique(np.frombuffer(self.wallets, np.int64), return_inverse=True)
-        found = np.bincount(places, np.frombuffer(self.values, np.float64)) if len(places) else np.zeros(0)
-        return np.sort(found)[::-1]
+        values = np.frombuffer(self.values, np.float64)
+        return np.asarray(np.bincount(places, values), np.float64) if len(places) else values
 
 
 @dataclass(slots=True)
@@ -87,7 +87,8 @@ class OfAsset:
 
 def of_assets(conn: sqlite3.Connection, where: str, values: Sequence[Any]) -> dict[tuple[int, str], OfAsset]:
     """By chain and asset; `where` is a condition on the protocol and the deployment."""
-    number, found = Numbers(conn), {}
+    number = Numbers(conn)
+    found: dict[tuple[int, str], OfAsset] = {}
     for chain_id, asset, symbol, side, backs, amount, usd, wallet, liquidatable in tuples(
         conn,
         "select chain_id, b.asset, b.symbol, b.side, b.is_collateral, b.amount_raw, b.value_usd, p.wallet,"  # noqa: S608
@@ -118,7 +119,8 @@ def of_deployments(
     conn: sqlite3.Connection, where: str, values: Sequence[Any]
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """By deployment, and under `all` together: debts and collaterals of its wallets."""
-    number, found = Numbers(conn), {}
+    number = Numbers(conn)
+    found: dict[str, tuple[Holdings, Holdings]] = {}
     whole = Holdings(), Holdings()
     for deployment, wallet, debt, collateral in tuples(
         conn,
