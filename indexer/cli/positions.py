@@ -1,5 +1,6 @@
 """The verbs `at-risk` and `show`: the positions of everyone near liquidation, and those of one wallet."""
 
+import time
 from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
