@@ -38,15 +38,14 @@ class Fake:
     def block(self) -> int | None:
         """The block of the last snapshot."""
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as conn:
-            found: tuple[int | None] = conn.execute("select block_number from deployments").fetchone()
+            found: tuple[int | None] = conn.execute("select min(block_number) from deployments").fetchone()
             return found[0]
 
 
 @contextmanager
-def fake(folder: Path, users: int, logs: int, blocks: int, **caps: int) -> Iterator[Fake]:
-    """A node of so many users, logs and blocks; `caps` are its max_logs and max_blocks."""
-    flags = {"users": users, "logs": logs, "blocks": blocks, **caps}
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+def fake(folder: Path, users: int, logs: int, blocks: int, *, deployments: int = 1) -> Iterator[Fake]:
+    """A node of so many users, logs and blocks; its market is configured under as many names as `deployments`."""
+    words = [f"--users={users}", f"--logs={logs}", f"--blocks={blocks}"]
     with subprocess.Popen(
         [sys.executable, "-m", "tests.bench.fakenode", *words], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -54,11 +53,14 @@ def fake(folder: Path, users: int, logs: int, blocks: int, **caps: int) -> Itera
             assert process.stdout is not None
             _, port, provider = process.stdout.readline().split()
             config = folder / "fake.toml"
-            config.write_text(
-                f'[chains.fake]\nchain_id = 1337\nrpc = ["http://127.0.0.1:{port}"]\n\n[deployments.{DEPLOYMENT}]\n'
-                f'protocol = "aave-v3"\nchain = "fake"\nstart_block = 0\n'
-                f'addresses = {{ pool_addresses_provider = "{provider}" }}\n'
-            )
+            lines = ["[chains.fake]", "chain_id = 1337", f'rpc = ["http://127.0.0.1:{port}"]']
+            for n in range(deployments):
+                lines += [
+                    f"[deployments.{DEPLOYMENT}{n or ''}]",
+                    'protocol = "aave-v3"\nchain = "fake"\nstart_block = 0',
+                    f'addresses = {{ pool_addresses_provider = "{provider}" }}',
+                ]
+            config.write_text("\n".join(lines) + "\n")
             yield Fake(f"http://127.0.0.1:{port}", config, folder / "fake.db")
         finally:
             process.terminate()
