@@ -16,6 +16,7 @@ from indexer.adapter import AnyAdapter, AnyWhatIf, WhatIf
 from indexer.errors import IndexerError, StoreError
 from indexer.model import Deployment, Market, Position, PositionKey, Registered
 from indexer.plugins import adapter_class
+from indexer.store.queries import OF_ADDRESS
 from indexer.store.rows import POSITION_COLUMNS, PositionRow
 from indexer.text import iso
 
@@ -140,7 +141,7 @@ DEBTORS = (
     "where b.chain_id = p.chain_id and b.deployment = p.deployment and b.account = p.account "
     "and b.position_group = p.position_group and b.side = 'debt'))"
 )
-OF_WALLET = f"{FROM} and :wallet in (p.wallet, p.owner, p.account)"
+OF_WALLET = FROM.replace("positions p", f"({OF_ADDRESS.replace('?1', ':wallet')}) p", 1)
 FAR = "(:below is not null and p.status = 'healthy' and p.health_factor >= :below)"
 NEAR = f"({FAR} is not true or s.block_number > :block_number)"
 
