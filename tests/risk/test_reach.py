@@ -1,5 +1,6 @@
 """Leaving out who is safe changes nothing of a result: everyone who could become liquidatable is evaluated."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from indexer import config
+from indexer.cli.options import Session
 from indexer.risk import simulate as simulating
 from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep
 from indexer.store import books as stored
@@ -69,3 +71,13 @@ def test_time_and_thresholds_leave_nobody_out(books: list[stored.Book]) -> None:
             market = scenario.applied(book.adapter, book.market, Names(GROUPS))
             if market != book.market:
                 assert simulating.reach(book, [market]) == float("inf")
+
+
+def test_a_command_reads_one_snapshot_while_another_is_committed(tmp_path: Path) -> None:
+    path = tmp_path / "large.db"
+    populate(path, tmp_path / "bench.toml", 300)
+    with Session(None, path).read() as conn, closing(sqlite3.connect(path)) as other:
+        (before,) = conn.execute("select count(*) from positions").fetchone()
+        other.execute("delete from positions")
+        other.commit()
+        assert conn.execute("select count(*) from positions").fetchone() == (before,)
