@@ -89,6 +89,7 @@ class Session:
         from indexer.cli.freshness import say
 
         with closing(open_readonly(self.db)) as conn:
+            conn.execute("begin")  # however many statements, all of one snapshot, while a sync may commit the next
             if conn.execute("select 1 from deployments where block_number is not null").fetchone() is None:
                 remark(f"{self.db} {unsynced(conn)}")
             if exact or below is not None:

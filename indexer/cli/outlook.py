@@ -10,6 +10,7 @@ from indexer.model import WAD, Balance, Deployment, LiquidationCall, Market
 from indexer.risk import simulate
 from indexer.risk.liquidation import FOREVER, Outlook, outlook
 from indexer.store import books as loading
+from indexer.store.queries import OF_ADDRESS
 from indexer.text import age
 
 KEY = ("chain_id", "deployment", "account", "position_group")
@@ -30,7 +31,8 @@ def stored(
     """
     found = {}
     held = conn.execute(
-        "select distinct chain_id, deployment from positions where ? in (wallet, owner, account)", (wallet,)
+        f"select distinct chain_id, deployment from ({OF_ADDRESS})",  # noqa: S608 - our own SQL
+        (wallet,),
     )
     places = set(map(tuple, held))
     here = [row for row in loading.deployments(conn) if (row["chain_id"], row["deployment"]) in places]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,23 +62,29 @@ def at_risk(
     with session.read(for_people=output.table, exact=exact, below=below) as conn:
         synced = holds(session, conn, protocols=protocols)
         ages = freshness(conn, protocols=protocols)
-        with bars() as progress:
-            progress.start("positions", 1, "query")
-            columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
-            rows = [dict(zip(columns, row, strict=True)) for row in found]
         hidden = 0
         for state, count, lower, note in reading.unlisted(conn, AT_RISK_BELOW, protocols):
             known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
             remark(f"{count:,} positions are {state}{known}; why is in the column note, such as: {note}")
             hidden += lower
-        for row in reading.status(conn, str, time.time()):
+        for row in reading.status(conn, str, time.time()) if reading.troubled(conn) else ():
             if row["state"] != "ok" and (synced or row["state"] != "new"):
                 remark(f"{row['deployment']} is {row['state']}: {row['note']}")
         if not output.table:
             say(conn, only_old=True)  # nobody listed of old rows is no good news
-    output.write_dicts(rows, AT_RISK_TABLE, columns)
-    listed = bool(rows) or (hidden > 0 and below is None)
-    raise SystemExit(verdict(ages, listed=listed, exit_code=exit_code, max_age=max_age, nothing=not synced))
+        with bars() as progress:
+            progress.start("positions", 1, "query")
+            columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
+            rows = iter(found)
+            first = next(rows, None)  # SQLite has sorted them by now; they are written as they come
+        listed = () if first is None else chain((first,), rows)
+        if output.table:
+            named = (dict(zip(columns, row, strict=True)) for row in listed)
+            output.write(AT_RISK_TABLE, for_people(AT_RISK_TABLE, named))
+        else:
+            output.write(columns, listed)
+    anyone = first is not None or (hidden > 0 and below is None)
+    raise SystemExit(verdict(ages, listed=anyone, exit_code=exit_code, max_age=max_age, nothing=not synced))
 
 
 SHOW_TABLE = (

@@ -134,7 +134,7 @@ def simulate(
             output.write_dicts([], simulating.OUTCOME_COLUMNS)
             return
         pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
-        books = stored.load(conn, rows, session.deployments(conn), wallet=wallet, progress=progress)
+        books = stored.load(conn, rows, session.deployments(conn), wallet=wallet)
         scenario = spelt(books, names, supposed, limits, swept, days, pace)
         if scenario[1] is not None:
             steps = simulating.sweep(

@@ -1,6 +1,6 @@
 """`report book`: what all positions of the database hold and owe, how healthy they are, and who is large in it.
 
-Sums are SQLite's own over the same rows a reader can query; exact amounts are summed as integers. What has no USD value is
+Sums are over the same rows a reader can query, exact amounts as integers. What has no USD value is
 left out of a USD sum and counted beside it.
 """
 
@@ -11,30 +11,20 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from indexer.model import WAD
 from indexer.progress import NoProgress, Progress
 from indexer.report.charts import Bars
 from indexer.report.document import Report, Section
+from indexer.report.holders import of_assets, of_deployments
 from indexer.store.exports import IS_AT_RISK
 from indexer.text import Row
 
 #: health factors from the left bound on, up to the next
 BOUNDS = (0.0, 0.9, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
 LARGEST = 10
-
-
-class ExactSum:
-    """SQLite aggregate: the sum of decimal integers kept as TEXT, as TEXT."""
-
-    def __init__(self) -> None:
-        self.total = 0
-
-    def step(self, value: str | None) -> None:
-        if value is not None:
-            self.total += int(value)
-
-    def finalize(self) -> str:
-        return str(self.total)
 
 
 class Chosen:
@@ -120,63 +110,43 @@ ASSET_COLUMNS = (
 
 def by_asset(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
     """One row an asset over all protocols; amounts `*_raw` are exact. The largest debt, then collateral first."""
-    conn.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type] # it takes one value, not any number
-    supply, debt = "b.side = 'supply'", "b.side = 'debt'"
-    backing = f"{supply} and b.is_collateral"
-    sums = conn.execute(
-        "select b.chain_id, b.asset, max(b.symbol) as symbol, a.decimals,"  # noqa: S608 - our own names
-        f" exact_sum(b.amount_raw) filter (where {supply}) as supply_raw,"
-        f" exact_sum(b.amount_raw) filter (where {backing}) as collateral_raw,"
-        f" exact_sum(b.amount_raw) filter (where {debt}) as debt_raw,"
-        f" {total('b.value_usd', supply)} as supply_usd, {total('b.value_usd', backing)} as collateral_usd,"
-        f" {total('b.value_usd', debt)} as debt_usd,"
-        " count(*) filter (where b.value_usd is null) as unvalued"
-        " from balances b join deployments d using (chain_id, deployment)"
-        " left join assets a on (a.chain_id, a.asset) = (b.chain_id, b.asset)"
-        f" where {chosen.sql} group by b.chain_id, b.asset",
-        chosen.values,
-    ).fetchall()
-    debts: dict[tuple[int, str], list[float]] = defaultdict(list)
-    collaterals: dict[tuple[int, str], list[float]] = defaultdict(list)
-    liquidatable: dict[tuple[int, str], float] = defaultdict(float)
-    for chain_id, asset, side, usd, closing in conn.execute(
-        "select b.chain_id, b.asset, b.side, total(b.value_usd) as usd,"  # noqa: S608 - our own names
-        " total(b.value_usd) filter (where p.status = 'liquidatable')"
-        " from balances b join positions p using (chain_id, deployment, account, position_group)"
-        f" where (b.side = 'debt' or b.is_collateral) and {chosen.sql} group by b.chain_id, b.asset, b.side, p.wallet",
-        chosen.values,
-    ):
-        key = (chain_id, asset.lower())
-        (debts if side == "debt" else collaterals)[key].append(usd)
-        if side == "debt":
-            liquidatable[key] += closing
+    decimals = {
+        (chain_id, asset.lower()): count
+        for chain_id, asset, count in conn.execute("select chain_id, asset, decimals from assets")
+    }
     found = []
-    for row in sums:
-        key = (row["chain_id"], row["asset"].lower())
-        columns = dict(row)
-        for name in ("supply", "collateral", "debt"):
-            raw, decimals = columns[f"{name}_raw"], columns["decimals"]
-            columns[name] = None if decimals is None else int(raw or 0) / 10**decimals
+    for (chain_id, asset), one in of_assets(conn, chosen.sql, chosen.values).items():
+        unit = decimals.get((chain_id, asset.lower()))
+        columns: dict[str, Any] = {"symbol": one.symbol, "asset": asset}
+        for name, side in (("supply", one.supply), ("collateral", one.collateral), ("debt", one.debt)):
+            columns[f"{name}_raw"] = str(side.amount)
+            columns[name] = None if unit is None else side.amount / 10**unit
+        debts = one.debts.sums()
         columns |= {
-            "liquidatable_debt_usd": liquidatable[key],
-            "debt_top10_percent": top_share(debts[key]),
-            "debt_hhi": hhi(debts[key]),
-            "collateral_top10_percent": top_share(collaterals[key]),
+            "supply_usd": one.supply.usd,
+            "collateral_usd": one.collateral.usd,
+            "debt_usd": one.debt.usd,
+            "liquidatable_debt_usd": one.liquidatable_debt_usd,
+            "debt_top10_percent": top_share(debts),
+            "debt_hhi": hhi(debts),
+            "collateral_top10_percent": top_share(one.collaterals.sums()),
+            "unvalued": one.unvalued,
         }
         found.append(columns)
     return sorted(found, key=lambda c: (-(c["debt_usd"] or 0.0), -(c["supply_usd"] or 0.0), c["symbol"], c["asset"]))
 
 
-def top_share(values: Iterable[float], count: int = LARGEST) -> float | None:
+def top_share(values: ArrayLike, count: int = LARGEST) -> float | None:
     """The share of the largest `count` in the sum, in per cent; None of nothing."""
-    ranked = sorted(values, reverse=True)
-    return percent(sum(ranked[:count]), sum(ranked))
+    ranked = np.sort(np.asarray(values, np.float64))[::-1]
+    return percent(float(ranked[:count].sum()), float(ranked.sum()))
 
 
-def hhi(values: Sequence[float]) -> float | None:
+def hhi(values: ArrayLike) -> float | None:
     """Herfindahl and Hirschman's index: the sum of the squared shares in per cent, 10,000 for a single holder."""
-    whole = sum(values)
-    return sum((100 * value / whole) ** 2 for value in values) if whole else None
+    shares = np.asarray(values, np.float64)
+    whole = float(shares.sum())
+    return float(((100 * shares / whole) ** 2).sum()) if whole else None
 
 
 def bucket_names() -> list[str]:
@@ -259,26 +229,18 @@ CONCENTRATION_COLUMNS = (
 
 def concentration(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
     """How much the largest wallets hold, of the whole book and of each deployment."""
-    debts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    collaterals: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for deployment, wallet, debt, collateral in conn.execute(
-        "select deployment, wallet, total(debt_usd), total(collateral_usd) from positions"  # noqa: S608 - our own names
-        f" where {chosen.sql} group by deployment, wallet",
-        chosen.values,
-    ):
-        for name in ("all", deployment):
-            debts[name][wallet] += debt
-            collaterals[name][wallet] += collateral
     return [
         {
             "deployment": name,
-            "wallets_with_debt": sum(debt > 0 for debt in debts[name].values()),
-            "debt_top10_percent": top_share(debts[name].values()),
-            "debt_hhi": hhi(list(debts[name].values())),
-            "collateral_top10_percent": top_share(collaterals[name].values()),
-            "collateral_hhi": hhi(list(collaterals[name].values())),
+            "wallets_with_debt": int((debts > 0).sum()),
+            "debt_top10_percent": top_share(debts),
+            "debt_hhi": hhi(debts),
+            "collateral_top10_percent": top_share(collaterals),
+            "collateral_hhi": hhi(collaterals),
         }
-        for name in sorted(debts, key=lambda name: (name != "all", name))
+        for name, (debts, collaterals) in sorted(
+            of_deployments(conn, chosen.sql, chosen.values).items(), key=lambda item: (item[0] != "all", item[0])
+        )
     ]
 
 

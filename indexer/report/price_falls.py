@@ -51,7 +51,7 @@ def falls(
     title = f"Liquidatable if prices fall: {name or VOLATILE}"
     if not known:
         return Section(title, notes=notes)
-    books = stored.load(conn, known, found, progress=progress)
+    books = stored.load(conn, known, found)
     groups = {**GROUPS, **config.groups}
     names = Names({**groups, VOLATILE: volatile(books, frozenset(map(canonical, groups[STABLE])))})
     if name is not None:

@@ -11,15 +11,16 @@ from indexer.report.book import as_of, labelled, percent, section
 from indexer.report.charts import CEILING, Bars, Lines
 from indexer.report.document import Report, Section
 from indexer.store import accrual
+from indexer.store.queries import OF_ADDRESS
 from indexer.text import iso, shown
 
 KEY = ("chain_id", "deployment", "account", "position_group")
 #: series that a chart can show and still be read; those nearest to liquidation
 LINES = 6
 
-POSITIONS = """
+POSITIONS = f"""
 with mine as (
-    select * from positions where wallet = ?1 or owner = ?1 or account = ?1
+    {OF_ADDRESS}
 ), supplied as (                            -- also what backs no debt, as in the view `wallets`
     select chain_id, deployment, account, position_group,
         case when count(value_usd) = count(*) then sum(value_usd) end as usd
@@ -33,7 +34,7 @@ select p.*, case when b.account is null then p.collateral_usd else b.usd end as 
 from mine p left join supplied b using (chain_id, deployment, account, position_group)
 left join deployments d using (chain_id, deployment) left join snapshots s using (chain_id, deployment)
 order by p.health_factor is null, p.health_factor, p.debt_usd desc, p.chain_id, p.deployment, p.account, p.position_group
-"""
+"""  # noqa: S608 - our own SQL
 
 
 def positions(conn: sqlite3.Connection, wallet: str) -> list[dict[str, Any]]:

@@ -4,11 +4,14 @@ Everything is computed offline, from the markets and positions of the last snaps
 `evaluate`: a row here is what a sync would write if just that had happened.
 """
 
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
+from indexer.adapter import Bounded
 from indexer.model import WAD, Health, Market, Position, Status
 from indexer.progress import NoProgress, Progress
 from indexer.risk.evaluate import status
@@ -18,8 +21,12 @@ from indexer.store.books import Book
 from indexer.store.books import seconds_per_block as stored_pace
 from indexer.units import AT_RISK_BELOW, least_at
 
-#: positions between two looks at the progress bar
+#: positions in memory at a time
 CHUNK = 2_000
+#: What a health factor may be off by. Prices are rounded to the oracle's integer, values to integers, Aave's average
+#: threshold to a basis point of one that is hardly below 1 % (so 1 %); a row that is not of the newest block is at most
+#: 1 % off. Two such steps and some room.
+MARGIN = 1.03
 
 
 def seconds_per_block(conn: sqlite3.Connection, chain_id: int) -> float:
@@ -117,6 +124,34 @@ def status_of(market: Market, health: Health, at_risk_below: float, *, accrued: 
     return name
 
 
+def parts(positions: Iterable[Position]) -> Iterator[list[Position]]:
+    """The positions, CHUNK at a time, so that not all of them are in memory at once."""
+    found = iter(positions)
+    while part := list(islice(found, CHUNK)):
+        yield part
+
+
+def reach(book: Book, later: Iterable[Market]) -> float:
+    """The health factor from which on nobody becomes liquidatable in any of these markets; infinite if that is unknown.
+
+    Known where prices alone differ, of a protocol whose limit and debt are sums over lines (`Bounded`): if no price
+    falls below a share f of what it is and none rises above g times, the limit keeps at least f and the debt grows to at
+    most g, so that a health factor of g / f or more stays above 1 but for rounding, which MARGIN covers.
+    """
+    least, most = 1.0, 1.0
+    if not isinstance(book.adapter, Bounded) or not book.market.exact:
+        return math.inf
+    prices, limits = book.adapter.quotes(book.market).prices, book.adapter.thresholds(book.market)
+    for market in later:
+        new = book.adapter.quotes(market).prices
+        same = market.block == book.market.block and new.keys() == prices.keys()
+        if not same or book.adapter.thresholds(market) != limits or not all(prices.values()):
+            return math.inf
+        shares = [new[key] / price for key, price in prices.items()]
+        least, most = min([least, *shares]), max([most, *shares])
+    return math.inf if least <= 0 else most / least * MARGIN
+
+
 def simulate(
     books: Sequence[Book],
     scenario: Scenario,
@@ -128,38 +163,37 @@ def simulate(
 ) -> Simulation:
     """Every position before and after. With time in the scenario, interest counts as stored, as liquidations do."""
     progress = progress or NoProgress()
-    progress.start("simulating", 2 * sum(len(book.positions) for book in books), "evaluations")
+    markets = [scenario.applied(book.adapter, book.market, names) for book in books]
+    books = [book.below(reach(book, [market])) for book, market in zip(books, markets, strict=True)]
+    progress.start("simulating", sum(book.positions.expected() for book in books), "positions")
     result = Simulation(list(books), [], [], [])
-    for book in books:
-        market, evaluate = scenario.applied(book.adapter, book.market, names), book.adapter.evaluate
-        healths = []
-        for one in (book.market, market):
-            evaluated: list[Health] = []
-            for start in range(0, len(book.positions), CHUNK):
-                part = book.positions[start : start + CHUNK]
-                evaluated += [evaluate(one, position) for position in part]
-                progress.advance("simulating", len(part))
-            healths.append(evaluated)
-        before, after = Totals(), Totals()
-        for position, old, new in zip(book.positions, *healths, strict=True):
-            outcome = Outcome(
-                book,
-                market,
-                position,
-                old,
-                new,
-                status_of(book.market, old, at_risk_below, accrued=False),
-                status_of(market, new, at_risk_below, accrued=bool(scenario.seconds)),
-            )
-            before.add(
-                outcome.status_before,
-                outcome.wallet,
-                usd(book.market, old.debt_value),
-                usd(book.market, old.collateral_value),
-            )
-            after.add(outcome.status_after, outcome.wallet, outcome.debt_usd, outcome.collateral_usd)
-            if keep(outcome):
-                result.outcomes.append(outcome)
+    for book, market in zip(books, markets, strict=True):
+        evaluate = book.adapter.evaluate
+        left_out = book.positions.left_out()
+        before, after = Totals(positions=left_out), Totals(positions=left_out)
+        for part in parts(book.positions):
+            # An adapter may remember the last market it was asked about: first all of them in one, then in the other.
+            healths = [[evaluate(one, position) for position in part] for one in (book.market, market)]
+            for position, old, new in zip(part, *healths, strict=True):
+                outcome = Outcome(
+                    book,
+                    market,
+                    position,
+                    old,
+                    new,
+                    status_of(book.market, old, at_risk_below, accrued=False),
+                    status_of(market, new, at_risk_below, accrued=bool(scenario.seconds)),
+                )
+                before.add(
+                    outcome.status_before,
+                    outcome.wallet,
+                    usd(book.market, old.debt_value),
+                    usd(book.market, old.collateral_value),
+                )
+                after.add(outcome.status_after, outcome.wallet, outcome.debt_usd, outcome.collateral_usd)
+                if keep(outcome):
+                    result.outcomes.append(outcome)
+            progress.advance("simulating", len(part))
         result.before.append(before)
         result.after.append(after)
     progress.done("simulating")
@@ -279,26 +313,24 @@ def sweep(
 ) -> Iterator[tuple[float, list[Totals]]]:
     """(change in per cent, totals by book) for each step of the sweep, on top of the scenario's own changes."""
     progress = progress or NoProgress()
-    progress.start("sweeping", len(swept.shares) * sum(len(book.positions) for book in books), "positions")
-    for share in swept.shares:
-        changed = replace(scenario, shocks=(*scenario.shocks, Change(swept.name, 1 + share)))
-        found = []
-        for book in books:
-            market, evaluate, totals = (
-                changed.applied(book.adapter, book.market, names),
-                book.adapter.evaluate,
-                Totals(),
-            )
-            for start in range(0, len(book.positions), CHUNK):
-                part = book.positions[start : start + CHUNK]
+    steps = [replace(scenario, shocks=(*scenario.shocks, Change(swept.name, 1 + share))) for share in swept.shares]
+    markets = [[step.applied(book.adapter, book.market, names) for step in steps] for book in books]
+    books = [book.below(reach(book, later)) for book, later in zip(books, markets, strict=True)]
+    progress.start("sweeping", sum(book.positions.expected() for book in books), "positions")
+    left_out = [book.positions.left_out() for book in books]
+    found = [[Totals(positions=count) for count in left_out] for _ in steps]
+    for n, (book, later) in enumerate(zip(books, markets, strict=True)):
+        evaluate = book.adapter.evaluate
+        for part in parts(book.positions):
+            for market, totals in zip(later, (step[n] for step in found), strict=True):
                 for position in part:
                     health = evaluate(market, position)
                     name = status_of(market, health, at_risk_below, accrued=bool(scenario.seconds))
                     wallet = health.wallet or health.owner or position.key.account
                     totals.add(name, wallet, usd(market, health.debt_value), usd(market, health.collateral_value))
-                progress.advance("sweeping", len(part))
-            found.append(totals)
-        yield float(share * 100), found
+            progress.advance("sweeping", len(part))
+    for share, totals_of in zip(swept.shares, found, strict=True):
+        yield float(share * 100), totals_of
     progress.done("sweeping")
 
 
@@ -341,8 +373,9 @@ def remarks(books: Sequence[Book], scenario: Scenario, names: Names) -> list[str
     for book in books:
         if not book.market.exact:
             found.append(f"{book.name} runs code of an unknown formula: nothing is computed for it")
-        if book.newer:
-            found.append(f"{book.name}: {book.newer:,} positions are newer than its last snapshot; run `indexer sync`")
+        newer = book.positions.newer()
+        if newer:
+            found.append(f"{book.name}: {newer:,} positions are newer than its last snapshot; run `indexer sync`")
         quoted = book.adapter.quotes(book.market).prices
         hidden = quoted.keys() - {row.group or row.asset for row in book.market.assets}
         fixed = hidden - names.resolved(scenario.shocks, book.market, hidden).keys() if scenario.shocks else set()

@@ -4,6 +4,7 @@ A market is stored without its registry, which has tables of its own; a position
 right, which a reorg may have moved.
 """
 
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +16,10 @@ from indexer.adapter import AnyAdapter, AnyWhatIf, WhatIf
 from indexer.errors import IndexerError, StoreError
 from indexer.model import Deployment, Market, Position, PositionKey, Registered
 from indexer.plugins import adapter_class
-from indexer.progress import NoProgress, Progress
+from indexer.store.queries import OF_ADDRESS
 from indexer.store.rows import POSITION_COLUMNS, PositionRow
 from indexer.text import iso
 
-#: positions between two looks at the progress bar
-CHUNK = 2_000
 #: blocks that the kept hashes must span before they tell how long a block takes
 SPAN = 100
 
@@ -79,14 +78,88 @@ def load_positions(adapter: AnyAdapter, rows: Iterable[tuple[int, str]]) -> Iter
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """Positions in the file, loaded anew, one after the other, each time they are iterated over.
+
+    Everyone with debt, or all that one `wallet` holds. With `below` those are left out whose row says that they are
+    healthy and have no lower health factor, unless they were read after the row was written.
+    """
+
+    conn: sqlite3.Connection
+    adapter: AnyWhatIf
+    chain_id: int
+    block_number: int
+    wallet: str | None = None
+    below: float | None = None
+
+    def __iter__(self) -> Iterator[Position]:
+        who = DEBTORS if self.wallet is None else OF_WALLET
+        rows = self.conn.execute(
+            f"select s.block_number, s.state {who} and {NEAR}",
+            {**self._where, "wallet": self.wallet},
+        )
+        return load_positions(self.adapter, ((block, state) for block, state in rows))
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        return {
+            "chain_id": self.chain_id,
+            "deployment": self.adapter.deployment.name,
+            "block_number": self.block_number,
+            "below": self.below,
+        }
+
+    def expected(self) -> int:
+        """About how many there are, for a progress bar."""
+        return 0 if self.wallet is not None else self._count(f"{ROWS} and p.status <> 'no-debt' and {FAR} is not true")
+
+    def left_out(self) -> int:
+        """How many are left out for their health factor."""
+        if self.below is None or self.wallet is not None:
+            return 0
+        return self._count(f"{FROM} and {NEAR} is not true" if self.newer() else f"{ROWS} and {FAR}")
+
+    def newer(self) -> int:
+        """How many positions of the deployment were read after the snapshot."""
+        return self._count(
+            "from states where chain_id = :chain_id and deployment = :deployment and block_number > :block_number"
+        )
+
+    def _count(self, source: str) -> int:
+        found: tuple[int] = self.conn.execute(f"select count(*) {source}", self._where).fetchone()
+        return found[0]
+
+
+#: conditions of the rows of `positions`, with their states in the order of both keys
+ROWS = "from positions p where p.chain_id = :chain_id and p.deployment = :deployment "
+FROM = (
+    "from positions p join states s using (chain_id, deployment, account, position_group) "
+    "where p.chain_id = :chain_id and p.deployment = :deployment "
+)
+DEBTORS = (
+    f"{FROM} and (p.status <> 'no-debt' or exists (select 1 from balances b "  # noqa: S608 - our own SQL
+    "where b.chain_id = p.chain_id and b.deployment = p.deployment and b.account = p.account "
+    "and b.position_group = p.position_group and b.side = 'debt'))"
+)
+OF_WALLET = FROM.replace("positions p", f"({OF_ADDRESS.replace('?1', ':wallet')}) p", 1)
+FAR = "(:below is not null and p.status = 'healthy' and p.health_factor >= :below)"
+NEAR = f"({FAR} is not true or s.block_number > :block_number)"
+
+
+@dataclass(frozen=True, slots=True)
 class Book:
-    """One deployment's market and positions as of its last snapshot; `newer` positions were read after it."""
+    """One deployment's market and positions as of its last snapshot."""
 
     chain_id: int
     adapter: AnyWhatIf
     market: Market
-    positions: list[Position]
-    newer: int = 0
+    positions: Stored
+
+    def below(self, health_factor: float) -> "Book":
+        """The same without who is healthy and has no lower health factor; all of one wallet's stay."""
+        if not math.isfinite(health_factor) or self.positions.wallet is not None:
+            return self
+        return replace(self, positions=replace(self.positions, below=health_factor))
 
     @property
     def name(self) -> str:
@@ -136,14 +209,12 @@ def load(
     known: Mapping[str, Deployment],
     *,
     wallet: str | None = None,
-    progress: Progress | None = None,
 ) -> list[Book]:
     """The books of these rows of `deployments`: everyone with debt, or all that one wallet holds.
 
     Raises `IndexerError` for a deployment that is not `known` (an older file does not have its addresses), or
     whose protocol is no `WhatIf` (`able` leaves those out).
     """
-    progress = progress or NoProgress()
     wanted = list(rows)
     for row in wanted:
         if row["deployment"] not in known:
@@ -151,55 +222,15 @@ def load(
                 f"neither the file nor the configuration has the addresses of {row['deployment']}; sync it again, name its "
                 "configuration with --config, or leave it out by naming others with --deployment"
             )
-    progress.start("reading", sum(_count(conn, row, wallet) for row in wanted), "positions")
     books = []
     for row in wanted:
         adapter = adapter_class(row["protocol"])(known[row["deployment"]])
         if not isinstance(adapter, WhatIf):
             raise IndexerError(f"{row['deployment']}: {row['protocol']} does not say what other prices would do to it")
         market = load_market(adapter, row["market"])
-        positions, newer = [], 0
-        for position in load_positions(adapter, _states(conn, row, wallet)):
-            newer += position.block_number > market.block.number
-            positions.append(position)
-            if len(positions) % CHUNK == 0:
-                progress.advance("reading", CHUNK)
-        books.append(Book(row["chain_id"], adapter, market, positions, newer))
-    progress.done("reading")
+        positions = Stored(conn, adapter, row["chain_id"], market.block.number, wallet)
+        books.append(Book(row["chain_id"], adapter, market, positions))
     return books
-
-
-DEBTORS = (
-    "from positions p join states s using (chain_id, deployment, account, position_group) "
-    "where p.chain_id = ? and p.deployment = ? and (p.status <> 'no-debt' or exists (select 1 from balances b "
-    "where b.chain_id = p.chain_id and b.deployment = p.deployment and b.account = p.account "
-    "and b.position_group = p.position_group and b.side = 'debt'))"
-)
-OF_WALLET = (
-    "from positions p join states s using (chain_id, deployment, account, position_group) "
-    "where p.chain_id = ? and p.deployment = ? and ?3 in (p.wallet, p.owner, p.account)"
-)
-
-
-def _states(conn: sqlite3.Connection, row: sqlite3.Row, wallet: str | None) -> Iterator[tuple[int, str]]:
-    where = (row["chain_id"], row["deployment"])
-    if wallet is None:
-        found = conn.execute(f"select s.block_number, s.state {DEBTORS}", where)
-    else:
-        found = conn.execute(f"select s.block_number, s.state {OF_WALLET}", (*where, wallet))
-    for block_number, state in found:  # noqa: UP028 - `yield from` would close the cursor after its connection
-        yield block_number, state
-
-
-def _count(conn: sqlite3.Connection, row: sqlite3.Row, wallet: str | None) -> int:
-    """About how many positions will be read."""
-    if wallet is not None:
-        return 0
-    where = (row["chain_id"], row["deployment"])
-    found: tuple[int] = conn.execute(
-        "select count(*) from positions where chain_id = ? and deployment = ? and status <> 'no-debt'", where
-    ).fetchone()
-    return found[0]
 
 
 def seconds_per_block(conn: sqlite3.Connection, chain_id: int) -> float | None:

@@ -125,6 +125,11 @@ def first_sync(conn: sqlite3.Connection, deployment: Mapping[str, Any], now: flo
     return {"percent": round(100 * share, 1), "seconds_left": left, "note": deployment["note"] or note}
 
 
+def troubled(conn: sqlite3.Connection) -> bool:
+    """Whether the last sync of any deployment did not go well, or not yet."""
+    return bool(conn.execute("select exists (select 1 from deployments where state <> 'ok')").fetchone()[0])
+
+
 def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
     """Every position whose wallet, owner or account is the address, largest debt first, each with its `balances`."""
     found = []

@@ -5,7 +5,6 @@ holds no more than FEW times the smallest of them. So only the wallets of the la
 FEW, are added up; if that leaves open who comes last, more positions are looked at, and in the end all.
 """
 
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 
@@ -18,9 +17,12 @@ RANKS = {
     "collateral": f"p.collateral_usd is null, p.collateral_usd desc, {RANK.format('p.')}",
     "risk": f"p.debt_at_risk_usd is null, p.debt_at_risk_usd desc, {RANK.format('p.')}",
 }
+COLUMNS = {"debt": "debt_usd", "collateral": "collateral_usd", "risk": "debt_at_risk_usd"}
 FEW = 8
 #: how many of the largest positions are looked at, one number after the other
 LOOKS = (1_000, 20_000)
+#: no more wallets are named in one query (SQLite takes 32,766 values)
+MOST = 30_000
 #: what the order of additions can change of a sum of floats
 ROUNDING = 1 + 1e-9
 
@@ -33,6 +35,9 @@ LARGEST = {
         "select wallet, usd from (select chain_id, deployment, account, position_group, total(value_usd) as usd "
         "from balances where side = 'supply' group by 1, 2, 3, 4 order by usd desc limit ?) "
         "join positions using (chain_id, deployment, account, position_group) order by usd desc",
+    ),
+    "debt_at_risk_usd": (
+        f"select wallet, debt_usd from positions where {IS_AT_RISK} order by debt_usd desc limit ?",  # noqa: S608 - ours
     ),
 }
 
@@ -47,29 +52,32 @@ def top(
 ) -> tuple[list[str], Iterable[Row]]:
     """The columns of `wallets` and at most `limit` rows, ranked by a key of RANKS; of no risk, none."""
     filters, values = wallet_filters(None, min_debt, protocols)
-    order = f"{RANKS[by]}, p.wallet limit {int(limit)}"
     if by == "risk":
-        filters.append(f"p.wallet in (select wallet from positions where {IS_AT_RISK})")  # noqa: S608 - our own names
         filters.append("(p.debt_at_risk_usd > 0 or p.debt_at_risk_usd is null)")
-        return run(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values)
-    column = f"{by}_usd"
+    column = COLUMNS[by]
+    order = f"{RANKS[by]}, p.wallet limit {int(limit)}"
     many = {wallet for (wallet,) in conn.execute(MANY, (FEW,))}
     for count in LOOKS:
         wallets, least = largest(conn, column, count)
-        among = [*filters, "p.wallet in (select value from json_each(?))"]
-        names, found = run(conn, WALLET_NAMES, WALLET_SOURCE, among, order, [*values, json.dumps([*wallets | many])])
+        among = [*wallets | many]
+        if len(among) > MOST:
+            break
+        # as a list of values, which SQLite hands into the view; a table of them it would not
+        chosen = [*filters, f"p.wallet in ({', '.join('?' * len(among))})"]
+        names, found = run(conn, WALLET_NAMES, WALLET_SOURCE, chosen, order, [*values, *among])
         rows = list(found)
-        if len(rows) == limit and (rows[-1][names.index(column)] or 0.0) > FEW * least * ROUNDING:
+        last = rows[-1][names.index(column)] if len(rows) == limit else None
+        if least is None or (last or 0.0) > FEW * least * ROUNDING:
             return names, rows
     return run(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values)
 
 
-def largest(conn: sqlite3.Connection, column: str, count: int) -> tuple[set[str], float]:
-    """The wallets of the `count` largest positions, and what no other position exceeds."""
-    wallets, least = set(), 0.0
+def largest(conn: sqlite3.Connection, column: str, count: int) -> tuple[set[str], float | None]:
+    """The wallets of the `count` largest positions, and what no other position exceeds; None where there is no other."""
+    wallets, least = set(), None
     for sql in LARGEST[column]:
         rows = conn.execute(sql, (count,)).fetchall()
         wallets |= {wallet for wallet, _ in rows}
         if len(rows) == count:
-            least = max(least, rows[-1][1] or 0.0)
+            least = max(least or 0.0, rows[-1][1] or 0.0)
     return wallets, least

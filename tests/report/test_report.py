@@ -385,7 +385,7 @@ def test_assets_sum_up_balances_to_the_last_unit(conn: sqlite3.Connection) -> No
     assert {a: {name: int(line[name] or 0) for name in sums[a]} for a, line in found.items()} == sums
     for asset, line in found.items():
         (expected,) = rows(conn, "select total(value_usd) from balances where asset = ? and side = 'debt'", asset)
-        assert line["debt_usd"] == expected[0]
+        assert line["debt_usd"] == pytest.approx(expected[0], rel=1e-12)
 
 
 def test_buckets_count_every_debtor_once_by_exact_digits(conn: sqlite3.Connection) -> None:

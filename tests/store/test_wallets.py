@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer.store import migrations, queries
+from indexer.store import exports, migrations, queries, ranking
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 
@@ -26,6 +26,7 @@ POSITIONS = st.dictionaries(
             "health": st.none() | st.sampled_from((0, 1, 10**18 - 1, 10**18, 3 * 10**18)),
             "collateral": USD,
             "debt": USD,
+            "status": st.sampled_from(("healthy", "at-risk", "no-debt")),
             "block": st.integers(1, 3),
             "supplies": st.lists(USD, max_size=3),
             "owed": st.lists(USD, max_size=1),
@@ -53,10 +54,10 @@ def put(conn: sqlite3.Connection, found: dict[Any, Any]) -> None:
         conn.execute(
             "insert into positions (chain_id, deployment, protocol, account, position_group, wallet, health_factor_raw,"
             " health_factor, collateral_usd, debt_usd, status, block_number, block_hash)"
-            " values (?, ?, 'p', ?, ?, ?, ?, ?, ?, ?, 'healthy', ?, '0x00')",
+            " values (?, ?, 'p', ?, ?, ?, ?, ?, ?, ?, ?, ?, '0x00')",
             (
                 chain_id, deployment, account, group, p["wallet"], None if p["health"] is None else str(p["health"]),
-                None if p["health"] is None else p["health"] / 10**18, p["collateral"], p["debt"], p["block"],
+                None if p["health"] is None else p["health"] / 10**18, p["collateral"], p["debt"], p["status"], p["block"],
             ),
         )  # fmt: skip
         for side, values in (("supply", p["supplies"]), ("debt", p["owed"])):
@@ -116,7 +117,7 @@ def test_a_database_of_before_has_the_same_wallets_after_its_migration(tmp_path:
     with Store(path) as store:
         conn = store.conn
         put(conn, {((1, "maker"), WALLETS[0], "ETH-A"): {
-            "wallet": WALLETS[1], "health": 10**18, "collateral": 3.0, "debt": 2.0, "block": 7, "supplies": [4.0], "owed": [],
+            "wallet": WALLETS[1], "health": 10**18, "collateral": 3.0, "debt": 2.0, "status": "healthy", "block": 7, "supplies": [4.0], "owed": [],
         }})  # fmt: skip
         for index in ("positions_by_wallet", "positions_by_owner", "positions_at_risk", "positions_unknown"):
             conn.execute(f"drop index {index}")
@@ -129,3 +130,19 @@ def test_a_database_of_before_has_the_same_wallets_after_its_migration(tmp_path:
         pass
     with closing(open_readonly(path)) as conn:
         assert [tuple(row) for row in conn.execute("select * from wallets")] == [tuple(row) for row in before]
+
+
+@given(POSITIONS, st.integers(1, 4), st.sampled_from(sorted(ranking.RANKS)))
+def test_top_lists_whom_adding_up_every_wallet_would_list(
+    conn: sqlite3.Connection, found: dict[Any, Any], limit: int, by: str
+) -> None:
+    put(conn, found)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "FEW", 1)
+        patch.setattr(ranking, "LOOKS", (1, 2))
+        _, rows = ranking.top(conn, by, limit=limit)
+        told = [tuple(row) for row in rows]
+    names, source = ", ".join(exports.WALLET_NAMES), exports.WALLET_SOURCE
+    some = "where p.debt_at_risk_usd > 0 or p.debt_at_risk_usd is null" if by == "risk" else ""
+    whole = conn.execute(f"select {names} from {source} {some} order by {ranking.RANKS[by]}, p.wallet limit {limit}")
+    assert told == whole.fetchall()

@@ -1,0 +1,149 @@
+"""Who holds how much of each asset and each deployment: one pass over the rows, with a number for every wallet.
+
+A million wallets as keys of dictionaries would take most of a gigabyte, so that sums by wallet are made of arrays.
+"""
+
+import sqlite3
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.text import Row
+
+
+class Numbers:
+    """A number for each wallet; rows of one wallet must follow each other unless it has several positions."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        several = conn.execute("select lower(wallet) from positions group by wallet having count(*) > 1")
+        self.several = {wallet: number for number, (wallet,) in enumerate(several)}
+        self.last, self.next = "", len(self.several)
+
+    def __call__(self, wallet: str) -> int:
+        number = self.several.get(wallet.lower())
+        if number is not None:
+            return number
+        if wallet != self.last:
+            self.last, self.next = wallet, self.next + 1
+        return self.next
+
+
+@dataclass(slots=True)
+class Holdings:
+    """Sums of one asset or deployment by wallet, in USD."""
+
+    wallets: "array[int]" = field(default_factory=lambda: array("q"))
+    values: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def sums(self) -> NDArray[np.float64]:
+        """One sum a wallet."""
+        _, places = np.unique(np.frombuffer(self.wallets, np.int64), return_inverse=True)
+        values = np.frombuffer(self.values, np.float64)
+        return np.asarray(np.bincount(places, values), np.float64) if len(places) else values
+
+
+@dataclass(slots=True)
+class Side:
+    """What all positions hold of one asset on one side, or owe."""
+
+    rows: int = 0
+    known: int = 0
+    amount: int = 0
+    value_usd: float = 0.0
+
+    def add(self, amount: str, value_usd: float | None) -> None:
+        self.rows += 1
+        self.amount += int(amount)
+        if value_usd is not None:
+            self.known += 1
+            self.value_usd += value_usd
+
+    @property
+    def usd(self) -> float | None:
+        """The sum of what is known; None where there are some and nothing is known."""
+        return self.value_usd if self.known or not self.rows else None
+
+
+@dataclass(slots=True)
+class OfAsset:
+    """One asset of a chain over all deployments."""
+
+    symbol: str = ""
+    supply: Side = field(default_factory=Side)
+    collateral: Side = field(default_factory=Side)
+    debt: Side = field(default_factory=Side)
+    liquidatable_debt_usd: float = 0.0
+    collaterals: Holdings = field(default_factory=Holdings)
+    debts: Holdings = field(default_factory=Holdings)
+
+    @property
+    def unvalued(self) -> int:
+        return self.supply.rows - self.supply.known + self.debt.rows - self.debt.known
+
+
+def of_assets(conn: sqlite3.Connection, where: str, values: Sequence[Any]) -> dict[tuple[int, str], OfAsset]:
+    """By chain and asset; `where` is a condition on the protocol and the deployment."""
+    number = Numbers(conn)
+    found: dict[tuple[int, str], OfAsset] = {}
+    for chain_id, asset, symbol, side, backs, amount, usd, wallet, liquidatable in tuples(
+        conn,
+        "select chain_id, b.asset, b.symbol, b.side, b.is_collateral, b.amount_raw, b.value_usd, p.wallet,"  # noqa: S608
+        " p.status = 'liquidatable' from positions p cross join balances b"
+        f" using (chain_id, deployment, account, position_group) where {where}",
+        values,
+    ):
+        one = found.get((chain_id, asset))
+        if one is None:
+            one = found[chain_id, asset] = OfAsset()
+        one.symbol = max(one.symbol, symbol)
+        if side == "debt":
+            one.debt.add(amount, usd)
+            one.debts.wallets.append(number(wallet))
+            one.debts.values.append(usd or 0.0)
+            if liquidatable:
+                one.liquidatable_debt_usd += usd or 0.0
+            continue
+        one.supply.add(amount, usd)
+        if backs:
+            one.collateral.add(amount, usd)
+            one.collaterals.wallets.append(number(wallet))
+            one.collaterals.values.append(usd or 0.0)
+    return found
+
+
+def of_deployments(
+    conn: sqlite3.Connection, where: str, values: Sequence[Any]
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """By deployment, and under `all` together: debts and collaterals of its wallets."""
+    number = Numbers(conn)
+    found: dict[str, tuple[Holdings, Holdings]] = {}
+    whole = Holdings(), Holdings()
+    for deployment, wallet, debt, collateral in tuples(
+        conn,
+        f"select deployment, wallet, debt_usd, collateral_usd from positions where {where}",  # noqa: S608 - our own names
+        values,
+    ):
+        own = found.get(deployment)
+        if own is None:
+            own = found[deployment] = Holdings(), Holdings()
+        n = number(wallet)
+        for holdings, value in zip(own, (debt, collateral), strict=True):
+            holdings.wallets.append(n)
+            holdings.values.append(value or 0.0)
+    for own in found.values():
+        for holdings, part in zip(whole, own, strict=True):
+            holdings.wallets.extend(part.wallets)
+            holdings.values.extend(part.values)
+    sums = {name: (own[0].sums(), own[1].sums()) for name, own in found.items()}
+    return {"all": (whole[0].sums(), whole[1].sums()), **sums} if sums else {}
+
+
+def tuples(conn: sqlite3.Connection, sql: str, values: Iterable[Any]) -> Iterator[Row]:
+    """Rows without the names of their columns, which take longer to make."""
+    cursor = conn.cursor()
+    cursor.row_factory = None
+    return cursor.execute(sql, [*values])

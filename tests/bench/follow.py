@@ -1,0 +1,127 @@
+"""What a first sync, a refresh and a block of a live tail cost: `python -m tests.bench.follow [--quick]`.
+
+Against the fake node, whose own CPU is not counted. In each block every second asset moves by 0.05 %, and five users act.
+The refresh is compared with a bare loop over the same rows: load each stored state, evaluate it, write its row and its
+balances. Numbers of an idle machine only.
+"""
+
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from indexer import config
+from indexer.plugins import adapter_class
+from indexer.risk.evaluate import row, status
+from indexer.store.books import load_market, load_positions
+from indexer.store.database import open_readonly
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, balance_row
+from tests.bench.fake import DEPLOYMENT, Fake, fake, run_once, spent
+from tests.bench.population import insert
+from tests.bench.run import Result, run
+
+SIZES = (2_000, 10_000, 30_000, 100_000)
+ACTIVE = 5
+#: millionths of the first price, block by block
+STEP = 500
+BLOCKS = 5
+PATIENCE = 120.0
+
+
+def first_sync(node: Fake, users: int) -> Iterator[Result]:
+    node.rpc("bench_reset")
+    used = run_once(node.command("sync", "--chain", "fake"))
+    stats = node.rpc("bench_stats")
+    yield Result("first sync: CPU", used.cpu, "s")
+    yield Result("first sync: memory", used.memory, "MB")
+    yield Result("first sync: requests", stats["requests"], "requests")
+    yield Result("first sync: sub-calls", stats["calls"] / users, "calls/borrower")
+    yield Result("first sync: CPU of the node", stats["cpu"], "s")
+
+
+def bare_loop(node: Fake, folder: Path) -> float:
+    """Seconds of CPU that loading, evaluating and writing every position takes without anything around it."""
+    known = config.load(node.config, {}).deployments
+    with closing(open_readonly(node.database)) as conn, closing(sqlite3.connect(folder / "bare.db")) as target:
+        for table in ("positions", "balances"):
+            (schema,) = conn.execute("select sql from sqlite_master where name = ?", (table,)).fetchone()
+            target.execute(schema)
+        target.execute("pragma journal_mode = wal")
+        adapter = adapter_class("aave-v3")(known[DEPLOYMENT])
+        started = time.process_time()
+        market = load_market(adapter, conn.execute("select market from snapshots").fetchone()[0])
+        states = conn.execute("select block_number, state from states")
+        rows, balances = [], []
+        for position in load_positions(adapter, ((block, state) for block, state in states)):
+            health = adapter.evaluate(market, position)
+            rows.append(row(1337, adapter, market, health, status(health, verified=True)))
+            balances += [
+                balance_row(1337, DEPLOYMENT, position.key, balance, market.usd, market.block.number)
+                for balance in adapter.balances(market, position)
+            ]
+        with target:
+            target.executemany(insert("positions", POSITION_COLUMNS), rows)
+            target.executemany(insert("balances", BALANCE_COLUMNS), balances)
+        return time.process_time() - started
+
+
+def refresh(node: Fake, folder: Path) -> Iterator[Result]:
+    """A sync one block later, less what a command takes to start, beside the bare loop; the medians of three rounds."""
+    start = run_once(node.command("status")).cpu
+    own, bare, ratios = [], [], []
+    for n in range(1, 4):
+        node.rpc("bench_mine", 1, ACTIVE, 1_000_000 + n * STEP)
+        own.append(run_once(node.command("sync", "--chain", "fake")).cpu - start)
+        (folder / "bare.db").unlink(missing_ok=True)
+        bare.append(bare_loop(node, folder))
+        ratios.append(own[-1] / bare[-1])
+    yield Result("refresh: CPU", sorted(own)[1], "s")
+    yield Result("refresh: CPU of the bare loop", sorted(bare)[1], "s")
+    yield Result("refresh: ratio to the bare loop", sorted(ratios)[1], "x")
+
+
+def tail(node: Fake) -> Iterator[Result]:
+    """A live tail over some blocks, each mined when the one before is committed."""
+    head = int(node.rpc("eth_blockNumber"), 16)
+    with subprocess.Popen(
+        node.command("sync", "--chain", "fake", "--follow"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            head = advance(node, process, head, 3)  # what it loads at the start is no block's
+            node.rpc("bench_reset")
+            before = spent(process.pid)
+            for n in range(BLOCKS):
+                head = advance(node, process, head, 4 + n)
+            after, stats = spent(process.pid), node.rpc("bench_stats")
+        finally:
+            process.terminate()
+    yield Result("follow: CPU", (after.cpu - before.cpu) / BLOCKS, "s/block")
+    yield Result("follow: written", (after.written - before.written) / BLOCKS / 1e6, "MB/block")
+    yield Result("follow: memory", after.memory, "MB")
+    yield Result("follow: requests", stats["requests"] / BLOCKS, "requests/block")
+    yield Result("follow: sub-calls", stats["calls"] / BLOCKS, "calls/block")
+
+
+def advance(node: Fake, process: "subprocess.Popen[bytes]", head: int, step: int) -> int:
+    """Mine a block and wait until it is committed. Raises RuntimeError if the tail ends or takes too long."""
+    node.rpc("bench_mine", 1, ACTIVE, 1_000_000 + step * STEP)
+    limit = time.monotonic() + PATIENCE
+    while node.block() != head + 1:
+        if process.poll() is not None or time.monotonic() > limit:
+            raise RuntimeError(f"block {head + 1} was not committed")
+        time.sleep(0.05)
+    return head + 1
+
+
+def follow(quick: bool) -> Iterator[Result]:
+    for users in SIZES[:1] if quick else SIZES[1:]:
+        with tempfile.TemporaryDirectory() as name, fake(Path(name), users, 10 * users, 200_000) as node:
+            for part in (first_sync(node, users), refresh(node, Path(name)), tail(node)):
+                yield from (result._replace(name=f"{users:,} borrowers, {result.name}") for result in part)
+
+
+if __name__ == "__main__":
+    run(follow)

@@ -1,0 +1,83 @@
+"""Leaving out who is safe changes nothing of a result: everyone who could become liquidatable is evaluated."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from indexer import config
+from indexer.cli.options import Session
+from indexer.risk import simulate as simulating
+from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep
+from indexer.store import books as stored
+from indexer.store.database import open_readonly
+from tests.bench.population import populate
+
+#: of the reserves that fall, and of those that rise: a debt that rises endangers as a collateral that falls does
+SCENARIOS = (["WETH=-20%"], ["WETH=-60%", "wstETH=-60%"], ["USDC=+5%", "WBTC=-1%"], ["DAI=+40%"], ["eth=-35%"])
+
+
+@pytest.fixture(scope="module")
+def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[stored.Book]]:
+    """Six deployments of five protocols, a third of whose debtors are below 1.25."""
+    folder: Path = tmp_path_factory.mktemp("reach")
+    populate(folder / "large.db", folder / "bench.toml", 3_000, near=0.3)
+    known = config.load(folder / "bench.toml", {}).deployments
+    with closing(open_readonly(folder / "large.db")) as conn:
+        yield stored.load(conn, stored.deployments(conn), known)
+
+
+def result(books: list[stored.Book], shocks: list[str]) -> object:
+    found = simulating.simulate(books, Scenario(shocks=tuple(map(Change.shock, shocks))), Names(GROUPS))
+    rows = [simulating.outcome_row(outcome) for outcome in found.outcomes]
+    return rows, simulating.deployment_rows(found), found.before, found.after
+
+
+@pytest.mark.parametrize("shocks", SCENARIOS)
+def test_a_scenario_has_the_same_result_without_who_is_safe(
+    books: list[stored.Book], shocks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = result(books, shocks)
+    monkeypatch.setattr(simulating, "reach", lambda book, later: float("inf"))
+    assert told == result(books, shocks)
+
+
+def test_a_sweep_has_the_same_result_without_who_is_safe(
+    books: list[stored.Book], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = Sweep("eth", tuple(Fraction(-tenths, 10) for tenths in range(6)))
+    told = list(simulating.sweep(books, Scenario(), swept, Names(GROUPS)))
+    monkeypatch.setattr(simulating, "reach", lambda book, later: float("inf"))
+    assert told == list(simulating.sweep(books, Scenario(), swept, Names(GROUPS)))
+
+
+def test_most_are_left_out_of_a_small_fall(books: list[stored.Book]) -> None:
+    scenario = Scenario(shocks=(Change.shock("WETH=-10%"),))
+    for book in books:
+        market = scenario.applied(book.adapter, book.market, Names(GROUPS))
+        limit = simulating.reach(book, [market])
+        assert 1 < limit < 1.2
+        near = book.below(limit).positions
+        assert near.left_out() + sum(1 for _ in near) == sum(1 for _ in book.positions)
+        assert near.left_out() > near.expected()
+
+
+def test_time_and_thresholds_leave_nobody_out(books: list[stored.Book]) -> None:
+    for scenario in (Scenario(seconds=60, blocks=5), Scenario(thresholds=(Change.threshold("WETH=-5%"),))):
+        for book in books:
+            market = scenario.applied(book.adapter, book.market, Names(GROUPS))
+            if market != book.market:
+                assert simulating.reach(book, [market]) == float("inf")
+
+
+def test_a_command_reads_one_snapshot_while_another_is_committed(tmp_path: Path) -> None:
+    path = tmp_path / "large.db"
+    populate(path, tmp_path / "bench.toml", 300)
+    with Session(None, path).read() as conn, closing(sqlite3.connect(path)) as other:
+        (before,) = conn.execute("select count(*) from positions").fetchone()
+        other.execute("delete from positions")
+        other.commit()
+        assert conn.execute("select count(*) from positions").fetchone() == (before,)
