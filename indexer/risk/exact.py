@@ -18,7 +18,7 @@ from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, balance_row
 CHUNK = 2_000
 OLDER = (
     "from main.positions p join main.deployments d using (chain_id, deployment) "
-    "where p.block_number < d.block_number and d.exact_below is not null"
+    "where p.block_number < d.block_number and d.exact_below is not null and p.status <> 'unverified'"
 )
 
 
@@ -65,7 +65,7 @@ def _evaluate(conn: sqlite3.Connection, row: sqlite3.Row, deployment: Deployment
     states = conn.execute(
         "select s.block_number, s.state from main.positions p join main.states s "
         "using (chain_id, deployment, account, position_group) "
-        "where p.chain_id = ? and p.deployment = ? and p.block_number < ?",
+        "where p.chain_id = ? and p.deployment = ? and p.block_number < ? and p.status <> 'unverified'",
         (*where, row["block_number"]),
     )
     progress.start(name, row["older"], "positions")

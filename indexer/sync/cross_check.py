@@ -34,6 +34,8 @@ class CrossCheck:
 
     def __init__(self, store: Store, chain: Chain, settings: Settings) -> None:
         self.store, self.chain, self.count = store, chain, settings.cross_check
+        if self.count and not chain.others():
+            log.warning("%s has one endpoint only: nothing is cross-checked; name a second", chain.name)
         self.disputed: dict[str, set[PositionKey]] = {}
         self.turns: dict[str, list[PositionKey]] = {}
         self.asked = 0
