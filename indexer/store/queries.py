@@ -34,7 +34,7 @@ def told(sql: str) -> Iterator[None]:
         yield
     except (sqlite3.Error, sqlite3.Warning) as error:
         message = str(error)
-        if re.search("not authorized|authorization denied|prohibited", message):
+        if re.search("not authorized|authorization denied|prohibited|cannot VACUUM", message):
             message = "a query may only read: one SELECT, or a PRAGMA such as table_info(positions)"
         elif message == "interrupted":
             raise KeyboardInterrupt from error
