@@ -18,8 +18,9 @@ from eth_utils.crypto import keccak
 from indexer.chain import connect
 from indexer.chain.client import Chain
 from indexer.cli.main import main
-from indexer.model import Accounts
+from indexer.model import Accounts, PositionKey
 from indexer.settings import Settings
+from indexer.store import disputes
 from indexer.store.store import Store
 from indexer.sync import audit, cross_check
 from indexer.sync.sync import Sync
@@ -335,3 +336,34 @@ def test_a_second_node_of_another_chain_is_refused(markets: dict[str, Devnet], t
         result = run(tmp_path, path, market, market.node.url, "verify", "--against", other.url)
     assert result.exit_code == 1
     assert "serves chain id 1338" in result.stderr
+
+
+def test_a_setting_that_only_one_endpoint_meets_is_told(
+    markets: dict[str, Devnet], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    market, path = markets["aave-v3"], tmp_path / "one.db"
+    with tail(path, [market.node.url], market, 3) as sync:
+        sync.snapshot()
+    assert "devnet has one endpoint only: nothing is cross-checked; name a second" in caplog.text
+    assert audits(path) == []
+    assert unverified(path, market) == set()
+
+
+def test_a_row_in_dispute_stays_so_where_older_rows_are_evaluated_from_the_file(
+    markets: dict[str, Devnet], tmp_path: Path
+) -> None:
+    market, path = markets["aave-v3"], tmp_path / "indexer.db"
+    with tail(path, [market.node.url, market.node.url + "/"], market, 1) as sync:
+        for _ in range(3):
+            sync.snapshot()
+            market.node.mine(1)
+    older = "from positions p join deployments d using (chain_id, deployment) where p.block_number < d.block_number"
+    who, other = raw(path, f"select account, position_group {older} order by account")[:2]
+    with Store(path) as store:
+        disputes.mark(store, (CHAIN_ID, market.name), [PositionKey(*who)])
+    statement = f"select account, status from positions where account in ('{who[0]}', '{other[0]}') order by account"
+    result = run(tmp_path, path, market, market.node.url, "query", "--exact", "--json", statement)
+    assert result.exit_code == 0, result.output
+    first, second = json.loads(result.stdout)
+    assert (first["account"], first["status"]) == (who[0], "unverified")
+    assert second["status"] in {"healthy", "no-debt"}
