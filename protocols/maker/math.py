@@ -22,14 +22,15 @@ def rpow(x: int, n: int) -> int:
     z = x if n % 2 else RAY
     n //= 2
     while n:
-        x = _half_up(x * x)
+        x = half_up(x * x)
         if n % 2:
-            z = _half_up(z * x)
+            z = half_up(z * x)
         n //= 2
     return z
 
 
-def _half_up(product: int) -> int:
+def half_up(product: int) -> int:
+    """A product of two rays as a ray (dss Jug.rpow, each step); OverflowError where uint256 does not hold it."""
     if product + RAY // 2 >= UINT256:
         raise OverflowError("rpow")
     return (product + RAY // 2) // RAY

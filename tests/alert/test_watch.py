@@ -99,6 +99,22 @@ def test_a_recovery_is_told_once(rule: Rule, fall: float) -> None:
     assert tell(rule, at(2.0, fall, 2.0, 2.0, 2.5, None, None)) == [(1, Event.CROSSED), (2, Event.RECOVERED)]
 
 
+def test_what_a_rule_remembers_is_whether_it_may_tell_and_what_waits() -> None:
+    told, _ = decide(below(1.1), State(), at(1.0)[0], TWO_PERCENT)
+    assert told == State(armed=False, open=True)
+    assert decide(below(1.1), told, at(2.0)[0], TWO_PERCENT)[0] == State()
+    # 90 % of 2e18 + 3 is 1.8e18 + 2.7, cut
+    told, _ = decide(drop(10), State(reference=2 * WAD + 3), at(1.5)[0], TWO_PERCENT)
+    assert told == State(open=True, reference=3 * WAD // 2, crossed=1_800_000_000_000_000_002)
+    assert decide(drop(10), told, at(2.0)[0], TWO_PERCENT)[0] == State(reference=2 * WAD)
+
+
+@pytest.mark.parametrize("text", ["0", "0%", "100", "-1%", "much"])
+def test_no_fall_is_a_fall_of_nothing_or_of_everything(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no fall to watch for|is no number"):
+        drop(text)
+
+
 def test_the_least_number_is_a_threshold() -> None:
     assert (below("0.000000000000000001").threshold, drop("0.000000000000000001").threshold) == (1, 1)
 
@@ -115,6 +131,7 @@ def test_a_health_factor_of_zero_falls_no_further() -> None:
 
 def test_a_fall_begins_anew_behind_a_time_without_debt() -> None:
     assert tell(drop(10), at(5.0, None, 1.5, 1.4, 1.35)) == [(4, Event.CROSSED)]
+    assert tell(drop(10), at(2.0, 1.0, None, 1.0)) == [(1, Event.CROSSED), (2, Event.RECOVERED)]
 
 
 def test_unknown_is_told_once_and_never_counts_as_safe() -> None:
@@ -123,6 +140,8 @@ def test_unknown_is_told_once_and_never_counts_as_safe() -> None:
     assert tell(UNKNOWN, path) == [(1, Event.CROSSED), (4, Event.RECOVERED)]
     assert tell(below(1.1), path) == [(0, Event.CROSSED), (4, Event.CROSSED), (5, Event.RECOVERED)]
     assert tell(UNKNOWN, [Reading(None, "unverified", 0)]) == []
+    # once it told, a rule is not armed and waits for the end
+    assert decide(UNKNOWN, State(), blind, TWO_PERCENT) == (State(armed=False, open=True), Event.CROSSED)
 
 
 def test_the_contracts_verdict_is_told_whatever_the_health_factor() -> None:
@@ -132,6 +151,7 @@ def test_the_contracts_verdict_is_told_whatever_the_health_factor() -> None:
         (1, Event.CROSSED), (4, Event.RECOVERED), (5, Event.CROSSED), (6, Event.RECOVERED)
     ]  # fmt: skip
     assert tell(below(1.1), path) == []
+    assert decide(LIQUIDATABLE, State(), deprecated, TWO_PERCENT) == (State(armed=False, open=True), Event.CROSSED)
 
 
 def test_the_verdict_is_told_after_what_is_unknown_and_before_every_number() -> None:

@@ -39,6 +39,7 @@ def test_percentages_round_half_up() -> None:
     assert [aave_math.percent_mul(value, 5000) for value in (1, 2, 3)] == [1, 1, 2]
     assert aave_math.percent_mul(9999, 1) == 1
     assert aave_math.percent_mul(4999, 1) == 0
+    assert aave_math.percent_mul(2 * RAY + 2, 5000) == RAY + 1
 
 
 def test_products_and_quotients_round_half_up() -> None:
@@ -55,6 +56,7 @@ def test_products_and_quotients_round_half_up() -> None:
     assert [aave_math.ray_div(1, b) for b in (2 * RAY, 2 * RAY + 2)] == [1, 0]
     # PercentageMath.percentDiv: 1 / 0.3 = 3.33, 1 / 0.4 = 2.5, 1 / 0.6 = 1.67
     assert [aave_math.percent_div(1, points) for points in (3000, 4000, 6000)] == [3, 3, 2]
+    assert aave_math.percent_div(RAY + 1, 5000) == 2 * RAY + 2
 
 
 @pytest.mark.parametrize("compound", [aave_math.compound_v2, aave_math.compound_v30, aave_math.compound_v34])
@@ -102,6 +104,8 @@ def test_a_discount_waives_its_share_of_the_interest_only() -> None:
     assert debt == 1070 * WAD
     assert aave_math.discounted_debt(1000 * WAD, 11 * RAY // 10, RAY, 0) == 1100 * WAD
     assert aave_math.discounted_debt(1000 * WAD, 11 * RAY // 10, 11 * RAY // 10, 3000) == 1100 * WAD
+    # a basis point of 100
+    assert aave_math.discounted_debt(1000 * WAD, 11 * RAY // 10, RAY, 1) == 1100 * WAD - WAD // 100
 
 
 def test_the_interest_that_gho_waives_is_rounded_half_up() -> None:

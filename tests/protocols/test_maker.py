@@ -1,5 +1,6 @@
 """Maker: every urn's value and owner equal what the real contracts say, whoever acted and whoever did not."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from protocols.maker.math import (
     bitten,
     fee_rate,
     feed_of,
+    half_up,
     ilk_bytes,
     ilk_name,
     rdiv,
@@ -65,6 +67,11 @@ def test_an_ilk_is_named_by_its_text_or_else_by_its_hex() -> None:
     assert ilk_name(b"\0" * 32) == "0x" + "00" * 32
     assert ilk_name(b"A\0B".ljust(32, b"\0")) == "0x" + (b"A\0B".ljust(32, b"\0")).hex()
     assert ilk_name(b"\xff" * 32) == "0x" + "ff" * 32
+    for name in ("ETH-X", "A B", "A~", "0xAB", "0x"):  # printable ASCII is from the space to the tilde
+        assert ilk_name(name.encode().ljust(32, b"\0")) == name
+        assert ilk_bytes(name) == name.encode().ljust(32, b"\0")
+    assert ilk_name(b"A\x7f".ljust(32, b"\0")) == "0x417f" + "00" * 30
+    assert ilk_name(b"A\x1f".ljust(32, b"\0")) == "0x411f" + "00" * 30
     assert ilk_name(b"DIRECT-SPARK-MORPHO-DAI".ljust(32, b"\0")) == "DIRECT-SPARK-MORPHO-DAI"
 
 
@@ -91,17 +98,27 @@ def test_the_feed_value_of_a_spot_is_the_lowest_that_sets_it(ink: int, art: int,
     assert ink * spot_of(feed - 1, par, mat) < art * rate
 
 
+def test_each_step_back_from_a_spot_to_its_feed_is_rounded_up() -> None:
+    # 1e9 * (RAY + 1) / RAY is a little more than 1e9, so that a feed of 1 sets 999,999,999
+    assert feed_of(10**9, RAY, RAY + 1) == 2
+
+
 def test_powers_follow_the_contracts_edges() -> None:
     assert rpow(0, 0) == RAY
     assert rpow(0, 5) == 0
     assert rpow(RAY, 10**9) == RAY
+    assert [rpow(2 * RAY, n) for n in (1, 2, 3, 5, 6)] == [2 * RAY, 4 * RAY, 8 * RAY, 32 * RAY, 64 * RAY]
+    assert (rpow(1, 1), rpow(1, 2)) == (1, 0)
     assert rpow(2 * RAY, 10) == 1024 * RAY
     with pytest.raises(OverflowError, match=r"^rpow$"):
         rpow(2 * RAY, 1_000)
     # a half to the 27th is 5^27 of the last digit, to the 28th half of that, which is odd: half up
     assert rpow(RAY // 2, 27) == 5**27
     assert rpow(RAY // 2, 28) == (5**27 + 1) // 2
-    # the square, with the half digit that rounds it, has to fit into 256 bits
+    # a product, with the half digit that rounds it, has to fit into 256 bits
+    assert half_up(2**256 - RAY // 2 - 1) == (2**256 - 1) // RAY
+    with pytest.raises(OverflowError):
+        half_up(2**256 - RAY // 2)
     assert rpow(2**128 - 1, 2) == ((2**128 - 1) ** 2 + RAY // 2) // RAY
     with pytest.raises(OverflowError):
         rpow(2**128, 2)
@@ -125,6 +142,8 @@ def test_a_fee_is_the_yearly_growth_of_both_factors() -> None:
     assert fee_rate(0, 0) is None
     assert fee_rate(five_percent, 0) is None
     assert fee_rate(0, 10 * RAY) is None
+    # 1 + 2^-20 is a float to the last bit, so that a second more or less than a year would show
+    assert fee_rate(0, RAY + RAY // 2**20) == pytest.approx(math.expm1(31_536_000 * math.log1p(2**-20)), rel=1e-9)
 
 
 def test_a_bark_is_refused_as_the_dog_refuses_it() -> None:
@@ -142,7 +161,8 @@ def test_a_bark_is_refused_as_the_dog_refuses_it() -> None:
     # so little collateral that a part of the debt takes none of it
     assert bark_refused(1, art, rate, dust, room=500 * RAD, chop=WAD) == "null-auction"
     # an ilk without a penalty was never set up: the Dog divides by it
-    assert bark_refused(2_000 * WAD, art, rate, dust, room=10**6 * RAD, chop=0) is not None
+    assert bark_refused(2_000 * WAD, art, rate, dust, room=10**6 * RAD, chop=0) == "dusty-auction"
+    assert barked(2_000 * WAD, art, rate, 0, room=10**6 * RAD, chop=0) == (0, "null-auction")
 
 
 def test_what_a_bark_takes() -> None:

@@ -312,6 +312,40 @@ def test_lines_are_replaced_row_by_row(protocol: str) -> None:
     np.testing.assert_array_equal(book.has_debt, fresh.has_debt)
 
 
+def test_nothing_is_left_of_lines_that_were_replaced() -> None:
+    """Neither what they weigh, nor what their rounding adds, nor that no weight bounds them."""
+    book = Book()
+    book.put(0, [Line("gone", 5.0, debt=True), Line("gone", 5.0, debt=False)])
+    book.put(1, [Line("kept", 3.0, debt=False)])
+    book.put(0, [Line("kept", 2.0, debt=False)])
+    for gone in (None, Weight(7.0, 7.0, 7.0, 7.0, 7.0)):
+        bounds = book.bounds([{"gone": gone, "kept": Weight(1.0, 1.0, 0.0, 0.0, 0.0)}[slot] for slot in book.slots])
+        assert bounds.open.tolist() == [False, False]
+        assert bounds.limit_high.tolist() == pytest.approx([2.0, 3.0])
+        assert bounds.limit_low.tolist() == pytest.approx([2.0, 3.0])
+        assert bounds.debt_high.tolist() == [0.0, 0.0]
+
+
+def test_a_row_that_nothing_bounds_is_open_until_it_has_lines() -> None:
+    book = Book()
+    book.put(0, None)
+    book.put(1, [])
+    assert book.bounds([]).open.tolist() == [True, False]
+    book.put(0, [])
+    assert book.bounds([]).open.tolist() == [False, False]
+    with pytest.raises(IndexError, match="row 3 of a book of 2"):
+        book.put(3, [])
+    with pytest.raises(ValueError, match="1 weights for 0 slots"):
+        book.bounds([None])
+
+
+def test_a_book_does_not_grow_with_its_history() -> None:
+    book = Book()
+    for amount in range(5_000):
+        book.put(0, [Line("slot", float(amount))])
+    assert book._used < 1_500
+
+
 def test_a_market_that_lost_a_price_leaves_its_holders_open() -> None:
     adapter, market, position = next(
         world

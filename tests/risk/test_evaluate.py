@@ -256,6 +256,8 @@ def test_a_row_that_is_the_contracts_has_no_differences() -> None:
     assert differences(stored(), {}, same) == []
     assert differences(stored(health_factor_accrued_raw=str(WAD)), {}, answer(liquidatable_accrued=False)) == []
     assert differences(stored(health_factor_accrued_raw=str(WAD - 1)), {}, answer(liquidatable_accrued=True)) == []
+    barely = stored(health_factor_accrued_raw=str(WAD))
+    assert differences(barely, {}, answer(liquidatable_accrued=True)) == [("liquidatable_accrued", False, True)]
     # what no column is compared with is left out, and what comes behind it is not
     assert differences(stored(), {}, answer(unheard_of=1, debt_value_raw=2)) == [("debt_value_raw", 1, 2)]
 

@@ -62,5 +62,9 @@ def test_nothing_is_mutated_and_empty_spans_are_nothing() -> None:
     assert ranges.missing(4, 3) == []
     assert ranges.covers(4, 3)
     assert not Ranges()
+    assert Ranges([(0, 0)])
+    assert Ranges([(0, 0)]) != [(0, 0)]
+    assert len({hash(Ranges([(n, n)])) for n in range(9)}) > 1
+    assert repr(Ranges([(5, 9), (1, 3)])) == "Ranges([(1, 3), (5, 9)])"
     with pytest.raises(ValueError, match="reversed"):
         Ranges([(2, 1)])
