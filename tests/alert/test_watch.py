@@ -115,6 +115,13 @@ def test_no_fall_is_a_fall_of_nothing_or_of_everything(text: str) -> None:
         drop(text)
 
 
+@pytest.mark.parametrize("text", ["0", "1000.000000000000000001", "-1", "much"])
+def test_no_health_factor_is_a_threshold_of_nothing_or_beyond_a_thousand(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no health factor to watch for|is no number"):
+        below(text)
+    assert below("1000").threshold == 1000 * WAD
+
+
 def test_the_least_number_is_a_threshold() -> None:
     assert (below("0.000000000000000001").threshold, drop("0.000000000000000001").threshold) == (1, 1)
 
