@@ -185,6 +185,12 @@ def test_every_position_is_evaluated_and_named() -> None:
     assert named(at_risk_below=2.0) == [(*fine, "at-risk"), (*bad, "liquidatable")]
     assert named(verified=False) == [(*fine, "unverified"), (*bad, "unverified")]
     assert named(market=replace(market, exact=False)) == [(*fine, "unverified"), (*bad, "unverified")]
+    unknown_code = replace(market, exact=False, note="new code")
+    assert [r.note for r in evaluate_all(5, VAT, unknown_code, urns)] == ["new code", "new code"]
+    assert [r.note for r in evaluate_all(5, VAT, replace(market, note="new code"), urns)] == [None, None]
+    no_price = replace(market, ilks={"GEM-A": replace(ilk, spot=0)}, assets=(asset(1, None, "GEM-A"),))
+    notes = [(r.status, r.note) for r in evaluate_all(5, VAT, no_price, urns)]
+    assert notes == [("unpriceable", f"no price of S1 0x{1:040x} from {OWNER}")] * 2
     answers = {
         urn.key: answer(False, debt_value_raw=1, health_factor_raw=factor * WAD) for factor, urn in enumerate(urns, 3)
     }
@@ -222,6 +228,7 @@ def test_a_note_names_what_has_no_price_and_who_should_give_it() -> None:
     assert note(2, 4) == f"no price of {names[2]} from {WHO}, {names[4]}"
     shown = [names[1], f"{names[2]} from {WHO}", *names[3:6]]
     assert note() == f"no price of {', '.join(shown)} and 2 more"
+    assert note(1, 2, 3, 4, 5, 6) == f"no price of {', '.join(shown)} and 1 more"
     assert note(1, 2, 3, 4, 5) == f"no price of {', '.join(shown)}"
     market = replace(market, assets=(assets[0], replace(assets[1], symbol="S" * 40)))
     assert note(1) == f"no price of {'S' * 32} {assets[1].asset}"
