@@ -6,6 +6,7 @@ Addresses are lower-case 0x hex. Amounts are integers in the smallest unit; None
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 WAD = 10**18
@@ -323,6 +324,35 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Auction:
+    """What a liquidation puts up instead of paying collateral out (Maker).
+
+    `lot` is for sale (wad of the gem, as the Vat keeps it) until the bids cover `tab` (rad of DAI); `reward` is what the
+    caller is paid at once (rad of DAI): the Dog's tip + chip * tab, 0 of the Cat; None where the auction house does not
+    say.
+    """
+
+    lot: int
+    tab: int
+    reward: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sale:
+    """What the protocol sells of the seized collateral once the account is absorbed (Comet.buyCollateral).
+
+    `paid` of the debt asset buys `bought` of the collateral: the most of what was seized, for the least that buys it.
+    `profit` is what that is worth more than it costs at the feeds' prices, in the market's value unit. `refused` says
+    why nothing is for sale then; the amounts are then 0 and `profit` is None.
+    """
+
+    paid: int
+    bought: int
+    profit: Fraction | None
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiquidationCall:
     """The most that one liquidation call closes of one debt for one collateral now; amounts in smallest units.
 
@@ -334,6 +364,10 @@ class LiquidationCall:
     `whole`: the call closes the whole account at once, all its collateral for all its debt. `returned` is then what the
     account has of the debt asset after it. `refused` says why the contracts accept no call at all for this pair;
     the amounts are then 0.
+
+    What else a searcher asks, None where the adapter does not say: `received_scaled` is `received` as the contract pays it
+    out (cTokens), `close_factor` the part of the debt that one call may repay, `cost` and `gain` what the caller pays and
+    gets at the oracle's prices in the market's value unit, `function` what is called, `gas` about what that uses.
     """
 
     debt: Balance
@@ -346,6 +380,14 @@ class LiquidationCall:
     whole: bool = False
     returned: int = 0
     refused: str | None = None
+    received_scaled: int | None = None
+    close_factor: float | None = None
+    cost: Fraction | None = None
+    gain: Fraction | None = None
+    function: str | None = None
+    gas: int | None = None
+    auction: Auction | None = None
+    sale: Sale | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

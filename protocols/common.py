@@ -1,6 +1,7 @@
 """What adapters of several protocols need: addresses and slots of the EVM, symbols, answers in rows, balances."""
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -53,6 +54,14 @@ def symbol_of(text: Any, word: Any, default: str) -> str:
     if text:
         return str(text)
     return (bytes(word).rstrip(b"\0").decode(errors="replace") if word else "") or default
+
+
+# values ---------------------------------------------------------------------------------------------------------------
+
+
+def value_at(amount: int, price: int | None, unit: int) -> Fraction | None:
+    """What an amount is worth, exactly, where one `unit` of it costs the price; None where it has none."""
+    return None if price is None else Fraction(amount * price, unit)
 
 
 # logs -----------------------------------------------------------------------------------------------------------------

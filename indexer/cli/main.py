@@ -15,6 +15,7 @@ MODULES = {
     "at-risk": "positions",
     "export": "query",
     "movements": "movements",
+    "opportunities": "opportunities",
     "protocols": "status",
     "query": "query",
     "report": "report",

@@ -1,5 +1,6 @@
 """The verbs `at-risk` and `show`: the positions of everyone near liquidation, and those of one wallet."""
 
+import sqlite3
 import time
 from collections.abc import Sequence
 from itertools import chain
@@ -62,14 +63,7 @@ def at_risk(
     with session.read(for_people=output.table, exact=exact, below=below) as conn:
         synced = holds(session, conn, protocols=protocols)
         ages = freshness(conn, protocols=protocols)
-        hidden = 0
-        for state, count, lower, note in reading.unlisted(conn, AT_RISK_BELOW, protocols):
-            known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
-            remark(f"{count:,} positions are {state}{known}; why is in the column note, such as: {note}")
-            hidden += lower
-        for row in reading.status(conn, str, time.time()) if reading.troubled(conn) else ():
-            if row["state"] != "ok" and (synced or row["state"] != "new"):
-                remark(f"{row['deployment']} is {row['state']}: {row['note']}")
+        hidden = say_who_is_left_out(conn, protocols, synced=synced)
         if not output.table:
             say(conn, only_old=True)  # nobody listed of old rows is no good news
         with bars() as progress:
@@ -85,6 +79,19 @@ def at_risk(
             output.write(columns, listed)
     anyone = first is not None or (hidden > 0 and below is None)
     raise SystemExit(verdict(ages, listed=anyone, exit_code=exit_code, max_age=max_age, nothing=not synced))
+
+
+def say_who_is_left_out(conn: sqlite3.Connection, protocols: Sequence[str], *, synced: bool) -> int:
+    """Remarks on the positions whose status is unknown and on deployments that are not well; how many are below 1.1."""
+    hidden = 0
+    for state, count, lower, note in reading.unlisted(conn, AT_RISK_BELOW, protocols):
+        known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
+        remark(f"{count:,} positions are {state}{known}; why is in the column note, such as: {note}")
+        hidden += lower
+    for row in reading.status(conn, str, time.time()) if reading.troubled(conn) else ():
+        if row["state"] != "ok" and (synced or row["state"] != "new"):
+            remark(f"{row['deployment']} is {row['state']}: {row['note']}")
+    return hidden
 
 
 SHOW_TABLE = (

@@ -233,6 +233,21 @@ def load(
     return books
 
 
+def chosen(
+    conn: sqlite3.Connection, book: Book, condition: str, values: Sequence[Any]
+) -> Iterator[tuple[sqlite3.Row, Position]]:
+    """Whose rows of `positions p` meet an SQL condition: account, group, wallet and status, and the stored position."""
+    rows = conn.execute(
+        "select p.account, p.position_group, p.wallet, p.status, s.block_number, s.state from positions p "  # noqa: S608 - ours
+        "join states s using (chain_id, deployment, account, position_group) "
+        f"where p.chain_id = ? and p.deployment = ? and {condition}",
+        (book.chain_id, book.name, *values),
+    )
+    for row in rows:
+        (position,) = load_positions(book.adapter, [(row["block_number"], row["state"])])
+        yield row, position
+
+
 def seconds_per_block(conn: sqlite3.Connection, chain_id: int) -> float | None:
     """How long a block takes, by the oldest and newest kept one; None before they are far enough apart."""
     first, began, last, ended = conn.execute(

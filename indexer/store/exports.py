@@ -25,6 +25,7 @@ KEY = ("chain_id", "deployment", "account", "position_group")
 # the largest debt first, unknown ones last; then the worst health; then the key, so that the order is always the same
 RANK = "{0}debt_usd is null, {0}debt_usd desc, {0}health_factor is null, {0}health_factor"
 IS_AT_RISK = "status in ('at-risk', 'liquidatable')"
+MIN_DEBT = "(p.debt_usd >= ? or (p.debt_usd is null and p.status <> 'no-debt'))"
 # the debt at risk before it, where not everything listed is
 RISK_RANK = f"p.debt_usd is null, case when p.{IS_AT_RISK} then p.debt_usd else 0 end desc, {RANK.format('p.')}"
 BLOCK_TIME = "strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time"
@@ -71,7 +72,7 @@ def select(
     if kind is Kind.AT_RISK and below is None:
         filters.append(f"p.{IS_AT_RISK}")
     if min_debt is not None:
-        filters.append("(p.debt_usd >= ? or (p.debt_usd is null and p.status <> 'no-debt'))")
+        filters.append(MIN_DEBT)
         values.append(min_debt)
     if protocols:
         filters.append(f"p.protocol in ({', '.join('?' * len(protocols))})")
@@ -121,6 +122,17 @@ def wallet_filters(
         )
         values += protocols
     return filters, values
+
+
+def danger_filter(below: float | None, min_debt: float | None) -> tuple[str, list[Any]]:
+    """The SQL condition on `positions p` for who is listed as at risk, and its values; `select` says of whom."""
+    filters, values = below_filter(below)
+    if below is None:
+        filters.append(f"p.{IS_AT_RISK}")
+    if min_debt is not None:
+        filters.append(MIN_DEBT)
+        values.append(min_debt)
+    return " and ".join(filters), values
 
 
 def below_filter(below: float | None) -> tuple[list[str], list[Any]]:

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 from indexer.model import Balance, Effect, LiquidationCall, Price
 from protocols.aave.market import bonus_of
-from protocols.aave.math import percent_div, percent_mul, ray_div, ray_mul
+from protocols.aave.math import PERCENTAGE_FACTOR, percent_div, percent_mul, ray_div, ray_mul
 from protocols.aave_v2.market import AaveV2Market, Reserve
 from protocols.aave_v2.position import AaveV2Position, balances, evaluate, formula_amount
-from protocols.common import with_entry
+from protocols.common import value_at, with_entry
 
 #: LendingPoolCollateralManager.LIQUIDATION_CLOSE_FACTOR_PERCENT
 CLOSE_FACTOR = 5_000
+#: of a liquidationCall that pays out the collateral
+GAS = 500_000
 ETH = 10**18
 #: what USDC costs, at most, where the oracle counts in USD with 8 decimals (Avalanche) and not in ETH
 USDC_IN_USD = 2 * 10**8
@@ -128,6 +130,12 @@ def pair(market: AaveV2Market, parts: list[Balance], collateral: Balance) -> Liq
         received=received,
         bonus=bonus_of(bonus),
         refused=refused,
+        received_scaled=received,
+        close_factor=CLOSE_FACTOR / PERCENTAGE_FACTOR,
+        cost=value_at(repaid, owed.price, 10**owed.decimals),
+        gain=value_at(received, held.price, 10**held.decimals),
+        function="liquidationCall",
+        gas=GAS,
     )
 
 

@@ -15,11 +15,13 @@ from protocols.aave_v3.market import (
 )
 from protocols.aave_v3.position import SENTINEL_BELOW, AaveV3Position, balances, debt_amount, evaluate
 from protocols.aave_v3.rules import DEFICIT, Rules
-from protocols.common import with_entry
+from protocols.common import value_at, with_entry
 
 #: LiquidationLogic.CLOSE_FACTOR_HF_THRESHOLD, DEFAULT_LIQUIDATION_CLOSE_FACTOR
 WHOLE_UP_TO = 95 * 10**16
 CLOSE_FACTOR = 5_000
+#: of a liquidationCall that pays out the collateral
+GAS = 400_000
 #: LiquidationLogic.MIN_BASE_MAX_CLOSE_FACTOR_THRESHOLD, MIN_LEFTOVER_BASE (3.3): base currency with 8 decimals
 SMALL = 2_000 * 10**8
 LEFTOVER = 1_000 * 10**8
@@ -259,7 +261,8 @@ def pair(
     collateral: tuple[Balance, Supply],
 ) -> LiquidationCall:
     call = Call(market, position, health, debt[1], collateral[1])
-    refused = refusal(market, health, debt[1], collateral[1].reserve)
+    held = collateral[1].reserve
+    refused = refusal(market, health, debt[1], held)
     repaid = received = seized = seized_scaled = 0
     if refused is None and not (call.bonus and call.debt_price and call.collateral_price):
         refused = "no-bonus" if not call.bonus else "no-price"
@@ -279,6 +282,12 @@ def pair(
         received=received,
         bonus=(call.bonus - PERCENTAGE_FACTOR) / PERCENTAGE_FACTOR if call.bonus else None,
         refused=refused,
+        received_scaled=received,
+        close_factor=call.allowed() / call.debt if call.debt and call.debt_price else None,
+        cost=value_at(repaid, debt[1].price, call.debt_unit),
+        gain=value_at(received, held.price, call.collateral_unit),
+        function="liquidationCall",
+        gas=GAS,
     )
 
 

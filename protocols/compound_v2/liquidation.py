@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 from indexer.model import WAD, Balance, Effect, LiquidationCall, Price
-from protocols.common import with_entry
+from protocols.common import value_at, with_entry
 from protocols.compound_v2.market import CompoundV2Market
 from protocols.compound_v2.math import CToken, exchange_rate, multiply
 from protocols.compound_v2.position import CompoundV2Position, balances, evaluate
+
+#: of liquidateBorrow, with the accrual of both markets
+GAS = 480_000
 
 
 def narrow(market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2Market:
@@ -122,13 +125,20 @@ def pair(market: CompoundV2Market, debt: Balance, held: Balance) -> LiquidationC
         seized_tokens = ratio * repaid // WAD
         refused = None if repaid else "amount-too-small"
     share = seized_tokens * (collateral.seize_share or 0) // WAD
+    received = (seized_tokens - share) * collateral.exchange_rate // WAD
     return LiquidationCall(
         debt=debt,
         collateral=held,
         repaid=repaid,
         seized=seized_tokens * collateral.exchange_rate // WAD,
         seized_scaled=seized_tokens,
-        received=(seized_tokens - share) * collateral.exchange_rate // WAD,
+        received=received,
         bonus=None if incentive is None else incentive / WAD - 1,
         refused=refused,
+        received_scaled=seized_tokens - share,
+        close_factor=1.0 if owed.deprecated else None if close_factor is None else close_factor / WAD,
+        cost=value_at(repaid, owed.price, WAD),
+        gain=value_at(received, collateral.price, WAD),
+        function="liquidateBorrow",
+        gas=GAS,
     )

@@ -1,12 +1,15 @@
 """What can be done to a Comet account: supply and repay in its rounding, and what an absorption takes. Stored indexes."""
 
 from dataclasses import replace
+from fractions import Fraction
 
-from indexer.model import WAD, Balance, Effect, LiquidationCall, Price
-from protocols.compound_v3.market import INDEX_SCALE, PRICE_SCALE, CompoundV3Market
+from indexer.model import WAD, Balance, Effect, LiquidationCall, Price, Sale
+from protocols.compound_v3.market import INDEX_SCALE, PRICE_SCALE, Collateral, CompoundV3Market
 from protocols.compound_v3.position import CompoundV3Position, balances, evaluate
 
 PRICE_DECIMALS = 8
+#: of an absorb of one account
+GAS = 250_000
 
 
 def exposure(market: CompoundV3Market, position: CompoundV3Position) -> list[Price]:
@@ -83,7 +86,9 @@ def liquidation_calls(market: CompoundV3Market, position: CompoundV3Position) ->
         (row.amount * (one.price or 0) // one.scale) * (one.liquidation_factor or 0) // WAD for row, one in collateral
     )
     credited = max(credit * market.base_scale // (market.base_price or 1) - debt.amount, 0)
-    returned = present_value(market, principal_value(market, credited))
+    principal = principal_value(market, credited)
+    returned = present_value(market, principal)
+    reserves = reserves_after(market, position.principal, principal)
     found = []
     for row, one in collateral:
         discount = None
@@ -102,6 +107,48 @@ def liquidation_calls(market: CompoundV3Market, position: CompoundV3Position) ->
                 whole=True,
                 returned=0 if refused else returned,
                 refused=refused,
+                received_scaled=0,
+                close_factor=1.0,
+                cost=Fraction(0),
+                gain=Fraction(0),
+                function="absorb",
+                gas=GAS,
+                sale=None if refused else sale(market, reserves, one, row.amount),
             )
         )
     return found
+
+
+def sale(market: CompoundV3Market, reserves: int | None, one: Collateral, seized: int) -> Sale | None:
+    """Comet.buyCollateral with those reserves: the most of what was seized, in the rounding of quoteCollateral.
+
+    None where the market does not say what the Comet holds or sells for.
+    """
+    factor, target = market.store_front_price_factor, market.target_reserves
+    if reserves is None or target is None or factor is None or one.liquidation_factor is None:
+        return None
+    if market.buy_paused:
+        return Sale(paid=0, bought=0, profit=None, refused="buy-paused")
+    if reserves >= target and reserves >= 0:
+        return Sale(paid=0, bought=0, profit=None, refused="not-for-sale")
+    assert one.price is not None
+    assert market.base_price is not None
+    discount = factor * (WAD - one.liquidation_factor) // WAD
+    discounted = one.price * (WAD - discount) // WAD
+    if not discounted:
+        return None
+    # quote(paid) = basePrice * paid * scale / discounted / baseScale, each division down
+    over, under = market.base_price * one.scale, discounted * market.base_scale
+    bought = ((seized + 1) * under - 1) // over * over // under
+    paid = -(-bought * under // over)
+    gain = Fraction(bought * one.price, one.scale) - Fraction(paid * market.base_price, market.base_scale)
+    return Sale(paid=paid, bought=bought, profit=gain)
+
+
+def reserves_after(market: CompoundV3Market, before: int, after: int) -> int | None:
+    """Comet.getReserves once an account has gone from one principal to another (absorbInternal)."""
+    if market.base_held is None:
+        return None
+    supplied = market.total_supply_base + max(after, 0) - max(before, 0)
+    borrowed = market.total_borrow_base + min(before, 0) - min(after, 0)
+    return market.base_held - present_value(market, supplied) - present_value(market, -borrowed)

@@ -9,7 +9,7 @@ from typing import Any
 from indexer.abi import abi
 from indexer.adapter import Reader, required
 from indexer.model import WAD, Asset, Failed, Market, Read
-from protocols.common import SECONDS_PER_YEAR, implementation, price_usd, symbol_of
+from protocols.common import SECONDS_PER_YEAR, implementation, optional, price_usd, symbol_of
 
 COMET = abi("comet")
 AGGREGATOR = abi("aggregator")
@@ -20,6 +20,7 @@ INDEX_SCALE = 10**15  # BASE_INDEX_SCALE
 PRICE_SCALE = 10**8  # every feed has 8 decimals
 PAUSE_ABSORB = 1 << 3  # bits of pauseFlags
 PAUSE_SUPPLY = 1 << 0
+PAUSE_BUY = 1 << 4
 
 # baseSupplyIndex, baseBorrowIndex, two tracking indexes, totalSupplyBase, totalBorrowBase, lastAccrualTime, pauseFlags
 TOTALS_BASIC = COMET.function("totalsBasic")
@@ -49,6 +50,7 @@ class CompoundV3Market(Market):
     Rates are per second, constant until somebody acts: the contract takes them from the utilization at the stored
     indexes. Prices have 8 decimals; `total_*_base` are principals. `revision` is the implementation; `checked`: it
     agreed with us about some debtors; `feeds`: the price feed of each asset; `layout_known`: so did the storage words of some accounts with its getters.
+    `base_held` is the base asset that the Comet has, its reserves included; None where a file of an older version is read.
     """
 
     comet: str
@@ -71,6 +73,9 @@ class CompoundV3Market(Market):
     layout_known: bool = False
     store_front_price_factor: int | None = None
     feeds: Mapping[str, str] = field(default_factory=dict)
+    base_held: int | None = None
+    target_reserves: int | None = None
+    buy_paused: bool | None = None
 
     @cached_property
     def collateral_of(self) -> Mapping[str, Collateral]:
@@ -116,6 +121,8 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
             *(Read(comet, COMET.function("totalsCollateral"), (info[1],)) for info in infos),
             *(Read(token, ERC20.function("symbol")) for token in tokens),
             *(Read(token, ERC20_BYTES32.function("symbol")) for token in tokens),
+            Read(base, ERC20.function("balanceOf"), (comet,)),
+            Read(comet, COMET.function("targetReserves")),
             *(Read(feed, signature) for feed in usd_feeds for signature in (ROUND, AGGREGATOR.function("decimals"))),
         ]
     )
@@ -124,11 +131,12 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
     held = [total[0] if total else 0 for total in answers[n : 2 * n - 1]]
     texts, words = answers[2 * n - 1 : 3 * n - 1], answers[3 * n - 1 : 4 * n - 1]
     symbols = [symbol_of(text, word, token[:10]) for token, text, word in zip(tokens, texts, words, strict=True)]
+    base_held, target_reserves = map(optional, answers[4 * n - 1 : 4 * n + 1])
     note = None if usd_feeds else in_its_own_unit(symbols[0], prices[0])
     market = CompoundV3Market(
         block=read.block,
         revision=implementation(read, comet),
-        usd=None if note else usd(answers[4 * n - 1 :]),
+        usd=None if note else usd(answers[4 * n + 1 :]),
         note=note,
         comet=comet,
         base=base,
@@ -148,6 +156,9 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
         collaterals=tuple(collateral(*one) for one in zip(infos, prices[1:], held, strict=True)),
         store_front_price_factor=store_front,
         feeds=dict(zip(tokens, feeds, strict=True)),
+        base_held=base_held,
+        target_reserves=target_reserves,
+        buy_paused=bool(totals[7] & PAUSE_BUY),
     )
     paused = bool(totals[7] & PAUSE_SUPPLY)
     return replace(market, assets=asset_rows(market, symbols, infos, paused=paused))

@@ -1,13 +1,16 @@
 """What can be done to an urn: lock and wipe in the Vat's rounding, and what a bark or a bite takes. At the stored rate."""
 
 from dataclasses import replace
+from fractions import Fraction
 
-from indexer.model import RAY, WAD, Balance, Effect, LiquidationCall, Price
+from indexer.model import RAY, WAD, Auction, Balance, Effect, LiquidationCall, Price
 from protocols.maker.market import Ilk, MakerMarket
 from protocols.maker.math import barked, bitten, feed_of
 from protocols.maker.position import Urn, balances, evaluate
 
 FEED_DECIMALS = 18
+#: of Dog.bark and Cat.bite
+GAS = {"bark": 300_000, "bite": 250_000}
 
 
 def narrow(market: MakerMarket, urn: Urn) -> MakerMarket:
@@ -69,6 +72,8 @@ def liquidation_calls(market: MakerMarket, urn: Urn) -> list[LiquidationCall]:
     dart, refused = taken(ilk, urn)
     dink = 0 if refused else urn.ink * dart // urn.art
     seized = dink // 10 ** (18 - ilk.gem.decimals)
+    function = "bark" if ilk.bark else "bite"
+    started = None if refused else auction(ilk, dink, dart)
     return [
         LiquidationCall(
             debt=debt,
@@ -79,8 +84,25 @@ def liquidation_calls(market: MakerMarket, urn: Urn) -> list[LiquidationCall]:
             received=seized,
             bonus=house.chop / WAD - 1 if house.chop else None,
             refused=refused,
+            cost=Fraction(0),
+            gain=None if started is None or started.reward is None else Fraction(started.reward),
+            function=function,
+            gas=GAS[function],
+            auction=started,
         )
     ]
+
+
+def auction(ilk: Ilk, dink: int, dart: int) -> Auction:
+    """What Clipper.kick or Flipper.kick is told, and what Clipper.kick pays whoever called Dog.bark."""
+    house = ilk.bark or ilk.bite
+    assert house is not None
+    tab = dart * ilk.rate * house.chop // WAD
+    reward: int | None = 0
+    if ilk.bark is not None:
+        tip, chip = ilk.bark.tip, ilk.bark.chip
+        reward = None if tip is None or chip is None else tip + tab * chip // WAD
+    return Auction(lot=dink, tab=tab, reward=reward)
 
 
 def taken(ilk: Ilk, urn: Urn) -> tuple[int, str | None]:

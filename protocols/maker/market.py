@@ -10,7 +10,7 @@ from indexer.abi import abi
 from indexer.adapter import Reader, answered, required
 from indexer.errors import ConfigError
 from indexer.model import RAY, WAD, Asset, Deployment, Failed, Market, Read
-from protocols.common import ZERO_ADDRESS, together
+from protocols.common import ZERO_ADDRESS, chunks, optional, together
 from protocols.maker.math import UINT256, fee_rate, feed_of, ilk_bytes, ilk_name, rmul, rpow, spot_of
 
 VAT = abi("maker_vat")
@@ -70,11 +70,16 @@ class Queue(NamedTuple):
 
 
 class Bark(NamedTuple):
-    """An ilk in the Dog: penalty `chop` (wad), `room` (rad) left for auctions, and why none can start now."""
+    """An ilk in the Dog: penalty `chop` (wad), `room` (rad) left for auctions, and why none can start now.
+
+    Who starts one is paid `tip` (rad) and `chip` (wad) of what it is to raise; None where its Clipper does not say.
+    """
 
     chop: int
     room: int
     blocked: tuple[str, ...]
+    tip: int | None = None
+    chip: int | None = None
 
 
 class Bite(NamedTuple):
@@ -236,16 +241,16 @@ def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[s
     answers = iter(answered(states))
     rows = list(zip(answers, answers, answers, strict=True))
     pips = sorted({pip for _, (pip, _), _ in rows} - {ZERO_ADDRESS})
-    times, stopped = together(
+    times, clippers = together(
         read,
         [Read(pip, name) for pip in pips for name in (OSM.function("zzz"), OSM.function("hop"))],
-        [Read(clip, CLIPPER.function("stopped")) for clip, *_ in answered(dogs)],
+        [Read(clip, CLIPPER.function(n)) for clip, *_ in answered(dogs) for n in ("stopped", "tip", "chip")],
     )
     queues = _read_queues(read, contracts["spotter"], pips, times)
     bites = answered(cats) or [None] * len(names)
     ilks = {}
     for name, (vat, (pip, mat), (duty, rho)), gem, bark, bite in zip(
-        names, rows, _gems(names, gems), _barks(market, len(names), dogs, stopped), bites, strict=True
+        names, rows, _gems(names, gems), _barks(market, len(names), dogs, clippers), bites, strict=True
     ):
         Art, rate, spot, line, dust = vat  # noqa: N806 - the Vat's name
         queue = queues.get(pip)
@@ -286,13 +291,13 @@ def _gems(names: Sequence[str], answers: Sequence[Any]) -> list[Gem]:
     return gems
 
 
-def _barks(market: MakerMarket, count: int, dogs: Sequence[Any], levels: Sequence[Any]) -> list[Bark | None]:
+def _barks(market: MakerMarket, count: int, dogs: Sequence[Any], clippers: Sequence[Any]) -> list[Bark | None]:
     """Dog.bark's conditions that are the same for every urn of an ilk, and Clipper.kick's circuit breaker."""
     if market.dog is None:
         return [None] * count
     live, Hole, Dirt = market.dog  # noqa: N806 - the Dog's names
     barks: list[Bark | None] = []
-    for (clip, chop, hole, dirt), stopped in zip(dogs, levels, strict=True):
+    for (clip, chop, hole, dirt), (stopped, tip, chip) in zip(dogs, chunks(clippers, 3), strict=True):
         conditions = {
             "cage": not live,
             "no-clip": clip == ZERO_ADDRESS,
@@ -300,9 +305,8 @@ def _barks(market: MakerMarket, count: int, dogs: Sequence[Any], levels: Sequenc
             "Hole": Hole <= Dirt,
             "hole": hole <= dirt,
         }
-        barks.append(
-            Bark(chop, min(Hole - Dirt, hole - dirt), tuple(name for name, holds in conditions.items() if holds))
-        )
+        blocked = tuple(name for name, holds in conditions.items() if holds)
+        barks.append(Bark(chop, min(Hole - Dirt, hole - dirt), blocked, optional(tip), optional(chip)))
     return barks
 
 
