@@ -11,8 +11,8 @@ from indexer.adapter import AnyLiquidation
 from indexer.model import Balance, Health, LiquidationCall, Market, Position
 
 GWEI = Fraction(1, 10**9)
-#: why there is no call: nobody may liquidate it yet, its code or a price is unknown, it holds no pair to close
-HEALTHY, UNVERIFIED, UNPRICEABLE, NOTHING = "not-liquidatable", "unverified", "unpriceable", "nothing-to-seize"
+#: why there is no call: nobody may liquidate it yet, its code or a price is unknown, no pair to close is known
+HEALTHY, UNVERIFIED, UNPRICEABLE, NO_PAIR = "not-liquidatable", "unverified", "unpriceable", "no-pair"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def opportunity(adapter: AnyLiquidation, market: Market, position: Position) -> 
         call=None,
         debt=largest([row for row in rows if row.side == "debt"]),
         collateral=largest([row for row in rows if row.is_collateral]),
-        refused=refused or ", ".join(health.blocked_by) or NOTHING,
+        refused=refused or ", ".join(health.blocked_by) or NO_PAIR,
     )
 
 

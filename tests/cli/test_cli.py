@@ -722,6 +722,7 @@ STRANGER = "0x" + "12" * 20
         ["show", STRANGER],
         ["simulate", "--days", "1"],
         ["movements"],
+        ["opportunities"],
         ["top"],
         *(["export", kind] for kind in KINDS),
     ],
@@ -742,7 +743,15 @@ def test_on_an_empty_database_every_list_says_what_to_do_and_has_its_columns(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["at-risk"], ["export", "wallets"], ["simulate", "--days", "1"], ["movements"], ["top"], ["report", "book"]],
+    [
+        ["at-risk"],
+        ["export", "wallets"],
+        ["simulate", "--days", "1"],
+        ["movements"],
+        ["opportunities"],
+        ["top"],
+        ["report", "book"],
+    ],
     ids=" ".join,
 )
 def test_a_protocol_that_nobody_knows_is_no_empty_list(run: Run, arguments: list[str]) -> None:

@@ -1,12 +1,16 @@
 """Maker's Dog and Clipper: what blocks a liquidation is exactly what makes the real `Dog.bark` revert."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from indexer.model import WAD, Accounts, Deployment, Health, PositionKey
+from indexer.risk.opportunities import opportunity
+from indexer.store.books import dump_market, load_market
 from protocols.maker.adapter import GRAB, Maker
 from protocols.maker.market import MakerMarket
 from tests.compound import Connection
@@ -251,3 +255,49 @@ def test_penalty_and_limits_show_in_the_market(kennel: Kennel, node: Connection)
     assert rows[ILK].liquidation_bonus == pytest.approx(0.05)
     assert (rows[ILK].paused, rows[NO_CLIP].paused) == (False, True)
     assert rows[NO_CLIP].liquidation_bonus is None
+
+
+def undripped(market: MakerMarket) -> MakerMarket:
+    """The market as a bark finds it before anybody drips."""
+    return replace(market, ilks={name: replace(ilk, accrued_rate=ilk.rate) for name, ilk in market.ilks.items()})
+
+
+@pytest.mark.parametrize(("tip", "chip"), [(0, 0), (300 * RAD, 0), (0, WAD // 1_000), (7 * RAD + 5, WAD // 333)])
+def test_a_bark_pays_the_reward_that_was_foreseen(kennel: Kennel, node: Connection, tip: int, chip: int) -> None:
+    """Clipper.kick pays tip + chip * tab into the Vat, and puts up the lot that Dog.bark took."""
+    kennel.halve_the_price()
+    for name, value in (("tip", tip), ("chip", chip)):
+        kennel.govern(kennel.clip, "file(bytes32,uint256)", word(name), value)
+    market, _ = healths(kennel, node)
+    for name in ("small", "middle", "large"):
+        (position,) = kennel.adapter.read_positions(node.reader(), market, [kennel.keys[name]])
+        found = opportunity(kennel.adapter, undripped(market), position)
+        assert found.call is not None
+        auction = found.call.auction
+        assert auction is not None
+        with kennel.tried():
+            kennel.bark(name)
+            number = kennel.sender.call(kennel.clip, "kicks()(uint256)")
+            sales = "sales(uint256)(uint256,uint256,uint256,address,uint96,uint256)"
+            _, tab, lot, *_ = kennel.sender.call(kennel.clip, sales, [number])
+            paid = kennel.sender.call(kennel.vat, "dai(address)(uint256)", [kennel.keys[name].account])
+        before = kennel.sender.call(kennel.vat, "dai(address)(uint256)", [kennel.keys[name].account])
+        assert (auction.lot, auction.tab, auction.reward) == (lot, tab, paid - before)
+        assert found.profit == paid - before
+
+
+def test_a_market_stored_before_rewards_were_read_still_loads(kennel: Kennel, node: Connection) -> None:
+    """Its rewards are unknown, and so is the profit: not 0."""
+    kennel.halve_the_price()
+    market, _ = healths(kennel, node)
+    stored = json.loads(dump_market(kennel.adapter, market))
+    ilk = stored["ilks"][ILK]
+    assert len(ilk["bark"]) == 5
+    ilk["bark"] = ilk["bark"][:3]
+    older = load_market(kennel.adapter, json.dumps(stored))
+    (position,) = kennel.adapter.read_positions(node.reader(), market, [kennel.keys["small"]])
+    found = opportunity(kennel.adapter, older, position)
+    assert found.refused is None
+    assert found.call is not None
+    assert found.call.auction is not None
+    assert (found.call.auction.reward, found.profit) == (None, None)

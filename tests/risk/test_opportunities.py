@@ -1,7 +1,11 @@
 """`indexer opportunities` against real calls: each row says exactly what one liquidation takes and pays."""
 
+import csv
+import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +14,13 @@ from click.testing import CliRunner
 
 from indexer.cli.main import main
 from indexer.cli.opportunities import COLUMNS
+from indexer.model import PositionKey
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
+from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import Devnet, config_toml
 from tests.devnet.send import Reverted
-from tests.earning import Row, Till, everything, till_of
+from tests.earning import REFUSALS, Row, Till, everything, till_of
 from tests.liquidating import Ground, ground_of
 from tests.risk.test_liquidation import sink
 
@@ -73,6 +79,12 @@ def liquidate(till: Till, row: Row) -> dict[str, Any]:
         return till.made(row, int(row["repaid_raw"]))
 
 
+def whole(row: Row) -> Row:
+    """The row with some collateral to ask for, where the account has none."""
+    asset = row["collateral_asset"] or row["debt_asset"]
+    return {**row, "collateral_asset": asset, "collateral_market": row["collateral_market"] or asset}
+
+
 def differing(row: Row, shown: dict[str, Any]) -> dict[str, Any]:
     return {name: (row[name], value) for name, value in shown.items() if row[name] != value}
 
@@ -96,3 +108,114 @@ def test_each_row_says_what_the_call_takes_and_pays(ground: Ground, percent: int
         made += 1
     assert not wrong
     assert made >= 2, [row["refused"] for row in rows]
+
+
+@pytest.mark.parametrize("percent", [90, 70])
+def test_whoever_is_listed_without_a_call_is_refused_by_the_contracts(
+    ground: Ground, percent: int, tmp_path: Path
+) -> None:
+    """Those who are only close, and those whose every pair is refused."""
+    sink(ground, percent)
+    till = till_of(ground)
+    refused = [row for row in listed(ground, tmp_path, "--below", "1.5") if row["refused"] is not None]
+    assert refused
+    for row in refused[:10]:
+        with pytest.raises(REFUSALS), till.instead_of_head():
+            till.liquidate(whole(row), 1)
+
+
+def test_a_blocked_liquidation_is_listed_with_its_reason(ground: Ground, tmp_path: Path) -> None:
+    sink(ground, 70)
+    ground.block()
+    till = till_of(ground)
+    rows = [row for row in listed(ground, tmp_path) if row["status"] == "liquidatable" and row["refused"]]
+    assert {row["refused"] for row in rows} & ground.reasons
+    for row in rows[:6]:
+        assert row["profit_before_gas_usd"] is None
+        with pytest.raises(REFUSALS), till.instead_of_head():
+            till.liquidate(whole(row), 1)
+
+
+def test_no_other_pair_pays_more(ground: Ground, tmp_path: Path) -> None:
+    """Each pair of debt and collateral of an account is liquidated for real; the row has the one that pays most."""
+    sink(ground, 70)
+    till = till_of(ground)
+    rows = [row for row in listed(ground, tmp_path) if row["refused"] is None]
+    ground.start()
+    compared = 0
+    for row in rows:
+        position = ground.positions[PositionKey(row["account"], row["position_group"])]
+        calls = ground.adapter.liquidation_calls(ground.adapter.interest_stored(ground.market), position)
+        if len(calls) < 2 or compared >= 5:
+            continue
+        profits = []
+        for one in calls:
+            other = {
+                **row,
+                "debt_asset": one.debt.asset,
+                "debt_symbol": one.debt.symbol,
+                "collateral_asset": one.collateral.asset,
+                "collateral_market": one.collateral.market,
+                "repaid_raw": str(one.repaid),
+                "sale_refused": one.sale.refused if one.sale else None,
+                "sale_paid_raw": str(one.sale.paid) if one.sale else None,
+            }
+            with suppress(*REFUSALS):
+                shown = liquidate(till, other)
+                profits.append((shown["profit_before_gas_usd"], shown.get("sale_profit_before_gas_usd") or 0.0))
+        assert (row["profit_before_gas_usd"], row["sale_profit_before_gas_usd"] or 0.0) == max(profits)
+        compared += 1
+    # an urn is one pair, and so is everybody's in one small market
+    assert compared or ground.devnet.name in {"maker", "compound-v3-weth-extended"}
+
+
+def test_gas_and_the_least_profit(populated_aave_v3_6: AaveV3, tmp_path: Path) -> None:
+    """Gas at 10 gwei and the oracle's ether price; without a gas price what is left after it is unknown."""
+    devnet = populated_aave_v3_6
+    with devnet.rewound():
+        ground = ground_of(devnet)
+        sink(ground, 70)
+        rows = listed(ground, tmp_path)
+        ether = Fraction(devnet.price("WETH"), 10**8)
+        priced = again(tmp_path, "--gas-price", "10")
+        ground.connection.chain.close()
+    open_now = [row for row in rows if row["refused"] is None]
+    assert len(open_now) > 3
+    assert all(row["gas_usd"] is row["profit_after_gas_usd"] is row["gas_price_gwei"] is None for row in rows)
+    after = {row["account"]: row for row in priced}
+    for row in open_now:
+        cost = float(row["gas"] * ether / 10**8)  # 10 gwei
+        assert after[row["account"]]["gas_usd"] == pytest.approx(cost, rel=1e-12)
+        left = row["profit_before_gas_usd"] - cost
+        assert after[row["account"]]["profit_after_gas_usd"] == pytest.approx(left, rel=1e-12)
+    assert [row["refused"] for row in rows if row["refused"]] == ["not-liquidatable"] * (len(rows) - len(open_now))
+    profits = [row["profit_before_gas_usd"] for row in open_now]
+    assert rows[: len(profits)] == open_now
+    assert profits == sorted(profits, reverse=True)
+    least = profits[1]
+    assert again(tmp_path, "--min-profit", str(least)) == open_now[:2]
+    assert again(tmp_path, "--min-profit", "1e12") == []
+
+
+def again(folder: Path, *flags: str) -> list[dict[str, Any]]:
+    """What the command lists of the database that `listed` synced."""
+    options = ["--config", str(folder / "indexer.toml"), "--db", str(folder / "indexer.db")]
+    result = CliRunner().invoke(main, [*options, "opportunities", "--json", *flags])
+    assert result.exit_code == 0, result.output
+    found: list[dict[str, Any]] = json.loads(result.stdout)
+    return found
+
+
+def test_every_format_has_the_same_rows(populated_aave_v3_6: AaveV3, tmp_path: Path) -> None:
+    with populated_aave_v3_6.rewound():
+        ground = ground_of(populated_aave_v3_6)
+        sink(ground, 70)
+        rows = listed(ground, tmp_path)
+        ground.connection.chain.close()
+    options = ["--config", str(tmp_path / "indexer.toml"), "--db", str(tmp_path / "indexer.db"), "opportunities"]
+    text = CliRunner().invoke(main, [*options, "--csv"]).stdout
+    assert [line["repaid_raw"] for line in csv.DictReader(io.StringIO(text))] == [r["repaid_raw"] or "" for r in rows]
+    table = CliRunner().invoke(main, [*options, "--table"])
+    assert "function" in table.stdout.splitlines()[0]
+    assert len(table.stdout.splitlines()) == len(rows) + 1
+    assert "block" in table.stderr
