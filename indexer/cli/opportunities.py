@@ -67,10 +67,11 @@ def opportunities(
     nothing; what buyCollateral then earns is in the columns sale_*. Maker pays a reward for starting an auction.
     Values are in USD, amounts in whole tokens and, where the column ends in _raw, in smallest units.
     """
-    with session.read(for_people=output.table) as conn:
+    with session.read(for_people=output.table, below=below) as conn:
         synced = holds(session, conn, protocols=protocols)
         with bars() as progress:
-            rows = list(found(conn, session.deployments(conn), below, min_debt, protocols, gas_price, progress))
+            progress.start("positions", 1, "query")
+            rows = list(found(conn, session.deployments(conn), below, min_debt, protocols, gas_price))
         say_who_is_left_out(conn, protocols, synced=synced)
     if gas_price is not None and any(row["gas"] is not None and row["gas_usd"] is None for row in rows):
         remark("no market prices the coin that pays for gas: profit after gas is unknown")
@@ -89,7 +90,6 @@ def found(
     min_debt: float | None,
     protocols: Sequence[str],
     gas_price: float | None,
-    progress: Any,
 ) -> Iterator[dict[str, Any]]:
     """The row of each position in danger, in no order; what cannot say who liquidates is left out with a remark."""
     from indexer.adapter import Liquidation
@@ -104,17 +104,19 @@ def found(
         if row["deployment"] not in known:
             remark(f"nothing has the addresses of {row['deployment']}: what could liquidate there is not computed")
             continue
-        (book,) = loading.load(conn, [row], known, only=danger, progress=progress)
+        (book,) = loading.load(conn, [row], known)
         assert isinstance(book.adapter, Liquidation)
-        who = stored_rows(conn, book, danger)
         native = native_usd(conn, book) if gas_price is not None else None
-        for position in book.positions:
+        for whose, position in loading.chosen(conn, book, *danger):
             one = opportunity(book.adapter, book.market, position)
             yield {
                 "chain_id": book.chain_id,
                 "deployment": book.name,
                 "protocol": book.adapter.protocol,
-                **who[tuple(position.key)],
+                "account": position.key.account,
+                "position_group": position.key.group,
+                "wallet": whose["wallet"],
+                "status": whose["status"],
                 **plain(one, book.market),
                 **after_gas(one, book.market, gas_price, native),
                 **auctioned(one.call),
@@ -123,17 +125,6 @@ def found(
                 "block_number": book.market.block.number,
                 "block_time": iso(book.market.block.timestamp),
             }
-
-
-def stored_rows(conn: sqlite3.Connection, book: "Book", only: tuple[str, Sequence[Any]]) -> dict[Any, dict[str, Any]]:
-    """Whose the positions in danger are, by key, and their status."""
-    condition, values = only
-    rows = conn.execute(
-        "select account, position_group, wallet, status from positions p "  # noqa: S608 - our names
-        f"where p.chain_id = ? and p.deployment = ? and {condition}",
-        (book.chain_id, book.name, *values),
-    )
-    return {(row["account"], row["position_group"]): dict(row) for row in rows}
 
 
 def native_usd(conn: sqlite3.Connection, book: "Book") -> float | None:

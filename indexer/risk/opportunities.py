@@ -11,8 +11,10 @@ from indexer.adapter import AnyLiquidation
 from indexer.model import Balance, Health, LiquidationCall, Market, Position
 
 GWEI = Fraction(1, 10**9)
-#: why there is no call: nobody may liquidate it yet, its code or a price is unknown, no pair to close is known
-HEALTHY, UNVERIFIED, UNPRICEABLE, NO_PAIR = "not-liquidatable", "unverified", "unpriceable", "no-pair"
+#: why there is no call: nobody may liquidate it yet, its code or a price is unknown, it has nothing to seize, or the
+#: adapter does not know who liquidates it (a Maker without Dog and Cat)
+HEALTHY, UNVERIFIED, UNPRICEABLE = "not-liquidatable", "unverified", "unpriceable"
+NO_COLLATERAL, NO_LIQUIDATOR = "no-collateral", "unknown-liquidator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +51,14 @@ def opportunity(adapter: AnyLiquidation, market: Market, position: Position) -> 
     if best is not None:
         return Opportunity(health=health, call=best, debt=best.debt, collateral=best.collateral, refused=best.refused)
     rows = adapter.balances(market, position)
+    collateral = largest([row for row in rows if row.is_collateral])
+    nothing = NO_LIQUIDATOR if collateral else NO_COLLATERAL
     return Opportunity(
         health=health,
         call=None,
         debt=largest([row for row in rows if row.side == "debt"]),
-        collateral=largest([row for row in rows if row.is_collateral]),
-        refused=refused or ", ".join(health.blocked_by) or NO_PAIR,
+        collateral=collateral,
+        refused=refused or ", ".join(health.blocked_by) or nothing,
     )
 
 
