@@ -204,7 +204,7 @@ class WhatIf(Adapter[M, P]):
 
 
 class Liquidation(WhatIf[M, P]):
-    """A capability: what endangers a position, what heals it, and what a liquidator can take. `show` needs it."""
+    """A capability: what endangers a position, what heals it, and what a liquidator can take. `show` and `opportunities` need it."""
 
     @abstractmethod
     def exposure(self, market: M, position: P) -> list[Price]:
