@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from indexer.store.schema import INITIAL
+from indexer.store.schema import EACH_WALLET, INITIAL
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -38,7 +38,7 @@ def applied(conn: sqlite3.Connection) -> list[str]:
     """The names of the migrations that a database has been through, in their order; some may be of a newer version."""
     if conn.execute("select 1 from sqlite_master where type = 'table' and name = ?", (TABLE,)).fetchone() is None:
         return []
-    rows = conn.execute(f"select name from {TABLE} where migration_set = ? order by rowid", (NAME,))  # noqa: S608 - ours
+    rows = conn.execute(f"select name from {TABLE} where migration_set = ? order by rowid", (NAME,))
     return [row[0] for row in rows]
 
 
@@ -192,7 +192,8 @@ def contracts(db: "Database") -> None:
 
 
 #: All supply of a wallet is its own, also what backs no debt (not flagged, or flagged where its threshold is 0).
-WALLETS = """
+WALLETS = (
+    """
 create view wallets as
 with supplied as (
     select chain_id, deployment, account, position_group,
@@ -206,21 +207,9 @@ with supplied as (
         ) as badness
     from positions p left join supplied s using (chain_id, deployment, account, position_group)
 )
-select wallet,
-    count(*) as positions,
-    case when count(supply_usd) = count(*) then sum(supply_usd) end as collateral_usd,
-    case when count(debt_usd) = count(*) then sum(debt_usd) end as debt_usd,
-    case when count(supply_usd) = count(*) and count(debt_usd) = count(*)
-        then sum(supply_usd) - sum(debt_usd) end as net_usd,
-    max(case when badness = 1 then health_factor_raw end) as health_factor_raw,
-    min(health_factor) as health_factor,
-    max(case when badness = 1 then chain_id end) as worst_chain_id,
-    max(case when badness = 1 then deployment end) as worst_deployment,
-    max(case when badness = 1 then account end) as worst_account,
-    max(case when badness = 1 then position_group end) as worst_position_group,
-    min(block_number) as oldest_block_number
-from lines group by wallet
 """
+    + EACH_WALLET
+)
 
 
 @migrations(name="0006_wallets")

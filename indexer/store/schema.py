@@ -1,6 +1,23 @@
 """The tables and views of a new file, as the first migration makes them; the later ones change them."""
 
-INITIAL = """
+#: of `lines`, one a position with its `supply_usd` and its `badness` among those of its wallet
+EACH_WALLET = """select wallet,
+    count(*) as positions,
+    case when count(supply_usd) = count(*) then sum(supply_usd) end as collateral_usd,
+    case when count(debt_usd) = count(*) then sum(debt_usd) end as debt_usd,
+    case when count(supply_usd) = count(*) and count(debt_usd) = count(*)
+        then sum(supply_usd) - sum(debt_usd) end as net_usd,
+    max(case when badness = 1 then health_factor_raw end) as health_factor_raw,
+    min(health_factor) as health_factor,
+    max(case when badness = 1 then chain_id end) as worst_chain_id,
+    max(case when badness = 1 then deployment end) as worst_deployment,
+    max(case when badness = 1 then account end) as worst_account,
+    max(case when badness = 1 then position_group end) as worst_position_group,
+    min(block_number) as oldest_block_number
+from lines group by wallet"""
+
+INITIAL = (
+    """
 create table deployments (
     chain_id integer not null,
     deployment text not null,
@@ -212,20 +229,9 @@ with idle as (                          -- supply that backs no debt still belon
         ) as badness
     from positions p left join idle i using (chain_id, deployment, account, position_group)
 )
-select wallet,
-    count(*) as positions,
-    case when count(supply_usd) = count(*) then sum(supply_usd) end as collateral_usd,
-    case when count(debt_usd) = count(*) then sum(debt_usd) end as debt_usd,
-    case when count(supply_usd) = count(*) and count(debt_usd) = count(*)
-        then sum(supply_usd) - sum(debt_usd) end as net_usd,
-    max(case when badness = 1 then health_factor_raw end) as health_factor_raw,
-    min(health_factor) as health_factor,
-    max(case when badness = 1 then chain_id end) as worst_chain_id,
-    max(case when badness = 1 then deployment end) as worst_deployment,
-    max(case when badness = 1 then account end) as worst_account,
-    max(case when badness = 1 then position_group end) as worst_position_group,
-    min(block_number) as oldest_block_number
-from lines group by wallet;
+"""
+    + EACH_WALLET
+    + """;
 
 create view sync_status as
 select d.*,
@@ -235,3 +241,4 @@ select d.*,
     (select requests from runs r where r.chain_id = d.chain_id order by id desc limit 1) as requests
 from deployments d;
 """
+)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, ClassVar, TypeVar
 
-from indexer.adapter import ONE, Bounded, Liquidation
+from indexer.adapter import ONE, Liquidation
 from indexer.model import Accounts, Check, Event, Logs, PositionKey
 from protocols.aave.market import AaveMarket
 from protocols.aave.position import AavePosition
@@ -19,7 +19,7 @@ P = TypeVar("P", bound=AavePosition)
 Touches = Mapping[str, tuple[Sequence[int], Sequence[int]]]
 
 
-class AaveAdapter(Liquidation[M, P], Bounded[M, P]):
+class AaveAdapter(Liquidation[M, P]):
     """One pool of Aave, found through its addresses provider."""
 
     #: kind of contract (`Place.kind`) -> its events

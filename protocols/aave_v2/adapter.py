@@ -1,15 +1,16 @@
 """Aave V2 and its forks: stable and variable debt, prices in the oracle's own unit (ETH), rebasing aTokens."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from indexer.abi import abi
-from indexer.adapter import Line, Reader, Slot, Weight, required
+from indexer.adapter import Reader, required
 from indexer.model import Answer, Asset, Balance, Effect, Health, LiquidationCall, PositionKey, Price, Quotes, Read
 from protocols.aave.adapter import AaveAdapter, Touches
 from protocols.aave.math import ray_mul
-from protocols.aave_v2 import bounds, liquidation
+from protocols.aave_v2 import liquidation
 from protocols.aave_v2.answers import answer
+from protocols.aave_v2.bounds import AaveV2Bounds
 from protocols.aave_v2.market import AaveV2Market, read_market
 from protocols.aave_v2.position import AaveV2Position, balances, evaluate, formula_amount
 from protocols.common import chunks
@@ -65,7 +66,7 @@ EVENTS: Mapping[str, Touches] = {
 }
 
 
-class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position]):
+class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
     """One Aave V2 market, found through its LendingPoolAddressesProvider."""
 
     protocol = "aave-v2"
@@ -204,17 +205,6 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position]):
 
     def liquidation_calls(self, market: AaveV2Market, position: AaveV2Position) -> list[LiquidationCall]:
         return liquidation.liquidation_calls(market, position)
-
-    # bounds ---------------------------------------------------------------------------------------------------------
-
-    def layout(self, market: AaveV2Market) -> Hashable:
-        return bounds.layout(market)
-
-    def lines(self, market: AaveV2Market, position: AaveV2Position) -> Sequence[Line] | None:
-        return bounds.lines(market, position)
-
-    def slot_weights(self, market: AaveV2Market, slots: Iterable[Slot]) -> list[Weight | None]:
-        return bounds.weights(market, slots)
 
 
 def read_offsets(read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> None:

@@ -1,15 +1,16 @@
 """Aave V3 and its forks (Spark): 3.0 to 3.7, recognised in `rules` by the functions and totals of the contracts."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Line, Reader, Slot, Weight
+from indexer.adapter import ONE, Reader
 from indexer.model import Answer, Asset, Balance, Effect, Health, LiquidationCall, PositionKey, Price, Quotes, Read
 from protocols.aave.adapter import AaveAdapter, Touches
-from protocols.aave_v3 import bounds, liquidation
+from protocols.aave_v3 import liquidation
 from protocols.aave_v3.answers import agrees, answer
+from protocols.aave_v3.bounds import AaveV3Bounds
 from protocols.aave_v3.market import AaveV3Market, Reserve
 from protocols.aave_v3.position import AaveV3Position, balances, evaluate, misplaced
 from protocols.aave_v3.read import read_market
@@ -56,7 +57,7 @@ EVENTS: Mapping[str, Touches] = {
 }
 
 
-class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position]):
+class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
     """One Aave V3 market, found through its PoolAddressesProvider."""
 
     protocol = "aave-v3"
@@ -204,17 +205,6 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position]):
 
     def liquidation_calls(self, market: AaveV3Market, position: AaveV3Position) -> list[LiquidationCall]:
         return liquidation.liquidation_calls(market, position)
-
-    # bounds ---------------------------------------------------------------------------------------------------------
-
-    def layout(self, market: AaveV3Market) -> Hashable:
-        return bounds.layout(market)
-
-    def lines(self, market: AaveV3Market, position: AaveV3Position) -> Sequence[Line] | None:
-        return bounds.lines(market, position)
-
-    def slot_weights(self, market: AaveV3Market, slots: Iterable[Slot]) -> list[Weight | None]:
-        return bounds.weights(market, slots)
 
 
 def debt_signatures(reserve: Reserve) -> list[tuple[str, str]]:

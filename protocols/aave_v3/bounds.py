@@ -3,38 +3,39 @@
 from collections.abc import Hashable, Iterable
 from typing import cast
 
-from indexer.adapter import Line, Slot, Weight
+from indexer.adapter import Bounded, Line, Slot, Weight
 from indexer.model import RAY
 from protocols.aave.bounds import NOTHING, debt_weight, supply_weight
 from protocols.aave_v3.market import EVERY_FLAG, AaveV3Market
 from protocols.aave_v3.position import AaveV3Position, misplaced
 
 
-def layout(market: AaveV3Market) -> Hashable:
-    """Tokens and flags decide which amounts are lines."""
-    return tuple((r.id, r.a_token, r.variable_debt_token) for r in market.reserves)
+class AaveV3Bounds(Bounded[AaveV3Market, AaveV3Position]):
+    """The capability of the adapter."""
 
+    def layout(self, market: AaveV3Market) -> Hashable:
+        """Tokens and flags decide which amounts are lines."""
+        return tuple((r.id, r.a_token, r.variable_debt_token) for r in market.reserves)
 
-def lines(market: AaveV3Market, position: AaveV3Position) -> list[Line] | None:
-    """Flagged supplies and debts by (token, e-mode). Stable debt grows by a rate of its own, GHO's discount by index."""
-    if position.stable or position.discounts or misplaced(market, position):
-        return None
-    configuration, mode, places = position.configuration, position.mode, market.tokens
-    found = [
-        Line((token, mode), float(scaled))
-        for token, scaled in position.supplied.items()
-        if configuration & places[token].flag
-    ]
-    return found + [
-        Line((token, mode), float(scaled), debt=True)
-        for token, scaled in position.borrowed.items()
-        if configuration & places[token].flag
-    ]
+    def lines(self, market: AaveV3Market, position: AaveV3Position) -> list[Line] | None:
+        """Flagged supplies and debts by (token, e-mode). Stable debt grows by a rate of its own, GHO's discount by index."""
+        if position.stable or position.discounts or misplaced(market, position):
+            return None
+        configuration, mode, places = position.configuration, position.mode, market.tokens
+        found = [
+            Line((token, mode), float(scaled))
+            for token, scaled in position.supplied.items()
+            if configuration & places[token].flag
+        ]
+        return found + [
+            Line((token, mode), float(scaled), debt=True)
+            for token, scaled in position.borrowed.items()
+            if configuration & places[token].flag
+        ]
 
-
-def weights(market: AaveV3Market, slots: Iterable[Slot]) -> list[Weight | None]:
-    """GenericLogic.calculateUserAccountData as weights: index * price / unit, collateral times its threshold."""
-    return [_weight(market, *cast("tuple[str, int]", slot)) for slot in slots]
+    def slot_weights(self, market: AaveV3Market, slots: Iterable[Slot]) -> list[Weight | None]:
+        """GenericLogic.calculateUserAccountData as weights: index * price / unit, collateral times its threshold."""
+        return [_weight(market, *cast("tuple[str, int]", slot)) for slot in slots]
 
 
 def _weight(market: AaveV3Market, token: str, mode: int) -> Weight | None:

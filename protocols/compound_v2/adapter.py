@@ -5,12 +5,12 @@ indexes STORED at the last accrual of each market, `liquidateBorrow` accrues fir
 `health_factor_accrued` has every market accrued to the block.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Bounded, Line, Liquidation, Reader, Slot, Weight, required
+from indexer.adapter import ONE, Liquidation, Reader, required
 from indexer.model import (
     WAD,
     Accounts,
@@ -29,8 +29,9 @@ from indexer.model import (
     Read,
 )
 from protocols.common import ZERO_ADDRESS, chunks, sources
-from protocols.compound_v2 import bounds, liquidation
+from protocols.compound_v2 import liquidation
 from protocols.compound_v2.answers import agrees, answer
+from protocols.compound_v2.bounds import CompoundV2Bounds
 from protocols.compound_v2.market import (
     BALANCE_OF,
     BORROW_INDEX,
@@ -74,7 +75,7 @@ ACTIONS = 16  # of one account whose rounding is allowed for where the sums are 
 ASKED = 12  # accounts that are asked of the Comptroller to fit its generation, and as many to check it
 
 
-class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[CompoundV2Market, CompoundV2Position]):
+class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bounds):
     """One Comptroller. Values in 1e18 = 1 USD, the oracle's own USD."""
 
     protocol = "compound-v2"
@@ -337,17 +338,6 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], Bounded[Comp
 
     def liquidation_calls(self, market: CompoundV2Market, position: CompoundV2Position) -> list[LiquidationCall]:
         return liquidation.liquidation_calls(market, position)
-
-    # bounds ---------------------------------------------------------------------------------------------------------
-
-    def layout(self, market: CompoundV2Market) -> Hashable:
-        return bounds.layout(market)
-
-    def lines(self, market: CompoundV2Market, position: CompoundV2Position) -> Sequence[Line] | None:
-        return bounds.lines(position)
-
-    def slot_weights(self, market: CompoundV2Market, slots: Iterable[Slot]) -> list[Weight | None]:
-        return bounds.weights(market, slots)
 
 
 def after_accruing(market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2Position:

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable
 from typing import cast
 
-from indexer.adapter import Line, Slot, Weight
+from indexer.adapter import Bounded, Line, Slot, Weight
 from indexer.model import WAD
 from protocols.compound_v2.market import CompoundV2Market
 from protocols.compound_v2.position import CompoundV2Position
@@ -11,25 +11,26 @@ from protocols.compound_v2.position import CompoundV2Position
 SUPPLY, DEBT = "supply", "debt"
 
 
-def layout(_: CompoundV2Market) -> Hashable:
-    """An account names its markets itself."""
-    return ()
+class CompoundV2Bounds(Bounded[CompoundV2Market, CompoundV2Position]):
+    """The capability of the adapter."""
 
+    def layout(self, market: CompoundV2Market) -> Hashable:
+        """An account names its markets itself."""
+        return ()
 
-def lines(position: CompoundV2Position) -> list[Line] | None:
-    """All cTokens of every entered market, none of which may lack a price, and debts as principal / interestIndex."""
-    entered = position.entered
-    if any(token not in entered for token in position.borrows):
-        return None
-    found = [Line((token, SUPPLY), float(position.c_tokens.get(token, 0))) for token in entered]
-    return found + [
-        Line((token, DEBT), principal / index, debt=True) for token, (principal, index) in position.borrows.items()
-    ]
+    def lines(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Line] | None:
+        """All cTokens of every entered market, none of which may lack a price, and debts as principal / interestIndex."""
+        entered = position.entered
+        if any(token not in entered for token in position.borrows):
+            return None
+        found = [Line((token, SUPPLY), float(position.c_tokens.get(token, 0))) for token in entered]
+        return found + [
+            Line((token, DEBT), principal / index, debt=True) for token, (principal, index) in position.borrows.items()
+        ]
 
-
-def weights(market: CompoundV2Market, slots: Iterable[Slot]) -> list[Weight | None]:
-    """Comptroller.getHypotheticalAccountLiquidityInternal; every debt in a deprecated market can be liquidated."""
-    return [_weight(market, *cast("tuple[str, str]", slot)) for slot in slots]
+    def slot_weights(self, market: CompoundV2Market, slots: Iterable[Slot]) -> list[Weight | None]:
+        """Comptroller.getHypotheticalAccountLiquidityInternal; every debt in a deprecated market can be liquidated."""
+        return [_weight(market, *cast("tuple[str, str]", slot)) for slot in slots]
 
 
 def _weight(market: CompoundV2Market, token: str, side: str) -> Weight | None:

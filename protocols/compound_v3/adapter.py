@@ -5,12 +5,12 @@ A position is an account: a signed principal of the base asset (below 0 is debt)
 `health_factor_accrued` has interest up to the block.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi, mapping_slot
-from indexer.adapter import ONE, Bounded, Line, Liquidation, Reader, Slot, Weight, required
+from indexer.adapter import ONE, Liquidation, Reader, required
 from indexer.model import (
     WAD,
     Accounts,
@@ -31,8 +31,9 @@ from indexer.model import (
     Read,
 )
 from protocols.common import ZERO_ADDRESS, chunks, sources
-from protocols.compound_v3 import bounds, liquidation
+from protocols.compound_v3 import liquidation
 from protocols.compound_v3.answers import answer
+from protocols.compound_v3.bounds import CompoundV3Bounds
 from protocols.compound_v3.market import (
     INDEX_SCALE,
     PRICE,
@@ -82,7 +83,7 @@ ACCOUNT_TOPICS = {
 COLLATERAL_RECEIVED = frozenset({SUPPLY_COLLATERAL, TRANSFER_COLLATERAL})
 
 
-class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[CompoundV3Market, CompoundV3Position]):
+class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], CompoundV3Bounds):
     """One Comet. Values in the unit of its feeds, with 8 decimals.
 
     That unit is USD unless addresses of feeds are given, whose product is its price in USD: `eth_usd_feed` (WETH
@@ -337,14 +338,3 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], Bounded[Comp
 
     def liquidation_calls(self, market: CompoundV3Market, position: CompoundV3Position) -> list[LiquidationCall]:
         return liquidation.liquidation_calls(market, position)
-
-    # bounds ---------------------------------------------------------------------------------------------------------
-
-    def layout(self, market: CompoundV3Market) -> Hashable:
-        return bounds.layout(market)
-
-    def lines(self, market: CompoundV3Market, position: CompoundV3Position) -> Sequence[Line] | None:
-        return bounds.lines(position)
-
-    def slot_weights(self, market: CompoundV3Market, slots: Iterable[Slot]) -> list[Weight | None]:
-        return bounds.weights(market, slots)

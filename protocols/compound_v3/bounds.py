@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Iterable
 
-from indexer.adapter import Line, Slot, Weight
+from indexer.adapter import Bounded, Line, Slot, Weight
 from indexer.model import WAD
 from protocols.compound_v3.market import INDEX_SCALE, Collateral, CompoundV3Market
 from protocols.compound_v3.position import CompoundV3Position
@@ -10,22 +10,23 @@ from protocols.compound_v3.position import CompoundV3Position
 DEBT = "debt"
 
 
-def layout(_: CompoundV3Market) -> Hashable:
-    """An account names its assets itself."""
-    return ()
+class CompoundV3Bounds(Bounded[CompoundV3Market, CompoundV3Position]):
+    """The capability of the adapter."""
 
+    def layout(self, market: CompoundV3Market) -> Hashable:
+        """An account names its assets itself."""
+        return ()
 
-def lines(position: CompoundV3Position) -> list[Line]:
-    """Collateral by asset, and the principal of a debt."""
-    found = [Line(asset, float(balance)) for asset, balance in position.collateral.items()]
-    if position.principal < 0:
-        found.append(Line(DEBT, float(-position.principal), debt=True))
-    return found
+    def lines(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Line]:
+        """Collateral by asset, and the principal of a debt."""
+        found = [Line(asset, float(balance)) for asset, balance in position.collateral.items()]
+        if position.principal < 0:
+            found.append(Line(DEBT, float(-position.principal), debt=True))
+        return found
 
-
-def weights(market: CompoundV3Market, slots: Iterable[Slot]) -> list[Weight | None]:
-    """Comet.isLiquidatable at the stored index: present value times the base price, collateral times its factor."""
-    return [_debt(market) if slot == DEBT else _collateral(market.collateral_of.get(str(slot))) for slot in slots]
+    def slot_weights(self, market: CompoundV3Market, slots: Iterable[Slot]) -> list[Weight | None]:
+        """Comet.isLiquidatable at the stored index: present value times the base price, collateral times its factor."""
+        return [_debt(market) if slot == DEBT else _collateral(market.collateral_of.get(str(slot))) for slot in slots]
 
 
 def _debt(market: CompoundV3Market) -> Weight | None:

@@ -4,12 +4,12 @@ A position is an urn: account = the urn's address, group = its ilk ("ETH-A"). `i
 normalised debt (both wad), `rate` and `spot` rays of the ilk; their products are rads, 1e45 = 1 DAI.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Bounded, Line, Liquidation, Reader, Registry, Slot, Weight, required
+from indexer.adapter import ONE, Liquidation, Reader, Registry, required
 from indexer.model import (
     RAY,
     WAD,
@@ -28,7 +28,8 @@ from indexer.model import (
     Read,
 )
 from protocols.common import sources
-from protocols.maker import bounds, liquidation
+from protocols.maker import liquidation
+from protocols.maker.bounds import MakerBounds
 from protocols.maker.joins import with_joins
 from protocols.maker.market import (
     SPOTTER_ILKS,
@@ -62,7 +63,7 @@ GIVE = CDP_MANAGER.note("give")  # give(uint256 cdp, address dst)
 URNS = VAT.function("urns")  # ink, art
 
 
-class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[MakerMarket, Urn]):
+class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], MakerBounds):
     """The vaults of one Vat.
 
     Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Tokens behind them are known from
@@ -267,14 +268,3 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Bounded[M
 
     def liquidation_calls(self, market: MakerMarket, position: Urn) -> list[LiquidationCall]:
         return liquidation.liquidation_calls(market, position)
-
-    # bounds ---------------------------------------------------------------------------------------------------------
-
-    def layout(self, market: MakerMarket) -> Hashable:
-        return bounds.layout(market)
-
-    def lines(self, market: MakerMarket, position: Urn) -> Sequence[Line] | None:
-        return bounds.lines(market, position)
-
-    def slot_weights(self, market: MakerMarket, slots: Iterable[Slot]) -> list[Weight | None]:
-        return bounds.weights(market, slots)
