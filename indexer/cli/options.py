@@ -99,10 +99,12 @@ class Session:
                 say(conn)
 
     def _lay_exact_rows(self, conn: sqlite3.Connection, below: float | None) -> None:
-        from indexer.console import bars
-        from indexer.risk.exact import lay_exact_rows, older_rows
+        from indexer.store.freshness import older_rows
 
         if older_rows(conn, below):
+            from indexer.console import bars
+            from indexer.risk.exact import lay_exact_rows
+
             with bars() as progress:
                 lay_exact_rows(conn, self.deployments(conn), progress)
             conn.execute("pragma query_only = on")

@@ -72,6 +72,8 @@ class Verbs(click.Group):
         except click.ClickException as error:
             code = failed(error.format_message(), 1)
         except IndexerError as error:
+            if error.__cause__ is not None:
+                logging.getLogger("indexer").info("the trace of what it follows from", exc_info=error)
             code = failed(str(error), 1)
         except sqlite3.Error as error:
             code = failed(f"the database cannot be used: {error}", 1)

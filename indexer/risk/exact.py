@@ -13,23 +13,10 @@ from indexer.plugins import adapter_class
 from indexer.progress import Progress
 from indexer.risk.evaluate import evaluate_all
 from indexer.store.books import load_market, load_positions
+from indexer.store.freshness import OLDER
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, balance_row
 
 CHUNK = 2_000
-OLDER = (
-    "from main.positions p join main.deployments d using (chain_id, deployment) "
-    "where p.block_number < d.block_number and d.exact_below is not null and p.status <> 'unverified'"
-)
-
-
-def older_rows(conn: sqlite3.Connection, below: float | None = None) -> bool:
-    """Whether a row is of an older block than its deployment; with `below` only where a lower health factor may be.
-
-    No row below `deployments.exact_below` is older.
-    """
-    bound = "" if below is None else " and d.exact_below < ?"
-    values = () if below is None else (below,)
-    return conn.execute(f"select 1 {OLDER}{bound} limit 1", values).fetchone() is not None
 
 
 def lay_exact_rows(conn: sqlite3.Connection, known: Mapping[str, Deployment], progress: Progress) -> None:

@@ -65,3 +65,20 @@ def described(rows: Sequence[Freshness], now: float) -> list[str]:
         for (_, block, _), found in blocks.items()
         if block is not None
     ]
+
+
+#: rows of an older block than their deployment, as a sync that follows the chain leaves them
+OLDER = (
+    "from main.positions p join main.deployments d using (chain_id, deployment) "
+    "where p.block_number < d.block_number and d.exact_below is not null and p.status <> 'unverified'"
+)
+
+
+def older_rows(conn: sqlite3.Connection, below: float | None = None) -> bool:
+    """Whether a row is of an older block than its deployment; with `below` only where a lower health factor may be.
+
+    No row below `deployments.exact_below` is older.
+    """
+    bound = "" if below is None else " and d.exact_below < ?"
+    values = () if below is None else (below,)
+    return conn.execute(f"select 1 {OLDER}{bound} limit 1", values).fetchone() is not None
