@@ -276,8 +276,16 @@ Groups = dict[str, Annotated[list[str], Field(min_length=1)]]
 DEFINING = {"chains": "chain_id", "deployments": "protocol"}
 
 
+#: dots outside of quotes that one line may have
+DEEPEST = 64
+QUOTED = re.compile(r'"[^"\n]*"|\'[^\'\n]*\'')
+
+
 def parse(text: str, label: str) -> Table:
     """The file as tables whose keys are all known. Raises `ConfigError` for others, and for what is not TOML."""
+    # The parser's time grows with the square of the parts of a dotted key.
+    if any(QUOTED.sub("", line).count(".") > DEEPEST for line in text.splitlines()):
+        raise ConfigError(f"{label}: not valid TOML: nested too deeply")
     try:
         data = tomllib.loads(text)
     except RecursionError:
