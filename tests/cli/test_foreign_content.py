@@ -105,7 +105,7 @@ def test_foreign_text_in_the_database_is_one_line(folder: Path, data: st.DataObj
             assert len(errors[0]) < 1_000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.text(max_size=200)
     | st.recursive(
