@@ -105,7 +105,7 @@ CELLS = st.one_of(
 
 
 @given(
-    names=st.lists(NAMES, min_size=1, max_size=12, unique=True), data=st.data(), width=st.sampled_from([80, 120, 200]),
+    names=st.lists(NAMES, min_size=5, max_size=14, unique=True), data=st.data(), width=st.sampled_from([80, 120, 200]),
     droppable=st.booleans(),
 )  # fmt: skip
 def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(names, data, width, droppable):
