@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from indexer.progress import Progress
+from indexer.table import folded, room
 from indexer.text import age, printable
 
 T = TypeVar("T")
@@ -22,8 +23,8 @@ above_bars: list[Callable[[str], None]] = []
 
 
 def remark(text: str) -> None:
-    """One line to stderr; nothing in it is taken for markup or obeyed by the terminal."""
-    say(printable(text))
+    """One line to stderr; nothing in it is taken for markup or obeyed by the terminal, which it does not overrun."""
+    say("\n".join(folded(printable(text), room(sys.stderr))))
 
 
 def say(line: str) -> None:

@@ -2,15 +2,11 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import zip_longest
-from typing import Any, TextIO
-
-from rich.cells import cell_len
+from typing import Any
 
 Row = Sequence[Any]
 #: what is read of a label or of a token's symbol: a contract may call itself by 200 kB
@@ -60,46 +56,9 @@ def for_people(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Ite
         yield [Decimal(exact[name]).scaleb(-18) if name in exact else row[name] for name in columns]
 
 
-#: how a terminal sets text (ECMA-48, SGR)
-BOLD, DIM = "\x1b[1m", "\x1b[2m"
-
-
-def styled(line: str, style: str, stream: TextIO) -> str:
-    """The line in a style where the stream is a terminal that has styles, else as it is."""
-    plain = not style or not stream.isatty() or os.environ.get("TERM", "dumb") in {"dumb", "unknown"}
-    return line if plain else f"{style}{line}\x1b[0m"
-
-
-GAP = "  "
-
-
-def write_table(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, headers: bool) -> None:
-    """A table for people: numbers shortened and to the right, text as it is.
-
-    Nothing is cut or folded: where lines are longer than the terminal they wrap alike, and an address stays in one piece.
-    """
-    lines = [list(row) for row in rows]
-    right = [all(isinstance(line[i], int | float | Decimal | None) for line in lines) for i in range(len(columns))]
-    cells = [[shown(column, value) for column, value in zip(columns, line, strict=True)] for line in lines]
-    titles = [printable(column) for column in columns]
-    widths = [
-        max(map(cell_len, [title * headers, *(part for row in cells for part in row[i].split("\n"))]))
-        for i, title in enumerate(titles)
-    ]
-    if headers:
-        stream.writelines(styled(line, BOLD, stream) + "\n" for line in padded(titles, widths, right))
-    for row in cells:
-        stream.writelines(line + "\n" for line in padded(row, widths, right))
-
-
-def padded(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> Iterator[str]:
-    """The lines of one row: as many as its highest cell has."""
-    for parts in zip_longest(*(cell.split("\n") for cell in cells), fillvalue=""):
-        line = []
-        for part, width, to_right in zip(parts, widths, right, strict=True):
-            space = " " * (width - cell_len(part))
-            line.append(space + part if to_right else part + space)
-        yield GAP.join(line).rstrip()
+def short_address(text: str) -> str:
+    """An address or a hash by its ends, for people: 0x47ac..d503."""
+    return f"{text[:6]}..{text[-4:]}"
 
 
 def shown(column: str, value: Any) -> str:

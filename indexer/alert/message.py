@@ -11,7 +11,7 @@ from indexer.adapter import AnyAdapter, Liquidation
 from indexer.alert.rules import Event, Kind, Rule
 from indexer.model import WAD, Asset, Balance, Block, Market, Position
 from indexer.risk.liquidation import Outlook, outlook
-from indexer.text import age, printable, shown
+from indexer.text import age, printable, short_address, shown
 from indexer.units import decimal_text
 
 log = logging.getLogger(__name__)
@@ -234,7 +234,7 @@ def factor(raw: int | None) -> str:
 
 def who(subject: Subject) -> str:
     name = subject.label or subject.ens
-    short = f"{subject.wallet[:6]}..{subject.wallet[-4:]}"
+    short = short_address(subject.wallet)
     return f"{printable(name)} ({short})" if name else short
 
 

@@ -33,7 +33,7 @@ from indexer.units import AT_RISK_BELOW, scaled
 if TYPE_CHECKING:
     from indexer.sync.live import LivePosition
 
-AT_RISK_TABLE = "deployment position_group wallet health_factor debt_usd collateral_usd status blocked_by".split()
+AT_RISK_TABLE = "deployment position_group wallet status health_factor debt_usd collateral_usd blocked_by".split()
 
 
 @click.command(
@@ -72,11 +72,7 @@ def at_risk(
             rows = iter(found)
             first = next(rows, None)  # SQLite has sorted them by now; they are written as they come
         listed = () if first is None else chain((first,), rows)
-        if output.table:
-            named = (dict(zip(columns, row, strict=True)) for row in listed)
-            output.write(AT_RISK_TABLE, for_people(AT_RISK_TABLE, named))
-        else:
-            output.write(columns, listed)
+        output.write_list(AT_RISK_TABLE, columns, listed)
     anyone = first is not None or (hidden > 0 and below is None)
     raise SystemExit(verdict(ages, listed=anyone, exit_code=exit_code, max_age=max_age, nothing=not synced))
 

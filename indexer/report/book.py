@@ -48,17 +48,20 @@ def blocks(conn: sqlite3.Connection, chosen: Chosen) -> list[sqlite3.Row]:
     ).fetchall()
 
 
-def as_of(rows: Iterable[sqlite3.Row | Mapping[str, Any]]) -> str:
+def as_of(conn: sqlite3.Connection, rows: Iterable[sqlite3.Row | Mapping[str, Any]]) -> str:
     """What block and time all numbers are of; each deployment's own where they differ."""
+    chains = {
+        chain_id: name or str(chain_id) for chain_id, name in conn.execute("select chain_id, chain from deployments")
+    }
     places: dict[tuple[int, int, str], list[str]] = defaultdict(list)
     for row in rows:
         places[row["chain_id"], row["block_number"], row["block_time"]].append(row["deployment"])
     if len(places) == 1:
         ((chain_id, number, at),) = places
-        return f"Chain {chain_id}, block {number} of {at} (UTC)"
-    chains = {chain_id for chain_id, _, _ in places}
+        return f"Chain {chains[chain_id]}, block {number} of {at} (UTC)"
+    several = len({chain_id for chain_id, _, _ in places}) > 1
     return "; ".join(
-        f"{', '.join(names)}: {f'chain {chain_id}, ' if len(chains) > 1 else ''}block {number} of {at} (UTC)"
+        f"{', '.join(names)}: {f'chain {chains[chain_id]}, ' if several else ''}block {number} of {at} (UTC)"
         for (chain_id, number, at), names in places.items()
     )
 
@@ -287,7 +290,7 @@ def book(
     part = ", ".join([*protocols, *deployments])
     return Report(
         f"Lending book: {part}" if part else "Lending book",
-        as_of(synced),
+        as_of(conn, synced),
         [
             section(
                 "By deployment",

@@ -187,35 +187,37 @@ def moment(at: float, span: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d" if span > 5 * 86_400 else "%m-%d %H:%M:%S")
 
 
-def text(chart: Chart) -> str:
-    """The chart for a terminal or Markdown, under its title."""
+def text(chart: Chart, width: int | None = None) -> str:
+    """The chart for a terminal of that many columns, or for Markdown, under its title."""
     title = printable(f"{chart.title} ({chart.unit})" if chart.unit else chart.title)
-    lines = bars_text(chart) if isinstance(chart, Bars) else lines_text(chart)
+    lines = bars_text(chart, width or 100) if isinstance(chart, Bars) else lines_text(chart, width or 100)
     return "\n".join([title, *lines])
 
 
-def bars_text(chart: Bars) -> list[str]:
+def bars_text(chart: Bars, width: int) -> list[str]:
     largest = max((abs(value) for _, value in chart.bars if value is not None), default=0.0) or 1.0
-    wide = max((len(cut(label, 44)) for label, _ in chart.bars), default=0)
+    letters = min(44, max(width - 24, 8))
+    wide = max((len(cut(label, letters)) for label, _ in chart.bars), default=0)
+    longest = min(TEXT_BAR, max(width - wide - 14, 1))
     lines = []
     for label, value in chart.bars:
-        eighths = round(abs(value or 0.0) / largest * TEXT_BAR * 8)
+        eighths = round(abs(value or 0.0) / largest * longest * 8)
         bar = "█" * (eighths // 8) + BLOCKS[eighths % 8].strip()
         told = "unknown" if value is None else short(value)
-        lines.append(f"{cut(label, 44):{wide}}  {told:>10}  {bar}".rstrip())
+        lines.append(f"{cut(label, letters):{wide}}  {told:>10}  {bar}".rstrip())
     return lines
 
 
-def lines_text(chart: Lines) -> list[str]:
+def lines_text(chart: Lines, width: int) -> list[str]:
     """One sparkline a series: its time cut into equal parts, the lowest value of each."""
     lines = []
     for label, series in chart.series.items():
         known = [(at, value) for at, value in series if value is not None]
         if not known:
-            lines.append(f"{cut(label, 90)}: unknown throughout")
+            lines += [cut(label, min(90, width)), "  unknown throughout"]
             continue
         first, last = series[0][0], series[-1][0]
-        cells: list[float | None] = [None] * min(TEXT_BAR, len(known))
+        cells: list[float | None] = [None] * min(TEXT_BAR, len(known), width - 2)
         for at, value in known:
             i = min(int((at - first) / ((last - first) or 1) * len(cells)), len(cells) - 1)
             cells[i] = min(value, CEILING) if cells[i] is None else min(value, CEILING, cells[i] or 0.0)
@@ -223,8 +225,9 @@ def lines_text(chart: Lines) -> list[str]:
         line = "".join(" " if c is None else SPARKS[min(int((c - low) / (high - low) * 8), 7)] for c in cells)
         worst = min(value for _, value in known)
         lines += [
-            cut(label, 90),
-            f"  {line}  {moment(first, last - first)} to {moment(last, last - first)} UTC, lowest {floor4(worst)}, "
+            cut(label, min(90, width)),
+            f"  {line}",
+            f"  {moment(first, last - first)} to {moment(last, last - first)} UTC, lowest {floor4(worst)}, "
             f"last {floor4(known[-1][1])}",
         ]
     return lines

@@ -12,7 +12,8 @@ from typing import Any, TextIO
 
 from indexer.report.charts import Chart, svg
 from indexer.report.charts import text as chart_text
-from indexer.text import BOLD, DIM, Row, printable, shown, styled, write_table
+from indexer.table import BOLD, DIM, folded, room, styled, write_table
+from indexer.text import Row, printable, shown
 
 
 class Form(StrEnum):
@@ -65,8 +66,10 @@ def numeric(section: Section) -> list[bool]:
 
 
 def write_terminal(report: Report, stream: TextIO) -> None:
+    width = room(stream)
+
     def line(text: str, style: str = "") -> None:
-        stream.write(styled(text, style, stream) + "\n")
+        stream.writelines(styled(part, style, stream) + "\n" for part in folded(text, width))
 
     line(printable(report.title), BOLD)
     line(printable(report.as_of), DIM)
@@ -75,9 +78,7 @@ def write_terminal(report: Report, stream: TextIO) -> None:
         line(printable(section.title), BOLD)
         if section.rows:
             write_table(section.columns, section.rows, stream, headers=True)
-        for chart in section.charts:
-            line("")
-            line(chart_text(chart))
+        stream.writelines(f"\n{chart_text(chart, width)}\n" for chart in section.charts)
         for note in section.notes:
             line(printable(note), DIM)
 

@@ -304,7 +304,7 @@ def wallet_report(conn: sqlite3.Connection, wallet: str, since: int | None = Non
         )
     )
     places = {(row["chain_id"], row["deployment"]): row for row in rows}
-    return Report(f"Wallet {wallet}", as_of(list(places.values())), sections)
+    return Report(f"Wallet {wallet}", as_of(conn, list(places.values())), sections)
 
 
 def change_section(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], since: int) -> Section:

@@ -646,9 +646,9 @@ def test_ticks_of_a_line_that_hardly_moves_can_be_told_apart() -> None:
 
 def test_a_sparkline_shows_the_lowest_of_each_part() -> None:
     series = [(i, 0.99999 if i == 500 else 2.0) for i in range(1000)]
-    _, _, line = charts.text(Lines("x", "", {"a": series})).splitlines()
+    _, _, line, told = charts.text(Lines("x", "", {"a": series})).splitlines()
     assert line.count("▁") == 1
-    assert "lowest 0.9999," in line
+    assert "lowest 0.9999," in told
 
 
 def test_the_history_chart_holds_every_kept_point(conn: sqlite3.Connection) -> None:
