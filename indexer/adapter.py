@@ -9,6 +9,7 @@ An adapter knows one protocol's contracts. It never opens a connection and never
     WhatIf         other prices, other thresholds, later: `simulate`, the falls in `report`
     Liquidation    a WhatIf that also knows what endangers and what heals: the outlook of `show` and of alerts
     Bounded        limit and debt as sums over lines, so that most positions need not be evaluated at each block
+    LiquidationLogs  the logs that tell of liquidations: the table `liquidations`
 """
 
 from abc import ABC, abstractmethod
@@ -31,6 +32,7 @@ from indexer.model import (
     Health,
     LiquidationCall,
     Logs,
+    LogSource,
     Market,
     Position,
     PositionKey,
@@ -279,8 +281,43 @@ class Bounded(Adapter[M, P]):
         """The weight of each slot, in their order; None where a line in it may decide a status by itself (no price)."""
 
 
+class Quantity(NamedTuple):
+    """An amount of an asset in its smallest unit; `usd` at the market's price, `decimals` and `usd` None if unknown."""
+
+    asset: str
+    amount: int
+    decimals: int | None
+    usd: float | None
+
+
+class Liquidated(NamedTuple):
+    """What one log says of a liquidation: whose position, by whom (None: it does not say), how much of what.
+
+    `told_usd`: the values are those that the log itself tells, and so true at its block, not only near the market's.
+    """
+
+    key: PositionKey
+    liquidator: str | None
+    repaid: Quantity | None
+    seized: Quantity | None
+    told_usd: bool = False
+
+
+class LiquidationLogs(Adapter[M, P]):
+    """A capability: the logs that tell of liquidations. The table `liquidations` needs it."""
+
+    @abstractmethod
+    def liquidation_logs(self, market: M) -> Sequence[LogSource]:
+        """Name the logs that tell of liquidations; all of them are in `Logs.activity` or `Logs.discovery` as well."""
+
+    @abstractmethod
+    def liquidated(self, market: M, event: Event) -> Liquidated | None:
+        """What a log says of a liquidation, None for any other log. One log, one row: some tell only half of it."""
+
+
 #: adapters of whatever protocol
 AnyAdapter = Adapter[Any, Any]
 AnyWhatIf = WhatIf[Any, Any]
 AnyLiquidation = Liquidation[Any, Any]
 AnyBounded = Bounded[Any, Any]
+AnyLiquidationLogs = LiquidationLogs[Any, Any]

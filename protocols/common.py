@@ -1,13 +1,13 @@
 """What adapters of several protocols need: addresses and slots of the EVM, symbols, answers in rows, balances."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from indexer.adapter import Reader
+from indexer.adapter import Quantity, Reader
 from indexer.errors import ReadFailedError
-from indexer.model import Balance, Failed, LogSource, Market, Read
+from indexer.model import Asset, Balance, Failed, LogSource, Market, Read
 
 ZERO_ADDRESS = "0x" + "0" * 40
 IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA505D382BBC  # EIP-1967
@@ -70,6 +70,18 @@ def value_at(amount: int, price: int | None, unit: int) -> Fraction | None:
 def sources(*places: tuple[frozenset[str], Sequence[str] | frozenset[str]]) -> list[LogSource]:
     """Logs by (addresses, topics), without those that no address emits yet."""
     return [LogSource(addresses, frozenset(topics)) for addresses, topics in places if addresses]
+
+
+# liquidations ---------------------------------------------------------------------------------------------------------
+
+
+def quantity(assets: Iterable[Asset], asset: str, amount: int, group: str = "") -> Quantity:
+    """So much of an asset, in whole tokens and USD as the market lists it; an asset that it no longer lists has neither."""
+    for row in assets:
+        if (row.asset, row.group) == (asset, group):
+            usd = None if row.price_usd is None else amount / 10**row.decimals * row.price_usd
+            return Quantity(asset, amount, row.decimals, usd)
+    return Quantity(asset, amount, None, None)
 
 
 # balances -------------------------------------------------------------------------------------------------------------

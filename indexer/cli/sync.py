@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli.options import Session, block_name, chain_options, connected, interruptible, session_of
+from indexer.cli.movements import block_or_moment
+from indexer.cli.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.cli.output import Output, output_options
 from indexer.console import bars, remark
 from indexer.errors import IndexerError
@@ -17,6 +18,7 @@ from indexer.store import queries as reading
 from indexer.text import age
 
 if TYPE_CHECKING:
+    from indexer.model import Block
     from indexer.sync.sync import Outcome, Sync
 
 
@@ -45,6 +47,17 @@ if TYPE_CHECKING:
     metavar="N",
     help="Ask a second endpoint about N rows a deployment at each snapshot; where it contradicts, they are unverified.",
 )
+@click.option(
+    "--liquidations",
+    is_flag=True,
+    help="Then fetch the liquidations from before a deployment was followed; see --since.",
+)
+@click.option(
+    "--since",
+    callback=block_or_moment,
+    metavar="BLOCK|DATE|AGE",
+    help="With --liquidations: only from here on.",
+)
 @output_options
 @session_of
 def sync(
@@ -56,6 +69,8 @@ def sync(
     dry_run: bool,
     accept_reorg: bool,
     cross_check: int | None,
+    liquidations: bool,
+    since: int | Moment | None,
     output: Output,
     **flags: Any,
 ) -> None:
@@ -70,6 +85,10 @@ def sync(
         )
     if accept_reorg and (follow or dry_run):
         raise click.UsageError("--accept-reorg is for one sync: run it alone, then --follow")
+    if since is not None and not liquidations:
+        raise click.UsageError("--since is for --liquidations: say which of them to fetch")
+    if liquidations and (follow or dry_run):
+        raise click.UsageError("--liquidations is for one sync: run it alone, then --follow keeps the table up to date")
     if follow and to.isdecimal():
         raise click.UsageError(f"--follow needs a block that moves on, such as latest or latest:-64, not {to}")
     if dry_run:
@@ -91,12 +110,23 @@ def sync(
         started = time.monotonic()
         outcome = worker.snapshot(to)
         remark(told(worker, outcome, time.time() - outcome.block.timestamp))
+        if liquidations:
+            worker.backfill_liquidations(lambda target: first_block(worker, since, target), outcome.block)
         remark(f"{time.monotonic() - started:.1f} s")
         if outcome.failed:
             raise IndexerError(
                 f"{len(outcome.failed)} of {len(worker.adapters)} deployments stayed behind: {', '.join(outcome.failed)}; "
                 "`indexer status` says why"
             )
+
+
+def first_block(worker: "Sync", since: int | Moment | None, target: "Block") -> int | None:
+    """The block that --since means, None for the first of each deployment."""
+    from indexer.sync.liquidated import first_block_since
+
+    if isinstance(since, Moment):
+        return first_block_since(worker.chain, since.since(target.timestamp), target)
+    return since
 
 
 @contextmanager

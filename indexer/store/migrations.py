@@ -414,3 +414,40 @@ def described_deployments(db: "Database") -> None:
 def notes(db: "Database") -> None:
     """What is unpriceable or unverified about a position, and why; NULL where nothing is."""
     db.conn.execute("alter table positions add column note text")
+
+
+LIQUIDATIONS = """
+create table liquidations (             -- what logs tell of liquidations, one row a log
+    chain_id integer not null,
+    deployment text not null,
+    protocol text not null,
+    block_number integer not null,
+    block_hash text not null,
+    log_index integer not null,         -- counted through the whole block, whatever the node counts by
+    block_timestamp integer not null,   -- unix seconds
+    transaction_hash text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    liquidator text collate nocase,     -- null where the log does not say: Maker
+    debt_asset text collate nocase,     -- null with what was repaid: a log of seized collateral alone
+    repaid_raw text,
+    repaid real,
+    repaid_usd real,                    -- null unless a price of that time is known
+    collateral_asset text collate nocase, -- null with what was seized: a log of repaid debt alone
+    seized_raw text,                    -- Compound V2: of the cToken
+    seized real,
+    seized_usd real,
+    primary key (chain_id, deployment, block_hash, log_index)
+) strict, without rowid;
+create index liquidations_by_block on liquidations (chain_id, block_number);
+create index liquidations_by_account on liquidations (account);
+"""
+
+
+@migrations(name="0018_liquidations")
+def liquidations(db: "Database") -> None:
+    for statement in LIQUIDATIONS.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+    # the first block from which on every liquidation is in the table; null where none is complete up to the snapshot
+    db.conn.execute("alter table deployments add column liquidations_from_block integer")

@@ -109,7 +109,7 @@ def first_sync(conn: sqlite3.Connection, deployment: Mapping[str, Any], now: flo
     (target,) = conn.execute("select max(number) from blocks where chain_id = ?", where[:1]).fetchone()
     fetched, reached = conn.execute(
         "select min(blocks), max(last) from (select sum(to_block - from_block + 1) as blocks, max(to_block) as last "
-        "from synced_ranges where chain_id = ? and deployment = ? and source <> 'activity' group by source)",
+        "from synced_ranges where chain_id = ? and deployment = ? and source not in ('activity', 'liquidations') group by source)",
         where,
     ).fetchone()
     start = deployment["start_block"]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from indexer.model import Block
+from indexer.store import liquidations
 from indexer.store.rows import Snapshot
 from indexer.store.synced import SyncedRanges
 
@@ -82,6 +83,7 @@ def roll_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_h
     now = int(time.time())
     conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
     conn.execute("delete from finality where chain_id = ? and block_number > ?", (chain_id, ancestor))
+    liquidations.roll_back(conn, chain_id, ancestor)
     for (name,) in conn.execute("select deployment from deployments where chain_id = ?", (chain_id,)).fetchall():
         where = (chain_id, name, ancestor)
         _forget_state(conn, where)

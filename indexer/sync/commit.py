@@ -8,6 +8,7 @@ from indexer.model import Block
 from indexer.settings import Settings
 from indexer.store.accrual import accrue
 from indexer.store.history import History
+from indexer.store.liquidations import settling
 from indexer.store.rows import Snapshot
 from indexer.store.store import ChangedMeanwhileError, Rider, Store
 from indexer.sync.tracked import TrackedDeployment
@@ -25,7 +26,7 @@ class Committer:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store, self.settings = store, settings
         self.history = History()
-        self.riders: list[Rider] = [self.history, accrue]
+        self.riders: list[Rider] = [self.history, accrue, settling]
         self.planners: list[Planner] = []
 
     def commit(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from indexer.adapter import AnyAdapter, Registry
+from indexer.adapter import AnyAdapter, LiquidationLogs, Registry
 from indexer.chain.client import Chain
 from indexer.chain.logs.log_filter import Chunk
 from indexer.chain.logs.ranges import fetch
@@ -19,8 +19,11 @@ from indexer.errors import PrunedError
 from indexer.model import Block, Event, PositionKey
 from indexer.progress import Progress
 from indexer.settings import Settings
+from indexer.store import liquidations
+from indexer.store.liquidations import SOURCE as LIQUIDATIONS
 from indexer.store.store import Store
 from indexer.store.synced import ACTIVITY
+from indexer.sync.liquidated import Found, Liquidations, told_by
 from indexer.sync.tracked import TrackedDeployment, pairs_of, source_name
 
 log = logging.getLogger(__name__)
@@ -77,6 +80,8 @@ def plan(
                 # Who follows activity follows every discovery log of the same blocks.
                 pairs |= activity[tracked.name] | discovery[tracked.name]
                 sources |= {ACTIVITY, *map(source_name, discovery[tracked.name])}
+                if tracked.previous is not None and isinstance(tracked.adapter, LiquidationLogs):
+                    sources.add(LIQUIDATIONS)
             wanted.append(Wanted(tracked, frozenset(pairs), discovery[tracked.name], frozenset(sources)))
         if wanted:
             yield first, after - 1, wanted
@@ -88,6 +93,7 @@ class MissingLogs:
     def __init__(self, store: Store, chain: Chain, settings: Settings, progress: Progress) -> None:
         self.store, self.chain, self.settings, self.progress = store, chain, settings, progress
         self.seen = 0
+        self.liquidations = Liquidations(store, chain, progress)
         #: deployments whose older logs no endpoint has, and when they were asked for
         self.refused: dict[str, float] = {}
         self._alone: Alone = together
@@ -167,14 +173,19 @@ class MissingLogs:
                 events[want.tracked.name].append(event)
         touches: dict[str, dict[PositionKey, tuple[int, int]]] = {}
         contracts: dict[str, dict[str, int]] = {}
+        found: dict[str, Found] = {}
         for want in wanted:
             if want.tracked.name not in self._left_out:
                 with self._alone(want.tracked.adapter):
                     contracts[want.tracked.name] = self._contracts(want, events[want.tracked.name])
+                    told = told_by(want.tracked, events[want.tracked.name]) if LIQUIDATIONS in want.sources else []
+                    found[want.tracked.name] = told
                     touches[want.tracked.name] = self._touches(want, events[want.tracked.name])
         self._left_out.update(want.tracked.name for want in wanted if want.tracked.name not in touches)
         done = [want for want in wanted if want.tracked.name in touches]
-        with self.store.transaction():
+        rows = [row for want in done for row in self.liquidations.rows(want.tracked, found[want.tracked.name])]
+        with self.store.transaction() as conn:
+            liquidations.save(conn, rows)
             for want in done:
                 name = want.tracked.name
                 self.store.save_touches(self.chain.chain_id, name, touches[name])

@@ -5,7 +5,7 @@ snapshot of block T = heal reorgs -> read markets at T -> logs up to T -> read w
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +112,17 @@ class Sync:
         target = self.canon.target(to)
         deployments = self.markets.read(target, self._failures())
         return dry_run(deployments, target, blocks_per_request(self.chain, deployments, target))
+
+    def backfill_liquidations(self, since: Callable[[Block], int | None], target: Block) -> None:
+        """Liquidations from the block `since(target)` on (None: all), up to the target of the last snapshot."""
+        for _ in range(5):
+            try:
+                self.missing.liquidations.backfill(list(self.markets.tracked.values()), since(target), target)
+            except ReorgError as error:
+                log.warning("the chain was reorganised during the back-fill, going on at the new head: %s", error)
+                target = self.snapshot().block
+            else:
+                return
 
     def _failures(self) -> Failures:
         return Failures(self.store, self.chain, self.markets.tracked)

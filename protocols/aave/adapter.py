@@ -6,20 +6,23 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, ClassVar, TypeVar
 
-from indexer.adapter import ONE, Liquidation
-from indexer.model import Accounts, Check, Event, Logs, PositionKey
+from indexer.abi import topic
+from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs
+from indexer.model import Accounts, Check, Event, Logs, LogSource, PositionKey
 from protocols.aave.market import AaveMarket
 from protocols.aave.position import AavePosition
-from protocols.common import sources
+from protocols.common import quantity, sources
 
 M = TypeVar("M", bound=AaveMarket[Any])
 P = TypeVar("P", bound=AavePosition)
+
+LIQUIDATION = topic("LiquidationCall(address,address,address,uint256,uint256,address,bool)")
 
 #: topic0 -> (topics, data words) that name an account which the event may have changed
 Touches = Mapping[str, tuple[Sequence[int], Sequence[int]]]
 
 
-class AaveAdapter(Liquidation[M, P]):
+class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
     """One pool of Aave, found through its addresses provider."""
 
     #: kind of contract (`Place.kind`) -> its events
@@ -46,6 +49,25 @@ class AaveAdapter(Liquidation[M, P]):
         topics, words = where
         named = [event.topic_address(i) for i in topics] + [event.word_address(i) for i in words]
         return [PositionKey(address) for address in named if address is not None]
+
+    def liquidation_logs(self, market: M) -> list[LogSource]:
+        return sources((frozenset({market.pool}), [LIQUIDATION]))
+
+    def liquidated(self, market: M, event: Event) -> Liquidated | None:
+        """LiquidationCall of the pool. What is seized is what the liquidator got: the protocol's fee is not in the log."""
+        if event.address != market.pool or event.topic0 != LIQUIDATION:
+            return None
+        seized_asset, debt_asset, account = (event.topic_address(i) for i in (1, 2, 3))
+        repaid, seized, liquidator = event.word(0), event.word(1), event.word_address(2)
+        if seized_asset is None or debt_asset is None or account is None or repaid is None or seized is None:
+            return None
+        assets = market.assets
+        return Liquidated(
+            PositionKey(account),
+            liquidator,
+            quantity(assets, debt_asset, repaid),
+            quantity(assets, seized_asset, seized),
+        )
 
     # sums -------------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Liquidation, Reader, required
+from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs, Quantity, Reader, required
 from indexer.model import (
     WAD,
     Accounts,
@@ -24,11 +24,12 @@ from indexer.model import (
     Health,
     LiquidationCall,
     Logs,
+    LogSource,
     PositionKey,
     Price,
     Read,
 )
-from protocols.common import ZERO_ADDRESS, chunks, sources
+from protocols.common import ZERO_ADDRESS, chunks, quantity, sources
 from protocols.compound_v2 import liquidation
 from protocols.compound_v2.answers import agrees, answer
 from protocols.compound_v2.bounds import CompoundV2Bounds
@@ -71,11 +72,16 @@ MEMBERSHIP = frozenset({MARKET_ENTERED, MARKET_EXITED})
 ACCOUNT_WORDS = {MINT: (0,), REDEEM: (0,), BORROW: (0,), REPAY_BORROW: (1,), LIQUIDATE_BORROW: (0, 1)}
 
 BORROW_BALANCE = C_TOKEN.function("borrowBalanceStored")
+C_TOKEN_DECIMALS = 8  # of every cToken, whatever it stands for
 ACTIONS = 16  # of one account whose rounding is allowed for where the sums are compared
 ASKED = 12  # accounts that are asked of the Comptroller to fit its generation, and as many to check it
 
 
-class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bounds):
+class CompoundV2(
+    Liquidation[CompoundV2Market, CompoundV2Position],
+    LiquidationLogs[CompoundV2Market, CompoundV2Position],
+    CompoundV2Bounds,
+):
     """One Comptroller. Values in 1e18 = 1 USD, the oracle's own USD."""
 
     protocol = "compound-v2"
@@ -122,6 +128,28 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bo
             elif kind != BORROW or event.word(2):
                 accounts = [event.word_address(i) for i in ACCOUNT_WORDS.get(kind, ())]
         return [PositionKey(account) for account in accounts if account not in (None, ZERO_ADDRESS)]
+
+    def liquidation_logs(self, market: CompoundV2Market) -> list[LogSource]:
+        return sources((frozenset(market.c_tokens), [LIQUIDATE_BORROW]))
+
+    def liquidated(self, market: CompoundV2Market, event: Event) -> Liquidated | None:
+        """LiquidateBorrow of the cToken that was borrowed from. What is seized is cTokens, the protocol's share among them."""
+        borrowed = market.c_tokens.get(event.address)
+        if borrowed is None or event.topic0 != LIQUIDATE_BORROW:
+            return None
+        liquidator, account, collateral = (event.word_address(i) for i in (0, 1, 3))
+        repaid, seized = event.word(2), event.word(4)
+        if account is None or collateral is None or repaid is None or seized is None:
+            return None
+        usd, token = None, market.c_tokens.get(collateral)
+        if token is not None:
+            usd = quantity(market.assets, token.underlying, seized * token.exchange_rate_accrued // WAD).usd
+        return Liquidated(
+            PositionKey(account),
+            liquidator,
+            quantity(market.assets, borrowed.underlying, repaid),
+            Quantity(collateral, seized, C_TOKEN_DECIMALS, usd),
+        )
 
     def read_positions(
         self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]

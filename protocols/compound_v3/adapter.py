@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi, mapping_slot
-from indexer.adapter import ONE, Liquidation, Reader, required
+from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs, Reader, required
 from indexer.model import (
     WAD,
     Accounts,
@@ -25,12 +25,13 @@ from indexer.model import (
     Health,
     LiquidationCall,
     Logs,
+    LogSource,
     PositionKey,
     Price,
     Quotes,
     Read,
 )
-from protocols.common import ZERO_ADDRESS, chunks, sources
+from protocols.common import ZERO_ADDRESS, chunks, quantity, sources
 from protocols.compound_v3 import liquidation
 from protocols.compound_v3.answers import answer
 from protocols.compound_v3.bounds import CompoundV3Bounds
@@ -83,7 +84,11 @@ ACCOUNT_TOPICS = {
 COLLATERAL_RECEIVED = frozenset({SUPPLY_COLLATERAL, TRANSFER_COLLATERAL})
 
 
-class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], CompoundV3Bounds):
+class CompoundV3(
+    Liquidation[CompoundV3Market, CompoundV3Position],
+    LiquidationLogs[CompoundV3Market, CompoundV3Position],
+    CompoundV3Bounds,
+):
     """One Comet. Values in the unit of its feeds, with 8 decimals.
 
     That unit is USD unless addresses of feeds are given, whose product is its price in USD: `eth_usd_feed` (WETH
@@ -131,6 +136,26 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], CompoundV3Bo
         accounts = [event.topic_address(i) for i in ACCOUNT_TOPICS.get(event.topic0, ())]
         minted = event.topic0 == TRANSFER  # from and to the zero address; elsewhere that is an account like any other
         return [PositionKey(a) for a in accounts if a is not None and not (minted and a == ZERO_ADDRESS)]
+
+    def liquidation_logs(self, market: CompoundV3Market) -> list[LogSource]:
+        return sources((frozenset({self.comet}), [ABSORB_DEBT, ABSORB_COLLATERAL]))
+
+    def liquidated(self, market: CompoundV3Market, event: Event) -> Liquidated | None:
+        """AbsorbDebt or AbsorbCollateral, each of which tells its value in the unit of the feeds at that block."""
+        if event.address != self.comet or event.topic0 not in (ABSORB_DEBT, ABSORB_COLLATERAL):
+            return None
+        of_debt = event.topic0 == ABSORB_DEBT
+        absorber, account = event.topic_address(1), event.topic_address(2)
+        asset = market.base if of_debt else event.topic_address(3)
+        amount, value = event.word(0), event.word(1)
+        if account is None or asset is None or amount is None or value is None:
+            return None
+        usd = None if market.usd is None else value * market.usd[0] / market.usd[1]
+        taken = quantity(market.assets, asset, amount)._replace(usd=usd)
+        feeds = any(self.deployment.addresses.get(name) for name in self.optional_addresses)
+        return Liquidated(
+            PositionKey(account), absorber, taken if of_debt else None, None if of_debt else taken, told_usd=not feeds
+        )
 
     def read_positions(
         self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Liquidation, Reader, Registry, required
+from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs, Reader, Registry, required
 from indexer.model import (
     RAY,
     WAD,
@@ -23,11 +23,12 @@ from indexer.model import (
     Health,
     LiquidationCall,
     Logs,
+    LogSource,
     PositionKey,
     Price,
     Read,
 )
-from protocols.common import sources
+from protocols.common import quantity, sources
 from protocols.maker import liquidation
 from protocols.maker.bounds import MakerBounds
 from protocols.maker.joins import with_joins
@@ -49,6 +50,8 @@ from protocols.maker.position import Urn, balances, dai_amount, evaluate, gem_am
 VAT = abi("maker_vat")
 JUG = abi("maker_jug")
 CDP_MANAGER = abi("maker_cdp_manager")
+DOG = abi("maker_dog")
+CAT = abi("maker_cat")
 
 # Anonymous LogNotes carry the called function's selector, left-aligned, where other logs have their topic0.
 # The Vat's: [selector, arg1, arg2, arg3]; all of these begin with (bytes32 ilk, address urn).
@@ -60,10 +63,13 @@ HOPE = VAT.note("hope")  # hope(address usr)
 # CdpManager's: [selector, caller, arg1, arg2]
 GIVE = CDP_MANAGER.note("give")  # give(uint256 cdp, address dst)
 
+#: whoever starts an auction -> the event that tells of it: topics 1 and 2 are ilk and urn, data words 0 and 2 ink and rad
+AUCTIONS = {"dog": DOG.event("Bark"), "cat": CAT.event("Bite")}
+
 URNS = VAT.function("urns")  # ink, art
 
 
-class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], MakerBounds):
+class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], LiquidationLogs[MakerMarket, Urn], MakerBounds):
     """The vaults of one Vat.
 
     Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Tokens behind them are known from
@@ -90,6 +96,8 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], MakerBoun
     def read_market(self, read: Reader, previous: MakerMarket | None) -> MakerMarket:
         market, listed = read_shared(read, self.deployment)
         if previous is not None:
+            if market.dai == self.vat:  # until the joins are known, which is behind the logs
+                market = replace(market, dai=previous.dai)
             market = replace(market, wallets=previous.wallets, asked=previous.asked, joins=previous.joins)
             listed += previous.ilks
         return with_ilks(read, market, listed)
@@ -112,8 +120,23 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], MakerBoun
         vat, manager = frozenset({self.vat}), frozenset({self.manager})
         return Logs(
             discovery=sources((vat, [FROB, FORK, *joins])),
-            activity=sources((vat, [FROB, FORK, GRAB, *joins]), (manager, [GIVE])),
+            activity=[*sources((vat, [FROB, FORK, GRAB, *joins]), (manager, [GIVE])), *self.liquidation_logs(market)],
         )
+
+    def liquidation_logs(self, market: MakerMarket) -> list[LogSource]:
+        known = [(market.contracts[name], event) for name, event in AUCTIONS.items() if name in market.contracts]
+        return sources(*((frozenset({address}), [event]) for address, event in known))
+
+    def liquidated(self, market: MakerMarket, event: Event) -> Liquidated | None:
+        """Bark of the Dog or Bite of the Cat: the auction that begins, without its penalty; nobody says who called."""
+        told = {(market.contracts.get(name), kind) for name, kind in AUCTIONS.items()}
+        urn, ink, rad = event.topic_address(2), event.word(0), event.word(2)
+        if (event.address, event.topic0) not in told or urn is None or ink is None or rad is None:
+            return None
+        group = ilk_name(bytes.fromhex(event.topics[1][2:]))
+        ilk = market.ilks.get(group)
+        seized = None if ilk is None else quantity(market.assets, ilk.asset, gem_amount(ilk, ink), group)
+        return Liquidated(PositionKey(urn, group), None, quantity(market.assets, market.dai, dai_amount(rad)), seized)
 
     def contracts(self, event: Event) -> Iterable[str]:
         if event.address == self.vat and len(event.topics) == 4 and event.topics[0] in (RELY, HOPE):
