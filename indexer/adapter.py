@@ -57,7 +57,8 @@ class Reader(Protocol):
         """The answers to `reads`, a `Failed` for each that failed.
 
         `prelude` is executed first, in the same eth_call, for every batch (accrueInterest, drip, ...): its state
-        changes are seen by the reads behind it and then forgotten; its answers are dropped.
+        changes are seen by the reads behind it and then forgotten; its answers are dropped. Reads of several calls, and of
+        several deployments, may share an eth_call: whatever may change state is a prelude or is marked (`Read.mutates`).
         """
 
     def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
