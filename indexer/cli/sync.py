@@ -31,21 +31,21 @@ if TYPE_CHECKING:
     type=click.Choice([Accounts.BORROWERS.value, Accounts.ALL.value]),
     default=Accounts.BORROWERS.value,
     show_default=True,
-    help="Who is found: those who can be liquidated, or everyone.",
+    help="Whom to find: those who can be liquidated, or everyone.",
 )
 @click.option("--to", default="latest", show_default=True, callback=block_name, metavar="BLOCK", help="Target block.")
 @click.option("--follow", is_flag=True, help="Go on, block by block, until interrupted.")
-@click.option("--dry-run", is_flag=True, help="Print what would be asked for, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be requested, and do nothing.")
 @click.option(
     "--accept-reorg",
     is_flag=True,
-    help="Take the chain's word where it contradicts what was final, without a second endpoint.",
+    help="Trust the chain where it contradicts finalized blocks, without a second endpoint.",
 )
 @click.option(
     "--cross-check",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Ask a second endpoint about N rows a deployment at each snapshot; where it contradicts, they are unverified.",
+    help="Ask a second endpoint about N rows per deployment at each snapshot; contradicted rows become unverified.",
 )
 @click.option(
     "--liquidations",
@@ -138,7 +138,7 @@ def syncing(
     accept_reorg: bool = False,
     cross_check: int | None = None,
 ) -> Iterator["Sync"]:
-    """Connected, with the database open and locked."""
+    """Connects to the chain, and opens and locks the database."""
     from indexer.chain.connect import require_contracts
     from indexer.store.store import Store
     from indexer.sync.sync import Sync
@@ -159,7 +159,7 @@ def syncing(
 
 
 def tail(session: Session, flags: Mapping[str, Any], worker: "Sync", to: str, interrupted: Callable[[], bool]) -> None:
-    """Snapshots of every new block until interrupted."""
+    """Takes a snapshot of every new block until interrupted."""
     from indexer.chain.heads import Heads
     from indexer.sync.follow import follow
 
@@ -170,7 +170,7 @@ def tail(session: Session, flags: Mapping[str, Any], worker: "Sync", to: str, in
 
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
-    """One line on a snapshot."""
+    """One line about a snapshot."""
     return (
         f"{worker.chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} wallets "
         f"at risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
@@ -178,7 +178,7 @@ def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
 
 
 def stopped(block: int | None) -> str:
-    """What an interrupted `sync --follow` says."""
+    """The last line of an interrupted `sync --follow`."""
     if block is None:
         return "Stopped before the first snapshot. What was saved stays; the same command goes on from there."
     return f"Stopped. The last snapshot is of block {block}; the same command goes on from there."

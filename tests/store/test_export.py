@@ -271,8 +271,8 @@ def test_a_flag_says_how_to_write_a_file_whose_ending_does_not(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "a.xlsx"], "'a.xlsx' has no ending that says how to write it: .json, "),
-        (["-o", "a.txt"], "'a.txt' has no ending that says how to write it: .json, "),
+        (["-o", "a.xlsx"], "'a.xlsx' has none of the endings that choose a format: .json, "),
+        (["-o", "a.txt"], "'a.txt' has none of the endings that choose a format: .json, "),
         (["--nl", "-o", "a.csv"], "'a.csv' ends as csv does, but nl was asked for; choose one"),
         (["--table", "-o", "a.json"], "'a.json' ends as json does, but table was asked for; choose one"),
     ],
