@@ -20,6 +20,7 @@ MODULES = {
     "protocols": "status",
     "query": "query",
     "report": "report",
+    "schema": "schema",
     "show": "positions",
     "simulate": "simulate",
     "status": "status",
