@@ -7,6 +7,7 @@ snapshot of block T = heal reorgs -> read markets at T -> logs up to T -> read w
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from indexer.adapter import AnyAdapter
@@ -15,7 +16,6 @@ from indexer.errors import PrunedError, ReorgError
 from indexer.model import ENDANGERED, Accounts, Block
 from indexer.progress import NoProgress, Progress
 from indexer.settings import Settings
-from indexer.store.rows import Snapshot
 from indexer.store.store import Store
 from indexer.sync.alone import Failures
 from indexer.sync.audit import Auditor
@@ -149,15 +149,13 @@ class Sync:
             deployments = failures.left(self.markets.read(target, failures), target)
             self.missing.fetch(deployments, target, failures.alone)
             deployments = failures.left(deployments, target)
-            newest = self.positions.read(deployments, target, lambda at: self.canon.fresh(at, to), failures)
+            fresh = partial(self.canon.fresh, to=to)
+            newest = self.positions.read(deployments, target, fresh, failures, self.markets.habits)
             deployments = failures.left(deployments, target)
             if newest.number == target.number:
                 break
             target = self.canon.at_least(newest, to)
-        snapshots: list[Snapshot] = []
-        for tracked in deployments:
-            with failures.alone(tracked.adapter):
-                snapshots.append(self.auditor.snapshot(tracked, target))
+        snapshots = self.auditor.snapshots(deployments, target, failures)
         done = {tracked.name: tracked for tracked in failures.left(deployments, target)}
         final = self.canon.final(target)
         self.canon.still_canonical(target)
