@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 BATCH = 10_000
 INTEGERS = frozenset(
     "chain_id decimals positions block_number block_timestamp complete_from synced_at worst_chain_id oldest_block_number "
-    "first_block_number last_block_number last_block_timestamp age_seconds at_risk requests seconds_left".split()
+    "first_block last_block first_block_number last_block_number last_block_timestamp age_seconds at_risk requests seconds_left "
+    "blocks blocks_wanted logs positions_wanted".split()
 )
 FLAGS = frozenset("is_collateral active frozen paused".split())
 REALS = frozenset(
@@ -30,7 +31,7 @@ REALS = frozenset(
 TEXTS = frozenset(
     "deployment protocol account position_group owner owner_via wallet mode status blocked_by block_hash asset market "
     "symbol side worst_deployment worst_account worst_position_group chain accounts state revision note status_before "
-    "status_after".split()
+    "status_after coverage ranges".split()
 )
 TIMES = frozenset("block_time oldest_block_time last_block_time".split())
 

@@ -1,6 +1,6 @@
 """The deployments of a sync, what is known of each, and their markets at the block in progress."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
@@ -32,12 +32,13 @@ class Markets:
         self.tracked: dict[str, TrackedDeployment] = {}
         self.checked_code: set[str] = set()
 
-    def read(self, target: Block, failures: Failures) -> list[TrackedDeployment]:
-        """Every deployment that has not failed, with its market at the target."""
+    def read(self, target: Block, failures: Failures, names: Collection[str] | None = None) -> list[TrackedDeployment]:
+        """Every deployment, or each of these, that has not failed, with its market at the target."""
         found = []
         read = PinnedReader(self.chain, target)
-        self.progress.start("markets", len(self.adapters), "deployments")
-        for adapter in self.adapters:
+        wanted = [one for one in self.adapters if names is None or one.deployment.name in names]
+        self.progress.start("markets", len(wanted), "deployments")
+        for adapter in wanted:
             name = adapter.deployment.name
             if name in failures.reasons:
                 continue
