@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -56,7 +57,11 @@ def export(session: Session, file: Path, chain: str | None, deployments: Sequenc
         (total,) = conn.execute("select count(*) from events").fetchone()
         rows = counted(imported.known_accounts(conn, wanted), total, "accounts")
         if kind == Format.CSV:
-            write_file(file, lambda stream: write(imported.Known._fields, rows, Format.CSV, stream))
+
+            def fill(stream: TextIO) -> None:
+                write(imported.Known._fields, rows, Format.CSV, stream)
+
+            write_file(file, fill)
         else:
             from indexer.cli.parquet import write_parquet
 
