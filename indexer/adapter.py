@@ -95,6 +95,8 @@ class Adapter(ABC, Generic[M, P]):
     optional_addresses: ClassVar[tuple[str, ...]] = ()
     #: keys that `options` of a deployment may have, and their types: a text, or a number above 0
     options: ClassVar[Mapping[str, type[str] | type[float]]] = {}
+    #: what a position's group looks like, as a regular expression; empty where positions have none
+    group_pattern: ClassVar[str] = ""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -149,8 +151,15 @@ class Adapter(ABC, Generic[M, P]):
         return market
 
     def checks(self, market: M, positions: Iterable[P], accounts: Accounts) -> list[Check]:
-        """Compare sums over all known positions with the contracts' own totals: they reveal logs that a node left out."""
+        """Compare sums over all known positions with the contracts' own totals: they reveal logs that a node left out.
+
+        Those that are `debt` prove that nobody with debt is missing, where accounts come from elsewhere than from logs.
+        """
         return []
+
+    def discovers(self, position: P, accounts: Accounts) -> bool:
+        """Whether the logs of discovery name whoever holds this; False wherever that is not certain."""
+        return not position.empty
 
 
 class Registry(Adapter[M, P]):

@@ -1,7 +1,7 @@
 """The deployments of a sync, what is known of each, and their markets at the block in progress."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from indexer.adapter import AnyAdapter, Reader
@@ -36,8 +36,8 @@ class Markets:
         self.checked_code: set[str] = set()
         self.habits: dict[str, Habit] = defaultdict(Habit)
 
-    def read(self, target: Block, failures: Failures) -> list[TrackedDeployment]:
-        """Every deployment that has not failed, with its market at the target."""
+    def read(self, target: Block, failures: Failures, names: Collection[str] | None = None) -> list[TrackedDeployment]:
+        """Every deployment, or each of these, that has not failed, with its market at the target."""
         found: dict[str, TrackedDeployment] = {}
 
         def read_one(adapter: AnyAdapter, read: Reader) -> None:
@@ -51,9 +51,10 @@ class Markets:
                 found[name] = tracked
             self.progress.advance("markets", 1)
 
-        adapters = [one for one in self.adapters if one.deployment.name not in failures.reasons]
+        wanted = [one for one in self.adapters if names is None or one.deployment.name in names]
+        adapters = [one for one in wanted if one.deployment.name not in failures.reasons]
         tasks = [(partial(read_one, one), self.habits[one.deployment.name]) for one in adapters]
-        self.progress.start("markets", len(self.adapters), "deployments")
+        self.progress.start("markets", len(adapters), "deployments")
         side_by_side(PinnedReader(self.chain, target), tasks)
         self.progress.done("markets")
         return [found[one.deployment.name] for one in adapters if one.deployment.name in found]

@@ -14,6 +14,8 @@ from indexer.errors import PrunedError
 from indexer.model import Block, PositionKey
 from indexer.progress import Progress
 from indexer.settings import Settings
+from indexer.store.progress import tell
+from indexer.store.store import Store
 from indexer.sync.alone import Failures
 from indexer.sync.tracked import TrackedDeployment
 
@@ -35,8 +37,10 @@ class _Pin:
 class Positions:
     """Reads the positions of several deployments."""
 
-    def __init__(self, chain: Chain, settings: Settings, progress: Progress) -> None:
-        self.chain, self.settings, self.progress = chain, settings, progress
+    def __init__(self, store: Store, chain: Chain, settings: Settings, progress: Progress) -> None:
+        self.store, self.chain, self.settings, self.progress = store, chain, settings, progress
+        #: the number of the run, for who asks how far it is
+        self.run: int | None = None
         self.habits: dict[str, Habit] = defaultdict(Habit)
 
     def read(
@@ -75,7 +79,7 @@ class Positions:
             else:
                 return target
         self.progress.start("positions", total, "positions")
-        pin = _Pin(target)
+        pin, began, done = _Pin(target), int(time.time()), 0
         for tracked in deployments:
             keys = todo.get(tracked.name, [])
             with failures.alone(tracked.adapter):
@@ -83,6 +87,9 @@ class Positions:
                     chunk = keys[start : start + self.settings.read_chunk]
                     self._read_chunk(tracked, chunk, pin, fresh)
                     self.progress.advance("positions", len(chunk))
+                    done += len(chunk)
+                    with self.store.transaction() as conn:
+                        tell(conn, self.run, positions_read=done, positions_wanted=total, stage_began_at=began)
         self.progress.done("positions")
         return pin.block
 

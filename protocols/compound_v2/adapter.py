@@ -295,8 +295,11 @@ class CompoundV2(
             # up to one more when it is read and each time its account acts, of which many fit into one block.
             rounding = 4 * blocks + ACTIONS * count + token.total_borrows * blocks // WAD
             drift = max(abs(debt[address] - token.total_borrows) - rounding, 0)
-            found.append(Check(name=f"{token.symbol} debt apart from totalBorrows", have=drift, want=0))
+            found.append(Check(name=f"{token.symbol} debt apart from totalBorrows", have=drift, want=0, debt=True))
         return found
+
+    def discovers(self, position: CompoundV2Position, accounts: Accounts) -> bool:
+        return bool(position.borrows) if accounts is Accounts.BORROWERS else not position.empty
 
     def contract_answers(self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]) -> list[Answer]:
         """Asks for getAccountSnapshot in every market and getAccountLiquidity, as stored and after accruing all.

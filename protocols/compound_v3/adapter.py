@@ -288,13 +288,19 @@ class CompoundV3(
                 if asset in held:
                     held[asset] += balance
         return [
-            Check(name="principals of debt", have=debt, want=market.total_borrow_base),
+            Check(name="principals of debt", have=debt, want=market.total_borrow_base, debt=True),
             Check(name="principals of supply", have=supply, want=market.total_supply_base, at_most=True),
             *(
-                Check(name=f"collateral {row.symbol}", have=held[one.asset], want=one.total_supply)
+                Check(name=f"collateral {row.symbol}", have=held[one.asset], want=one.total_supply, debt=True)
                 for row, one in zip(market.assets[1:], market.collaterals, strict=True)
             ),
         ]
+
+    def discovers(self, position: CompoundV3Position, accounts: Accounts) -> bool:
+        """Collateral cannot appear without an event that names its account; a debt has some, but for dust."""
+        if accounts is Accounts.BORROWERS:
+            return bool(position.collateral or position.stranded or position.principal < 0)
+        return not position.empty
 
     def contract_answers(self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]) -> list[Answer]:
         """Asks for the Comet's views, and sums up their answers, as the contract returns no values itself.

@@ -89,6 +89,7 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Liquidati
     market_type = MakerMarket
     position_type = Urn
     required_addresses = ("vat", "spotter", "jug", "cdp_manager")
+    group_pattern = r"[ -~]{1,32}|0x[0-9a-f]{64}"  # an ilk, as `ilk_name` writes it
     optional_addresses = ("proxy_registry", "dog", "cat", "chainlog", "ilk_registry", "dai")
 
     @property
@@ -221,8 +222,11 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Liquidati
             art[p.key.group] = art.get(p.key.group, 0) + p.art
         debt = sum(ilk.Art * ilk.rate for ilk in market.ilks.values())
         return [
-            *(Check(name=f"art of {name}", have=art[name], want=ilk.Art) for name, ilk in market.ilks.items()),
-            Check(name="debt of all ilks", have=debt + market.vice, want=market.debt),
+            *(
+                Check(name=f"art of {name}", have=art[name], want=ilk.Art, debt=True)
+                for name, ilk in market.ilks.items()
+            ),
+            Check(name="debt of all ilks", have=debt + market.vice, want=market.debt, debt=True),
         ]
 
     # the contracts' own answers -------------------------------------------------------------------------------------
