@@ -32,8 +32,8 @@ class Mirror:
     #: deployment -> number and hash of its last snapshot's block
     seen: dict[str, tuple[int, str]] = field(default_factory=dict)
 
-    def watch(self, wallets: list[str]) -> None:
-        """These wallets are watched in both files; call it before the first snapshot."""
+    def begin(self, wallets: list[str]) -> None:
+        """These wallets are watched in both files, besides those that are; none in files that hold snapshots."""
         for path in (self.file, self.path):
             with Store(path) as store:
                 add(store, [Watch(wallet) for wallet in wallets])

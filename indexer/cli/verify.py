@@ -70,7 +70,7 @@ def verify(
         nodes = [node.endpoint for node in (chain, second) if node is not None]
     rows = [
         {
-            **asdict(verdict),
+            **{name: value for name, value in asdict(verdict).items() if name != "agreed"},
             "block": verdict.block.number,
             "differ": verdict.differ,
             "disputed": None if second is None else len(verdict.disputed),

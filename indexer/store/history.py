@@ -248,7 +248,7 @@ def change_of(before: dict[tuple[str, ...], Held], after: dict[tuple[str, ...], 
     """
     sums: dict[str, float | None] = {"supply": 0.0, "debt": 0.0}
     changed = False
-    for place in before.keys() | after.keys():
+    for place in sorted(before.keys() | after.keys()):  # floats add up to the same in every process
         old, new = before.get(place), after.get(place)
         if old is not None and new is not None and old.scaled == new.scaled:
             continue

@@ -414,3 +414,25 @@ def described_deployments(db: "Database") -> None:
 def notes(db: "Database") -> None:
     """What is unpriceable or unverified about a position, and why; NULL where nothing is."""
     db.conn.execute("alter table positions add column note text")
+
+
+DISPUTES = """
+create table disputes (                 -- rows about which two endpoints contradict each other, until two say the same
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    block_number integer not null,      -- of the snapshot that was contradicted first
+    primary key (chain_id, deployment, account, position_group)
+) strict, without rowid
+"""
+
+
+@migrations(name="0027_disputes")
+def disputes(db: "Database") -> None:
+    """A dispute outlives the row that a later snapshot writes. Those of before are known by what their rows say."""
+    db.conn.execute(DISPUTES)
+    db.conn.execute(
+        "insert into disputes select chain_id, deployment, account, position_group, block_number from positions "
+        "where status = 'unverified' and note like 'two endpoints contradict each other about it%'"
+    )

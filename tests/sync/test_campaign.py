@@ -124,7 +124,7 @@ class Run:
             shutil.copy(folder / "before.db", mirror.file)
             shutil.copy(folder / "before.db", mirror.path)
         people = sorted({account for market in markets for account, _ in named_in_logs(market)})
-        mirror.watch(rng.sample(people, 6))
+        mirror.begin([] if inherited else rng.sample(people, 6))
         return cls(seed, rng, markets, mirror, audits, inherited)
 
     def happen(self, forks: Forks) -> None:

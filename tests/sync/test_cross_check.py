@@ -6,6 +6,7 @@ no comparison with that node alone can tell.
 
 import functools
 import json
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ from indexer.sync.sync import Sync
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet, config_toml
-from tests.disturbed import QUICK
+from tests.disturbed import QUICK, Forks
 from tests.faulty import FaultyNode
 from tests.lying import lie_about_a_balance
 from tests.truth import adapter_of, raw, rows_of, sync_once, wrong_rows
@@ -317,3 +318,83 @@ def test_a_row_in_dispute_stays_so_where_older_rows_are_evaluated_from_the_file(
     first, second = json.loads(result.stdout)
     assert (first["account"], first["status"]) == (who[0], "unverified")
     assert second["status"] in {"healthy", "no-debt"}
+
+
+# how a dispute ends -------------------------------------------------------------------------------------------------------
+
+
+def test_a_dispute_outlives_a_sync_that_has_no_second_endpoint(
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path
+) -> None:
+    """The next snapshot believes its own endpoint, and that may be the liar: only two that say the same end it."""
+    market, path = markets["aave-v3"], tmp_path / "indexer.db"
+    url = market.node.url
+    sync_once(path, url, [market], "borrowers")
+    who, lies = lie_about_a_balance(market, path)
+    path.unlink()
+    liar.lies = lies
+    sync_once(path, [liar.url, url], [market], "borrowers", cross_check=EVERYONE)
+    assert unverified(path, market) == {who}
+    for alone in (liar.url, url):
+        market.node.mine(1)
+        sync_once(path, alone, [market], "borrowers", audit_sample=0)
+        assert unverified(path, market) == {who}, f"by {alone} alone nothing is settled"
+        assert (
+            "1 positions, which are unverified until two say the same"
+            in raw(path, "select note from deployments")[0][0]
+        )
+        assert "verify --against URL" in rows_of(path, market.name)[who]["note"]
+    assert wrong_rows(path, market.node, [market])[1] == [], "it was read again from whom the file is synced from now"
+
+    result = run(tmp_path, path, market, url, "verify", "--sample", "1", "--against", liar.url)
+    assert result.exit_code == 1, "it still lies, and the sample has whatever is in dispute"
+    liar.lies = {}
+    result = run(tmp_path, path, market, url, "verify", "--sample", "1", "--against", liar.url)
+    assert result.exit_code == 0, result.output
+    assert unverified(path, market) == {who}, "until the next sync"
+    sync_once(path, url, [market], "borrowers", audit_sample=0)
+    assert unverified(path, market) == set()
+    assert raw(path, "select state, note from deployments")[0][0] == "ok"
+
+
+def test_only_the_row_in_dispute_is_one_after_a_reorganisation(
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path
+) -> None:
+    """A rollback makes every row `unverified` until the next commit: that is no dispute."""
+    market, path = markets["aave-v3"], tmp_path / "indexer.db"
+    node = market.node
+    sync_once(path, node.url, [market], "borrowers")
+    who, lies = lie_about_a_balance(market, path)
+    forks = Forks([market], random.Random(1))
+    forks.mark()
+    forks.other_blocks(2)
+    liar.lies = lies
+    sync_once(path, [node.url, liar.url], [market], "borrowers", cross_check=EVERYONE)
+    assert unverified(path, market) == {who}
+    forks.take_back(3)
+    try:
+        sync_once(path, [node.url, liar.url], [market], "borrowers", cross_check=1)
+        assert unverified(path, market) == {who}
+    finally:
+        forks.close()
+
+
+def test_rows_are_compared_with_both_where_the_endpoint_in_use_changes_meanwhile(
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The liar falls silent right after the rows were compared with it: it is not asked for the second opinion on itself."""
+    market, path = markets["aave-v3"], tmp_path / "indexer.db"
+    sync_once(path, market.node.url, [market], "borrowers")
+    who, lies = lie_about_a_balance(market, path)
+    path.unlink()
+    liar.lies = lies
+    audited = audit.Auditor._audit
+
+    def then_silent(self: audit.Auditor, *arguments: Any) -> Any:
+        wrong = audited(self, *arguments)
+        self.chain._pool.leave(self.chain.in_use)
+        return wrong
+
+    monkeypatch.setattr(audit.Auditor, "_audit", then_silent)
+    sync_once(path, [liar.url, market.node.url], [market], "borrowers", cross_check=EVERYONE)
+    assert unverified(path, market) == {who}
