@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from indexer.store.schema import EACH_WALLET, INITIAL
+from indexer.store.schema import DISPUTES, DOUBTED, EACH_WALLET, INITIAL
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -416,18 +416,6 @@ def notes(db: "Database") -> None:
     db.conn.execute("alter table positions add column note text")
 
 
-DISPUTES = """
-create table disputes (                 -- rows about which two endpoints contradict each other, until two say the same
-    chain_id integer not null,
-    deployment text not null,
-    account text not null collate nocase,
-    position_group text not null,
-    block_number integer not null,      -- of the snapshot that was contradicted first
-    primary key (chain_id, deployment, account, position_group)
-) strict, without rowid
-"""
-
-
 @migrations(name="0027_disputes")
 def disputes(db: "Database") -> None:
     """A dispute outlives the row that a later snapshot writes. Those of before are known by what their rows say."""
@@ -435,4 +423,18 @@ def disputes(db: "Database") -> None:
     db.conn.execute(
         "insert into disputes select chain_id, deployment, account, position_group, block_number from positions "
         "where status = 'unverified' and note like 'two endpoints contradict each other about it%'"
+    )
+
+
+@migrations(name="0028_doubted")
+def doubted(db: "Database") -> None:
+    """Marks, and drops nothing: a Borrow or Transfer of nothing once named an account. The logs tell, `sync` asks them."""
+    db.conn.execute(DOUBTED)
+    db.conn.execute(
+        "insert into doubted select chain_id, deployment, account, position_group from positions p "
+        "where protocol = 'compound-v2' and status = 'no-debt' "
+        "and not exists (select 1 from balances b where (b.chain_id, b.deployment, b.account, b.position_group) "
+        "= (p.chain_id, p.deployment, p.account, p.position_group)) "
+        "and not exists (select 1 from health_history h where (h.chain_id, h.deployment, h.account, h.position_group) "
+        "= (p.chain_id, p.deployment, p.account, p.position_group) and h.status <> 'no-debt')"
     )

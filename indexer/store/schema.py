@@ -242,3 +242,24 @@ select d.*,
 from deployments d;
 """
 )
+
+DISPUTES = """
+create table disputes (                 -- rows about which two endpoints contradict each other, until two say the same
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    block_number integer not null,      -- of the snapshot that was contradicted first
+    primary key (chain_id, deployment, account, position_group)
+) strict, without rowid
+"""
+
+DOUBTED = """
+create table doubted (                  -- whom an older version may have taken for a borrower or a holder without cause
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    primary key (chain_id, deployment, account, position_group)
+) strict, without rowid
+"""

@@ -88,6 +88,11 @@ class Auditor:
         if broken:
             told = "; ".join(map(describe, broken))
             return "incomplete", f"{told}: some account is missing; add a second endpoint"
+        if tracked.doubted:
+            return "ok", tracked.market.note or (
+                f"{len(tracked.doubted)} accounts without debt may never have had any: an older version named them, and no "
+                "endpoint has all logs that would tell"
+            )
         alone = "only the watched wallets are known" if tracked.accounts is Accounts.WATCHED else None
         return "ok", tracked.market.note or alone
 

@@ -22,6 +22,7 @@ from indexer.sync.audit import Auditor
 from indexer.sync.commit import Committer
 from indexer.sync.markets import Markets
 from indexer.sync.missing_logs import MissingLogs, blocks_per_request, dry_run
+from indexer.sync.older_names import OlderNames
 from indexer.sync.positions import Positions
 from indexer.sync.reorg import Canon
 
@@ -68,6 +69,7 @@ class Sync:
         names = [adapter.deployment.name for adapter in adapters]
         self.canon = Canon(store, chain, settings, names, self.markets.deployed, accept_reorg=accept_reorg)
         self.missing = MissingLogs(store, chain, settings, progress)
+        self.older_names = OlderNames(store, chain)
         self.positions = Positions(chain, settings, progress)
         self.auditor = Auditor(store, chain, settings, self.missing)
         self.committer = Committer(store, settings)
@@ -137,6 +139,9 @@ class Sync:
             self.canon.remember(target)
             deployments = failures.left(self.markets.read(target, failures), target)
             self.missing.fetch(deployments, target, failures.alone)
+            for tracked in failures.left(deployments, target):
+                with failures.alone(tracked.adapter):
+                    self.older_names.settle(tracked, target)
             deployments = failures.left(deployments, target)
             newest = self.positions.read(deployments, target, lambda at: self.canon.fresh(at, to), failures)
             deployments = failures.left(deployments, target)

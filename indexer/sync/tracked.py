@@ -60,6 +60,8 @@ class TrackedDeployment(KnownDeployment):
         self.positions = {p.key: p for p in load_positions(adapter, store.states(chain_id, self.name))}
         self.ranges = store.ranges(chain_id, self.name)
         self.at_risk_below = at_risk_below
+        #: of whom it could not be found out whether they were named for a cause, see `older_names`
+        self.doubted: set[PositionKey] = set()
         self._watched: frozenset[str] = frozenset()
         self._of_watched: set[PositionKey] = set()
 
