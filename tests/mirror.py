@@ -13,12 +13,16 @@ from tests.truth import raw
 
 #: alerts, points of history and measured interest, as they must be in both
 TOLD = {
-    "alert": "select wallet, deployment, account, position_group, rule, crossing, event, block_number, health_factor_raw from alerts",
+    "alert": "select wallet, deployment, account, position_group, rule, crossing, event, block_number, health_factor_raw "
+    "from alerts",
     "history": "select deployment, account, position_group, block_number, status, health_factor_raw, debt_usd, "
     "supply_change_usd, debt_change_usd from health_history",
     "interest": "select deployment, account, position_group, market, asset, side, start_block, scaled_raw, start_amount_raw, "
     "interest_raw from accruals",
 }
+#: A Compound V2 debt is stored in another way where a node does not show storage: the same amount, another `scaled_raw`, and
+#: interest around the change is not measured.
+UNSTORED = "select 1 from states where state like '%\"stored\":false%'"
 
 
 @dataclass
@@ -62,7 +66,8 @@ class Mirror:
             ours, theirs = (Counter(raw(path, sql)) for path in (self.file, self.path))
             told += ours.total()
             wrong += [f"{name} {row} is there {count} times" for row, count in ours.items() if count > 1]
-            if whole:
+            unstored = name == "interest" and (raw(self.file, UNSTORED) or raw(self.path, UNSTORED))
+            if whole and not unstored:
                 wrong += [f"{name} {row} is lost" for row in theirs - ours]
                 wrong += [f"{name} {row} never was" for row in ours - theirs]
         return told, wrong
