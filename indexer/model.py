@@ -428,7 +428,8 @@ class Check:
 class Deployment:
     """One deployment of a protocol on a chain, from configuration or the built-in list.
 
-    `options` are those that its adapter declares; `native_symbol` is what the chain calls its own coin.
+    `options` are those that its adapter declares; `native_symbol` is what the chain calls its own coin,
+    `seconds_per_block` how long its blocks take, as measured (None: unknown).
     """
 
     name: str
@@ -438,3 +439,4 @@ class Deployment:
     addresses: Mapping[str, str]
     options: Mapping[str, str | float] = field(default_factory=dict)
     native_symbol: str = "ETH"
+    seconds_per_block: float | None = None

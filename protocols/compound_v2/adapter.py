@@ -37,6 +37,7 @@ from protocols.compound_v2.market import (
     BORROW_INDEX,
     DEPRECATED,
     PRICE,
+    SECONDS_PER_BLOCK,
     CompoundV2Market,
     accruals,
     after,
@@ -92,7 +93,13 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bo
     def read_market(self, read: Reader, previous: CompoundV2Market | None) -> CompoundV2Market:
         """The Comptroller and its markets, stored and accrued; a fitted rounding is kept while the implementation is the same."""
         market = read_market(
-            read, self.comptroller, {"native_symbol": self.deployment.native_symbol, **self.deployment.options}
+            read,
+            self.comptroller,
+            {
+                "native_symbol": self.deployment.native_symbol,
+                "seconds_per_block": self.deployment.seconds_per_block or SECONDS_PER_BLOCK,
+                **self.deployment.options,
+            },
         )
         if previous is not None and previous.revision == market.revision:
             # without a readable implementation an upgrade would go unseen: then it is checked each time
