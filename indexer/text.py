@@ -1,24 +1,20 @@
-"""Values as text for people and for JSON: nothing in them steers a terminal, and no digit is lost."""
+"""Values as text for people and for JSON, without control characters and without losing a digit."""
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import zip_longest
-from typing import Any, TextIO
-
-from rich.cells import cell_len
+from typing import Any
 
 Row = Sequence[Any]
-#: what is read of a label or of a token's symbol: a contract may call itself by 200 kB
+#: characters kept of a label or a token's symbol: a contract can return one of 200 kB
 NAME_CHARACTERS = 64
 
 
 def json_value(value: Any) -> Any:
-    """As JSON can carry it exactly: integers beyond 2**53 and non-finite numbers as strings, bytes as 0x hex."""
+    """A value as JSON can carry it exactly: integers beyond 2**53 and non-finite numbers as strings, bytes as 0x hex."""
     match value:
         case bool() | None | str():
             return value
@@ -39,7 +35,7 @@ STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202
 
 
 def printable(text: str) -> str:
-    r"""The text with everything that steers a terminal spelt out, as in \x1b."""
+    r"""The text with all control characters spelt out, as in \x1b."""
     return STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -54,56 +50,19 @@ def is_nested(value: Any) -> bool:
 
 
 def for_people(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
-    """The columns of each row, health factors from their exact integers: a float cannot tell 1 - 1e-18 from 1."""
+    """The columns of each row, with health factors from their exact integers: as a float, 1 - 1e-18 is 1."""
     for row in rows:
         exact = {name: row[f"{name}_raw"] for name in columns if row.get(f"{name}_raw") and "health_factor" in name}
         yield [Decimal(exact[name]).scaleb(-18) if name in exact else row[name] for name in columns]
 
 
-#: how a terminal sets text (ECMA-48, SGR)
-BOLD, DIM = "\x1b[1m", "\x1b[2m"
-
-
-def styled(line: str, style: str, stream: TextIO) -> str:
-    """The line in a style where the stream is a terminal that has styles, else as it is."""
-    plain = not style or not stream.isatty() or os.environ.get("TERM", "dumb") in {"dumb", "unknown"}
-    return line if plain else f"{style}{line}\x1b[0m"
-
-
-GAP = "  "
-
-
-def write_table(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, headers: bool) -> None:
-    """A table for people: numbers shortened and to the right, text as it is.
-
-    Nothing is cut or folded: where lines are longer than the terminal they wrap alike, and an address stays in one piece.
-    """
-    lines = [list(row) for row in rows]
-    right = [all(isinstance(line[i], int | float | Decimal | None) for line in lines) for i in range(len(columns))]
-    cells = [[shown(column, value) for column, value in zip(columns, line, strict=True)] for line in lines]
-    titles = [printable(column) for column in columns]
-    widths = [
-        max(map(cell_len, [title * headers, *(part for row in cells for part in row[i].split("\n"))]))
-        for i, title in enumerate(titles)
-    ]
-    if headers:
-        stream.writelines(styled(line, BOLD, stream) + "\n" for line in padded(titles, widths, right))
-    for row in cells:
-        stream.writelines(line + "\n" for line in padded(row, widths, right))
-
-
-def padded(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> Iterator[str]:
-    """The lines of one row: as many as its highest cell has."""
-    for parts in zip_longest(*(cell.split("\n") for cell in cells), fillvalue=""):
-        line = []
-        for part, width, to_right in zip(parts, widths, right, strict=True):
-            space = " " * (width - cell_len(part))
-            line.append(space + part if to_right else part + space)
-        yield GAP.join(line).rstrip()
+def short_address(text: str) -> str:
+    """An address or a hash by its ends, for people: 0x47ac..d503."""
+    return f"{text[:6]}..{text[-4:]}"
 
 
 def shown(column: str, value: Any) -> str:
-    """A value as a table shows it. A health factor is cut, not rounded, so that 0.99999 never reads as 1."""
+    """A value as a table shows it. A health factor is rounded down, so that 0.99999 never reads as 1."""
     if value is None:
         return "-"
     if isinstance(value, Mapping):

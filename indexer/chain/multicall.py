@@ -1,8 +1,8 @@
-"""Contract reads pinned to one block: Multicall3 `aggregate3` batches whose every call is answered once, in order.
+"""Contract reads pinned to one block: Multicall3 `aggregate3` batches that answer every call once, in order.
 
-Each aggregate begins with Multicall3's own view of the block (a node may ignore the block it is asked for) and ends with
-a gas probe (a call that was starved of gas fails or, worse, answers something else). Sizes are found by halving and kept
-on the chain.
+Each aggregate begins with Multicall3's own view of the block (a node may ignore the block that a request names) and ends
+with a gas probe (a call starved of gas fails or, worse, returns something else). Sizes are found by halving, and the Chain
+keeps them.
 """
 
 import logging
@@ -28,16 +28,16 @@ LARGEST_CALLDATA = 400_000
 TIMESTAMP = bytes.fromhex("0f28c97d")  # getCurrentBlockTimestamp()
 PARENT_HASH = bytes.fromhex("27e86d6e")  # getLastBlockHash()
 
-# The probe: a call that starves burns 63/64 of the gas that is left, so if this much is still there at the end, no call
-# had less than 64 times as much. The pairing check of EIP-197 costs 45,000 gas and 34,000 a pair (EIP-1108), and no work
-# where the pairs are points at infinity; nodes without it get a nested aggregate of about half a million gas instead.
+# The probe: a call that starves burns 63/64 of the gas that is left, so if this much gas is still there at the end, no
+# call had less than 64 times as much. The pairing check of EIP-197 costs 45,000 gas plus 34,000 a pair (EIP-1108), but no
+# work if the pairs are points at infinity; nodes without it get a nested aggregate of about half a million gas instead.
 PAIRING = "0x0000000000000000000000000000000000000008"
 PAIR_AT_INFINITY = bytes(192)
 PROBE_PAIRS = 29
 PAIRING_HOLDS = True, (1).to_bytes(32)
 NESTED_CALLS = 200
 
-# Runtime code that answers the storage words whose slots are its calldata:
+# Runtime code that returns the storage words at the slots in its calldata:
 #   for (i = 0; i < calldatasize; i += 32) mstore(i, sload(calldataload(i))); return(0, calldatasize)
 STORAGE_CODE = "0x60005b3681101560155780355481526020016002565b366000f3"
 #: any address without code: the override works if it answers there
@@ -79,9 +79,9 @@ class PinnedReader:
         return answers
 
     def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
-        """Storage words through an eth_call that overrides the contracts' code; not for Multicall3's own storage."""
+        """Storage words by an eth_call that overrides the contracts' code; impossible for Multicall3's own storage."""
         if any(contract.lower() == self._chain.multicall3 for contract, _ in slots):
-            raise ValueError("Multicall3 carries the reads, its own storage cannot be among them")
+            raise ValueError("Multicall3 carries the reads, so its own storage cannot be read")
         words: list[int] = []
         for start in range(0, len(slots), 10 * SLOTS_PER_CALL):
             part = self._storage(slots[start : start + 10 * SLOTS_PER_CALL])
@@ -95,7 +95,7 @@ class PinnedReader:
     def _aggregate(
         self, calls: Sequence[tuple[str, bytes]], names: Sequence[str], before: Sequence[tuple[str, bytes]]
     ) -> list[tuple[bool, bytes]]:
-        """(success, return data) of every call, in order, in as many aggregates as the node wants."""
+        """(success, return data) of every call, in order, from as many aggregates as the node needs."""
         limits = self._chain.call_limits
         results: list[tuple[bool, bytes]] = []
         while len(results) < len(calls):
@@ -119,7 +119,7 @@ class PinnedReader:
         return results
 
     def _fitting(self, calls: Sequence[tuple[str, bytes]], names: Sequence[str], start: int) -> int:
-        """How many calls from `start` on go into one aggregate, by what each kind of call was seen to allow."""
+        """How many calls from `start` on go into one aggregate, by the limit found for each kind of call."""
         limits = self._chain.call_limits
         shares = {name: 1 / limit.size for name, limit in limits.items()}
         weight, size = 0.0, 0
@@ -131,7 +131,7 @@ class PinnedReader:
         return len(calls) - start
 
     def _one(self, calls: Sequence[tuple[str, bytes]], before: Sequence[tuple[str, bytes]]) -> list[tuple[bool, bytes]]:
-        """One aggregate: guards, prelude, calls, probe. OutOfGasError also if the probe found too little gas left."""
+        """One aggregate: guards, prelude, calls, probe. OutOfGasError also if the probe finds too little gas left."""
         chain = self._chain
         if len(calls) == 1:  # with all the gas there is
             return self._ask([*before, *calls], splittable=False)[len(before) :]
@@ -185,7 +185,7 @@ class PinnedReader:
         try:
             results = self._chain.with_state_of(self._block, ask, plain=overrides is None)
         except RevertError as error:
-            # aggregate3 itself never reverts: only running out of gas ends it
+            # aggregate3 itself never reverts: only running out of gas stops it
             raise OutOfGasError(str(error)) from None
         except TooBigError as error:
             raise (OutOfGasError if "gas" in str(error).lower() else TooBigError)(str(error)) from None
@@ -200,7 +200,7 @@ class PinnedReader:
                 f"there is no Multicall3 at {chain.multicall3} on {chain.name} in block {block.number}: "
                 "choose a later block, or set chains.<name>.multicall3"
             )
-        raise ChainError(f"{chain.endpoint} answers nothing for Multicall3 at {chain.multicall3}")
+        raise ChainError(f"{chain.endpoint} returns nothing for Multicall3 at {chain.multicall3}")
 
     def _check_guards(self, results: Sequence[tuple[bool, bytes]]) -> None:
         wanted = [self._block.timestamp.to_bytes(32), bytes.fromhex(self._block.parent_hash[2:])]
@@ -244,7 +244,7 @@ class PinnedReader:
         words: list[int] = [0] * len(slots)
         try:
             answers = self._ask(calls, overrides)
-        except (UnsupportedError, RejectedError):  # in whatever words: an eth_call without overrides is valid
+        except (UnsupportedError, RejectedError):  # whatever the message: an eth_call without overrides is valid
             return None
         except TooBigError:
             if len(slots) == 1:

@@ -10,10 +10,11 @@ from indexer.cli.options import Session
 from indexer.cli.verbs import Named, Verbs
 from indexer.console import log_to_stderr
 
-#: verb -> the module of `indexer.cli` that is imported when it is asked for
+#: verb -> the module of `indexer.cli` that is imported when the verb is called
 MODULES = {
     "at-risk": "positions",
     "export": "query",
+    "liquidations": "liquidations",
     "movements": "movements",
     "opportunities": "opportunities",
     "protocols": "status",

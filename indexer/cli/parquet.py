@@ -1,4 +1,4 @@
-"""Rows to Apache Parquet, with pyarrow, which the extra `parquet` installs.
+"""Writes rows as Apache Parquet, with pyarrow, which the extra `parquet` installs.
 
 Exact integers stay strings, as everywhere; readable numbers are doubles, `block_time` is a timestamp in UTC. A column has
 the same type whatever rows are in the file: by its name, if a table has it, else by its values.
@@ -36,7 +36,7 @@ TIMES = frozenset("block_time oldest_block_time last_block_time".split())
 
 
 def write_parquet(columns: Sequence[str], rows: Iterable[Row], stream: BinaryIO) -> None:
-    """Write all rows to a stream, column by column; `IndexerError` says what to install without pa."""
+    """Write all rows to a stream, column by column; `IndexerError` says what to install if pyarrow is missing."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -68,13 +68,13 @@ def record_batch(schema: "pa.Schema", types: Sequence[str], rows: Sequence[Row])
     for place, (field, name) in enumerate(zip(schema, types, strict=True)):
         try:
             arrays.append(pa.array([as_type(row[place], name) for row in rows], field.type))
-        except (ValueError, TypeError) as error:  # a query can call anything debt_usd
-            raise IndexerError(f"column {field.name} is not what its name says, give it another: {error}") from error
+        except (ValueError, TypeError) as error:  # a query can name any column debt_usd
+            raise IndexerError(f"column {field.name} does not hold what its name says; rename it: {error}") from error
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def by_name(name: str) -> str | None:
-    """The type of a column that a table has: int, bool, real, text or time; None for any other name."""
+    """The type of a column that is in a table: int, bool, real, text or time; None for any other name."""
     if name.endswith("_raw") or name in TEXTS:
         return "text"
     if name.endswith("_usd") or name in REALS:

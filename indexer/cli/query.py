@@ -1,4 +1,4 @@
-"""The verbs `query` and `export`: rows as SQL asks for them, and whole lists with every column."""
+"""The verbs `query` and `export`: the rows of any SQL, and whole lists with every column."""
 
 import sys
 from collections.abc import Sequence

@@ -15,8 +15,10 @@ from indexer.store.database import open_readonly
 
 @click.command(epilog="\b\nExamples:\n  indexer verify\n  indexer verify --all --deployment aave-v3-core")
 @click.option("--all", "everyone", is_flag=True, help="Every position.")
-@click.option("--at-risk", "risky", is_flag=True, help="Those at risk.")
-@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="N random ones a deployment  [default: 100]")
+@click.option("--at-risk", "risky", is_flag=True, help="Positions at risk.")
+@click.option(
+    "--sample", type=click.IntRange(min=1), metavar="N", help="N random positions per deployment  [default: 100]"
+)
 @click.option("--against", metavar="URL", help="A second node, asked for the same rows at the same block.")
 @chain_options
 @output_options
@@ -33,7 +35,7 @@ def verify(
 ) -> None:
     """Compare the rows with the contracts' own answers at the same block; exit with 1 if any differs.
 
-    With --against, where two nodes contradict each other neither is believed: those rows become unverified.
+    With --against, where two nodes contradict each other, neither is believed and the rows become unverified.
     """
     from indexer.config import DEFAULT_CHAIN
     from indexer.store.store import Store
@@ -42,7 +44,9 @@ def verify(
     chosen = [name for name, given in (("all", everyone), ("at-risk", risky), ("sample", sample)) if given]
     if len(chosen) > 1:
         raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other; choose one")
-    with closing(open_readonly(session.db)) as conn:  # without a database there is nothing to verify, and none is made
+    with closing(
+        open_readonly(session.db)
+    ) as conn:  # without a database there is nothing to verify, and this creates none
         chain_ids = [row["chain_id"] for row in conn.execute("select distinct chain_id from deployments")]
     if not chain_ids:
         raise IndexerError(f"{session.db} holds nothing yet: run `indexer sync` first")

@@ -1,7 +1,7 @@
-"""`report book`: what all positions of the database hold and owe, how healthy they are, and who is large in it.
+"""`report book`: what all positions in the database hold and owe, how healthy they are, and whose are the largest.
 
-Sums are over the same rows a reader can query, exact amounts as integers. What has no USD value is
-left out of a USD sum and counted beside it.
+Sums are over the same rows that a reader can query, exact amounts as integers. Positions without a USD value are left
+out of USD sums and counted beside them.
 """
 
 import sqlite3
@@ -22,13 +22,13 @@ from indexer.report.holders import of_assets, of_deployments
 from indexer.store.exports import IS_AT_RISK
 from indexer.text import Row
 
-#: health factors from the left bound on, up to the next
+#: the lower bounds of the buckets of health factors; each reaches up to the next
 BOUNDS = (0.0, 0.9, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
 LARGEST = 10
 
 
 class Chosen:
-    """The part of the book a report is of, as a SQL condition on a table that has these columns."""
+    """The part of the book that a report covers, as an SQL condition on a table with these columns."""
 
     def __init__(self, protocols: Sequence[str], deployments: Sequence[str]) -> None:
         parts, self.values = [], [*protocols, *deployments]
@@ -48,17 +48,20 @@ def blocks(conn: sqlite3.Connection, chosen: Chosen) -> list[sqlite3.Row]:
     ).fetchall()
 
 
-def as_of(rows: Iterable[sqlite3.Row | Mapping[str, Any]]) -> str:
-    """What block and time all numbers are of; each deployment's own where they differ."""
+def as_of(conn: sqlite3.Connection, rows: Iterable[sqlite3.Row | Mapping[str, Any]]) -> str:
+    """The block and time of all numbers; each deployment's own where they differ."""
+    chains = {
+        chain_id: name or str(chain_id) for chain_id, name in conn.execute("select chain_id, chain from deployments")
+    }
     places: dict[tuple[int, int, str], list[str]] = defaultdict(list)
     for row in rows:
         places[row["chain_id"], row["block_number"], row["block_time"]].append(row["deployment"])
     if len(places) == 1:
         ((chain_id, number, at),) = places
-        return f"Chain {chain_id}, block {number} of {at} (UTC)"
-    chains = {chain_id for chain_id, _, _ in places}
+        return f"Chain {chains[chain_id]}, block {number} of {at} (UTC)"
+    several = len({chain_id for chain_id, _, _ in places}) > 1
     return "; ".join(
-        f"{', '.join(names)}: {f'chain {chain_id}, ' if len(chains) > 1 else ''}block {number} of {at} (UTC)"
+        f"{', '.join(names)}: {f'chain {chains[chain_id]}, ' if several else ''}block {number} of {at} (UTC)"
         for (chain_id, number, at), names in places.items()
     )
 
@@ -68,7 +71,7 @@ def percent(part: float | None, whole: float | None) -> float | None:
 
 
 def total(column: str, where: str = "true") -> str:
-    """SQL for the sum of what is known of the rows `where`; NULL where there are some and nothing is known."""
+    """SQL for the sum of the known values in the rows `where`; NULL where there are rows and none is known."""
     rows = f"filter (where {where})"
     return f"case when count(*) {rows} = 0 or count({column}) {rows} > 0 then total({column}) {rows} end"
 
@@ -82,7 +85,7 @@ DEPLOYMENT_COLUMNS = (
 
 
 def by_deployment(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
-    """One row a deployment; `unvalued` counts positions with debt whose USD value is unknown."""
+    """One row per deployment; `unvalued` counts positions with debt whose USD value is unknown."""
     liquidatable = total("p.debt_usd", "p.status = 'liquidatable'")
     rows = conn.execute(
         "select d.deployment, d.protocol, count(p.account) as positions,"  # noqa: S608 - our own names
@@ -109,7 +112,7 @@ ASSET_COLUMNS = (
 
 
 def by_asset(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
-    """One row an asset over all protocols; amounts `*_raw` are exact. The largest debt, then collateral first."""
+    """One row per asset over all protocols, largest debt, then collateral first; amounts `*_raw` are exact."""
     decimals = {
         (chain_id, asset.lower()): count
         for chain_id, asset, count in conn.execute("select chain_id, asset, decimals from assets")
@@ -137,13 +140,13 @@ def by_asset(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
 
 
 def top_share(values: ArrayLike, count: int = LARGEST) -> float | None:
-    """The share of the largest `count` in the sum, in per cent; None of nothing."""
+    """The share of the largest `count` in the sum, in per cent; None if the sum is 0."""
     ranked = np.sort(np.asarray(values, np.float64))[::-1]
     return percent(float(ranked[:count].sum()), float(ranked.sum()))
 
 
 def hhi(values: ArrayLike) -> float | None:
-    """Herfindahl and Hirschman's index: the sum of the squared shares in per cent, 10,000 for a single holder."""
+    """The Herfindahl-Hirschman index: the sum of the squared shares in per cent, 10,000 for a single holder."""
     shares = np.asarray(values, np.float64)
     whole = float(shares.sum())
     return float(((100 * shares / whole) ** 2).sum()) if whole else None
@@ -159,7 +162,7 @@ def column(protocol: str) -> str:
 
 
 def bucket_sql() -> str:
-    """A CASE that numbers a health factor's bucket by its exact digits, NULL without one."""
+    """A CASE that gives the number of a health factor's bucket by its exact digits; NULL without a health factor."""
     cases = []
     for i, bound in enumerate(BOUNDS[1:]):
         digits = str(round(bound * 100) * WAD // 100)
@@ -168,7 +171,7 @@ def bucket_sql() -> str:
 
 
 def by_health(conn: sqlite3.Connection, chosen: Chosen) -> tuple[list[str], list[dict[str, Any]]]:
-    """Protocols with debt, and one row a bucket of health factors: positions, debt, and the debt of each protocol."""
+    """Protocols with debt, and one row per bucket of health factors: positions, debt, and the debt of each protocol."""
     rows = conn.execute(
         f"select protocol, {bucket_sql()} as bucket, count(*) as positions, total(debt_usd) as debt_usd,"  # noqa: S608
         f" {total('collateral_usd')} as collateral_usd from positions"
@@ -228,7 +231,7 @@ CONCENTRATION_COLUMNS = (
 
 
 def concentration(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
-    """How much the largest wallets hold, of the whole book and of each deployment."""
+    """How much of the whole book and of each deployment the largest wallets hold."""
     return [
         {
             "deployment": name,
@@ -248,7 +251,7 @@ def concentration(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, An
 
 
 def labelled(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[str, float | None]]:
-    """One bar an asset, called by its symbol, with its address where two share that."""
+    """One bar per asset, labelled with its symbol, and with its address where two share a symbol."""
     symbols = Counter(row["symbol"] for row in rows)
     return [
         (row["symbol"] if symbols[row["symbol"]] == 1 else f"{row['symbol']} {row['asset'][:10]}…", row[name])
@@ -269,7 +272,7 @@ def book(
     falls: Section | None = None,
     progress: Progress | None = None,
 ) -> Report | None:
-    """The report, `falls` inserted behind the distribution; None where nothing is synced."""
+    """The report, with `falls` after the distribution; None where nothing is synced."""
     chosen = Chosen(protocols, deployments)
     synced = blocks(conn, chosen)
     if not synced:
@@ -287,7 +290,7 @@ def book(
     part = ", ".join([*protocols, *deployments])
     return Report(
         f"Lending book: {part}" if part else "Lending book",
-        as_of(synced),
+        as_of(conn, synced),
         [
             section(
                 "By deployment",
@@ -310,7 +313,7 @@ def book(
                     *map(column, names),
                 ],
                 health,
-                notes=["Positions with debt; from each bound on, up to the next."],
+                notes=["Positions with debt; each bucket reaches from its bound up to the next."],
                 charts=[
                     Bars("Debt by health factor", "USD", [(r["health_factor_from"], r["debt_usd"]) for r in health])
                 ],
@@ -335,13 +338,13 @@ def book(
 
 
 def notes(synced: Sequence[sqlite3.Row], rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What a reader must know of how complete the book is."""
+    """What a reader must know about the book's completeness."""
     found = []
     unvalued = sum(row["unvalued"] for row in rows)
     if unvalued:
-        found.append(f"{unvalued:,} positions with debt have no USD value (unvalued) and are in no USD sum.")
+        found.append(f"{unvalued:,} positions with debt have no USD value (unvalued) and are left out of USD sums.")
     accounts = sorted({row["accounts"] for row in synced})
     if accounts != ["all"]:
-        found.append("Collateral is of known accounts only (synced with --accounts " + ", ".join(accounts) + ").")
+        found.append("Collateral covers known accounts only (synced with --accounts " + ", ".join(accounts) + ").")
     found += [f"{row['deployment']} is {row['state']}: {row['note']}" for row in synced if row["state"] != "ok"]
     return found

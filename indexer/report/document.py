@@ -12,7 +12,8 @@ from typing import Any, TextIO
 
 from indexer.report.charts import Chart, svg
 from indexer.report.charts import text as chart_text
-from indexer.text import BOLD, DIM, Row, printable, shown, styled, write_table
+from indexer.table import BOLD, DIM, folded, room, styled, write_table
+from indexer.text import Row, printable, shown
 
 
 class Form(StrEnum):
@@ -25,7 +26,7 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One table with what a reader must know of it, and its charts."""
+    """One table with notes for the reader, and its charts."""
 
     title: str
     columns: Sequence[str] = ()
@@ -36,7 +37,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`as_of` says of what block and time (UTC) every number is; it is repeated under each chart."""
+    """`as_of` says the block and time (UTC) of every number; it is repeated under each chart."""
 
     title: str
     as_of: str
@@ -54,7 +55,7 @@ def cells(section: Section) -> list[list[str]]:
 
 
 def numeric(section: Section) -> list[bool]:
-    """Which columns hold numbers, and are set to the right."""
+    """Which columns hold numbers, and are aligned to the right."""
     return [
         bool(section.rows) and all(row[i] is None or not isinstance(row[i], str) for row in section.rows)
         for i in range(len(section.columns))
@@ -65,8 +66,10 @@ def numeric(section: Section) -> list[bool]:
 
 
 def write_terminal(report: Report, stream: TextIO) -> None:
+    width = room(stream)
+
     def line(text: str, style: str = "") -> None:
-        stream.write(styled(text, style, stream) + "\n")
+        stream.writelines(styled(part, style, stream) + "\n" for part in folded(text, width))
 
     line(printable(report.title), BOLD)
     line(printable(report.as_of), DIM)
@@ -75,9 +78,7 @@ def write_terminal(report: Report, stream: TextIO) -> None:
         line(printable(section.title), BOLD)
         if section.rows:
             write_table(section.columns, section.rows, stream, headers=True)
-        for chart in section.charts:
-            line("")
-            line(chart_text(chart))
+        stream.writelines(f"\n{chart_text(chart, width)}\n" for chart in section.charts)
         for note in section.notes:
             line(printable(note), DIM)
 
@@ -89,7 +90,7 @@ LINK = re.compile(r"www\.|://|@", re.IGNORECASE)
 
 
 def marked(text: str) -> str:
-    """Text in which Markdown sees no markup, no HTML and no link."""
+    """Escapes text so that Markdown sees no markup, HTML or link in it."""
     quiet = MARKUP.sub(lambda match: "\\" + match[0], printable(text))
     return re.sub(r"[.:@]", r"\\\g<0>", quiet) if LINK.search(quiet) else quiet
 

@@ -1,4 +1,4 @@
-"""How old the rows of each deployment are, and whether anything follows from nobody being listed."""
+"""How old the rows of each deployment are, and whether an empty list of them can be trusted."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ class Freshness:
     block_timestamp: int | None
 
     def seconds(self, now: float) -> float | None:
-        """How long ago its block was made."""
+        """How old its block is."""
         return None if self.block_timestamp is None else max(now - self.block_timestamp, 0.0)
 
     def doubt(self, now: float, max_age: float | None) -> str | None:
-        """Why nothing follows from these rows, None where they can be believed; without `max_age` no age is too old."""
+        """Why these rows cannot be trusted, None where they can; without `max_age` no age is too old."""
         seconds = self.seconds(now)
         if seconds is None:
             return "was never synced"
@@ -41,7 +41,7 @@ def freshness(
     protocols: Sequence[str] = (),
     deployments: Sequence[str] = (),
 ) -> list[Freshness]:
-    """Every deployment of a choice, by chain and name."""
+    """Every chosen deployment, by chain and name."""
     rows = conn.execute(
         "select chain_id, deployment, state, note, block_number, block_timestamp, protocol from deployments "
         "order by chain_id, deployment"
@@ -56,7 +56,7 @@ def freshness(
 
 
 def described(rows: Sequence[Freshness], now: float) -> list[str]:
-    """One line for each block that rows are of, with its age."""
+    """One line for each block that has rows, with its age."""
     blocks: dict[tuple[int, int | None, int | None], list[Freshness]] = {}
     for row in rows:
         blocks.setdefault((row.chain_id, row.block_number, row.block_timestamp), []).append(row)
@@ -75,7 +75,7 @@ OLDER = (
 
 
 def older_rows(conn: sqlite3.Connection, below: float | None = None) -> bool:
-    """Whether a row is of an older block than its deployment; with `below` only where a lower health factor may be.
+    """Whether any row is of an older block than its deployment; with `below`, only rows that may have a lower health factor.
 
     No row below `deployments.exact_below` is older.
     """

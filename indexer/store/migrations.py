@@ -1,17 +1,17 @@
 """The schema, as an ordered list of migrations; a released migration is never edited.
 
-A migration adds tables and columns, and replaces views; none deletes a row. All that are due run in one transaction, so a
-file is never left between two versions. There is no way back, and none is needed: the older version refuses the file.
+A migration adds tables and columns, and replaces views; none deletes a row. All migrations due run in one transaction, so a
+file is never left between two versions. There is no way back, and none is needed: an older version refuses the file.
 
-sqlite-utils applies them and keeps which were applied, so that its own tools read that too. It takes long to import
-(with pandas, where that is installed), so that is left to the moment in which there is something to apply.
+sqlite-utils applies them and records which were applied, so its own tools can read that too. It is slow to import (with
+pandas, where that is installed), so it is imported only when there is something to apply.
 """
 
 import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from indexer.store.schema import DISPUTES, DOUBTED, EACH_WALLET, INITIAL
+from indexer.store.schema import DISPUTES, DOUBTED, EACH_WALLET, INITIAL, LIQUIDATIONS
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Step = Callable[[Database], None]
 
 NAME = "lending-indexer"
-#: where sqlite-utils keeps which migrations were applied
+#: the table in which sqlite-utils records the applied migrations
 TABLE = "_sqlite_migrations"
 STEPS: "dict[str, Step]" = {}
 
@@ -35,7 +35,7 @@ def migrations(*, name: str) -> "Callable[[Step], Step]":
 
 
 def applied(conn: sqlite3.Connection) -> list[str]:
-    """The names of the migrations that a database has been through, in their order; some may be of a newer version."""
+    """The names of the migrations applied to a database, in order; some may be of a newer version."""
     if conn.execute("select 1 from sqlite_master where type = 'table' and name = ?", (TABLE,)).fetchone() is None:
         return []
     rows = conn.execute(f"select name from {TABLE} where migration_set = ? order by rowid", (NAME,))
@@ -191,7 +191,7 @@ def contracts(db: "Database") -> None:
     db.conn.execute(CONTRACTS)
 
 
-#: All supply of a wallet is its own, also what backs no debt (not flagged, or flagged where its threshold is 0).
+#: All of a wallet's supply counts, also what backs no debt (not flagged, or flagged with a threshold of 0).
 WALLETS = (
     """
 create view wallets as
@@ -284,8 +284,8 @@ def orphaned_history(db: "Database") -> None:
             db.conn.execute(statement)
 
 
-#: `deliveries.failures` counts those that may be the message's own fault; with `short` 1 the alert has stepped aside, and
-#: only a short plain message of it is tried
+#: `deliveries.failures` counts failures that may be the message's fault; with `short` 1 the alert has stepped aside, and
+#: only a short plain message is tried
 ALERTS = """
 create table alerts_of_kinds (          -- the outbox: what was decided, in order
     number integer primary key,
@@ -341,7 +341,7 @@ def alert_kinds(db: "Database") -> None:
 
 @migrations(name="0010_partial_snapshots")
 def partial_snapshots(db: "Database") -> None:
-    """A row names its own block, a deployment how far down all digits are those of its block; states by their block."""
+    """Rows get the time of their own block, deployments the health factor below which all rows are of their block."""
     db.conn.execute("alter table positions add column block_timestamp integer")
     db.conn.execute(
         "update positions set block_timestamp = (select d.block_timestamp from deployments d where "
@@ -351,8 +351,8 @@ def partial_snapshots(db: "Database") -> None:
     db.conn.execute("create index states_by_block on states (chain_id, deployment, block_number)")
 
 
-#: One wallet is found by the index; all of them are read without sorting or keeping anything. DISTINCT changes nothing
-#: (the key of `positions` is among the columns); it keeps SQLite from computing each sum once more for the net value.
+#: The index finds one wallet; reading all of them sorts and keeps nothing. DISTINCT changes nothing (the key of
+#: `positions` is among the columns), but keeps SQLite from computing each sum once more for the net value.
 WALLETS_BY_INDEX = """
 create view wallets as
 select each.wallet, each.positions, each.collateral_usd, each.debt_usd,
@@ -385,7 +385,7 @@ from (
 ) each
 """
 
-#: No index has a column that a block changes for many rows: those would be written again with each of them.
+#: No index has a column that each block changes in many rows: the index would have to be rewritten with them.
 READING = """
 create index positions_by_wallet on positions (wallet);
 create index positions_by_owner on positions (owner) where owner_via <> 'self';
@@ -414,6 +414,15 @@ def described_deployments(db: "Database") -> None:
 def notes(db: "Database") -> None:
     """What is unpriceable or unverified about a position, and why; NULL where nothing is."""
     db.conn.execute("alter table positions add column note text")
+
+
+@migrations(name="0018_liquidations")
+def liquidations(db: "Database") -> None:
+    for statement in LIQUIDATIONS.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+    # the first block from which on every liquidation is in the table; null where none is complete up to the snapshot
+    db.conn.execute("alter table deployments add column liquidations_from_block integer")
 
 
 @migrations(name="0027_disputes")

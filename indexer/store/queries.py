@@ -1,4 +1,4 @@
-"""Reading the database: whatever SQL the user asks, the state of the sync, one wallet. Nothing here can write."""
+"""Reads the database: any SQL of the user's, the state of the sync, one wallet. Nothing here can write."""
 
 import re
 import sqlite3
@@ -14,14 +14,14 @@ from indexer.text import Row, age
 
 PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-#: SQLite steps between two looks at whether the user has pressed Ctrl-C
+#: SQLite steps between two checks for Ctrl-C
 STEPS = 100_000
 
 
 def only_reading(
     action: int, first: str | None, _second: str | None, _database: str | None, _trigger: str | None
 ) -> int:
-    """SQLite's authorizer: SELECT and looking at the schema, nothing else; ATTACH could create a file."""
+    """SQLite's authorizer: allows SELECT and reading the schema only, as ATTACH, say, could create a file."""
     if action in READING or (action == sqlite3.SQLITE_PRAGMA and (first or "").lower() in PRAGMAS):
         return sqlite3.SQLITE_OK
     return sqlite3.SQLITE_DENY
@@ -29,7 +29,7 @@ def only_reading(
 
 @contextmanager
 def told(sql: str) -> Iterator[None]:
-    """SQLite's errors in the user's own SQL as one line."""
+    """Turns SQLite's errors in the user's own SQL into one line."""
     try:
         yield
     except (sqlite3.Error, sqlite3.Warning) as error:
@@ -42,7 +42,7 @@ def told(sql: str) -> Iterator[None]:
 
 
 def run(conn: sqlite3.Connection, sql: str) -> tuple[list[str], Iterator[Row]]:
-    """Columns and rows of one SELECT. Raises `IndexerError` for anything else, and for what SQLite cannot do."""
+    """Columns and rows of one SELECT. Raises `IndexerError` for anything else, and for SQLite's errors."""
     conn.set_authorizer(only_reading)
     conn.set_progress_handler(lambda: 0, STEPS)
     with told(sql):
@@ -59,7 +59,7 @@ def run(conn: sqlite3.Connection, sql: str) -> tuple[list[str], Iterator[Row]]:
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """The names with a number behind repeated ones, so that JSON loses no column."""
+    """The names, repeated ones with a number appended, so that JSON loses no column."""
     found: list[str] = []
     for name in names:
         number, candidate = 1, name
@@ -70,7 +70,7 @@ def unique(names: Sequence[str]) -> list[str]:
     return found
 
 
-#: the positions whose wallet, owner or account is ?1, each found by an index: only an owner that is no account has one
+#: the positions whose wallet, owner or account is ?1, each found by an index; only owners other than the account have one
 OF_ADDRESS = """
 select * from positions where wallet = ?1
 union select * from positions where owner = ?1 and owner_via <> 'self'
@@ -85,10 +85,10 @@ STATUS_COLUMNS = (
 
 
 def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: float) -> list[dict[str, Any]]:
-    """One row a deployment; `age_seconds` is how long ago its block was made, None before the first snapshot.
+    """One row per deployment; `age_seconds` is the age of its block, None before the first snapshot.
 
-    Until then `percent` of its logs are fetched, and `seconds_left` is what the rest takes at the pace so far; None where
-    that is unknown, and afterwards.
+    During the first sync, `percent` of its logs are fetched so far, and `seconds_left` is the time for the rest at the pace
+    so far, None if unknown; afterwards both are None.
     """
     found = []
     for row in conn.execute("select * from sync_status order by chain_id, deployment"):
@@ -104,12 +104,12 @@ def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: floa
 
 
 def first_sync(conn: sqlite3.Connection, deployment: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """How far the first sync of a deployment is: `percent`, `seconds_left` and a `note` that says so."""
+    """The progress of a deployment's first sync: `percent`, `seconds_left` and a `note` with both."""
     where = (deployment["chain_id"], deployment["deployment"])
     (target,) = conn.execute("select max(number) from blocks where chain_id = ?", where[:1]).fetchone()
     fetched, reached = conn.execute(
         "select min(blocks), max(last) from (select sum(to_block - from_block + 1) as blocks, max(to_block) as last "
-        "from synced_ranges where chain_id = ? and deployment = ? and source <> 'activity' group by source)",
+        "from synced_ranges where chain_id = ? and deployment = ? and source not in ('activity', 'liquidations') group by source)",
         where,
     ).fetchone()
     start = deployment["start_block"]
@@ -126,7 +126,7 @@ def first_sync(conn: sqlite3.Connection, deployment: Mapping[str, Any], now: flo
 
 
 def troubled(conn: sqlite3.Connection) -> bool:
-    """Whether the last sync of any deployment did not go well, or not yet."""
+    """Whether any deployment's state is not ok."""
     return bool(conn.execute("select exists (select 1 from deployments where state <> 'ok')").fetchone()[0])
 
 
@@ -149,9 +149,9 @@ def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
 
 
 def unlisted(conn: sqlite3.Connection, below: float, protocols: Sequence[str] = ()) -> list[tuple[str, int, int, str]]:
-    """Positions with debt that no status tells to be at risk or not.
+    """Positions with debt whose status leaves open whether they are at risk.
 
-    The status, how many, how many below that health, and the note of one of them.
+    By status: how many, how many of them below that health factor, and the note of one.
     """
     of_these = f"and protocol in ({', '.join('?' * len(protocols))}) " if protocols else ""
     rows = conn.execute(

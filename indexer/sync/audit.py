@@ -1,4 +1,4 @@
-"""Evaluating a deployment, and comparing it with the contracts before its rows are committed."""
+"""Evaluates a deployment, and compares it with the contracts before its rows are committed."""
 
 import logging
 import random
@@ -19,24 +19,24 @@ from indexer.sync.tracked import TrackedDeployment
 
 log = logging.getLogger(__name__)
 
-#: A sync that follows the chain compares sums over all positions so often: they cost as much as there are positions,
-#: and what they show, logs that a node left out, does not pass.
+#: Seconds between comparisons of sums while following the chain: their cost grows with the number of positions, and
+#: what they reveal, logs that a node left out, does not go away by itself.
 SUMS_SECONDS = 60.0
 
 
 class Auditor:
-    """Turns a deployment's positions into a snapshot that was compared with the contracts."""
+    """Turns a deployment's positions into a snapshot compared with the contracts."""
 
     def __init__(self, store: Store, chain: Chain, settings: Settings, missing: MissingLogs) -> None:
         self.store, self.chain, self.settings, self.missing = store, chain, settings, missing
         self.left: dict[str, tuple[set[str], float]] = {}  # sums that the last repair could not mend, and when
         self.summed: dict[str, float] = {}  # when sums were last compared
-        self.broken: dict[str, list[Check]] = {}  # which of them did not hold then
+        self.broken: dict[str, list[Check]] = {}  # which of them did not match then
         self.cross_check = CrossCheck(store, chain, settings)
         self.random = random.Random()  # noqa: S311 - a sample, not a secret
 
     def snapshot(self, tracked: TrackedDeployment, target: Block) -> Snapshot:
-        """Rows of every known position, compared with the contracts before they are committed."""
+        """Rows of every known position, compared with the contracts."""
         broken = self._reconcile(tracked, target)
         read = PinnedReader(self.chain, target)
         below = self.settings.at_risk_below
@@ -49,7 +49,7 @@ class Auditor:
             tracked.forget_positions()
             tracked.read_market(read)
             tracked.read(read, tracked.to_read(read))
-            rows = tracked.evaluate(read, at_risk_below=below)  # all of them: nothing is left of the screen
+            rows = tracked.evaluate(read, at_risk_below=below)  # all of them: what the screen knew is void
             wrong = self._audit(tracked, target, rows, sample)
         state, note = self._state(tracked, broken, wrong)
         if wrong:
@@ -75,7 +75,7 @@ class Auditor:
 
     @staticmethod
     def _state(tracked: TrackedDeployment, broken: Sequence[Check], wrong: Sequence[object]) -> tuple[str, str | None]:
-        """What the user is told of a deployment: the gravest thing that is true of it."""
+        """The state and note of a deployment: the gravest problem that it has."""
         if wrong:
             return "unverified", f"{len(wrong)} of the compared values differ from the contracts"
         if not tracked.market.exact:
@@ -102,7 +102,7 @@ class Auditor:
     def _audit(
         self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow], sample: Sequence[PositionKey]
     ) -> list[dict[str, Any]]:
-        """Compares a random sample and the worst rows with the contracts' own answers; what differs."""
+        """Compares a random sample and the worst rows with the contracts' own answers; returns what differs."""
         if not tracked.market.exact or not rows:
             return []
         worst = sorted(
@@ -133,10 +133,10 @@ class Auditor:
     # reconciliation ---------------------------------------------------------------------------------------------------
 
     def _reconcile(self, tracked: TrackedDeployment, target: Block) -> list[Check]:
-        """Compares sums with the contracts; where logs were omitted, reads and fetches again until they agree.
+        """Compares sums with the contracts; if logs were omitted, reads and fetches again until they agree.
 
-        First every known position (a change went unnoticed), then the logs since the last snapshot, then all of them
-        (somebody went unnoticed). What stays unexplained is returned, and tried again after a while.
+        It first reads every known position again (a change was missed), then fetches the logs since the last snapshot,
+        then all logs (an account was missed). What stays unexplained is returned, and tried again after a while.
         """
         if (
             tracked.screen is not None
@@ -180,11 +180,11 @@ class Auditor:
 
     def _broken(self, tracked: TrackedDeployment) -> list[Check]:
         if tracked.accounts is Accounts.WATCHED:
-            return []  # a few positions add up to nothing
+            return []  # sums over a few positions mean nothing
         return [c for c in tracked.adapter.checks(tracked.market, tracked.held(), tracked.accounts) if not c.holds]
 
     def _tried_lately(self, tracked: TrackedDeployment, broken: Sequence[Check]) -> bool:
-        """Whether a repair is not worth its requests: history is known to lack something, or it failed just now."""
+        """Whether a repair is not worth its requests: history is known to be incomplete, or a repair failed recently."""
         names, at = self.left.get(tracked.name, (set(), 0.0))
         return tracked.complete_from is not None or (
             {c.name for c in broken} <= names and time.monotonic() - at < AGAIN_SECONDS
@@ -192,5 +192,5 @@ class Auditor:
 
 
 def describe(check: Check) -> str:
-    """One line: what was summed, ours and the contract's."""
+    """One line with what was summed, our sum and the contract's."""
     return f"{check.name} sums to {check.have}, the contract says {check.want}"

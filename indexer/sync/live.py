@@ -1,4 +1,4 @@
-"""A wallet's positions straight from the chain, without a database."""
+"""Reads a wallet's positions straight from the chain, without a database."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LivePosition:
-    """A position straight from the chain: its rows, and what they follow from."""
+    """A position straight from the chain: its rows, and the market and state they follow from."""
 
     row: PositionRow
     balances: Sequence[BalanceRow]
@@ -30,7 +30,7 @@ class LivePosition:
 
 
 def live(chain: Chain, adapters: Sequence[AnyAdapter], wallet: str, to: str = "latest") -> Iterator[LivePosition]:
-    """The wallet's positions at one block, in a few calls a deployment and without a database.
+    """The wallet's positions at one block, in a few calls per deployment and without a database.
 
     A deployment that cannot be read is logged and left out.
     """

@@ -1,4 +1,4 @@
-"""Which deployments are synced, what is known of each, and its market at the block in work."""
+"""The deployments of a sync, what is known of each, and their markets at the block in progress."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from indexer.units import AT_RISK_BELOW
 
 
 class Markets:
-    """The deployments of a sync; `tracked` keeps what is known of them between snapshots, until it may be wrong."""
+    """The deployments of a sync; `tracked` keeps what is known of them between snapshots, while that is surely right."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Markets:
         return found
 
     def _tracked(self, adapter: AnyAdapter) -> TrackedDeployment:
-        """What is known of a deployment; watching one whose accounts are discovered goes on discovering them."""
+        """What is known of a deployment; if its accounts are discovered, watching it goes on discovering them."""
         chain_id, accounts = self.chain.chain_id, self.accounts
         if accounts is Accounts.WATCHED:
             discovers = self.store.discovers(chain_id, adapter.deployment.name)
@@ -74,7 +74,7 @@ class Markets:
         self.checked_code.add(name)
 
     def deployed(self, target: Block) -> list[str]:
-        """The deployments whose contracts are there at the target, as far as its state can be read."""
+        """The deployments whose contracts exist at the target, as far as its state can be read."""
         return [adapter.deployment.name for adapter in self.adapters if self._deployed(adapter, target)]
 
     def _deployed(self, adapter: AnyAdapter, target: Block) -> bool:

@@ -1,4 +1,4 @@
-"""Reading the positions that are due, in chunks that survive a kill; a long read moves on with the chain."""
+"""Reads the positions that are due, in chunks that survive a kill; a long read moves on with the chain."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ from indexer.settings import Settings
 from indexer.sync.alone import Failures
 from indexer.sync.tracked import TrackedDeployment
 
-#: a newer block to go on reading at; the same one where the user named a number
+#: a newer block at which to continue reading; the same one where the user named a number
 Fresh = Callable[[Block], Block]
 
 
 @dataclass(slots=True)
 class _Pin:
-    """The block that a long read is at, and since when."""
+    """The block at which a long read is pinned, and since when."""
 
     block: Block
     since: float = field(default_factory=time.monotonic)
@@ -35,7 +35,7 @@ class Positions:
         self.chain, self.settings, self.progress = chain, settings, progress
 
     def read(self, deployments: Sequence[TrackedDeployment], target: Block, fresh: Fresh, failures: Failures) -> Block:
-        """Reads who was touched; the newest block that anything was read at."""
+        """Reads the positions that were touched; returns the newest block at which any was read."""
         todo: dict[str, list[PositionKey]] = {}
         for tracked in deployments:
             with failures.alone(tracked.adapter):

@@ -1,11 +1,11 @@
 """The loop: block, market, missing logs, touched positions, evaluation, one transaction.
 
-snapshot of block T = heal reorgs -> read markets at T -> logs up to T -> read who was touched -> evaluate everyone
+snapshot of block T = heal reorgs -> read markets at T -> logs up to T -> read what they touched -> evaluate everyone
                       -> compare sums and a sample with the contracts -> commit
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,10 +45,10 @@ class Outcome:
 
 
 class Sync:
-    """Brings deployments of one chain to a block, and keeps what it learnt for the next snapshot.
+    """Brings deployments of one chain to a block, and remembers what it learnt for the next snapshot.
 
     It and its store belong to one thread. `accept_reorg`: the operator says that the chain is right where it contradicts
-    what was final.
+    final blocks.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Sync:
         self.positions = Positions(chain, settings, progress)
         self.auditor = Auditor(store, chain, settings, self.missing)
         self.committer = Committer(store, settings)
-        #: whether snapshots are taken block by block, so that only whom the bounds leave open need be evaluated
+        #: whether snapshots are taken block by block, so that only positions that the bounds leave open need be evaluated
         self.following = False
 
     def snapshot(self, to: str = "latest", target: Block | None = None) -> Outcome:
-        """Every deployment at the block `to` names, which is `target` if given; a reorg meanwhile starts it again.
+        """Brings every deployment to the block `to` names, or to `target` if given; starts again after a reorg meanwhile.
 
-        ChainError if no deployment could be brought there; a deployment that fails alone is told in
-        `Outcome.failed` and in `deployments.note`, the others go on.
+        ChainError if no deployment could be brought there; `Outcome.failed` and `deployments.note` name a deployment that
+        fails alone, while the others go on.
         """
         run = self.store.start_run(self.chain.chain_id)
         requests, retries = self.chain.requests, self.chain.retries
@@ -110,10 +110,21 @@ class Sync:
         return outcome
 
     def plan(self, to: str = "latest") -> list[Mapping[str, Any]]:
-        """What a snapshot would ask for, deployment by deployment; nothing but the markets and one range of logs is read."""
+        """What a snapshot would request, by deployment; it reads nothing but the markets and one range of logs."""
         target = self.canon.target(to)
         deployments = self.markets.read(target, self._failures())
         return dry_run(deployments, target, blocks_per_request(self.chain, deployments, target))
+
+    def backfill_liquidations(self, since: Callable[[Block], int | None], target: Block) -> None:
+        """Liquidations from the block `since(target)` on (None: all), up to the target of the last snapshot."""
+        for _ in range(5):
+            try:
+                self.missing.liquidations.backfill(list(self.markets.tracked.values()), since(target), target)
+            except ReorgError as error:
+                log.warning("the chain was reorganised during the back-fill, going on at the new head: %s", error)
+                target = self.snapshot().block
+            else:
+                return
 
     def _failures(self) -> Failures:
         return Failures(self.store, self.chain, self.markets.tracked)

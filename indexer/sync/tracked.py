@@ -1,4 +1,4 @@
-"""One deployment as the store knows it: its logs' ranges beside its positions, and all that is learnt written down."""
+"""One deployment as the store knows it: its positions and ranges of logs, with everything learnt stored at once."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -28,7 +28,7 @@ def pairs_of(sources: Iterable[LogSource]) -> frozenset[Pair]:
 
 
 class TrackedDeployment(KnownDeployment):
-    """A deployment with everything its snapshots build on, in the store too; kept between snapshots in follow mode."""
+    """A deployment with everything its snapshots build on, also in the store; kept between snapshots while following."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class TrackedDeployment(KnownDeployment):
         self._skip_before_joining()
 
     def _skip_before_joining(self) -> None:
-        """A contract that joined the market after the last snapshot was of no use to anybody before: no log is missed."""
+        """A contract that joined the market after the last snapshot could not be used before, so no log is missing."""
         activity = self.ranges[ACTIVITY]
         if self.previous is None or not self.previous.exact or not activity:
             return
@@ -90,7 +90,7 @@ class TrackedDeployment(KnownDeployment):
     # logs -----------------------------------------------------------------------------------------------------------
 
     def discovery(self, target: int) -> dict[Pair, list[tuple[int, int]]]:
-        """Discovery logs -> the block ranges up to `target` that are still to be fetched; no log of watched wallets."""
+        """Discovery logs -> the block ranges up to `target` still to be fetched; none for watched wallets."""
         if self.wallets is not None:
             return {}
         start = self.adapter.deployment.start_block
@@ -98,7 +98,7 @@ class TrackedDeployment(KnownDeployment):
         return {pair: self.ranges[source_name(pair)].missing(start, target) for pair in pairs}
 
     def activity_gap(self, target: int) -> list[tuple[int, int]]:
-        """The blocks whose activity is still to be fetched: from the first position read on."""
+        """The blocks whose activity is still to be fetched, from the first position read on."""
         ranges = self.ranges[ACTIVITY]
         if not ranges or self.wallets is not None:
             return []
@@ -117,10 +117,10 @@ class TrackedDeployment(KnownDeployment):
     def keep_positions(
         self, found: Mapping[PositionKey, tuple[int, int]], positions: Mapping[PositionKey, Position], block: int
     ) -> None:
-        """Survives a kill right after. From the block of the first read on, whoever is touched is read again.
+        """Stores positions, to survive a kill right after. From the first read's block on, touched ones are read again.
 
-        Rows that are older than the last snapshot are first brought to its block, so that what is measured between
-        snapshots is the same as if every row were written at each of them.
+        Rows older than the last snapshot are first brought to its block, so that measurements between snapshots are the
+        same as if every snapshot wrote every row.
         """
         states = [(key, p.block_number, dump_position(self.adapter, p)) for key, p in positions.items()]
         with self.store.transaction():
@@ -131,7 +131,7 @@ class TrackedDeployment(KnownDeployment):
             self.store.save_states(self.chain_id, self.name, states)
 
     def _rewrite_rows(self, keys: Iterable[PositionKey]) -> None:
-        """The rows of these positions at the block of the last snapshot, from their states before they are read."""
+        """Brings the rows of these positions to the last snapshot's block, from their states before the new read."""
         previous = self.previous
         if previous is None or not previous.exact:
             return
@@ -153,7 +153,7 @@ class TrackedDeployment(KnownDeployment):
     # following the chain --------------------------------------------------------------------------------------------
 
     def follow(self, settings: Settings) -> None:
-        """From the next snapshot on only those are evaluated whom the bounds leave open; call it before `committed`."""
+        """Makes the next snapshots evaluate only positions that the bounds leave open; call it before `committed`."""
         if self.wallets is None and self.screen is None and isinstance(self.adapter, Bounded) and self.market.exact:
             self.screen = Screen(
                 self.adapter,
@@ -173,7 +173,7 @@ class TrackedDeployment(KnownDeployment):
         return {key for key in self._of_watched if key in self.positions}
 
     def committed(self, snapshot: Snapshot, points: Mapping[tuple[str, str], tuple[str, str | None]]) -> None:
-        """What is kept for the next snapshot; `points` are the last points of history."""
+        """Keeps what the next snapshot needs; `points` are the last points of history."""
         self.previous = self.market
         if self._watched:
             self._of_watched |= {row.key for row in snapshot.rows if not self._watched.isdisjoint(row.people)}
@@ -185,12 +185,12 @@ class TrackedDeployment(KnownDeployment):
         self.store.drop_states(self.chain_id, self.name)
 
     def forget_activity(self) -> None:
-        """Nobody can tell any more who was touched since the positions were read: all are read again, from then on."""
+        """Makes all positions be read again, as it is no longer known which were touched since they were read."""
         self.forget_positions()
         with self.store.transaction():
             self.ranges.drop(ACTIVITY)
 
     def forget_logs(self, first: int) -> None:
-        """Logs are fetched again from block `first` on; positions stay, activity restarts with them."""
+        """Makes logs from block `first` on be fetched again; positions stay, and activity restarts from them."""
         with self.store.transaction():
             self.ranges.forget_from(first)

@@ -47,10 +47,11 @@ class Collateral:
 class CompoundV3Market(Market):
     """A Comet. `supply_index` and `borrow_index` are the stored ones, `*_accrued` those of the views at this block.
 
-    Rates are per second, constant until somebody acts: the contract takes them from the utilization at the stored
-    indexes. Prices have 8 decimals; `total_*_base` are principals. `revision` is the implementation; `checked`: it
-    agreed with us about some debtors; `feeds`: the price feed of each asset; `layout_known`: so did the storage words of some accounts with its getters.
-    `base_held` is the base asset that the Comet has, its reserves included; None where a file of an older version is read.
+    Rates are per second, constant until somebody acts: the contract computes them from the utilization at the stored
+    indexes. Prices have 8 decimals; `total_*_base` are principals. `revision` is the implementation; `checked`: it agreed
+    with us about some debtors; `layout_known`: the storage words of some accounts agreed with its getters; `feeds`: the
+    price feed of each asset. `base_held` is the base asset that the Comet holds, including its reserves; None in files of
+    an older version.
     """
 
     comet: str
@@ -84,9 +85,9 @@ class CompoundV3Market(Market):
 
 
 def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV3Market:
-    """Four requests, and one for the storage of the proxy.
+    """Reads the market in four requests, and one for the storage of the proxy.
 
-    `usd_feeds` multiplied lead from the unit of the Comet's prices to USD: none where that is USD already.
+    The product of `usd_feeds` converts the unit of the Comet's prices to USD; there are none if that is USD already.
     """
     count, base, base_feed, base_scale, borrow_min, store_front, utilization, totals = required(
         read,
@@ -109,7 +110,7 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
             *(Read(comet, ASSET_INFO, (i,)) for i in range(count)),
         ],
     )
-    # The contract accrues itself, in a call that is then forgotten.
+    # The contract accrues itself, in a call whose effects are discarded.
     (accrued,) = required(
         read, [Read(comet, TOTALS_BASIC)], prelude=[Read(comet, COMET.function("accrueAccount"), (comet,))]
     )
@@ -178,7 +179,7 @@ def collateral(info: Sequence[Any], price: int | None, total_supply: int) -> Col
 
 
 def usd(answers: Sequence[Any]) -> tuple[int, int] | None:
-    """From values (8 decimals) to USD by each feed's latest round and decimals; None if one of them is dead."""
+    """The factor from values (8 decimals) to USD, by each feed's latest round and decimals; None if one of them is dead."""
     numerator, denominator = 1, PRICE_SCALE
     for latest, decimals in zip(answers[::2], answers[1::2], strict=True):
         if isinstance(latest, Failed) or isinstance(decimals, Failed) or latest[1] <= 0:
@@ -188,7 +189,7 @@ def usd(answers: Sequence[Any]) -> tuple[int, int] | None:
 
 
 def in_its_own_unit(symbol: str, price: int | None) -> str | None:
-    """A note for a base of ether or bitcoin whose price is a few units: those are not USD, and no feed leads there."""
+    """A note if the base is ether or bitcoin but its price is a few units: these are not USD, and no feed converts them."""
     unit = next((name for name in ("ETH", "BTC") if symbol.upper().endswith(name)), None)
     if unit is None or price is None or price >= 100 * PRICE_SCALE:
         return None
@@ -198,7 +199,7 @@ def in_its_own_unit(symbol: str, price: int | None) -> str | None:
 
 
 def asset_rows(market: CompoundV3Market, symbols: list[str], infos: list[Any], *, paused: bool) -> tuple[Asset, ...]:
-    """The base asset first. `ltv` is the borrow factor, the bonus what absorption keeps back; `paused`: no supply."""
+    """The assets, base first. `ltv` is the borrow factor, the bonus absorption's penalty; `paused`: no supply."""
     base = Asset(
         asset=market.base,
         market=market.comet,
@@ -255,14 +256,14 @@ def with_prices(market: CompoundV3Market, prices: Mapping[str, int]) -> Compound
 
 
 def with_usd(market: CompoundV3Market, usd: tuple[int, int] | None) -> CompoundV3Market:
-    """The market with another way from its prices to USD."""
+    """The market with another factor from its prices to USD."""
     market = replace(market, usd=usd)
     rows = tuple(replace(row, price_usd=price_usd(market, row.price)) for row in market.assets)
     return replace(market, assets=rows)
 
 
 def with_thresholds(market: CompoundV3Market, thresholds: Mapping[str, Fraction]) -> CompoundV3Market:
-    """The market with other liquidate factors of these assets, cut to 18 digits."""
+    """The market with other liquidate factors of these assets, rounded down to 18 digits."""
     collaterals = tuple(
         replace(one, liquidate_factor=int(thresholds[one.asset] * WAD)) if one.asset in thresholds else one
         for one in market.collaterals
@@ -280,7 +281,7 @@ def accrue(index: int, rate: int, seconds: int) -> int:
 
 
 def after(market: CompoundV3Market, seconds: int, blocks: int) -> CompoundV3Market:
-    """The market after that time without activity: stored indexes stay, the views' ones grow from the last accrual."""
+    """The market after that time if nobody acts: stored indexes stay, those of the views grow from the last accrual."""
     now = market.block.timestamp - market.accrued_at
     grown = {}
     for side, index, rate in (

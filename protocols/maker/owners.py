@@ -1,4 +1,4 @@
-"""Who stands behind an urn: CdpManager, other managers, DSProxies."""
+"""Who owns an urn: found through CdpManager, other managers and DSProxies."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -17,12 +17,12 @@ PROXY_REGISTRY = abi("maker_proxy_registry")
 LOCKSTAKE = abi("maker_lockstake_engine")
 
 OWNER = DS_PROXY.function("owner")
-#: DSProxies asked for their owner at each snapshot, however many there are: what two requests take
+#: DSProxies asked for their owners at each snapshot, as many as two requests carry
 PROXIES_ASKED = 2_000
 
-#: vaults that are asked for their ilk where no IlkRegistry lists the ilks
+#: how many vaults are asked for their ilks where no IlkRegistry lists the ilks
 NEWEST_VAULTS = 400
-#: and the ilks of people's vaults on mainnet (chainlog, MCD_JOIN_*), of which the Vat is asked whether it has them
+#: ilks of people's vaults on mainnet (chainlog, MCD_JOIN_*), which the Vat is asked about
 MAINNET_ILKS = (
     "AAVE-A BAL-A BAT-A COMP-A CRVV1ETHSTETH-A DGD-A ETH-A ETH-B ETH-C GNO-A GNT-A GUNIV3DAIUSDC1-A GUNIV3DAIUSDC2-A "
     "GUSD-A KNC-A LINK-A LRC-A MANA-A MATIC-A OMG-A PAXUSD-A RENBTC-A REP-A RETH-A TUSD-A UNI-A UNIV2AAVEETH-A "
@@ -32,7 +32,7 @@ MAINNET_ILKS = (
 
 
 class Owner(NamedTuple):
-    """`address` controls the urn, found `via`; `wallet` is the account behind it."""
+    """`address` controls the urn, as found `via`; `wallet` is the account behind it."""
 
     address: str
     via: str
@@ -40,7 +40,7 @@ class Owner(NamedTuple):
 
 
 def read_owners(read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) -> list[Owner]:
-    """CdpManager's owns(cdp), the Lockstake engine's urnOwners(urn), else the urn itself; behind them a DSProxy's owner."""
+    """CdpManager's owns(cdp), the Lockstake engine's urnOwners(urn), else the urn itself; for a DSProxy, also its owner."""
     numbers, lockstake = market.registry.numbers, market.contracts.get("lockstake")
     manager = market.contracts["cdp_manager"]
     managed = [key for key in keys if key in numbers]
@@ -61,10 +61,10 @@ def read_owners(read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) 
 
 
 def read_proxies(read: Reader, market: MakerMarket, accounts: Iterable[str]) -> dict[str, str]:
-    """Those of the accounts that are DSProxies -> their owners.
+    """The owners of those accounts that are DSProxies.
 
-    A DSProxy answers owner() and cache() (ds-proxy); what has no cache must be in the ProxyRegistry. The registry
-    alone does not do: it forgets a proxy that was given away.
+    A DSProxy answers owner() and cache() (ds-proxy); a contract without a cache must be in the ProxyRegistry. The registry
+    alone is not enough: it forgets a proxy that was given away.
     """
     order = sorted(accounts)
     owners = read([Read(account, OWNER) for account in order])
@@ -84,10 +84,10 @@ def read_proxies(read: Reader, market: MakerMarket, accounts: Iterable[str]) -> 
 def newest_wallets(
     read: Reader, market: MakerMarket, seen: Iterable[tuple[str, int, str]]
 ) -> tuple[dict[str, tuple[int, str]], str]:
-    """`wallets` and `asked` of the next market, from (proxy, block, owner) as the positions were read.
+    """`wallets` and `asked` of the next market, from (proxy, block, owner) as read with the positions.
 
-    setOwner logs on the proxy alone, so proxies are asked in turn, as many a snapshot as fit in one request. What is
-    newest counts; it is kept as long as a position says otherwise. A proxy that is gone is its own wallet.
+    Only the proxy itself logs setOwner, so proxies are asked in turn, as many at each snapshot as fit into one request. The
+    newest answer counts, and is kept while it differs from a position. A proxy that is gone is its own wallet.
     """
     seen_owners: dict[str, set[str]] = {}
     newest: dict[str, tuple[int, str]] = {}
@@ -105,7 +105,7 @@ def newest_wallets(
 
 
 def read_cdps(read: Reader, manager: str, cdps: Iterable[int]) -> list[PositionKey]:
-    """The urns and ilks of CdpManager's numbers, in their order."""
+    """The urns and ilks of these numbers in CdpManager, in their order."""
     order = list(cdps)
     urns = required(read, [Read(manager, CDP_MANAGER.function("urns"), (cdp,)) for cdp in order])
     ilks = required(read, [Read(manager, CDP_MANAGER.function("ilks"), (cdp,)) for cdp in order])
@@ -113,9 +113,9 @@ def read_cdps(read: Reader, manager: str, cdps: Iterable[int]) -> list[PositionK
 
 
 def unlisted_ilks(read: Reader, market: MakerMarket) -> list[str]:
-    """Ilks that the Vat has though no IlkRegistry lists them: those of the newest vaults, and mainnet's by their names.
+    """The Vat's ilks where no IlkRegistry lists them: those of the newest vaults, and mainnet's by their names.
 
-    A raw urn can only be asked for by its ilk; without logs nothing else names those.
+    Reading a raw urn takes its ilk, and without logs nothing else names the ilks.
     """
     if "ilk_registry" in market.contracts:
         return []

@@ -269,7 +269,7 @@ def test_show_of_an_older_file_without_a_configuration_leaves_the_outlook_out(
     result = run("--config", other, "--db", tmp_path / "older.db", "show", borrower)
     (row,) = rows(result)
     assert row["outlook"] is None
-    assert f"nothing has the addresses of {market.name}" in result.stderr
+    assert f"the addresses of {market.name} are unknown" in result.stderr
 
 
 def test_show_of_a_stranger_says_so(run: Run) -> None:
@@ -758,7 +758,7 @@ def test_a_protocol_that_nobody_knows_is_no_empty_list(run: Run, arguments: list
     assert "unknown protocol 'aavev3'; did you mean 'aave-v3'?" in one_line(run(*arguments, "--protocol", "aavev3"), 2)
     other = run(*arguments, "--protocol", "maker")
     assert other.exit_code == 0
-    assert "holds nothing of that choice" in other.stderr
+    assert "holds none of those deployments" in other.stderr
 
 
 # as a process ------------------------------------------------------------------------------------------------------

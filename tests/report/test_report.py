@@ -646,9 +646,9 @@ def test_ticks_of_a_line_that_hardly_moves_can_be_told_apart() -> None:
 
 def test_a_sparkline_shows_the_lowest_of_each_part() -> None:
     series = [(i, 0.99999 if i == 500 else 2.0) for i in range(1000)]
-    _, _, line = charts.text(Lines("x", "", {"a": series})).splitlines()
+    _, _, line, told = charts.text(Lines("x", "", {"a": series})).splitlines()
     assert line.count("▁") == 1
-    assert "lowest 0.9999," in line
+    assert "lowest 0.9999," in told
 
 
 def test_the_history_chart_holds_every_kept_point(conn: sqlite3.Connection) -> None:
@@ -690,7 +690,10 @@ def test_the_file_name_chooses_the_form_and_the_file_is_whole(run: Run, tmp_path
     [
         (["report", "nobody"], "or write book"),
         (["report", "book", "--since", "2024-01-01"], "--since is for a wallet"),
-        (["report", "book", "--output", "book.json"], "'book.json' has no ending that says how to write it: .md, "),
+        (
+            ["report", "book", "--output", "book.json"],
+            "'book.json' has none of the endings that choose a format: .md, ",
+        ),
         (["report", "book", "--output", "book.md", "--format", "html"], "ends as md does, but html was asked for"),
         (["report", "0x" + "1" * 40, "--since", "soon"], "is no time"),
         (["report", "0x" + "1" * 40, "--fall", "WETH"], "are for `report book`"),
