@@ -334,6 +334,7 @@ create table blind_deployments (        -- those of which an alert said that the
 
 @migrations(name="0008_alert_kinds")
 def alert_kinds(db: "Database") -> None:
+    """The table is made anew with every row of the old one in it, in the same transaction."""
     for statement in ALERTS.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
