@@ -41,8 +41,8 @@ class CrossCheck:
             log.warning("%s has one endpoint only: nothing is cross-checked; name a second", chain.name)
         self.disputed: dict[str, set[PositionKey]] = {}
         self.turns: dict[str, list[PositionKey]] = {}
-        #: who was in use when the rows in work were chosen
-        self.speaker: Endpoint = chain.in_use
+        #: deployment -> the endpoint that was in use when its rows in work were chosen
+        self.speakers: dict[str, Endpoint] = {}
         self.asked = 0
         self.silent_until: dict[Endpoint, float] = {}
         self.random = random.Random()  # noqa: S311 - an order, not a secret
@@ -54,7 +54,7 @@ class CrossCheck:
         come from another one.
         """
         name = tracked.name
-        self.speaker = self.chain.in_use
+        self.speakers[name] = self.chain.in_use
         self.disputed[name] = disputes.disputed(self.store.conn, (self.chain.chain_id, name)) & tracked.known.keys()
         turns = self.turns.setdefault(name, [])
         if not turns:
@@ -106,9 +106,10 @@ class CrossCheck:
             return {}
         other = others[self.asked % len(others)]
         self.asked += 1
-        if self.speaker is not self.chain.in_use:
+        speaker = self.speakers[tracked.name]
+        if speaker is not self.chain.in_use:
             # Some rows were compared with the one, some with the other: whoever of the two is wrong is shown up by both.
-            first, second = (self._opinion(tracked, target, rows, each) for each in (self.speaker, self.chain.in_use))
+            first, second = (self._opinion(tracked, target, rows, each) for each in (speaker, self.chain.in_use))
             return {key: first[key] or second[key] for key in first.keys() & second.keys()}
         return self._opinion(tracked, target, rows, other)
 
