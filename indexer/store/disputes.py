@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from indexer.model import PositionKey, Status
+from indexer.store.changes import Place, noted
 from indexer.store.store import Store
 
 #: what such a row says of itself
@@ -11,7 +12,10 @@ NOTE = "two endpoints contradict each other about it: `audits` of the kind cross
 
 def mark(store: Store, where: tuple[int, str], keys: Collection[PositionKey]) -> None:
     """These rows of a deployment (chain id, name) become `unverified`; their numbers stay, for whoever looks into it."""
-    with store.transaction() as conn:
+    row = store.deployment(*where)
+    assert row is not None
+    place = Place(row["block_number"], row["block_hash"], row["block_timestamp"])
+    with store.transaction() as conn, noted(conn, where[0], place, always=False):
         conn.executemany(
             "update positions set status = ?, note = ? where chain_id = ? and deployment = ? and account = ? and position_group = ?",
             [(Status.UNVERIFIED.value, NOTE, *where, *key) for key in keys],

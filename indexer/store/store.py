@@ -19,6 +19,7 @@ from indexer.errors import StoreError, StoreLockedError
 from indexer.files import open_lock
 from indexer.model import Block, Deployment, PositionKey, Registered
 from indexer.store import migrations, reorgs
+from indexer.store.changes import Place, noted
 from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
 from indexer.store.described import describe
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
@@ -322,8 +323,9 @@ class Store:
         """
         with self.transaction() as conn:
             left = [rider(conn, snapshots, block) for rider in riders]
-            for snapshot in snapshots:
-                self._commit_deployment(conn, snapshot)
+            with noted(conn, chain_id, Place(block.number, block.hash, block.timestamp)):
+                for snapshot in snapshots:
+                    self._commit_deployment(conn, snapshot)
             for rest in left:
                 if rest is not None:
                     rest()
@@ -416,7 +418,8 @@ class Store:
 
     def rewrite_rows(self, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
         """Rows of the last snapshot's own block in place of older ones."""
-        with self.transaction() as conn:
+        place = Place(rows[0].block_number, rows[0].block_hash, rows[0].block_timestamp)
+        with self.transaction() as conn, noted(conn, rows[0].chain_id, place, always=False):
             self._write_rows(conn, rows, balances, replace=True)
 
     def of_people(self, where: tuple[int, str], people: Iterable[str]) -> set[PositionKey]:
