@@ -132,12 +132,12 @@ def test_whole_steps_expire_and_the_newest_stays(
     path, node = tmp_path / "list.db", scene[0].node
     worker.snapshot()
     first = lines(path)[-1]
-    node.rpc("evm_increaseTime", changes.KEPT_SECONDS - 1_000)
+    node.mine(1, changes.KEPT_SECONDS - 1_000)
     scene[0].move_price("WETH", 0.95)
     worker.snapshot()
     assert lines(path)[0]["id"] == 1
     second = lines(path)[-1]
-    node.rpc("evm_increaseTime", 2_000)
+    node.mine(1, 2_000)
     scene[0].move_price("WETH", 0.95)
     worker.snapshot()
     assert lines(path)[0]["id"] == first["id"] + 1
@@ -145,8 +145,7 @@ def test_whole_steps_expire_and_the_newest_stays(
     node.mine(1)
     worker.snapshot()
     assert lines(path)[0]["id"] > second["id"]
-    node.rpc("evm_increaseTime", 2 * changes.KEPT_SECONDS)
-    node.mine(1)
+    node.mine(1, 2 * changes.KEPT_SECONDS)
     newest = lines(path)[-1]["id"]
     worker.snapshot()
     assert raw(path, "select min(id) > ? from changes".replace("?", str(newest))) == [(1,)]
