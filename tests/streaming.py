@@ -12,7 +12,7 @@ from tests.truth import raw
 
 SCHEMA = Path(__file__).resolve().parents[1] / "docs" / "searcher-stream.schema.json"
 #: which block a row is of: a row whose other columns stay the same is not told again
-BLOCK = ("block_number", "block_hash", "block_timestamp")
+BLOCK = ("block_number", "block_hash", "block_timestamp", "block_time")
 Listed = dict[tuple[str, str, str], dict[str, Any]]
 
 

@@ -1,4 +1,4 @@
-"""Watched wallets: who they are and by which rules they are judged."""
+"""Watched wallets: which they are, and the rules that judge them."""
 
 import sqlite3
 import time
@@ -17,7 +17,7 @@ from indexer.units import scaled
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A watched wallet; no rules: those of the configuration."""
+    """A watched wallet; one without rules has those of the configuration."""
 
     wallet: str
     label: str | None = None
@@ -35,7 +35,7 @@ class Policy:
 
     @classmethod
     def of(cls, alerts: Alerts) -> "Policy":
-        """The policy of the configuration. ConfigError for a number that cannot be scaled exactly."""
+        """The configuration's policy. ConfigError for a number that cannot be scaled exactly."""
         try:
             rules = [below(value) for value in alerts.below]
             if alerts.drop_percent is not None:
@@ -46,7 +46,7 @@ class Policy:
 
 
 def checked_label(text: str) -> str:
-    """A label as it is kept, cut to 64 characters. ValueError if it holds what no terminal or program can be given."""
+    """A label as it is stored, cut to 64 characters. ValueError if it holds control characters."""
     if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in text):
         raise ValueError(f"the label '{printable(text[:NAME_CHARACTERS])}' holds control characters")
     return text[:NAME_CHARACTERS]
@@ -64,9 +64,9 @@ def watches(conn: sqlite3.Connection) -> list[Watch]:
 
 
 def add(store: Store, new: Iterable[Watch]) -> tuple[int, int]:
-    """Watches these wallets, all or none; how many are new and how many were changed.
+    """Watches these wallets, all or none; returns how many are new and how many were changed.
 
-    A wallet that is already watched gets the new rules and the new label, and keeps what it is not given.
+    A wallet that is already watched gets the new rules and the new label; one that is not given stays as it was.
     """
     added = changed = 0
     with store.transaction() as conn:
@@ -87,7 +87,7 @@ def add(store: Store, new: Iterable[Watch]) -> tuple[int, int]:
 
 
 def remove(store: Store, wallets: Sequence[str]) -> None:
-    """Watches these wallets no longer; IndexerError if one is not watched. Alerts that wait are still delivered."""
+    """Stops watching these wallets; IndexerError if one is not watched. Alerts already queued are still delivered."""
     with store.transaction() as conn:
         for wallet in wallets:
             if not conn.execute("delete from watches where wallet = ?", (wallet,)).rowcount:
@@ -97,7 +97,7 @@ def remove(store: Store, wallets: Sequence[str]) -> None:
 
 
 def listing(conn: sqlite3.Connection, default_rules: str) -> list[dict[str, Any]]:
-    """One row a position of a watched wallet, one for a wallet without any; `open` names the rules that are crossed."""
+    """One row per position of a watched wallet, one for a wallet without any; `open` names the rules that are crossed."""
     cursor = conn.execute(
         "select w.wallet, w.label, w.ens, p.chain_id, p.deployment, p.protocol, p.account, p.position_group, "
         "p.health_factor_raw, p.health_factor, p.debt_usd, p.collateral_usd, p.status, p.block_number, "

@@ -1,4 +1,4 @@
-"""The outlook of positions as plain rows: for `show`, JSON and tables. Every value names its unit or has it beside it."""
+"""The outlook of positions as plain rows for `show`, in JSON and tables. Every value has its unit in its name or beside it."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,10 +24,9 @@ CALLS = "deployment position_group account repay debt seize collateral bonus_per
 def stored(
     conn: sqlite3.Connection, known: Mapping[str, Deployment], wallet: str, target: int
 ) -> dict[Key, dict[str, Any]]:
-    """By key, the outlook of each of the wallet's stored positions with debt, computed without a node.
+    """The outlook of each of the wallet's stored positions with debt, by key, computed without a node.
 
-    Left out, with a remark: a deployment whose addresses nobody knows, and one whose protocol is no
-    `Liquidation`, if the wallet has a position there.
+    A remark names deployments that are left out: their addresses are unknown, or their protocol is no `Liquidation`.
     """
     found = {}
     held = conn.execute(
@@ -41,7 +40,9 @@ def stored(
         remark(unknown(name))
     for row in rows:
         if row["deployment"] not in known:
-            remark(f"nothing has the addresses of {row['deployment']}: what could liquidate it is not computed")
+            remark(
+                f"the addresses of {row['deployment']} are unknown: what could liquidate a position there is not computed"
+            )
             continue
         pace = simulate.seconds_per_block(conn, row["chain_id"])
         for book in loading.load(conn, [row], known, wallet=wallet):
@@ -55,14 +56,14 @@ def stored(
 
 
 def unknown(deployment: str) -> str:
-    """What is said of a position whose adapter is no `Liquidation`."""
+    """The remark about a position whose adapter is no `Liquidation`."""
     return f"{deployment}: its protocol does not say what endangers a position, so it has no outlook"
 
 
 def plain(found: Outlook, market: Market) -> dict[str, Any]:
     """An outlook as JSON values: integers as decimal strings (`_raw`), amounts in whole tokens, values in USD.
 
-    Prices are in `unit`, their `_raw` in the oracle's own integer; `safe_price_raw` is the last safe one on the way to
+    Prices are in `unit`, their `_raw` are the oracle's own integers; `safe_price_raw` is the last safe one on the way to
     `liquidation_price_raw`, the first at which the contract's health test fails.
     """
     return {
@@ -149,7 +150,7 @@ def role(*, collateral: bool, debt: bool) -> str:
 
 
 def until(prospects: Mapping[str, Any] | None) -> str:
-    """How long interest alone takes, in words."""
+    """How long it takes until interest alone makes the position liquidatable, in words."""
     if prospects is None or not (prospects["liquidation_prices"] or prospects["liquidatable_accrued"]):
         return "-"
     if prospects["liquidation_blocked_by"]:
@@ -161,7 +162,7 @@ def until(prospects: Mapping[str, Any] | None) -> str:
 
 
 def tables(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Sequence[str], list[list[Any]]]]:
-    """Liquidation prices, ways to the target, and what one call closes, of all positions; empty ones are left out."""
+    """Tables of liquidation prices, ways to the target, and what one call closes, for all positions; empty ones left out."""
     limits: list[dict[str, Any]] = []
     ways: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []

@@ -33,21 +33,22 @@ if TYPE_CHECKING:
     type=click.Choice([Accounts.BORROWERS.value, Accounts.ALL.value]),
     default=Accounts.BORROWERS.value,
     show_default=True,
-    help="Who is found: those who can be liquidated, or everyone.",
+    help="Whom to find: those who can be liquidated, or everyone.",
 )
 @click.option("--to", default="latest", show_default=True, callback=block_name, metavar="BLOCK", help="Target block.")
 @click.option("--follow", is_flag=True, help="Go on, block by block, until interrupted.")
-@click.option("--dry-run", is_flag=True, help="Print what would be asked for, and do nothing.")
+@click.option("--no-history", is_flag=True, help="Leave out old logs where accounts were imported or are numbered.")
+@click.option("--dry-run", is_flag=True, help="Print what would be requested, and do nothing.")
 @click.option(
     "--accept-reorg",
     is_flag=True,
-    help="Take the chain's word where it contradicts what was final, without a second endpoint.",
+    help="Trust the chain where it contradicts finalized blocks, without a second endpoint.",
 )
 @click.option(
     "--cross-check",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Ask a second endpoint about N rows a deployment at each snapshot; where it contradicts, they are unverified.",
+    help="Ask a second endpoint about N rows per deployment at each snapshot; contradicted rows become unverified.",
 )
 @click.option(
     "--liquidations",
@@ -73,6 +74,7 @@ def sync(
     accounts: str,
     to: str,
     follow: bool,
+    no_history: bool,
     dry_run: bool,
     accept_reorg: bool,
     cross_check: int | None,
@@ -124,11 +126,13 @@ def sync(
                 syncing(session, flags, accounts, cross_check=cross_check) as worker,
                 streaming(session, worker, receivers, block) as wake,
             ):
+                worker.history = not no_history
                 tail(session, flags, worker, to, interrupted, wake)
             remark(stopped(reading.last_block(session.db, chain_id)))
         return
     with syncing(session, flags, accounts, accept_reorg=accept_reorg, cross_check=cross_check) as worker:
         started = time.monotonic()
+        worker.history, worker.tell = not no_history, remark
         outcome = worker.snapshot(to)
         remark(told(worker, outcome, time.time() - outcome.block.timestamp))
         if liquidations:
@@ -159,7 +163,7 @@ def syncing(
     accept_reorg: bool = False,
     cross_check: int | None = None,
 ) -> Iterator["Sync"]:
-    """Connected, with the database open and locked."""
+    """Connects to the chain, and opens and locks the database."""
     from indexer.chain.connect import require_contracts
     from indexer.store.store import Store
     from indexer.sync.sync import Sync
@@ -211,7 +215,7 @@ def tail(
     interrupted: Callable[[], bool],
     wake: Callable[[], None],
 ) -> None:
-    """Snapshots of every new block until interrupted; `wake` behind each."""
+    """Takes a snapshot of every new block until interrupted, and calls `wake` behind each."""
     from indexer.chain.heads import Heads
     from indexer.sync.follow import follow
 
@@ -227,7 +231,7 @@ def tail(
 
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
-    """One line on a snapshot."""
+    """One line about a snapshot."""
     return (
         f"{worker.chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} wallets "
         f"at risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
@@ -235,7 +239,7 @@ def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
 
 
 def stopped(block: int | None) -> str:
-    """What an interrupted `sync --follow` says."""
+    """The last line of an interrupted `sync --follow`."""
     if block is None:
         return "Stopped before the first snapshot. What was saved stays; the same command goes on from there."
     return f"Stopped. The last snapshot is of block {block}; the same command goes on from there."

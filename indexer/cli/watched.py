@@ -1,4 +1,4 @@
-"""The verbs of `indexer watch` on who is watched: add, list, remove, import."""
+"""The verbs of `indexer watch` for the list of watched wallets: add, list, remove, import."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from indexer.store.store import Store
 if TYPE_CHECKING:
     from indexer.alert.watches import Watch
 
-NOBODY = "no wallet is watched: `indexer watch add WALLET` begins"
+NOBODY = "no wallet is watched yet: add one with `indexer watch add WALLET`"
 
 
 @click.command(
@@ -25,9 +25,9 @@ NOBODY = "no wallet is watched: `indexer watch add WALLET` begins"
     "\n  indexer watch add vitalik.eth --drop 10%"
 )
 @click.argument("wallet", metavar="WALLET|ENS")
-@click.option("--label", metavar="TEXT", help="What alerts call it.")
-@click.option("--below", "thresholds", multiple=True, metavar="HF", help="Tell below this health factor; repeatable.")
-@click.option("--drop", "falls", multiple=True, metavar="P%", help="Tell when it fell by that much; repeatable.")
+@click.option("--label", metavar="TEXT", help="The name that alerts use.")
+@click.option("--below", "thresholds", multiple=True, metavar="HF", help="Alert below this health factor; repeatable.")
+@click.option("--drop", "falls", multiple=True, metavar="P%", help="Alert when it has fallen by that much; repeatable.")
 @click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Mainnet endpoint, to resolve an ENS name.")
 @session_of
 def add(
@@ -63,7 +63,7 @@ def add(
 
 
 def resolved(session: Session, name: str, rpc_urls: Sequence[str]) -> tuple[str, str]:
-    """The address behind an ENS name, and the name in its one spelling."""
+    """The address behind an ENS name, and the name in its normalised spelling."""
     from indexer.chain.connect import connect
     from indexer.chain.ens import normalized, resolve
 
@@ -77,7 +77,7 @@ def resolved(session: Session, name: str, rpc_urls: Sequence[str]) -> tuple[str,
 
 
 def warn_of_moved_names(session: Session, known: "Sequence[Watch]") -> None:
-    """Looks up again the names by which wallets were added, and says which point elsewhere now."""
+    """Looks up again the names by which wallets were added, and warns about those that point elsewhere now."""
     for watch in known:
         if watch.ens is None:
             continue
@@ -115,7 +115,7 @@ LIST_TABLE = "wallet label rules deployment position_group health_factor status 
 @output_options
 @session_of
 def list_(session: Session, output: Output) -> None:
-    """List the watched wallets with what the last snapshot says of their positions."""
+    """List the watched wallets and their positions as of the last snapshot."""
     rows = []
     if session.db.exists():
         from indexer.alert.queue import refused
@@ -136,7 +136,7 @@ def list_(session: Session, output: Output) -> None:
 @click.argument("wallets", nargs=-1, required=True, metavar="WALLET|ENS|LABEL...")
 @session_of
 def remove(session: Session, wallets: Sequence[str]) -> None:
-    """Watch wallets no longer."""
+    """Stop watching wallets."""
     from indexer.alert.watches import remove as remove_watches
 
     if not session.db.exists():
@@ -160,7 +160,7 @@ def remove(session: Session, wallets: Sequence[str]) -> None:
 
 
 def spellings(given: str) -> set[str]:
-    """How an ENS name that somebody typed may be kept: as it is, and in its one spelling."""
+    """How an ENS name that somebody typed may be stored: as typed, and normalised."""
     from indexer.alert.wallets_file import ens_name
     from indexer.chain.ens import normalized
 
@@ -176,7 +176,7 @@ def spellings(given: str) -> set[str]:
 @click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Mainnet endpoint, to resolve ENS names.")
 @session_of
 def import_(session: Session, file: Path, rpc_urls: Sequence[str]) -> None:
-    """Watch every wallet of a file: CSV, a Safe's address book, JSON, or one wallet a line, by address or ENS name.
+    """Watch every wallet in a file: CSV, a Safe's address book, JSON, or one wallet per line, by address or ENS name.
 
     CSV has a header with wallet (or address) and perhaps label (or name), below and drop (several values separated by
     blanks), or no header: wallet, then label. JSON is a list of addresses or of objects with these keys. Nothing is

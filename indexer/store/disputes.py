@@ -1,4 +1,4 @@
-"""Rows that nobody believes, because two nodes contradict each other about them."""
+"""Rows in dispute: two nodes contradict each other about them, so neither is believed."""
 
 from collections.abc import Collection
 
@@ -6,12 +6,12 @@ from indexer.model import PositionKey, Status
 from indexer.store.changes import Place, noted
 from indexer.store.store import Store
 
-#: what such a row says of itself
+#: the note of such a row
 NOTE = "two endpoints contradict each other about it: `audits` of the kind cross-check has both answers"
 
 
 def mark(store: Store, where: tuple[int, str], keys: Collection[PositionKey]) -> None:
-    """These rows of a deployment (chain id, name) become `unverified`; their numbers stay, for whoever looks into it."""
+    """Marks these rows of a deployment (chain id, name) `unverified`; their numbers stay for inspection."""
     row = store.deployment(*where)
     assert row is not None
     place = Place(row["block_number"], row["block_hash"], row["block_timestamp"])

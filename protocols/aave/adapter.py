@@ -1,4 +1,4 @@
-"""What the adapters of both versions of Aave share: logs, whom they touch, sums, and what if."""
+"""What the adapters of both versions of Aave share: logs and the positions they touch, sums, and what if."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ P = TypeVar("P", bound=AavePosition)
 
 LIQUIDATION = topic("LiquidationCall(address,address,address,uint256,uint256,address,bool)")
 
-#: topic0 -> (topics, data words) that name an account which the event may have changed
+#: topic0 -> the (topics, data words) that name accounts whose positions the event may have changed
 Touches = Mapping[str, tuple[Sequence[int], Sequence[int]]]
 
 
@@ -34,7 +34,7 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
     # logs -------------------------------------------------------------------------------------------------------------
 
     def logs(self, market: M, accounts: Accounts) -> Logs:
-        """No debt begins without a Borrow of the pool; with all accounts also every receipt of aTokens."""
+        """No debt begins without the pool's Borrow; discovery of all accounts also follows every receipt of aTokens."""
         discovery = [(frozenset({market.pool}), [self.borrow])]
         if accounts is Accounts.ALL:
             discovery.append((market.contracts_of("a"), [*self.receipts]))
@@ -45,7 +45,7 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
         place = market.tokens.get(event.address)
         where = None if place is None else self.events[place.kind].get(event.topic0)
         if where is None or (event.topic0 == self.receipts[1] and event.word(0) == 0):
-            return ()  # a transfer of nothing makes nobody a holder
+            return ()  # a transfer of 0 makes nobody a holder
         topics, words = where
         named = [event.topic_address(i) for i in topics] + [event.word_address(i) for i in words]
         return [PositionKey(address) for address in named if address is not None]
@@ -72,9 +72,9 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
     # sums -------------------------------------------------------------------------------------------------------------
 
     def checks(self, market: M, positions: Iterable[P], accounts: Accounts) -> list[Check]:
-        """Scaled balances of all known accounts are the tokens' scaled total supplies: debts always, supplies with all.
+        """Compares sums of scaled balances with the tokens' scaled total supplies: debts always, supplies for all accounts.
 
-        Not so for stable debt, whose total counts interest apart.
+        Not stable debt, whose total counts interest separately: its check only tells whether there is any.
         """
         sums = dict.fromkeys(market.tokens, 0)
         for position in positions:
@@ -85,20 +85,29 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
         found = []
         for reserve in market.reserves:
             name, have = f"scaled variable debt of {reserve.symbol}", sums[reserve.variable_debt_token]
-            found.append(Check(name=name, have=have, want=reserve.scaled_debt))
+            found.append(Check(name=name, have=have, want=reserve.scaled_debt, debt=True))
+            name, want = f"stable debt of {reserve.symbol}", self.stable_total(reserve)
+            found.append(Check(name=name, have=0, want=want, at_most=True, debt=True))
             if self.adds_up(market, reserve.a_token):
                 name, have = f"scaled supply of {reserve.symbol}", sums[reserve.a_token]
                 found.append(Check(name=name, have=have, want=reserve.scaled_supply, at_most=partial))
         return found
 
+    def discovers(self, position: P, accounts: Accounts) -> bool:
+        return position.has_debt if accounts is Accounts.BORROWERS else not position.empty
+
+    @abstractmethod
+    def stable_total(self, reserve: Any) -> int:
+        """What all owe of a reserve at stable rates, by the token's own count; 0: nobody does."""
+
     @abstractmethod
     def adds_up(self, market: M, a_token: str) -> bool:
-        """Whether the scaled balances of an aToken are its scaled total supply, which a rebasing one does not keep."""
+        """Whether the scaled balances of an aToken add up to its scaled total supply; those of a rebasing one do not."""
 
     # what if ----------------------------------------------------------------------------------------------------------
 
     def with_prices(self, market: M, prices: Mapping[str, int], numeraire: Fraction = ONE) -> M:
-        """Prices in the oracle's unit by asset; in V2 that of USDC says what the unit is worth in USD."""
+        """`prices` are in the oracle's unit, by asset; in V2, USDC's price determines what the unit is worth in USD."""
         reserves = tuple(replace(r, price=prices.get(r.asset, r.price)) for r in market.reserves)
         return replace(market, reserves=reserves).with_assets()
 
@@ -117,5 +126,5 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
         return market.narrowed(position.configuration, position.held)
 
     def interest_stored(self, market: M) -> M:
-        """Aave's indexes are projected to the block already, as its views answer them."""
+        """The market itself: Aave's indexes are already projected to the block, as in its views."""
         return market
