@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from indexer.model import Block, Deployment, PositionKey, Registered
-from indexer.store import reorgs
+from indexer.store import imported, reorgs
 from indexer.store.described import describe
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
 from indexer.store.synced import SyncedRanges
@@ -247,13 +247,13 @@ class Store(WritableFile):
             conn.execute(f"delete from {table} where chain_id = ? and deployment = ?", where)  # noqa: S608
         conn.execute(
             "insert into deployments (chain_id, deployment, protocol, accounts, block_number, block_hash, "
-            "block_timestamp, revision, state, note, complete_from, synced_at, exact_below) "
-            "values (?,?,?,?,?,?,?,?,?,?,?,?,?) "
+            "block_timestamp, revision, state, note, complete_from, synced_at, exact_below, coverage) "
+            "values (?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
             "on conflict do update set protocol = excluded.protocol, accounts = excluded.accounts, "
             "block_number = excluded.block_number, block_hash = excluded.block_hash, "
             "block_timestamp = excluded.block_timestamp, revision = excluded.revision, state = excluded.state, "
             "note = excluded.note, complete_from = excluded.complete_from, synced_at = excluded.synced_at, "
-            "exact_below = excluded.exact_below",
+            "exact_below = excluded.exact_below, coverage = excluded.coverage",
             (
                 *where,
                 snapshot.protocol,
@@ -267,8 +267,10 @@ class Store(WritableFile):
                 snapshot.complete_from,
                 int(time.time()),
                 snapshot.exact_below,
+                snapshot.coverage,
             ),
         )
+        imported.forget(conn, where)
         conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market_json))
         reorgs.record(conn, snapshot)
         self._write_rows(conn, snapshot.rows, snapshot.balances, replace=not snapshot.whole)
