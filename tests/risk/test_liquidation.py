@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from indexer.chain.client import Chain
+from indexer.chain.pace import seconds_per_block
 from indexer.model import WAD, Health, PositionKey
 from indexer.risk.liquidation import (
-    SECONDS_PER_BLOCK,
     Curve,
     LiquidationPrice,
     Remedy,
@@ -24,7 +24,6 @@ from indexer.risk.liquidation import (
     time_to_liquidation,
     why_not,
 )
-from indexer.sync.live import seconds_per_block
 from protocols.aave.math import percent_mul, wad_div
 from tests.devnet import aave_v3, aave_v3_variants, compound_v2
 from tests.devnet.aave_v3_scenario import Actions, perform
@@ -413,9 +412,11 @@ def at(ground: Ground, key: PositionKey, seconds: int) -> bool:
 
 def test_the_pace_of_blocks_is_the_chains_own(fresh_node: Anvil) -> None:
     with Chain("devnet", CHAIN_ID, [fresh_node.url], MULTICALL3) as chain:
-        assert seconds_per_block(chain, chain.block("latest")) == SECONDS_PER_BLOCK
+        assert seconds_per_block(chain, chain.block("latest")) is None
         fresh_node.mine(130, interval=7)
         assert seconds_per_block(chain, chain.block("latest")) == 7
+        fresh_node.mine(300, interval=3)
+        assert seconds_per_block(chain, chain.block("latest")) == 3, "the last 256 blocks: it changes"
 
 
 # the whole
