@@ -12,6 +12,7 @@ from indexer.console import log_to_stderr
 
 #: verb -> the module of `indexer.cli` that is imported when the verb is called
 MODULES = {
+    "accounts": "accounts",
     "at-risk": "positions",
     "export": "query",
     "liquidations": "liquidations",
@@ -20,6 +21,7 @@ MODULES = {
     "protocols": "status",
     "query": "query",
     "report": "report",
+    "schema": "schema",
     "show": "positions",
     "simulate": "simulate",
     "status": "status",

@@ -26,6 +26,7 @@ from indexer.store import exports as exporting
 from indexer.store import queries as reading
 from indexer.store.exports import Kind
 from indexer.store.freshness import freshness
+from indexer.store.progress import left_out
 from indexer.store.rows import POSITION_COLUMNS
 from indexer.text import for_people
 from indexer.units import AT_RISK_BELOW, scaled
@@ -80,6 +81,9 @@ def at_risk(
 def say_who_is_left_out(conn: sqlite3.Connection, protocols: Sequence[str], *, synced: bool) -> int:
     """Remarks on positions of unknown status, with how many are below 1.1, and on deployments whose state is not ok."""
     hidden = 0
+    far = left_out(conn) if synced else []
+    if far:
+        remark(f"not all logs are read yet: {', '.join(f'{name} {words}' for name, words in far)}")
     for state, count, lower, note in reading.unlisted(conn, AT_RISK_BELOW, protocols):
         known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
         remark(f"{count:,} positions are {state}{known}; the column note says why, for example: {note}")

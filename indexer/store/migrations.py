@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from indexer.store.schema import EACH_WALLET, INITIAL
+from indexer.store.schema import DISPUTES, DOUBTED, EACH_WALLET, INITIAL, LIQUIDATIONS
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -334,6 +334,7 @@ create table blind_deployments (        -- those of which an alert said that the
 
 @migrations(name="0008_alert_kinds")
 def alert_kinds(db: "Database") -> None:
+    """The table is made anew with every row of the old one in it, in the same transaction."""
     for statement in ALERTS.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
@@ -416,32 +417,35 @@ def notes(db: "Database") -> None:
     db.conn.execute("alter table positions add column note text")
 
 
-LIQUIDATIONS = """
-create table liquidations (             -- what logs tell of liquidations, one row a log
+COVERAGE = """
+alter table deployments add column coverage text;
+update deployments set coverage = case
+        when accounts = 'watched' or complete_from is not null or state = 'incomplete' then 'partial' else 'history' end
+    where block_number is not null and state <> 'failed';
+
+create table imported (                 -- accounts that a file named and nobody has asked the contracts about yet
     chain_id integer not null,
     deployment text not null,
-    protocol text not null,
-    block_number integer not null,
-    block_hash text not null,
-    log_index integer not null,         -- counted through the whole block, whatever the node counts by
-    block_timestamp integer not null,   -- unix seconds
-    transaction_hash text not null,
     account text not null collate nocase,
     position_group text not null,
-    liquidator text collate nocase,     -- null where the log does not say: Maker
-    debt_asset text collate nocase,     -- null with what was repaid: a log of seized collateral alone
-    repaid_raw text,
-    repaid real,
-    repaid_usd real,                    -- null unless a price of that time is known
-    collateral_asset text collate nocase, -- null with what was seized: a log of repaid debt alone
-    seized_raw text,                    -- Compound V2: of the cToken
-    seized real,
-    seized_usd real,
-    primary key (chain_id, deployment, block_hash, log_index)
+    primary key (chain_id, deployment, account, position_group)
 ) strict, without rowid;
-create index liquidations_by_block on liquidations (chain_id, block_number);
-create index liquidations_by_account on liquidations (account);
 """
+
+
+@migrations(name="0016_coverage")
+def coverage(db: "Database") -> None:
+    """How it is known that nobody with debt is missing: history | sums | partial; NULL until a snapshot tells."""
+    for statement in COVERAGE.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+@migrations(name="0017_progress")
+def progress(db: "Database") -> None:
+    """How far a run is while it works: blocks of logs fetched and wanted, positions read and wanted, and since when."""
+    for column in ("blocks", "blocks_wanted", "positions_wanted", "stage_began_at", "told_at"):
+        db.conn.execute(f"alter table runs add column {column} integer")
 
 
 @migrations(name="0018_liquidations")
@@ -451,3 +455,77 @@ def liquidations(db: "Database") -> None:
             db.conn.execute(statement)
     # the first block from which on every liquidation is in the table; null where none is complete up to the snapshot
     db.conn.execute("alter table deployments add column liquidations_from_block integer")
+
+
+CHANGES = """
+create table changes (                  -- how the list of who is at risk changed, in order; kept 24 hours
+    id integer primary key,
+    chain_id integer not null,
+    block_number integer not null,
+    block_hash text not null,
+    kind text not null,                 -- entered | changed | left | reorged; block: the list is now that of this block
+    body text not null                  -- JSON: the rest of the line that readers get
+) strict;
+create index changes_by_chain on changes (chain_id);
+create index changes_blocks on changes (chain_id) where kind = 'block';
+"""
+
+
+@migrations(name="0019_changes")
+def changes(db: "Database") -> None:
+    for statement in CHANGES.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+#: all supply under its own name; `collateral_usd`, which means what backs debt everywhere else, is its old one until 1.1
+WALLETS_SUPPLY = (
+    WALLETS_BY_INDEX.replace(
+        "each.collateral_usd - each.debt_usd as net_usd", "each.supply_usd - each.debt_usd as net_usd"
+    )
+    .replace("each.collateral_usd, each.debt_usd", "each.supply_usd as collateral_usd, each.debt_usd")
+    .replace("held) as collateral_usd", "held) as supply_usd")
+    .replace("    each.oldest_block_number\n", "    each.oldest_block_number, each.supply_usd\n")
+)
+
+#: tables whose rows are of a block and keep its time as a number
+TIMED = ("deployments", "positions", "health_history", "orphaned_history", "liquidations", "alerts", "blocks")
+BLOCK_TIME = (
+    "alter table {table} add column block_time text generated always as "
+    "(strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch')) virtual"
+)
+
+
+@migrations(name="0022_names")
+def names(db: "Database") -> None:
+    """One name for one thing: `supply_usd`, `block_timestamp` and `block_time`; the old names stay beside them until 1.1."""
+    db.conn.execute("drop view wallets")
+    db.conn.execute(WALLETS_SUPPLY)
+    db.conn.execute("alter table blocks rename column timestamp to block_timestamp")
+    db.conn.execute("alter table blocks add column timestamp integer generated always as (block_timestamp) virtual")
+    for table in TIMED:
+        db.conn.execute(BLOCK_TIME.format(table=table))
+
+
+@migrations(name="0027_disputes")
+def disputes(db: "Database") -> None:
+    """A dispute outlives the row that a later snapshot writes. Those of before are known by what their rows say."""
+    db.conn.execute(DISPUTES)
+    db.conn.execute(
+        "insert into disputes select chain_id, deployment, account, position_group, block_number from positions "
+        "where status = 'unverified' and note like 'two endpoints contradict each other about it%'"
+    )
+
+
+@migrations(name="0028_doubted")
+def doubted(db: "Database") -> None:
+    """Marks, and drops nothing: a Borrow or Transfer of nothing once named an account. The logs tell, `sync` asks them."""
+    db.conn.execute(DOUBTED)
+    db.conn.execute(
+        "insert into doubted select chain_id, deployment, account, position_group from positions p "
+        "where protocol = 'compound-v2' and status = 'no-debt' "
+        "and not exists (select 1 from balances b where (b.chain_id, b.deployment, b.account, b.position_group) "
+        "= (p.chain_id, p.deployment, p.account, p.position_group)) "
+        "and not exists (select 1 from health_history h where (h.chain_id, h.deployment, h.account, h.position_group) "
+        "= (p.chain_id, p.deployment, p.account, p.position_group) and h.status <> 'no-debt')"
+    )

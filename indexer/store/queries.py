@@ -2,15 +2,16 @@
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from indexer.errors import IndexerError
 from indexer.store.database import open_readonly
+from indexer.store.progress import how_far
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
-from indexer.text import Row, age
+from indexer.text import Row
 
 PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -41,9 +42,20 @@ def told(sql: str) -> Iterator[None]:
         raise IndexerError(f"{message}: {' '.join(sql.split())[:200]}") from error
 
 
-def run(conn: sqlite3.Connection, sql: str) -> tuple[list[str], Iterator[Row]]:
-    """Columns and rows of one SELECT. Raises `IndexerError` for anything else, and for SQLite's errors."""
-    conn.set_authorizer(only_reading)
+def run(
+    conn: sqlite3.Connection, sql: str, reads: set[tuple[str, str]] | None = None
+) -> tuple[list[str], Iterator[Row]]:
+    """Columns and rows of one SELECT; what it reads is put into `reads` as (table or view, column).
+
+    Raises `IndexerError` for anything else, and for SQLite's errors.
+    """
+
+    def noting(action: int, first: str | None, second: str | None, *rest: str | None) -> int:
+        if reads is not None and action == sqlite3.SQLITE_READ and first and second:
+            reads.add((first, second))
+        return only_reading(action, first, second, *rest)
+
+    conn.set_authorizer(noting)
     conn.set_progress_handler(lambda: 0, STEPS)
     with told(sql):
         cursor = conn.execute(sql)
@@ -80,15 +92,15 @@ union select * from positions where account = ?1
 
 STATUS_COLUMNS = (
     "chain deployment protocol accounts state block_number age_seconds positions at_risk requests revision block_hash "
-    "block_timestamp complete_from synced_at chain_id percent seconds_left note"
+    "block_timestamp block_time complete_from synced_at chain_id coverage percent blocks blocks_wanted logs positions_wanted "
+    "seconds_left note"
 ).split()
 
 
 def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: float) -> list[dict[str, Any]]:
     """One row per deployment; `age_seconds` is the age of its block, None before the first snapshot.
 
-    During the first sync, `percent` of its logs are fetched so far, and `seconds_left` is the time for the rest at the pace
-    so far, None if unknown; afterwards both are None.
+    `progress.how_far` explains the columns on its progress; `note` has them in words.
     """
     found = []
     for row in conn.execute("select * from sync_status order by chain_id, deployment"):
@@ -98,31 +110,13 @@ def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: floa
             "chain": columns["chain"] or chain_name(columns["chain_id"]),
             "age_seconds": None if made is None else int(now - made),
         }
-        columns |= first_sync(conn, columns, now) if made is None else {"percent": None, "seconds_left": None}
+        far = how_far(conn, columns)
+        if far["progress"] is not None and columns["complete_from"] is None:
+            words = f"{'first sync' if made is None else 'history'}: {far['progress']}"
+            columns["note"] = f"{columns['note']}; {words}" if columns["note"] else words
+        columns |= far
         found.append({name: columns[name] for name in STATUS_COLUMNS})
     return found
-
-
-def first_sync(conn: sqlite3.Connection, deployment: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """The progress of a deployment's first sync: `percent`, `seconds_left` and a `note` with both."""
-    where = (deployment["chain_id"], deployment["deployment"])
-    (target,) = conn.execute("select max(number) from blocks where chain_id = ?", where[:1]).fetchone()
-    fetched, reached = conn.execute(
-        "select min(blocks), max(last) from (select sum(to_block - from_block + 1) as blocks, max(to_block) as last "
-        "from synced_ranges where chain_id = ? and deployment = ? and source not in ('activity', 'liquidations') group by source)",
-        where,
-    ).fetchone()
-    start = deployment["start_block"]
-    if target is None or start is None or not fetched:
-        note = deployment["note"] or "first sync: no logs are fetched yet"
-        return {"percent": None if target is None else 0, "seconds_left": None, "note": note}
-    wanted = max(target - start + 1, 1)
-    share = min(fetched / wanted, 1)
-    runs, began = conn.execute("select count(*), min(started_at) from runs where chain_id = ?", where[:1]).fetchone()
-    left = int((now - began) * (1 - share) / share) if runs == 1 else None
-    note = f"first sync: {100 * share:.0f} % of its logs are fetched, up to block {reached} of {target}"
-    note += "" if left is None else f", about {age(left)} left"
-    return {"percent": round(100 * share, 1), "seconds_left": left, "note": deployment["note"] or note}
 
 
 def troubled(conn: sqlite3.Connection) -> bool:

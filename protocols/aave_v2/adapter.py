@@ -11,7 +11,7 @@ from protocols.aave.math import ray_mul
 from protocols.aave_v2 import liquidation
 from protocols.aave_v2.answers import answer
 from protocols.aave_v2.bounds import AaveV2Bounds
-from protocols.aave_v2.market import AaveV2Market, read_market
+from protocols.aave_v2.market import AaveV2Market, Reserve, read_market
 from protocols.aave_v2.position import AaveV2Position, balances, evaluate, formula_amount
 from protocols.common import chunks, together
 
@@ -184,6 +184,9 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
     def audit_answers(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> list[Answer]:
         tokens = [*listed_tokens(market)]
         return answers_of(read, market, [(p.key, p.asked(tokens, read.block.number)) for p in positions])
+
+    def stable_total(self, reserve: Reserve) -> int:
+        return reserve.stable_debt
 
     def adds_up(self, market: AaveV2Market, a_token: str) -> bool:
         return a_token not in market.rebasing
