@@ -8,12 +8,14 @@ from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from indexer.alert.watcher import Watcher
 from indexer.alert.watches import Policy
 from indexer.errors import ChainError, StoreError
 from indexer.model import Deployment
 from indexer.settings import Alerts
+from indexer.store.history import History
 from tests.devnet.scenario import Devnet
 from tests.faulty import FaultyNode
 from tests.faulty_modes import BLOOM_FAULTS
@@ -145,9 +147,13 @@ def sync_in_a_child(
 def watch_once(
     path: Path, url: str | list[str], deployments: Sequence[Devnet | Deployment], accounts: str, **settings: Any
 ) -> None:
-    """One sync that judges the watched wallets; their alerts stay in the outbox."""
+    """One sync that judges the watched wallets; their alerts stay in the outbox.
+
+    No history is thinned: that begins anywhere, and two files would keep other points of the same hour.
+    """
     watcher = Watcher("devnet", Policy.of(Alerts(below=(1.05, 1.3), drop_percent=1.0)), [], None)
-    sync_once(path, url, deployments, accounts, **{"behind_seconds": 0.2, "planner": watcher.plan, **settings})
+    with mock.patch.object(History, "_thin"):
+        sync_once(path, url, deployments, accounts, **{"behind_seconds": 0.2, "planner": watcher.plan, **settings})
 
 
 class Moment(FaultyNode):
