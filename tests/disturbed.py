@@ -35,9 +35,10 @@ SLOW_FAULTS = ("hang", "drip")
 #: ways that a node has always
 PROPERTIES = (
     *BLOOM_FAULTS, "null-logs", "eip1898-refused", "log-index-per-transaction", "block-hash-ignored", "block-hash-unsupported",
+    "unknown-hash-empty",
 )  # fmt: skip
 #: what may leave out logs
-OMISSIONS = ("omitted-logs", "lagging", "block-hash-ignored", "silent-cap")
+OMISSIONS = ("omitted-logs", "lagging", "unknown-hash-empty", "block-hash-ignored", "silent-cap")
 #: what must be set besides (`history_from`), or be asked of two nodes at once (`Company`)
 PRUNED_HISTORY = "pruned-history"
 #: how a node says that a range of blocks is too wide, or that it knows no override
@@ -60,6 +61,8 @@ def drawn(rng: random.Random) -> dict[str, float]:
         faults[rng.choice(SLOW_FAULTS)] = 0.01
     if rng.random() < 0.3:
         faults[rng.choice(PROPERTIES)] = 1.0
+    if "unknown-hash-empty" in faults:
+        faults["lagging"] = 0.2
     if any(name in BLOOM_FAULTS for name in faults):
         faults = {name: rate for name, rate in faults.items() if name not in OMISSIONS}
     return faults
