@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Collection
 
 from indexer.model import PositionKey, Status
+from indexer.store.changes import Place, noted
 from indexer.store.store import Store
 
 #: what such a row says of itself
@@ -39,8 +40,11 @@ def ended(store: Store, where: tuple[int, str], keys: Collection[PositionKey]) -
 
 
 def mark(store: Store, where: tuple[int, str], keys: Collection[PositionKey]) -> None:
-    """These rows become `unverified` at once; their numbers stay, for whoever looks into it."""
-    with store.transaction() as conn:
+    """Marks these rows of a deployment (chain id, name) `unverified`; their numbers stay for inspection."""
+    row = store.deployment(*where)
+    assert row is not None
+    place = Place(row["block_number"], row["block_hash"], row["block_timestamp"])
+    with store.transaction() as conn, noted(conn, where[0], place, always=False):
         conn.executemany(
             "update positions set status = ?, note = ? where chain_id = ? and deployment = ? and account = ? and position_group = ?",
             [(Status.UNVERIFIED.value, NOTE, *where, *key) for key in keys],

@@ -457,6 +457,27 @@ def liquidations(db: "Database") -> None:
     db.conn.execute("alter table deployments add column liquidations_from_block integer")
 
 
+CHANGES = """
+create table changes (                  -- how the list of who is at risk changed, in order; kept 24 hours
+    id integer primary key,
+    chain_id integer not null,
+    block_number integer not null,
+    block_hash text not null,
+    kind text not null,                 -- entered | changed | left | reorged; block: the list is now that of this block
+    body text not null                  -- JSON: the rest of the line that readers get
+) strict;
+create index changes_by_chain on changes (chain_id);
+create index changes_blocks on changes (chain_id) where kind = 'block';
+"""
+
+
+@migrations(name="0019_changes")
+def changes(db: "Database") -> None:
+    for statement in CHANGES.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
 #: all supply under its own name; `collateral_usd`, which means what backs debt everywhere else, is its old one until 1.1
 WALLETS_SUPPLY = (
     WALLETS_BY_INDEX.replace(

@@ -31,11 +31,12 @@ from protocols.compound_v2.position import (
     CompoundV2Position,
 )
 from tests import compound
-from tests.compound import AlteredReader, Connection, accounts_in, by_account, keys
+from tests.compound import AlteredReader, Connection, accounts_in, by_account, keys, snapshot
 from tests.devnet import compound_v2
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import config_toml
 from tests.devnet.send import Transaction, account, calldata
+from tests.devnet.worlds import alone
 from tests.truth import raw
 
 DAY = 86_400
@@ -50,39 +51,13 @@ def adapter_of(market: compound_v2.CompoundV2) -> CompoundV2:
 @pytest.fixture(scope="module", params=[("half-up", 1), ("truncating", 2)], ids=str)
 def populated(request: pytest.FixtureRequest, needs_node: None) -> Iterator[compound_v2.CompoundV2]:
     generation, seed = request.param
-    with Anvil() as node:
-        market = compound_v2.deploy(node, generation=generation)
-        market.populate(seed, USERS)
+    with alone(lambda node: compound_v2.deploy(node, generation=generation), seed, USERS) as market:
         yield market
-
-
-@pytest.fixture
-def devnet(populated: compound_v2.CompoundV2) -> Iterator[compound_v2.CompoundV2]:
-    """The market; what a test does to it is undone."""
-    with populated.rewound():
-        yield populated
-
-
-@pytest.fixture
-def node(devnet: compound_v2.CompoundV2) -> Iterator[Connection]:
-    connection = Connection(devnet.node)
-    yield connection
-    connection.chain.close()
 
 
 @pytest.fixture
 def adapter(devnet: compound_v2.CompoundV2) -> CompoundV2:
     return adapter_of(devnet)
-
-
-def snapshot(
-    adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
-) -> tuple[CompoundV2Market, dict[str, Any]]:
-    """The market and every user's position at the head."""
-    read = node.reader()
-    market = adapter.read_market(read, None)
-    positions = adapter.read_positions(read, market, keys(devnet.users))
-    return adapter.fit(read, market, positions), by_account(positions)
 
 
 def wrong(

@@ -20,9 +20,9 @@ from indexer.chain.multicall import PinnedReader
 from indexer.model import PositionKey
 from indexer.sync.snapshot import KnownDeployment, build
 from tests import disturbed, faulty_modes
-from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
+from tests.devnet.worlds import every_protocol
 from tests.disturbed import (
     EVERYONE,
     FORKS,
@@ -72,14 +72,7 @@ REPORT = Report()
 
 @pytest.fixture(scope="module")
 def markets(needs_node: None) -> Iterator[list[Devnet]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        found: list[Devnet] = [
-            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v2.deploy(node), compound_v3.deploy(node),
-            maker.deploy(node),
-        ]  # fmt: skip
-        for market in found:
-            market.populate(7, 16)
+    with every_protocol(7, 16) as found:
         yield found
         print(REPORT)
 

@@ -8,7 +8,7 @@ import functools
 import json
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from indexer.store import disputes
 from indexer.store.store import Store
 from indexer.sync import audit, cross_check
 from indexer.sync.sync import Sync
-from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet, config_toml
+from tests.devnet.worlds import every_protocol, rewound
 from tests.disturbed import QUICK, Forks
 from tests.faulty import FaultyNode
 from tests.lying import lie_about_a_balance
@@ -39,22 +39,13 @@ PROTOCOLS = ["aave-v3", "aave-v2", "compound-v2", "compound-v3", "maker"]
 
 @pytest.fixture(scope="module")
 def populated(needs_node: None) -> Iterator[dict[str, Devnet]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        found: list[Devnet] = [
-            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v2.deploy(node), compound_v3.deploy(node),
-            maker.deploy(node),
-        ]  # fmt: skip
-        for market in found:
-            market.populate(8, 12)
+    with every_protocol(8, 12) as found:
         yield {market.protocol: market for market in found}
 
 
 @pytest.fixture
 def markets(populated: dict[str, Devnet]) -> Iterator[dict[str, Devnet]]:
-    with ExitStack() as stack:
-        for market in populated.values():
-            stack.enter_context(market.rewound())
+    with rewound(list(populated.values())):
         yield populated
 
 
