@@ -79,11 +79,10 @@ def events_of(raws: Sequence[Mapping[str, Any]], wanted: Filter, first: int, las
     """The wanted events of an eth_getLogs answer, ascending, each once.
 
     Logs that do not fit the filter are dropped (some nodes ignore parts of it), as are those marked `removed`.
-    RetryableError for an answer that cannot be true: malformed, outside the range, two hashes for one block number. Two
-    logs of one number are both kept: some nodes number them wrongly (blockscout/blockscout PR 10880).
+    RetryableError for an answer that cannot be true: malformed, outside the range, two hashes for one block number.
     """
     addresses, topics = frozenset(wanted.addresses), frozenset(wanted.topics)
-    found: dict[tuple[int, int, int], list[Event]] = {}
+    found: dict[tuple[int, int, int, str], Event] = {}
     parse = LogParser()
     hashes: dict[int, str] = {}
     for raw in raws:
@@ -98,10 +97,11 @@ def events_of(raws: Sequence[Mapping[str, Any]], wanted: Filter, first: int, las
             raise BadAnswerError(f"eth_getLogs: a log of block {event.block_number} for {first}..{last}")
         if hashes.setdefault(event.block_number, event.block_hash) != event.block_hash:
             raise BadAnswerError(f"eth_getLogs: two hashes for block {event.block_number}")
-        same = found.setdefault((event.block_number, event.transaction_index, event.log_index), [])
-        if event not in same:
-            same.append(event)
-    return [event for key in sorted(found) for event in found[key]]
+        key = (event.block_number, event.transaction_index, event.log_index, event.transaction_hash)
+        same = found.setdefault(key, event)
+        if same is not event and same != event:
+            raise BadAnswerError(f"eth_getLogs: two logs numbered {event.log_index} in block {event.block_number}")
+    return [found[key] for key in sorted(found)]
 
 
 def merged(answers: Sequence[list[Event]]) -> list[Event]:
