@@ -197,7 +197,7 @@ def receivers_of(session: Session, webhook: str | None, *, stdout: bool) -> "lis
 def streaming(
     session: Session, worker: "Sync", receivers: "Sequence[Receiver]", since: int | None
 ) -> Iterator[Callable[[], None]]:
-    """The change stream beside a tail; what tells it that there is news."""
+    """Runs the change stream beside a tail; yields the function that wakes it."""
     if not receivers:
         yield lambda: None
         return
@@ -215,7 +215,7 @@ def tail(
     interrupted: Callable[[], bool],
     wake: Callable[[], None],
 ) -> None:
-    """Takes a snapshot of every new block until interrupted, and calls `wake` behind each."""
+    """Takes a snapshot of every new block until interrupted, and calls `wake` after each."""
     from indexer.chain.heads import Heads
     from indexer.sync.follow import follow
 
