@@ -101,10 +101,26 @@ def range_cap(text: str) -> int | None:
     return None
 
 
+_RESULTS = re.compile(rf"{_NUMBER} ?(?:results|logs|events)", re.IGNORECASE)
+
+
+def results_cap(text: str) -> int | None:
+    """The number of logs that a provider's error text allows, 0 if it counts logs and names none; None if it does not."""
+    found = _RESULTS.search(text)
+    if found:
+        number, thousand = found.groups()
+        return int(re.sub("[,._]", "", number) or 0) * (1_000 if thousand else 1)
+    return (
+        0
+        if re.search(r"results|logs? (?:response|matched|requested|limit)|response size", text, re.IGNORECASE)
+        else None
+    )
+
+
 def _narrow(chain: Chain, span: int, text: str, seconds: float) -> None:
     """A smaller window after a refusal: the one the text allows if that is smaller, else half."""
     lasting = not _SUGGESTED.search(text) and "results" not in text.lower()
-    chain.log_limit.refused(span, range_cap(text), lasting, seconds)
+    chain.log_limit.refused(span, range_cap(text), lasting, seconds, results_cap(text))
     logger.info("eth_getLogs: %d blocks refused, now %d (%s)", span, chain.log_limit.size, text[:160])
 
 
