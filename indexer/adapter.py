@@ -57,7 +57,9 @@ class Reader(Protocol):
         """The answers to `reads`, a `Failed` for each that failed.
 
         `prelude` is executed first, in the same eth_call, for every batch (accrueInterest, drip, ...): the reads after
-        it see its state changes, which are then discarded, and so are its answers.
+        it see its state changes, which are then discarded, and so are its answers. Reads of
+        several calls, and of several deployments, may share an eth_call: what may change state is a prelude or is marked
+        (`Read.mutates`).
         """
 
     def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:

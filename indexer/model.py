@@ -138,13 +138,15 @@ class Read(NamedTuple):
     `signature` names the inputs and, after them, the outputs: `poke()()` has neither. The answer is the bare value for one
     output, a tuple for several, nested tuples for structs; addresses are lower-case strings, bytesN are bytes. A call that
     reverts or whose answer does not decode gives a `Failed`. With `sender` the call is made from that account (outside the
-    multicall).
+    multicall). `mutates`: the call may change state, as that of a stranger's contract or of an unknown fallback may; it is
+    made after all others, so that none sees what it does.
     """
 
     target: str
     signature: str
     args: tuple[Any, ...] = ()
     sender: str | None = None
+    mutates: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ MODULES = {
     "protocols": "status",
     "query": "query",
     "report": "report",
+    "schema": "schema",
     "show": "positions",
     "simulate": "simulate",
     "status": "status",

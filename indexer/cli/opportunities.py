@@ -30,7 +30,7 @@ COLUMNS = (
     "received_raw received received_scaled_raw protocol_share_raw protocol_share bonus_percent close_factor_percent "
     "whole_account paid_usd received_usd profit_before_gas_usd gas gas_price_gwei gas_usd profit_after_gas_usd "
     "auction_lot_raw auction_lot auction_tab_raw auction_tab auction_reward_raw auction_reward sale_paid_raw sale_paid "
-    "sale_bought_raw sale_bought sale_profit_before_gas_usd sale_refused refused block_number block_time"
+    "sale_bought_raw sale_bought sale_profit_before_gas_usd sale_refused refused block_number block_time block_timestamp"
 ).split()
 WAD_DIGITS, RAD_DIGITS = 18, 45
 
@@ -125,6 +125,7 @@ def found(
                 "refused": one.refused,
                 "block_number": book.market.block.number,
                 "block_time": iso(book.market.block.timestamp),
+                "block_timestamp": book.market.block.timestamp,
             }
 
 

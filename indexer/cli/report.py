@@ -137,7 +137,7 @@ def book_report(
 
 
 TOP_TABLE = (
-    "wallet positions debt_usd collateral_usd debt_at_risk_usd health_factor worst_deployment oldest_block_number "
+    "wallet positions debt_usd supply_usd debt_at_risk_usd health_factor worst_deployment oldest_block_number "
     "oldest_block_time"
 ).split()
 

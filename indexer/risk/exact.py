@@ -33,11 +33,12 @@ def lay_exact_rows(conn: sqlite3.Connection, known: Mapping[str, Deployment], pr
 def _lay_tables(conn: sqlite3.Connection) -> None:
     """Copies the tables into temporary ones, with their indexes and views as the file defines them."""
     schema = conn.execute("select type, name, tbl_name, sql from main.sqlite_master where sql is not null").fetchall()
-    tables = ("positions", "balances")
+    tables = {"positions": POSITION_COLUMNS, "balances": BALANCE_COLUMNS}
     for kind, name, table, sql in sorted(schema, key=lambda entry: ("table", "index", "view").index(entry[0])):
         if kind == "table" and name in tables:
             conn.execute(f"create temp table {name} {sql[sql.index('(') :]}")
-            conn.execute(f"insert into temp.{name} select * from main.{name}")  # noqa: S608 - our own names
+            stored = ", ".join(tables[name])  # not what SQLite computes of them
+            conn.execute(f"insert into temp.{name} ({stored}) select {stored} from main.{name}")  # noqa: S608 - our own names
         elif kind == "index" and table in tables:
             conn.execute(sql.replace(f" {name} ", f" temp.{name} ", 1))
         elif kind == "view":

@@ -251,7 +251,8 @@ def chosen(
 def seconds_per_block(conn: sqlite3.Connection, chain_id: int) -> float | None:
     """Seconds per block, from the oldest and newest kept one; None until they are far enough apart."""
     first, began, last, ended = conn.execute(
-        "select min(number), min(timestamp), max(number), max(timestamp) from blocks where chain_id = ?", (chain_id,)
+        "select min(number), min(block_timestamp), max(number), max(block_timestamp) from blocks where chain_id = ?",
+        (chain_id,),
     ).fetchone()
     if first is None or last - first < SPAN:
         return None

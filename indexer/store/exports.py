@@ -18,7 +18,7 @@ MARKET_COLUMNS = (
 ).split()
 WALLET_COLUMNS = (
     "wallet positions collateral_usd debt_usd net_usd health_factor_raw health_factor worst_chain_id worst_deployment "
-    "worst_account worst_position_group oldest_block_number"
+    "worst_account worst_position_group oldest_block_number supply_usd"
 ).split()
 
 KEY = ("chain_id", "deployment", "account", "position_group")
@@ -31,6 +31,9 @@ RISK_RANK = f"p.debt_usd is null, case when p.{IS_AT_RISK} then p.debt_usd else 
 BLOCK_TIME = "strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time"
 #: the time of a row's own block; rows of an older version are all of their deployment's block
 ROW_TIME = BLOCK_TIME.replace("d.block_timestamp", "coalesce(p.block_timestamp, d.block_timestamp)")
+#: the same as a number, where the rows do not have it
+BLOCK_TIMESTAMP = "d.block_timestamp"
+ROW_TIMESTAMP = "coalesce(p.block_timestamp, d.block_timestamp) as block_timestamp"
 #: the view, and beside it the debt of a wallet's positions at risk, None if one of them is unknown
 WALLET_SOURCE = f"""(
     select w.*,
@@ -82,7 +85,7 @@ def select(
     if kind is Kind.MARKETS:
         if below is not None or min_debt is not None:
             raise ConfigError("markets have no debtor: --below and --min-debt do not apply to them")
-        names = [f"p.{name}" for name in MARKET_COLUMNS] + [BLOCK_TIME]
+        names = [f"p.{name}" for name in MARKET_COLUMNS] + [BLOCK_TIME, BLOCK_TIMESTAMP]
         source = f"markets p {deployed}"
         order = ", ".join(f"p.{n}" for n in "chain_id deployment position_group symbol market asset".split())
     elif kind is Kind.WALLETS:
@@ -90,7 +93,7 @@ def select(
         filters, values = wallet_filters(below, min_debt, protocols)
         order = f"p.debt_usd is null, p.debt_at_risk_usd desc, {RANK.format('p.')}, p.wallet"
     elif kind is Kind.BALANCES:
-        names = [f"b.{name}" for name in BALANCE_COLUMNS] + [ROW_TIME]
+        names = [f"b.{name}" for name in BALANCE_COLUMNS] + [ROW_TIME, ROW_TIMESTAMP]
         source = f"balances b join positions p using ({', '.join(KEY)}) {deployed}"
         order = f"{RISK_RANK}, {key}, b.side desc, b.value_usd is null, b.value_usd desc, b.market, b.asset"
     else:

@@ -482,3 +482,32 @@ def liquidations(db: "Database") -> None:
             db.conn.execute(statement)
     # the first block from which on every liquidation is in the table; null where none is complete up to the snapshot
     db.conn.execute("alter table deployments add column liquidations_from_block integer")
+
+
+#: all supply under its own name; `collateral_usd`, which means what backs debt everywhere else, is its old one until 1.1
+WALLETS_SUPPLY = (
+    WALLETS_BY_INDEX.replace(
+        "each.collateral_usd - each.debt_usd as net_usd", "each.supply_usd - each.debt_usd as net_usd"
+    )
+    .replace("each.collateral_usd, each.debt_usd", "each.supply_usd as collateral_usd, each.debt_usd")
+    .replace("held) as collateral_usd", "held) as supply_usd")
+    .replace("    each.oldest_block_number\n", "    each.oldest_block_number, each.supply_usd\n")
+)
+
+#: tables whose rows are of a block and keep its time as a number
+TIMED = ("deployments", "positions", "health_history", "orphaned_history", "liquidations", "alerts", "blocks")
+BLOCK_TIME = (
+    "alter table {table} add column block_time text generated always as "
+    "(strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch')) virtual"
+)
+
+
+@migrations(name="0022_names")
+def names(db: "Database") -> None:
+    """One name for one thing: `supply_usd`, `block_timestamp` and `block_time`; the old names stay beside them until 1.1."""
+    db.conn.execute("drop view wallets")
+    db.conn.execute(WALLETS_SUPPLY)
+    db.conn.execute("alter table blocks rename column timestamp to block_timestamp")
+    db.conn.execute("alter table blocks add column timestamp integer generated always as (block_timestamp) virtual")
+    for table in TIMED:
+        db.conn.execute(BLOCK_TIME.format(table=table))

@@ -42,9 +42,20 @@ def told(sql: str) -> Iterator[None]:
         raise IndexerError(f"{message}: {' '.join(sql.split())[:200]}") from error
 
 
-def run(conn: sqlite3.Connection, sql: str) -> tuple[list[str], Iterator[Row]]:
-    """Columns and rows of one SELECT. Raises `IndexerError` for anything else, and for SQLite's errors."""
-    conn.set_authorizer(only_reading)
+def run(
+    conn: sqlite3.Connection, sql: str, reads: set[tuple[str, str]] | None = None
+) -> tuple[list[str], Iterator[Row]]:
+    """Columns and rows of one SELECT; what it reads is put into `reads` as (table or view, column).
+
+    Raises `IndexerError` for anything else, and for SQLite's errors.
+    """
+
+    def noting(action: int, first: str | None, second: str | None, *rest: str | None) -> int:
+        if reads is not None and action == sqlite3.SQLITE_READ and first and second:
+            reads.add((first, second))
+        return only_reading(action, first, second, *rest)
+
+    conn.set_authorizer(noting)
     conn.set_progress_handler(lambda: 0, STEPS)
     with told(sql):
         cursor = conn.execute(sql)
@@ -81,7 +92,7 @@ union select * from positions where account = ?1
 
 STATUS_COLUMNS = (
     "chain deployment protocol accounts state block_number age_seconds positions at_risk requests revision block_hash "
-    "block_timestamp complete_from synced_at chain_id coverage percent blocks blocks_wanted logs positions_wanted "
+    "block_timestamp block_time complete_from synced_at chain_id coverage percent blocks blocks_wanted logs positions_wanted "
     "seconds_left note"
 ).split()
 

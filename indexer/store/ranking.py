@@ -14,10 +14,10 @@ from indexer.text import Row
 #: how wallets are ranked
 RANKS = {
     "debt": RANK.format("p."),
-    "collateral": f"p.collateral_usd is null, p.collateral_usd desc, {RANK.format('p.')}",
+    "collateral": f"p.supply_usd is null, p.supply_usd desc, {RANK.format('p.')}",
     "risk": f"p.debt_at_risk_usd is null, p.debt_at_risk_usd desc, {RANK.format('p.')}",
 }
-COLUMNS = {"debt": "debt_usd", "collateral": "collateral_usd", "risk": "debt_at_risk_usd"}
+COLUMNS = {"debt": "debt_usd", "collateral": "supply_usd", "risk": "debt_at_risk_usd"}
 FEW = 8
 #: how many of the largest positions are examined in each step
 LOOKS = (1_000, 20_000)
@@ -30,7 +30,7 @@ MANY = "select wallet from positions group by wallet having count(*) > ?"
 #: wallet and USD of the largest positions; a position's supply is the sum of its balances, where it has any
 LARGEST = {
     "debt_usd": ("select wallet, debt_usd from positions order by debt_usd desc limit ?",),
-    "collateral_usd": (
+    "supply_usd": (
         "select wallet, collateral_usd from positions order by collateral_usd desc limit ?",
         "select wallet, usd from (select chain_id, deployment, account, position_group, total(value_usd) as usd "
         "from balances where side = 'supply' group by 1, 2, 3, 4 order by usd desc limit ?) "

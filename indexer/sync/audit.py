@@ -3,15 +3,20 @@
 import logging
 import random
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from indexer.adapter import Reader
 from indexer.chain.client import Chain
+from indexer.chain.lockstep import Habit, side_by_side
 from indexer.chain.multicall import PinnedReader
 from indexer.model import ENDANGERED, Accounts, Block, Check, Coverage, PositionKey, Status
 from indexer.settings import Settings
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.store import Store
+from indexer.sync.alone import Failures
 from indexer.sync.comparison import compared
 from indexer.sync.cross_check import CrossCheck
 from indexer.sync.missing_logs import AGAIN_SECONDS, MissingLogs
@@ -33,24 +38,36 @@ class Auditor:
         self.summed: dict[str, float] = {}  # when sums were last compared
         self.checks: dict[str, list[Check]] = {}  # their results then
         self.cross_check = CrossCheck(store, chain, settings)
+        self.habits: dict[str, Habit] = defaultdict(Habit)
         self.random = random.Random()  # noqa: S311 - a sample, not a secret
 
-    def snapshot(self, tracked: TrackedDeployment, target: Block) -> Snapshot:
-        """Rows of every known position, compared with the contracts."""
+    def snapshots(self, deployments: Sequence[TrackedDeployment], target: Block, failures: Failures) -> list[Snapshot]:
+        """Rows of every known position of each deployment, compared with the contracts."""
+        found: dict[str, Snapshot] = {}
+
+        def one(tracked: TrackedDeployment, read: Reader) -> None:
+            with failures.alone(tracked.adapter):
+                found[tracked.name] = self._snapshot(tracked, target, read)
+
+        tasks = [(partial(one, tracked), self.habits[tracked.name]) for tracked in deployments]
+        side_by_side(PinnedReader(self.chain, target), tasks)
+        return [found[tracked.name] for tracked in deployments if tracked.name in found]
+
+    def _snapshot(self, tracked: TrackedDeployment, target: Block, read: Reader) -> Snapshot:
         checks = self._reconcile(tracked, target)
-        read = PinnedReader(self.chain, target)
         below = self.settings.at_risk_below
         doubted = self.cross_check.choose(tracked)
         sample = [*self._sample(tracked), *doubted]
         rows = tracked.evaluate(read, at_risk_below=below, also=[*tracked.watched_positions(), *sample])
-        wrong = self._audit(tracked, target, rows, sample)
+        wrong = self._audit(tracked, target, rows, sample, read)
         if wrong:
             log.error("%s: %d rows differ from the contracts; reading every position again", tracked.name, len(wrong))
+            read = PinnedReader(self.chain, target)  # alone, and nothing remembered
             tracked.forget_positions()
             tracked.read_market(read)
             tracked.read(read, tracked.to_read(read))
             rows = tracked.evaluate(read, at_risk_below=below)  # all of them: what the screen knew is void
-            wrong = self._audit(tracked, target, rows, sample)
+            wrong = self._audit(tracked, target, rows, sample, read)
         lacks = tracked.lacks_history(target.number)
         coverage = self._coverage(tracked, checks, lacks=lacks)
         state, note = self._state(tracked, coverage, checks, wrong, lacks=lacks)
@@ -114,7 +131,12 @@ class Auditor:
         return self.random.sample(list(tracked.known), min(self.settings.audit_sample, len(tracked.known)))
 
     def _audit(
-        self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow], sample: Sequence[PositionKey]
+        self,
+        tracked: TrackedDeployment,
+        target: Block,
+        rows: Sequence[PositionRow],
+        sample: Sequence[PositionKey],
+        read: Reader,
     ) -> list[dict[str, Any]]:
         """Compares a random sample and the worst rows with the contracts' own answers; returns what differs."""
         if not tracked.market.exact or not rows:
@@ -126,7 +148,6 @@ class Auditor:
         sampled = set(sample)
         chosen = {row.key: row for row in (*(row for _, row in worst), *(row for row in rows if row.key in sampled))}
         held = {key: tracked.adapter.balances(tracked.market, tracked.positions[key]) for key in chosen}
-        read = PinnedReader(self.chain, target)
         found = compared(read, tracked.adapter, tracked.market, list(chosen.values()), held)
         wrong = [
             {"position": list(key), "what": what, "ours": str(ours), "contract": str(theirs)}

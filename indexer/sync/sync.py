@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from indexer.adapter import AnyAdapter
@@ -219,15 +220,13 @@ class Sync:
                 return Part(target, failed=failures.reasons)
             deployments = failures.left(deployments, target, none=committed)
             ready = {tracked.name for tracked in deployments}
-            newest = self.positions.read(deployments, target, lambda at: self.canon.fresh(at, to), failures)
+            fresh = partial(self.canon.fresh, to=to)
+            newest = self.positions.read(deployments, target, fresh, failures, self.markets.habits)
             deployments = failures.left(deployments, target, none=committed)
             if newest.number == target.number:
                 break
             target = self.canon.at_least(newest, to)
-        snapshots: list[Snapshot] = []
-        for tracked in deployments:
-            with failures.alone(tracked.adapter):
-                snapshots.append(self.auditor.snapshot(tracked, target))
+        snapshots = self.auditor.snapshots(deployments, target, failures)
         done = {tracked.name: tracked for tracked in failures.left(deployments, target, none=committed)}
         self._commit([snapshot for snapshot in snapshots if snapshot.deployment in done], target, done)
         early = {

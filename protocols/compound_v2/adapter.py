@@ -29,7 +29,7 @@ from indexer.model import (
     Price,
     Read,
 )
-from protocols.common import ZERO_ADDRESS, chunks, quantity, sources
+from protocols.common import ZERO_ADDRESS, chunks, quantity, sources, together
 from protocols.compound_v2 import liquidation
 from protocols.compound_v2.answers import agrees, answer
 from protocols.compound_v2.bounds import CompoundV2Bounds
@@ -309,14 +309,6 @@ class CompoundV2(
         """
         tokens = list(market.c_tokens)
         (oracle,) = required(read, [Read(self.comptroller, COMPTROLLER.function("oracle"))])
-        about = read(
-            [
-                *(Read(oracle, PRICE, (token,)) for token in tokens),
-                *(Read(self.comptroller, DEPRECATED, (token,)) for token in tokens),
-            ]
-        )
-        prices = {token: price or None for token, price in zip(tokens, about, strict=False)}
-        deprecated = {token for token, flag in zip(tokens, about[len(tokens) :], strict=True) if flag}
         reads = []
         for key in keys:
             reads += [
@@ -325,7 +317,15 @@ class CompoundV2(
             ]
             reads += [Read(token, SNAPSHOT, (key.account,)) for token in tokens]
         width = 2 + len(tokens)
-        stored = chunks(read(reads), width)
+        quoted, flags, found = together(
+            read,
+            [Read(oracle, PRICE, (token,)) for token in tokens],
+            [Read(self.comptroller, DEPRECATED, (token,)) for token in tokens],
+            reads,
+        )
+        prices = {token: price or None for token, price in zip(tokens, quoted, strict=True)}
+        deprecated = {token for token, flag in zip(tokens, flags, strict=True) if flag}
+        stored = chunks(found, width)
         accrued = chunks(read(reads, prelude=accruals(tokens)), width)
         return [
             answer(key, tokens, prices, deprecated, before, after)

@@ -31,7 +31,7 @@ from indexer.model import (
     Quotes,
     Read,
 )
-from protocols.common import ZERO_ADDRESS, chunks, quantity, sources
+from protocols.common import ZERO_ADDRESS, chunks, needed, quantity, sources, together
 from protocols.compound_v3 import liquidation
 from protocols.compound_v3.answers import answer
 from protocols.compound_v3.bounds import CompoundV3Bounds
@@ -319,16 +319,19 @@ class CompoundV3(
                 Read(self.comet, USER_BASIC, account),
                 *(Read(self.comet, COMET.function("collateralBalanceOf"), (*account, a)) for a in assets),
             ]
-        rows = chunks(read(reads), 4 + len(assets))
+        (base_feed, totals), infos, found = together(
+            read,
+            [Read(self.comet, COMET.function("baseTokenPriceFeed")), Read(self.comet, TOTALS_BASIC)],
+            [Read(self.comet, COMET.function("getAssetInfo"), (i,)) for i in range(len(assets))],
+            reads,
+        )
+        rows = chunks(found, 4 + len(assets))
         accrual = [Read(self.comet, COMET.function("accrueAccount"), (self.comet,))]
         accrued = read([Read(self.comet, LIQUIDATABLE, (key.account,)) for key in keys], prelude=accrual)
-        (base_feed, totals), infos = (
-            required(read, [Read(self.comet, COMET.function("baseTokenPriceFeed")), Read(self.comet, TOTALS_BASIC)]),
-            required(read, [Read(self.comet, COMET.function("getAssetInfo"), (i,)) for i in range(len(assets))]),
-        )
-        prices = read([Read(self.comet, PRICE, (feed,)) for feed in (base_feed, *(info[2] for info in infos))])
+        feeds = (needed(base_feed), *(needed(info)[2] for info in infos))
+        prices = read([Read(self.comet, PRICE, (feed,)) for feed in feeds])
         return [
-            answer(market, key, row, liquidatable, prices, totals[1])
+            answer(market, key, row, liquidatable, prices, needed(totals)[1])
             for key, row, liquidatable in zip(keys, rows, accrued, strict=True)
         ]
 
