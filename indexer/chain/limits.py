@@ -118,7 +118,7 @@ LARGEST_WINDOW = 100_000
 #: from this many logs on, the same number in a second answer counts as an unspoken limit of the provider
 FEWEST_CUT = 32
 #: logs that one request should bring
-WANTED_LOGS = 20_000
+WANTED_LOGS = 10_000
 WANTED_SECONDS = 5.0
 
 
@@ -212,8 +212,16 @@ class LogLimit:
     def _widen(self, span: int, before: float) -> None:
         """Up to twice as wide, as far as the logs to be expected allow: no fewer in a block than last time, where they grew."""
         rising = self.density + max(self.density - before, 0.0) if before else self.density
-        wanted = AIMED * self.results if self.results is not None else 0.9 * WANTED_LOGS
-        fitting = int(wanted / rising) if rising else LARGEST_WINDOW
+        fitting = self._fitting(rising)
         if self.ceiling and min(fitting, 2 * span) >= self.ceiling:
             fitting = min(fitting, max(span, self.ceiling - 1 if self.results and rising else span))
         self.window = max(1, min(fitting, 2 * span, LARGEST_WINDOW))
+
+    def _fitting(self, density: float) -> int:
+        """The blocks in which there are as many logs as one answer should have."""
+        wanted = AIMED * self.results if self.results is not None else 0.9 * WANTED_LOGS
+        return int(wanted / density) if density else LARGEST_WINDOW
+
+    def expected_span(self, density: float) -> int:
+        """How many blocks a request is expected to bring where there are so many logs in each."""
+        return max(1, min(self._fitting(density), self.cap or LARGEST_WINDOW, LARGEST_WINDOW))
