@@ -220,6 +220,7 @@ class Sync:
             deployments = failures.left(deployments, target, none=committed)
             deployments = self.missing.fetch(deployments, target, failures.alone, seconds=seconds)
             if not deployments:
+                failures.left([], target, none=committed or not failures.reasons)
                 return Part(target, failed=failures.reasons)
             deployments = failures.left(deployments, target, none=committed)
             for tracked in deployments:
