@@ -39,6 +39,7 @@ from indexer.model import (
     Price,
     Quotes,
     Read,
+    Shape,
 )
 
 M = TypeVar("M", bound=Market)
@@ -162,6 +163,14 @@ class Adapter(ABC, Generic[M, P]):
         Those that are `debt` prove that nobody with debt is missing, where accounts come from elsewhere than from logs.
         """
         return []
+
+    def shapes(self, market: M) -> Mapping[str, Shape]:
+        """The layout of discovery logs by topic0, for a quick look at long histories; optional.
+
+        Of a log of exactly that layout, whichever discovery contract emits it, `touched` names the same accounts, all
+        without group, and `contracts` names none. Every other log goes through `touched`.
+        """
+        return {}
 
     def discovers(self, position: P, accounts: Accounts) -> bool:
         """Whether the logs of discovery name whoever holds this; False wherever that is not certain."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from indexer.model import Block, Deployment, PositionKey, Registered
+from indexer.model import Accounts, Block, Deployment, PositionKey, Registered
 from indexer.store import imported, reorgs
 from indexer.store.changes import Place, noted
 from indexer.store.described import describe
@@ -272,7 +272,8 @@ class Store(WritableFile):
                 snapshot.coverage,
             ),
         )
-        imported.forget(conn, where)
+        if snapshot.accounts != Accounts.WATCHED:
+            imported.forget(conn, where)
         conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market_json))
         reorgs.record(conn, snapshot)
         self._write_rows(conn, snapshot.rows, snapshot.balances, replace=not snapshot.whole)

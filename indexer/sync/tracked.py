@@ -58,7 +58,7 @@ class TrackedDeployment(KnownDeployment):
         #: whether the logs before the first read are left for later, or for good: accounts came from elsewhere
         self.postponed = False
         #: accounts that a file named, until they were asked what they hold
-        self.imported = imported(store.conn, (chain_id, self.name))
+        self.imported = [] if watched else imported(store.conn, (chain_id, self.name))
         if row["market"] is not None:
             self.previous = load_market(adapter, row["market"])
         self.registry = store.registry(chain_id, self.name)

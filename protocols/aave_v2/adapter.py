@@ -2,10 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from indexer.abi import abi
 from indexer.adapter import Reader, answered, required
-from indexer.model import Answer, Asset, Balance, Effect, Health, LiquidationCall, PositionKey, Price, Quotes, Read
+from indexer.model import (
+    Answer,
+    Asset,
+    Balance,
+    Effect,
+    Health,
+    LiquidationCall,
+    PositionKey,
+    Price,
+    Quotes,
+    Read,
+    Shape,
+)
 from protocols.aave.adapter import AaveAdapter, Touches
 from protocols.aave.math import ray_mul
 from protocols.aave_v2 import liquidation
@@ -76,6 +89,10 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
     events = EVENTS
     borrow = BORROW
     receipts = (MINT, BALANCE_TRANSFER)
+    receipt_shapes: ClassVar[Mapping[str, Shape]] = {
+        MINT: Shape(topics=2, words=2, accounts=(1,)),
+        BALANCE_TRANSFER: Shape(topics=3, words=2, accounts=(1, 2), unless_zero=0),
+    }
 
     def read_market(self, read: Reader, previous: AaveV2Market | None) -> AaveV2Market:
         provider = self.deployment.addresses["lending_pool_addresses_provider"].lower()

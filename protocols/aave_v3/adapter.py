@@ -4,10 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
+from typing import ClassVar
 
 from indexer.abi import abi
 from indexer.adapter import ONE, Reader
-from indexer.model import Answer, Asset, Balance, Effect, Health, LiquidationCall, PositionKey, Price, Quotes, Read
+from indexer.model import (
+    Answer,
+    Asset,
+    Balance,
+    Effect,
+    Health,
+    LiquidationCall,
+    PositionKey,
+    Price,
+    Quotes,
+    Read,
+    Shape,
+)
 from protocols.aave.adapter import AaveAdapter, Touches
 from protocols.aave_v3 import liquidation
 from protocols.aave_v3.answers import agrees, answer
@@ -68,6 +81,10 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
     events = EVENTS
     borrow = BORROW
     receipts = (MINT, BALANCE_TRANSFER)
+    receipt_shapes: ClassVar[Mapping[str, Shape]] = {
+        MINT: Shape(topics=3, words=3, accounts=(2,)),
+        BALANCE_TRANSFER: Shape(topics=3, words=2, accounts=(1, 2), unless_zero=0),
+    }
 
     def read_market(self, read: Reader, previous: AaveV3Market | None) -> AaveV3Market:
         provider = self.deployment.addresses["pool_addresses_provider"].lower()

@@ -28,6 +28,7 @@ from indexer.model import (
     PositionKey,
     Price,
     Read,
+    Shape,
 )
 from protocols.common import ZERO_ADDRESS, chunks, quantity, sources, together
 from protocols.compound_v2 import liquidation
@@ -121,6 +122,9 @@ class CompoundV2(
             discovery=sources((c_tokens, frozenset(topics))),
             activity=sources((frozenset({self.comptroller}), MEMBERSHIP), (c_tokens, [*ACCOUNT_WORDS, TRANSFER])),
         )
+
+    def shapes(self, market: CompoundV2Market) -> Mapping[str, Shape]:
+        return {BORROW: Shape(topics=1, words=4, account_words=(0,), unless_zero=2)}
 
     def touched(self, market: CompoundV2Market, event: Event) -> Iterable[PositionKey]:
         """A Borrow that leaves no debt (one of 0) touches nobody: discovery must not take its account for a borrower."""
