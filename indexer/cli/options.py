@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from indexer.address import checked_address
 from indexer.console import remark
 from indexer.errors import ConfigError
 from indexer.files import require_own
@@ -269,14 +268,6 @@ def moment(text: str) -> Moment:
         raise click.BadParameter(
             f"{text!r} is no time: 2026-01-31, 2026-01-31T12:00, or 7d for a week before the last block"
         ) from None
-
-
-def wallet_address(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """An address, with the right checksum if it has any; lower-cased."""
-    try:
-        return checked_address(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 def exact_option(command: F) -> F:

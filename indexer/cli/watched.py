@@ -10,6 +10,7 @@ from indexer.address import checked_address
 from indexer.cli.freshness import say
 from indexer.cli.options import Session, session_of
 from indexer.cli.output import Output, output_options
+from indexer.cli.people import resolved, spellings
 from indexer.console import remark
 from indexer.errors import ChainError, ConfigError, IndexerError
 from indexer.store.store import Store
@@ -28,6 +29,7 @@ NOBODY = "no wallet is watched: `indexer watch add WALLET` begins"
 @click.option("--label", metavar="TEXT", help="What alerts call it.")
 @click.option("--below", "thresholds", multiple=True, metavar="HF", help="Tell below this health factor; repeatable.")
 @click.option("--drop", "falls", multiple=True, metavar="P%", help="Tell when it fell by that much; repeatable.")
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="Whose wallet it is: @NAME means all of them.")
 @click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Mainnet endpoint, to resolve an ENS name.")
 @session_of
 def add(
@@ -36,19 +38,21 @@ def add(
     label: str | None,
     thresholds: Sequence[str],
     falls: Sequence[str],
+    groups: Sequence[str],
     rpc_urls: Sequence[str],
 ) -> None:
-    """Watch a wallet, or change its label or rules.
+    """Watch a wallet, or change its label, groups or rules.
 
     A fall is measured from the highest health factor since the last alert of that rule, or since the watch began.
     """
-    from indexer.alert.wallets_file import PREFIX, ens_name, rules_of
+    from indexer.alert.wallets_file import PREFIX, ens_name, groups_of, rules_of
     from indexer.alert.watches import Watch, checked_label
     from indexer.alert.watches import add as add_watches
 
     try:
         rules = rules_of(thresholds, falls)
         label = checked_label(label) if label else None
+        names = groups_of(groups)
         name = ens_name(wallet)
         address = checked_address(PREFIX.sub("", wallet.strip())) if name is None else ""
     except ValueError as error:
@@ -56,24 +60,10 @@ def add(
     if name is not None:
         address, name = resolved(session, name, rpc_urls)
     with Store(session.db) as store:
-        _, changed = add_watches(store, [Watch(address, label, name, rules)])
+        _, changed = add_watches(store, [Watch(address, label, name, rules, names)])
         (found,) = (w for w in stored(store) if w.wallet == address)
     told = ", ".join(map(str, found.rules)) or f"the default rules ({default_rules(session)})"
     remark(f"{address}{f' ({name})' if name else ''} is {'still' if changed else 'now'} watched: {told}")
-
-
-def resolved(session: Session, name: str, rpc_urls: Sequence[str]) -> tuple[str, str]:
-    """The address behind an ENS name, and the name in its one spelling."""
-    from indexer.chain.connect import connect
-    from indexer.chain.ens import normalized, resolve
-
-    name = normalized(name)
-    try:
-        chain = connect(session.config, session.config.chain("mainnet"), rpc_urls)
-    except ChainError as error:
-        raise ChainError(f"{name} cannot be resolved: {error}; set MAINNET_RPC_URL, or give the address") from None
-    with chain:
-        return resolve(name, chain), name
 
 
 def warn_of_moved_names(session: Session, known: "Sequence[Watch]") -> None:
@@ -108,7 +98,7 @@ def default_rules(session: Session) -> str:
     return ", ".join(map(str, Policy.of(session.config.alerts).rules))
 
 
-LIST_TABLE = "wallet label rules deployment position_group health_factor status open".split()
+LIST_TABLE = "wallet label groups rules deployment position_group health_factor status open".split()
 
 
 @click.command("list", epilog="\b\nExample:\n  indexer watch list --json")
@@ -159,18 +149,6 @@ def remove(session: Session, wallets: Sequence[str]) -> None:
     remark(f"{len(found)} no longer watched")
 
 
-def spellings(given: str) -> set[str]:
-    """How an ENS name that somebody typed may be kept: as it is, and in its one spelling."""
-    from indexer.alert.wallets_file import ens_name
-    from indexer.chain.ens import normalized
-
-    name = ens_name(given)
-    try:
-        return {given} if name is None else {name, normalized(name)}
-    except ConfigError:
-        return {given}
-
-
 @click.command("import", epilog="\b\nExamples:\n  indexer watch import wallets.csv\n  indexer watch import wallets.txt")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Mainnet endpoint, to resolve ENS names.")
@@ -179,7 +157,7 @@ def import_(session: Session, file: Path, rpc_urls: Sequence[str]) -> None:
     """Watch every wallet of a file: CSV, a Safe's address book, JSON, or one wallet a line, by address or ENS name.
 
     CSV has a header with wallet (or address) and perhaps label (or name), below and drop (several values separated by
-    blanks), or no header: wallet, then label. JSON is a list of addresses or of objects with these keys. Nothing is
+    blanks) and group, or no header: wallet, then label. JSON is a list of addresses or of objects with these keys. Nothing is
     changed if anything in it is wrong.
     """
     from indexer.alert.wallets_file import LARGEST_FILE, load_watches

@@ -77,7 +77,7 @@ def write_terminal(report: Report, stream: TextIO) -> None:
         line("")
         line(printable(section.title), BOLD)
         if section.rows:
-            write_table(section.columns, section.rows, stream, headers=True)
+            write_table(section.columns, section.rows, stream, sparse=True)
         stream.writelines(f"\n{chart_text(chart, width)}\n" for chart in section.charts)
         for note in section.notes:
             line(printable(note), DIM)

@@ -414,3 +414,12 @@ def described_deployments(db: "Database") -> None:
 def notes(db: "Database") -> None:
     """What is unpriceable or unverified about a position, and why; NULL where nothing is."""
     db.conn.execute("alter table positions add column note text")
+
+
+@migrations(name="0020_watch_groups")
+def watch_groups(db: "Database") -> None:
+    """Watched wallets that belong together, such as those of one person; @name means all of a group."""
+    db.conn.execute(
+        "create table watch_groups (name text not null collate nocase, wallet text not null collate nocase, "
+        "primary key (name, wallet)) strict, without rowid"
+    )

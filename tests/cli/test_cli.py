@@ -247,8 +247,10 @@ def test_show_in_a_table_has_what_liquidates(run: Run, market: AaveV3) -> None:
     answers = [(user, market.answer(user)) for user in sorted(market.borrowers)]
     safe = next(user for user, answer in answers if 11 * 10**17 < answer[5] < 14 * 10**17)
     printed = run("show", safe, "--table").stdout
-    for column in ("liquidation_by_interest", "distance_percent", "repay to reach 1.5", "add to reach 1.5"):
+    for column in ("liquidation_by_interest", "distance_percent", "target_health_factor"):
         assert column in printed
+    assert re.search(r"  repay  .*  1\.5000  ", printed)
+    assert re.search(r"  add +.*  1\.5000  ", printed)
     below = next(user for user, answer in answers if answer[1] and answer[5] < 10**18)
     printed = run("show", below, "--table").stdout
     assert "bonus_percent" in printed
