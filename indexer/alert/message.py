@@ -172,6 +172,7 @@ def prospects(subject: Subject, adapter: AnyAdapter, market: Market, position: P
                 "price": p.whole(p.price.price),
                 "liquidation_price": p.whole(p.liquidatable),
                 "unit": p.price.unit,
+                "liquidation_price_usd": p.usd(market, p.liquidatable),
                 "distance_percent": p.distance,
                 "collateral": p.price.collateral,
                 "debt": p.price.debt,
@@ -310,7 +311,7 @@ def ahead(body: Mapping[str, Any]) -> list[str]:
     """Where liquidation is, and what would lead away from it."""
     found = []
     prices = [
-        f"{printable(p['symbol'])} at {shown('', p['liquidation_price'])} {p['unit']} ({p['distance_percent']:+.2f} %)"
+        f"{printable(p['symbol'])} at {shown('', p['liquidation_price'])} {p['unit']}{in_usd(p)} ({p['distance_percent']:+.2f} %)"
         for p in body["liquidation_prices"] or ()
     ]
     if prices:
@@ -327,6 +328,12 @@ def ahead(body: Mapping[str, Any]) -> list[str]:
     if body["liquidation_blocked_by"]:
         found.append(f"cannot be liquidated now: {', '.join(body['liquidation_blocked_by'])}")
     return found
+
+
+def in_usd(price: Mapping[str, Any]) -> str:
+    """The same liquidation price in USD, where its unit is another and worth a known number of them."""
+    value = price["liquidation_price_usd"]
+    return "" if price["unit"] == "USD" or value is None else f", {usd(value)}"
 
 
 def amount(holding: Mapping[str, Any]) -> str:

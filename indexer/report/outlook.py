@@ -17,7 +17,7 @@ from indexer.text import age
 KEY = ("chain_id", "deployment", "account", "position_group")
 Key = tuple[Any, ...]
 
-LIMITS = "deployment position_group account symbol role price liquidation_price unit distance_percent".split()
+LIMITS = "deployment position_group account symbol role price liquidation_price unit price_usd liquidation_price_usd distance_percent".split()
 WAYS = (
     "deployment position_group account act amount symbol value_usd target_health_factor health_factor refused".split()
 )
@@ -65,7 +65,7 @@ def unknown(deployment: str) -> str:
 def plain(found: Outlook, market: Market) -> dict[str, Any]:
     """An outlook as JSON values: integers as decimal strings (`_raw`), amounts in whole tokens, values in USD.
 
-    Prices are in `unit`, their `_raw` in the oracle's own integer; `safe_price_raw` is the last safe one on the way to
+    Prices are in `unit` and, at its present worth, in USD (None if that is unknown); their `_raw` in the oracle's own integer; `safe_price_raw` is the last safe one on the way to
     `liquidation_price_raw`, the first at which the contract's health test fails.
     """
     return {
@@ -81,6 +81,8 @@ def plain(found: Outlook, market: Market) -> dict[str, Any]:
                 "price": one.whole(one.price.price),
                 "liquidation_price": one.whole(one.liquidatable),
                 "unit": one.price.unit,
+                "price_usd": one.usd(market, one.price.price),
+                "liquidation_price_usd": one.usd(market, one.liquidatable),
                 "distance_percent": one.distance,
                 "price_raw": str(one.price.price),
                 "safe_price_raw": str(one.safe),
@@ -185,9 +187,15 @@ def tables(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, Sequence[str], 
     found = (("prices", LIMITS, limits), ("ways", WAYS, ways), ("calls", CALLS, calls))
     return [
         (name, columns, [[row[column] for column in columns] for row in part])
-        for name, columns, part in ((name, apart(columns, every), part) for name, columns, part in found)
+        for name, columns, part in ((name, telling(apart(columns, every), part), part) for name, columns, part in found)
         if part
     ]
+
+
+def telling(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns without the prices in USD beside them, where all prices are in USD anyhow."""
+    also = any(row.get("unit", "USD") != "USD" for row in rows)
+    return [name for name in columns if also or name not in ("price_usd", "liquidation_price_usd")]
 
 
 def apart(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
