@@ -183,6 +183,9 @@ def parts(columns: Sequence[Column], width: int) -> list[list[Column]]:
         if column.right or total([*keys, column]) > width // 2:
             break
         keys.append(column)
+    widest = max((column.longest_word for column in columns[len(keys) :]), default=0)
+    while keys and total(keys) + len(GAP) + widest > width:
+        keys.pop()
     found: list[list[Column]] = [[*keys]]
     for column in columns[len(keys) :]:
         if len(found[-1]) > len(keys) and total([*found[-1], column]) > width:

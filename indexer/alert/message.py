@@ -24,7 +24,8 @@ NAMED = 8  # rows of each list that the text names; the JSON has all
 class Subject:
     """What an alert is about; health factors, `hysteresis` (a fraction) and `target` are scaled by 1e18.
 
-    `columns` is the row of `positions`. `crossed` is the threshold of a drop that was crossed. `seconds_per_block` is
+    `columns` is the row of `positions`. `crossed` is the threshold of a drop that was crossed,
+    `fell_from` the high it is measured from. `seconds_per_block` is
     the chain's pace.
     """
 
@@ -37,6 +38,7 @@ class Subject:
     event: Event
     crossing: int
     crossed: int | None
+    fell_from: int | None
     health_before: int | None
     columns: Mapping[str, Any]
     block: Block
@@ -85,6 +87,7 @@ def compose(
         "rule": str(subject.rule),
         "crossing": subject.crossing,
         "threshold_health_factor": None if subject.threshold is None else decimal_text(subject.threshold),
+        "fell_from_health_factor_raw": None if subject.fell_from is None else str(subject.fell_from),
         "wallet": subject.wallet,
         "label": subject.label,
         "ens": subject.ens,
@@ -134,6 +137,8 @@ def short_form(alert: Mapping[str, Any]) -> dict[str, Any]:
     about = (
         f"{kept['wallet']} on {kept['deployment']}: health factor {health}, status {kept['status']}"
         if kept["wallet"]
+        else f"a price on {kept['chain']}"
+        if kept["kind"] == "price"
         else f"{kept['chain']} cannot be watched"
     )
     kept["title"] = f"Alert: {kept['rule']} {kept['event']}"
@@ -264,7 +269,12 @@ def what(subject: Subject) -> str:
     if subject.rule.kind is Kind.BELOW:
         return f"recovered, above {threshold}" if recovered else f"below {threshold}"
     percent = decimal_text(subject.rule.threshold)
-    return f"recovered from its fall by {percent} %" if recovered else f"fell by {percent} % or more"
+    if recovered:
+        return f"recovered from its fall by {percent} %"
+    if not subject.fell_from or subject.health is None:
+        return f"fell by {percent} % or more"
+    share = 100 * (subject.fell_from - subject.health) / subject.fell_from
+    return f"fell {share:.3g} % from {factor(subject.fell_from)}"
 
 
 def title(subject: Subject) -> str:

@@ -151,6 +151,8 @@ def listing(conn: sqlite3.Connection, default_rules: str) -> list[dict[str, Any]
 def open_crossings(conn: sqlite3.Connection, chain_id: int) -> int:
     """How many crossings on a chain have not ended."""
     found: tuple[int] = conn.execute(
-        "select count(*) from watch_states where chain_id = ? and open", (chain_id,)
+        "select (select count(*) from watch_states where chain_id = ?1 and open) "
+        "+ (select count(*) from price_states where chain_id = ?1 and open)",
+        (chain_id,),
     ).fetchone()
     return found[0]

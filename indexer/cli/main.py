@@ -14,6 +14,7 @@ from indexer.console import log_to_stderr
 MODULES = {
     "at-risk": "positions",
     "export": "query",
+    "help": "help",
     "movements": "movements",
     "opportunities": "opportunities",
     "protocols": "status",

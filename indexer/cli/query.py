@@ -14,9 +14,7 @@ from indexer.store import queries as reading
 from indexer.store.exports import Kind
 
 
-@click.command(
-    epilog='\b\nExample:\n  indexer query "select status, count(*), sum(debt_usd) from positions group by status"'
-)
+@click.command(epilog='\b\nExample:\n  indexer query "select status, count(*) from positions group by status"')
 @click.argument("sql")
 @exact_option
 @output_options

@@ -33,7 +33,7 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.command(
     epilog="\b\nExamples:\n  indexer report book"
     "\n  indexer report book --protocol aave-v3 --fall WETH --output book.html"
-    "\n  indexer report 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 --since 2026-01-31 --format md"
+    "\n  indexer report treasury --since 2026-01-31 --format md"
     "\n  indexer report treasury @family --output together.html"
 )
 @click.argument("what", nargs=-1, required=True, metavar=f"book|{WALLETS}")

@@ -37,7 +37,7 @@ WORST_TABLE = (
 
 @click.command(
     epilog="\b\nExamples:\n  indexer simulate --shock WETH=-20% --shock stablecoins=-2%"
-    "\n  indexer simulate 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 --shock eth=-30% --days 30"
+    "\n  indexer simulate treasury --shock eth=-30% --days 30"
     "\n  indexer simulate --liquidation-threshold WETH=-5%"
     "\n  indexer simulate --sweep eth=0..-60%:2% --chart eth.png"
 )

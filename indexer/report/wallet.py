@@ -289,7 +289,7 @@ def wallet_report(
             POSITION_TABLE,
             rows,
             notes=[
-                "limit_usd: the debt at which it becomes liquidatable. fall_percent: what all its collateral can lose against its "
+                "Limit: the debt at which it becomes liquidatable. Fall: what all its collateral can lose against its "
                 "debt until then."
             ],
         ),
@@ -319,7 +319,7 @@ def wallet_report(
 DANGERS = {
     "prices": (
         "What liquidates it",
-        "The price of each asset at which the contract allows liquidation, all other prices as they are; below 0 % it has to fall.",
+        "The price of each asset at which the contract allows liquidation, all other prices as they are; where the distance is negative it has to fall.",
     ),
     "ways": (
         "What to repay or add",
@@ -364,6 +364,6 @@ def interest_section(lines: Sequence[Mapping[str, Any]]) -> Section:
             f"In all {earned} USD earned and {cost} USD of interest on debt.",
             "Growth of each balance in whole tokens while the contract's own record of it stood still, from the first snapshot that "
             "held it; USD at today's price. What accrued between the two snapshots around a change is not known and not in it: "
-            "unmeasured_seconds adds those times up.",
+            "those times are added up as unmeasured.",
         ],
     )

@@ -596,7 +596,11 @@ def test_the_general_endpoint_is_skipped_where_it_serves_another_chain(
 
     monkeypatch.setattr(connect, "Chain", chain)
     monkeypatch.setenv("ETH_RPC_URL", market.node.url)
-    assert one_line(CliRunner().invoke(main, ["sync"]), 1) == "public"
+    result = CliRunner().invoke(main, ["sync"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    told, line = result.stderr.splitlines()
+    assert re.search(rf"ETH_RPC_URL is not used: .* serves chain id {CHAIN_ID}, but mainnet is chain id 1", told)
+    assert line == "Error: public"
     assert [market.node.url] == asked[0]
     assert market.node.url not in asked[1]
 
