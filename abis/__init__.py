@@ -1,5 +1,5 @@
-"""What the adapters ask of contracts, and the logs they follow: JSON ABIs, one file a kind of contract, by `indexer.abi`.
+"""JSON ABIs of the functions and events that the adapters use, one file per kind of contract; `indexer.abi` loads them.
 
-A file holds what any version of that contract has: which version answers what is for the adapter to know. Two functions
-of one name that answer differently (an ERC-20's symbol as a string or as a word) stand in files of their own.
+A file lists what any version of the contract has; the adapter knows which version answers what. Functions that share a
+name but return different types (an ERC-20's symbol as a string or as a word) are in separate files.
 """

@@ -1,4 +1,4 @@
-"""The command's entry: the rest takes a moment to import, in which Ctrl-C has to be as quiet as later."""
+"""The command's entry point: importing the rest takes a moment, and Ctrl-C must be quiet meanwhile too."""
 
 import sys
 from contextlib import suppress
@@ -18,7 +18,7 @@ def main() -> None:
 def leave_working_folder() -> None:
     """Takes the working folder off Python's path, where `python -m` puts it, unless it is this program's own.
 
-    A folder `protocols` or a module `click.py` in there is none of ours. `python -P` does the same.
+    A folder `protocols` or a module `click.py` there would be imported instead of ours. `python -P` does the same.
     """
     with suppress(OSError):  # the folder may be gone
         here = Path.cwd()

@@ -1,4 +1,4 @@
-"""Topics, raw JSON logs and words to events; the ABI files of the package."""
+"""Event topics, and the functions and events of the package's ABI files."""
 
 import json
 import re
@@ -30,9 +30,9 @@ def topic(signature: str) -> str:
 
 
 class Abi:
-    """What one kind of contract can be asked, and what it logs, by name: a JSON ABI's functions and events.
+    """The functions and events of one kind of contract, by name, from its JSON ABI.
 
-    ValueError if two functions, or two events, have one name: they belong to ABIs of their own.
+    ValueError if two functions, or two events, share a name: they belong in separate ABIs.
     """
 
     def __init__(self, name: str, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -54,7 +54,7 @@ class Abi:
         return topic(name + _types(self._entry("event", name)["inputs"]))
 
     def note(self, name: str) -> str:
-        """What Maker's LogNote of a call to this function has for topic0: the selector, left-aligned."""
+        """The topic0 of Maker's LogNote for a call to this function: its selector, left-aligned."""
         return topic(name + _types(self._entry("function", name)["inputs"]))[:10] + 56 * "0"
 
     def _entry(self, kind: str, name: str) -> Mapping[str, Any]:
@@ -69,7 +69,7 @@ def _types(parameters: Sequence[Mapping[str, Any]], *, lean: bool = False) -> st
 
 
 def _type(parameter: Mapping[str, Any], lean: bool) -> str:
-    """A parameter's canonical type. If `lean`, a struct of one word is that word, as it is encoded alike."""
+    """A parameter's canonical type. If `lean`, a struct of one word becomes that word: both are encoded alike."""
     kind, members = str(parameter["type"]), parameter.get("components", ())
     if not kind.startswith("tuple"):
         return kind

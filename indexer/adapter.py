@@ -9,6 +9,7 @@ An adapter knows one protocol's contracts. It never opens a connection and never
     WhatIf         other prices, other thresholds, later: `simulate`, the falls in `report`
     Liquidation    a WhatIf that also knows what endangers and what heals: the outlook of `show` and of alerts
     Bounded        limit and debt as sums over lines, so that most positions need not be evaluated at each block
+    LiquidationLogs  the logs that tell of liquidations: the table `liquidations`
 """
 
 from abc import ABC, abstractmethod
@@ -31,6 +32,7 @@ from indexer.model import (
     Health,
     LiquidationCall,
     Logs,
+    LogSource,
     Market,
     Position,
     PositionKey,
@@ -54,8 +56,10 @@ class Reader(Protocol):
     def __call__(self, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
         """The answers to `reads`, a `Failed` for each that failed.
 
-        `prelude` is executed first, in the same eth_call, for every batch (accrueInterest, drip, ...): its state
-        changes are seen by the reads behind it and then forgotten; its answers are dropped.
+        `prelude` is executed first, in the same eth_call, for every batch (accrueInterest, drip, ...): the reads after
+        it see its state changes, which are then discarded, and so are its answers. Reads of
+        several calls, and of several deployments, may share an eth_call: what may change state is a prelude or is marked
+        (`Read.mutates`).
         """
 
     def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
@@ -86,11 +90,13 @@ class Adapter(ABC, Generic[M, P]):
     protocol: ClassVar[str]
     market_type: ClassVar[type[Market]]
     position_type: ClassVar[type[Position]]
-    #: the address keys of the configuration, and those of them that may be missing
+    #: the address keys that a deployment's configuration must have, and those that it may have
     required_addresses: ClassVar[tuple[str, ...]]
     optional_addresses: ClassVar[tuple[str, ...]] = ()
     #: keys that `options` of a deployment may have, and their types: a text, or a number above 0
     options: ClassVar[Mapping[str, type[str] | type[float]]] = {}
+    #: what a position's group looks like, as a regular expression; empty where positions have none
+    group_pattern: ClassVar[str] = ""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -145,8 +151,15 @@ class Adapter(ABC, Generic[M, P]):
         return market
 
     def checks(self, market: M, positions: Iterable[P], accounts: Accounts) -> list[Check]:
-        """Compare sums over all known positions with the contracts' own totals: they reveal logs that a node left out."""
+        """Compare sums over all known positions with the contracts' own totals: they reveal logs that a node left out.
+
+        Those that are `debt` prove that nobody with debt is missing, where accounts come from elsewhere than from logs.
+        """
         return []
+
+    def discovers(self, position: P, accounts: Accounts) -> bool:
+        """Whether the logs of discovery name whoever holds this; False wherever that is not certain."""
+        return not position.empty
 
 
 class Registry(Adapter[M, P]):
@@ -167,15 +180,15 @@ class Registry(Adapter[M, P]):
     def with_keys(self, read: Reader, market: M, keys: Iterable[PositionKey]) -> M:
         """Add to the market what only these keys (a Maker ilk first seen in a log) or `registry.contracts` name.
 
-        Called behind the logs with every known key, before any position is read; `read` is pinned to the market's
-        block.
+        Called after the logs are read, with every known key, and before any position is read; `read` is pinned to the
+        market's block.
         """
 
     @abstractmethod
     def of_wallets(self, read: Reader, market: M, wallets: Sequence[str]) -> tuple[M, list[PositionKey]]:
         """Ask the contracts alone (no logs, no store) under which keys these wallets may hold positions.
 
-        Returns with them the market whose registry holds those of them that a contract numbers.
+        Returns the market too, with the keys that a contract numbers added to its registry.
         """
 
 
@@ -183,7 +196,7 @@ class WhatIf(Adapter[M, P]):
     """A capability: the market as it would be with other prices, other thresholds, or later. `simulate` needs it."""
 
     def quotes(self, market: M) -> Quotes:
-        """Everything that `with_prices` takes, with its price now; what has no price is left out."""
+        """Every price that `with_prices` can change, with its present value; what has no price is left out."""
         return Quotes(prices={row.group or row.asset: row.price for row in market.assets if row.price is not None})
 
     @abstractmethod
@@ -200,7 +213,7 @@ class WhatIf(Adapter[M, P]):
 
     @abstractmethod
     def after(self, market: M, seconds: int, blocks: int) -> M:
-        """The market after that time in which nobody acts: indexes as the views would then answer (`Block.after`)."""
+        """The market after that much time if nobody acts, with the indexes the views would then return (`Block.after`)."""
 
 
 class Liquidation(WhatIf[M, P]):
@@ -218,8 +231,8 @@ class Liquidation(WhatIf[M, P]):
     def effect(self, market: M, position: P, balance: Balance, delta: int) -> Effect | None:
         """Supply or withdraw, borrow or repay `delta` smallest units of one balance (below 0: less of it) right now.
 
-        At the market's stored indexes and in the contracts' rounding; what goes beyond the balance is cut off. None
-        where the adapter does not know the rounding.
+        At the market's stored indexes and with the contracts' rounding; `delta` is capped at the balance. None where
+        the adapter does not know the rounding.
         """
 
     @abstractmethod
@@ -234,7 +247,7 @@ class Liquidation(WhatIf[M, P]):
         return market
 
 
-#: names what one line counts in: a token in an e-mode, an ilk's collateral or debt
+#: what the amount of a line is counted in: a token in an e-mode, an ilk's collateral or debt
 Slot = Hashable
 
 
@@ -249,8 +262,8 @@ class Line(NamedTuple):
 class Weight(NamedTuple):
     """What one unit of a slot's amount adds to the liquidation limit and to the debt, in the market's value unit.
 
-    The limit is bounded from both sides; the slacks are what the protocol's own rounding can add to or take from a line
-    (with its share of what it does to the sum), whatever the amount.
+    The limit is bounded from both sides. The slacks are the most that the protocol's own rounding can add to or take
+    from a line of any amount, including the line's share of the rounding of the sum.
     """
 
     limit_low: float
@@ -268,19 +281,54 @@ class Bounded(Adapter[M, P]):
 
     @abstractmethod
     def layout(self, market: M) -> Hashable:
-        """What `lines` takes from the market: lines stay valid while it is equal."""
+        """The part of the market that `lines` depends on: lines stay valid while it stays equal."""
 
     @abstractmethod
     def lines(self, market: M, position: P) -> Sequence[Line] | None:
-        """The position as lines; None where it is no such sum (stable debt, a rebasing token), so that it stays open."""
+        """The position as lines; None where it is not such a sum (stable debt, a rebasing token) and so stays open."""
 
     @abstractmethod
     def slot_weights(self, market: M, slots: Iterable[Slot]) -> list[Weight | None]:
         """The weight of each slot, in their order; None where a line in it may decide a status by itself (no price)."""
 
 
-#: adapters of whatever protocol
+class Quantity(NamedTuple):
+    """An amount of an asset in its smallest unit; `usd` at the market's price, `decimals` and `usd` None if unknown."""
+
+    asset: str
+    amount: int
+    decimals: int | None
+    usd: float | None
+
+
+class Liquidated(NamedTuple):
+    """What one log says of a liquidation: whose position, by whom (None: it does not say), how much of what.
+
+    `told_usd`: the values are those that the log itself tells, and so true at its block, not only near the market's.
+    """
+
+    key: PositionKey
+    liquidator: str | None
+    repaid: Quantity | None
+    seized: Quantity | None
+    told_usd: bool = False
+
+
+class LiquidationLogs(Adapter[M, P]):
+    """A capability: the logs that tell of liquidations. The table `liquidations` needs it."""
+
+    @abstractmethod
+    def liquidation_logs(self, market: M) -> Sequence[LogSource]:
+        """Name the logs that tell of liquidations; all of them are in `Logs.activity` or `Logs.discovery` as well."""
+
+    @abstractmethod
+    def liquidated(self, market: M, event: Event) -> Liquidated | None:
+        """What a log says of a liquidation, None for any other log. One log, one row: some tell only half of it."""
+
+
+#: adapters of any protocol
 AnyAdapter = Adapter[Any, Any]
 AnyWhatIf = WhatIf[Any, Any]
 AnyLiquidation = Liquidation[Any, Any]
 AnyBounded = Bounded[Any, Any]
+AnyLiquidationLogs = LiquidationLogs[Any, Any]

@@ -4,7 +4,7 @@ import re
 
 
 def checked_address(text: str) -> str:
-    """The address in lower case. Raises ValueError if it is none, or if a mixed-case one fails its EIP-55 checksum."""
+    """The address in lower case. ValueError if it is not one, or if a mixed-case one fails its EIP-55 checksum."""
     if not re.fullmatch(r"0[xX][0-9a-fA-F]{40}", text):
         raise ValueError(f"{text!r} is not an address (0x and 40 hex digits)")
     digits = text[2:]
@@ -14,7 +14,7 @@ def checked_address(text: str) -> str:
 
 
 def checksummed(digits: str) -> str:
-    """The 40 hex digits of an address with the capitals of EIP-55."""
+    """The 40 hex digits of an address, capitalised as EIP-55 says."""
     from eth_hash.auto import keccak  # noqa: PLC0415 - its backend takes a while to import, and few addresses need it
 
     lower = digits.lower()

@@ -19,16 +19,16 @@ class Rate(ProgressColumn):
 
 
 class Bars:
-    """One bar a stage: how much is done of how much, how fast, and how long it will take."""
+    """One bar per stage: how much is done of how much, how fast, and how long the rest will take."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.tasks: dict[str, TaskID] = {}
 
-    def start(self, name: str, total: int, unit: str) -> None:
+    def start(self, name: str, total: int, unit: str, done: int = 0) -> None:
         if name in self.tasks:
             self.progress.remove_task(self.tasks[name])
-        self.tasks[name] = self.progress.add_task(printable(name), total=total, unit=unit, note="")
+        self.tasks[name] = self.progress.add_task(printable(name), total=total, completed=done, unit=unit, note="")
 
     def advance(self, name: str, count: int, note: str = "") -> None:
         self.progress.update(self.tasks[name], advance=count, note=note)
@@ -38,13 +38,13 @@ class Bars:
         self.progress.update(task, completed=self.progress.tasks[self.progress.task_ids.index(task)].total)
 
     def say(self, line: str) -> None:
-        """A line above the bars."""
+        """Prints a line above the bars."""
         self.progress.console.print(Text(line))
 
 
 @contextmanager
 def drawn() -> Iterator[Bars]:
-    """Bars on stderr that vanish at the end."""
+    """Shows bars on stderr until the end of the context."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),

@@ -1,4 +1,4 @@
-"""JSON from strangers: no deeper and no larger than a reader of this project has use for."""
+"""JSON from strangers, limited in depth and in size to what this project can have use for."""
 
 import json
 import re
@@ -18,9 +18,9 @@ _NO_MARK = bytes(set(range(256)) - set(b'[]{}"'))
 
 
 def loads(content: bytes | bytearray) -> Any:
-    """The value of a JSON text in UTF-8. ValueError if it is none, or deeper or larger than allowed.
+    """The value of a JSON text in UTF-8. ValueError if it is not JSON, or deeper or larger than allowed.
 
-    Depth and size are judged before anything is parsed.
+    Depth and size are checked before anything is parsed.
     """
     size = parsed_size(content)
     if size > MAX_PARSED:
@@ -34,12 +34,12 @@ def loads(content: bytes | bytearray) -> Any:
 
 
 def parsed_size(content: bytes | bytearray) -> int:
-    """About how many bytes the parsed value takes at most: what stands at a comma or bracket may be a string."""
+    """About how many bytes the parsed value takes at most: there may be a string after each comma or bracket."""
     return len(content) + 312 * content.count(b"{") + 128 * content.count(b"[") + 64 * content.count(b",")
 
 
 def too_deep(content: bytes | bytearray) -> bool:
-    """Whether brackets stand inside each other more than `MAX_DEPTH` levels deep, or too many of them stay open."""
+    """Whether brackets are nested more than `MAX_DEPTH` levels deep, or too many of them are never closed."""
     marks = (_ESCAPED.sub(b"", content) if b"\\" in content else content).translate(None, _NO_MARK)
     marks = marks.replace(b'""', b"")  # two adjacent quotes leave whatever stands around them in or out of a string
     if b'"' in marks:
@@ -53,7 +53,7 @@ def too_deep(content: bytes | bytearray) -> bool:
 
 
 def _refused(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refused)
@@ -61,7 +61,9 @@ _DECODER = json.JSONDecoder(parse_constant=_refused)
 
 @contextmanager
 def same_recursion_limit() -> Iterator[None]:
-    """Around the import of web3, whose py_ecc raises the limit to 100,000: deep input would then overflow the C stack."""
+    """Keeps the recursion limit while web3 is imported: its py_ecc raises it to 100,000, and deep input would then overflow
+    the C stack.
+    """
     limit = sys.getrecursionlimit()
     try:
         yield

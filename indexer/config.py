@@ -1,7 +1,7 @@
-"""Configuration: built-in chains and deployments, installed packages, one TOML file, environment and flags.
+"""The configuration: built-in chains and deployments, installed packages, one TOML file, environment and flags.
 
-Packages add chains and deployments; the user's file adds, replaces and changes them. Unknown keys are errors. Nothing
-here opens a connection.
+Packages add chains and deployments; the user's file adds, replaces and changes them. Unknown keys are errors. This module
+opens no connection.
 """
 
 import math
@@ -38,13 +38,13 @@ Address = Annotated[str, AfterValidator(checked_address)]
 
 
 class Section(BaseModel):
-    """A table of the file; every field but those the file's own key fills in is a key."""
+    """A table of the file: its fields are the table's keys, but for those that the table's name fills in."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
 
 class ChainConfig(Section):
-    """One chain; `rpc` is the user's, `public_rpc` what needs no key."""
+    """One chain; `rpc` are the user's endpoints, `public_rpc` endpoints that need no key."""
 
     name: str
     chain_id: int = Field(gt=0)
@@ -65,7 +65,7 @@ class ChainConfig(Section):
 
 
 class DeploymentTable(Section):
-    """One deployment as the file has it."""
+    """One deployment as it stands in the file."""
 
     name: str
     protocol: str
@@ -77,7 +77,7 @@ class DeploymentTable(Section):
 
 @dataclass(frozen=True, slots=True)
 class NamedUrl:
-    """A node's URL, where it was named, and whether another chain behind it is an error or just skips it."""
+    """A node's URL, its source, and whether another chain behind it is an error or just a reason to skip it."""
 
     url: str = field(repr=False)
     source: str
@@ -86,9 +86,9 @@ class NamedUrl:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything configured, checked; `path` is the user's file if there is one, `own` the deployments it has a table of.
+    """The checked configuration; `path` is the user's file if there is one, `own` the deployments that it defines.
 
-    Whether these have the addresses that their protocols need is left to `check_own`, which imports the adapters.
+    `check_own` checks that these have the addresses their protocols need; it has to import the adapters.
     """
 
     path: Path | None
@@ -101,7 +101,7 @@ class Config:
     environment: Mapping[str, str] = field(repr=False)
 
     def chain(self, name: str) -> ChainConfig:
-        """The chain of that name. Raises `ConfigError` if there is none."""
+        """The chain with that name. Raises `ConfigError` if there is none."""
         if name not in self.chains:
             raise ConfigError(f"unknown chain {harmless(name)}{did_you_mean(name, self.chains)}")
         return self.chains[name]
@@ -118,10 +118,10 @@ class Config:
     def select(
         self, chain: str | None = None, protocols: Collection[str] = (), deployments: Collection[str] = ()
     ) -> tuple[ChainConfig, list[Deployment]]:
-        """The chain and its deployments that pass every given filter, their addresses complete.
+        """The chain, and those of its deployments that pass every given filter, with complete addresses.
 
-        Without a chain it is that of the named deployments, else mainnet. Raises `ConfigError` for an unknown name,
-        for deployments of different chains, and when nothing is left.
+        The default chain is that of the named deployments, else mainnet. Raises `ConfigError` for an unknown name, for
+        deployments of different chains, and when nothing is left.
         """
         self.check_own()
         for name in deployments:
@@ -155,9 +155,9 @@ class Config:
     def endpoints(self, chain: ChainConfig, rpc_urls: Sequence[str] = ()) -> list[NamedUrl]:
         """The endpoints of a chain in the order to try them.
 
-        The first source that names any is the only one: `rpc_urls` (flags), the chain's own variable, its `rpc`.
-        ETH_RPC_URL names no chain, so the public endpoints stand behind it for when it serves another one. Raises
-        `ConfigError` if there is none, for a missing variable, and for what is no http(s) URL.
+        Only the first source that names any is used: `rpc_urls` (flags), the chain's own variable, its `rpc`. ETH_RPC_URL
+        names no chain, so the public endpoints follow it in case it serves another one. Raises `ConfigError` if there is
+        none, for a missing variable, and for anything but an http(s) URL.
         """
         own = self.environment.get(chain.variable, "").split()
         general = self.environment.get("ETH_RPC_URL", "").split()
@@ -191,9 +191,9 @@ class Config:
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:
-    """The configuration: built-in, from packages, and from `path`, ./indexer.toml or the user's config folder.
+    """Loads the configuration: built-in, from packages, and from `path`, ./indexer.toml or the user's config folder.
 
-    A file that is found rather than named must be the user's own: it decides where keys go and what is run. Raises
+    A file that was found rather than named must be the user's own: it decides where keys are sent and what is run. Raises
     `ConfigError` naming file, key and what to do.
     """
     merged: dict[str, Table] = {"chains": {}, "deployments": {}, "settings": {}, "alerts": {}, "groups": {}}
@@ -266,23 +266,23 @@ SECTIONS: dict[str, Collection[str]] = {
 }
 #: keys whose values are never shown
 SECRET_KEYS = {"rpc", "public_rpc", "explorer", "urls", "command", "stdout"}
-#: sections of one table each, which only the user's file has
+#: sections that are single tables, only in the user's file
 SINGLE = ("settings", "alerts")
 #: [groups]: name -> symbols, addresses or ilks whose prices move together in `simulate`
 Groups = dict[str, Annotated[list[str], Field(min_length=1)]]
 
 
-#: a user's table with this key is a definition of its own; without it, it changes the keys it gives
+#: a user's table with this key defines something new; without it, it changes only the keys it gives
 DEFINING = {"chains": "chain_id", "deployments": "protocol"}
 
 
-#: dots outside of quotes that one line may have
+#: how many dots outside quotes a line may have
 DEEPEST = 64
 QUOTED = re.compile(r'"[^"\n]*"|\'[^\'\n]*\'')
 
 
 def parse(text: str, label: str) -> Table:
-    """The file as tables whose keys are all known. Raises `ConfigError` for others, and for what is not TOML."""
+    """The file as tables with known keys only. Raises `ConfigError` for other keys, and for what is not TOML."""
     # The parser's time grows with the square of the parts of a dotted key.
     if any(QUOTED.sub("", line).count(".") > DEEPEST for line in text.splitlines()):
         raise ConfigError(f"{label}: not valid TOML: nested too deeply")
@@ -319,7 +319,7 @@ def as_table(value: object, where: tuple[str, ...], label: str) -> Table:
 
 
 def dotted(path: Iterable[str]) -> str:
-    """Where something is in the file; a key that may be a secret is not repeated."""
+    """A place in the file; a key that may be a secret is not repeated."""
     return ".".join(part if harmless(part) == repr(part) else "***" for part in path)
 
 
@@ -330,7 +330,7 @@ def known_keys(table: Iterable[str], known: Collection[str], where: tuple[str, .
 
 
 def add(merged: dict[str, Table], origin: dict[tuple[str, str], str], data: Table, label: str) -> None:
-    """Take over a package's chains and deployments, none of which may exist yet."""
+    """Add a package's chains and deployments, none of which may exist yet."""
     for section in (*SINGLE, "groups"):
         if section in data:
             raise ConfigError(f"{label}: a package cannot change [{section}]")
@@ -343,7 +343,7 @@ def add(merged: dict[str, Table], origin: dict[tuple[str, str], str], data: Tabl
 
 
 def overlay(merged: Table, user: Table) -> None:
-    """Change just the keys the user gives, table by table."""
+    """Change only the keys the user gives, table by table."""
     for key, value in user.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
             overlay(merged[key], value)
@@ -360,7 +360,7 @@ class Labels:
     origin: Mapping[tuple[str, str], str]
 
     def __call__(self, where: tuple[str, ...]) -> str:
-        """The user's file if it has that key, or its table where the key is missing everywhere."""
+        """Names the user's file if it has that key, or has its table while the key is missing everywhere."""
         table: Any = self.user
         for key in where:
             if not isinstance(table, dict) or key not in table:
@@ -383,7 +383,7 @@ def checked(model: type[T], where: tuple[str, ...], table: Table, label_of: Labe
             meant = f"; did you mean [{where[0]}.{near[0]}]?" if near else ""
             raise ConfigError(f"{label}: {dotted(path)} is missing{meant}") from error
         message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
-        # an endpoint's or a channel's URL can carry a key, wherever it was written by mistake
+        # the URL of an endpoint or a channel, written here by mistake, can carry a key
         given = problem["input"]
         if isinstance(given, str) and harmless(given) != repr(given):
             message = message.replace(repr(given), harmless(given)).replace(given, harmless(given))

@@ -1,4 +1,4 @@
-"""What a person sees while a command works, all of it on stderr: progress, log lines, remarks."""
+"""What a person sees on stderr while a command works: progress, log lines, remarks."""
 
 import json
 import logging
@@ -16,9 +16,9 @@ from indexer.table import folded, room
 from indexer.text import age, printable
 
 T = TypeVar("T")
-#: between two lines of progress where there is no terminal
+#: seconds between two lines of progress where there is no terminal
 TELL_SECONDS = 30.0
-#: where lines go while bars are shown, the innermost last: above them, for a bar must not be torn
+#: where lines go while bars are shown, the innermost last: above the bars, so as not to tear them
 above_bars: list[Callable[[str], None]] = []
 
 
@@ -34,12 +34,14 @@ def say(line: str) -> None:
     try:
         print(line, file=sys.stderr, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nobody reads it any more, nor what is left in the buffer
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), 2
+        )  # nobody reads stderr any more, so the rest of the buffer is dropped too
         raise SystemExit(1) from None
 
 
 class Lines(logging.Handler):
-    """Log lines as text, or as JSON with `as_json`; they do not tear a progress bar."""
+    """Writes log lines as text, or as JSON with `as_json`, without tearing a progress bar."""
 
     def __init__(self, *, as_json: bool) -> None:
         super().__init__()
@@ -64,7 +66,7 @@ class Lines(logging.Handler):
 
 
 def log_to_stderr(*, as_json: bool, verbose: int) -> None:
-    """Send this program's log to stderr: warnings, with `verbose` 1 what is done, with 2 everything."""
+    """Send this program's log to stderr: warnings; with `verbose` 1 also what it does, with 2 everything."""
     logger = logging.getLogger("indexer")
     logger.handlers = [Lines(as_json=as_json)]
     logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG))
@@ -72,15 +74,16 @@ def log_to_stderr(*, as_json: bool, verbose: int) -> None:
 
 
 class Told:
-    """Progress as a log line every so often, for where there is no terminal; whatever the level of the log."""
+    """Progress as a line every `TELL_SECONDS`, for output that is no terminal; independent of the log level."""
 
     def __init__(self) -> None:
         self.start("starting", 0, "")
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._tell, daemon=True)
 
-    def start(self, name: str, total: int, unit: str) -> None:
-        self.stage, self.total, self.unit, self.count, self.note = name, total, unit, 0, ""
+    def start(self, name: str, total: int, unit: str, done: int = 0) -> None:
+        self.stage, self.total, self.unit, self.count, self.note = name, total, unit, done, ""
+        self.before = done
         self.began = time.monotonic()
 
     def advance(self, name: str, count: int, note: str = "") -> None:
@@ -91,7 +94,7 @@ class Told:
 
     def _tell(self) -> None:
         while not self.ended.wait(TELL_SECONDS):
-            if not self.stage:  # it waits for the next block, and says one line for each
+            if not self.stage:  # --follow waits for the next block, and prints one line for each
                 continue
             record = logging.LogRecord("indexer.progress", logging.INFO, __file__, 0, self.line(), (), None)
             record.fields = self.fields()
@@ -99,10 +102,10 @@ class Told:
                 handler.handle(record)
 
     def seconds_left(self) -> int | None:
-        """At the pace so far; None before there is any."""
-        if not self.count:
+        """Seconds left at the pace so far; None while there is no pace yet."""
+        if self.count <= self.before:
             return None
-        return max(int((time.monotonic() - self.began) * (self.total - self.count) / self.count), 0)
+        return max(int((time.monotonic() - self.began) * (self.total - self.count) / (self.count - self.before)), 0)
 
     def fields(self) -> dict[str, object]:
         return {
@@ -125,7 +128,7 @@ class Told:
 
 @contextmanager
 def told() -> Iterator[Told]:
-    """A line of progress on stderr every `TELL_SECONDS`."""
+    """Prints a line of progress on stderr every `TELL_SECONDS`."""
     progress = Told()
     progress.thread.start()
     try:
@@ -137,7 +140,7 @@ def told() -> Iterator[Told]:
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """Progress bars on stderr that vanish at the end; where it is no terminal a line every `TELL_SECONDS`."""
+    """Shows progress bars on stderr until the end; where that is no terminal, a line every `TELL_SECONDS`."""
     if not sys.stderr.isatty():
         with told() as progress:
             yield progress
@@ -153,7 +156,7 @@ def bars() -> Iterator[Progress]:
 
 
 def counted(rows: Iterable[T], total: int, unit: str) -> Iterator[T]:
-    """The rows, with a bar while they are read that is gone behind the last one."""
+    """Yields the rows, with a progress bar until the last one."""
     with bars() as progress:
         progress.start(unit, total, unit)
         for number, row in enumerate(rows, 1):

@@ -2,7 +2,7 @@
 
 IndexerError                 ends the command with one clear line
 ├── ConfigError              the configuration or a flag is wrong (exit code 2)
-├── InstallationError        a package is not what its distribution installed
+├── InstallationError        a package differs from what its distribution installed
 ├── StoreError               the database file cannot be used
 │   └── StoreLockedError     another sync works on the file
 ├── ChainError               the node's answer cannot be used
@@ -10,7 +10,7 @@ IndexerError                 ends the command with one clear line
 │   ├── NoCodeError          an address of the configuration holds no contract
 │   ├── PrunedError          the endpoint no longer holds that state or history
 │   ├── ReadFailedError      a contract read that must succeed failed
-│   ├── UnconfirmedError     the chain contradicts what was final, and no second endpoint says so too
+│   ├── UnconfirmedError     the chain contradicts what was final, and no second endpoint confirms that
 │   └── ReorgError           the pinned block left the canonical chain; take a new snapshot
 └── RetryableError           worth another try, here or at the next endpoint; never leaves Chain
 """
@@ -25,7 +25,7 @@ class ConfigError(IndexerError):
 
 
 class InstallationError(IndexerError):
-    """Another package is in the place of one of ours, or wrote over its files."""
+    """Another package hides one of ours, or has overwritten its files."""
 
 
 class StoreError(IndexerError):
@@ -53,11 +53,11 @@ class PrunedError(ChainError):
 
 
 class ReadFailedError(ChainError):
-    """A contract read without which nothing can be computed failed."""
+    """A contract read that must succeed failed."""
 
 
 class UnconfirmedError(ChainError):
-    """The chain contradicts what was final, on the word of one endpoint alone; nothing is taken back."""
+    """One endpoint alone contradicts what was final; nothing is undone."""
 
 
 class ReorgError(ChainError):
@@ -65,4 +65,4 @@ class ReorgError(ChainError):
 
 
 class RetryableError(IndexerError):
-    """A passing failure of one endpoint, which attempts.py alone tries again."""
+    """A passing failure of one endpoint; only chain/retry.py retries it."""

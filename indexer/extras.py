@@ -1,4 +1,4 @@
-"""How to add an optional part to this copy of the program, in the way that it was installed."""
+"""How to install an optional extra into this copy of the program, the way the copy itself was installed."""
 
 import json
 import shlex
@@ -10,14 +10,14 @@ NAME = "lending-indexer"
 
 
 def how_to_install(extra: str) -> str:
-    """The command for a shell that adds an extra, such as `parquet`, to this Python."""
+    """The shell command that installs an extra, such as `parquet`, for this Python."""
     return f"{shlex.quote(sys.executable)} -m pip install {requirement(extra, origin())}"
 
 
 def origin() -> str | None:
-    """What pip wrote of where this copy comes from (direct_url.json, PEP 610); None if from a package index.
+    """Pip's record of where this copy came from (direct_url.json, PEP 610); None if from a package index.
 
-    In a checkout the build leaves metadata without it beside the source, and that may be found first.
+    In a checkout, a build leaves metadata without this record beside the source, which may be found first.
     """
     found = (copy.read_text("direct_url.json") for copy in distributions(name=NAME))
     return next((text for text in found if text), None)

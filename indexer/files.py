@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole or not at all, and whose they must be."""
+"""Files that are replaced as a whole or not at all, and checks of who owns a file."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from indexer.errors import ConfigError, IndexerError
 
 
 def write_file(path: Path, fill: Callable[[TextIO], None]) -> None:
-    """Replace `path` by the text that `fill` writes, at once and only if it succeeds."""
+    """Replace `path` atomically by the text that `fill` writes, only if `fill` succeeds."""
     with replacing(path) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
         try:
@@ -25,9 +25,9 @@ def write_file(path: Path, fill: Callable[[TextIO], None]) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose bytes replace `path` at the end, at once and only if nothing was raised.
+    """A stream whose bytes replace `path` atomically at the end, only if nothing was raised.
 
-    A link stays, what it names is replaced. What is no file, such as a pipe or /dev/stdout, is written to as it is.
+    A link stays, its target is replaced. Anything that is not a file, such as a pipe or /dev/stdout, is written to directly.
     """
     scratch = None
     try:
@@ -59,13 +59,13 @@ def current_umask() -> int:
 
 
 def open_lock(path: Path | str) -> int:
-    """A descriptor of a file to lock, made where there is none; OSError also where the name is a link.
+    """A descriptor of a file to lock, created if missing; OSError also if the name is a link.
 
-    Only its owner may open it; what is in it stays. A link planted beside the database would name somebody's file.
+    Only its owner may open it; its content stays. A link planted beside the database could lead to any file.
     """
     lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     if os.fstat(lock).st_uid == os.getuid():
-        os.fchmod(lock, 0o600)  # one of an older version may be readable to all
+        os.fchmod(lock, 0o600)  # an older version made it readable for everyone
     return lock
 
 
@@ -73,7 +73,7 @@ def require_own(path: Path, named: str) -> None:
     """Raise `ConfigError` if someone else could have written a file that was found rather than `named` with a flag.
 
     It must belong to the user or root, be writable by nobody else, and by a group only if that is the user's own. The
-    same holds for a link's target. A file that does not exist is nobody's.
+    same holds for a link's target. A file that does not exist passes.
     """
     for found in (path.lstat(), path.stat()) if path.exists() else (path.lstat(),) if path.is_symlink() else ():
         doubt = foreign(found)
@@ -84,11 +84,11 @@ def require_own(path: Path, named: str) -> None:
 
 
 def foreign(found: os.stat_result) -> str | None:
-    """Who but the user and root can write such a file, as the end of a sentence; None if nobody can."""
+    """Who besides the user and root can write such a file, as the end of a sentence; None if nobody can."""
     if found.st_uid not in (os.geteuid(), 0):
         return f"belongs to another user ({user_name(found.st_uid)})"
     if stat.S_ISLNK(found.st_mode):
-        return None  # its mode means nothing
+        return None  # the mode of a link means nothing
     if found.st_mode & stat.S_IWOTH:
         return "can be written by everybody on this machine"
     if found.st_mode & stat.S_IWGRP and found.st_gid != own_group():

@@ -1,7 +1,7 @@
-"""Whether what Python imports under a distribution's names is what that distribution installed.
+"""Checks that what Python imports under a distribution's names is what that distribution installed.
 
-`protocols` and `abis` are plain names: a folder of that name on the path hides ours, and another distribution can write
-over our files without a word from pip. Both are told before anything is taken from such a package.
+`protocols` and `abis` are plain names: a folder of that name on the path hides ours, and pip lets another distribution
+overwrite our files without a warning. Both are reported before such a package is used.
 """
 
 import base64
@@ -20,28 +20,28 @@ def require_genuine(entry: EntryPoint) -> None:
     """Raise `InstallationError` unless the entry point's distribution owns every top-level package it declares.
 
     The files of a wheel are compared with its RECORD, an editable install with the folder it was installed from. An entry
-    point without a distribution, and a distribution that tells neither, is taken as it is.
+    point without a distribution, or whose distribution has neither record, is not checked.
     """
     if entry.dist is not None:
         require_packages(entry.dist.name, entry.module.partition(".")[0])
 
 
-@cache  # a distribution has several entry points, which are asked for more than once
+@cache  # a distribution has several entry points, which are looked up more than once
 def require_packages(distribution_name: str, package: str) -> None:
     dist = distribution(distribution_name)
     declared = (dist.read_text("top_level.txt") or "").split()
     for name in sorted({package, *declared}):
         found = location(name)
-        if found is not None:  # what is not there at all is told where it is imported
+        if found is not None:  # the import itself reports a package that is missing
             require_place(dist, name, found)
             require_content(dist, name)
 
 
 def location(name: str) -> Path | None:
-    """The folder of the package, or the file of the module, that an import of this top-level name takes."""
+    """The folder of the package, or the file of the module, that an import of this top-level name finds."""
     try:
         spec = find_spec(name)
-    except ValueError:  # run as a script, it has no place
+    except ValueError:  # run as a script, it has no spec
         return None
     if spec is None:
         return None
@@ -69,14 +69,14 @@ def require_place(dist: Distribution, name: str, found: Path) -> None:
 
 
 def editable_folder(dist: Distribution) -> Path | None:
-    """Where an editable install has its sources; None for any other."""
+    """The source folder of an editable install; None for any other install."""
     text = dist.read_text("direct_url.json")
     url = urlparse(json.loads(text)["url"]) if text else None
     return Path(unquote(url.path)).resolve() if url and url.scheme == "file" else None
 
 
 def require_content(dist: Distribution, name: str) -> None:
-    """Raise `InstallationError` if a file is missing or is not the one that was installed."""
+    """Raise `InstallationError` if a file is missing or differs from the installed one."""
     for file in dist.files or ():
         if file.parts[0] != name or file.hash is None:
             continue
@@ -91,6 +91,6 @@ def require_content(dist: Distribution, name: str) -> None:
 
 
 def others(dist: Distribution, name: str) -> str:
-    """Which other distributions brought a package of that name too, as the end of a message."""
+    """Which other distributions installed a package of that name too, as the end of a message."""
     names = sorted(set(packages_distributions().get(name, ())) - {dist.name})
     return f", but without {' and '.join(names)}, which writes to the same folder" if names else ""

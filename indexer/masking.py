@@ -1,4 +1,4 @@
-"""What of a URL may be shown."""
+"""Which parts of a URL or a text may be shown."""
 
 import re
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ def mask(url: str) -> str:
     )
 
 
-#: the words of a path that are no secret; anything else may be one
+#: words of a path that are no secrets; anything else may be one
 _PLAIN_SEGMENT = re.compile(
     r"v\d{1,2}|api|arbitrum|avalanche|avax|base|bc|bnb|bsc|c|eth|ethereum|evm|ext|gnosis|http|jsonrpc|mainnet|optimism|"
     r"polygon|public|rpc|ws|wss",
@@ -32,17 +32,17 @@ _PLAIN_SEGMENT = re.compile(
 
 
 def _looks_like_key(label: str) -> bool:
-    """A host label of 16 or more letters and digits mixed, as some providers put the key into the host name."""
+    """Whether a host label mixes 16 or more letters and digits, as some providers put the key into the host name."""
     return len(label) >= 16 and "-" not in label and bool(re.search(r"\d", label)) and bool(re.search(r"[a-z]", label))
 
 
-#: characters of a stranger's text that are looked at
+#: how many characters of a stranger's text are examined
 LONGEST_TEXT = 4_096
 _URL = re.compile(rf"\b[a-z][a-z0-9+.-]{{0,20}}://[^\s\"'<>)\]}}]{{1,{LONGEST_TEXT}}}", re.IGNORECASE)
 
 
 def masked(text: str) -> str:
-    """The first `LONGEST_TEXT` characters of a text, its URLs masked."""
+    """The first `LONGEST_TEXT` characters of a text, with its URLs masked."""
     return _URL.sub(lambda found: mask(found[0]), text[:LONGEST_TEXT])
 
 
@@ -60,7 +60,7 @@ def secrets(url: str) -> list[str]:
 
 
 def harmless(value: object) -> str:
-    """A value of somebody's configuration as an error may show it: numbers, and short words that can be no key."""
+    """A configuration value as an error may show it: numbers, and short words that cannot be keys."""
     if value is None or isinstance(value, bool | int | float):
         return repr(value)[:40]
     if isinstance(value, str):
@@ -70,7 +70,7 @@ def harmless(value: object) -> str:
             r"(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{16}", value
         ):
             return repr(value)
-        return "a text that is not shown, as it may hold a key"
+        return "a text not shown here, as it may hold a key"
     return (
         "a table" if isinstance(value, dict) else "a list" if isinstance(value, list | tuple) else type(value).__name__
     )

@@ -14,7 +14,7 @@ RAY = 10**27
 
 
 class Accounts(StrEnum):
-    """Whose positions are discovered: those that can be liquidated, all with a balance, or only the watched wallets'."""
+    """Which accounts are discovered: those that can be liquidated, all with a balance, or only the watched wallets'."""
 
     BORROWERS = "borrowers"
     ALL = "all"
@@ -22,19 +22,27 @@ class Accounts(StrEnum):
 
 
 class Status(StrEnum):
-    """What a position's row says of its health; the first that applies, in this order."""
+    """A position's status: the first that applies, in this order."""
 
-    UNVERIFIED = "unverified"  # the contracts' own answers differ, or nobody can compare
-    UNPRICEABLE = "unpriceable"  # a price that is needed is missing
+    UNVERIFIED = "unverified"  # the contracts' own answers differ, or could not be compared
+    UNPRICEABLE = "unpriceable"  # a needed price is missing
     NO_DEBT = "no-debt"
     LIQUIDATABLE = "liquidatable"  # the contract's own health test fails
     AT_RISK = "at-risk"
     HEALTHY = "healthy"
 
 
+class Coverage(StrEnum):
+    """How it is known that nobody with debt is missing from a deployment."""
+
+    HISTORY = "history"  # all logs that can name an account were read
+    SUMS = "sums"  # not all, but the contracts' own totals of debt are reached; former borrowers may be missing
+    PARTIAL = "partial"  # somebody may be missing
+
+
 #: the statuses that the view `at_risk` lists
 ENDANGERED = frozenset({Status.AT_RISK, Status.LIQUIDATABLE})
-#: the statuses of which nobody knows whether the position is in danger
+#: the statuses that leave open whether the position is in danger
 UNCLEAR = frozenset({Status.UNVERIFIED, Status.UNPRICEABLE})
 
 
@@ -55,7 +63,7 @@ class Block:
     timestamp: int
 
     def after(self, seconds: int, blocks: int) -> "Block":
-        """The block so much later. It does not exist yet: its hash and its parent's are ""."""
+        """A block that much later. It does not exist yet: its hash and its parent's are ""."""
         if not (seconds or blocks):
             return self
         return Block(self.number + blocks, "", "", self.timestamp + seconds)
@@ -65,9 +73,9 @@ class Block:
 class Event:
     """One log, undecoded: an adapter reads only the words it needs.
 
-    `topics` are 0x and 64 hex digits each, `data` raw bytes. Some nodes count `log_index` anew in each transaction, so
-    the order in a block is that of (`transaction_index`, `log_index`). The word accessors return None where the log is
-    too short or the word is not of that type, so that a foreign log under a known topic touches nobody.
+    `topics` are 0x and 64 hex digits each, `data` raw bytes. Some nodes restart `log_index` in each transaction, so the
+    order in a block is that of (`transaction_index`, `log_index`). The word accessors return None where the log is too
+    short or the word is not of that type, so that a foreign log under a known topic touches no position.
     """
 
     address: str
@@ -114,7 +122,7 @@ class LogSource:
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """The logs that concern one deployment.
+    """The logs that matter to one deployment.
 
     `discovery`: the events by which an account can first matter; all of history is searched for them. `activity`: the
     events that can change a position, followed from the first snapshot on; those of `discovery` need not be repeated.
@@ -127,21 +135,23 @@ class Logs:
 class Read(NamedTuple):
     """One contract read, e.g. Read(pool, "getReserveData(address)((uint256,uint128))", (asset,)).
 
-    `signature` names the inputs and, behind them, the outputs: `poke()()` has neither. The answer is the bare value for
-    one output, a tuple for several, nested tuples for structs; addresses are lower-case strings, bytesN are bytes. A call that reverts
-    or whose answer does not decode is a `Failed` value. With `sender` the call is made from that account (outside
-    the multicall).
+    `signature` names the inputs and, after them, the outputs: `poke()()` has neither. The answer is the bare value for one
+    output, a tuple for several, nested tuples for structs; addresses are lower-case strings, bytesN are bytes. A call that
+    reverts or whose answer does not decode gives a `Failed`. With `sender` the call is made from that account (outside the
+    multicall). `mutates`: the call may change state, as that of a stranger's contract or of an unknown fallback may; it is
+    made after all others, so that none sees what it does.
     """
 
     target: str
     signature: str
     args: tuple[Any, ...] = ()
     sender: str | None = None
+    mutates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The answer of a read that failed: revert data, or what could not be decoded. It is falsy."""
+    """The answer of a read that failed: its revert data, or the data that could not be decoded. It is falsy."""
 
     read: Read
     data: bytes = b""
@@ -153,9 +163,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What `adapter.Registry` has found so far: positions that a contract numbers (Maker's CdpManager: cdp -> urn, ilk).
+    """What an `adapter.Registry` has found so far: the positions that a contract numbers (Maker's CdpManager: cdp -> urn, ilk).
 
-    `contracts` are those that only logs name, in the order in which they were first named.
+    `contracts` are those that only logs name, in order of their first log.
     """
 
     keys: Mapping[int, PositionKey] = field(default_factory=dict)
@@ -216,10 +226,10 @@ class Market:
 
     @property
     def averages(self) -> bool:
-        """Whether the limit is the collateral times an average threshold cut to basis points (1 / 10,000), as in Aave.
+        """Whether the limit is the collateral times an average threshold rounded down to basis points, as in Aave.
 
-        That limit drops where a growing collateral lowers the average: health is then not monotone in every price. A
-        property, so that it follows the version of the code that `revision` names.
+        Such a limit can drop when more collateral lowers the average, so health is not monotone in every price. It is a
+        property because it depends on the version of the code that `revision` names.
         """
         return False
 
@@ -228,8 +238,8 @@ class Market:
 class Position:
     """What one position holds, as read from the contracts at `block_number`; each adapter has a subclass.
 
-    Plain ints, strings, tuples and dicts only (stored as JSON). Scaled values that stay valid until an event
-    touches the account, never projected ones.
+    Plain ints, strings, tuples and dicts only (stored as JSON): scaled values, which stay valid until an event touches the
+    account, never projected ones.
     """
 
     key: PositionKey
@@ -237,13 +247,13 @@ class Position:
 
     @property
     def empty(self) -> bool:
-        """Holds nothing: neither collateral nor debt nor supply."""
+        """Whether it holds nothing: neither collateral nor debt nor supply."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """One row of `balances`; see DESIGN.md. `market` is the contract that keeps the balance.
+    """One row of `balances`; `market` is the contract that keeps the balance.
 
     `market` distinguishes stable from variable debt, and two markets of one asset: aToken, debt token, cToken, Comet,
     Vat. `side` is "supply" or "debt". `value` is in the protocol's value unit, None if unpriceable.
@@ -262,7 +272,7 @@ class Balance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """A position evaluated at the market's block, in the protocol's own value unit; DESIGN.md defines each value.
+    """A position evaluated at the market's block, in the protocol's own value unit.
 
     `health_factor*` are scaled by 1e18, None without debt or when unknown. `liquidatable` is the contract's own
     health test (not caps and pauses, which go to `blocked_by`); `unpriceable` says that a needed price is missing.
@@ -316,7 +326,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """A market and a position in it after one act; `refused` says why the contracts would not let that happen now."""
+    """A market and a position in it after one act; `refused` says why the contracts would refuse that act now."""
 
     market: Market
     position: Position
@@ -325,7 +335,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Auction:
-    """What a liquidation puts up instead of paying collateral out (Maker).
+    """What a liquidation auctions instead of paying collateral out (Maker).
 
     `lot` is for sale (wad of the gem, as the Vat keeps it) until the bids cover `tab` (rad of DAI); `reward` is what the
     caller is paid at once (rad of DAI): the Dog's tip + chip * tab, 0 of the Cat; None where the auction house does not
@@ -339,11 +349,11 @@ class Auction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sale:
-    """What the protocol sells of the seized collateral once the account is absorbed (Comet.buyCollateral).
+    """The protocol's sale of seized collateral once the account is absorbed (Comet.buyCollateral).
 
-    `paid` of the debt asset buys `bought` of the collateral: the most of what was seized, for the least that buys it.
-    `profit` is what that is worth more than it costs at the feeds' prices, in the market's value unit. `refused` says
-    why nothing is for sale then; the amounts are then 0 and `profit` is None.
+    `paid` of the debt asset buys `bought` of the collateral: as much as possible of what was seized, for the least that
+    buys it. `profit` is its worth less its cost at the feeds' prices, in the market's value unit. `refused` says why
+    nothing is for sale; the amounts are then 0 and `profit` is None.
     """
 
     paid: int
@@ -354,7 +364,7 @@ class Sale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiquidationCall:
-    """The most that one liquidation call closes of one debt for one collateral now; amounts in smallest units.
+    """The most of one debt that one liquidation call can close for one collateral now; amounts in smallest units.
 
     `repaid` is what the liquidator pays, `seized` what the position loses for it, `seized_scaled` as the contract keeps
     it: of an aToken what its balanceOf loses at the call's index, cTokens at the exchange rate before the call.
@@ -365,9 +375,9 @@ class LiquidationCall:
     account has of the debt asset after it. `refused` says why the contracts accept no call at all for this pair;
     the amounts are then 0.
 
-    What else a searcher asks, None where the adapter does not say: `received_scaled` is `received` as the contract pays it
-    out (cTokens), `close_factor` the part of the debt that one call may repay, `cost` and `gain` what the caller pays and
-    gets at the oracle's prices in the market's value unit, `function` what is called, `gas` about what that uses.
+    For searchers, None where the adapter does not say: `received_scaled` is `received` in what the contract pays out
+    (cTokens), `close_factor` the part of the debt that one call may repay, `cost` and `gain` what the caller pays and gets
+    at the oracle's prices in the market's value unit, `function` the function to call, `gas` roughly what that uses.
     """
 
     debt: Balance
@@ -408,27 +418,33 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A sum over all known positions that the contracts keep too, e.g. the scaled debt of one reserve.
+    """A sum over all known positions whose total the contracts keep too, e.g. the scaled debt of one reserve.
 
-    `want` is the contracts' total, None where the market does not have it. With `at_most` the sum may be smaller (rounding drift, or accounts
-    that the chosen discovery does not name); otherwise both must be equal.
+    `want` is the contracts' total, None where the market does not have it. With `at_most` the sum may be smaller (rounding
+    drift, or accounts outside the chosen discovery); otherwise both must be equal. If all `debt` checks are equal, nobody
+    with debt is unknown.
     """
 
     name: str
     have: int
     want: int | None
     at_most: bool = False
+    debt: bool = False
 
     @property
     def holds(self) -> bool:
         return self.want is None or (self.have <= self.want if self.at_most else self.have == self.want)
+
+    @property
+    def equal(self) -> bool:
+        return self.have == self.want
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """One deployment of a protocol on a chain, from configuration or the built-in list.
 
-    `options` are those that its adapter declares; `native_symbol` is what the chain calls its own coin.
+    `options` are those that its adapter declares; `native_symbol` is the symbol of the chain's own coin.
     """
 
     name: str

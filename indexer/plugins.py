@@ -27,12 +27,12 @@ REQUIRED = ("protocol", "market_type", "position_type", "required_addresses")
 
 @cache
 def registered() -> tuple[EntryPoint, ...]:
-    """Every entry point of the group, in no order. Reading the metadata of all packages takes a while, so once."""
+    """Every entry point of the group, unordered; cached, as reading the metadata of all packages takes a while."""
     return tuple(entry_points(group=GROUP))
 
 
 def installed() -> dict[str, EntryPoint]:
-    """Every registered protocol by name, not imported yet. Raises `ConfigError` when two packages claim one name."""
+    """Every registered protocol by name, not yet imported. Raises `ConfigError` if two packages claim the same name."""
     found: dict[str, EntryPoint] = {}
     for entry in sorted(registered(), key=lambda entry: (entry.name, entry.value)):
         other = found.setdefault(entry.name, entry)
@@ -50,9 +50,9 @@ def package(entry: EntryPoint) -> str:
 
 
 def adapter_class(protocol: str) -> type[AnyAdapter]:
-    """The adapter of a protocol. Raises `ConfigError` if there is none, or if it cannot be imported or is none.
+    """The adapter class of a protocol. Raises `ConfigError` if there is none, it cannot be imported, or is no Adapter.
 
-    `InstallationError` if another package stands in its place.
+    `InstallationError` if another package hides it.
     """
     entries = installed()
     if protocol not in entries:
@@ -71,16 +71,16 @@ def adapter_class(protocol: str) -> type[AnyAdapter]:
     lacking = sorted(name for name in REQUIRED if not hasattr(found, name))
     lacking += sorted(found.__abstractmethods__)
     if lacking:
-        raise ConfigError(f"{label} is not a whole Adapter: it lacks {', '.join(lacking)}")
+        raise ConfigError(f"{label} is not a complete Adapter: it lacks {', '.join(lacking)}")
     if found.protocol != protocol:
         raise ConfigError(f"{label} calls itself {found.protocol}; its entry point must have the same name")
     return found
 
 
 def deployment_files() -> list[tuple[str, str]]:
-    """(label, TOML text) of every `deployments.toml` beside an adapter, each once, built-in protocols among them.
+    """(label, TOML text) of every `deployments.toml` beside an adapter, each once, built-in protocols included.
 
-    Raises `InstallationError` if another package stands in an adapter's place: its deployments would be missing unsaid.
+    Raises `InstallationError` if another package hides an adapter: its deployments would silently be missing.
     """
     files: dict[str, str] = {}
     for entry in installed().values():
@@ -105,7 +105,7 @@ def deployment_files() -> list[tuple[str, str]]:
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, else all of them."""
+    """The end of a message about an unknown name: the nearest known name, else all of them."""
     near = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {near[0]!r}?"

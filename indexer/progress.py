@@ -1,12 +1,15 @@
-"""Where a long piece of work says how far it is."""
+"""The interface through which long work reports its progress."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Where a sync tells how far it is, in blocks or positions; `note` is what was found so far."""
+    """Receives the progress of a sync, in blocks or positions; `note` says what was found so far.
 
-    def start(self, name: str, total: int, unit: str) -> None: ...
+    `done` of the total were done before.
+    """
+
+    def start(self, name: str, total: int, unit: str, done: int = 0) -> None: ...
     def advance(self, name: str, count: int, note: str = "") -> None: ...
     def done(self, name: str) -> None: ...
 
@@ -14,6 +17,6 @@ class Progress(Protocol):
 class NoProgress:
     """Says nothing."""
 
-    def start(self, name: str, total: int, unit: str) -> None: ...
+    def start(self, name: str, total: int, unit: str, done: int = 0) -> None: ...
     def advance(self, name: str, count: int, note: str = "") -> None: ...
     def done(self, name: str) -> None: ...

@@ -1,4 +1,4 @@
-"""Values as text for people and for JSON: nothing in them steers a terminal, and no digit is lost."""
+"""Values as text for people and for JSON, without control characters and without losing a digit."""
 
 import json
 import math
@@ -9,12 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 Row = Sequence[Any]
-#: what is read of a label or of a token's symbol: a contract may call itself by 200 kB
+#: characters kept of a label or a token's symbol: a contract can return one of 200 kB
 NAME_CHARACTERS = 64
 
 
 def json_value(value: Any) -> Any:
-    """As JSON can carry it exactly: integers beyond 2**53 and non-finite numbers as strings, bytes as 0x hex."""
+    """A value as JSON can carry it exactly: integers beyond 2**53 and non-finite numbers as strings, bytes as 0x hex."""
     match value:
         case bool() | None | str():
             return value
@@ -35,7 +35,7 @@ STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202
 
 
 def printable(text: str) -> str:
-    r"""The text with everything that steers a terminal spelt out, as in \x1b."""
+    r"""The text with all control characters spelt out, as in \x1b."""
     return STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -50,7 +50,7 @@ def is_nested(value: Any) -> bool:
 
 
 def for_people(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
-    """The columns of each row, health factors from their exact integers: a float cannot tell 1 - 1e-18 from 1."""
+    """The columns of each row, with health factors from their exact integers: as a float, 1 - 1e-18 is 1."""
     for row in rows:
         exact = {name: row[f"{name}_raw"] for name in columns if row.get(f"{name}_raw") and "health_factor" in name}
         yield [Decimal(exact[name]).scaleb(-18) if name in exact else row[name] for name in columns]
@@ -62,7 +62,7 @@ def short_address(text: str) -> str:
 
 
 def shown(column: str, value: Any) -> str:
-    """A value as a table shows it. A health factor is cut, not rounded, so that 0.99999 never reads as 1."""
+    """A value as a table shows it. A health factor is rounded down, so that 0.99999 never reads as 1."""
     if value is None:
         return "-"
     if isinstance(value, Mapping):

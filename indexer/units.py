@@ -11,7 +11,7 @@ DIGITS = 18
 
 
 def scaled(text: str | float) -> int:
-    """A decimal number scaled by 1e18, exactly. ValueError if it is none or has more than 18 decimals."""
+    """A decimal number scaled by 1e18, exactly. ValueError if it is not a number or has more than 18 decimals."""
     written = str(text).strip()
     if not re.fullmatch(r"\d+(\.\d*)?|\.\d+|\d+(\.\d+)?e-?\d{1,2}", written):
         raise ValueError(f"{text!r} is no number")
@@ -35,5 +35,5 @@ AT_RISK_BELOW = 1.1
 
 @cache
 def least_at(bound: float) -> int:
-    """The least health factor, scaled by 1e18, that is not below `bound`: exactly the decimal number that was written."""
+    """The lowest health factor, scaled by 1e18, that is not below `bound`, read as the decimal number it was written as."""
     return math.ceil(Decimal(str(bound)) * WAD)

@@ -1,1 +1,1 @@
-"""The built-in protocols: one package each, found by the entry points of `lending_indexer.protocols`, like any other's."""
+"""The built-in protocols, one package each, found like any other through the entry points `lending_indexer.protocols`."""

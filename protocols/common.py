@@ -1,13 +1,13 @@
-"""What adapters of several protocols need: addresses and slots of the EVM, symbols, answers in rows, balances."""
+"""What adapters of several protocols share: addresses and slots of the EVM, symbols, answers in rows, balances."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from indexer.adapter import Reader
+from indexer.adapter import Quantity, Reader
 from indexer.errors import ReadFailedError
-from indexer.model import Balance, Failed, LogSource, Market, Read
+from indexer.model import Asset, Balance, Failed, LogSource, Market, Read
 
 ZERO_ADDRESS = "0x" + "0" * 40
 IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA505D382BBC  # EIP-1967
@@ -17,7 +17,7 @@ V = TypeVar("V")
 
 
 def implementation(read: Reader, proxy: str) -> str:
-    """The code behind a proxy (EIP-1967); the address itself where it is none, or where storage cannot be read."""
+    """The implementation behind a proxy (EIP-1967); the address itself if it is no proxy or storage cannot be read."""
     words = read.storage([(proxy, IMPLEMENTATION_SLOT)])
     return f"0x{words[0]:040x}" if words and words[0] else proxy
 
@@ -26,7 +26,7 @@ def implementation(read: Reader, proxy: str) -> str:
 
 
 def needed(answer: Any) -> Any:
-    """The answer itself. ReadFailedError for a read that nothing can do without."""
+    """The answer of a read that must succeed; ReadFailedError if it failed."""
     if isinstance(answer, Failed):
         name = answer.read.signature.partition("(")[0]
         raise ReadFailedError(f"{name}{answer.read.args} of {answer.read.target} failed: {answer.reason or 'reverted'}")
@@ -44,13 +44,13 @@ def chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
 
 
 def together(read: Reader, *groups: Sequence[Read]) -> list[list[Any]]:
-    """Several groups of reads in one request; the answers of each group."""
+    """Sends several groups of reads in one request; returns the answers of each group."""
     answers = iter(read([one for group in groups for one in group]))
     return [list(islice(answers, len(group))) for group in groups]
 
 
 def symbol_of(text: Any, word: Any, default: str) -> str:
-    """A token's symbol: a string, or a bytes32 as some early tokens answer it (MKR), else `default`."""
+    """A token's symbol: a string, or a bytes32 as from some early tokens (MKR), else `default`."""
     if text:
         return str(text)
     return (bytes(word).rstrip(b"\0").decode(errors="replace") if word else "") or default
@@ -60,7 +60,7 @@ def symbol_of(text: Any, word: Any, default: str) -> str:
 
 
 def value_at(amount: int, price: int | None, unit: int) -> Fraction | None:
-    """What an amount is worth, exactly, where one `unit` of it costs the price; None where it has none."""
+    """The exact value of an amount of which one `unit` costs the price; None without a price."""
     return None if price is None else Fraction(amount * price, unit)
 
 
@@ -68,8 +68,20 @@ def value_at(amount: int, price: int | None, unit: int) -> Fraction | None:
 
 
 def sources(*places: tuple[frozenset[str], Sequence[str] | frozenset[str]]) -> list[LogSource]:
-    """Logs by (addresses, topics), without those that no address emits yet."""
+    """Logs by (addresses, topics), without pairs that have no address yet."""
     return [LogSource(addresses, frozenset(topics)) for addresses, topics in places if addresses]
+
+
+# liquidations ---------------------------------------------------------------------------------------------------------
+
+
+def quantity(assets: Iterable[Asset], asset: str, amount: int, group: str = "") -> Quantity:
+    """So much of an asset, in whole tokens and USD as the market lists it; an asset that it no longer lists has neither."""
+    for row in assets:
+        if (row.asset, row.group) == (asset, group):
+            usd = None if row.price_usd is None else amount / 10**row.decimals * row.price_usd
+            return Quantity(asset, amount, row.decimals, usd)
+    return Quantity(asset, amount, None, None)
 
 
 # balances -------------------------------------------------------------------------------------------------------------
@@ -87,7 +99,7 @@ class Listed(Protocol):
 
 
 class Token(NamedTuple):
-    """An asset that nothing else describes."""
+    """An asset of which only the address is known."""
 
     asset: str
     symbol: str
@@ -112,7 +124,7 @@ def balance(
 
 
 def with_entry(entries: Mapping[str, V], key: str, value: V | None) -> dict[str, V]:
-    """The entries with this one changed, or without it where its value is 0 or None."""
+    """The entries with this one changed, or removed if its value is 0 or None."""
     rest = {other: kept for other, kept in entries.items() if other != key}
     return rest | {key: value} if value else rest
 

@@ -1,8 +1,8 @@
-"""The watch that cannot see says so: an alert of kind `blind` for deployments whose newest rows grow old.
+"""A watch that cannot see says so: it raises an alert of kind `blind` for deployments whose newest rows grow old.
 
-It does not matter why: the node is down, its head stands still, a deployment cannot be read, this program hangs. What
-counts is how long ago the block of the newest rows was made. An alert is queued once, its end once, both on the same
-channels as the alerts of positions; `blind_deployments` keeps what was said over the end of the process.
+The reason does not matter: the node is down, its head stands still, a deployment cannot be read, this program hangs. All
+that counts is the age of the newest rows' block. The alert is queued once and its end once, for the same channels as
+position alerts; the table `blind_deployments` remembers what was said when the process restarts.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ REASON_CHARACTERS = 300
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """The newest rows of a deployment; block and time are None before the first snapshot. Times in unix seconds."""
+    """A deployment's newest rows; block and time are None before the first snapshot. Times are in unix seconds."""
 
     deployment: str
     block_number: int | None
@@ -41,9 +41,9 @@ class Sight:
 
 
 class Lookout:
-    """Looks how old the rows of the watched deployments of one chain are, over a connection of its own.
+    """Checks how old the rows of one chain's watched deployments are, over a database connection of its own.
 
-    `after_seconds` 0: never says a word. `reason` is what the node answered last, where it failed.
+    With `after_seconds` 0 it never raises an alert. `reason` is the node's last error, if its last answer was one.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Lookout:
         self.reason: str | None = None
 
     def look(self, now: float, since: float = 0.0) -> int:
-        """Queues what is to be said; how many alerts. Rows count as old from `since` on at the earliest (unix seconds)."""
+        """Queues alerts that are due and returns how many. No row counts as older than `since` (unix seconds)."""
         if not self.after_seconds:
             return 0
         with closing(sqlite3.connect(self.path, isolation_level=None)) as conn:
@@ -71,7 +71,7 @@ class Lookout:
 
     @contextmanager
     def watching(self, wake: Callable[[], None]) -> Iterator[None]:
-        """Looks again and again beside what is done meanwhile, however long a request takes; `wake` after each alert."""
+        """Checks repeatedly in a thread while the caller works, however long a request takes; calls `wake` after each alert."""
         stop, started = threading.Event(), time.time()
 
         def run() -> None:
@@ -106,7 +106,7 @@ class Lookout:
         )
         old = {s.deployment for s in sights if now - max(s.block_timestamp or 0, since) > self.after_seconds}
         begins = [s for s in sights if s.deployment in old and s.deployment not in told]
-        # Only rows that are young by themselves end it: at the start of a watch nothing was seen yet.
+        # Only rows that are really young end an alert: when a watch starts, `since` makes all of them look young.
         ends = [s for s in sights if s.deployment in told and now - (s.block_timestamp or 0) <= self.after_seconds]
         if begins:
             (last,) = conn.execute(
@@ -188,7 +188,7 @@ class Lookout:
 
 
 def rows_of(sight: Sight, now: float) -> str:
-    """How old the newest rows are, and what the last sync noted."""
+    """How old the newest rows are, with the note of the last sync."""
     if sight.block_timestamp is None:
         return "no rows yet"
     at = datetime.fromtimestamp(sight.block_timestamp, UTC)

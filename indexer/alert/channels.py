@@ -1,7 +1,7 @@
-"""The ways an alert leaves: what a channel is, a command, standard output. What is secret in them is never shown.
+"""Where alerts are sent: what a channel is, and two of them, a command and standard output. Secrets are never shown.
 
-A channel says, by calling `at_send`, when the message is about to become irrevocable: right before the last bytes of
-it are handed to the system. See `indexer.alert.outbox` for what that is good for.
+A channel calls `at_send` when the message is about to become irrevocable, right before it hands the last bytes to the
+system. `indexer.alert.outbox` explains why.
 """
 
 import errno
@@ -27,14 +27,14 @@ Alert = Mapping[str, Any]
 AtSend = Callable[[], None]
 
 COMMAND_SECONDS = 60.0
-#: what a command's arguments may name between braces
+#: names that a command's arguments may hold between braces
 PLACEHOLDERS = ("id", "event", "rule", "wallet", "label", "chain", "protocol", "deployment", "health_factor", "text")
 
 
 class DeliveryError(IndexerError):
-    """An alert was not taken; str() is the reason, without secrets. It is tried again.
+    """The channel did not accept an alert, which is tried again later; str() is the reason, without secrets.
 
-    `retry_after` is how many seconds the channel wants to be left alone, None if it does not say.
+    `retry_after` is how many seconds the channel asks to be left alone, None if it does not say.
     """
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
@@ -43,7 +43,7 @@ class DeliveryError(IndexerError):
 
 
 class RefusedError(DeliveryError):
-    """The same message will never be taken. `of_channel`: for a reason that lies with the channel, not in the message."""
+    """The channel will never accept this message. `of_channel`: because of the channel, not because of the message."""
 
     def __init__(self, reason: str, *, of_channel: bool = False) -> None:
         super().__init__(reason)
@@ -51,18 +51,18 @@ class RefusedError(DeliveryError):
 
 
 class GoneError(DeliveryError):
-    """Nobody will ever read there again in this process."""
+    """Nobody reads the channel any more, for as long as this process lives."""
 
 
 class Channel(ABC):
-    """One place that alerts go to. `key` tells it from others across runs, `place` names it to people."""
+    """One place that alerts go to. `key` identifies it across runs, `place` is its name for people."""
 
     key: str
     place: str
 
     @abstractmethod
     def deliver(self, alert: Alert, at_send: AtSend) -> None:
-        """Returns once the alert is taken. DeliveryError if it was not, or if nobody knows."""
+        """Returns once the channel has accepted the alert. DeliveryError if it did not, or if that is uncertain."""
 
 
 def channel_key(kind: str, address: str) -> str:
@@ -70,7 +70,7 @@ def channel_key(kind: str, address: str) -> str:
 
 
 class Stdout(Channel):
-    """JSON, one object a line, on standard output."""
+    """JSON on standard output, one object per line."""
 
     key = place = "stdout"
 
@@ -85,10 +85,10 @@ class Stdout(Channel):
 
 
 class Command(Channel):
-    """A program of the user's: the alert as JSON on its standard input, taken if it exits with 0.
+    """A program of the user's: it gets the alert as JSON on its standard input and accepts it by exiting with 0.
 
-    Words such as {wallet} in its arguments are replaced; no shell is involved. The input is a file that is complete
-    before the program starts, and the program has a session of its own, so the end of this process cannot cut it off.
+    Placeholders such as {wallet} in its arguments are replaced; no shell is involved. The input is a file, complete
+    before the program starts, and the program has a session of its own, so that it outlives this process unharmed.
     """
 
     def __init__(self, text: str) -> None:
@@ -107,7 +107,7 @@ class Command(Channel):
         self.key, self.place = channel_key("command", text), f"command {os.path.basename(self.words[0])}"  # noqa: PTH119
 
     def deliver(self, alert: Alert, at_send: AtSend) -> None:
-        # An argument holds no NUL, and no newline but those of the text.
+        # An argument can hold no NUL; newlines are kept only in the text.
         values = {
             name: "" if alert.get(name) is None else "\n".join(map(printable, str(alert[name]).split("\n")))
             for name in PLACEHOLDERS

@@ -1,8 +1,8 @@
-"""The process that the couriers run in, and the handle by which a watch drives it.
+"""The process that the couriers run in, and the handle through which a watch controls it.
 
-It has a session of its own, so that neither Ctrl-C nor the death of the watch cuts a delivery off: when its standard
-input ends it lets the attempts at hand end and goes. The next watch's couriers wait for that (a lock beside the
-database), so that no two processes deliver one alert.
+The process has a session of its own, so that neither Ctrl-C nor the death of the watch interrupts a delivery: when its
+standard input ends, it finishes the attempts in progress and exits. The next watch's couriers wait for that (a lock
+beside the database), so that no two processes deliver the same alert.
 
     watch -> couriers, one line each on standard input: the order (JSON), then "wake" or "settle"
 """
@@ -34,7 +34,7 @@ LEFT_OVER, GONE = 1, 3  # exit codes: something waits, nobody reads standard out
 
 
 class Dispatch:
-    """The couriers' process, started again if it dies. Use as a context manager."""
+    """The couriers' process, restarted if it dies. Use as a context manager."""
 
     def __init__(self, path: Path, places: Places, expire_seconds: float, options: Mapping[str, Any]) -> None:
         order = {
@@ -84,25 +84,25 @@ class Dispatch:
 
     @property
     def gone(self) -> bool:
-        """Whether nobody is left to deliver to: standard output was all, and nobody reads it."""
+        """Whether nobody is left to deliver to: standard output was the only channel, and nobody reads it."""
         return self.process.poll() == GONE
 
     def wake(self) -> None:
-        """There may be something to deliver; any thread may say so."""
+        """Tells the couriers that there may be something to deliver; any thread may call it."""
         with self.lock:
             if self.process.poll() not in (None, GONE):
                 self.process = self._start()
             self._tell(self.process, "wake")
 
     def settle(self) -> bool:
-        """Waits until everything is delivered, or has failed often enough; whether it is. No more is delivered then."""
+        """Waits until everything is delivered or has failed often enough, then stops; True if everything is delivered."""
         self.wake()
         self._tell(self.process, "settle")
         return self.process.wait() == 0
 
 
 def work() -> int:
-    """The couriers' process; its exit code."""
+    """Runs the couriers in this process; returns its exit code."""
     first = sys.stdin.readline()
     if not first:
         return 0

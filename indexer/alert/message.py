@@ -1,4 +1,4 @@
-"""What an alert says: one JSON object with units in the names of its keys, and a readable text in it."""
+"""The content of an alert: one JSON object with units in the names of its keys, and a text for people."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,15 @@ from typing import Any
 
 from indexer.adapter import AnyAdapter, Liquidation
 from indexer.alert.rules import Event, Kind, Rule
-from indexer.model import WAD, Asset, Balance, Block, Market, Position
+from indexer.model import WAD, Asset, Balance, Block, Market, Position, Status
 from indexer.risk.liquidation import Outlook, outlook
 from indexer.text import age, printable, short_address, shown
 from indexer.units import decimal_text
 
 log = logging.getLogger(__name__)
 
-ROUND = 10**14  # a target of our own is a round one, scaled by 1e18
-NAMED = 8  # rows of each list that the text names; the JSON has all
+ROUND = 10**14  # our own targets are rounded up to this, scaled by 1e18
+NAMED = 8  # entries of each list in the text; the JSON has all of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """An asset as it is priced now, with its price at the snapshot before, raw and in USD."""
+    """An asset with its present price, and its price at the snapshot before, raw and in USD."""
 
     asset: Asset
     before: int
@@ -131,7 +131,7 @@ SHORT = (
 
 
 def short_form(alert: Mapping[str, Any]) -> dict[str, Any]:
-    """The same alert without a word of anybody else's (labels, names, symbols), for a channel that refused it whole."""
+    """The same alert without text from strangers (labels, names, symbols), for a channel that refused the full one."""
     kept = {**dict.fromkeys(alert), **{name: alert.get(name) for name in SHORT}}
     health = "unknown" if kept["health_factor"] is None else f"{kept['health_factor']:.6f}"
     about = (
@@ -144,13 +144,13 @@ def short_form(alert: Mapping[str, Any]) -> dict[str, Any]:
     kept["title"] = f"Alert: {kept['rule']} {kept['event']}"
     kept["text"] = (
         f"{kept['rule']} {kept['event']}: {about}, block {kept['block_number']}. "
-        f"The whole alert {kept['id']} was not taken; indexer watch list says why."
+        f"The full alert {kept['id']} was not accepted; indexer watch list says why."
     )
     return kept
 
 
 def target_of(subject: Subject) -> int:
-    """The health factor to lead to: the configured one, or where that would not end the crossing, one that does."""
+    """The health factor to aim for: the configured one or, where that would not end the crossing, one that does."""
     ends = (subject.threshold or 0) * (WAD + subject.hysteresis) // WAD
     ends = -(-ends // ROUND) * ROUND
     if subject.rule.kind is Kind.BELOW:
@@ -159,7 +159,7 @@ def target_of(subject: Subject) -> int:
 
 
 def prospects(subject: Subject, adapter: AnyAdapter, market: Market, position: Position) -> dict[str, Any]:
-    """Liquidation prices, and amounts that lead to the target; null where the protocol does not tell them."""
+    """Liquidation prices, and the amounts that lead to the target; null where the protocol cannot tell."""
     target = target_of(subject)
     found: Outlook | None = None
     try:
@@ -234,7 +234,7 @@ def price_change(moved: Moved) -> dict[str, Any]:
 
 
 def factor(raw: int | None) -> str:
-    """A health factor to four decimals, cut: 0.99999 is never 1."""
+    """A health factor with four decimals, rounded down: 0.99999 never shows as 1."""
     return "unknown" if raw is None else shown("health_factor", Decimal(raw).scaleb(-18))
 
 
@@ -248,18 +248,18 @@ def state(subject: Subject) -> str:
     """The position's health in a few words."""
     if subject.health is not None:
         return f"health factor {factor(subject.health)}"
-    return "no debt" if subject.columns["status"] == "no-debt" else "health factor unknown"
+    return "no debt" if subject.columns["status"] == Status.NO_DEBT else "health factor unknown"
 
 
 def what(subject: Subject) -> str:
-    """What happened, as the end of a sentence that begins with the health."""
+    """What happened, as the end of a sentence that begins with the position's health."""
     recovered = subject.event is Event.RECOVERED
     if subject.rule.kind is Kind.UNKNOWN:
         if recovered:
             return "is known again"
         reason = {
-            "unpriceable": "a price is missing",
-            "unverified": "it could not be verified with the contracts",
+            Status.UNPRICEABLE: "a price is missing",
+            Status.UNVERIFIED: "it could not be verified with the contracts",
         }[subject.columns["status"]]
         return f"may be at risk: {reason}"
     if subject.rule.kind is Kind.LIQUIDATABLE:
@@ -278,16 +278,16 @@ def what(subject: Subject) -> str:
 
 
 def title(subject: Subject) -> str:
-    """One line that says it all."""
+    """A one-line summary."""
     mark = "Recovered" if subject.event is Event.RECOVERED else "Liquidation risk"
-    if subject.columns["status"] == "liquidatable":
+    if subject.columns["status"] == Status.LIQUIDATABLE:
         mark = "Liquidatable"
     place = f"{subject.columns['deployment']} {subject.columns['position_group']}".strip()
     return f"{mark}: {who(subject)} on {place}: {state(subject)}"
 
 
 def lines(subject: Subject, body: Mapping[str, Any]) -> list[str]:
-    """The readable text, line by line; a line that has nothing to say is left out."""
+    """The text for people, line by line; empty lines are left out."""
     columns = subject.columns
     place = f"{columns['deployment']} {columns['position_group']}".strip()
     was = "" if subject.health_before is None else f", was {factor(subject.health_before)}"
@@ -318,7 +318,7 @@ def lines(subject: Subject, body: Mapping[str, Any]) -> list[str]:
 
 
 def ahead(body: Mapping[str, Any]) -> list[str]:
-    """Where liquidation is, and what would lead away from it."""
+    """At which prices the position can be liquidated, and what would lead away from it."""
     found = []
     prices = [
         f"{printable(p['symbol'])} at {shown('', p['liquidation_price'])} {p['unit']}{in_usd(p)} ({p['distance_percent']:+.2f} %)"
@@ -351,14 +351,14 @@ def amount(holding: Mapping[str, Any]) -> str:
 
 
 def usd(value: float | None) -> str:
-    """USD to cents, small ones to four digits."""
+    """USD to the cent, small amounts to four digits."""
     if value is None:
         return "unknown USD"
     return f"{value:,.2f} USD" if abs(value) >= 1 or value == 0 else f"{value:.4g} USD"
 
 
 def named(parts: Any) -> str:
-    """The first few of a list, and how many more there are."""
+    """The first few items of a list, and how many more there are."""
     every = list(parts)
     rest = f", and {len(every) - NAMED} more" if len(every) > NAMED else ""
     return ", ".join(every[:NAMED]) + rest

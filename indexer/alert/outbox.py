@@ -1,19 +1,20 @@
-"""The outbox: alerts queued with their snapshot leave once, in the order of each position, on every channel.
+"""The outbox: sends each alert once to every channel, and the alerts of one position in order.
 
-A snapshot's transaction writes an alert and one line of `deliveries` for each channel. Each channel has a worker, a
-thread that delivers what is queued for it, the oldest first. An alert waits for those of its own position only, and a
-channel that is down holds up no other. A failed attempt is repeated with a growing, bounded pause, or when the channel
-says (`Retry-After`), at most an hour later.
+A snapshot's transaction writes an alert, and one row of `deliveries` for each channel. Each channel has a worker, a
+thread that delivers what is queued for it, oldest first. An alert waits only for earlier ones of its own position, and a
+channel that is down holds up no other. A failed attempt is repeated after a growing, bounded pause, or after the pause
+that the channel asks for (`Retry-After`), at most an hour.
 
 An alert that a channel refuses for good (see `RefusedError`), or that failed FAILURES times although the channel may
 be up, steps aside: later alerts of its position go on, and it is tried once more as a short plain message
 (`indexer.alert.message.short_form`). If the channel refuses that as well, or fails on it while it takes other alerts,
-the delivery is `refused`; `indexer watch list` and `indexer status` show it. While the channel takes nothing at all
-the short message waits as any other does, so an outage loses nothing.
+the delivery is `refused`; `indexer watch list` and `indexer status` show it. While the channel accepts nothing at all
+the short message waits like any other, so an outage loses nothing.
 
-Once: the couriers run in a process of their own (`indexer.alert.delivery`), which ends what it is at when the watch dies. And
-should that process die too: no protocol tells a sender that died whether its message was taken, so the state of each
-delivery is written down before what it stands for, and the next start decides by it:
+How an alert leaves only once: the couriers run in a process of their own (`indexer.alert.delivery`), which finishes the
+attempts in progress when the watch dies. That process may die too, and no protocol tells a restarted sender whether its
+message was accepted. So each state of a delivery is written before the step it announces, and the next start decides by
+that state:
 
     pending     not sent                                -> is sent
     trying      connecting, logging in; not yet sent    -> is sent
@@ -22,12 +23,12 @@ delivery is written down before what it stands for, and the next start decides b
     delivered   taken
     refused     not taken, in full and as a short message; expired: nobody took it for days
 
-What remains: the death of the couriers' process in the moment between writing `sending` and the system call that sends,
-or while a channel is refusing, loses that message on that channel; a channel that took a message and did not answer for
-LATE_SECONDS before such a death, or at all before a timeout, gets it again. It then carries, as always, the same id
-(Idempotency-Key, Message-ID, `id`), by which a receiver can tell. Services of apprise that use neither HTTP nor SMTP
-tell nothing before they send; after a death in such an attempt the message is sent again. A power loss may forget the
-last states, and so repeat what was sent right before it.
+What remains: if the couriers' process dies between writing `sending` and the system call that sends, or while a channel
+is refusing, that channel loses the message. A channel that accepted a message but had not answered for LATE_SECONDS when
+the process died, or not before the timeout, gets it again, with the same id as before (Idempotency-Key, Message-ID,
+`id`), by which a receiver can recognise it. Apprise services that use neither HTTP nor SMTP give no sign before they
+send; if the process dies in such an attempt, the message is sent again. A power loss may undo the last states written,
+and so repeat what was sent right before it.
 """
 
 import json
@@ -57,15 +58,15 @@ GIVE_UP_AFTER = 3  # attempts of `watch check`; what is left is sent by the next
 
 
 class DeliveryWorker:
-    """Delivers one channel's alerts until it is stopped; a thread with a connection of its own."""
+    """Delivers one channel's alerts until it is stopped, in a thread with a database connection of its own."""
 
     def __init__(self, path: Path, channel: Channel, expire_seconds: float, tell_gone: Callable[[], None]) -> None:
         self.channel, self.path, self.expire_seconds, self.tell_gone = channel, path, expire_seconds, tell_gone
         self.failures = 0  # in a row
         self.taken = 0  # alerts the channel has taken
         self.refused = 0
-        self.failed_at: dict[int, int] = {}  # delivery -> `taken` when it failed last
-        self.resume_at = 0.0  # unix seconds until which the channel wants to be left alone
+        self.failed_at: dict[int, int] = {}  # delivery -> `taken` at its last failure
+        self.resume_at = 0.0  # unix seconds until which the channel asks to be left alone
         self.gone = False
         self.idle = threading.Event()
         self._news, self._stop, self._lock = threading.Event(), threading.Event(), threading.Lock()
@@ -75,13 +76,13 @@ class DeliveryWorker:
         self._thread.start()
 
     def wake(self) -> None:
-        """There may be something to deliver."""
+        """Tells the worker that there may be something to deliver."""
         with self._lock:
             self.idle.clear()
             self._news.set()
 
     def stop(self, seconds: float) -> None:
-        """Ends it after the attempt at hand, or leaves it behind after that long."""
+        """Stops the worker after the attempt in progress, or abandons it when that takes too long."""
         self._stop.set()
         self._news.set()
         self._thread.join(seconds)
@@ -102,7 +103,7 @@ class DeliveryWorker:
                     self._news.wait(pause)
 
     def _stubborn(self, act: Callable[[], T]) -> T | None:
-        """The answer of something on the database, tried again as long as that is busy, full or read-only."""
+        """Runs a database operation, again and again while the database is busy, full or read-only; returns its result."""
         while True:
             try:
                 return act()
@@ -112,7 +113,7 @@ class DeliveryWorker:
                     return None
 
     def _next(self, conn: sqlite3.Connection) -> float | None:
-        """Attempts the delivery whose turn it is; seconds until there is more to do, None if nothing is queued."""
+        """Attempts the next delivery; returns the seconds until the one after it, None if nothing is queued."""
         now = time.time()
         if self.gone:
             return None
@@ -127,10 +128,12 @@ class DeliveryWorker:
         delivery = Delivery(*found)
         if now - delivery.created_at > self.expire_seconds:
             hours = (now - delivery.created_at) / 3600
-            log.error("an alert of %g hours ago is given up: %s did not take it", hours, self.place)
+            log.error("an alert of %g hours ago is given up: %s did not accept it", hours, self.place)
             self._mark(conn, delivery.number, "expired")
             return 0
-        for older in self._older_aside(conn, delivery):  # what stepped aside goes first where it can, to be in order
+        for older in self._older_aside(
+            conn, delivery
+        ):  # alerts that stepped aside go first where they can, to keep the order
             self._attempt(conn, older)
             if self.gone or self._stop.is_set() or self.resume_at > time.time():
                 return 0
@@ -147,7 +150,7 @@ class DeliveryWorker:
         return found[0]
 
     def _older_aside(self, conn: sqlite3.Connection, delivery: Delivery) -> list[Delivery]:
-        """The oldest alert that stepped aside at the position of one that did not."""
+        """The oldest alert that stepped aside, of the same position as this delivery's."""
         if delivery.short:
             return []
         rows = conn.execute(
@@ -159,7 +162,7 @@ class DeliveryWorker:
 
     @property
     def resting(self) -> bool:
-        """Whether the channel wants to be left alone for longer than a usual pause."""
+        """Whether the channel asks to be left alone for longer than a usual pause."""
         return PAUSES[-1] < self.resume_at - time.time() <= LONGEST_PAUSE
 
     @property
@@ -204,7 +207,7 @@ class DeliveryWorker:
             self._failed(conn, delivery, failure, sent=bool(timer) or blamed)
 
     def _failed(self, conn: sqlite3.Connection, delivery: "Delivery", failure: DeliveryError, *, sent: bool) -> None:
-        """Writes down what becomes of a delivery that was not taken: again, aside, or refused."""
+        """Records what becomes of a delivery that was not accepted: tried again, put aside, or refused."""
         taken_since = self.taken > self.failed_at.get(delivery.number, self.taken)
         self.failed_at[delivery.number] = self.taken
         oldest = self._stubborn(
@@ -214,8 +217,8 @@ class DeliveryWorker:
                 (self.channel.key,),
             ).fetchone()[0]
         )
-        # What never left, and what a channel puts off, says nothing against the message. Nor do the failures of many:
-        # of a channel that takes nothing only the oldest alert is suspected.
+        # A message that never left, or that the channel put off, is not suspect. Nor are many that fail together: when
+        # a channel accepts nothing, only its oldest alert is suspected.
         counts = sent and failure.retry_after is None and (taken_since or delivery.number == oldest)
         failures, aside, final = consequence(delivery, failure, counts=counts, taken_since=taken_since)
         pause = 0.0
@@ -223,14 +226,14 @@ class DeliveryWorker:
             self.refused += 1
             log.error("%s refused an alert also as a short message: %s", self.place, failure)
         elif aside:
-            log.error("%s does not take an alert (%s); it is tried again as a short message", self.place, failure)
+            log.error("%s does not accept an alert (%s); it is tried again as a short message", self.place, failure)
         else:
             self.failures += 1
             pause = PAUSES[min(self.failures, len(PAUSES)) - 1]
             if failure.retry_after is not None:
                 pause = min(max(failure.retry_after, pause), LONGEST_PAUSE)
                 self.resume_at = time.time() + pause
-            log.warning("%s did not take an alert (%s); trying again in %g s", self.place, failure, pause)
+            log.warning("%s did not accept an alert (%s); trying again in %g s", self.place, failure, pause)
         values = (
             "refused" if final else "pending",
             str(failure),
@@ -261,7 +264,7 @@ class DeliveryWorker:
         )
 
     def _late(self, number: int) -> None:
-        """The answer is overdue: should this process die now, the message counts as not taken."""
+        """Marks a delivery whose answer is overdue: if this process dies now, the message counts as not accepted."""
         with closing(sqlite3.connect(self.path, isolation_level=None)) as conn:
             conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
             try:
@@ -276,9 +279,9 @@ class DeliveryWorker:
 def consequence(
     delivery: Delivery, failure: DeliveryError, *, counts: bool, taken_since: bool
 ) -> tuple[int, bool, bool]:
-    """(failures that count, whether it steps aside now, whether it is refused for good) after a failed attempt.
+    """After a failed attempt: (failures that count, whether it steps aside now, whether it is refused for good).
 
-    `counts`: the message may be at fault; `taken_since`: the channel took others since this one failed before.
+    `counts`: the message may be at fault; `taken_since`: the channel accepted others since this one's last failure.
     """
     if isinstance(failure, RefusedError):
         final = delivery.short and (taken_since or not failure.of_channel)
@@ -288,7 +291,7 @@ def consequence(
 
 
 class DeliveryWorkers:
-    """All channels' couriers. Use as a context manager; leaving it lets attempts at hand end, but not for ever."""
+    """All channels' couriers. Use as a context manager; leaving it waits a limited time for attempts in progress."""
 
     def __init__(
         self,
@@ -319,7 +322,7 @@ class DeliveryWorkers:
             self.all_gone()
 
     def settle(self, seconds: float) -> bool:
-        """Waits until everything is delivered, or has failed often enough; whether it is."""
+        """Waits until everything is delivered or has failed often enough; True if everything is delivered."""
         self.wake()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

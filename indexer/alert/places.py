@@ -15,7 +15,7 @@ class Places:
     stdout: bool = False
 
     def channels(self) -> list[Channel]:
-        """The channels. ConfigError for one that cannot work."""
+        """Returns the channels. ConfigError for one that cannot work."""
         found: list[Channel] = [Apprise(url) for url in self.urls]
         if self.command is not None:
             found.append(Command(self.command))

@@ -1,4 +1,4 @@
-"""The table `deliveries`: whose turn it is, what an interrupted run left, what waits and what was refused."""
+"""The table `deliveries`: what is sent next, what an interrupted run left, what waits and what was refused."""
 
 import json
 import sqlite3
@@ -23,12 +23,12 @@ TURN = (
     "select d.number, d.attempts, d.failures, d.short, a.created_at, a.body from deliveries d "  # noqa: S608 - ours
     f"join alerts a using (number) where d.channel = ?1 and d.state = 'pending' and (d.short or not {BEHIND})"
 )
-#: or so far ahead that somebody must have set the clock back
+#: due, or so far ahead that somebody must have set the clock back
 DUE = "(d.next_attempt_at <= ?2 or d.next_attempt_at > ?3)"
 
 
 class Delivery(NamedTuple):
-    """A line of `deliveries` whose turn it is, with its alert."""
+    """A row of `deliveries` that is due, with its alert."""
 
     number: int
     attempts: int
@@ -41,7 +41,7 @@ class Delivery(NamedTuple):
 def enqueue(
     conn: sqlite3.Connection, columns: Mapping[str, Any], body: Mapping[str, Any], channels: Sequence[Channel]
 ) -> None:
-    """Queues one alert for every channel, in the caller's transaction; `columns` are those of `alerts` it fills."""
+    """Queues one alert for every channel, in the caller's transaction; `columns` are its columns of `alerts`."""
     row = {**columns, "body": json.dumps(body), "created_at": int(time.time())}
     cursor = conn.execute(
         f"insert into alerts ({', '.join(row)}) values ({', '.join('?' * len(row))})",  # noqa: S608 - our own names
@@ -54,9 +54,9 @@ def enqueue(
 
 
 def recover(conn: sqlite3.Connection, channel: str) -> float:
-    """Decides what an interrupted run left between pending and delivered; usual pauses are over.
+    """Settles the deliveries that an interrupted run left between pending and delivered, and ends the usual pauses.
 
-    Returns until when the channel wanted to be left alone (unix seconds), 0 if it did not say so.
+    Returns until when the channel asked to be left alone (unix seconds), 0 if it did not.
     """
     now = time.time()
     conn.execute(
@@ -79,7 +79,7 @@ def recover(conn: sqlite3.Connection, channel: str) -> float:
 
 
 def waiting(conn: sqlite3.Connection) -> list[tuple[str, str, int, str | None]]:
-    """(channel, place, alerts not yet delivered, the last error) of every channel that has any."""
+    """(channel, place, alerts not yet delivered, the last error) of every channel with alerts waiting."""
     return conn.execute(
         "select channel, max(place), count(*), max(error) from deliveries "
         "where state not in ('delivered', 'expired', 'refused') group by channel order by channel"
@@ -87,9 +87,9 @@ def waiting(conn: sqlite3.Connection) -> list[tuple[str, str, int, str | None]]:
 
 
 def refused(conn: sqlite3.Connection) -> list[str]:
-    """One line a channel on the alerts that it did not take as they were, lately."""
+    """One line per channel about alerts of the last days that it did not accept as they were."""
     return [
-        f"{place} did not take {count} alerts of the last 7 days, {gone} of them not even as a short message: {error}"
+        f"{place} did not accept {count} alerts of the last 7 days, {gone} of them not even as a short message: {error}"
         for place, count, gone, error in conn.execute(
             "select max(place), count(*), count(*) filter (where state = 'refused'), max(error) from deliveries "
             "join alerts using (number) where short and created_at > ? group by channel order by channel",

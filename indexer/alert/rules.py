@@ -1,10 +1,10 @@
-"""When a watched position is told about: thresholds, falls, values nobody knows, each with its hysteresis. All pure.
+"""When to raise an alert about a watched position: thresholds, falls, unknown values, each with hysteresis. All pure.
 
-`below X`   crossed when the health factor is below X. Armed again, and told as recovered, once it is above
+`below X`   crossed when the health factor is below X. Recovered, and armed again, once it is above
             X * (1 + hysteresis) or there is no debt.
-`drop P%`   crossed when the health factor is P % or more below its reference: the highest one since the rule last
-            told, or since the watch began. A crossing makes the value at hand the reference, so a fall that goes on is
-            told again P % lower. Recovered once it is above the crossed threshold * (1 + hysteresis).
+`drop P%`   crossed when the health factor is P % or more below its reference: the highest one since the rule's last
+            alert, or since the watch began. A crossing makes the present value the reference, so that a fall that goes
+            on raises the next alert P % lower. Recovered once it is above the crossed threshold * (1 + hysteresis).
 `unknown`   crossed when the position cannot be priced or could not be verified, and has or may have debt. Recovered
             with the first value that is known.
 `liquidatable`  crossed when the contract itself allows liquidation, whatever the health factor: Compound V2 lets a
@@ -13,29 +13,29 @@
 
 Every watch has `unknown` and `liquidatable`.
 
-What is not verified never counts as safe: it may cross a rule, and arm it for the next crossing, but only a verified
-value is told as recovered.
+An unverified value never counts as safe: it may cross a rule, and arm it for the next crossing, but only a verified
+value raises a "recovered".
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from indexer.model import WAD
+from indexer.model import UNCLEAR, WAD, Status
 from indexer.units import decimal_text, scaled
 
 HUNDRED = 100 * WAD
 
 
 class Event(StrEnum):
-    """What a message says happened."""
+    """What happened, as a message says it."""
 
     CROSSED = "crossed"
     RECOVERED = "recovered"
 
 
 class Kind(StrEnum):
-    """The kinds of rules, in the order in which they are told."""
+    """The kinds of rules, in the order of their alerts."""
 
     UNKNOWN = "unknown"
     LIQUIDATABLE = "liquidatable"
@@ -64,9 +64,9 @@ ALWAYS = (UNKNOWN, LIQUIDATABLE)
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a rule remembers of one position: whether it may tell, and whether a crossing waits for its end.
+    """What a rule remembers of one position: whether it may raise an alert, and whether a crossing has yet to end.
 
-    `reference` and `crossed` are a drop's reference and the threshold that was crossed last, scaled by 1e18.
+    `reference` and `crossed` are a drop's reference and the threshold it last crossed, scaled by 1e18.
     """
 
     armed: bool = True
@@ -80,22 +80,22 @@ class Reading:
     """What one snapshot says of a position: health factor scaled by 1e18, None without debt or where unknown."""
 
     health_factor: int | None
-    status: str
+    status: Status
     debt_value: int | None = None
 
     @property
     def trusted(self) -> bool:
-        return self.status not in ("unverified", "unpriceable")
+        return self.status not in UNCLEAR
 
     @property
     def free(self) -> bool:
-        """Certainly without debt."""
-        return self.status == "no-debt"
+        """Whether there is certainly no debt."""
+        return self.status == Status.NO_DEBT
 
     @property
     def liquidatable(self) -> bool:
         """The contract's own verdict."""
-        return self.status == "liquidatable"
+        return self.status == Status.LIQUIDATABLE
 
     @property
     def unknown(self) -> bool:
@@ -103,7 +103,7 @@ class Reading:
 
 
 def decide(rule: Rule, state: State, reading: Reading, hysteresis: int) -> tuple[State, Event | None]:
-    """The rule's next state and what is to be told, if anything; `hysteresis` is a fraction scaled by 1e18."""
+    """The rule's next state, and the event to report, if any; `hysteresis` is a fraction scaled by 1e18."""
     match rule.kind:
         case Kind.UNKNOWN:
             return _unknown(state, reading)
@@ -167,7 +167,7 @@ def above(health: int, threshold: int, hysteresis: int) -> bool:
 
 
 def in_order(rules: Iterable[Rule]) -> list[Rule]:
-    """The order in which crossings of one block are told: what is unknown, the contract's verdict, falls, the highest threshold."""
+    """Sorts the crossings of one block: unknown first, then the contract's verdict, falls, and the highest threshold."""
     order = list(Kind)
     return sorted(rules, key=lambda rule: (order.index(rule.kind), -rule.threshold))
 
@@ -176,7 +176,7 @@ def in_order(rules: Iterable[Rule]) -> list[Rule]:
 
 
 def below(text: str | float) -> Rule:
-    """The rule `below X`. ValueError if it is no health factor."""
+    """The rule `below X`. ValueError if X is not a health factor."""
     value = scaled(text)
     if not 0 < value <= 1000 * WAD:
         raise ValueError(f"{text} is no health factor to watch for: a number above 0 and up to 1000, such as 1.1")
@@ -184,7 +184,7 @@ def below(text: str | float) -> Rule:
 
 
 def drop(text: str | float) -> Rule:
-    """The rule `drop P%`, with or without its sign. ValueError if it is no percentage."""
+    """The rule `drop P%`, with or without the sign. ValueError if P is not a percentage."""
     value = scaled(text.strip().removesuffix("%") if isinstance(text, str) else text)
     if not 0 < value < HUNDRED:
         raise ValueError(f"{text} is no fall to watch for: a percentage between 0 and 100, such as 10%")
@@ -192,6 +192,6 @@ def drop(text: str | float) -> Rule:
 
 
 def parse(text: str) -> Rule:
-    """The rule as `str()` wrote it."""
+    """The rule that `str()` wrote."""
     kind, _, value = text.partition(" ")
     return {"below": below, "drop": drop}[kind](value) if value else Rule(Kind(kind))

@@ -1,4 +1,4 @@
-"""Alerts over apprise: literal text for each service's own format, what a service refused and for how long, no secrets."""
+"""Alerts over apprise: text escaped for each service's format, refusals with their reason and pause, no secrets."""
 
 import html
 import importlib
@@ -26,7 +26,7 @@ MARKDOWN_AS_TEXT = {
     "NotifyDiscord", "NotifyFluxer", "NotifyGuilded", "NotifyMattermost", "NotifyNextcloudTalk", "NotifyRevolt", "NotifyZulip",
 }  # fmt: skip
 MARKUP = re.compile(r"[\\`*_~|<>\[\](){}#!]")
-#: HTTP statuses that pass by themselves, and those that speak of the address or the credentials
+#: HTTP statuses of passing failures, and those that mean a wrong address or wrong credentials
 PASSING_STATUS = {408, 429}
 CHANNEL_STATUS = {401, 402, 403, 404, 405, 407, 410}
 
@@ -44,7 +44,9 @@ class Apprise(Channel):
     def __init__(self, url: str) -> None:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # what its plugins import is not the user's affair
+                warnings.simplefilter(
+                    "ignore", DeprecationWarning
+                )  # warnings from what its plugins import do not concern the user
                 import apprise  # noqa: PLC0415 - an extra, and slow to import
 
                 self.plugin: Any = instantiated(apprise, url)
@@ -54,7 +56,9 @@ class Apprise(Channel):
         if self.plugin is None:
             raise ConfigError(f"{self.place} is no URL that apprise understands: github.com/caronc/apprise lists them")
         if hasattr(self.plugin, "smtp_host"):
-            self.plugin.request_rate_per_sec = 0  # a mail server has its own limits; 5.5 s is for those unknown
+            self.plugin.request_rate_per_sec = (
+                0  # a mail server has its own limits; apprise's pause of 5.5 s is for unknown services
+            )
         watch_sends()
         self.key = channel_key("apprise", url)
         self.format = self._written_format(apprise.NotifyFormat)
@@ -81,10 +85,10 @@ class Apprise(Channel):
             raise refusal(scrubbed(REASONS.pop(threading.get_ident(), "it was refused"), self.url), answer)
 
     def _written_format(self, formats: Any) -> Any:
-        """The one format of the service's own in which alerts are written, fixed for it.
+        """Chooses the one format in which alerts are written for the service, and fixes it.
 
-        The one a URL asks for, but plain text or HTML instead of Markdown where the service takes either: apprise's
-        translations of Markdown to a service's own dialect let links through.
+        That is the one its URL asks for, but plain text or HTML instead of Markdown where the service accepts either:
+        apprise's translations of Markdown to a service's own dialect let links through.
         """
         declared = self.plugin.notify_format
         possible = list(declared) if isinstance(declared, list | tuple) else [declared]
@@ -95,7 +99,7 @@ class Apprise(Channel):
         return chosen
 
     def literal(self, text: str, *, title: bool = False) -> str:
-        """The text as it has to be handed over to be shown as it is: nothing in it is markup, a link or a mention."""
+        """The text escaped so that the service shows it literally: nothing in it is markup, a link or a mention."""
         if type(self.plugin).__name__ in MARKDOWN_AS_TEXT or self.format == "markdown":
             return MARKUP.sub(r"\\\g<0>", text).replace("@", "@\u200b")
         if self.format == "html" and not (title and self.plugin.title_maxlen > 0):  # such a title is a field of its own
@@ -105,7 +109,7 @@ class Apprise(Channel):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a service answered that took nothing: an HTTP status or SMTP code, and when it wants to be asked again."""
+    """A service's refusal: an HTTP status or SMTP code, and when it asks to be tried again."""
 
     code: int
     smtp: bool = False
@@ -113,7 +117,7 @@ class Refusal:
 
 
 def refusal(reason: str, answer: Refusal | None) -> DeliveryError:
-    """The error for a delivery that was not taken: whether to try again, and when."""
+    """The error for a delivery that was not accepted: whether to try again, and when."""
     if answer is not None and str(answer.code) not in reason:
         reason = f"{reason} ({'SMTP' if answer.smtp else 'HTTP'} {answer.code})"
     named = re.search(r"retry after (\d{1,9})", reason, re.IGNORECASE)  # Telegram says so in its text
@@ -130,7 +134,7 @@ def refusal(reason: str, answer: Refusal | None) -> DeliveryError:
 
 
 def instantiated(apprise: Any, url: str) -> Any:
-    """Apprise's plugin for a URL, None if it knows none."""
+    """Apprise's plugin for a URL, None if it has none."""
     try:
         return apprise.Apprise.instantiate(url, suppress_exceptions=False)
     except (TypeError, apprise.exception.AppriseException):
@@ -138,7 +142,7 @@ def instantiated(apprise: Any, url: str) -> Any:
 
 
 def masked(url: str) -> str:
-    """The URL without what may be a secret; of services whose host is a token, only the schema is left."""
+    """The URL without anything that may be a secret; only the schema for services whose host is a token."""
     schema, separator, _ = url.partition("://")
     if not separator or not re.fullmatch(r"[a-zA-Z0-9+.-]{1,20}", schema):
         return "<malformed URL>"
@@ -157,7 +161,7 @@ def scrubbed(text: str, url: str) -> str:
 
 
 class Sending(threading.local):
-    """What this thread is delivering, and the last refusal that a service answered."""
+    """What this thread is delivering, and the last refusal of a service."""
 
     at_send: AtSend | None = None
     message_id: str | None = None
@@ -171,11 +175,11 @@ class Sending(threading.local):
 
 
 SENDING = Sending()
-REASONS: dict[int, str] = {}  # thread -> what apprise last complained about
+REASONS: dict[int, str] = {}  # thread -> apprise's last complaint
 
 
 class Reasons(logging.Handler):
-    """Keeps apprise's complaints, by thread, as the reasons of failed deliveries; nothing of them reaches a log."""
+    """Keeps apprise's complaints by thread, as reasons of failed deliveries; none of them reaches a log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
@@ -184,10 +188,10 @@ class Reasons(logging.Handler):
 
 
 def about_to_send(event: str, arguments: Sequence[Any]) -> None:
-    """Python's audit hook: tells a delivery that its last bytes are about to leave over HTTP or SMTP.
+    """Python's audit hook: notifies a delivery that its last bytes are about to leave over HTTP or SMTP.
 
-    http.client and smtplib raise these events right before each `sendall`, whichever service of apprise uses them. Of
-    a request with a body the head alone sends nothing, and of a mail nothing counts before the closing dot.
+    http.client and smtplib raise these events right before each `sendall`, whichever service of apprise uses them. The
+    head alone of a request with a body does not count yet, nor does a mail before its closing dot.
     """
     if event not in ("http.client.send", "smtplib.send"):
         return
@@ -212,7 +216,7 @@ HOOKED = threading.Event()
 
 
 def watch_sends() -> None:
-    """Listens, once, to what apprise logs and sends; names mails after their alerts."""
+    """Installs, once, the hooks on what apprise logs and sends, and names mails after their alerts."""
     if HOOKED.is_set():
         return
     HOOKED.set()
@@ -224,7 +228,7 @@ def watch_sends() -> None:
     made = mail.make_msgid
 
     def message_id(idstring: str | None = None, domain: str | None = None) -> str:
-        """The alert's own Message-ID, by which mail servers know a message again."""
+        """The alert's own Message-ID, by which mail servers recognise a repeated message."""
         return f"<{SENDING.message_id}@{domain or 'localhost'}>" if SENDING.message_id else made(idstring, domain)
 
     mail.make_msgid = message_id
@@ -232,7 +236,7 @@ def watch_sends() -> None:
 
 
 def note_answers() -> None:
-    """Has `requests` and `smtplib`, which apprise sends with, write down what a service refuses: apprise says too little."""
+    """Makes `requests` and `smtplib`, which apprise sends with, record what a service refuses: apprise says too little."""
     import requests  # noqa: PLC0415 - apprise has imported it
 
     build = requests.adapters.HTTPAdapter.build_response
@@ -259,7 +263,7 @@ def note_answers() -> None:
 
 
 def seconds_of(header: str | None) -> float | None:
-    """The seconds that a Retry-After names, as a number or a date; None if it names none."""
+    """The seconds of a Retry-After header, given as a number or a date; None if it is neither."""
     if header is None:
         return None
     if re.fullmatch(r"\s*\d{1,9}(\.\d{1,9})?\s*", header):

@@ -1,4 +1,4 @@
-"""Wallets to watch from a file as people have them: CSV of any kind, a Safe's address book, JSON, or one wallet a line."""
+"""Wallets to watch, from the kinds of files that people have: CSV, a Safe's address book, JSON, or one wallet per line."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from indexer.errors import ConfigError
 KEYS = ("wallet", "label", "below", "drop", "group")
 #: what other programs call the same
 ALIASES = {"address": "wallet", "name": "label"}
-#: columns of a Safe's address book that say nothing here: a wallet is watched on every chain
+#: columns of a Safe's address book that are ignored: a wallet is watched on every chain
 IGNORED = {"chainid", "chain id", "chain_id", "chain", "network"}
 LARGEST_FILE = 16 * 2**20
 DEEPEST_JSON = 20
@@ -29,7 +29,7 @@ Entry = tuple[str, Mapping[str, Any]]
 
 
 def load_watches(path: Path, data: bytes, resolve: Callable[[str], tuple[str, str]]) -> list[Watch]:
-    """The wallets of a file, all of them or none. ConfigError names the first line or entry that is wrong.
+    """The wallets of a file, all or none. ConfigError names the first line or entry that is wrong.
 
     JSON is a list of addresses or of objects with `wallet` and perhaps `label`, `below`, `drop` and `group`; the last
     three may be lists. CSV has these as its header, or none: wallet, then label; several values in one cell are separated by
@@ -81,7 +81,7 @@ def decoded(path: Path, data: bytes) -> str:
 
 
 def content_lines(text: str) -> list[tuple[int, str]]:
-    """(line number, line) of the lines that say something."""
+    """(line number, line) of the lines that are neither blank nor comments."""
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
@@ -105,7 +105,7 @@ def of_json(path: Path, text: str) -> Sequence[Entry]:
 
 
 def depth_of(text: str) -> int:
-    """How deeply JSON is nested, at most: brackets in strings do not count. Parsing what is too deep ends the process."""
+    """An upper bound of how deeply JSON is nested, brackets in strings ignored: parsing too deep a text ends the process."""
     depth = deepest = 0
     for match in re.finditer(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', text, re.DOTALL):
         if match[0] in "[{":
@@ -117,7 +117,7 @@ def depth_of(text: str) -> int:
 
 
 def separator_of(text: str) -> str:
-    """What separates the cells of the first line that says something; empty if nothing does."""
+    """The separator of the cells, judged by the first line with content; empty if there is none."""
     first = next(iter(content_lines(text)), (0, ""))[1]
     named = re.fullmatch(r"sep=(.)", first, re.IGNORECASE)
     if named:
@@ -158,7 +158,7 @@ def of_csv(path: Path, text: str) -> Sequence[Entry]:
 
 
 def rows_of(path: Path, reader: Any) -> Iterable[tuple[int, list[str]]]:
-    """(line number, cells) of every row. ConfigError for what no CSV is, such as a cell of 200 kB."""
+    """(line number, cells) of every row. ConfigError for what is not CSV, such as a cell of 200 kB."""
     while True:
         try:
             row = next(reader, None)
@@ -170,7 +170,7 @@ def rows_of(path: Path, reader: Any) -> Iterable[tuple[int, list[str]]]:
 
 
 def header(cells: Sequence[str]) -> list[str] | None:
-    """The columns that a first line names, None if it is a wallet itself."""
+    """The columns that the first line names, None if it is a wallet already."""
     first = PREFIX.sub("", cells[0])
     if first[:2].lower() == "0x" or "." in first:
         return None
@@ -200,13 +200,13 @@ def watch_of(where: str, entry: Mapping[str, Any], resolve: Callable[[str], tupl
 
 
 def ens_name(text: str) -> str | None:
-    """The ENS name that a text is, None if it can only be an address."""
+    """The text if it is an ENS name, None if it can only be an address."""
     name = text.strip()
     return None if PREFIX.sub("", name)[:2].lower() == "0x" or "." not in name else name
 
 
 def rules_of(thresholds: Any, falls: Any) -> tuple[Rule, ...]:
-    """Rules from what a file or flags give. ValueError if one is none."""
+    """Rules from the values of a file or of flags. ValueError for a value that makes no rule."""
     return (*(below(value) for value in listed(thresholds)), *(drop(value) for value in listed(falls)))
 
 

@@ -1,9 +1,8 @@
-"""Judging each snapshot's rows of watched wallets by their rules.
+"""Judges the rows of watched wallets by their rules at each snapshot.
 
-All is computed before the snapshot's transaction and written inside it: an alert is queued exactly if its snapshot is
-committed. What a rule remembers is what people were told, so it is not
-undone by a reorg: a crossing that the new chain has as well is not told twice, and one that it has not is ended by a
-"recovered".
+Everything is computed before the snapshot's transaction and written inside it: an alert is queued exactly if its snapshot
+is committed. A rule remembers what people were told, so a reorg does not undo its memory: a crossing that the new chain
+has too is not reported twice, and one that it lacks ends with a "recovered".
 """
 
 import hashlib
@@ -19,7 +18,7 @@ from indexer.alert.message import Moved, Subject, compose
 from indexer.alert.queue import enqueue
 from indexer.alert.rules import ALWAYS, Event, Reading, Rule, State, decide, in_order
 from indexer.alert.watches import Policy, Watch, watches
-from indexer.model import WAD, Block
+from indexer.model import WAD, Block, Status
 from indexer.risk.simulate import seconds_per_block
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.store import ChangedMeanwhileError, Rider
@@ -50,7 +49,7 @@ class Remembered:
 
 @dataclass(slots=True)
 class Verdicts:
-    """What the rules say of a snapshot, before any of it is written, and all that they were told from the file."""
+    """What the rules say about a snapshot before any of it is written, and everything they were computed from."""
 
     watched: list[Watch]
     states: list[tuple[Any, ...]]
@@ -61,7 +60,7 @@ class Verdicts:
 
 
 class Watcher:
-    """Judges the rows of watched wallets before each commit; what is to be told is queued inside it."""
+    """Judges the rows of watched wallets before each commit, and queues the alerts inside it."""
 
     def __init__(self, chain: str, policy: Policy, channels: Sequence[Channel], explorer: str | None) -> None:
         self.chain, self.policy, self.channels, self.explorer = chain, policy, list(channels), explorer
@@ -123,11 +122,13 @@ class Judge:
         self.moved = moved(prices_before(conn, snapshot), snapshot.market.assets)
 
     def apply(self, row: PositionRow, watch: Watch) -> None:
-        """What the wallet's rules say of one position."""
+        """What the wallet's rules say about one position."""
         policy, snapshot = self.watcher.policy, self.snapshot
         where = (snapshot.chain_id, snapshot.deployment, row.account, row.position_group, watch.wallet)
         health, debt = row.health_factor_raw, row.debt_value_raw
-        reading = Reading(None if health is None else int(health), row.status, None if debt is None else int(debt))
+        reading = Reading(
+            None if health is None else int(health), Status(row.status), None if debt is None else int(debt)
+        )
         rules = in_order({*ALWAYS, *(watch.rules or policy.rules)})
         memories, health_before = remembered(self.conn, where, rules)
         told: list[tuple[Rule, Event, int | None]] = []
@@ -142,7 +143,7 @@ class Judge:
             if event is not None:
                 told.append((rule, event, crossed))
         self.verdicts.remembered.append(Remembered(where, memories, health))
-        # What ends is told before what begins, and the thresholds in the order in which the value passed them.
+        # Recoveries come before crossings, and thresholds in the order in which the value passed them.
         ended = [entry for entry in told if entry[1] is Event.RECOVERED]
         for rule, event, crossed in [*reversed(ended), *(entry for entry in told if entry[1] is Event.CROSSED)]:
             subject = Subject(
@@ -194,7 +195,7 @@ class Judge:
 
 
 def alert_id(subject: Subject) -> str:
-    """Names one message for good: position, wallet, rule, crossing, event and the block that it was decided at."""
+    """A message's permanent id: position, wallet, rule, crossing, event and the block at which it was decided."""
     columns = subject.columns
     parts = (
         subject.chain_id,
@@ -217,7 +218,7 @@ HERE = "chain_id = ? and deployment = ? and account = ? and position_group = ? a
 def remembered(conn: sqlite3.Connection, where: Where, rules: Sequence[Rule]) -> tuple[dict[Rule, Memory], str | None]:
     """What each rule remembers of a position, and its health factor at the last snapshot that was judged.
 
-    A rule that is new there is armed; its crossings go on counting where the alerts of an earlier watch ended.
+    A rule that is new there is armed; the numbers of its crossings continue those of an earlier watch.
     """
     found: dict[str, Memory] = {}
     health: str | None = None
@@ -245,7 +246,7 @@ def remembered(conn: sqlite3.Connection, where: Where, rules: Sequence[Rule]) ->
 def remember(
     conn: sqlite3.Connection, where: Where, memories: Mapping[Rule, Memory], health: str | None, block: int
 ) -> None:
-    """Writes down every rule's state at a position; rules that it no longer has are forgotten."""
+    """Records every rule's state at a position, and forgets rules that it no longer has."""
     conn.execute(f"delete from watch_states where {HERE}", where)  # noqa: S608 - our own names
     conn.executemany(
         "insert into watch_states values (?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -267,7 +268,7 @@ def remember(
 
 
 def all_states(conn: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Everything that rules remember: what a plan was made from, and must still be there when it is carried out."""
+    """Everything that rules remember: a plan is made from it, and is carried out only if it is still the same."""
     return conn.execute(
         "select * from watch_states order by chain_id, deployment, account, position_group, wallet, rule"
     ).fetchall()
@@ -276,7 +277,7 @@ def all_states(conn: sqlite3.Connection) -> list[tuple[Any, ...]]:
 def prices_before(
     conn: sqlite3.Connection, snapshot: Snapshot
 ) -> dict[tuple[str, str, str], tuple[int | None, float | None]]:
-    """(asset, its market, group) -> the price of the snapshot before, raw and in USD."""
+    """(asset, its market, group) -> the price at the snapshot before, raw and in USD."""
     return {
         (asset, market, group): (_int(price), usd)
         for asset, market, group, price, usd in conn.execute(
@@ -288,7 +289,7 @@ def prices_before(
 
 
 def moved(before: Mapping[tuple[str, str, str], tuple[int | None, float | None]], assets: Iterable[Any]) -> list[Moved]:
-    """The assets whose price is not that of the snapshot before."""
+    """The assets whose price differs from that at the snapshot before."""
     found = []
     for asset in assets:
         price, usd = before.get((asset.asset, asset.market, asset.group), (None, None))

@@ -1,4 +1,4 @@
-"""Watched wallets: who they are and by which rules they are judged."""
+"""Watched wallets: which they are, and the rules that judge them."""
 
 import re
 import sqlite3
@@ -37,7 +37,7 @@ class Policy:
 
     @classmethod
     def of(cls, alerts: Alerts) -> "Policy":
-        """The policy of the configuration. ConfigError for a number that cannot be scaled exactly."""
+        """The configuration's policy. ConfigError for a number that cannot be scaled exactly."""
         try:
             rules = [below(value) for value in alerts.below]
             if alerts.drop_percent is not None:
@@ -48,7 +48,7 @@ class Policy:
 
 
 def checked_label(text: str) -> str:
-    """A label as it is kept, cut to 64 characters. ValueError if it holds what no terminal or program can be given."""
+    """A label as it is stored, cut to 64 characters. ValueError if it holds control characters."""
     if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in text):
         raise ValueError(f"the label '{printable(text[:NAME_CHARACTERS])}' holds control characters")
     return text[:NAME_CHARACTERS]
@@ -85,7 +85,7 @@ def watches(conn: sqlite3.Connection) -> list[Watch]:
 
 
 def add(store: Store, new: Iterable[Watch]) -> tuple[int, int]:
-    """Watches these wallets, all or none; how many are new and how many were changed.
+    """Watches these wallets, all or none; returns how many are new and how many were changed.
 
     A wallet that is already watched gets the new rules, groups and label, and keeps what it is not given.
     """
@@ -113,7 +113,7 @@ def add(store: Store, new: Iterable[Watch]) -> tuple[int, int]:
 
 
 def remove(store: Store, wallets: Sequence[str]) -> None:
-    """Watches these wallets no longer; IndexerError if one is not watched. Alerts that wait are still delivered."""
+    """Stops watching these wallets; IndexerError if one is not watched. Alerts already queued are still delivered."""
     with store.transaction() as conn:
         for wallet in wallets:
             if not conn.execute("delete from watches where wallet = ?", (wallet,)).rowcount:
@@ -124,7 +124,7 @@ def remove(store: Store, wallets: Sequence[str]) -> None:
 
 
 def listing(conn: sqlite3.Connection, default_rules: str) -> list[dict[str, Any]]:
-    """One row a position of a watched wallet, one for a wallet without any; `open` names the rules that are crossed."""
+    """One row per position of a watched wallet, one for a wallet without any; `open` names the rules that are crossed."""
     cursor = conn.execute(
         "select w.wallet, w.label, w.ens, "
         "(select group_concat(name, ', ') from (select name from watch_groups g where g.wallet = w.wallet order by name)) "

@@ -1,4 +1,4 @@
-"""Raw blocks of a node, strictly read, and how a request names one."""
+"""A node's raw blocks, parsed strictly, and how a request names a block."""
 
 import re
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from indexer.chain.errors import BadAnswerError, UnknownBlockError
 from indexer.errors import ReorgError
 from indexer.model import Block
 
-#: the last second that a date can be written for, in the year 9999
+#: the last second that has a date, in the year 9999
 LATEST_TIME = 253_402_300_799
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A block with the bloom filter of its logs (256 bytes), None where the node serves none."""
+    """A block and the bloom filter of its logs (256 bytes, None where the node serves none)."""
 
     block: Block
     bloom: bytes | None
@@ -28,7 +28,7 @@ def block_parameter(block: Block) -> dict[str, Any]:
 
 
 def parse_hex(raw: Any) -> bytes:
-    """A JSON-RPC byte string. BadAnswerError if it is none."""
+    """A JSON-RPC byte string. BadAnswerError for anything else."""
     if not isinstance(raw, str) or not raw.startswith("0x"):
         raise BadAnswerError("no hexadecimal value in the answer")
     try:
@@ -44,7 +44,7 @@ def block_request(which: int | str) -> tuple[str, list[Any]]:
 
 
 def check_header(raw: Any, which: int | str | None) -> dict[str, Any]:
-    """A raw header that is the one asked for; a missing block is an UnknownBlockError."""
+    """A raw header, which must be the one asked for; UnknownBlockError for a missing block."""
     if raw is None:
         raise UnknownBlockError(f"block {which} is not known")
     header = parse_header(raw)
@@ -61,7 +61,7 @@ def parse_block(raw: Any) -> Block:
 
 
 def parse_header(raw: Any) -> Header:
-    """A raw header, strictly read. BadAnswerError if it is malformed."""
+    """A raw header, parsed strictly. BadAnswerError if it is malformed."""
     try:
         block = Block(
             number=quantity(raw["number"]),
@@ -80,7 +80,7 @@ def parse_header(raw: Any) -> Header:
 
 
 def _bloom(raw: Any) -> bytes | None:
-    """A header's bloom filter; None where there is none ("0x", null, absent) or it is none."""
+    """A header's bloom filter; None where it is missing ("0x", null, absent) or malformed."""
     try:
         bloom = bytes.fromhex(raw[2:])
     except (TypeError, ValueError):
@@ -102,4 +102,4 @@ def check_linked(headers: Sequence[Header]) -> None:
     """ReorgError unless each block is the child of the one before."""
     for parent, child in pairwise(headers):
         if child.block.parent_hash != parent.block.hash:
-            raise ReorgError(f"block {child.block.number} is no child of block {parent.block.number} as read before")
+            raise ReorgError(f"block {child.block.number} is not a child of block {parent.block.number} as read before")

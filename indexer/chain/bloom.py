@@ -1,4 +1,4 @@
-"""The bloom filter of a block's logs (yellow paper 4.4.3): what may be in a block, and what cannot."""
+"""The bloom filter of a block's logs (yellow paper 4.4.3): which logs a block may have, and which it cannot have."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from indexer.model import Event
 
 logger = logging.getLogger(__name__)
 
-#: wrong filters in a row after which no other endpoint is asked for what they show
+#: wrong filters in a row after which no other endpoint is asked for the logs they show
 DISTRUSTED_AFTER = 4
 
 
@@ -37,10 +37,10 @@ def bloom_of(events: Iterable[Event]) -> bytes:
 
 @dataclass(slots=True)
 class Blooms:
-    """What the bloom filters of a chain's headers are worth: as `kept` there, and as seen in the last blocks.
+    """How far the bloom filters of a chain's headers can be trusted: by configuration, and by the last blocks.
 
-    `kept` is "exact" where a filter is that of the block's logs, "partial" where logs may be missing in it, "none" where
-    it says nothing. Filters are `trusted` until several in a row were wrong.
+    `kept` is "exact" where a filter covers all of the block's logs, "partial" where it may miss some, "none" where it says
+    nothing. Filters are `trusted` until several in a row were wrong.
     """
 
     kept: Literal["exact", "partial", "none"] = "exact"
@@ -52,14 +52,14 @@ class Blooms:
         return self.kept == "exact" and self.faults < DISTRUSTED_AFTER
 
     def right(self) -> None:
-        """A filter that is not empty was that of the block's logs."""
+        """Notes that a filter, not an empty one, matched the block's logs."""
         self.faults = 0
 
     def wrong(self, why: str) -> None:
-        """A filter was not; said once."""
+        """Notes that a filter did not match, and logs that once."""
         self.faults += 1
         if not self.told:
-            logger.info("%s; the logs are used as they are, sums decide (said once)", why)
+            logger.info("%s; the logs are used as they are, sums decide (logged once)", why)
         self.told = True
 
 
@@ -73,7 +73,7 @@ def bloom_may_contain(bloom: bytes, address: str, topic: str) -> bool:
 def suspects(
     bloom: bytes, addresses: Sequence[str], topics: Sequence[str], events: Iterable[Event]
 ) -> list[tuple[str, str]]:
-    """The wanted (address, topic) pairs that may be in a block though no such event came."""
+    """The wanted (address, topic) pairs that may be in a block although no such event came."""
     bits = int.from_bytes(bloom)
     came = {(event.address, event.topic0) for event in events}
     marks = {entry: bloom_bits(bytes.fromhex(entry[2:])) for entry in (*addresses, *topics)}
@@ -88,10 +88,10 @@ def suspects(
 
 
 def fullness(bloom: bytes) -> int:
-    """How many of its 2048 bits are set."""
+    """How many of the filter's 2048 bits are set."""
     return int.from_bytes(bloom).bit_count()
 
 
 def false_positives(bloom: bytes, pairs: int) -> float:
-    """How many of that many absent pairs a bloom filter this full is expected to show."""
+    """How many of `pairs` absent pairs a bloom filter this full is expected to show."""
     return pairs * float((fullness(bloom) / 2048) ** 6)

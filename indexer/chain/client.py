@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: rounds for a block that nobody knows: a backend may lag, or the block may not exist
+#: rounds for a block that no endpoint knows: a backend may lag, or the block may not exist
 UNKNOWN_BLOCK_ROUNDS = 5
 
 
@@ -55,7 +55,7 @@ class Chain(Node):
         return header
 
     def headers(self, first: int, last: int) -> list[Header]:
-        """The headers first..last with their blooms. ReorgError if they are no chain (it changed while they were read)."""
+        """The headers first..last with their blooms. ReorgError if they do not link up (the chain changed meanwhile)."""
         headers = self.batch(
             [("eth_getBlockByNumber", [hex(number), False]) for number in range(first, last + 1)],
             lambda raw, call: parse_header(check_header(raw, int(call[1][0], 16))),
@@ -70,10 +70,10 @@ class Chain(Node):
         )
 
     def with_state_of(self, block: Block, ask: Callable[[Any], T], *, plain: bool = True) -> T:
-        """What `ask(parameter)` returns, where the parameter names this block: by hash, as long as it is canonical (EIP-1898).
+        """Returns `ask(parameter)`, where the parameter names this block: by hash, while it is canonical (EIP-1898).
 
-        Where every endpoint refuses that in a request that is `plain` but for it, by number; the block at that number
-        must be this one afterwards.
+        By number where every endpoint refuses that in a request that is otherwise `plain`; afterwards the block at that
+        number must still be this one.
         """
         if not self.by_number:
             try:

@@ -1,7 +1,7 @@
-"""Reads to calldata and return data to values; Multicall3's `aggregate3` around them. Pure.
+"""Encodes reads as calldata, decodes return data to values, and wraps both in Multicall3's `aggregate3`. Pure.
 
-multicall's `Signature` takes a function's text apart. Values that are one word each go by words (see
-tests/bench/multicall.py), the rest through eth-abi.
+multicall's `Signature` parses a function's text. Values of one word each are coded directly, which is faster (see
+tests/bench/multicall.py), the rest by eth-abi.
 """
 
 import re
@@ -28,12 +28,12 @@ _NUMBER = re.compile(r"(u?int)(\d{1,3})")
 AGGREGATE3 = bytes.fromhex("82ad56cb")
 
 
-#: how often each byte of an answer may be read: many pointers to one array would make it huge
+#: how often each byte of an answer may be read: many pointers to one array would decode to a huge value
 MOST_READS = 8
 
 
 class _Metered(ContextFramesBytesIO):
-    """Return data whose reading ends where it would take more than the data has."""
+    """Return data that limits how much is read from it."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)  # type: ignore[no-untyped-call]
@@ -89,13 +89,13 @@ def _encoder(parsed: "Signature") -> Callable[[Sequence[Any]], bytes]:
         try:
             return b"".join((selector, *(word(value) for word, value in zip(words, args, strict=True) if word)))
         except (ValueError, TypeError, AttributeError, OverflowError):
-            return generic(args)  # which says what is wrong with them
+            return generic(args)  # eth-abi says what is wrong with them
 
     return by_words if all(words) else generic
 
 
 def _word_encoder(kind: str) -> Callable[[Any], bytes] | None:
-    """A value of an elementary type as one word; None for other types. An error for whatever is not plainly right."""
+    """A value of an elementary type as one word, None for other types. Raises for a value that does not plainly fit."""
     if kind == "address":
 
         def address(value: Any) -> bytes:
@@ -164,7 +164,7 @@ def _decoder(parsed: "Signature") -> Callable[[bytes], Any]:
 
 
 def _word_decoder(kind: str) -> Callable[[bytes], Any] | None:
-    """One word as a value of an elementary type, ValueError if it is none; None for other types."""
+    """One word as a value of an elementary type, None for other types. ValueError if the word does not encode one."""
     if kind == "uint256":
         return int.from_bytes
     if kind == "address":
@@ -190,7 +190,7 @@ def _not(kind: str) -> NoReturn:
 
 
 def _cut(value: Any) -> Any:
-    """Texts within a decoded value cut to a name's length: symbols and labels come from strangers' contracts."""
+    """Cuts the texts in a decoded value to the length of a name: symbols and labels come from strangers' contracts."""
     if isinstance(value, str):
         return value[:NAME_CHARACTERS]
     return type(value)(map(_cut, value)) if isinstance(value, list | tuple) else value
@@ -225,7 +225,7 @@ def _revert_reason(data: bytes) -> str:
 
 
 def encode_aggregate(calls: Sequence[tuple[str, bytes]]) -> bytes:
-    """Calldata of aggregate3 for (target, calldata) pairs, every one allowed to fail."""
+    """Calldata of aggregate3 for (target, calldata) pairs, each of which may fail."""
     heads, tails = [], []
     offset = 32 * len(calls)
     flags = (1).to_bytes(32) + (96).to_bytes(32)

@@ -21,10 +21,10 @@ def connect(
     max_requests_per_second: float | None = None,
     on_retry: Callable[[str, float], None] | None = None,
 ) -> Chain:
-    """The chain behind its endpoints, one of which answers. Close it after use.
+    """Connects to the chain through its endpoints, one of which must answer. Close it after use.
 
-    An endpoint that names no chain (ETH_RPC_URL) is asked for its own first: if it fits it is the only one, else the
-    public ones are used. Raises `ConfigError` without endpoints, `ChainError` if none works.
+    An endpoint that may be of another chain (ETH_RPC_URL) is asked for its chain id first: if it fits it is the only one
+    used, else the public ones are. Raises `ConfigError` without endpoints, `ChainError` if none works.
     """
 
     def behind(urls: Sequence[str], attempts: int = 7) -> Chain:
@@ -57,7 +57,7 @@ def connect(
             return candidate
         candidate.close()
     found = behind(named or [endpoint.url for endpoint in endpoints])
-    try:  # so that a node that is down is told before anything is opened for writing
+    try:  # so that a node that is down is reported before anything is opened for writing
         found.request("eth_chainId", [], rounds=CHECK_ROUNDS)
     except WrongChainError:
         raise
@@ -69,14 +69,14 @@ def connect(
 
 
 def adapters(deployments: Iterable[Deployment]) -> list[AnyAdapter]:
-    """One adapter a deployment."""
+    """One adapter for each deployment."""
     return [adapter_class(deployment.protocol)(deployment) for deployment in deployments]
 
 
 def require_contracts(chain: Chain, found: Iterable[AnyAdapter], known: Collection[str]) -> None:
-    """Refuses, before anything is written, a deployment that has no contract at an address it needs.
+    """Refuses, before anything is written, a deployment without a contract at an address that it needs.
 
-    Deployments in `known` were synced before: what happens to them is told beside the others. Raises `NoCodeError`.
+    Deployments in `known` were synced before: the sync reports their failures beside the others. Raises `NoCodeError`.
     """
     wanted = [
         (adapter.deployment, key)

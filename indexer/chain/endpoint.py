@@ -44,9 +44,9 @@ from indexer.masking import mask as mask  # noqa: PLC0414 - it belongs to this m
 # Its debug lines carry whole URLs, keys included.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.WARNING)
 
-#: a Retry-After of more seconds counts as this many: a mistake of the node must not silence it for a day
+#: the longest Retry-After that is honoured, in seconds: a node's mistake must not silence it for a day
 LONGEST_PATIENCE = 60.0
-#: how long an endpoint that took too long is not asked for a second opinion
+#: seconds for which an endpoint that took too long is not asked for a second opinion
 SPARED_SECONDS = 600.0
 #: how long an endpoint has for its first answer, the first time it is asked: one that is dead must not hold up the others
 FIRST_SECONDS = 1.5
@@ -80,7 +80,7 @@ class Endpoint:
         self._transport.close()
 
     def failed(self, error: Exception) -> None:
-        """Remembers a failure for which it is left alone, or spared what others can answer as well."""
+        """Remembers a failure after which the endpoint is left alone, or spared what others can answer as well."""
         now = time.monotonic()
         if isinstance(error, RateLimitedError) and error.retry_after is not None:
             self.not_before = now + error.retry_after
@@ -91,7 +91,7 @@ class Endpoint:
         """Any text as one printable line without this URL's secrets."""
         whole = str(text)
         line = whole[:LONGEST_TEXT]
-        if len(line) < len(whole):  # what is cut through at its end may be a part of a secret
+        if len(line) < len(whole):  # the cut may leave a part of a secret at the end
             line = line[: -max(map(len, self._secrets), default=1)]
         line = masked(line)
         for secret in self._secrets:
@@ -120,7 +120,7 @@ class Endpoint:
     def send_batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         """One JSON-RPC batch: for each call its result, or the exception that its error means, in order.
 
-        A call the node left out gets a BadAnswerError; answers with unknown or repeated ids spoil the whole batch.
+        A call the node left out gets a BadAnswerError; answers with unknown or repeated ids invalidate the whole batch.
         UnsupportedError if the node answers batches with a single error.
         """
         ids = [next(self._ids) for _ in calls]
@@ -229,7 +229,7 @@ class Endpoint:
 
 
 def _tells(error: Any) -> bool:
-    """Whether a JSON-RPC error says more than the HTTP status that it came with."""
+    """Whether a JSON-RPC error is more specific than the HTTP status that it came with."""
     if not isinstance(error, dict) or not isinstance(error.get("code"), int):
         return False
     return classify(error["code"], str(error.get("message", ""))[:LONGEST_TEXT]) not in {"unclear", "server"}
@@ -250,7 +250,7 @@ def retry_after(value: str | None) -> float | None:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost reason of a connection error: its outer layers repeat the URL."""
+    """The innermost reason of a connection error, as the outer ones repeat the URL."""
     text = str(error)[:LONGEST_TEXT]
     found = re.search(
         r"\[Errno -?\d{1,5}\] [^'\")]{1,200}|Connection \w{1,20}[^'\")]{0,200}|Remote end closed[^'\")]{0,200}|"

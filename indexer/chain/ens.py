@@ -1,4 +1,4 @@
-"""ENS names to addresses: web3's resolver, over the one way to a node."""
+"""ENS names to addresses: web3's resolver, over the project's own client."""
 
 from typing import Any
 
@@ -16,9 +16,9 @@ with same_recursion_limit():
 
 
 class _Provider(BaseProvider):
-    """web3's requests sent through a chain: with its deadline, its bounds, its endpoints and its masking."""
+    """Sends web3's requests through a chain: with its deadline, its bounds, its endpoints and its masking."""
 
-    # what a contract of somebody's names as a URL is not asked
+    # never ask a URL that a stranger's contract names
     global_ccip_read_enabled = False
 
     def __init__(self, chain: Chain) -> None:
@@ -36,7 +36,7 @@ class _Provider(BaseProvider):
 def resolve(name: str, chain: Chain) -> str:
     """The lower-case address a name points to.
 
-    ConfigError if the name is none, points nowhere, or is answered by a server off the chain; ChainError if no endpoint
+    ConfigError if it is not a name, points nowhere, or is resolved by a server off the chain; ChainError if no endpoint
     answers.
     """
     try:
@@ -56,7 +56,7 @@ def resolve(name: str, chain: Chain) -> str:
 
 
 def normalized(name: str) -> str:
-    """The one spelling of a name (ENSIP-15), without blanks around it. ConfigError if it is no ENS name."""
+    """The normalised spelling of a name (ENSIP-15), without surrounding blanks. ConfigError if it is not an ENS name."""
     try:
         return normalize_name(name.strip())
     except (ENSException, UnicodeError, ValueError) as error:

@@ -6,19 +6,19 @@ RetryableError          ask again, here or elsewhere
 │   └── BrokenOffError  it was cut without an answer; a smaller request may do
 ├── TimedOutError       no answer in time; a smaller request may do
 ├── BadAnswerError      not the JSON-RPC answer to what was asked, or a server error
-│   ├── OtherBlockError logs of another block than the one that was named
-│   └── OversizedError  more bytes than what was asked for can take; a smaller request may do
+│   ├── OtherBlockError logs of another block than the one asked for
+│   └── OversizedError  more bytes than the answer can need; a smaller request may do
 └── UnknownBlockError   the endpoint does not know that block (yet, or no longer)
 ChainError
 ├── PrunedError         not here, another endpoint may have it
 ├── UnsupportedError    not here, another endpoint may do it
 ├── DeniedError         refused for good: key, plan, no such service
 ├── RejectedError       refused for good: invalid parameters
-│   └── UnclearError    an error that nobody knows; asked again a little, and elsewhere, before it is final
+│   └── UnclearError    an error in unknown words; asked again a few times, and elsewhere, before it is final
 ├── TooBigError         the caller has to ask for less
 │   ├── BatchTooBigError  fewer calls in one batch
 │   └── CutShortError   as many logs as an answer may have been cut off at
-└── RevertError         the contract's own answer to an eth_call
+└── RevertError         the contract itself reverted an eth_call
 """
 
 import re
@@ -43,7 +43,7 @@ class UnreachableError(RetryableError):
 
 
 class BrokenOffError(UnreachableError):
-    """The connection was cut without an answer, as some proxies do to what takes too long."""
+    """The connection was cut without an answer, as some proxies do when a request takes too long."""
 
 
 class TimedOutError(RetryableError):
@@ -55,11 +55,11 @@ class BadAnswerError(RetryableError):
 
 
 class OversizedError(BadAnswerError):
-    """More bytes than what was asked for can take; a smaller request may do."""
+    """More bytes than the answer can need; a smaller request may do."""
 
 
 class OtherBlockError(BadAnswerError):
-    """Logs of another block than the one that was named by its hash."""
+    """Logs of another block than the one asked for by its hash."""
 
 
 class UnknownBlockError(RetryableError):
@@ -75,11 +75,11 @@ class DeniedError(ChainError):
 
 
 class RejectedError(ChainError):
-    """The endpoint refuses this request for good: invalid parameters, or a limit in words that nobody knows."""
+    """The endpoint refuses this request for good: invalid parameters, or a limit in unknown words."""
 
 
 class UnclearError(RejectedError):
-    """An error that nobody knows: it may pass, so it is asked again a little, and elsewhere, before it is final."""
+    """An error in unknown words: it may pass, so it is asked again a few times, and elsewhere, before it is final."""
 
 
 class TooBigError(ChainError):
@@ -87,7 +87,7 @@ class TooBigError(ChainError):
 
 
 class BatchTooBigError(TooBigError):
-    """More calls in one JSON-RPC batch than the endpoint takes; `most` is the number it names, None if it names none."""
+    """More calls in one JSON-RPC batch than the endpoint accepts; `most` is the limit it names, None if it names none."""
 
     def __init__(self, message: str, most: int | None = None) -> None:
         super().__init__(message)
@@ -95,7 +95,7 @@ class BatchTooBigError(TooBigError):
 
 
 class CutShortError(TooBigError):
-    """As many logs as a provider may have cut an answer off at."""
+    """So many logs that the provider may have cut the answer off there."""
 
 
 class RevertError(ChainError):
@@ -106,9 +106,9 @@ class RevertError(ChainError):
         self.data = data
 
 
-# The one table: what a JSON-RPC error means. The first rule decides whose text is found in the message or data (lower
-# case), then the first whose codes have the error's code. The texts are those of geth, erigon, nethermind, besu, reth,
-# anvil and the hosted providers; tests/test_rpc.py lists them.
+# The one table of what JSON-RPC errors mean. The first rule whose text is in the message or data (lower case) decides,
+# else the first whose codes include the error's. The texts are those of geth, erigon, nethermind, besu, reth, anvil and
+# the hosted providers; tests/chain/test_rpc.py lists them.
 _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
     (
         "denied",
@@ -231,26 +231,26 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
     ),
 )
 _HEIGHTS = re.compile(r"block ?height is (\d+) but requested was (\d+)")
-#: advice that many providers end with ("upgrade at https://.../billing") says nothing of the error
+#: advice that many providers end with ("upgrade at https://.../billing") says nothing about the error
 _LINK = re.compile(r"https?://\S{1,4096}")
 _COMPILED = tuple((kind, codes, re.compile("|".join(texts))) for kind, codes, texts in _RULES)
 
 
 def classify(code: int, text: str) -> str:
-    """What an error of that code and text means: one of the kinds of the table; if nothing fits, `rejected` for the codes
-    by which JSON-RPC refuses a request, else `unclear`.
+    """What an error with that code and text means: a kind of the table; if none fits, `rejected` for the codes by which
+    JSON-RPC refuses a request, else `unclear`.
 
     A bare -32005 ("limit exceeded") may be a rate limit or a result limit: it is tried again, then asked for less.
     """
     low = _LINK.sub("", text.lower())
     if code == 3 or low.startswith("execution reverted"):
-        return "revert"  # what follows is the contract's own text
+        return "revert"  # the rest is the contract's own text
     heights = _HEIGHTS.search(low)
     if heights and int(heights[2]) <= int(heights[1]):
-        return "pruned"  # anvil's words for a state it has dropped as for a block that is yet to come
+        return "pruned"  # anvil says the same of a state it has dropped and of a block yet to come
     found = next((kind for kind, _, pattern in _COMPILED if pattern.search(low)), None)
     if code == -32601 and found not in {"denied", "rate"}:
-        return "unsupported"  # "not found" and "not available" is then the method
+        return "unsupported"  # then "not found" and "not available" refer to the method
     return found or next((kind for kind, codes, _ in _COMPILED if code in codes), _unknown(code))
 
 
@@ -259,7 +259,7 @@ def _unknown(code: int) -> str:
 
 
 def most_in_batch(text: str, asked: int) -> int | None:
-    """How many calls in a batch a refusal of `asked` calls allows; None if it names no smaller number."""
+    """The batch size that a refusal of `asked` calls allows; None if it names no smaller number."""
     numbers = [int(number) for number in re.findall(r"\d{1,6}", _LINK.sub("", text))]
     return max((number for number in numbers if 0 < number < asked), default=None)
 
@@ -278,7 +278,7 @@ EXCEPTIONS: dict[str, type[RetryableError] | type[ChainError]] = {
 
 
 def read_by(parse: Callable[..., T], *answer: Any) -> T:
-    """What `parse` makes of an answer. Whatever trips over a value in it is a bad answer of that endpoint."""
+    """Parses an answer. Any exception over a value in it means that the endpoint gave a bad answer."""
     try:
         return parse(*answer)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""One HTTP POST and its whole answer: by one deadline, and within a number of bytes, however they are packed or dripped."""
+"""One HTTP POST and its whole answer, within one deadline and a number of bytes, however they are compressed or dripped."""
 
 import contextlib
 import queue
@@ -18,13 +18,13 @@ from urllib3.exceptions import HTTPError
 HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "gzip", "User-Agent": "lending-indexer"}
 #: bytes read or unpacked at once
 PIECE = 2**16
-#: bytes of an answer for each byte received, and up to how many bytes any ratio is believed (zeros pack well)
+#: bytes unpacked for each byte received, and the size up to which any ratio is accepted (zeros compress well)
 LARGEST_RATIO = 200
 PLAUSIBLE = 4 * 2**20
 
 
 class OversizeError(Exception):
-    """The answer has more bytes than were wanted."""
+    """The answer has more bytes than allowed."""
 
 
 class BrokenAnswerError(Exception):
@@ -33,7 +33,7 @@ class BrokenAnswerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: `content` is unpacked."""
+    """A reply with its content unpacked."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,8 +43,8 @@ class Reply:
 class Transport:
     """POSTs to one URL over connections that are kept open.
 
-    Each POST runs in a thread of its own, so that its deadline covers all of it: the look-up of the name, the handshake,
-    headers and body. Time-outs of sockets are for one packet each, and a server that drips bytes never meets them.
+    Each POST runs in a thread of its own, so that its deadline covers everything: name look-up, handshake, headers and
+    body. Socket time-outs apply to single packets, so a server that drips bytes never triggers them.
     """
 
     def __init__(self, url: str) -> None:
@@ -52,9 +52,9 @@ class Transport:
         self._wire = _Wire()
 
     def post(self, payload: bytes, seconds: float, most: int) -> Reply:
-        """The reply, of at most `most` bytes. TimeoutError unless it is complete within `seconds`.
+        """The reply, of at most `most` bytes. TimeoutError if it is not complete within `seconds`.
 
-        Raises OversizeError, BrokenAnswerError, or the library's own error of a connection that fails.
+        Raises OversizeError, BrokenAnswerError, or the library's own error for a connection that fails.
         """
         wire = self._wire
         outcome: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
@@ -101,10 +101,10 @@ class _Wire:
             self.cut()
 
     def cut(self) -> None:
-        """End what is under way: whoever reads from a connection meets its end."""
+        """Cuts the connections, so that whoever reads from one reaches its end."""
         self._is_cut = True
         for known in self._sockets:
-            with contextlib.suppress(OSError):  # it may be closed by now
+            with contextlib.suppress(OSError):  # it may already be closed
                 known.shutdown(socket.SHUT_RDWR)
 
     def post(self, url: str, payload: bytes, seconds: float, most: int) -> Reply:
@@ -126,7 +126,7 @@ class _Wire:
 
 
 class _Adapter(HTTPAdapter):
-    """Tells the wire of each connection that is opened."""
+    """Reports each connection that is opened to the wire."""
 
     def __init__(self, wire: _Wire) -> None:
         class Plain(HTTPConnection):
@@ -159,13 +159,13 @@ class _Adapter(HTTPAdapter):
 
 
 def _unpacked(response: requests.Response) -> Iterator[bytes]:
-    """The body in pieces that are small whatever it was packed to."""
+    """The unpacked body in small pieces, however well it was compressed."""
     packing = response.headers.get("Content-Encoding", "identity").strip().lower()
     if packing == "identity":
         yield from _received(response)
         return
     if packing != "gzip":
-        raise BrokenAnswerError("packed in a way that was not asked for")
+        raise BrokenAnswerError("compressed in a way that was not asked for")
     unpacker = zlib.decompressobj(wbits=31)
     received = unpacked = 0
     try:
@@ -190,6 +190,6 @@ def _unpacked(response: requests.Response) -> Iterator[bytes]:
 
 
 def _received(response: requests.Response) -> Iterator[bytes]:
-    """The bytes as they came, still packed."""
+    """The bytes as they came, still compressed."""
     while piece := response.raw.read(PIECE, decode_content=False):
         yield piece

@@ -1,4 +1,4 @@
-"""Wake-ups: a node announces its new heads over a WebSocket."""
+"""Wake-ups by the new heads that a node announces over a WebSocket."""
 
 import contextlib
 import json
@@ -36,8 +36,8 @@ PACE_SECONDS = 0.2
 class Heads:
     """Wakes up whoever waits when the node announces a new head over a WebSocket.
 
-    The first URL that takes an `eth_subscribe` is used; while none does, `wait` is a plain pause, and the caller
-    polls. Runs in a daemon thread; nothing but the wake-up and the announced number crosses over.
+    It uses the first URL that accepts an `eth_subscribe`; while none does, `wait` is a plain pause and the caller polls.
+    It runs in a daemon thread, which shares nothing but the wake-up and the announced number.
     """
 
     def __init__(self, urls: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ class Heads:
         self._thread.start()
 
     def wait(self, seconds: float) -> None:
-        """Until a new head is announced or the connection is lost, or that long; wake-ups are `PACE_SECONDS` apart."""
+        """Waits until a head is announced, the connection is lost or the time is over; wake-ups are `PACE_SECONDS` apart."""
         if self._news.wait(seconds):
             self._stop.wait(self._woken + PACE_SECONDS - time.monotonic())
         self._woken = time.monotonic()
@@ -80,7 +80,7 @@ class Heads:
 
     def _listen(self, url: str) -> None:
         with contextlib.ExitStack() as stack:
-            # over a connection made here, which leads to no other host: redirects are not followed
+            # over our own connection, so that redirects to other hosts are not followed
             socket = stack.enter_context(
                 connect(url, sock=_connection(url), open_timeout=5, close_timeout=1, max_size=LARGEST_MESSAGE)
             )
@@ -97,11 +97,11 @@ class Heads:
                     continue  # quiet chain; the library's own ping notices a dead connection
                 self.announced = head_number(message)
                 self._news.set()
-                self._stop.wait(MESSAGE_SECONDS)  # whoever announces faster waits until it is read
+                self._stop.wait(MESSAGE_SECONDS)  # a node that announces faster waits until this reads again
 
 
 def head_number(message: str | bytes) -> int:
-    """The block that a message announces. TypeError or ValueError if it is no such message."""
+    """The number of the block that a message announces. TypeError or ValueError for another message."""
     head = _object(_object(_object(message).get("params")).get("result"))
     number = quantity(head.get("number"))
     if number >> 63:
@@ -110,7 +110,7 @@ def head_number(message: str | bytes) -> int:
 
 
 def _object(raw: Any) -> dict[str, Any]:
-    """A JSON object, parsed if it is text. TypeError or ValueError if it is none."""
+    """A JSON object, parsed if it is text. TypeError or ValueError for anything else."""
     found = bounded_json.loads(raw.encode() if isinstance(raw, str) else raw) if isinstance(raw, str | bytes) else raw
     if not isinstance(found, dict):
         raise TypeError("no JSON object")

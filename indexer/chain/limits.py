@@ -1,4 +1,4 @@
-"""How much a node answers in one request, found by asking and remembered. Pure."""
+"""How much a node answers in one request, found by trying and then remembered. Pure."""
 
 import math
 from collections import deque
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: requests that fit before a size that was once too big is tried again
+#: successful requests before a size that was too big is tried again
 PATIENCE = 16
 
 
 @dataclass(slots=True)
 class Limit:
-    """How many things go into one request: `size`, halved when too many, doubled up to `largest` while all goes well.
+    """How many items go into one request: `size`, halved when it is too many, doubled up to `largest` while all goes well.
 
-    A single bad one (a call that burns all gas) also forces halving down to itself; once it was asked alone, the size
-    returns to half of where that began.
+    A single bad item (a call that burns all gas) also forces halving down to itself; once it was asked alone, the size
+    returns to half of where the halving began.
     """
 
     size: int
@@ -25,14 +25,14 @@ class Limit:
     streak: int = 0
 
     def too_big(self, count: int) -> None:
-        """So many were refused."""
+        """Notes that a request of `count` items was refused."""
         self.began = self.began or self.size
         self.ceiling = max(2, min(count, self.size))
         self.size = max(1, self.ceiling // 2)
         self.streak = 0
 
     def refused(self, count: int, most: int | None) -> None:
-        """So many were refused, `most` are allowed: that is taken at its word, for good; None if no number was named."""
+        """Notes that `count` items were refused; `most`, the limit named with the refusal, is never exceeded again."""
         if most is None:
             self.too_big(count)
             return
@@ -40,7 +40,7 @@ class Limit:
         self.ceiling = self.began = 0
 
     def fits(self, count: int) -> None:
-        """So many were answered."""
+        """Notes that a request of `count` items was answered."""
         if count < self.size:
             return
         if self.size == 1 and self.began > 2:
@@ -56,7 +56,7 @@ class Limit:
 
 @dataclass(slots=True)
 class BatchLimits:
-    """How many calls go into a batch that begins with a method, `largest` at most; some limit eth_getLogs alone."""
+    """How many calls go into a batch, by its first method, `largest` at most; some nodes limit eth_getLogs alone."""
 
     largest: int
     by_method: dict[str, Limit] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class BatchLimits:
         return self.by_method.setdefault(method, Limit(self.largest, self.largest))
 
     def none(self) -> None:
-        """The node takes no batches at all."""
+        """Notes that the node accepts no batches at all."""
         self.largest = 1
         self.by_method.clear()
 
@@ -79,7 +79,7 @@ class Pace:
     sent: deque[tuple[float, int]] = field(default_factory=deque)
 
     def reserve(self, now: float, calls: int) -> float:
-        """The moment from which on one HTTP request of that many calls may be sent, which is taken for granted."""
+        """When the next HTTP request, of that many calls, may be sent; counts it as sent."""
         at = max(now, self.free)
         while self.sent and self.sent[0][0] <= at - 1:
             self.sent.popleft()
@@ -90,17 +90,17 @@ class Pace:
         return at
 
 
-#: bytes of an answer: of a header (which lists its transactions), code, or anything else that is small
+#: the most bytes of an answer: of a header (which lists its transactions), of code, or of anything small
 SMALL_ANSWER = 2**20
-#: of logs: some 50,000, where `WANTED_LOGS` are wanted; of the receipts of one block
+#: of logs: some 50,000, where `WANTED_LOGS` are aimed at; of the receipts of one block
 LARGE_ANSWER = 32 * 2**20
-#: of an eth_call for each byte that was sent, as each read of an aggregate takes some 200; and what one read may bring
+#: of an eth_call, for each byte sent (each read of an aggregate takes some 200), and for one read
 CALL_BYTES = 64
 CALL_ANSWER = 4 * 2**20
 
 
 def most_bytes(calls: Sequence[tuple[str, Sequence[Any]]]) -> int:
-    """How many bytes the answer to these calls may have, a batch or a single request."""
+    """How many bytes the answer to these calls, a batch or a single request, may have."""
     return min(sum(_most_bytes(method, params) for method, params in calls), LARGE_ANSWER)
 
 
@@ -112,12 +112,12 @@ def _most_bytes(method: str, params: Sequence[Any]) -> int:
     return SMALL_ANSWER
 
 
-#: blocks per eth_getLogs at first and at most (some providers cut wide ranges short without a word)
+#: blocks per eth_getLogs at first and at most (some providers silently cut wide ranges short)
 FIRST_WINDOW = 5_000
 LARGEST_WINDOW = 100_000
-#: logs from which on the same number in a second answer is taken for a limit that the provider does not tell
+#: from this many logs on, the same number in a second answer counts as an unspoken limit of the provider
 FEWEST_CUT = 32
-#: what one request should bring
+#: logs that one request should bring
 WANTED_LOGS = 20_000
 WANTED_SECONDS = 5.0
 
@@ -126,9 +126,9 @@ WANTED_SECONDS = 5.0
 class LogLimit:
     """How many blocks one eth_getLogs takes (`window`) and how many addresses (`addresses`, None for any).
 
-    `cap` is what the provider named as its range limit. The window follows the number of logs and seconds that the
-    last request took, at most doubled each time; a width that was refused is not tried again for a while, the longer the
-    more seconds the refusal took. `most` is the largest number of logs that an answer had.
+    `cap` is the range limit that the provider named. The window follows the number of logs and seconds of the last
+    request, and at most doubles each time; a width that was refused is not tried again for a while, longer if the refusal
+    took many seconds. `most` is the largest number of logs in any answer.
     """
 
     window: int = FIRST_WINDOW
@@ -144,13 +144,13 @@ class LogLimit:
         return max(1, self.window if self.cap is None else min(self.window, self.cap))
 
     def cut_short(self, logs: int) -> bool:
-        """Whether an answer of so many logs may have been cut off there without a word."""
+        """Whether an answer of that many logs may have been silently cut off there."""
         return logs > 0 and (logs % (100 if logs < 1_000 else 1_000) == 0 or logs == self.most >= FEWEST_CUT)
 
     def refused(self, span: int, named: int | None, lasting: bool, seconds: float = 0) -> None:
-        """`span` blocks were too many, which took so many seconds to learn.
+        """Notes that `span` blocks were refused after that many seconds.
 
-        `named` is the number that the refusal allows, `lasting` if everywhere.
+        `named` is the number that the refusal allows; if `lasting`, it holds for every range.
         """
         self.ceiling, self.streak = span, 0
         self.patience = PATIENCE * max(1, round(seconds))
@@ -164,7 +164,7 @@ class LogLimit:
             self.window = max(1, span // 2)
 
     def fits(self, span: int, logs: int, seconds: float) -> None:
-        """`span` blocks were answered with so many logs in so many seconds."""
+        """Notes that `span` blocks were answered with that many logs in that many seconds."""
         if span < self.size:
             return
         self.streak += 1

@@ -1,16 +1,17 @@
-"""Contract reads pinned to one block: Multicall3 `aggregate3` batches whose every call is answered once, in order.
+"""Contract reads pinned to one block: Multicall3 `aggregate3` batches that answer every call once, in order.
 
-Each aggregate begins with Multicall3's own view of the block (a node may ignore the block it is asked for) and ends with
-a gas probe (a call that was starved of gas fails or, worse, answers something else). Sizes are found by halving and kept
-on the chain.
+Each aggregate begins with Multicall3's own view of the block (a node may ignore the block that a request names) and ends
+with a gas probe (a call starved of gas fails or, worse, returns something else). Sizes are found by halving, and the Chain
+keeps them.
 """
 
 import logging
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from indexer.chain.blocks import parse_hex
-from indexer.chain.client import Chain
+from indexer.chain.client import Call, Chain
 from indexer.chain.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.chain.errors import BadAnswerError, RejectedError, RevertError, TooBigError, UnsupportedError
 from indexer.chain.limits import Limit
@@ -28,21 +29,25 @@ LARGEST_CALLDATA = 400_000
 TIMESTAMP = bytes.fromhex("0f28c97d")  # getCurrentBlockTimestamp()
 PARENT_HASH = bytes.fromhex("27e86d6e")  # getLastBlockHash()
 
-# The probe: a call that starves burns 63/64 of the gas that is left, so if this much is still there at the end, no call
-# had less than 64 times as much. The pairing check of EIP-197 costs 45,000 gas and 34,000 a pair (EIP-1108), and no work
-# where the pairs are points at infinity; nodes without it get a nested aggregate of about half a million gas instead.
+# The probe: a call that starves burns 63/64 of the gas that is left, so if this much gas is still there at the end, no
+# call had less than 64 times as much. The pairing check of EIP-197 costs 45,000 gas plus 34,000 a pair (EIP-1108), but no
+# work if the pairs are points at infinity; nodes without it get a nested aggregate of about half a million gas instead.
 PAIRING = "0x0000000000000000000000000000000000000008"
 PAIR_AT_INFINITY = bytes(192)
 PROBE_PAIRS = 29
 PAIRING_HOLDS = True, (1).to_bytes(32)
 NESTED_CALLS = 200
 
-# Runtime code that answers the storage words whose slots are its calldata:
+# Runtime code that returns the storage words at the slots in its calldata:
 #   for (i = 0; i < calldatasize; i += 32) mstore(i, sload(calldataload(i))); return(0, calldatasize)
 STORAGE_CODE = "0x60005b3681101560155780355481526020016002565b366000f3"
 #: any address without code: the override works if it answers there
 CANARY = "0x00000000000000000000000000000000c0ffee01"
 SLOTS_PER_CALL = 500
+
+
+#: reads, and what is executed before them
+Group = tuple[Sequence[Read], Sequence[Read]]
 
 
 class OutOfGasError(TooBigError):
@@ -66,22 +71,58 @@ class PinnedReader:
 
     def __call__(self, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
         answers: list[Any] = [None] * len(reads)
-        direct = [i for i, read in enumerate(reads) if read.sender is not None]
-        pooled = [i for i, read in enumerate(reads) if read.sender is None]
         before = [(read.target, encode_read(read)) for read in prelude]
+        pooled = [i for i, read in enumerate(reads) if read.sender is None]
+        pooled.sort(key=lambda i: reads[i].mutates)
         calls = [(reads[i].target, encode_read(reads[i])) for i in pooled]
         names = [reads[i].signature for i in pooled]
         for i, (success, data) in zip(pooled, self._aggregate(calls, names, before), strict=True):
             answers[i] = decode_read(reads[i], success, data)
+        direct = [i for i, read in enumerate(reads) if read.sender is not None]
         if direct:
             for i, answer in zip(direct, self._direct([reads[i] for i in direct]), strict=True):
                 answers[i] = answer
         return answers
 
+    def together(self, groups: Sequence[Group]) -> list[list[Any]]:
+        """The answers to each group of (reads, prelude), all in one aggregate where they fit into one.
+
+        Reads without a prelude go first, so nothing changes state before them, and those that may do so themselves last. A
+        group with a prelude stands behind those of the groups before it as well: two deployments whose preludes change each
+        other's state cannot be read together.
+        """
+        shared = [read for reads, prelude in groups if not prelude for read in reads]
+        plain = [read for read in shared if read.sender is None and not read.mutates]
+        mutating = [read for read in shared if read.sender is None and read.mutates]
+        direct = [read for read in shared if read.sender is not None]
+        behind = [group for group in groups if group[1]]
+        first, *found, last = self._parts([(plain, ()), *behind, (mutating, ())])
+        asked = [*plain, *mutating, *direct]
+        answers = {id(read): one for read, one in zip(asked, [*first, *last, *self(direct)], strict=True)}
+        rest = iter(found)
+        return [next(rest) if prelude else [answers[id(read)] for read in reads] for reads, prelude in groups]
+
+    def _parts(self, parts: Sequence[Group]) -> list[list[Any]]:
+        """The answers to each part, in one aggregate if all fit into one."""
+        whole = [read for reads, prelude in parts for read in (*prelude, *reads)]
+        if sum(bool(reads) for reads, _ in parts) > 1 and not any(read.sender for read in whole):
+            calls = [(read.target, encode_read(read)) for read in whole]
+            if self._fitting(calls, [read.signature for read in whole], 0) == len(calls):
+                try:
+                    answers = zip(whole, self._one(calls, []), strict=True)
+                except TooBigError as error:
+                    logger.debug("an aggregate of %d calls for %d was too much: %s", len(calls), len(parts), error)
+                else:
+                    decoded = (decode_read(read, success, data) for read, (success, data) in answers)
+                    return [
+                        list(islice(decoded, len(prelude) + len(reads)))[len(prelude) :] for reads, prelude in parts
+                    ]
+        return [self(reads, prelude) if reads else [] for reads, prelude in parts]
+
     def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
-        """Storage words through an eth_call that overrides the contracts' code; not for Multicall3's own storage."""
+        """Storage words by an eth_call that overrides the contracts' code; impossible for Multicall3's own storage."""
         if any(contract.lower() == self._chain.multicall3 for contract, _ in slots):
-            raise ValueError("Multicall3 carries the reads, its own storage cannot be among them")
+            raise ValueError("Multicall3 carries the reads, so its own storage cannot be read")
         words: list[int] = []
         for start in range(0, len(slots), 10 * SLOTS_PER_CALL):
             part = self._storage(slots[start : start + 10 * SLOTS_PER_CALL])
@@ -95,7 +136,7 @@ class PinnedReader:
     def _aggregate(
         self, calls: Sequence[tuple[str, bytes]], names: Sequence[str], before: Sequence[tuple[str, bytes]]
     ) -> list[tuple[bool, bytes]]:
-        """(success, return data) of every call, in order, in as many aggregates as the node wants."""
+        """(success, return data) of every call, in order, from as many aggregates as the node needs."""
         limits = self._chain.call_limits
         results: list[tuple[bool, bytes]] = []
         while len(results) < len(calls):
@@ -119,7 +160,7 @@ class PinnedReader:
         return results
 
     def _fitting(self, calls: Sequence[tuple[str, bytes]], names: Sequence[str], start: int) -> int:
-        """How many calls from `start` on go into one aggregate, by what each kind of call was seen to allow."""
+        """How many calls from `start` on go into one aggregate, by the limit found for each kind of call."""
         limits = self._chain.call_limits
         shares = {name: 1 / limit.size for name, limit in limits.items()}
         weight, size = 0.0, 0
@@ -131,7 +172,7 @@ class PinnedReader:
         return len(calls) - start
 
     def _one(self, calls: Sequence[tuple[str, bytes]], before: Sequence[tuple[str, bytes]]) -> list[tuple[bool, bytes]]:
-        """One aggregate: guards, prelude, calls, probe. OutOfGasError also if the probe found too little gas left."""
+        """One aggregate: guards, prelude, calls, probe. OutOfGasError also if the probe finds too little gas left."""
         chain = self._chain
         if len(calls) == 1:  # with all the gas there is
             return self._ask([*before, *calls], splittable=False)[len(before) :]
@@ -185,7 +226,7 @@ class PinnedReader:
         try:
             results = self._chain.with_state_of(self._block, ask, plain=overrides is None)
         except RevertError as error:
-            # aggregate3 itself never reverts: only running out of gas ends it
+            # aggregate3 itself never reverts: only running out of gas stops it
             raise OutOfGasError(str(error)) from None
         except TooBigError as error:
             raise (OutOfGasError if "gas" in str(error).lower() else TooBigError)(str(error)) from None
@@ -200,7 +241,7 @@ class PinnedReader:
                 f"there is no Multicall3 at {chain.multicall3} on {chain.name} in block {block.number}: "
                 "choose a later block, or set chains.<name>.multicall3"
             )
-        raise ChainError(f"{chain.endpoint} answers nothing for Multicall3 at {chain.multicall3}")
+        raise ChainError(f"{chain.endpoint} returns nothing for Multicall3 at {chain.multicall3}")
 
     def _check_guards(self, results: Sequence[tuple[bool, bytes]]) -> None:
         wanted = [self._block.timestamp.to_bytes(32), bytes.fromhex(self._block.parent_hash[2:])]
@@ -213,13 +254,20 @@ class PinnedReader:
     # other reads
 
     def _direct(self, reads: Sequence[Read]) -> list[Any]:
-        """Reads from an account of their own: plain eth_calls in JSON-RPC batches, guarded by one aggregate."""
-        self._ask([])
+        """Reads from an account of their own: plain eth_calls in JSON-RPC batches, the first of them the guards."""
+        guards = {"to": self._chain.multicall3, "data": "0x" + encode_aggregate(self._guards()).hex()}
         wanted = [{"from": read.sender, "to": read.target, "data": "0x" + encode_read(read).hex()} for read in reads]
-        answers = self._chain.with_state_of(
+
+        def parse(raw: Any, call: Call) -> bytes:
+            answer = parse_hex(raw)
+            if call[1][0] is guards:
+                self._check_guards(decode_aggregate(answer, len(self._guards())))
+            return answer
+
+        _, *answers = self._chain.with_state_of(
             self._block,
             lambda at: self._chain.batch(
-                [("eth_call", [call, at]) for call in wanted], lambda raw, _: parse_hex(raw), block=self._block
+                [("eth_call", [call, at]) for call in (guards, *wanted)], parse, block=self._block
             ),
         )
         return [
@@ -244,7 +292,7 @@ class PinnedReader:
         words: list[int] = [0] * len(slots)
         try:
             answers = self._ask(calls, overrides)
-        except (UnsupportedError, RejectedError):  # in whatever words: an eth_call without overrides is valid
+        except (UnsupportedError, RejectedError):  # whatever the message: an eth_call without overrides is valid
             return None
         except TooBigError:
             if len(slots) == 1:

@@ -1,7 +1,7 @@
 """Several endpoints of a chain as one node: the chain-id check, requests, batches and the rate limit.
 
-Endpoints are tried in the order given and kept while they work. Whatever leaves this module is a ChainError: the node's
-answer cannot be used and trying again did not help.
+Endpoints are tried in the order given and kept while they work. Every error that leaves this module is a ChainError: the
+node's answer cannot be used and trying again did not help.
 """
 
 import logging
@@ -40,17 +40,17 @@ Guard = Literal["full", "timestamp", "none"]
 
 #: calls in one JSON-RPC batch at most; providers allow 10 to 1,000
 LARGEST_BATCH = 100
-#: rounds when it is asked for the first time whether an endpoint is there at all
+#: rounds of the first request, which finds out whether any endpoint is there at all
 CHECK_ROUNDS = 3
 
 
 class Node:
     """The endpoints of one chain. Not for use from several threads at once.
 
-    `requests` counts HTTP requests sent, `retries` those that were repeated after a failure. `guard` says what is
-    compared with the pinned block in each aggregate: "full" its timestamp and parent hash, "timestamp" only that (L2s
-    whose `blockhash` is another chain's), "none" nothing. `bloom` says what its headers' bloom filters are worth, see
-    `Blooms`. `on_retry(message, seconds)` is told of each wait.
+    `requests` counts HTTP requests sent, `retries` those repeated after a failure. `guard` says what each aggregate
+    compares with the pinned block: "full" timestamp and parent hash, "timestamp" only the former (L2s whose `blockhash` is
+    another chain's), "none" nothing. `bloom` says how far headers' bloom filters can be trusted, see `Blooms`.
+    `on_retry(message, seconds)` is called before each wait.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class Node:
         self.guard: Guard = guard
         self.requests = 0
         self.retries = 0
-        #: what nodes were seen to answer, kept between reads: see multicall.py and logs.py
+        #: limits found on these nodes, kept between reads: see multicall.py and the package logs
         self.call_limits: dict[str, Limit] = {}
         self.has_pairing = True
         self.log_limit = LogLimit()
         self.blooms = Blooms(bloom)
-        #: whether the block whose state is wanted is named by number, see `with_state_of`
+        #: whether requests name the block of a state by its number, see `with_state_of`
         self.by_number = False
         #: see block_logs.py
         self.ignores_block_hash = False
@@ -133,9 +133,9 @@ class Node:
             logger.warning("endpoint passed over: %s", failure)
 
     def check_again(self) -> None:
-        """Ask the endpoints for their chain ids once more, before anything is undone on their word.
+        """Ask the endpoints for their chain ids once more, before they make us undo anything.
 
-        ReorgError if one of several serves another chain by now: it is not used any more, and what it said is void.
+        ReorgError if one of several now serves another chain: it is not used any more, and its answers are void.
         WrongChainError if no other one answers; ChainError if none answers at all.
         """
         wrong: list[tuple[Endpoint, WrongChainError]] = []
@@ -166,7 +166,7 @@ class Node:
 
     @contextmanager
     def behind(self, endpoint: Endpoint, *, rounds: int) -> Iterator[Self]:
-        """The same chain behind this endpoint alone; what it is found to refuse is not held against the others."""
+        """The same chain behind this endpoint alone; limits found on it do not apply to the others."""
         alone = copy(self)
         vars(alone).update(_pool=Pool([endpoint]), _rounds=rounds, _batches=deepcopy(self._batches), call_limits={})
         try:
@@ -175,7 +175,7 @@ class Node:
             self.requests, self.retries = alone.requests, alone.retries
 
     def opinions(self, number: int) -> list[str | None]:
-        """What each endpoint has for the hash of block `number`, None where its chain does not reach it.
+        """Each endpoint's hash of block `number`, None where its chain does not reach it.
 
         Endpoints that do not answer are left out.
         """
@@ -206,10 +206,10 @@ class Node:
     ) -> Any:
         """The result of one JSON-RPC request, run through `parse`.
 
-        `parse` raises RetryableError for an answer that cannot be true: it is asked again, then elsewhere. `block` is
-        the pinned block that `params` names, so that a reorg is told from a backend that lags. With `splittable` a
-        request that keeps failing raises TooBigError early: the caller asks for less. `feature` names what some nodes
-        lack, so that it is not asked there twice. `rounds` through the endpoints at most, if fewer than usual.
+        `parse` raises RetryableError for an answer that cannot be true; the request is then repeated, first here, then
+        elsewhere. `block` is the pinned block that `params` names; it tells a reorg from a backend that lags. With
+        `splittable` a request that keeps failing raises TooBigError early, and the caller asks for less. `feature` names
+        what some nodes lack, so that they are not asked for it twice. `rounds`: at most so many through the endpoints.
 
         Raises TooBigError, RevertError, PrunedError, UnsupportedError, ReorgError, WrongChainError or ChainError.
         """
@@ -231,8 +231,8 @@ class Node:
     ) -> list[Any]:
         """The results of many requests in few HTTP bodies, in order; a reverted eth_call is a RevertError in its place.
 
-        `parse` is told which call it is the answer to, as ids may be mixed up. Otherwise as `request`, to which single
-        calls fall back where the node answers no batches.
+        `parse` also gets the call that it parses the answer of, as nodes may mix up ids. Otherwise like `request`, which
+        serves single calls where the node answers no batches.
         """
         results: dict[int, Any] = {}
         pending = list(range(len(calls)))
@@ -252,7 +252,7 @@ class Node:
                 limit.fits(len(part))
             for i, answer in answers.items():
                 if isinstance(answer, ChainError) and not isinstance(answer, RevertError | TooBigError):
-                    # what this endpoint cannot answer is asked alone, elsewhere too
+                    # calls that this endpoint cannot answer are sent alone, to others too
                     results[i] = self._alone(calls[i], parse, block, splittable)
                 elif not isinstance(answer, TooBigError):
                     results[i] = answer
@@ -268,7 +268,7 @@ class Node:
         block: Block | None,
         splittable: bool,
     ) -> dict[int, Any]:
-        """The settled answers of one batch, refusals among them; none where the batch as a whole was too much."""
+        """The final answers of one batch, refusals included; none where the batch as a whole was too much."""
         if len(part) == 1:
             return {part[0]: self._alone(calls[part[0]], parse, block, splittable)}
         try:
@@ -279,7 +279,10 @@ class Node:
             self._batches.none()
         except BatchTooBigError as error:
             limit.refused(len(part), error.most)
-        except (DeniedError, UnclearError):  # to batches, to this one, or to everything: the single requests tell
+        except (
+            DeniedError,
+            UnclearError,
+        ):  # it may refuse batches, this batch, or everything: single requests will tell
             return {i: self._alone(calls[i], parse, block, splittable) for i in part}
         except TooBigError:
             if splittable:
@@ -300,7 +303,7 @@ class Node:
         *,
         feature: str | None = None,
     ) -> list[Any]:
-        """What one endpoint answers to each of the calls, None where it has nothing to say: no second try, no pause.
+        """One endpoint's answer to each of the calls, None where it has none: no second try, no pause.
 
         An endpoint that asked for patience, or that lately took too long, is not asked at all.
         """
@@ -347,7 +350,7 @@ class Node:
         part: Sequence[int],
         parse: Callable[[Any, Call], Any] | None,
     ) -> dict[int, Any]:
-        """The settled answers of one HTTP batch, refusals among them; an error only if all have to be asked again."""
+        """The final answers of one HTTP batch, refusals included; raises only if all calls have to be sent again."""
         self._count(len(part))
         settled: dict[int, Any] = {}
         failure: RetryableError | None = None
@@ -366,7 +369,7 @@ class Node:
                 settled[i] = outcome
         if failure is not None and not settled:
             raise failure
-        if limited:  # the rest is asked again, but not at once
+        if limited:  # the rest is sent again, but not at once
             endpoint.not_before = time.monotonic() + self._backoff
         return settled
 
@@ -429,7 +432,7 @@ class Node:
             self._on_retry(message, seconds)
 
     def _is_orphaned(self, endpoint: Endpoint, block: Block) -> bool:
-        """Whether the endpoint has another block at the number of the pinned one."""
+        """Whether the endpoint has another block with the pinned block's number."""
         try:
             self._count(1)
             found = endpoint.send("eth_getBlockByNumber", [hex(block.number), False])

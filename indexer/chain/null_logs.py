@@ -1,4 +1,4 @@
-"""Nodes that answer eth_getLogs with null where there are none; elsewhere null means a block that is not known."""
+"""Nodes that answer eth_getLogs with null for "no logs"; from others null means that they do not know the block."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -9,14 +9,14 @@ from indexer.errors import ChainError, RetryableError
 
 logger = logging.getLogger(__name__)
 
-#: nulls for logs of blocks that an endpoint knows, and never [], after which null is its word for none
+#: nulls for blocks that an endpoint knows, without a single [], after which its null counts as "none"
 NULLS_FOR_NONE = 4
 
 
 def logs_or_null(endpoint: Endpoint, wanted: Mapping[str, Any], result: Any, count: Callable[[], None]) -> Any:
-    """An endpoint's answer to eth_getLogs, with [] for a null that means "none"; `count` is told of a request more.
+    """An endpoint's answer to eth_getLogs, with [] for a null that means "none"; `count` counts a further request.
 
-    A node that means "none" never answers [], says null again and again, and knows the block.
+    A node whose null means "none" never answers [], answers null repeatedly, and knows the block.
     """
     if result == []:
         endpoint.null_logs = -1

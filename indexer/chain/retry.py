@@ -1,4 +1,4 @@
-"""The only retry policy: one request, again and elsewhere as its errors say, until it is answered or hopeless."""
+"""The only retry policy: repeats one request, here and elsewhere as its errors suggest, until it is answered or hopeless."""
 
 import logging
 import math
@@ -33,17 +33,17 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: the longest pause that nobody asked for
+#: the longest pause that no endpoint asked for
 LONGEST_BACKOFF = 30.0
-#: rounds through all endpoints of a request that may be split instead of being asked again
+#: rounds through all endpoints for a request that can be split instead of repeated
 SPLIT_ROUNDS = 2
-#: failures of a request that a smaller one may not meet
+#: failures that a smaller request may avoid
 MAYBE_TOO_BIG = (TimedOutError, BadAnswerError, BrokenOffError)
-#: how often state must be missing on the last endpoint left, whose backends may differ
+#: how often the last endpoint left must lack a state, as its backends may differ
 PRUNED_SIGHTS = 3
-#: how often an endpoint gives an error that nobody knows before that is its answer
+#: how often an endpoint must repeat an unknown error before that is its answer
 UNCLEAR_SIGHTS = 2
-#: how often another hash at the pinned block's number is seen before the pinned block counts as orphaned
+#: how often another hash must be seen at the pinned block's number before the pinned block counts as orphaned
 ORPHAN_SIGHTS = 2
 
 
@@ -52,11 +52,11 @@ class NoSuchBlockError(ChainError):
 
 
 class _ElsewhereError(RetryableError):
-    """The endpoint cannot; the next one is asked at once."""
+    """The endpoint cannot answer; the next one is asked at once."""
 
 
 class _PerhapsError(RetryableError):
-    """An error that nobody knows, seen too seldom yet to be final."""
+    """An unknown error, seen too rarely so far to be final."""
 
 
 class Pool:
@@ -74,22 +74,22 @@ class Pool:
         self.current = self.endpoints.index(endpoint)
 
     def leave(self, endpoint: Endpoint) -> None:
-        """The one behind it is asked next."""
+        """Makes the next endpoint the one in use."""
         self.current = (self.endpoints.index(endpoint) + 1) % len(self.endpoints)
 
     def drop(self, endpoint: Endpoint) -> None:
-        """It is never asked again."""
+        """Removes an endpoint for good."""
         self.endpoints.remove(endpoint)
         self.current %= len(self.endpoints)
 
 
 @dataclass(slots=True, kw_only=True)
 class Attempts:
-    """One request on the endpoints of `pool`, and what became of it so far.
+    """One request to the endpoints of `pool`, and what became of it so far.
 
     `verify` raises WrongChainError for an endpoint of another chain; `orphaned(endpoint, block)` tells whether it has
     another block at that number. `block`, `splittable` and `feature` as in `Chain.request`; `rounds` through the
-    endpoints at most, the first pause `backoff` seconds long. `told(message, seconds)` hears of each pause.
+    endpoints at most, the first pause `backoff` seconds long. `told(message, seconds)` is called before each pause.
     """
 
     chain: str
@@ -111,7 +111,7 @@ class Attempts:
     unclear: Counter[Endpoint] = field(default_factory=Counter)
 
     def run(self, send: Callable[[Endpoint], T]) -> T:
-        """What `send` returns. ChainError, or one of its kinds that tells more, where trying again does not help."""
+        """Returns what `send` returns. ChainError, or a more specific kind of it, where trying again does not help."""
         retrying = tenacity.Retrying(
             stop=self._stop,
             wait=self._wait,
@@ -182,7 +182,7 @@ class Attempts:
         self.pool.leave(endpoint)
 
     def _missing(self, endpoint: Endpoint, error: PrunedError) -> None:
-        """State that is missing on the last endpoint left may be there on another of its backends; old logs are not."""
+        """Another backend of the last endpoint left may have a state that this one lacks; with old logs that never helps."""
         self.pruned += 1
         state = self.block is not None or self.what != "eth_getLogs"
         if state and self.pruned < PRUNED_SIGHTS and len(self.refused) == len(self.pool.endpoints) - 1:
@@ -191,7 +191,7 @@ class Attempts:
         self._refuse(endpoint, error)
 
     def _refuse(self, endpoint: Endpoint, error: ChainError) -> None:
-        """Go on with the other endpoints, or raise the most telling refusal if there is none."""
+        """Go on with the other endpoints, or raise the most specific refusal if none is left."""
         self.refused[endpoint] = type(error)(f"{endpoint.masked}: {error}")
         if len(self.refused) < len(self.pool.endpoints):
             raise _ElsewhereError(f"{endpoint.masked}: {error}") from None
@@ -211,7 +211,7 @@ class Attempts:
         return max(1, len(self.pool.endpoints) - len(self.refused))
 
     def _delay(self) -> float:
-        """Seconds until one of the endpoints left may be asked again."""
+        """Seconds until one of the remaining endpoints may be asked again."""
         left = [endpoint.not_before for endpoint in self.pool.endpoints if endpoint not in self.refused]
         return max(0.0, min(left, default=0.0) - time.monotonic())
 

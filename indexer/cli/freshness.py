@@ -1,4 +1,4 @@
-"""How old the rows are that a command shows, to people and in its exit code."""
+"""Tells people, and the exit code, how old the rows are that a command shows."""
 
 import functools
 import re
@@ -17,7 +17,7 @@ from indexer.store.freshness import Freshness, described, freshness
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 
-#: what is old where an exit code depends on it and --max-age does not say
+#: the default of --max-age where the exit code depends on it, in seconds
 MAX_AGE_SECONDS = 600.0
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 ANYONE_LISTED, NOBODY_KNOWS = 3, 1
@@ -38,7 +38,7 @@ def max_age_option(text: str) -> Callable[[F], F]:
 
 
 def fails_when_old(command: Callable[P, None]) -> Callable[P, None]:
-    """Gives a command that reads the database --max-age: exit code 1, after its rows, if they are older or incomplete."""
+    """Adds --max-age to a command that reads the database: exit code 1, after its rows, if they are old or incomplete."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -57,7 +57,7 @@ def fails_when_old(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def say(conn: sqlite3.Connection, *, only_old: bool = False) -> None:
-    """Says on stderr of which block the rows are and how old, of all deployments or of those with old rows."""
+    """Prints on stderr the block and the age of the rows, of all deployments or of those with old rows."""
     now = time.time()
     rows = [row for row in freshness(conn) if not only_old or (row.seconds(now) or 0) > MAX_AGE_SECONDS]
     for line in described(rows, now):
@@ -67,7 +67,7 @@ def say(conn: sqlite3.Connection, *, only_old: bool = False) -> None:
 def verdict(
     rows: Sequence[Freshness], *, listed: bool, exit_code: bool, max_age: float | None, nothing: bool = False
 ) -> int:
-    """The exit code for rows that were shown; what nobody can tell is named on stderr.
+    """The exit code for rows that were shown; deployments about which nothing is certain are named on stderr.
 
     0 unless `--exit-code` or `--max-age` is given; 3 if anyone is listed; else 1 if a deployment is failed, incomplete,
     never synced or too old, or there is none (`nothing`).
@@ -81,7 +81,7 @@ def verdict(
         doubt = row.doubt(now, limit)
         if doubt is not None:
             blind = True
-            remark(f"{row.deployment} {doubt}: nobody can tell what is true there now")
+            remark(f"{row.deployment} {doubt}: its present state is unknown")
     if listed:
         return ANYONE_LISTED
     return NOBODY_KNOWS if blind or nothing or not rows else 0

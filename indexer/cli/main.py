@@ -10,16 +10,19 @@ from indexer.cli.options import Session
 from indexer.cli.verbs import Named, Verbs
 from indexer.console import log_to_stderr
 
-#: verb -> the module of `indexer.cli` that is imported when it is asked for
+#: verb -> the module of `indexer.cli` that is imported when the verb is called
 MODULES = {
+    "accounts": "accounts",
     "at-risk": "positions",
     "export": "query",
     "help": "help",
+    "liquidations": "liquidations",
     "movements": "movements",
     "opportunities": "opportunities",
     "protocols": "status",
     "query": "query",
     "report": "report",
+    "schema": "schema",
     "show": "positions",
     "simulate": "simulate",
     "status": "status",

@@ -19,7 +19,7 @@ MOVEMENT_TABLE = (
 
 
 def block_or_moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | Moment | None:
-    """A block number, or the moment of a date or an age."""
+    """A block number, or the time that a date or an age means."""
     from indexer.store.history import LAST
 
     if value is None:
@@ -65,10 +65,10 @@ def movements(
 ) -> None:
     """List who added or removed most between two snapshots.
 
-    Sums over all of a wallet's positions in a deployment, in USD at the prices of the snapshots that saw it, without
-    what prices and interest did; below 0 is withdrawn, repaid or liquidated. An age such as 7d counts back from the last
-    block of the data. What moved is known from the first snapshot on, and
-    as finely as snapshots were taken; of older times as finely as history is kept.
+    Sums over all of a wallet's positions in a deployment, in USD at the prices of the snapshots that saw the change,
+    without the effect of prices and interest; below 0 is withdrawn, repaid or liquidated. An age such as 7d counts back
+    from the last block of the data. Movements are known from the first snapshot on, as finely as snapshots were taken, and
+    for older times as finely as history is kept.
     """
     from indexer.store import history as moved
 

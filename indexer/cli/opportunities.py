@@ -1,4 +1,4 @@
-"""The verb `opportunities`: what a liquidator earns of everyone near liquidation, from the database alone."""
+"""The verb `opportunities`: what a liquidator would earn from everyone near liquidation, from the database alone."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ COLUMNS = (
     "received_raw received received_scaled_raw protocol_share_raw protocol_share bonus_percent close_factor_percent "
     "whole_account paid_usd received_usd profit_before_gas_usd gas gas_price_gwei gas_usd profit_after_gas_usd "
     "auction_lot_raw auction_lot auction_tab_raw auction_tab auction_reward_raw auction_reward sale_paid_raw sale_paid "
-    "sale_bought_raw sale_bought sale_profit_before_gas_usd sale_refused refused block_number block_time"
+    "sale_bought_raw sale_bought sale_profit_before_gas_usd sale_refused refused block_number block_time block_timestamp"
 ).split()
 WAD_DIGITS, RAD_DIGITS = 18, 45
 
@@ -43,7 +43,7 @@ WAD_DIGITS, RAD_DIGITS = 18, 45
     "--min-profit",
     type=Number(),
     metavar="USD",
-    help="Only what pays at least this, after gas where its price is given; unknown and refused ones are left out.",
+    help="Only calls that pay at least this, after gas where its price is given; unknown and refused ones are left out.",
 )
 @click.option("--gas-price", type=Number(min=0), metavar="GWEI", help="What a unit of gas costs, for profit after gas.")
 @row_filters
@@ -59,12 +59,13 @@ def opportunities(
     protocols: Sequence[str],
     output: Output,
 ) -> None:
-    """List what one liquidation call of everyone at risk pays, the most profitable first.
+    """List what one liquidation call pays for everyone at risk, the most profitable first.
 
-    Of each position the pair of debt and collateral that pays best by the contracts' own rules: the most that may be
+    For each position, the pair of debt and collateral that pays best by the contracts' own rules: the most that may be
     repaid, what is seized for it, bonus, the protocol's share, and the profit at the oracle's prices, at the last
-    snapshot's block with its interest stored. Who is only close has `refused` and no profit. Comet's absorb pays its caller
-    nothing; what buyCollateral then earns is in the columns sale_*. Maker pays a reward for starting an auction.
+    snapshot's block with its interest stored. Positions that are only close have `refused` and no profit. Comet's absorb
+    pays its caller nothing; the columns sale_* say what buyCollateral then earns. Maker pays a reward for starting an
+    auction.
     Values are in USD, amounts in whole tokens and, where the column ends in _raw, in smallest units.
     """
     with session.read(for_people=output.table, below=below) as conn:
@@ -91,7 +92,7 @@ def found(
     protocols: Sequence[str],
     gas_price: float | None,
 ) -> Iterator[dict[str, Any]]:
-    """The row of each position in danger, in no order; what cannot say who liquidates is left out with a remark."""
+    """The row of each position in danger, unordered; a remark names deployments that cannot tell and are left out."""
     from indexer.adapter import Liquidation
     from indexer.risk.opportunities import opportunity
     from indexer.store import books as loading
@@ -102,7 +103,7 @@ def found(
     danger = danger_filter(below, min_debt)
     for row in rows:
         if row["deployment"] not in known:
-            remark(f"nothing has the addresses of {row['deployment']}: what could liquidate there is not computed")
+            remark(f"the addresses of {row['deployment']} are unknown: its liquidations are not computed")
             continue
         (book,) = loading.load(conn, [row], known)
         assert isinstance(book.adapter, Liquidation)
@@ -124,11 +125,12 @@ def found(
                 "refused": one.refused,
                 "block_number": book.market.block.number,
                 "block_time": iso(book.market.block.timestamp),
+                "block_timestamp": book.market.block.timestamp,
             }
 
 
 def native_usd(conn: sqlite3.Connection, book: "Book") -> float | None:
-    """What the chain's own coin is worth by the median of all stored markets that price it, wrapped or not."""
+    """The price of the chain's own coin in USD: the median of all stored markets that price it, wrapped or not."""
     symbol = book.adapter.deployment.native_symbol
     prices = conn.execute(
         "select price_usd from markets where chain_id = ? and symbol in (?, ?) and price_usd is not null",
@@ -138,7 +140,7 @@ def native_usd(conn: sqlite3.Connection, book: "Book") -> float | None:
 
 
 def pays(row: Mapping[str, Any]) -> float:
-    """What a row is ranked by: what its call pays, after gas where that is known, or the sale behind it."""
+    """The value that ranks a row: what its call pays, after gas where that is known, or else the sale after it."""
     own = row["profit_before_gas_usd"] if row["gas_price_gwei"] is None else row["profit_after_gas_usd"]
     both = [value for value in (own, row["sale_profit_before_gas_usd"]) if value is not None]
     return max(both, default=-float("inf"))
@@ -148,7 +150,7 @@ def pays(row: Mapping[str, Any]) -> float:
 
 
 def plain(one: "Opportunity", market: "Market") -> dict[str, Any]:
-    """Health, the pair and the amounts of the call; NULL where there is no call, or one that is refused."""
+    """Health, the pair and the amounts of the call; NULL where there is no call or it would be refused."""
     from indexer.model import WAD
     from indexer.risk.opportunities import in_usd
 
@@ -181,7 +183,7 @@ def plain(one: "Opportunity", market: "Market") -> dict[str, Any]:
 
 
 def after_gas(one: "Opportunity", market: "Market", gas_price: float | None, native: float | None) -> dict[str, Any]:
-    """What the call costs in gas, and what is then left; NULL where the gas price or the coin's price is unknown."""
+    """What the call costs in gas, and the profit after it; NULL where the gas price or the coin's price is unknown."""
     from indexer.risk.opportunities import gas_in_usd, in_usd
 
     gas = one.call.gas if one.call is not None and one.refused is None else None
@@ -213,7 +215,7 @@ def auctioned(call: "LiquidationCall | None") -> dict[str, Any]:
 
 
 def sold(one: "Opportunity", market: "Market") -> dict[str, Any]:
-    """What Comet sells of the collateral behind the call: the base asset paid for it, and the profit before gas."""
+    """Comet's sale of the collateral after the call: the base asset paid for it, and the profit before gas."""
     from indexer.risk.opportunities import in_usd
 
     sale = one.call.sale if one.call else None

@@ -1,7 +1,7 @@
-"""What the verbs of the command line share: the global options and groups of flags.
+"""What the verbs share: the global options and groups of flags.
 
-Here, and in the modules of the verbs, functions import what is slow to import: --help and completion load every verb,
-and one that reads the database needs neither a node nor the adapters.
+Here, and in the modules of the verbs, functions import what is slow to import: --help and completion load every verb, and
+a verb that reads the database needs neither a node nor the adapters.
 """
 
 import math
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from indexer.address import checked_address
 from indexer.console import remark
 from indexer.errors import ConfigError
 from indexer.files import require_own
@@ -49,7 +50,7 @@ class Session:
 
     @cached_property
     def db(self) -> Path:
-        """The database; one that nobody named must be the user's own, with the files that SQLite keeps beside it."""
+        """The database; unless the user named it, it and SQLite's files beside it must be the user's own."""
         if not self.db_named:
             for ending in ("", "-wal", "-journal", "-shm"):
                 require_own(self.db_path.with_name(self.db_path.name + ending), f"--db {self.db_path}")
@@ -79,16 +80,16 @@ class Session:
     def read(
         self, *, for_people: bool = False, exact: bool = False, below: float | None = None
     ) -> Iterator[sqlite3.Connection]:
-        """The database for reading; where nothing is synced yet a line says what to do.
+        """Opens the database for reading; where nothing is synced yet, a line says what to do.
 
-        `for_people` lines on stderr say at the end of which block the rows are, and how old; other formats have columns.
-        `exact`, or a `below` that asks for more than a sync that follows keeps at the newest block: every row is of its
+        `for_people` prints lines on stderr at the end about the block and the age of the rows; other formats have columns.
+        With `exact`, or with a `below` above the limit to which a following sync keeps rows current, every row is of its
         deployment's block.
         """
         from indexer.cli.freshness import say
 
         with closing(open_readonly(self.db)) as conn:
-            conn.execute("begin")  # however many statements, all of one snapshot, while a sync may commit the next
+            conn.execute("begin")  # all statements read the same snapshot, while a sync may commit the next one
             if conn.execute("select 1 from deployments where block_number is not null").fetchone() is None:
                 remark(f"{self.db} {unsynced(conn)}")
             if exact or below is not None:
@@ -110,7 +111,7 @@ class Session:
 
 
 def unsynced(conn: sqlite3.Connection) -> str:
-    """What a database without a snapshot is, as the end of a sentence."""
+    """Why a database without a snapshot has no rows, as the end of a sentence."""
     from indexer.store.queries import status
 
     begun = [row for row in status(conn, str, time.time()) if row["percent"] is not None]
@@ -122,7 +123,7 @@ def unsynced(conn: sqlite3.Connection) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Takes SIGTERM (a service manager, `kill`) for Ctrl-C; whether either came, should its exception get lost."""
+    """Treats SIGTERM (a service manager, `kill`) like Ctrl-C; knows whether either came, even if the exception gets lost."""
     came = threading.Event()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -149,7 +150,7 @@ def holds(
     protocols: Sequence[str] = (),
     deployments: Sequence[str] = (),
 ) -> bool:
-    """Whether a snapshot of that choice is stored; if only others are, a remark says so.
+    """Whether a snapshot of the chosen deployments is stored; if only others are, a remark says so.
 
     Raises `ConfigError` for a name that neither the database nor the installation knows: a typing error must not read
     as "nobody is at risk".
@@ -170,7 +171,7 @@ def holds(
     ):
         return True
     if synced:
-        remark(f"{session.db} holds nothing of that choice: `indexer status` lists what it holds")
+        remark(f"{session.db} holds none of those deployments: `indexer status` lists what it holds")
     return False
 
 
@@ -183,7 +184,7 @@ def require(what: str, names: Sequence[str], known: Collection[str]) -> None:
 
 
 class Number(click.FloatRange):
-    """A finite number in a range: nothing is below NaN, so a list bounded by it would be empty for no reason."""
+    """A finite number in a range: nothing is below NaN, so NaN as a bound would silently empty a list."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = click.FLOAT.convert(value, param, ctx)
@@ -205,7 +206,7 @@ def chain_options(command: F) -> F:
             "--max-requests-per-second",
             type=Number(min=0, min_open=True),
             metavar="N",
-            help="Spare the endpoint; each call in a JSON-RPC batch counts, as providers count.",
+            help="Spare the endpoint; each call of a JSON-RPC batch counts, as with most providers.",
         ),
     ]
     for flag in reversed(flags):
@@ -238,7 +239,7 @@ def block_name(_context: click.Context, _parameter: click.Parameter, value: str)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A time that was asked for: unix seconds, or seconds back from the last block of the data."""
+    """A time the user gave: unix seconds, or seconds back from the last block of the data."""
 
     seconds: int
     ago: bool = False
@@ -248,7 +249,7 @@ class Moment:
         return max(last - self.seconds, 0) if self.ago else self.seconds
 
     def since(self, last: int) -> int:
-        """As `before`. Raises `ConfigError` for a time behind the data, since which nothing can be known to have changed."""
+        """As `before`. Raises `ConfigError` for a time after the last block, since which no change can be known."""
         if self.before(last) > last > 0:
             raise ConfigError(
                 f"the data ends at {iso(last)}, so it holds nothing since {iso(self.seconds)}: sync first"
@@ -270,9 +271,17 @@ def moment(text: str) -> Moment:
         ) from None
 
 
+def wallet_address(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """An address in lower case; a mixed-case one must have the right checksum."""
+    try:
+        return checked_address(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def exact_option(command: F) -> F:
-    """Gives a command that reads the database --exact."""
-    text = "Evaluate the rows that `sync --follow` left at an older block (--below 1.25 and more does so by itself)."
+    """Adds --exact to a command that reads the database."""
+    text = "Evaluate rows that `sync --follow` left at an older block (implied by --below 1.25 and more)."
     return click.option("--exact", is_flag=True, help=text)(command)
 
 

@@ -1,4 +1,4 @@
-"""Rows to a table, JSON, NDJSON, CSV, TSV and Parquet, on the terminal or in a file that is replaced as a whole.
+"""Writes rows as a table, JSON, NDJSON, CSV, TSV or Parquet, to the terminal or to a file that is replaced as a whole.
 
 Symbols and names come from strangers' contracts: nothing in a cell can steer a terminal, a spreadsheet or markup.
 Exact integers stay strings, so no reader rounds them.
@@ -47,16 +47,16 @@ SUFFIXES = {
 
 
 def by_ending(path: Path, formats: Mapping[str, str], chosen: str | None) -> str | None:
-    """The format of a file: what was chosen, else what its ending says; None where it has none.
+    """The format of a file: the chosen one, else that of its ending; None where it has none.
 
-    Raises `click.UsageError` for an ending that says another format than was chosen, or none that is written here.
+    Raises `click.UsageError` for an ending that contradicts the chosen format, or that is no known format.
     """
     ending = path.suffix.lower()
     said = formats.get(ending)
     if chosen and said not in (None, chosen):
         raise click.UsageError(f"{path.name!r} ends as {said} does, but {chosen} was asked for; choose one")
     if ending and not chosen and said is None:
-        raise click.UsageError(f"{path.name!r} has no ending that says how to write it: {', '.join(formats)}")
+        raise click.UsageError(f"{path.name!r} has none of the endings that choose a format: {', '.join(formats)}")
     return chosen or said
 
 
@@ -78,7 +78,7 @@ class Output:
         self.path = path
         self.columns = list(columns)
         self.wide = wide
-        #: whether any of its flags was given
+        #: whether the user gave any of these flags
         self.asked = bool(chosen or not headers or path or columns or wide)
         if path is not None:
             self.format = Format(by_ending(path, SUFFIXES, chosen[0] if chosen else None) or Format.JSON)
@@ -147,7 +147,7 @@ class Output:
             remark(f"no room for {', '.join(left_out)}: --wide shows all columns, --columns A,B,C those you name")
 
     def write_parquet(self, sets: Sequence[tuple[Sequence[str], Iterable[Row]]]) -> None:
-        """Write one result set as Parquet, which is for a file or a pipe and never for a terminal."""
+        """Write one result set as Parquet, to a file or a pipe, never to a terminal."""
         from indexer.cli.parquet import write_parquet
 
         ((columns, rows),) = sets
@@ -162,9 +162,9 @@ class Output:
     def write_dicts(
         self, rows: Sequence[Mapping[str, Any]], table_columns: Sequence[str], columns: Sequence[str] = ()
     ) -> None:
-        """Write rows of one shape: a table shows only `table_columns`, CSV and TSV leave out what is nested.
+        """Write rows of one shape: a table shows only `table_columns`, CSV and TSV leave out nested values.
 
-        `columns` are those of other formats where there is no row to tell them.
+        `columns` are those of the other formats where there are no rows.
         """
         every = [*(rows[0] if rows else columns or table_columns)]
         if self.table:
@@ -247,17 +247,17 @@ def write_json(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, l
     stream.write(after)
 
 
-# A spreadsheet takes such a cell for a formula (OWASP, CSV injection); a plain number is harmless.
+# A spreadsheet reads such a cell as a formula (OWASP, CSV injection); a plain number is harmless.
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # fmt: skip
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
-# Most cells are hex addresses, decimal digits and plain names, in which nothing needs a closer look.
+# Most cells are hex addresses, decimal digits and plain names, which need no closer look.
 HARMLESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.:-]*")
 
 
 def cell_text(value: Any) -> str:
-    """A CSV or TSV cell; empty for NULL, a leading apostrophe where a spreadsheet would see a formula."""
+    """A CSV or TSV cell: empty for NULL, with a leading apostrophe where a spreadsheet would see a formula."""
     if value is None:
         return ""
     if isinstance(value, str) and HARMLESS.fullmatch(value):

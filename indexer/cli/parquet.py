@@ -1,7 +1,8 @@
-"""Rows to Apache Parquet, with pyarrow, which the extra `parquet` installs.
+"""Writes rows as Apache Parquet, with pyarrow, which the extra `parquet` installs.
 
 Exact integers stay strings, as everywhere; readable numbers are doubles, `block_time` is a timestamp in UTC. A column has
-the same type whatever rows are in the file: by its name, if a table has it, else by its values.
+the same type whatever rows are in the file: by its name, if a table has it, else by its values. Its unit, meaning and
+source are in its metadata.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,32 +12,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from indexer.errors import IndexerError
 from indexer.extras import how_to_install
+from indexer.store.dictionary import dictionary
 from indexer.text import Row, plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 10_000
-INTEGERS = frozenset(
-    "chain_id decimals positions block_number block_timestamp complete_from synced_at worst_chain_id oldest_block_number "
-    "first_block_number last_block_number last_block_timestamp age_seconds at_risk requests seconds_left".split()
-)
-FLAGS = frozenset("is_collateral active frozen paused".split())
-REALS = frozenset(
-    "health_factor health_factor_accrued next_health_factor health_factor_before health_factor_after "
-    "health_factor_accrued_after leverage ltv amount supply_rate borrow_rate liquidation_threshold "
-    "liquidation_bonus percent".split()
-)
-TEXTS = frozenset(
-    "deployment protocol account position_group owner owner_via wallet mode status blocked_by block_hash asset market "
-    "symbol side worst_deployment worst_account worst_position_group chain accounts state revision note status_before "
-    "status_after".split()
-)
-TIMES = frozenset("block_time oldest_block_time last_block_time".split())
+#: units that say more than SQLite's type
+UNITS = {"flag": "bool", "UTC": "time"}
 
 
 def write_parquet(columns: Sequence[str], rows: Iterable[Row], stream: BinaryIO) -> None:
-    """Write all rows to a stream, column by column; `IndexerError` says what to install without pa."""
+    """Write all rows to a stream, column by column; `IndexerError` says what to install if pyarrow is missing."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -49,7 +37,10 @@ def write_parquet(columns: Sequence[str], rows: Iterable[Row], stream: BinaryIO)
             types[name] = types[name] or by_values(row[place] for row in rows)
     arrow = {"int": pa.int64(), "bool": pa.bool_(), "real": pa.float64(), "text": pa.string()}
     arrow["time"] = pa.timestamp("ms", tz="UTC")
-    schema = pa.schema([(name, arrow[types[name] or "text"]) for name in columns])
+    told = {
+        name: {"unit": c.unit, "meaning": c.meaning, "source": c.source} for name, c in dictionary().of(columns).items()
+    }
+    schema = pa.schema([pa.field(name, arrow[types[name] or "text"], metadata=told.get(name)) for name in columns])
     with parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
         for batch in batches(rows):
             writer.write_batch(record_batch(schema, [types[name] or "text" for name in columns], batch))
@@ -68,20 +59,19 @@ def record_batch(schema: "pa.Schema", types: Sequence[str], rows: Sequence[Row])
     for place, (field, name) in enumerate(zip(schema, types, strict=True)):
         try:
             arrays.append(pa.array([as_type(row[place], name) for row in rows], field.type))
-        except (ValueError, TypeError) as error:  # a query can call anything debt_usd
-            raise IndexerError(f"column {field.name} is not what its name says, give it another: {error}") from error
+        except (ValueError, TypeError) as error:  # a query can name any column debt_usd
+            raise IndexerError(f"column {field.name} does not hold what its name says; rename it: {error}") from error
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def by_name(name: str) -> str | None:
-    """The type of a column that a table has: int, bool, real, text or time; None for any other name."""
-    if name.endswith("_raw") or name in TEXTS:
-        return "text"
-    if name.endswith("_usd") or name in REALS:
-        return "real"
-    if name in INTEGERS:
-        return "int"
-    return "bool" if name in FLAGS else "time" if name in TIMES else None
+    """The type of a column that a table or a list has: int, bool, real, text or time; None for any other name."""
+    told = dictionary().column(name)
+    if told is None:
+        return "text" if name.endswith("_raw") else "real" if name.endswith("_usd") else None
+    if told.unit in UNITS:
+        return UNITS[told.unit]
+    return {"integer": "int", "real": "real"}.get(told.type, "text")
 
 
 def by_values(values: Iterable[Any]) -> str:

@@ -27,6 +27,7 @@ from indexer.store import exports as exporting
 from indexer.store import queries as reading
 from indexer.store.exports import Kind
 from indexer.store.freshness import freshness
+from indexer.store.progress import left_out
 from indexer.store.rows import POSITION_COLUMNS
 from indexer.text import for_people
 from indexer.units import AT_RISK_BELOW, scaled
@@ -42,8 +43,8 @@ AT_RISK_TABLE = "deployment position_group wallet status health_factor debt_usd 
 )
 @row_filters
 @exact_option
-@click.option("--exit-code", is_flag=True, help="Exit with 3 if there is any, else with 1 if nobody can tell.")
-@max_age_option("The same, and rows older than this (10m, 2h) tell nothing.  [default with --exit-code: 10m]")
+@click.option("--exit-code", is_flag=True, help="Exit with 3 if anyone is at risk, else with 1 if that is unknown.")
+@max_age_option("The same, and rows older than this (10m, 2h) count as unknown.  [default with --exit-code: 10m]")
 @output_options
 @session_of
 def at_risk(
@@ -58,15 +59,15 @@ def at_risk(
 ) -> None:
     """List who is at risk of liquidation, the largest debt first.
 
-    Without --below that is who can be liquidated now and who has a health factor below 1.1 (at_risk_below in the
-    configuration, when it was synced).
+    Without --below, that is everyone who can be liquidated now or has a health factor below 1.1 (at_risk_below in the
+    configuration at the time of the sync).
     """
     with session.read(for_people=output.table, exact=exact, below=below) as conn:
         synced = holds(session, conn, protocols=protocols)
         ages = freshness(conn, protocols=protocols)
         hidden = say_who_is_left_out(conn, protocols, synced=synced)
         if not output.table:
-            say(conn, only_old=True)  # nobody listed of old rows is no good news
+            say(conn, only_old=True)  # an empty list of old rows is no good news
         with bars() as progress:
             progress.start("positions", 1, "query")
             columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
@@ -79,11 +80,14 @@ def at_risk(
 
 
 def say_who_is_left_out(conn: sqlite3.Connection, protocols: Sequence[str], *, synced: bool) -> int:
-    """Remarks on the positions whose status is unknown and on deployments that are not well; how many are below 1.1."""
+    """Remarks on positions of unknown status, with how many are below 1.1, and on deployments whose state is not ok."""
     hidden = 0
+    far = left_out(conn) if synced else []
+    if far:
+        remark(f"not all logs are read yet: {', '.join(f'{name} {words}' for name, words in far)}")
     for state, count, lower, note in reading.unlisted(conn, AT_RISK_BELOW, protocols):
         known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
-        remark(f"{count:,} positions are {state}{known}; why is in the column note, such as: {note}")
+        remark(f"{count:,} positions are {state}{known}; the column note says why, for example: {note}")
         hidden += lower
     for row in reading.status(conn, str, time.time()) if reading.troubled(conn) else ():
         if row["state"] != "ok" and (synced or row["state"] != "new"):
@@ -125,9 +129,9 @@ def show(
 
     Several wallets are one person: their positions are listed together and added up, over protocols and chains.
 
-    That is the price of each asset at which it happens, the others as they are, and how far away it is; the time that
-    interest alone takes at today's rates; what to repay or to add to reach a target; what one call could close now.
-    Values are in USD, amounts in whole tokens; JSON has the exact integers, CSV and TSV only the positions.
+    That is, for each asset, the price at which it happens if the others stay as they are, and how far away that is; the
+    time that interest alone takes at today's rates; what to repay or to add to reach a target; what one call could close
+    now. Values are in USD, amounts in whole tokens; JSON has the exact integers, CSV and TSV only the positions.
     """
     from indexer.report import outlook
 

@@ -1,4 +1,4 @@
-"""The verbs `query` and `export`: rows as SQL asks for them, and whole lists with every column."""
+"""The verbs `query` and `export`: the rows of any SQL, and whole lists with every column."""
 
 import sys
 from collections.abc import Sequence
@@ -8,9 +8,10 @@ import click
 from indexer.cli.freshness import fails_when_old
 from indexer.cli.options import Session, exact_option, holds, row_filters, session_of
 from indexer.cli.output import Output, output_options
-from indexer.console import counted
+from indexer.console import counted, remark
 from indexer.store import exports as exporting
 from indexer.store import queries as reading
+from indexer.store.dictionary import old_names
 from indexer.store.exports import Kind
 
 
@@ -23,7 +24,11 @@ from indexer.store.exports import Kind
 def query(session: Session, sql: str, exact: bool, output: Output) -> None:
     """Run one SELECT on the database; it cannot write."""
     with session.read(for_people=output.table, exact=exact) as conn:
-        output.write(*reading.run(conn, sql))
+        reads: set[tuple[str, str]] = set()
+        columns, rows = reading.run(conn, sql, reads)
+        for line in old_names(reads, sql):
+            remark(line)
+        output.write(columns, rows)
 
 
 @click.command(

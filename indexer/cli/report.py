@@ -41,11 +41,15 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
     "--since",
     callback=since_when,
     metavar="DATE|AGE",
-    help="Of a wallet: the change since then, a date, or an age such as 7d before the last block.",
+    help="For a wallet: show the change since a date, or an age such as 7d before the last block.",
 )
-@click.option("--fall", metavar="NAME", help="Of the book: whose price falls by 10, 20, 30 %, an asset or a group.")
-@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Of the book: only this; repeatable.")
-@click.option("--deployment", "deployments", multiple=True, metavar="D", help="Of the book: only this one; repeatable.")
+@click.option("--fall", metavar="NAME", help="For the book: the asset or group whose price falls by 10, 20, 30 %.")
+@click.option(
+    "--protocol", "protocols", multiple=True, metavar="P", help="For the book: only this protocol; repeatable."
+)
+@click.option(
+    "--deployment", "deployments", multiple=True, metavar="D", help="For the book: only this deployment; repeatable."
+)
 @click.option("--format", "form", type=click.Choice(FORMS), help="[default: terminal]")
 @click.option(
     "-o",
@@ -80,9 +84,10 @@ def report(
 ) -> None:
     """Explain one person's wallets, or the whole book of positions, as of the last snapshot.
 
-    A wallet: equity, leverage, margin use, what liquidates it and what to repay or add, net exposure by asset, accrued
-    interest, change since a date, history; several wallets are added up as one person. The book: collateral, debt and health by protocol and asset, the largest wallets, and what becomes liquidatable if
-    prices fall: those of every asset but the stablecoins, or of --fall NAME. HTML is one file with its charts inside.
+    For a wallet: equity, leverage, margin use, what liquidates it and what to repay or add, net exposure by asset, accrued
+    interest, change since a date, history; several wallets are added up as one person. For the book: collateral, debt and
+    health by protocol and asset, the largest wallets, and what becomes liquidatable if prices fall, of every asset but the
+    stablecoins or of --fall NAME. HTML is one file with its charts inside.
     """
     from indexer.report.document import Form, write
 
@@ -133,7 +138,7 @@ def outlooks(session: Session, conn: Connection, who: Person, target: float) -> 
 def book_report(
     session: Session, conn: Connection, fall: str | None, protocols: Sequence[str], deployments: Sequence[str]
 ) -> "Report | None":
-    """The book with its falls in price; positions are evaluated again for each, which a bar tells of."""
+    """The book with its falls in price; a bar shows the progress, as positions are evaluated again for each fall."""
     from indexer.report.book import book
     from indexer.report.price_falls import falls
 
@@ -144,7 +149,7 @@ def book_report(
 
 
 TOP_TABLE = (
-    "wallet positions debt_usd collateral_usd debt_at_risk_usd health_factor worst_deployment oldest_block_number "
+    "wallet positions debt_usd supply_usd debt_at_risk_usd health_factor worst_deployment oldest_block_number "
     "oldest_block_time"
 ).split()
 

@@ -50,18 +50,18 @@ WORST_TABLE = (
     "thresholds",
     multiple=True,
     metavar="NAME=-5%|80%",
-    help="A threshold falls by 5 % of itself, or becomes 80 %; repeatable.",
+    help="Lower a threshold by 5 % of itself, or set it to 80 %; repeatable.",
 )
-@click.option("--sweep", metavar="NAME=0..-60%[:2%]", help="A price in steps of 5 %, or of what you say.")
+@click.option("--sweep", metavar="NAME=0..-60%[:2%]", help="Change a price in steps of 5 %, or of the given size.")
 @click.option(
-    "--chart", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="PNG or SVG of the sweep."
+    "--chart", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the sweep as PNG or SVG."
 )
 @click.option(
     "--by",
     type=click.Choice(["position", "deployment", "asset"]),
     default="position",
     show_default=True,
-    help="Which rows JSON, CSV and TSV hold; a table shows all three.",
+    help="Which rows JSON, CSV and TSV contain; a table shows all three.",
 )
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="At most N positions  [default: 20 in a table]")
 @click.option(
@@ -95,7 +95,7 @@ def simulate(
     rpc_urls: Sequence[str],
     output: Output,
 ) -> None:
-    """What if prices, thresholds or time changed: who could be liquidated, and for how much?
+    """Show who could be liquidated, and for how much, if prices, thresholds or time changed.
 
     Works on the last snapshot, without a node, and lists the positions that become liquidatable (of wallets: all of
     their positions, added up as one person). NAME is a symbol, an address, a Maker ilk, or a group such as stablecoins, eth and btc; [groups] of the
@@ -181,7 +181,7 @@ def spelt(
     days: float,
     seconds_per_block: float,
 ) -> "tuple[Scenario, Sweep | None]":
-    """The scenario with every name found in the books. Raises `ConfigError` for others."""
+    """The scenario, with every name resolved in the books. Raises `ConfigError` for unknown names."""
     from indexer.risk.scenario import Change, Scenario, Sweep
 
     prices = [(book.market, book.adapter.quotes(book.market).prices.keys()) for book in books]
@@ -200,7 +200,7 @@ def spelt(
 
 
 def write(found: "simulating.Simulation", by: str, top: int | None, output: Output, *, whole: bool) -> None:
-    """A table: deployments, assets and the worst positions; otherwise the rows that --by names."""
+    """Writes deployments, assets and the worst positions as tables, or in other formats the rows that --by names."""
     from indexer.risk import simulate as simulating
 
     if not output.table:

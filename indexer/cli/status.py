@@ -1,4 +1,4 @@
-"""The verbs `status` and `protocols`: what is synced, and what can be."""
+"""The verbs `status` and `protocols`: what is synced, and what can be synced."""
 
 import time
 
@@ -17,7 +17,7 @@ STATUS_TABLE = "chain deployment state block_number age positions at_risk reques
 @output_options
 @session_of
 def status(session: Session, output: Output) -> None:
-    """Tell how far each deployment is synced, and which alerts were refused."""
+    """Show how far each deployment is synced, and which alerts were refused."""
     from indexer.alert.queue import refused
 
     with session.read() as conn:
@@ -34,7 +34,7 @@ def status(session: Session, output: Output) -> None:
 @output_options
 @session_of
 def protocols(session: Session, chain: str | None, output: Output) -> None:
-    """List the deployments that are known, with their addresses and start blocks."""
+    """List the known deployments with their addresses and start blocks."""
     config = session.config
     config.check_own()
     if chain is not None:

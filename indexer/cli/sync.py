@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli.options import Session, block_name, chain_options, connected, interruptible, session_of
+from indexer.cli.movements import block_or_moment
+from indexer.cli.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.cli.output import Output, output_options
 from indexer.console import bars, remark
 from indexer.errors import IndexerError
@@ -17,6 +18,7 @@ from indexer.store import queries as reading
 from indexer.text import age
 
 if TYPE_CHECKING:
+    from indexer.model import Block
     from indexer.sync.sync import Outcome, Sync
 
 
@@ -29,21 +31,33 @@ if TYPE_CHECKING:
     type=click.Choice([Accounts.BORROWERS.value, Accounts.ALL.value]),
     default=Accounts.BORROWERS.value,
     show_default=True,
-    help="Who is found: those who can be liquidated, or everyone.",
+    help="Whom to find: those who can be liquidated, or everyone.",
 )
 @click.option("--to", default="latest", show_default=True, callback=block_name, metavar="BLOCK", help="Target block.")
 @click.option("--follow", is_flag=True, help="Go on, block by block, until interrupted.")
-@click.option("--dry-run", is_flag=True, help="Print what would be asked for, and do nothing.")
+@click.option("--no-history", is_flag=True, help="Leave out old logs where accounts were imported or are numbered.")
+@click.option("--dry-run", is_flag=True, help="Print what would be requested, and do nothing.")
 @click.option(
     "--accept-reorg",
     is_flag=True,
-    help="Take the chain's word where it contradicts what was final, without a second endpoint.",
+    help="Trust the chain where it contradicts finalized blocks, without a second endpoint.",
 )
 @click.option(
     "--cross-check",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Ask a second endpoint about N rows a deployment at each snapshot; where it contradicts, they are unverified.",
+    help="Ask a second endpoint about N rows per deployment at each snapshot; contradicted rows become unverified.",
+)
+@click.option(
+    "--liquidations",
+    is_flag=True,
+    help="Then fetch the liquidations from before a deployment was followed; see --since.",
+)
+@click.option(
+    "--since",
+    callback=block_or_moment,
+    metavar="BLOCK|DATE|AGE",
+    help="With --liquidations: only from here on.",
 )
 @output_options
 @session_of
@@ -53,9 +67,12 @@ def sync(
     accounts: str,
     to: str,
     follow: bool,
+    no_history: bool,
     dry_run: bool,
     accept_reorg: bool,
     cross_check: int | None,
+    liquidations: bool,
+    since: int | Moment | None,
     output: Output,
     **flags: Any,
 ) -> None:
@@ -70,6 +87,10 @@ def sync(
         )
     if accept_reorg and (follow or dry_run):
         raise click.UsageError("--accept-reorg is for one sync: run it alone, then --follow")
+    if since is not None and not liquidations:
+        raise click.UsageError("--since is for --liquidations: say which of them to fetch")
+    if liquidations and (follow or dry_run):
+        raise click.UsageError("--liquidations is for one sync: run it alone, then --follow keeps the table up to date")
     if follow and to.isdecimal():
         raise click.UsageError(f"--follow needs a block that moves on, such as latest or latest:-64, not {to}")
     if dry_run:
@@ -84,19 +105,32 @@ def sync(
         chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
         with interruptible() as interrupted:
             with suppress(KeyboardInterrupt), syncing(session, flags, accounts, cross_check=cross_check) as worker:
+                worker.history = not no_history
                 tail(session, flags, worker, to, interrupted)
             remark(stopped(reading.last_block(session.db, chain_id)))
         return
     with syncing(session, flags, accounts, accept_reorg=accept_reorg, cross_check=cross_check) as worker:
         started = time.monotonic()
+        worker.history, worker.tell = not no_history, remark
         outcome = worker.snapshot(to)
         remark(told(worker, outcome, time.time() - outcome.block.timestamp))
+        if liquidations:
+            worker.backfill_liquidations(lambda target: first_block(worker, since, target), outcome.block)
         remark(f"{time.monotonic() - started:.1f} s")
         if outcome.failed:
             raise IndexerError(
                 f"{len(outcome.failed)} of {len(worker.adapters)} deployments stayed behind: {', '.join(outcome.failed)}; "
                 "`indexer status` says why"
             )
+
+
+def first_block(worker: "Sync", since: int | Moment | None, target: "Block") -> int | None:
+    """The block that --since means, None for the first of each deployment."""
+    from indexer.sync.liquidated import first_block_since
+
+    if isinstance(since, Moment):
+        return first_block_since(worker.chain, since.since(target.timestamp), target)
+    return since
 
 
 @contextmanager
@@ -108,7 +142,7 @@ def syncing(
     accept_reorg: bool = False,
     cross_check: int | None = None,
 ) -> Iterator["Sync"]:
-    """Connected, with the database open and locked."""
+    """Connects to the chain, and opens and locks the database."""
     from indexer.chain.connect import require_contracts
     from indexer.store.store import Store
     from indexer.sync.sync import Sync
@@ -129,7 +163,7 @@ def syncing(
 
 
 def tail(session: Session, flags: Mapping[str, Any], worker: "Sync", to: str, interrupted: Callable[[], bool]) -> None:
-    """Snapshots of every new block until interrupted."""
+    """Takes a snapshot of every new block until interrupted."""
     from indexer.chain.heads import Heads
     from indexer.sync.follow import follow
 
@@ -140,7 +174,7 @@ def tail(session: Session, flags: Mapping[str, Any], worker: "Sync", to: str, in
 
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
-    """One line on a snapshot."""
+    """One line about a snapshot."""
     return (
         f"{worker.chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} wallets "
         f"at risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
@@ -148,7 +182,7 @@ def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
 
 
 def stopped(block: int | None) -> str:
-    """What an interrupted `sync --follow` says."""
+    """The last line of an interrupted `sync --follow`."""
     if block is None:
         return "Stopped before the first snapshot. What was saved stays; the same command goes on from there."
     return f"Stopped. The last snapshot is of block {block}; the same command goes on from there."

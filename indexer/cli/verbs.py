@@ -1,4 +1,4 @@
-"""The verbs by name, each imported when it is asked for, and how an error ends any of them."""
+"""The verbs by name, each imported when it is called, and how errors end them."""
 
 import logging
 import os
@@ -49,7 +49,7 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except (ValueError, ArithmeticError) as error:
-            # Somebody else may have written into the file; what cannot be blamed on it is a defect and keeps its trace.
+            # Another program may have written into the file; what the file does not explain is a defect and keeps its trace.
             from indexer.store.damage import damage
 
             found = damage(ctx.obj.db_path) if ctx.obj else None
@@ -78,12 +78,12 @@ class Verbs(click.Group):
             code = failed(error.format_message(), 1)
         except IndexerError as error:
             if error.__cause__ is not None:
-                logging.getLogger("indexer").info("the trace of what it follows from", exc_info=error)
+                logging.getLogger("indexer").info("the trace behind it", exc_info=error)
             code = failed(str(error), 1)
         except sqlite3.Error as error:
             code = failed(f"the database cannot be used: {error}", 1)
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go either
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the rest of the buffer has nowhere to go either
             where = error.filename or "standard output"
             code = 1 if isinstance(error, BrokenPipeError) else failed(f"{where}: {error.strerror or error}", 1)
         except MemoryError:
@@ -97,15 +97,15 @@ class Verbs(click.Group):
 
 
 def unforeseen(error: Exception) -> str:
-    """One line about an error that nobody raised on purpose; its trace goes to the log of -v."""
+    """One line about an unforeseen error; its trace goes to the log of -v."""
     from indexer.masking import masked
 
-    logging.getLogger("indexer").info("the trace of what was not foreseen", exc_info=error)
+    logging.getLogger("indexer").info("the trace of an unforeseen error", exc_info=error)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if f"{os.sep}indexer{os.sep}" in frame.filename] or frames
     where = f"{'.'.join(Path(own[-1].filename).with_suffix('').parts[-2:])}:{own[-1].lineno}" if own else "nowhere"
     return (
-        f"a value that was not foreseen, {type(error).__name__}: {masked(str(error))[:300]} (at {where}): if the database or "
+        f"unforeseen error {type(error).__name__}: {masked(str(error))[:300]} (at {where}): if the database or "
         "a file was changed by hand, undo that or sync into a new one; else please report this, with the trace that "
         "`indexer -v` shows"
     )

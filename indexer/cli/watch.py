@@ -1,4 +1,4 @@
-"""The group `indexer watch`: who is watched, and telling when one comes near liquidation."""
+"""The group `indexer watch`: the watched wallets, and alerts when one comes near liquidation."""
 
 import click
 
@@ -12,11 +12,11 @@ from indexer.cli.watching import check, run
 )
 @click.pass_context
 def watch(ctx: click.Context) -> None:
-    """Watch wallets and tell when one comes near liquidation.
+    """Watch wallets and send an alert when one comes near liquidation.
 
-    A rule tells once, and again only after the health factor has recovered beyond a margin (hysteresis); the recovery
-    is told too. A wallet without rules of its own has those of the configuration: below 1.1. Besides, every wallet is
-    told of when the contract itself allows its liquidation, and when its health is unknown.
+    A rule alerts once, and again only after the health factor has recovered beyond a margin (hysteresis); the recovery is
+    reported too. A wallet without rules of its own has those of the configuration: below 1.1. Besides, there are alerts
+    for every wallet when the contract itself allows its liquidation, and when its health is unknown.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

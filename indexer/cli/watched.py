@@ -1,4 +1,4 @@
-"""The verbs of `indexer watch` on who is watched: add, list, remove, import."""
+"""The verbs of `indexer watch` for the list of watched wallets: add, list, remove, import."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from indexer.store.store import Store
 if TYPE_CHECKING:
     from indexer.alert.watches import Watch
 
-NOBODY = "no wallet is watched: `indexer watch add WALLET` begins"
+NOBODY = "no wallet is watched yet: add one with `indexer watch add WALLET`"
 
 
 @click.command(
@@ -28,15 +28,15 @@ NOBODY = "no wallet is watched: `indexer watch add WALLET` begins"
     "\n  indexer watch add --price 'ETH<2000' --price 'WBTC>150000'"
 )
 @click.argument("wallet", required=False, metavar="[WALLET|ENS]")
-@click.option("--label", metavar="TEXT", help="What alerts call it.")
-@click.option("--below", "thresholds", multiple=True, metavar="HF", help="Tell below this health factor; repeatable.")
-@click.option("--drop", "falls", multiple=True, metavar="P%", help="Tell when it fell by that much; repeatable.")
+@click.option("--label", metavar="TEXT", help="The name that alerts use.")
+@click.option("--below", "thresholds", multiple=True, metavar="HF", help="Alert below this health factor; repeatable.")
+@click.option("--drop", "falls", multiple=True, metavar="P%", help="Alert when it has fallen by that much; repeatable.")
 @click.option(
     "--price",
     "prices",
     multiple=True,
     metavar="'ETH<2000'",
-    help="Tell when a price crosses this many USD; repeatable.",
+    help="Alert when a price crosses this many USD; repeatable.",
 )
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="Whose wallet it is: @NAME means all of them.")
 @click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Mainnet endpoint, to resolve an ENS name.")
@@ -88,7 +88,7 @@ def add(
 
 
 def warn_of_moved_names(session: Session, known: "Sequence[Watch]") -> None:
-    """Looks up again the names by which wallets were added, and says which point elsewhere now."""
+    """Looks up again the names by which wallets were added, and warns about those that point elsewhere now."""
     for watch in known:
         if watch.ens is None:
             continue
@@ -130,7 +130,7 @@ PRICE_TABLE = "rule chain price_usd open crossing block_number".split()
 @output_options
 @session_of
 def list_(session: Session, prices: bool, output: Output) -> None:
-    """List the watched wallets with what the last snapshot says of their positions."""
+    """List the watched wallets and their positions as of the last snapshot."""
     rows, priced = [], []
     if session.db.exists():
         from indexer.alert.prices import listing as price_listing
@@ -160,7 +160,7 @@ def list_(session: Session, prices: bool, output: Output) -> None:
 @click.argument("wallets", nargs=-1, required=True, metavar="WALLET|ENS|LABEL|'ETH<2000'...")
 @session_of
 def remove(session: Session, wallets: Sequence[str]) -> None:
-    """Watch wallets, or prices, no longer."""
+    """Stop watching wallets or prices."""
     from indexer.alert import prices as pricing
     from indexer.alert.watches import remove as remove_watches
 
@@ -197,7 +197,7 @@ def remove(session: Session, wallets: Sequence[str]) -> None:
 @click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Mainnet endpoint, to resolve ENS names.")
 @session_of
 def import_(session: Session, file: Path, rpc_urls: Sequence[str]) -> None:
-    """Watch every wallet of a file: CSV, a Safe's address book, JSON, or one wallet a line, by address or ENS name.
+    """Watch every wallet in a file: CSV, a Safe's address book, JSON, or one wallet per line, by address or ENS name.
 
     CSV has a header with wallet (or address) and perhaps label (or name), below and drop (several values separated by
     blanks) and group, or no header: wallet, then label. JSON is a list of addresses or of objects with these keys. Nothing is

@@ -1,4 +1,4 @@
-"""The verbs of `indexer watch` that look and tell: check and run."""
+"""The verbs of `indexer watch` that read the chain and send alerts: check and run."""
 
 import threading
 import time
@@ -32,7 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def alert_options(command: F) -> F:
-    """Where alerts go, and their margin; each outweighs [alerts] of the configuration."""
+    """Adds the flags for the channels of alerts and their margin; each overrides [alerts] of the configuration."""
     flags = [
         click.option(
             "--notify",
@@ -58,7 +58,7 @@ def alert_options(command: F) -> F:
 
 @dataclass
 class Desk:
-    """Everything that watching needs but the chain: the store under its lock, the channels, who looks out and delivers."""
+    """Everything that watching needs but the chain: the locked store, the channels, the lookout and the couriers."""
 
     session: Session
     flags: dict[str, Any]
@@ -82,14 +82,14 @@ class Desk:
             yield chain, sync, watcher
 
     def blind(self, error: ChainError) -> None:
-        """Nothing could be read: says so at once where the rows are old already."""
+        """Nothing could be read: raises the alert at once where the rows are old already."""
         self.lookout.reason = str(error)
         self.lookout.look(time.time())
 
 
 @contextmanager
 def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
-    """What watching needs, the couriers at work."""
+    """Opens what watching needs, with the couriers running."""
     from indexer.alert.blind import Lookout
     from indexer.alert.delivery import Dispatch
     from indexer.alert.prices import rules as price_rules
@@ -118,7 +118,7 @@ def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
         if flags["chain"] is None and not flags["deployments"] and len(chain_ids) == 1:
             flags["chain"] = config.chain_name(chain_ids[0])  # the one that is in the database already
         chain, deployments = config.select(flags["chain"], flags["protocols"], flags["deployments"])
-        config.endpoints(chain, flags["rpc_urls"])  # what is wrong with them is said before anything is begun
+        config.endpoints(chain, flags["rpc_urls"])  # so that errors in them are reported before anything is begun
         with store.lock():
             keys = {channel.key for channel in channels}
             for key, place, count, _ in waiting(store.conn):
@@ -145,7 +145,7 @@ def chosen(session: Session, flags: dict[str, Any]) -> "Places":
 
 
 def told(watcher: "Watcher", outcome: "Outcome", chain: str) -> str:
-    """One line on a snapshot."""
+    """One line about a snapshot."""
     from indexer.alert.message import factor
 
     worst = "" if watcher.worst is None else f", lowest health factor {factor(watcher.worst)}"
@@ -161,15 +161,15 @@ def told(watcher: "Watcher", outcome: "Outcome", chain: str) -> str:
 )
 @alert_options
 @click.option("--exit-code", is_flag=True, help="Exit with 3 if any rule is crossed and has not recovered.")
-@max_age_option("Rows older than this afterwards (10m, 2h) are a failure.  [default: 10m]")
+@max_age_option("Fail if rows are older than this afterwards (10m, 2h).  [default: 10m]")
 @chain_options
 @session_of
 def check(session: Session, /, exit_code: bool, max_age: float | None, **flags: Any) -> None:
-    """Look once, tell what is to be told, and end; made for cron.
+    """Read the chain once, send the alerts, and end; made for cron.
 
-    Works on an empty database for the watched wallets alone. Exit codes: with --exit-code 3 if a rule is crossed; else
-    1 if a deployment was not read, is incomplete or its rows are old, or an alert was not delivered (what waits is
-    delivered by the next check or run); else 0.
+    On an empty database it works for the watched wallets alone. Exit codes: with --exit-code 3 if a rule is crossed; else
+    1 if a deployment was not read, is incomplete or its rows are old, or an alert was not delivered (the next check or run
+    delivers it); else 0.
     """
     from indexer.alert.watches import open_crossings
     from indexer.store.freshness import freshness
@@ -192,7 +192,7 @@ def check(session: Session, /, exit_code: bool, max_age: float | None, **flags: 
         now, limit = time.time(), MAX_AGE_SECONDS if max_age is None else max_age
         ages = freshness(desk.store.conn, chain_id=desk.lookout.chain_id, deployments=desk.lookout.deployments)
         doubts = [(row, row.doubt(now, limit)) for row in ages]
-        # What could not be read now, and is said already, need not be said as old as well.
+        # A deployment that is reported as not read need not be reported as old as well.
         problems = undelivered + (problems or [f"{row.deployment} {doubt}" for row, doubt in doubts if doubt])
         crossed = open_crossings(desk.store.conn, desk.lookout.chain_id)
     if exit_code and crossed:
@@ -204,7 +204,7 @@ def check(session: Session, /, exit_code: bool, max_age: float | None, **flags: 
 
 
 def leftover(desk: Desk) -> list[str]:
-    """Delivers what is queued; what is left."""
+    """Delivers what is queued; returns what is left."""
     from indexer.alert.queue import refused, waiting
 
     if desk.couriers.settle():
@@ -225,11 +225,11 @@ def leftover(desk: Desk) -> list[str]:
 @chain_options
 @session_of
 def run(session: Session, /, **flags: Any) -> None:
-    """Follow the chain and tell, block by block, until interrupted.
+    """Follow the chain and send alerts, block by block, until interrupted.
 
-    Works on an empty database for the watched wallets alone, in as many requests each block; where everyone is synced
-    already, it goes on syncing everyone. `watch add` and `watch remove` may be used meanwhile. Rows that grow older
-    than `blind_after_seconds` in [alerts] (10 minutes), for whatever reason, are told on the same channels.
+    On an empty database it works for the watched wallets alone; where everyone is synced already, it goes on syncing
+    everyone. `watch add` and `watch remove` may be used meanwhile. If rows grow older than `blind_after_seconds` in
+    [alerts] (10 minutes), for whatever reason, an alert about that goes to the same channels.
     """
     from indexer.store.queries import last_block
 
@@ -237,10 +237,10 @@ def run(session: Session, /, **flags: Any) -> None:
     with interruptible() as interrupted:
         with suppress(KeyboardInterrupt), watching(session, flags) as desk:
             names = threading.Thread(target=warn_of_moved_names, args=(session, stored(desk.store)), daemon=True)
-            names.start()  # beside the watch, which does not wait for mainnet's answers
+            names.start()  # in the background: the watch does not wait for mainnet's answers
             try:
                 keep_watching(desk, interrupted)
-            except ChainError as error:  # before the first look: then it ends, and somebody starts it again
+            except ChainError as error:  # before the first snapshot: the watch ends, and its supervisor starts it again
                 desk.blind(error)
                 leftover(desk)
                 raise
@@ -251,7 +251,7 @@ def run(session: Session, /, **flags: Any) -> None:
 
 
 def keep_watching(desk: Desk, interrupted: Callable[[], bool]) -> None:
-    """Snapshots of every new block until interrupted, or until nobody is left to deliver to."""
+    """Takes a snapshot of every new block until interrupted, or until nobody is left to deliver to."""
     from indexer.chain.heads import Heads
     from indexer.sync.follow import follow
 

@@ -1,7 +1,7 @@
-"""`report book`: what all positions of the database hold and owe, how healthy they are, and who is large in it.
+"""`report book`: what all positions in the database hold and owe, how healthy they are, and whose are the largest.
 
-Sums are over the same rows a reader can query, exact amounts as integers. What has no USD value is
-left out of a USD sum and counted beside it.
+Sums are over the same rows that a reader can query, exact amounts as integers. Positions without a USD value are left
+out of USD sums and counted beside them.
 """
 
 import sqlite3
@@ -22,13 +22,13 @@ from indexer.report.holders import of_assets, of_deployments
 from indexer.store.exports import IS_AT_RISK
 from indexer.text import Row
 
-#: health factors from the left bound on, up to the next
+#: the lower bounds of the buckets of health factors; each reaches up to the next
 BOUNDS = (0.0, 0.9, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
 LARGEST = 10
 
 
 class Chosen:
-    """The part of the book a report is of, as a SQL condition on a table that has these columns."""
+    """The part of the book that a report covers, as an SQL condition on a table with these columns."""
 
     def __init__(self, protocols: Sequence[str], deployments: Sequence[str]) -> None:
         parts, self.values = [], [*protocols, *deployments]
@@ -49,7 +49,7 @@ def blocks(conn: sqlite3.Connection, chosen: Chosen) -> list[sqlite3.Row]:
 
 
 def as_of(conn: sqlite3.Connection, rows: Iterable[sqlite3.Row | Mapping[str, Any]]) -> str:
-    """What block and time all numbers are of; each deployment's own where they differ."""
+    """The block and time of all numbers; each deployment's own where they differ."""
     chains = {
         chain_id: name or str(chain_id) for chain_id, name in conn.execute("select chain_id, chain from deployments")
     }
@@ -71,7 +71,7 @@ def percent(part: float | None, whole: float | None) -> float | None:
 
 
 def total(column: str, where: str = "true") -> str:
-    """SQL for the sum of what is known of the rows `where`; NULL where there are some and nothing is known."""
+    """SQL for the sum of the known values in the rows `where`; NULL where there are rows and none is known."""
     rows = f"filter (where {where})"
     return f"case when count(*) {rows} = 0 or count({column}) {rows} > 0 then total({column}) {rows} end"
 
@@ -85,7 +85,7 @@ DEPLOYMENT_COLUMNS = (
 
 
 def by_deployment(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
-    """One row a deployment; `unvalued` counts positions with debt whose USD value is unknown."""
+    """One row per deployment; `unvalued` counts positions with debt whose USD value is unknown."""
     liquidatable = total("p.debt_usd", "p.status = 'liquidatable'")
     rows = conn.execute(
         "select d.deployment, d.protocol, count(p.account) as positions,"  # noqa: S608 - our own names
@@ -112,7 +112,7 @@ ASSET_COLUMNS = (
 
 
 def by_asset(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
-    """One row an asset over all protocols; amounts `*_raw` are exact. The largest debt, then collateral first."""
+    """One row per asset over all protocols, largest debt, then collateral first; amounts `*_raw` are exact."""
     decimals = {
         (chain_id, asset.lower()): count
         for chain_id, asset, count in conn.execute("select chain_id, asset, decimals from assets")
@@ -140,13 +140,13 @@ def by_asset(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
 
 
 def top_share(values: ArrayLike, count: int = LARGEST) -> float | None:
-    """The share of the largest `count` in the sum, in per cent; None of nothing."""
+    """The share of the largest `count` in the sum, in per cent; None if the sum is 0."""
     ranked = np.sort(np.asarray(values, np.float64))[::-1]
     return percent(float(ranked[:count].sum()), float(ranked.sum()))
 
 
 def hhi(values: ArrayLike) -> float | None:
-    """Herfindahl and Hirschman's index: the sum of the squared shares in per cent, 10,000 for a single holder."""
+    """The Herfindahl-Hirschman index: the sum of the squared shares in per cent, 10,000 for a single holder."""
     shares = np.asarray(values, np.float64)
     whole = float(shares.sum())
     return float(((100 * shares / whole) ** 2).sum()) if whole else None
@@ -162,7 +162,7 @@ def column(protocol: str) -> str:
 
 
 def bucket_sql() -> str:
-    """A CASE that numbers a health factor's bucket by its exact digits, NULL without one."""
+    """A CASE that gives the number of a health factor's bucket by its exact digits; NULL without a health factor."""
     cases = []
     for i, bound in enumerate(BOUNDS[1:]):
         digits = str(round(bound * 100) * WAD // 100)
@@ -171,7 +171,7 @@ def bucket_sql() -> str:
 
 
 def by_health(conn: sqlite3.Connection, chosen: Chosen) -> tuple[list[str], list[dict[str, Any]]]:
-    """Protocols with debt, and one row a bucket of health factors: positions, debt, and the debt of each protocol."""
+    """Protocols with debt, and one row per bucket of health factors: positions, debt, and the debt of each protocol."""
     rows = conn.execute(
         f"select protocol, {bucket_sql()} as bucket, count(*) as positions, total(debt_usd) as debt_usd,"  # noqa: S608
         f" {total('collateral_usd')} as collateral_usd from positions"
@@ -231,7 +231,7 @@ CONCENTRATION_COLUMNS = (
 
 
 def concentration(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
-    """How much the largest wallets hold, of the whole book and of each deployment."""
+    """How much of the whole book and of each deployment the largest wallets hold."""
     return [
         {
             "deployment": name,
@@ -251,7 +251,7 @@ def concentration(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, An
 
 
 def labelled(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[str, float | None]]:
-    """One bar an asset, called by its symbol, with its address where two share that."""
+    """One bar per asset, labelled with its symbol, and with its address where two share a symbol."""
     symbols = Counter(row["symbol"] for row in rows)
     return [
         (row["symbol"] if symbols[row["symbol"]] == 1 else f"{row['symbol']} {row['asset'][:10]}…", row[name])
@@ -272,18 +272,18 @@ def book(
     falls: Section | None = None,
     progress: Progress | None = None,
 ) -> Report | None:
-    """The report, `falls` inserted behind the distribution; None where nothing is synced."""
+    """The report, with `falls` after the distribution; None where nothing is synced."""
     chosen = Chosen(protocols, deployments)
     synced = blocks(conn, chosen)
     if not synced:
         return None
     progress = progress or NoProgress()
     progress.start("adding up", 4, "tables")
-    rows = by_deployment(conn, chosen)
+    deployments_part = deployment_section(synced, by_deployment(conn, chosen))
     progress.advance("adding up", 1)
-    assets = by_asset(conn, chosen)
+    assets_part = asset_section(by_asset(conn, chosen))
     progress.advance("adding up", 1)
-    names, health = by_health(conn, chosen)
+    health_part = health_section(*by_health(conn, chosen))
     progress.advance("adding up", 1)
     holders = concentration(conn, chosen)
     progress.done("adding up")
@@ -292,59 +292,61 @@ def book(
         f"Lending book: {part}" if part else "Lending book",
         as_of(conn, synced),
         [
-            section(
-                "By deployment",
-                DEPLOYMENT_COLUMNS,
-                rows,
-                notes=notes(synced, rows),
-                charts=[
-                    Bars("Collateral by deployment", "USD", [(r["deployment"], r["collateral_usd"]) for r in rows]),
-                    Bars("Debt by deployment", "USD", [(r["deployment"], r["debt_usd"]) for r in rows]),
-                ],
-            ),
-            section(
-                "By health factor",
-                [
-                    "health_factor_from",
-                    "positions",
-                    "collateral_usd",
-                    "debt_usd",
-                    "debt_percent",
-                    *map(column, names),
-                ],
-                health,
-                notes=["Positions with debt; from each bound on, up to the next."],
-                charts=[
-                    Bars("Debt by health factor", "USD", [(r["health_factor_from"], r["debt_usd"]) for r in health])
-                ],
-            ),
+            deployments_part,
+            health_part,
             *([falls] if falls else []),
-            section(
-                "By asset",
-                ASSET_COLUMNS,
-                assets,
-                notes=[
-                    "Amounts in whole tokens, over all deployments. top10: the share of the ten largest wallets; hhi: the sum of "
-                    "squared shares in per cent, 10,000 for a single wallet."
-                ],
-                charts=[
-                    Bars("Debt by asset", "USD", labelled([row for row in assets if row["debt_usd"]], "debt_usd")[:12])
-                ],
-            ),
+            assets_part,
             section("Largest wallets by debt", LARGEST_COLUMNS, largest(conn, chosen)),
             section("Concentration", CONCENTRATION_COLUMNS, holders),
         ],
     )
 
 
+def deployment_section(synced: Sequence[sqlite3.Row], rows: Sequence[dict[str, Any]]) -> Section:
+    return section(
+        "By deployment",
+        DEPLOYMENT_COLUMNS,
+        rows,
+        notes=notes(synced, rows),
+        charts=[
+            Bars("Collateral by deployment", "USD", [(r["deployment"], r["collateral_usd"]) for r in rows]),
+            Bars("Debt by deployment", "USD", [(r["deployment"], r["debt_usd"]) for r in rows]),
+        ],
+    )
+
+
+def health_section(protocols: Sequence[str], rows: Sequence[dict[str, Any]]) -> Section:
+    return section(
+        "By health factor",
+        ["health_factor_from", "positions", "collateral_usd", "debt_usd", "debt_percent", *map(column, protocols)],
+        rows,
+        notes=["Positions with debt; each bucket reaches from its bound up to the next."],
+        charts=[Bars("Debt by health factor", "USD", [(r["health_factor_from"], r["debt_usd"]) for r in rows])],
+    )
+
+
+def asset_section(rows: Sequence[dict[str, Any]]) -> Section:
+    indebted = [row for row in rows if row["debt_usd"]]
+    return section(
+        "By asset",
+        ASSET_COLUMNS,
+        rows,
+        notes=[
+            "Amounts in whole tokens, over all deployments. top10: the share of the ten largest wallets; hhi: the sum of "
+            "squared shares in per cent, 10,000 for a single wallet."
+        ],
+        charts=[Bars("Debt by asset", "USD", labelled(indebted, "debt_usd")[:12])],
+    )
+
+
 def notes(synced: Sequence[sqlite3.Row], rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What a reader must know of how complete the book is."""
+    """What a reader must know about the book's completeness."""
     found = []
     unvalued = sum(row["unvalued"] for row in rows)
     if unvalued:
-        found.append(f"{unvalued:,} positions with debt have no USD value (unvalued) and are in no USD sum.")
+        found.append(f"{unvalued:,} positions with debt have no USD value (unvalued) and are left out of USD sums.")
     accounts = sorted({row["accounts"] for row in synced})
     if accounts != ["all"]:
-        found.append("Collateral is of known accounts only (synced with --accounts " + ", ".join(accounts) + ").")
+        found.append("Collateral covers known accounts only (synced with --accounts " + ", ".join(accounts) + ").")
     found += [f"{row['deployment']} is {row['state']}: {row['note']}" for row in synced if row["state"] != "ok"]
     return found

@@ -1,6 +1,6 @@
-"""Charts as SVG written by hand, and as text: bars of one quantity, lines over time. Nothing external.
+"""Charts as handwritten SVG, and as text: bars of one quantity, lines over time. They load nothing external.
 
-Every string in them was a stranger's: text is escaped, and what would steer a terminal is spelt out.
+Their strings come from strangers: text is escaped, and control characters are spelt out.
 """
 
 import math
@@ -16,10 +16,10 @@ from indexer.text import printable
 FONTS = "system-ui, Helvetica, Arial, Liberation Sans, DejaVu Sans, Noto Sans, sans-serif"
 WIDTH = 760
 LABELS, VALUES = 190, 110
-LETTERS = 24  # of a label in LABELS
+LETTERS = 24  # characters of a label that fit into LABELS
 ROW = 24
 HEIGHT = 260
-#: a health factor far above 1 tells nothing, and would flatten the line near 1
+#: a health factor far above 1 says nothing more, and would flatten the line near 1
 CEILING = 4.0
 TEXT_BAR = 40
 BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -28,7 +28,7 @@ SPARKS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """One bar a label, to the left of zero where the value is negative; None is drawn as "unknown"."""
+    """One bar per label, to the left of zero where the value is negative; None is drawn as "unknown"."""
 
     title: str
     unit: str
@@ -37,7 +37,7 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Series of (unix seconds, value); a None breaks the line. `guide` is a level worth a line of its own."""
+    """Series of (unix seconds, value); None interrupts the line. `guide` is a level marked by a line of its own."""
 
     title: str
     unit: str
@@ -59,7 +59,7 @@ def short(value: float) -> str:
 
 
 def svg(chart: Chart, caption: str) -> str:
-    """The chart with its title and unit above, and below it `caption`: what block and time it is of."""
+    """The chart with its title and unit above it, and `caption`, its block and time, below."""
     body, height = bars_svg(chart) if isinstance(chart, Bars) else lines_svg(chart)
     return framed(f"{chart.title} ({chart.unit})" if chart.unit else chart.title, body, height, caption)
 
@@ -167,21 +167,21 @@ def runs(series: Sequence[tuple[int, float | None]]) -> list[list[tuple[int, flo
 
 
 def scale(values: Sequence[float]) -> tuple[float, float]:
-    """The axis' ends: a little beyond the values, and wide enough that its ticks differ in the digits shown."""
+    """The ends of the axis: a little beyond the values, and far enough apart that its ticks differ in the digits shown."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     margin = max((high - low) * 0.08, abs(high) * 0.02, 0.01)
     return (max(low - margin, 0.0) if low >= 0 else low - margin), high + margin
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """About five round numbers between both."""
+    """About five round numbers between both ends."""
     step = 10 ** math.floor(math.log10((high - low) / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
     return [round(i * step, 10) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def moment(at: float, span: float) -> str:
-    """A time on the axis, UTC, as fine as the span needs."""
+    """A time on the axis in UTC, as precise as the span needs."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d" if span > 5 * 86_400 else "%m-%d %H:%M:%S")
 
 
@@ -207,7 +207,7 @@ def bars_text(chart: Bars, width: int) -> list[str]:
 
 
 def lines_text(chart: Lines, width: int) -> list[str]:
-    """One sparkline a series: its time cut into equal parts, the lowest value of each."""
+    """One sparkline per series: the lowest value in each of equal parts of its time."""
     lines = []
     for label, series in chart.series.items():
         known = [(at, value) for at, value in series if value is not None]
@@ -232,5 +232,5 @@ def lines_text(chart: Lines, width: int) -> list[str]:
 
 
 def floor4(value: float) -> str:
-    """Cut, not rounded: below 1 must never read as 1."""
+    """Rounds down: a value below 1 must never read as 1."""
     return f"{math.floor(value * 10_000) / 10_000:,.4f}"

@@ -29,7 +29,7 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One table with what a reader must know of it, and its charts."""
+    """One table with notes for the reader, and its charts."""
 
     title: str
     columns: Sequence[str] = ()
@@ -40,7 +40,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`as_of` says of what block and time (UTC) every number is; it is repeated under each chart."""
+    """`as_of` says the block and time (UTC) of every number; it is repeated under each chart."""
 
     title: str
     as_of: str
@@ -58,7 +58,7 @@ def cells(section: Section) -> list[list[str]]:
 
 
 def numeric(section: Section) -> list[bool]:
-    """Which columns hold numbers, and are set to the right."""
+    """Which columns hold numbers, and are aligned to the right."""
     return [
         bool(section.rows) and all(row[i] is None or not isinstance(row[i], str) for row in section.rows)
         for i in range(len(section.columns))
@@ -110,7 +110,7 @@ LINK = re.compile(r"www\.|://|@", re.IGNORECASE)
 
 
 def marked(text: str) -> str:
-    """Text in which Markdown sees no markup, no HTML and no link."""
+    """Escapes text so that Markdown sees no markup, HTML or link in it."""
     quiet = MARKUP.sub(lambda match: "\\" + match[0], printable(text))
     return re.sub(r"[.:@]", r"\\\g<0>", quiet) if LINK.search(quiet) else quiet
 

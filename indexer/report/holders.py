@@ -1,6 +1,6 @@
-"""Who holds how much of each asset and each deployment: one pass over the rows, with a number for every wallet.
+"""How much each wallet holds of each asset and in each deployment: one pass over the rows, with wallets as numbers.
 
-A million wallets as keys of dictionaries would take most of a gigabyte, so that sums by wallet are made of arrays.
+A million wallets as dictionary keys would take most of a gigabyte, so sums by wallet are arrays.
 """
 
 import sqlite3
@@ -40,7 +40,7 @@ class Holdings:
     values: "array[float]" = field(default_factory=lambda: array("d"))
 
     def sums(self) -> NDArray[np.float64]:
-        """One sum a wallet."""
+        """One sum per wallet."""
         _, places = np.unique(np.frombuffer(self.wallets, np.int64), return_inverse=True)
         values = np.frombuffer(self.values, np.float64)
         return np.asarray(np.bincount(places, values), np.float64) if len(places) else values
@@ -48,7 +48,7 @@ class Holdings:
 
 @dataclass(slots=True)
 class Side:
-    """What all positions hold of one asset on one side, or owe."""
+    """What all positions hold or owe of one asset."""
 
     rows: int = 0
     known: int = 0
@@ -64,7 +64,7 @@ class Side:
 
     @property
     def usd(self) -> float | None:
-        """The sum of what is known; None where there are some and nothing is known."""
+        """The sum of the known values; None where there are values and none is known."""
         return self.value_usd if self.known or not self.rows else None
 
 
@@ -118,7 +118,7 @@ def of_assets(conn: sqlite3.Connection, where: str, values: Sequence[Any]) -> di
 def of_deployments(
     conn: sqlite3.Connection, where: str, values: Sequence[Any]
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """By deployment, and under `all` together: debts and collaterals of its wallets."""
+    """The wallets' debts and collaterals by deployment, and of all deployments under `all`."""
     number = Numbers(conn)
     found: dict[str, tuple[Holdings, Holdings]] = {}
     whole = Holdings(), Holdings()
@@ -143,7 +143,7 @@ def of_deployments(
 
 
 def tuples(conn: sqlite3.Connection, sql: str, values: Iterable[Any]) -> Iterator[Row]:
-    """Rows without the names of their columns, which take longer to make."""
+    """Rows as plain tuples, which are faster than rows with column names."""
     cursor = conn.cursor()
     cursor.row_factory = None
     return cursor.execute(sql, [*values])

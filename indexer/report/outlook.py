@@ -1,4 +1,4 @@
-"""The outlook of positions as plain rows: for `show`, JSON and tables. Every value names its unit or has it beside it."""
+"""The outlook of positions as plain rows for `show`, in JSON and tables. Every value has its unit in its name or beside it."""
 
 import json
 import sqlite3
@@ -44,7 +44,9 @@ def stored(
         remark(unknown(name))
     for row in rows:
         if row["deployment"] not in known:
-            remark(f"nothing has the addresses of {row['deployment']}: what could liquidate it is not computed")
+            remark(
+                f"the addresses of {row['deployment']} are unknown: what could liquidate a position there is not computed"
+            )
             continue
         pace = simulate.seconds_per_block(conn, row["chain_id"])
         for book in loading.load(conn, [row], known, wallets=wallets):
@@ -58,7 +60,7 @@ def stored(
 
 
 def unknown(deployment: str) -> str:
-    """What is said of a position whose adapter is no `Liquidation`."""
+    """The remark about a position whose adapter is no `Liquidation`."""
     return f"{deployment}: its protocol does not say what endangers a position, so it has no outlook"
 
 
@@ -154,7 +156,7 @@ def role(*, collateral: bool, debt: bool) -> str:
 
 
 def until(prospects: Mapping[str, Any] | None) -> str:
-    """How long interest alone takes, in words."""
+    """How long it takes until interest alone makes the position liquidatable, in words."""
     if prospects is None or not (prospects["liquidation_prices"] or prospects["liquidatable_accrued"]):
         return "-"
     if prospects["liquidation_blocked_by"]:

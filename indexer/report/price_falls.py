@@ -1,4 +1,4 @@
-"""What of the book becomes liquidatable when prices fall by 10, 20 and 30 %, by the same evaluation as `simulate`."""
+"""How much of the book becomes liquidatable if prices fall by 10, 20 and 30 %, evaluated as `simulate` does."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ def falls(
     deployments: Sequence[str],
     progress: Progress,
 ) -> Section | None:
-    """One row a fall, from none on; `name` is an asset or a group, None every asset but the stablecoins.
+    """One row per fall, from 0 % on; `name` is an asset or a group, None for every asset but the stablecoins.
 
-    Raises `ConfigError` for a name of nothing. None where nothing is synced.
+    Raises `ConfigError` for an unknown name. None where nothing is synced.
     """
     rows = stored.deployments(conn, protocols=protocols, names=deployments)
     found = described(conn, config.deployments)
@@ -77,7 +77,7 @@ def falls(
 
 
 def volatile(books: Sequence[stored.Book], stable: frozenset[str]) -> list[str]:
-    """The keys (assets, ilks) that are listed under a symbol which is no stablecoin's."""
+    """The keys (assets, ilks) whose symbol is not a stablecoin's."""
     found = set()
     for book in books:
         for key, called in named(book.market, book.adapter.quotes(book.market).prices).items():

@@ -1,4 +1,4 @@
-"""The chart of a sweep: liquidatable debt, stacked by protocol, over the change of a price; as SVG, or a PNG of that."""
+"""The chart of a sweep: liquidatable debt, stacked by protocol, over the change of a price; as SVG or PNG."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -20,13 +20,13 @@ Point = Callable[[int, float], str]
 
 
 def check(path: Path) -> None:
-    """Raise `ConfigError` for another format, and `IndexerError` where a PNG cannot be made; before any work."""
+    """Raise `ConfigError` for another format, and `IndexerError` where a PNG cannot be made, before any work is done."""
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"a chart is a .png or .svg file, not {path.name!r}")
     if path.suffix.lower() != ".png":
         return
     if find_spec("resvg_py") is None:
-        raise IndexerError(f"a PNG needs resvg-py, an SVG nothing: name a .svg file, or {how_to_install('charts')}")
+        raise IndexerError(f"a PNG needs resvg-py, an SVG does not: name a .svg file, or {how_to_install('charts')}")
     letter = (
         '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20"><text y="15" font-family="{}">{}</text></svg>'
     )
@@ -45,7 +45,7 @@ def png(picture: str) -> bytes:
 
 
 def draw(path: Path, name: str, rows: Sequence[Mapping[str, Any]], remark: str = "") -> None:
-    """Write the chart of `sweep_rows`; `name` is what was swept, `remark` what else was supposed."""
+    """Write the chart of `sweep_rows`; `name` is what was swept, `remark` the other assumptions."""
     text = picture(name, rows, remark)
     content = png(text) if path.suffix.lower() == ".png" else text.encode()
     with replacing(path) as stream:
@@ -53,8 +53,8 @@ def draw(path: Path, name: str, rows: Sequence[Mapping[str, Any]], remark: str =
 
 
 def picture(name: str, rows: Sequence[Mapping[str, Any]], remark: str = "") -> str:
-    """The chart as SVG. Debt in USD has the axis on the left, wallets that on the right."""
-    steps = list(rows) if len(rows) > 1 else [*rows, *rows]  # of a single step a level
+    """The chart as SVG, with debt in USD on the left axis and wallets on the right one."""
+    steps = list(rows) if len(rows) > 1 else [*rows, *rows]  # a single step becomes a level line
     first, last = steps[0]["change_percent"], steps[-1]["change_percent"]
     shares = [(row["change_percent"] - first) / (last - first) if last != first else i for i, row in enumerate(steps)]
     layers = {
@@ -102,7 +102,7 @@ def height(value: float, highest: float) -> float:
 
 
 def side(highest: float, x: float, anchor: str, text: Callable[[float], str], *, grid: bool) -> list[str]:
-    """The numbers beside an axis from 0 to `highest`, with lines across the picture if `grid`."""
+    """The numbers along an axis from 0 to `highest`, with lines across the picture if `grid`."""
     parts = []
     for tick in ticks(0, highest):
         y = height(tick, highest)
@@ -123,7 +123,7 @@ def below(first: float, last: float) -> list[str]:
 
 
 def stacked(layers: Mapping[str, Sequence[float]], point: Point) -> list[str]:
-    """One area a layer, each on top of those before it."""
+    """One area per layer, each on top of those before it."""
     parts = []
     floor = [0.0] * max(map(len, layers.values()), default=0)
     for number, values in enumerate(layers.values()):

@@ -1,4 +1,4 @@
-"""`report WALLET`: what one wallet holds and owes over all protocols, how near liquidation is, and how that changed."""
+"""`report WALLET`: what one wallet holds and owes over all protocols, how near liquidation it is, and how that changed."""
 
 import json
 import sqlite3
@@ -17,7 +17,7 @@ from indexer.store.queries import OF_ADDRESSES
 from indexer.text import iso, shown
 
 KEY = ("chain_id", "deployment", "account", "position_group")
-#: series that a chart can show and still be read; those nearest to liquidation
+#: how many series, those nearest to liquidation, a chart shows and stays readable
 LINES = 6
 
 POSITIONS = f"""
@@ -43,7 +43,7 @@ def positions(conn: sqlite3.Connection, wallets: Sequence[str]) -> list[dict[str
     """Every position that is one of these wallets', the nearest to liquidation first.
 
     `limit_usd`: the debt at which it becomes liquidatable. `margin_use_percent`: debt in per cent of that limit, 100 at
-    liquidation. `fall_percent`: by how much all its collateral can lose against its debt until then. None if unknown.
+    liquidation. `fall_percent`: how much all of its collateral can lose against its debt until then. None if unknown.
     """
     found = []
     for row in conn.execute(POSITIONS, (json.dumps([*wallets]),)):
@@ -67,7 +67,7 @@ def integer(text: str | None) -> int | None:
 
 
 def exact(raw: str | None) -> Decimal | None:
-    """A health factor from its exact digits."""
+    """A health factor computed from its exact digits."""
     return None if raw is None else Decimal(raw).scaleb(-18)
 
 
@@ -115,7 +115,7 @@ EXPOSURE_COLUMNS = "symbol asset supply debt net supply_usd debt_usd net_usd net
 
 
 def exposure(held: Sequence[Mapping[str, Any]], equity: float | None) -> list[dict[str, Any]]:
-    """Supply less debt of each asset over all protocols; `net_raw` is exact. The largest first."""
+    """Supply less debt of each asset over all protocols, the largest first; `net_raw` is exact."""
     by_asset: dict[tuple[int, str], list[Mapping[str, Any]]] = defaultdict(list)
     for balance in held:
         by_asset[balance["chain_id"], balance["asset"].lower()].append(balance)
@@ -145,7 +145,7 @@ def tokens(raw: int | None, decimals: int | None) -> Decimal | None:
 
 
 def history(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> Lines | None:
-    """The kept health factors of the positions with debt, as one line each; None where nothing is kept."""
+    """The health factors kept for the positions with debt, one line each; None where none are kept."""
     series: dict[str, list[tuple[int, float | None]]] = {}
     for row in rows:
         kept: list[tuple[int, float | None]] = [
@@ -178,7 +178,7 @@ CHANGE_COLUMNS = (
 
 
 def changes(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], since: int) -> list[dict[str, Any]]:
-    """Each position now and as last kept at or before that time (unix seconds); None where nothing so old is kept."""
+    """Each position now and as last kept at or before that time (unix seconds); None where nothing that old is kept."""
     found = []
     for row in rows:
         then = conn.execute(
@@ -309,7 +309,7 @@ def wallet_report(
         Section(
             "Health factor history",
             charts=[line] if line else [],
-            notes=[] if line else ["No more than the last snapshot is kept of these positions yet."],
+            notes=[] if line else ["Only the last snapshot of these positions is kept so far."],
         )
     )
     places = {(row["chain_id"], row["deployment"]): row for row in rows}
@@ -345,13 +345,13 @@ def change_section(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], 
     notes = [f"Each position as last kept at or before {iso(since)}, and now. net: collateral less debt."]
     if any(line["then_time"] is None for line in lines):
         first = "nothing yet" if kept is None else f"{iso(kept)} on"
-        notes.append(f"Empty where nothing so old is kept; the history of this wallet: {first}.")
+        notes.append(f"Empty where nothing that old is kept; the history of this wallet: {first}.")
     return section(f"Change since {iso(since)}", CHANGE_COLUMNS, lines, notes=notes)
 
 
 def interest_section(lines: Sequence[Mapping[str, Any]]) -> Section:
     if not lines:
-        return Section("Accrued interest", notes=["Not measured yet: it begins with the next sync."])
+        return Section("Accrued interest", notes=["Not measured yet: measuring begins with the next sync."])
     sums = {
         side: added([line for line in lines if line["side"] == side], "interest_usd") for side in ("supply", "debt")
     }

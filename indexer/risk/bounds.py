@@ -1,10 +1,10 @@
-"""Bounds of many positions at once: who provably keeps its status from one block to the next.
+"""Bounds of many positions at once, which prove that a position keeps its status from one block to the next.
 
 A position is a few lines (slot, amount) that stay valid until somebody acts on it; a market gives each slot's weight in
 the liquidation limit and in the debt. The book keeps the lines in arrays, so that a block costs one gather and a few sums
-however many positions there are. Amounts and weights are floats here; every bound is widened by what rounding can do:
-the protocols' own (the slack of a weight) and that of the floats (RELATIVE). Whoever the bounds leave open is evaluated
-exactly, elsewhere: nothing in this module ever becomes a health factor.
+however many positions there are. Amounts and weights are floats here; every bound is widened by the most that rounding
+can do, the protocols' (the slack of a weight) and the floats' (RELATIVE). Positions that the bounds leave open are
+evaluated exactly elsewhere: nothing in this module ever becomes a health factor.
 """
 
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ T = TypeVar("T", bound=np.generic)
 RELATIVE = 1e-11
 #: Health factors are integers scaled by 1e18, rounded either way.
 LAST_DIGIT = 1e-18
-#: The slot of lines that count for nothing, so that a removed line need not move the others.
+#: The slot of removed lines, which count for nothing, so that the others need not move.
 NOTHING = 0
-#: Removed lines are dropped from the arrays once they are so large a part of them.
+#: Removed lines are dropped from the arrays once they are this large a part of them.
 WASTE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """One value a row of the book, in the protocol's value unit; `open` rows have a line that no weight bounds.
+    """One value per row of the book, in the protocol's value unit; `open` rows have a line that no weight bounds.
 
     The exact limit lies in [limit_low, limit_high], the exact debt in [debt_low, debt_high].
     """
@@ -46,14 +46,14 @@ class Bounds:
 
     @property
     def health_low(self) -> Floats:
-        """The least that the health factor can be; infinite where there is certainly no debt."""
+        """The lowest possible health factor; infinite where there is certainly no debt."""
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = self.limit_low / self.debt_high * (1 - RELATIVE) - LAST_DIGIT
         return np.where(self.debt_high > 0, ratio, np.inf)
 
     @property
     def health_high(self) -> Floats:
-        """The most that the health factor can be; infinite where the debt may be 0."""
+        """The highest possible health factor; infinite where the debt may be 0."""
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = self.limit_high / self.debt_low * (1 + RELATIVE) + LAST_DIGIT
         return np.where(self.debt_low > 0, ratio, np.inf)
@@ -84,7 +84,7 @@ class Book:
         return self._has_debt[: self._rows]
 
     def put(self, row: int, lines: Sequence[Line] | None) -> None:
-        """Set the lines of a row, which may be the next new one; None: nothing bounds it, it stays open."""
+        """Set the lines of a row, which may be the next new one; with None nothing bounds it and it stays open."""
         if row == self._rows:
             self._grow_rows()
         elif row > self._rows:
@@ -104,7 +104,7 @@ class Book:
         self._used += count
 
     def bounds(self, weights: Sequence[Weight | None]) -> Bounds:
-        """Bounds of every row under these weights, which are given in the order of `slots`."""
+        """Bounds of every row under these weights, in the order of `slots`."""
         if len(weights) != len(self.slots):
             raise ValueError(f"{len(weights)} weights for {len(self.slots)} slots")
         nothing = Weight(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -139,7 +139,6 @@ class Book:
     def _forget(self, row: int) -> None:
         first, count = int(self._first[row]), int(self._count[row])
         self._slot_of[first : first + count] = NOTHING
-        self._amount[first : first + count] = 0.0
         self._waste += count
         if self._waste > WASTE * max(self._used, 1024):
             self._compact(row)
@@ -164,7 +163,7 @@ class Book:
 
 
 def longer(array: NDArray[T], size: int) -> NDArray[T]:
-    """The array with zeros behind it, `size` long."""
+    """The array extended with zeros to `size`."""
     grown = np.zeros(size, array.dtype)
     grown[: len(array)] = array
     return grown

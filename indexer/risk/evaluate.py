@@ -1,4 +1,4 @@
-"""All positions of a deployment at one block: the adapter's exact integers, and what people read beside them."""
+"""Evaluates all positions of a deployment at one block: the adapter's exact integers, and readable numbers beside them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from indexer.units import AT_RISK_BELOW, least_at
 
 
 def status(health: Health, *, verified: bool, at_risk_below: float = AT_RISK_BELOW) -> Status:
-    """The first that applies, in the order of `Status`."""
+    """The first status that applies, in the order of `Status`."""
     if not verified:
         return Status.UNVERIFIED
     if health.unpriceable:
@@ -26,7 +26,7 @@ def status(health: Health, *, verified: bool, at_risk_below: float = AT_RISK_BEL
 
 
 def from_answer(health: Health, answer: Answer) -> Health:
-    """The health with the contract's own values in place of ours, for code whose formula is unknown."""
+    """The health with the contract's values in place of ours, for code whose formula is unknown."""
     columns = answer.columns
     debt = columns.get("debt_value_raw")
     return replace(
@@ -105,12 +105,12 @@ def row(
 
 
 def reason(adapter: AnyAdapter, market: Market, position: Position, name: Status) -> str:
-    """Why a position is unverified or unpriceable: in the latter case the assets without a price and who should give it."""
+    """Why a position is unverified or unpriceable, the latter with the assets without a price and their price sources."""
     if name is Status.UNVERIFIED:
-        return market.note or "the contracts' own answers differ from what is computed here"
+        return market.note or "the contracts' own answers differ from the values computed here"
     held = {balance.asset for balance in adapter.balances(market, position)}
     silent = [a for a in market.assets if not a.price and a.group in ("", position.key.group)]
-    # A contract may need the price of what is not held, such as that of every market an account has entered.
+    # A contract may need prices of assets that are not held, such as those of every market an account has entered.
     missing = [a for a in silent if a.asset in held] or silent
     if not missing:
         return "a price that the contract needs is missing"
@@ -148,7 +148,7 @@ def evaluate_all(
 def differences(
     row: PositionRow, amounts: Mapping[tuple[str, str], tuple[int, int]], answer: Answer
 ) -> list[tuple[str, Any, Any]]:
-    """(what, ours, the contract's) for everything in which a stored row differs from the contract's answer.
+    """(what, ours, the contract's) for every value of a stored row that differs from the contract's answer.
 
     `amounts` maps (market or asset, side) to (amount_raw, scaled_raw) of `balances`.
     """
@@ -181,7 +181,7 @@ def differences(
 
 
 class Held(Protocol):
-    """A balance as evaluated or as stored."""
+    """A balance, as evaluated or as stored."""
 
     @property
     def market(self) -> str: ...
@@ -196,6 +196,6 @@ class Held(Protocol):
 
 
 def amounts_of(balances: Sequence[Held]) -> dict[tuple[str, str], tuple[int, int]]:
-    """(market or asset, side) -> (amount, scaled), as `differences` wants it."""
+    """(market or asset, side) -> (amount, scaled), as `differences` takes them."""
     found = {(b.asset, b.side): (b.amount, b.scaled) for b in balances}
     return found | {(b.market, b.side): (b.amount, b.scaled) for b in balances}

@@ -1,8 +1,8 @@
-"""Everyone's digits at the last snapshot's block, from the file alone.
+"""Exact rows of every position at the last snapshot's block, from the file alone.
 
-While a sync follows the chain most rows are some minutes old (`positions.block_number`); only their status is that of the
-deployment's block. Here they are evaluated at that block, from the stored market and the stored positions, and laid over the
-tables: temporary tables and views of the same names, which the connection then reads instead. The file is not changed.
+While a sync follows the chain, most rows are some minutes old (`positions.block_number`); only their status is current.
+This module evaluates them at the deployment's block, from the stored market and the stored positions, and puts them into
+temporary tables and views of the same names, which the connection then reads instead. The file is not changed.
 """
 
 import sqlite3
@@ -20,7 +20,7 @@ CHUNK = 2_000
 
 
 def lay_exact_rows(conn: sqlite3.Connection, known: Mapping[str, Deployment], progress: Progress) -> None:
-    """Lay exact rows over those of older blocks, in this connection; `known` are the deployments by name."""
+    """Replace rows of older blocks by exact ones in this connection; `known` are the deployments by name."""
     deployments = conn.execute(
         f"select d.*, s.market, d.older from (select d.*, count(*) as older {OLDER} group by d.chain_id, d.deployment) d "  # noqa: S608
         "join main.snapshots s using (chain_id, deployment)"
@@ -31,13 +31,14 @@ def lay_exact_rows(conn: sqlite3.Connection, known: Mapping[str, Deployment], pr
 
 
 def _lay_tables(conn: sqlite3.Connection) -> None:
-    """Temporary copies of the tables, with their indexes and the views over them, as the file defines them."""
+    """Copies the tables into temporary ones, with their indexes and views as the file defines them."""
     schema = conn.execute("select type, name, tbl_name, sql from main.sqlite_master where sql is not null").fetchall()
-    tables = ("positions", "balances")
+    tables = {"positions": POSITION_COLUMNS, "balances": BALANCE_COLUMNS}
     for kind, name, table, sql in sorted(schema, key=lambda entry: ("table", "index", "view").index(entry[0])):
         if kind == "table" and name in tables:
             conn.execute(f"create temp table {name} {sql[sql.index('(') :]}")
-            conn.execute(f"insert into temp.{name} select * from main.{name}")  # noqa: S608 - our own names
+            stored = ", ".join(tables[name])  # not what SQLite computes of them
+            conn.execute(f"insert into temp.{name} ({stored}) select {stored} from main.{name}")  # noqa: S608 - our own names
         elif kind == "index" and table in tables:
             conn.execute(sql.replace(f" {name} ", f" temp.{name} ", 1))
         elif kind == "view":

@@ -1,8 +1,7 @@
-"""Where a position stands: its liquidation prices, what a liquidator could close, how long it has, what brings it back.
+"""A position's outlook: its liquidation prices, what a liquidator could close, how long it has, what would save it.
 
-Nothing here has a formula of its own. Each answer is found by asking the adapter's exact `evaluate` what it would say
-at another price, at another time or with another balance, until the two neighbouring integers are known between which
-the answer changes.
+Nothing here has a formula of its own. Each answer comes from asking the adapter's exact `evaluate` about another price,
+another time or another balance, until two neighbouring integers are found between which the answer changes.
 """
 
 from collections.abc import Callable
@@ -12,12 +11,12 @@ from indexer.adapter import AnyLiquidation
 from indexer.model import WAD, Balance, Effect, Health, LiquidationCall, Market, Position, PositionKey, Price
 
 SECONDS_PER_BLOCK = 12.0
-#: what "never" means: ten years of interest
+#: "never": ten years of interest, in seconds
 FOREVER = 10 * 31_536_000
-#: a price, or an amount, beyond which nothing is searched
+#: the highest price or amount that is searched
 FARTHEST = 2**160
 TARGET = 3 * WAD // 2
-#: how often the average threshold may jump between two answers before the search settles for any of them
+#: how often the average threshold may jump between two answers before the search accepts any of them
 JUMPS = 64
 #: of a price in USD that no oracle says
 USD_DECIMALS = 8
@@ -28,7 +27,7 @@ BASIS_POINTS = 10_000
 class LiquidationPrice:
     """Two neighbouring prices, in the oracle's own integer: at `safe` the position is safe, at `liquidatable` it is not.
 
-    They are those nearest to the present price, all other prices as they are.
+    They are the pair nearest to the present price, with all other prices unchanged.
     """
 
     price: Price
@@ -37,7 +36,7 @@ class LiquidationPrice:
 
     @property
     def distance(self) -> float:
-        """Per cent by which the present price must change for the answer to; below 0 it must fall."""
+        """The change of the present price, in per cent, at which the answer changes; below 0 it is a fall."""
         here = self.price.price
         there = max(self.safe, self.liquidatable, key=lambda place: abs(place - here))
         return (there - here) / here * 100
@@ -57,7 +56,7 @@ class LiquidationPrice:
 class Remedy:
     """The smallest amount (of `balance`, in its smallest units) to repay or add that reaches a target health factor.
 
-    `health_factor` is what it then is, None without debt. `refused` says why the contracts would not take it now.
+    `health_factor` is the resulting one, None without debt. `refused` says why the contracts would not accept it now.
     """
 
     act: str  # "repay" or "add"
@@ -94,10 +93,10 @@ def outlook(
     target: int = TARGET,
     seconds_per_block: float = SECONDS_PER_BLOCK,
 ) -> Outlook:
-    """The whole outlook; empty but for `health` where there is no debt or the market's code or a price is unknown.
+    """The whole outlook; only `health` is set where there is no debt, or the market's code or a price is unknown.
 
-    `target` is a health factor scaled by 1e18. Whatever happens first accrues interest, so everything is said of the
-    market with the interest up to its block stored. `seconds_per_block` matters where interest counts blocks.
+    `target` is a health factor scaled by 1e18. Every act accrues interest first, so everything is computed with the
+    interest up to the market's block stored. `seconds_per_block` matters where interest counts blocks.
     """
     as_read = adapter.narrow(market, position)
     market = adapter.interest_stored(as_read)
@@ -121,12 +120,12 @@ def outlook(
 
 
 def known(market: Market, health: Health) -> bool:
-    """Whether there is debt, and a formula and prices to reckon with it."""
+    """Whether there is debt, and the formula and all prices are known."""
     return market.exact and health.has_debt and not health.unpriceable and health.liquidation_limit is not None
 
 
 def why_not(health: Health, closable: tuple[LiquidationCall, ...] = ()) -> tuple[str, ...]:
-    """Why nobody can liquidate a liquidatable position now; () if somebody can, or if it is not liquidatable."""
+    """What keeps a liquidatable position from being liquidated now; () if nothing does, or it is not liquidatable."""
     if not health.liquidatable or any(one.refused is None for one in closable):
         return ()
     refused = [one.refused for one in closable if one.refused is not None]
@@ -139,7 +138,7 @@ def why_not(health: Health, closable: tuple[LiquidationCall, ...] = ()) -> tuple
 def liquidation_price(
     adapter: AnyLiquidation, market: Market, position: Position, price: Price
 ) -> LiquidationPrice | None:
-    """Where the contract's own health test flips if this price alone moves from where it is; None if it never does."""
+    """Where the contract's own health test flips if only this price moves; None if it never does."""
     market = adapter.narrow(market, position)
 
     def evaluated(value: int) -> Health:
@@ -210,7 +209,7 @@ def numeraire_price(adapter: AnyLiquidation, market: Market, position: Position)
 
 
 def remedies(adapter: AnyLiquidation, market: Market, position: Position, target: int) -> list[Remedy]:
-    """Each way to reach the target health factor by repaying one debt or adding one collateral it has already."""
+    """Each way to reach the target health factor by repaying one debt, or adding to one collateral already held."""
     rows = sorted(adapter.balances(market, position), key=lambda row: -(row.value or 0))
     found = [repay_to(adapter, market, position, row, target) for row in rows if row.side == "debt"]
     found += [add_to(adapter, market, position, row, target) for row in rows if row.is_collateral]
@@ -218,9 +217,9 @@ def remedies(adapter: AnyLiquidation, market: Market, position: Position, target
 
 
 def repay_to(adapter: AnyLiquidation, market: Market, position: Position, debt: Balance, target: int) -> Remedy | None:
-    """The smallest repayment of this debt that reaches the target; None if even all of it does not.
+    """The smallest repayment of this debt that reaches the target; None if even repaying all of it does not.
 
-    Where the contracts refuse what would be left of the debt (dust), that is all of it.
+    Where the contracts would refuse the rest of the debt as dust, it is all of the debt.
     """
     return remedy("repay", adapter, market, position, debt, target)
 
@@ -235,7 +234,7 @@ def add_to(
 def remedy(
     act: str, adapter: AnyLiquidation, market: Market, position: Position, balance: Balance, target: int
 ) -> Remedy | None:
-    """What `repay_to` and `add_to` find; amount 0 if the target is reached already."""
+    """The search behind `repay_to` and `add_to`; amount 0 if the target is already reached."""
     market = adapter.narrow(market, position)
     sign = 1 if act == "add" else -1
     if adapter.effect(market, position, balance, sign) is None:
@@ -285,8 +284,8 @@ def time_to_liquidation(
 ) -> int | None:
     """Seconds until interest alone, at today's rates and prices, makes the position liquidatable once it is accrued.
 
-    0 if it is already, None if it is not within ten years. Nobody else acts meanwhile: Compound's interest compounds
-    only when somebody does, so there it may come a little earlier.
+    0 if it already is, None if that takes more than ten years. It assumes that nobody acts meanwhile: Compound's interest
+    compounds only when somebody does, so there it may come a little earlier.
     """
     market = adapter.narrow(market, position)
 
@@ -303,10 +302,10 @@ def time_to_liquidation(
 
 
 def boundary(start: int, end: int, test: Callable[[int], bool], guess: int | None = None) -> tuple[int, int]:
-    """The neighbouring places, in this order, between which `test` turns true on the way from `start` to `end`.
+    """The two neighbouring integers, in this order, between which `test` turns true on the way from `start` to `end`.
 
-    It must be false at `start` and true at `end`; where it turns several times one of them is found. A good guess
-    saves most of the tests.
+    It must be false at `start` and true at `end`; if it turns several times, any of them is found. A good guess saves most
+    of the tests.
     """
     way = 1 if end > start else -1
     if guess is not None:
@@ -327,7 +326,7 @@ def boundary(start: int, end: int, test: Callable[[int], bool], guess: int | Non
 
 
 class Curve:
-    """A position's health as a function of one integer, a price or an amount; each place is evaluated once."""
+    """A position's health as a function of one integer, a price or an amount; each value is evaluated once."""
 
     def __init__(self, evaluated: Callable[[int], Health], *, averages: bool) -> None:
         self.evaluated = evaluated
@@ -341,23 +340,23 @@ class Curve:
         return health
 
     def margin(self, place: int, target: int = WAD) -> int:
-        """How far the limit is above the debt (times the target), scaled by 1e18; it has the sign of the answer."""
+        """The limit less the debt (times the target), scaled by 1e18; its sign is the answer."""
         health = self[place]
         assert health.liquidation_limit is not None, place
         assert health.debt_value is not None, place
         return health.liquidation_limit * WAD - target * health.debt_value
 
     def reached(self, place: int, target: int) -> bool:
-        """Whether the health factor is at least the target; at 1.0 that is the contract's own test."""
+        """Whether the health factor is at least the target; for a target of 1.0 that is the contract's own test."""
         health = self[place]
         if target == WAD:
             return not health.liquidatable
         return health.health_factor is None or health.health_factor >= target
 
     def flip(self, start: int, end: int, guess: int, target: int) -> tuple[int, int] | None:
-        """The neighbouring places nearest to `start` on the way to `end` between which `reached` changes, None if none.
+        """The two neighbouring integers nearest to `start`, on the way to `end`, between which `reached` changes, or None.
 
-        With a FARTHEST end the search goes no farther than it must.
+        If `end` is FARTHEST, the search goes no farther than it must.
         """
         before = self.reached(start, target)
 
@@ -377,10 +376,10 @@ class Curve:
         return self.nearest(start, end, guess, target, changes)
 
     def nearest(self, start: int, end: int, guess: int, target: int, changes: Callable[[int], bool]) -> tuple[int, int]:
-        """The flip nearest to `start` where the limit jumps with the average threshold: up to a basis point too low.
+        """The flip nearest to `start` where the limit jumps with the average threshold, which is up to a basis point low.
 
-        Between two jumps health is monotone. Only where the limit is within a basis point of the target can there be
-        several flips, and few jumps fall there.
+        Health is monotone between two jumps. There can be several flips only where the limit is within a basis point of
+        the target, and few jumps fall there.
         """
         sign = 1 if self.reached(start, target) else -1
 

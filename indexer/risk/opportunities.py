@@ -1,7 +1,7 @@
-"""What a liquidator earns: of each position the pair of debt and collateral that pays best, by the contracts' own rules.
+"""What a liquidator earns: for each position, the pair of debt and collateral that pays best by the contracts' own rules.
 
-Nothing here has a formula of its own: what a call takes and pays are the adapter's exact amounts (`liquidation_calls`), and
-what they are worth is counted at the prices of the protocol's own oracle.
+Nothing here has a formula of its own: the amounts a call takes and pays are the adapter's exact ones
+(`liquidation_calls`), valued at the prices of the protocol's own oracle.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from indexer.adapter import AnyLiquidation
 from indexer.model import Balance, Health, LiquidationCall, Market, Position
 
 GWEI = Fraction(1, 10**9)
-#: why there is no call: nobody may liquidate it yet, its code or a price is unknown, it has nothing to seize, or the
-#: adapter does not know who liquidates it (a Maker without Dog and Cat)
+#: why there is no call: the position is not liquidatable, its code or a price is unknown, it has nothing to seize, or
+#: the adapter does not know the liquidator contract (a Maker without Dog and Cat)
 HEALTHY, UNVERIFIED, UNPRICEABLE = "not-liquidatable", "unverified", "unpriceable"
 NO_COLLATERAL, NO_LIQUIDATOR = "no-collateral", "unknown-liquidator"
 
@@ -21,8 +21,8 @@ NO_COLLATERAL, NO_LIQUIDATOR = "no-collateral", "unknown-liquidator"
 class Opportunity:
     """The best liquidation call of one position at the market's block, interest stored, as every call begins.
 
-    `call` is None where there is none to make; `refused` says why, or why the contracts refuse the best pair, None if
-    they take it. `debt` and `collateral` are the call's, else the largest ones of the position.
+    `call` is None if there is none to make. `refused` says why, or why the contracts refuse the best pair; None if they
+    accept it. `debt` and `collateral` are the call's, else the position's largest.
     """
 
     health: Health
@@ -38,7 +38,7 @@ class Opportunity:
 
 
 def opportunity(adapter: AnyLiquidation, market: Market, position: Position) -> Opportunity:
-    """The pair that pays its caller most; of those that pay nobody (Comet) the one whose later sale does."""
+    """The call that pays its caller most; among calls that pay nothing (Comet), the one whose later sale pays most."""
     market = adapter.interest_stored(adapter.narrow(market, position))
     health = adapter.evaluate(market, position)
     refused = None if health.liquidatable else HEALTHY
@@ -63,14 +63,14 @@ def opportunity(adapter: AnyLiquidation, market: Market, position: Position) -> 
 
 
 def profit(call: LiquidationCall) -> Fraction | None:
-    """What its caller gains before gas, in the market's value unit; None if refused or unknown."""
+    """What the caller gains before gas, in the market's value unit; None if refused or unknown."""
     if call.refused is not None or call.cost is None or call.gain is None:
         return None
     return call.gain - call.cost
 
 
 def rank(call: LiquidationCall) -> tuple[Fraction | float, ...]:
-    """Accepted before refused, then by what the call pays, then by what the sale behind it does, then by the debt."""
+    """Ranks accepted before refused calls, then by what the call pays, by what its later sale pays, and by the debt."""
     lowest = -float("inf")
     own, later = profit(call), call.sale.profit if call.sale else None
     return (
@@ -87,7 +87,7 @@ def largest(rows: list[Balance]) -> Balance | None:
 
 
 def in_usd(market: Market, value: Fraction | None) -> float | None:
-    """A value in the market's unit as USD, rounded once; None where either is unknown. Nothing is 0 in every unit."""
+    """A value in the market's unit as USD, rounded once; None where either is unknown. 0 is 0 in every unit."""
     if not value:
         return None if value is None else 0.0
     if market.usd is None:
@@ -96,7 +96,7 @@ def in_usd(market: Market, value: Fraction | None) -> float | None:
 
 
 def gas_in_usd(gas: int | None, gas_price: float | None, native_usd: float | None) -> float | None:
-    """What that much gas costs at a price in GWEI, where the chain's own coin is worth `native_usd`; None if unknown."""
+    """The cost in USD of that much gas at a price in GWEI, with the chain's own coin at `native_usd`; None if unknown."""
     if gas is None or gas_price is None or native_usd is None:
         return None
     return float(gas * Fraction(gas_price) * GWEI * Fraction(native_usd))

@@ -1,4 +1,4 @@
-"""What a user supposes: prices, liquidation thresholds and time that change, by asset or by group of assets.
+"""What a user assumes: changes of prices, liquidation thresholds and time, by asset or by group of assets.
 
 A change is exact: a price of p that falls by 20 % is p * 80 // 100 in the oracle's own integer.
 """
@@ -14,7 +14,7 @@ from indexer.adapter import AnyWhatIf
 from indexer.errors import ConfigError
 from indexer.model import Market
 
-#: symbols of one price; [groups] of the configuration adds to them, and replaces those of the same name
+#: symbols whose prices move together; [groups] of the configuration adds groups, and replaces those of the same name
 GROUPS: Mapping[str, Sequence[str]] = {
     "stablecoins": (
         "USDC USDC.e USDbC USDT USDT0 USD₮0 DAI xDAI WXDAI DAI.e USDS sUSDS sDAI GHO FRAX frxUSD sFRAX LUSD crvUSD "
@@ -36,7 +36,7 @@ MAX_STEPS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One asset or group by name, and what happens to its price or threshold: times `factor`, or to be `value`."""
+    """One asset or group by name, and its new price or threshold: the old one times `factor`, or `value`."""
 
     name: str
     factor: Fraction = Fraction(1)
@@ -64,7 +64,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One asset or group whose price goes through `shares` (0, -1/20, ...) of change."""
+    """One asset or group whose price changes by each of `shares` (0, -1/20, ...) in turn."""
 
     name: str
     shares: tuple[Fraction, ...]
@@ -74,7 +74,7 @@ class Sweep:
         """NAME=0..-60% in steps of 5 %, NAME=0..-60%:2% in steps of 2 %. Raises `ConfigError`."""
         match = SWEPT.fullmatch(text)
         if not match:
-            raise ConfigError(f"{text!r} is no sweep; write NAME=0..-60% or NAME=0..-60%:2%")
+            raise ConfigError(f"{text!r} is not a sweep; write NAME=0..-60% or NAME=0..-60%:2%")
         first, last = (percent(text, part) for part in match.group(2, 3))
         step = abs(percent(text, match[4])) if match[4] else STEP
         if step == 0:
@@ -84,7 +84,7 @@ class Sweep:
         count = abs(last - first) / step
         if count > MAX_STEPS:
             raise ConfigError(
-                f"{text!r}: {int(count):,} steps; choose a wider one, at most {MAX_STEPS:,} steps are made"
+                f"{text!r}: {int(count):,} steps are too many, at most {MAX_STEPS:,} are allowed: choose a wider step"
             )
         direction = 1 if last >= first else -1
         shares = [first + direction * step * i for i in range(int(count) + 1)]
@@ -103,7 +103,7 @@ def parted(text: str) -> tuple[str, str, Fraction]:
 
 
 def percent(text: str, part: str) -> Fraction:
-    """A signed percentage as a share; `text` is what the message quotes."""
+    """A signed percentage as a share; error messages quote `text`."""
     match = PERCENT.fullmatch(part.strip())
     if not match:
         raise ConfigError(f"{text!r}: {part.strip()!r} is no percentage")
@@ -121,13 +121,13 @@ def shown(share: Fraction) -> str:
 
 
 def canonical(name: str) -> str:
-    """A name as it is compared: addresses in lower case, and WETH as ETH, which it is 1 : 1."""
+    """A name in the form used for comparison: addresses in lower case, and WETH as ETH, which it equals 1 : 1."""
     return name.lower() if ADDRESS.fullmatch(name) else {"WETH": "ETH"}.get(name, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """What changes: prices and thresholds by name, and time in which nobody acts."""
+    """Prices and thresholds that change, by name, and time that passes while nobody acts."""
 
     shocks: tuple[Change, ...] = ()
     thresholds: tuple[Change, ...] = ()
@@ -135,7 +135,7 @@ class Scenario:
     blocks: int = 0
 
     def applied(self, adapter: AnyWhatIf, market: Market, names: "Names") -> Market:
-        """The market as it then is. Raises `ConfigError` where that cannot be."""
+        """The market under this scenario. Raises `ConfigError` for an impossible one."""
         after = adapter.after(market, self.seconds, self.blocks) if self.seconds or self.blocks else market
         if self.thresholds:
             after = adapter.with_thresholds(after, self.new_thresholds(adapter, market, names))
@@ -144,7 +144,7 @@ class Scenario:
         return after
 
     def new_prices(self, adapter: AnyWhatIf, market: Market, names: "Names") -> tuple[dict[str, int], Fraction]:
-        """Effect prices in the oracle's integer, each rounded down, and how the numeraire itself changes in USD.
+        """The changed prices as the oracle's integers, each rounded down, and the factor of the numeraire itself in USD.
 
         Shocks are to prices in USD. Where prices are counted in ETH, ETH at -20 % leaves its own price as it is and
         makes all others 1 / 0.8 of what they were.
@@ -167,12 +167,12 @@ class Scenario:
         return prices, unit
 
     def new_thresholds(self, adapter: AnyWhatIf, market: Market, names: "Names") -> dict[str, Fraction]:
-        """Effect thresholds as exact fractions."""
+        """The changed thresholds as exact fractions."""
         present = adapter.thresholds(market)
         changed = {}
         for key, change in names.resolved(self.thresholds, market, present).items():
             if not present[key] and change.value is None:
-                continue  # no collateral, and by no factor
+                continue  # the asset is no collateral, and no factor makes it one
             changed[key] = change.of(present[key])
             if not 0 < changed[key] <= 1:
                 raise ConfigError(
@@ -185,15 +185,15 @@ class Scenario:
 class Names:
     """Which of a market's keys (assets, ilks, e-modes) a user means by a name.
 
-    A name is, in this order: an address or an ilk; a symbol, in any case if nothing is written so; a group, as it is
-    written. The more special name outweighs the more general one. `[groups]` of the configuration comes in `groups`.
+    A name is, in this order: an address or an ilk; a symbol, case-insensitive if there is no exact match; a group, exactly
+    as written. The more specific name overrides the more general one. `groups` includes the configuration's `[groups]`.
     """
 
     def __init__(self, groups: Mapping[str, Sequence[str]]) -> None:
         self.groups = {name: frozenset(map(canonical, members)) for name, members in groups.items()}
 
     def resolved(self, changes: Sequence[Change], market: Market, keys: Iterable[str]) -> dict[str, Change]:
-        """Key -> the change that concerns it, for those of `keys` that any does. ConfigError if two are as special."""
+        """Key -> the change that applies to it, for the `keys` with one. ConfigError if two are equally specific."""
         found: dict[str, Change] = {}
         for key, names in named(market, keys).items():
             best: list[tuple[int, Change]] = []
@@ -213,7 +213,7 @@ class Names:
         return found
 
     def rank(self, name: str, key: str, names: frozenset[str]) -> int | None:
-        """How special `name` is of this key: 0 an address or ilk, 1 a symbol, 2 a group; None if it is another's."""
+        """How specific `name` is for this key: 0 an address or ilk, 1 a symbol, 2 a group; None if it means another key."""
         if name in self.groups:
             return None if self.groups[name].isdisjoint(names) else 2
         wanted = canonical(name)
@@ -224,7 +224,7 @@ class Names:
         return 1 if wanted in names else None
 
     def spelt(self, changes: Sequence[Change], everything: Iterable[tuple[Market, Iterable[str]]]) -> list[Change]:
-        """The changes with their names as the markets write them. Raises `ConfigError` for a name of nothing."""
+        """The changes with names as the markets write them. Raises `ConfigError` for an unknown name."""
         found = [(market, named(market, keys)) for market, keys in everything]
         known = {name for _, keys in found for names in keys.values() for name in names}
         by_case: dict[str, set[str]] = {}

@@ -1,7 +1,7 @@
 """The stored book under a scenario: who could be liquidated then, for how much, by protocol and by asset.
 
 Everything is computed offline, from the markets and positions of the last snapshot, by the adapters' own exact
-`evaluate`: a row here is what a sync would write if just that had happened.
+`evaluate`: a row here is what a sync would write if exactly that had happened.
 """
 
 import math
@@ -23,14 +23,14 @@ from indexer.units import AT_RISK_BELOW, least_at
 
 #: positions in memory at a time
 CHUNK = 2_000
-#: What a health factor may be off by. Prices are rounded to the oracle's integer, values to integers, Aave's average
-#: threshold to a basis point of one that is hardly below 1 % (so 1 %); a row that is not of the newest block is at most
-#: 1 % off. Two such steps and some room.
+#: How far a health factor may be off. Prices are rounded to the oracle's integers, values to integers, Aave's average
+#: threshold to a basis point, which is 1 % of a threshold of 1 %; a row of an older block is at most 1 % off. Two such
+#: steps and some room.
 MARGIN = 1.03
 
 
 def seconds_per_block(conn: sqlite3.Connection, chain_id: int) -> float:
-    """How long a block takes by the file's own blocks; 12 s before they are far enough apart."""
+    """Seconds per block according to the file's own blocks; 12 s until they are far enough apart."""
     return stored_pace(conn, chain_id) or SECONDS_PER_BLOCK
 
 
@@ -72,10 +72,10 @@ def usd(market: Market, value: int | None) -> float | None:
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over positions of which some are liquidatable; USD at the scenario's prices.
+    """Sums over positions and over the liquidatable ones among them; USD at the scenario's prices.
 
-    `bad_debt_usd` is the debt beyond the collateral of the liquidatable ones. What has no USD value is in `unvalued`,
-    what a missing price leaves unknown in `unpriceable`.
+    `bad_debt_usd` is the debt of liquidatable positions beyond their collateral. `unvalued` counts positions without a USD
+    value, `unpriceable` those that a missing price leaves unknown.
     """
 
     positions: int = 0
@@ -104,7 +104,7 @@ class Totals:
 
 @dataclass(slots=True)
 class Simulation:
-    """One scenario's result: `before` and `after` by book, and every outcome that is kept."""
+    """One scenario's result: `before` and `after` by book, and every outcome kept."""
 
     books: list[Book]
     before: list[Totals]
@@ -113,7 +113,7 @@ class Simulation:
 
 
 def status_of(market: Market, health: Health, at_risk_below: float, *, accrued: bool) -> Status:
-    """As `positions` has it; `accrued`: by the interest that a liquidation would store first, where that is apart."""
+    """The status as in `positions`; if `accrued`, with the interest that a liquidation would store first."""
     name = status(health, verified=market.exact, at_risk_below=at_risk_below)
     factor = health.health_factor_accrued
     if accrued and factor is not None and name in (Status.HEALTHY, Status.AT_RISK):
@@ -125,18 +125,18 @@ def status_of(market: Market, health: Health, at_risk_below: float, *, accrued: 
 
 
 def parts(positions: Iterable[Position]) -> Iterator[list[Position]]:
-    """The positions, CHUNK at a time, so that not all of them are in memory at once."""
+    """The positions in chunks of CHUNK, so that not all of them are in memory at once."""
     found = iter(positions)
     while part := list(islice(found, CHUNK)):
         yield part
 
 
 def reach(book: Book, later: Iterable[Market]) -> float:
-    """The health factor from which on nobody becomes liquidatable in any of these markets; infinite if that is unknown.
+    """The health factor from which on no position becomes liquidatable in any of these markets; infinite if unknown.
 
-    Known where prices alone differ, of a protocol whose limit and debt are sums over lines (`Bounded`): if no price
-    falls below a share f of what it is and none rises above g times, the limit keeps at least f and the debt grows to at
-    most g, so that a health factor of g / f or more stays above 1 but for rounding, which MARGIN covers.
+    It is known where only prices differ and the protocol's limit and debt are sums over lines (`Bounded`): if no price
+    falls below f times or rises above g times its present value, the limit is at least f times and the debt at most g
+    times as large, so a health factor of g / f or more stays above 1, apart from rounding, which MARGIN covers.
     """
     least, most = 1.0, 1.0
     if not isinstance(book.adapter, Bounded) or not book.market.exact:
@@ -172,7 +172,7 @@ def simulate(
         left_out = book.positions.left_out()
         before, after = Totals(positions=left_out), Totals(positions=left_out)
         for part in parts(book.positions):
-            # An adapter may remember the last market it was asked about: first all of them in one, then in the other.
+            # An adapter may cache the last market it was asked about: evaluate all positions in one, then in the other.
             healths = [[evaluate(one, position) for position in part] for one in (book.market, market)]
             for position, old, new in zip(part, *healths, strict=True):
                 outcome = Outcome(
@@ -209,7 +209,7 @@ OUTCOME_COLUMNS = (
 
 
 def outcome_row(outcome: Outcome) -> dict[str, Any]:
-    """One outcome; USD at the scenario's prices, `block_*` is the snapshot it starts from."""
+    """One outcome as a row; USD at the scenario's prices, `block_*` of the snapshot it starts from."""
     book, after = outcome.book, outcome.after
     factors = {
         "health_factor_before": outcome.before.health_factor,
@@ -255,7 +255,7 @@ def together(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def deployment_rows(simulation: Simulation) -> list[dict[str, Any]]:
-    """One row a deployment: what is liquidatable before and after, and what is new."""
+    """One row per deployment: what is liquidatable before and after, and what is new."""
     rows = []
     for book, before, after in zip(simulation.books, simulation.before, simulation.after, strict=True):
         new = [o for o in simulation.outcomes if o.book is book and o.becomes_liquidatable]
@@ -284,7 +284,7 @@ ASSET_COLUMNS = "chain_id deployment side symbol asset positions amount value_us
 
 
 def asset_rows(simulation: Simulation) -> list[dict[str, Any]]:
-    """What the positions that become liquidatable owe, and what backs them, by deployment and asset; USD after."""
+    """Debts and collateral of the positions that become liquidatable, by deployment and asset; USD at the new prices."""
     sums: dict[tuple[int, str, str, str, str], dict[str, Any]] = {}
     for outcome in simulation.outcomes:
         if not outcome.becomes_liquidatable:
@@ -352,7 +352,7 @@ def sweep(
 
 
 def sweep_rows(books: Sequence[Book], steps: Iterable[tuple[float, list[Totals]]]) -> list[dict[str, Any]]:
-    """One row a step: wallets, positions, debt and collateral that are liquidatable there, debt also by protocol."""
+    """One row per step: liquidatable wallets, positions, debt and collateral, with debt also by protocol."""
     protocols = sorted({book.adapter.protocol for book in books})
     blocks = blocks_of(books)
     rows = []
@@ -378,18 +378,18 @@ def sweep_rows(books: Sequence[Book], steps: Iterable[tuple[float, list[Totals]]
 
 
 def blocks_of(books: Sequence[Book]) -> tuple[int | str, str]:
-    """The block that all books are at and its time; several are listed."""
+    """The block and time of all books, or of each where they differ."""
     numbers = dict.fromkeys(book.market.block.number for book in books)
     times = dict.fromkeys(book.time for book in books)
     return next(iter(numbers)) if len(numbers) == 1 else " ".join(map(str, numbers)), " ".join(times)
 
 
 def remarks(books: Sequence[Book], scenario: Scenario, names: Names) -> list[str]:
-    """What a reader of the result must know about it."""
+    """What a reader must know about the result."""
     found = []
     for book in books:
         if not book.market.exact:
-            found.append(f"{book.name} runs code of an unknown formula: nothing is computed for it")
+            found.append(f"{book.name} runs code with an unknown formula: nothing is computed for it")
         newer = book.positions.newer()
         if newer:
             found.append(f"{book.name}: {newer:,} positions are newer than its last snapshot; run `indexer sync`")

@@ -1,13 +1,13 @@
 """Interest that balances have earned or cost, measured exactly between snapshots.
 
-What a contract stores of a balance (a scaled balance, cTokens, a principal, art) stands still until somebody acts on it, while
-the amount it stands for grows. So between two snapshots with the same stored value, the difference of the amounts is interest
-and nothing else, to the last unit. Around a change there is no such pair: what accrued between the last snapshot before
-it and the first one behind it is unknown, and only that time is counted.
+The value that a contract stores for a balance (a scaled balance, cTokens, a principal, art) stays the same until somebody
+acts on it, while the amount it stands for grows. So between two snapshots with the same stored value, the difference of
+the amounts is interest and nothing else, to the last unit. Around a change there is no such pair: the interest between the
+last snapshot before it and the first one after it is unknown, and only its time is counted.
 
-`accruals` has one row a balance that can earn or cost interest, written when it is first seen and when its stored value
-changes: `start_amount_raw` is the amount at the snapshot `start_block`, since when `scaled_raw` is the same, `interest_raw` what
-was measured before that. A row is about 260 bytes.
+`accruals` has one row per balance that can earn or cost interest, written when it is first seen and when its stored value
+changes: `start_amount_raw` is the amount at the snapshot `start_block`, since which `scaled_raw` is the same, and
+`interest_raw` is what was measured before. A row takes about 260 bytes.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ from indexer.store.rows import Snapshot
 Where = tuple[int, str]
 Place = tuple[str, ...]  # account, position_group, market, asset, side
 
-#: debts, and supply of assets whose supply index the protocol has; gems and plain collateral stand still
+#: debts, and supply of assets with a supply index; gems and plain collateral earn nothing
 NEW = (
     "insert or ignore into accruals select b.chain_id, b.deployment, b.account, b.position_group, b.market, b.asset, "
     "b.side, ?3, ?4, ?3, ?4, b.scaled_raw, b.amount_raw, '0', 0 from balances b "
@@ -34,7 +34,7 @@ NEW = (
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """A deployment's last snapshot, and the balances there of the positions that were read since."""
+    """A deployment's last snapshot, and the balances it had for positions that were read since."""
 
     where: Where
     block_number: int
@@ -45,9 +45,9 @@ class Before:
 
 
 def accrue(conn: sqlite3.Connection, snapshots: Sequence[Snapshot], block: Block) -> Callable[[], None]:
-    """The rider that keeps `accruals`: looks before the rows are replaced, writes behind that.
+    """The rider that keeps `accruals`: reads the old rows before they are replaced, and writes afterwards.
 
-    A snapshot of an older block than they were measured up to, to which the user went back, changes nothing.
+    A snapshot of an older block, to which the user went back, changes nothing.
     """
     before = {}
     for snapshot in snapshots:
@@ -81,7 +81,7 @@ def last_snapshot(conn: sqlite3.Connection, where: Where, block: Block) -> Befor
 
 
 def changed(conn: sqlite3.Connection, last: Before, block: Block) -> None:
-    """Ends the stretch of each stored value that changed, and begins the next."""
+    """Ends the measured stretch of each stored value that changed, and begins the next."""
     after = balances(conn, last.where, last.since)
     for key in reread(conn, last.where, last.since):
         old, new = last.held.get(key, {}), after.get(key, {})
@@ -133,7 +133,7 @@ def changed(conn: sqlite3.Connection, last: Before, block: Block) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The interest of one balance since `first_block` in smallest units, None where what is stored does not fit."""
+    """The interest of one balance since `first_block` in smallest units; None where the stored values do not match."""
 
     symbol: str
     side: str

@@ -1,7 +1,7 @@
-"""Markets, positions and rows as the file keeps them: the one place where their JSON is written and loaded.
+"""Markets, positions and rows as the file stores them: the one place that writes and loads their JSON.
 
-A market is stored without its registry, which has tables of its own; a position with the block at which it is known to be
-right, which a reorg may have moved.
+A market is stored without its registry, which has tables of its own, and a position with the block at which it is known
+to be right, which a reorg may have moved.
 """
 
 import json
@@ -21,7 +21,7 @@ from indexer.store.queries import OF_ADDRESSES
 from indexer.store.rows import POSITION_COLUMNS, PositionRow
 from indexer.text import iso
 
-#: blocks that the kept hashes must span before they tell how long a block takes
+#: blocks that the kept hashes must span before the length of a block is computed from them
 SPAN = 100
 
 
@@ -40,7 +40,7 @@ def dump_market(adapter: AnyAdapter, market: Market) -> str:
 
 
 def load_market(adapter: AnyAdapter, text: str, registry: Registered | None = None) -> Market:
-    """A stored market, with the registry if that is needed too."""
+    """A stored market, with its registry if asked for."""
     try:
         market: Market = _json(adapter.market_type).validate_json(text)
     except ValidationError as error:
@@ -49,7 +49,7 @@ def load_market(adapter: AnyAdapter, text: str, registry: Registered | None = No
 
 
 def foreign(adapter: AnyAdapter, what: str, error: ValidationError) -> StoreError:
-    """A stored market or position that no version of this program wrote."""
+    """The error for a stored market or position that no version of this program wrote."""
     problem = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, problem["loc"]))[:80]
     return StoreError(
@@ -80,7 +80,7 @@ def load_positions(adapter: AnyAdapter, rows: Iterable[tuple[int, str]]) -> Iter
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Positions in the file, loaded anew, one after the other, each time they are iterated over.
+    """Positions in the file, loaded one by one, anew at each iteration.
 
     Everyone with debt, or all that these `wallets` hold. With `below` those are left out whose row says that they are
     healthy and have no lower health factor, unless they were read after the row was written.
@@ -131,7 +131,7 @@ class Stored:
         return found[0]
 
 
-#: conditions of the rows of `positions`, with their states in the order of both keys
+#: the rows of `positions`, and with them their states in the order of both keys
 ROWS = "from positions p where p.chain_id = :chain_id and p.deployment = :deployment "
 FROM = (
     "from positions p join states s using (chain_id, deployment, account, position_group) "
@@ -194,7 +194,7 @@ def deployments(
 
 
 def able(rows: Iterable[sqlite3.Row], capability: type[Any]) -> tuple[list[sqlite3.Row], list[str]]:
-    """Those of these rows of `deployments` whose protocol has the capability, and the names of the others."""
+    """The rows of `deployments` whose protocol has the capability, and the names of the others."""
     found, lacking = [], []
     for row in rows:
         if issubclass(adapter_class(row["protocol"]), capability):
@@ -237,7 +237,7 @@ def load(
 def chosen(
     conn: sqlite3.Connection, book: Book, condition: str, values: Sequence[Any]
 ) -> Iterator[tuple[sqlite3.Row, Position]]:
-    """Whose rows of `positions p` meet an SQL condition: account, group, wallet and status, and the stored position."""
+    """For rows of `positions p` that meet an SQL condition: account, group, wallet, status, and the stored position."""
     rows = conn.execute(
         "select p.account, p.position_group, p.wallet, p.status, s.block_number, s.state from positions p "  # noqa: S608 - ours
         "join states s using (chain_id, deployment, account, position_group) "
@@ -250,9 +250,10 @@ def chosen(
 
 
 def seconds_per_block(conn: sqlite3.Connection, chain_id: int) -> float | None:
-    """How long a block takes, by the oldest and newest kept one; None before they are far enough apart."""
+    """Seconds per block, from the oldest and newest kept one; None until they are far enough apart."""
     first, began, last, ended = conn.execute(
-        "select min(number), min(timestamp), max(number), max(timestamp) from blocks where chain_id = ?", (chain_id,)
+        "select min(number), min(block_timestamp), max(number), max(block_timestamp) from blocks where chain_id = ?",
+        (chain_id,),
     ).fetchone()
     if first is None or last - first < SPAN:
         return None
@@ -275,7 +276,7 @@ def position_rows(
 
 
 class StoredBalance(NamedTuple):
-    """What is compared of a row of `balances`."""
+    """The compared columns of a row of `balances`."""
 
     market: str
     asset: str

@@ -1,4 +1,4 @@
-"""What in a database no version of this program wrote: looked for when reading it has failed, and only then."""
+"""Finds values in a database that no version of this program wrote; called only after reading it has failed."""
 
 import sqlite3
 from contextlib import closing
@@ -12,9 +12,9 @@ LAST_SECOND = 253_402_300_799
 
 
 def damage(path: Path) -> str | None:
-    """Names the first value of a wrong form: a `_raw` that is no decimal integer, a time that no calendar has.
+    """Names the first malformed value: a `_raw` that is not a decimal integer, a time that no calendar has.
 
-    None where there is no such value, and where no database can be read: then the failure has another cause.
+    None without such a value, or if the database cannot be read: then the failure has another cause.
     """
     try:
         with closing(open_readonly(path, current=False)) as conn:

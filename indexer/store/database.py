@@ -1,4 +1,4 @@
-"""Opening the SQLite file: what may be opened, and what people are told where it cannot be."""
+"""Opens the SQLite file: which files may be opened, and the errors of those that may not."""
 
 import sqlite3
 from pathlib import Path
@@ -10,9 +10,9 @@ BUSY_TIMEOUT_MS = 30_000
 
 
 def open_readonly(path: Path | str, *, current: bool = True) -> sqlite3.Connection:
-    """An existing database for reading only; StoreError says what to do where that is impossible.
+    """Opens an existing database read-only; StoreError says what to do where that is impossible.
 
-    Unless `current`, one with an older schema, or none yet, will do.
+    Unless `current`, the schema may be older, or missing.
     """
     path = no_folder(path)
     if not path.exists():
@@ -61,7 +61,7 @@ def unusable(path: Path, error: sqlite3.Error) -> StoreError:
 
 
 def check_version(conn: sqlite3.Connection, path: Path) -> None:
-    """Refuses a foreign database and one that a newer version of this program has migrated."""
+    """Refuses another program's database, and one that a newer version of this program has migrated."""
     tables = {row[0] for row in conn.execute("select name from sqlite_master where type = 'table'")}
     if tables <= {migrations.TABLE}:
         return  # new, or a first sync was killed before its schema was there

@@ -1,4 +1,4 @@
-"""What a database says of its own deployments, so that it can be read without the configuration it was synced with."""
+"""A database's record of its own deployments, so that it can be read without the configuration it was synced with."""
 
 import json
 import sqlite3
@@ -11,7 +11,7 @@ from indexer.plugins import did_you_mean
 
 
 def describe(conn: sqlite3.Connection, chain_id: int, deployment: Deployment) -> None:
-    """Write down what an adapter of this deployment needs."""
+    """Record what an adapter of this deployment needs."""
     options = {"native_symbol": deployment.native_symbol, **deployment.options}
     conn.execute(
         "update deployments set chain = ?, start_block = ?, addresses = ?, options = ? where chain_id = ? and deployment = ?",
@@ -27,7 +27,7 @@ def describe(conn: sqlite3.Connection, chain_id: int, deployment: Deployment) ->
 
 
 def described(conn: sqlite3.Connection, configured: Mapping[str, Deployment]) -> dict[str, Deployment]:
-    """The deployments by name: as the file has them, and as configured where a file of an older version does not say.
+    """The deployments by name: as recorded in the file, or as configured where an older version recorded nothing.
 
     Raises `StoreError` for a row that no version of this program wrote.
     """

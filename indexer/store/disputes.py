@@ -1,16 +1,16 @@
-"""Rows that nobody believes, because two nodes contradict each other about them."""
+"""Rows in dispute: two nodes contradict each other about them, so neither is believed."""
 
 from collections.abc import Collection
 
 from indexer.model import PositionKey, Status
 from indexer.store.store import Store
 
-#: what such a row says of itself
+#: the note of such a row
 NOTE = "two endpoints contradict each other about it: `audits` of the kind cross-check has both answers"
 
 
 def mark(store: Store, where: tuple[int, str], keys: Collection[PositionKey]) -> None:
-    """These rows of a deployment (chain id, name) become `unverified`; their numbers stay, for whoever looks into it."""
+    """Marks these rows of a deployment (chain id, name) `unverified`; their numbers stay for inspection."""
     with store.transaction() as conn:
         conn.executemany(
             "update positions set status = ?, note = ? where chain_id = ? and deployment = ? and account = ? and position_group = ?",

@@ -1,4 +1,4 @@
-"""The rows worth exporting, by SQL: what they hold, which filters they pass, and their order."""
+"""The rows that can be exported, as SQL: their columns, filters and order."""
 
 import math
 import sqlite3
@@ -18,7 +18,7 @@ MARKET_COLUMNS = (
 ).split()
 WALLET_COLUMNS = (
     "wallet positions collateral_usd debt_usd net_usd health_factor_raw health_factor worst_chain_id worst_deployment "
-    "worst_account worst_position_group oldest_block_number"
+    "worst_account worst_position_group oldest_block_number supply_usd"
 ).split()
 
 KEY = ("chain_id", "deployment", "account", "position_group")
@@ -26,11 +26,14 @@ KEY = ("chain_id", "deployment", "account", "position_group")
 RANK = "{0}debt_usd is null, {0}debt_usd desc, {0}health_factor is null, {0}health_factor"
 IS_AT_RISK = "status in ('at-risk', 'liquidatable')"
 MIN_DEBT = "(p.debt_usd >= ? or (p.debt_usd is null and p.status <> 'no-debt'))"
-# the debt at risk before it, where not everything listed is
+# lists with rows not at risk are ranked by debt at risk first
 RISK_RANK = f"p.debt_usd is null, case when p.{IS_AT_RISK} then p.debt_usd else 0 end desc, {RANK.format('p.')}"
 BLOCK_TIME = "strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time"
-#: of a row's own block; rows that an older version wrote are all of their deployment's
+#: the time of a row's own block; rows of an older version are all of their deployment's block
 ROW_TIME = BLOCK_TIME.replace("d.block_timestamp", "coalesce(p.block_timestamp, d.block_timestamp)")
+#: the same as a number, where the rows do not have it
+BLOCK_TIMESTAMP = "d.block_timestamp"
+ROW_TIMESTAMP = "coalesce(p.block_timestamp, d.block_timestamp) as block_timestamp"
 #: the view, and beside it the debt of a wallet's positions at risk, None if one of them is unknown
 WALLET_SOURCE = f"""(
     select w.*,
@@ -61,12 +64,12 @@ def select(
     min_debt: float | None = None,
     protocols: Sequence[str] = (),
 ) -> tuple[list[str], Iterable[Row]]:
-    """Columns and rows, ranked by debt at risk, then by debt; the last columns tell block and time (UTC).
+    """Columns and rows, ranked by debt at risk, then by debt; the last columns are block and time (UTC).
 
-    `below` keeps what has a lower health factor, exactly; `min_debt` at least that debt in USD (an unknown debt is
-    kept), both of the position (of `wallets`: its worst health factor and its whole debt). At-risk rows are those of
-    that status, with `below` every one with debt and a lower health factor. Raises `ConfigError` for a filter that says
-    nothing.
+    `below` keeps rows with a lower health factor, compared exactly; `min_debt` those with at least that debt in USD, or an
+    unknown one. Both are of the position (for `wallets`, the worst health factor and the whole debt). At-risk rows are
+    those with that status; with `below`, all with debt and a lower health factor. Raises `ConfigError` for a filter that
+    does not apply.
     """
     filters, values = below_filter(below)
     if kind is Kind.AT_RISK and below is None:
@@ -82,7 +85,7 @@ def select(
     if kind is Kind.MARKETS:
         if below is not None or min_debt is not None:
             raise ConfigError("markets have no debtor: --below and --min-debt do not apply to them")
-        names = [f"p.{name}" for name in MARKET_COLUMNS] + [BLOCK_TIME]
+        names = [f"p.{name}" for name in MARKET_COLUMNS] + [BLOCK_TIME, BLOCK_TIMESTAMP]
         source = f"markets p {deployed}"
         order = ", ".join(f"p.{n}" for n in "chain_id deployment position_group symbol market asset".split())
     elif kind is Kind.WALLETS:
@@ -90,7 +93,7 @@ def select(
         filters, values = wallet_filters(below, min_debt, protocols)
         order = f"p.debt_usd is null, p.debt_at_risk_usd desc, {RANK.format('p.')}, p.wallet"
     elif kind is Kind.BALANCES:
-        names = [f"b.{name}" for name in BALANCE_COLUMNS] + [ROW_TIME]
+        names = [f"b.{name}" for name in BALANCE_COLUMNS] + [ROW_TIME, ROW_TIMESTAMP]
         source = f"balances b join positions p using ({', '.join(KEY)}) {deployed}"
         order = f"{RISK_RANK}, {key}, b.side desc, b.value_usd is null, b.value_usd desc, b.market, b.asset"
     else:
@@ -125,7 +128,7 @@ def wallet_filters(
 
 
 def danger_filter(below: float | None, min_debt: float | None) -> tuple[str, list[Any]]:
-    """The SQL condition on `positions p` for who is listed as at risk, and its values; `select` says of whom."""
+    """The SQL condition on `positions p` for rows listed as at risk, see `select`, and its values."""
     filters, values = below_filter(below)
     if below is None:
         filters.append(f"p.{IS_AT_RISK}")
@@ -136,10 +139,10 @@ def danger_filter(below: float | None, min_debt: float | None) -> tuple[str, lis
 
 
 def below_filter(below: float | None) -> tuple[list[str], list[Any]]:
-    """SQL conditions for a health factor below that, and their values.
+    """SQL conditions for a lower health factor than that, and their values.
 
-    The floats narrow it down; the integers decide, as 1 - 1e-18 is 1 in a float. Decimal digits without leading zeros
-    are ordered by length, then by text.
+    Floats narrow the rows down and integers decide, as 1 - 1e-18 is 1 in a float. Decimal digits without leading zeros
+    are ordered by length, then as text.
     """
     if below is None:
         return [], []

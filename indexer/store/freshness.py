@@ -1,9 +1,10 @@
-"""How old the rows of each deployment are, and whether anything follows from nobody being listed."""
+"""How old the rows of each deployment are, and whether an empty list of them can be trusted."""
 
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from indexer.model import Coverage
 from indexer.text import age
 
 
@@ -17,17 +18,21 @@ class Freshness:
     note: str | None
     block_number: int | None
     block_timestamp: int | None
+    coverage: str | None = None
 
     def seconds(self, now: float) -> float | None:
-        """How long ago its block was made."""
+        """How old its block is."""
         return None if self.block_timestamp is None else max(now - self.block_timestamp, 0.0)
 
     def doubt(self, now: float, max_age: float | None) -> str | None:
-        """Why nothing follows from these rows, None where they can be believed; without `max_age` no age is too old."""
+        """Why these rows cannot be trusted, None where they can; without `max_age` no age is too old.
+
+        An incomplete deployment can be trusted if the contracts' totals prove that nobody with debt is missing.
+        """
         seconds = self.seconds(now)
         if seconds is None:
             return "was never synced"
-        if self.state in ("failed", "incomplete"):
+        if self.state == "failed" or (self.state == "incomplete" and self.coverage != Coverage.SUMS):
             return f"is {self.state}{f' ({self.note})' if self.note else ''}, its rows are {age(seconds)} old"
         if max_age is not None and seconds > max_age:
             return f"has rows that are {age(seconds)} old"
@@ -41,22 +46,23 @@ def freshness(
     protocols: Sequence[str] = (),
     deployments: Sequence[str] = (),
 ) -> list[Freshness]:
-    """Every deployment of a choice, by chain and name."""
+    """Every chosen deployment, by chain and name."""
     rows = conn.execute(
-        "select chain_id, deployment, state, note, block_number, block_timestamp, protocol from deployments "
+        "select chain_id, deployment, state, note, block_number, block_timestamp, coverage, protocol "
+        "from deployments "
         "order by chain_id, deployment"
     )
     return [
-        Freshness(*row[:6])
+        Freshness(*row[:7])
         for row in rows
         if chain_id in (None, row[0])
-        and (not protocols or row[6] in protocols)
+        and (not protocols or row[7] in protocols)
         and (not deployments or row[1] in deployments)
     ]
 
 
 def described(rows: Sequence[Freshness], now: float) -> list[str]:
-    """One line for each block that rows are of, with its age."""
+    """One line for each block that has rows, with its age."""
     blocks: dict[tuple[int, int | None, int | None], list[Freshness]] = {}
     for row in rows:
         blocks.setdefault((row.chain_id, row.block_number, row.block_timestamp), []).append(row)
@@ -75,7 +81,7 @@ OLDER = (
 
 
 def older_rows(conn: sqlite3.Connection, below: float | None = None) -> bool:
-    """Whether a row is of an older block than its deployment; with `below` only where a lower health factor may be.
+    """Whether any row is of an older block than its deployment; with `below`, only rows that may have a lower health factor.
 
     No row below `deployments.exact_below` is older.
     """

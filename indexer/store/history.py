@@ -1,8 +1,8 @@
-"""`health_history`: what each position's health was, written with every snapshot and thinned with age.
+"""`health_history`: each position's past health, written with every snapshot and thinned with age.
 
 A snapshot adds a point for every position that is at risk or watched, and for any other one when something happened to
-it: it is new, its status changed, its health factor moved by at least 1 % since its last point, or a balance of its
-own changed. The older, the fewer are kept, but of each interval and status always the lowest health factor:
+it: it is new, its status changed, its health factor moved by at least 1 % since its last point, or its stored balances
+changed. Older points are kept more sparsely, but always with the lowest health factor of each interval and status:
 
     age             kept
     up to 2 hours   every point
@@ -10,9 +10,9 @@ own changed. The older, the fewer are kept, but of each interval and status alwa
     up to 30 days   one an hour
     beyond          one a day
 
-A point takes about 125 bytes. Who is at risk at every block has at most 600 of the first, 132 of the second, 696 of
-the third and 335 of the fourth kind after a year, together about 220 kB; who is healthy and moves by 1 % once a day
-46 kB, who does nothing at stable prices 125 bytes. README has the measured sizes.
+A point takes about 125 bytes. After a year, a position at risk at every block has at most 600 points of the first, 132 of
+the second, 696 of the third and 335 of the fourth kind, about 220 kB in all; a healthy one that moves by 1 % once a day
+takes 46 kB, an idle one at stable prices 125 bytes. README has the measured sizes.
 """
 
 import random
@@ -26,10 +26,10 @@ from indexer.model import ENDANGERED, Accounts, Block
 from indexer.store.reorgs import recorded
 from indexer.store.rows import Snapshot
 
-#: (up to this age, one point in so many seconds); every size divides the next, so a minimum is never thinned away
+#: (up to this age, one point per so many seconds); each interval divides the next, so a minimum is never thinned away
 TIERS = ((7_200, 0), (86_400, 600), (30 * 86_400, 3_600))
 OLDEST = 86_400
-#: rows that are looked at for thinning at each snapshot, at least; and how many for each that was added
+#: rows examined for thinning at each snapshot: at least so many, and so many for each row that was added
 SLICE, PER_ADDED = 5_000, 3
 LAST = 2**63 - 1
 
@@ -37,7 +37,7 @@ Key = tuple[str, str]  # account, position_group
 
 
 class Point(NamedTuple):
-    """One row, as far as thinning needs it; changes in USD, None where unknown."""
+    """The part of a row that thinning needs; changes in USD, None where unknown."""
 
     block_number: int
     timestamp: int
@@ -56,7 +56,7 @@ class Held(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """What was added to a position (below 0: taken from it) in USD; None where a price is missing."""
+    """What was added to a position in USD (below 0: taken from it); None where a price is missing."""
 
     supply: float | None
     debt: float | None
@@ -64,7 +64,7 @@ class Moved(NamedTuple):
 
 @dataclass(slots=True)
 class Memory:
-    """A deployment's last points, as of its snapshot at (number, hash)."""
+    """The last points of a deployment, as of its snapshot at (number, hash)."""
 
     at: tuple[int, str]
     points: dict[Key, tuple[str, str | None]] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Memory:
 
 @dataclass(slots=True)
 class Plan:
-    """What was there before the rows are replaced. `previous` is the block to compare with, None if there is none."""
+    """The old rows, before they are replaced. `previous` is the block to compare with, None if there is none."""
 
     snapshot: Snapshot
     points: dict[Key, tuple[str, str | None]]
@@ -81,7 +81,7 @@ class Plan:
 
 
 class History:
-    """The rider that writes points; keeps the last one of each position in memory between snapshots."""
+    """The rider that writes points; it keeps each position's last one in memory between snapshots."""
 
     def __init__(self) -> None:
         self.memories: dict[tuple[int, str], Memory] = {}
@@ -89,7 +89,7 @@ class History:
         self.random = random.Random()  # noqa: S311 - where thinning begins, not a secret
 
     def points(self, where: tuple[int, str]) -> Mapping[Key, tuple[str, str | None]]:
-        """The last point of each position of a deployment that was just committed: status and health factor."""
+        """The last point of each position in a deployment that was just committed: status and health factor."""
         memory = self.memories.get(where)
         return {} if memory is None else memory.points
 
@@ -105,7 +105,7 @@ class History:
         return write
 
     def _plan(self, conn: sqlite3.Connection, snapshot: Snapshot) -> Plan | None:
-        """None for a snapshot of a block whose history is written: the user went back to it."""
+        """None if the block's history is already written, because the user went back to that block."""
         where = snapshot.where
         found = conn.execute(
             "select block_number, block_hash from deployments where chain_id = ? and deployment = ?", where
@@ -115,7 +115,7 @@ class History:
         went_back = at is not None and at[0] < end
         if snapshot.block.number < end + went_back:
             return None
-        # A rollback turns all rows into unverified ones: their balances are then those of blocks that are gone.
+        # A rollback makes all rows unverified, as their balances are of blocks that are gone.
         rolled_back = at is not None and not trusted(conn, where)
         memory = self.memories.pop(where, None)
         fresh = memory is not None and memory.at == at and not rolled_back
@@ -157,7 +157,7 @@ class History:
         return len(rows)
 
     def _moved(self, conn: sqlite3.Connection, plan: Plan, block: Block) -> dict[Key, Moved]:
-        """Who added or took what since the last snapshot, of those that were read again."""
+        """What was added or taken since the last snapshot, of the positions that were read again."""
         snapshot = plan.snapshot
         where = snapshot.where
         if plan.previous is None:
@@ -169,19 +169,19 @@ class History:
             if change is None:
                 continue
             if key not in plan.points and (snapshot.accounts == Accounts.WATCHED or first_block <= plan.previous):
-                change = Moved(None, None)  # it was there before it was found
+                change = Moved(None, None)  # the position existed before it was found
             found[key] = change
         return found
 
     def _thin(self, conn: sqlite3.Connection, snapshot: Snapshot, now: int, limit: int) -> None:
-        """Thins the next `limit` rows of the deployment, in the order of accounts; begins anywhere."""
+        """Thins the next `limit` rows of the deployment in the order of accounts, starting anywhere."""
         where = snapshot.where
         start = self.cursors.get(where) or (f"0x{self.random.getrandbits(160):040x}", "")
         self.cursors[where] = thin(conn, where, now, start, limit)
 
 
 def worth_keeping(last: tuple[str, str | None] | None, status: str, health: str | None) -> bool:
-    """Whether (status, health factor) is a point of its own behind the `last` one."""
+    """Whether (status, health factor) deserves a new point after the `last` one."""
     if last is None or status in ENDANGERED or status != last[0]:
         return True
     if health == last[1]:
@@ -193,7 +193,7 @@ def worth_keeping(last: tuple[str, str | None] | None, status: str, health: str 
 
 
 def trusted(conn: sqlite3.Connection, where: tuple[int, str]) -> bool:
-    """Whether any row of the deployment is verified, or there is none at all."""
+    """Whether any row of the deployment is verified, or it has no rows."""
     found = conn.execute(
         "select exists (select 1 from positions where chain_id = ?1 and deployment = ?2 and status <> 'unverified') "
         "or not exists (select 1 from positions where chain_id = ?1 and deployment = ?2)",
@@ -241,10 +241,10 @@ def balances(conn: sqlite3.Connection, where: tuple[int, str], previous: int) ->
 
 
 def change_of(before: dict[tuple[str, ...], Held], after: dict[tuple[str, ...], Held]) -> Moved | None:
-    """What was added to a position's balances in USD at the later prices, None if none of them changed.
+    """What was added to a position's balances, in USD at the later prices; None if none of them changed.
 
-    A balance whose stored (scaled) value is the same only earned or cost interest. Where that changed, the interest
-    between the two snapshots is part of the difference.
+    A balance with the same stored (scaled) value only earned or cost interest. Where that value changed, the difference
+    includes the interest between the two snapshots.
     """
     sums: dict[str, float | None] = {"supply": 0.0, "debt": 0.0}
     changed = False
@@ -269,15 +269,15 @@ def change_of(before: dict[tuple[str, ...], Held], after: dict[tuple[str, ...], 
 
 
 def interval(age: int) -> int:
-    """Seconds in which one point of this age is kept, 0 for all."""
+    """The interval, in seconds, in which one point of this age is kept; 0 keeps all."""
     return next((size for limit, size in TIERS if age <= limit), OLDEST)
 
 
 def thinned(points: Sequence[Point], now: int) -> list[Point]:
-    """What stays of one position's points: of each interval and status the lowest health factor.
+    """The points of one position that stay: for each interval and status, the lowest health factor.
 
-    The one deletion that nothing brings back, by age alone and of points whose sums of changes live on in those that stay.
-    Without any health factor the last point stays. Changes of the dropped ones are added to the one that stays.
+    This is the one deletion that cannot be undone; it goes by age alone, and the changes of dropped points are added to the
+    one that stays. Where no point has a health factor, the last one stays.
     """
     groups: dict[tuple[int, int, str], list[Point]] = {}
     kept = []
@@ -299,7 +299,7 @@ def thinned(points: Sequence[Point], now: int) -> list[Point]:
 
 
 def total(changes: Iterable[float | None]) -> float | None:
-    """The sum of what is known, None if nothing is."""
+    """The sum of the known values, None if none is known."""
     known = [change for change in changes if change is not None]
     return sum(known) if known else None
 
@@ -307,7 +307,7 @@ def total(changes: Iterable[float | None]) -> float | None:
 def thin(
     conn: sqlite3.Connection, where: tuple[int, str], now: int, start: tuple[str, str], limit: int
 ) -> tuple[str, str]:
-    """Thins about `limit` rows of a deployment behind the position `start`; the position to go on behind."""
+    """Thins about `limit` rows of a deployment after the position `start`; returns the position to continue after."""
     columns = (
         "account, position_group, block_number, block_timestamp, health_factor_raw, status, supply_change_usd, "
         "debt_change_usd"
@@ -319,7 +319,7 @@ def thin(
         (*where, *start, LAST, limit),
     ).fetchall()
     end = ("", "")
-    if len(rows) == limit:  # the last position may go on beyond
+    if len(rows) == limit:  # the last position may have more rows
         end = (rows[-1][0], rows[-1][1])
         rows = [row for row in rows if (row[0], row[1]) != end]
         rows += conn.execute(
@@ -343,7 +343,7 @@ def thin(
 
 
 def by_position(rows: Iterable[Sequence[object]]) -> Iterator[tuple[Key, list[Point]]]:
-    """Rows in order of their key -> each position's points."""
+    """Groups rows, ordered by key, into each position's points."""
     for key, mine in groupby(rows, key=lambda row: (str(row[0]), str(row[1]))):
         yield key, [Point(row[2], row[3], None if row[4] is None else int(row[4]), *row[5:]) for row in mine]  # type: ignore[arg-type, call-overload]
 
@@ -367,11 +367,11 @@ def movements(
     chain_id: int | None = None,
     protocols: Sequence[str] = (),
 ) -> list[dict[str, object]]:
-    """Wallets that added to or took from a deployment at least `min_usd`, largest first; liquidations count as taking.
+    """Wallets that added at least `min_usd` to a deployment or took it out, largest first; liquidations count as taking.
 
     After block `since_block` or time `since` (unix seconds), up to `until_block` or `until`. Changes are net sums in
-    USD at the prices of their snapshots, without what prices and interest did; those of thinned points are at the point
-    that was kept of their interval. `collateral_usd`, `debt_usd` and the health factor are of the last snapshot.
+    USD at the prices of their snapshots, without the effect of prices and interest; those of thinned points count at the
+    point kept for their interval. `collateral_usd`, `debt_usd` and the health factor are of the last snapshot.
     """
     filters, values = ["(h.supply_change_usd <> 0 or h.debt_change_usd <> 0)"], []
     for condition, value in (
@@ -396,7 +396,7 @@ def movements(
         (*values, min_usd, min_usd),
     )
     found = {tuple(row[:3]): list(row[3:]) for row in moves}
-    # Their positions as they are now: one pass, for there is no index on wallets.
+    # Their present positions, in one pass.
     totals = conn.execute(
         "select chain_id, deployment, wallet, protocol, count(*), sum(collateral_usd), sum(debt_usd), "
         "health_factor_raw, min(health_factor), status from positions group by chain_id, deployment, wallet"
@@ -412,7 +412,7 @@ def movements(
 
 
 def unknown_movements(conn: sqlite3.Connection, chain_id: int | None = None) -> int:
-    """How many positions have a point behind a reorganisation or a late discovery, whose movement nobody knows."""
+    """How many positions have a point after a reorganisation or a late discovery, whose movement is unknown."""
     found: tuple[int] = conn.execute(
         "select count(*) from (select 1 from health_history h where supply_change_usd is null "
         "and (?1 is null or chain_id = ?1) and exists (select 1 from health_history o where o.chain_id = h.chain_id "

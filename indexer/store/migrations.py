@@ -1,10 +1,10 @@
 """The schema, as an ordered list of migrations; a released migration is never edited.
 
-A migration adds tables and columns, and replaces views; none deletes a row. All that are due run in one transaction, so a
-file is never left between two versions. There is no way back, and none is needed: the older version refuses the file.
+A migration adds tables and columns, and replaces views; none deletes a row. All migrations due run in one transaction, so a
+file is never left between two versions. There is no way back, and none is needed: an older version refuses the file.
 
-sqlite-utils applies them and keeps which were applied, so that its own tools read that too. It takes long to import
-(with pandas, where that is installed), so that is left to the moment in which there is something to apply.
+sqlite-utils applies them and records which were applied, so its own tools can read that too. It is slow to import (with
+pandas, where that is installed), so it is imported only when there is something to apply.
 """
 
 import sqlite3
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Step = Callable[[Database], None]
 
 NAME = "lending-indexer"
-#: where sqlite-utils keeps which migrations were applied
+#: the table in which sqlite-utils records the applied migrations
 TABLE = "_sqlite_migrations"
 STEPS: "dict[str, Step]" = {}
 
@@ -35,7 +35,7 @@ def migrations(*, name: str) -> "Callable[[Step], Step]":
 
 
 def applied(conn: sqlite3.Connection) -> list[str]:
-    """The names of the migrations that a database has been through, in their order; some may be of a newer version."""
+    """The names of the migrations applied to a database, in order; some may be of a newer version."""
     if conn.execute("select 1 from sqlite_master where type = 'table' and name = ?", (TABLE,)).fetchone() is None:
         return []
     rows = conn.execute(f"select name from {TABLE} where migration_set = ? order by rowid", (NAME,))
@@ -191,7 +191,7 @@ def contracts(db: "Database") -> None:
     db.conn.execute(CONTRACTS)
 
 
-#: All supply of a wallet is its own, also what backs no debt (not flagged, or flagged where its threshold is 0).
+#: All of a wallet's supply counts, also what backs no debt (not flagged, or flagged with a threshold of 0).
 WALLETS = (
     """
 create view wallets as
@@ -284,8 +284,8 @@ def orphaned_history(db: "Database") -> None:
             db.conn.execute(statement)
 
 
-#: `deliveries.failures` counts those that may be the message's own fault; with `short` 1 the alert has stepped aside, and
-#: only a short plain message of it is tried
+#: `deliveries.failures` counts failures that may be the message's fault; with `short` 1 the alert has stepped aside, and
+#: only a short plain message is tried
 ALERTS = """
 create table alerts_of_kinds (          -- the outbox: what was decided, in order
     number integer primary key,
@@ -341,7 +341,7 @@ def alert_kinds(db: "Database") -> None:
 
 @migrations(name="0010_partial_snapshots")
 def partial_snapshots(db: "Database") -> None:
-    """A row names its own block, a deployment how far down all digits are those of its block; states by their block."""
+    """Rows get the time of their own block, deployments the health factor below which all rows are of their block."""
     db.conn.execute("alter table positions add column block_timestamp integer")
     db.conn.execute(
         "update positions set block_timestamp = (select d.block_timestamp from deployments d where "
@@ -351,8 +351,8 @@ def partial_snapshots(db: "Database") -> None:
     db.conn.execute("create index states_by_block on states (chain_id, deployment, block_number)")
 
 
-#: One wallet is found by the index; all of them are read without sorting or keeping anything. DISTINCT changes nothing
-#: (the key of `positions` is among the columns); it keeps SQLite from computing each sum once more for the net value.
+#: The index finds one wallet; reading all of them sorts and keeps nothing. DISTINCT changes nothing (the key of
+#: `positions` is among the columns), but keeps SQLite from computing each sum once more for the net value.
 WALLETS_BY_INDEX = """
 create view wallets as
 select each.wallet, each.positions, each.collateral_usd, each.debt_usd,
@@ -385,7 +385,7 @@ from (
 ) each
 """
 
-#: No index has a column that a block changes for many rows: those would be written again with each of them.
+#: No index has a column that each block changes in many rows: the index would have to be rewritten with them.
 READING = """
 create index positions_by_wallet on positions (wallet);
 create index positions_by_owner on positions (owner) where owner_via <> 'self';
@@ -414,6 +414,74 @@ def described_deployments(db: "Database") -> None:
 def notes(db: "Database") -> None:
     """What is unpriceable or unverified about a position, and why; NULL where nothing is."""
     db.conn.execute("alter table positions add column note text")
+
+
+COVERAGE = """
+alter table deployments add column coverage text;
+update deployments set coverage = case
+        when accounts = 'watched' or complete_from is not null or state = 'incomplete' then 'partial' else 'history' end
+    where block_number is not null and state <> 'failed';
+
+create table imported (                 -- accounts that a file named and nobody has asked the contracts about yet
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    primary key (chain_id, deployment, account, position_group)
+) strict, without rowid;
+"""
+
+
+@migrations(name="0016_coverage")
+def coverage(db: "Database") -> None:
+    """How it is known that nobody with debt is missing: history | sums | partial; NULL until a snapshot tells."""
+    for statement in COVERAGE.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+@migrations(name="0017_progress")
+def progress(db: "Database") -> None:
+    """How far a run is while it works: blocks of logs fetched and wanted, positions read and wanted, and since when."""
+    for column in ("blocks", "blocks_wanted", "positions_wanted", "stage_began_at", "told_at"):
+        db.conn.execute(f"alter table runs add column {column} integer")
+
+
+LIQUIDATIONS = """
+create table liquidations (             -- what logs tell of liquidations, one row a log
+    chain_id integer not null,
+    deployment text not null,
+    protocol text not null,
+    block_number integer not null,
+    block_hash text not null,
+    log_index integer not null,         -- counted through the whole block, whatever the node counts by
+    block_timestamp integer not null,   -- unix seconds
+    transaction_hash text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    liquidator text collate nocase,     -- null where the log does not say: Maker
+    debt_asset text collate nocase,     -- null with what was repaid: a log of seized collateral alone
+    repaid_raw text,
+    repaid real,
+    repaid_usd real,                    -- null unless a price of that time is known
+    collateral_asset text collate nocase, -- null with what was seized: a log of repaid debt alone
+    seized_raw text,                    -- Compound V2: of the cToken
+    seized real,
+    seized_usd real,
+    primary key (chain_id, deployment, block_hash, log_index)
+) strict, without rowid;
+create index liquidations_by_block on liquidations (chain_id, block_number);
+create index liquidations_by_account on liquidations (account);
+"""
+
+
+@migrations(name="0018_liquidations")
+def liquidations(db: "Database") -> None:
+    for statement in LIQUIDATIONS.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+    # the first block from which on every liquidation is in the table; null where none is complete up to the snapshot
+    db.conn.execute("alter table deployments add column liquidations_from_block integer")
 
 
 @migrations(name="0020_watch_groups")
@@ -452,3 +520,32 @@ def price_rules(db: "Database") -> None:
     for statement in PRICE_RULES.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
+
+
+#: all supply under its own name; `collateral_usd`, which means what backs debt everywhere else, is its old one until 1.1
+WALLETS_SUPPLY = (
+    WALLETS_BY_INDEX.replace(
+        "each.collateral_usd - each.debt_usd as net_usd", "each.supply_usd - each.debt_usd as net_usd"
+    )
+    .replace("each.collateral_usd, each.debt_usd", "each.supply_usd as collateral_usd, each.debt_usd")
+    .replace("held) as collateral_usd", "held) as supply_usd")
+    .replace("    each.oldest_block_number\n", "    each.oldest_block_number, each.supply_usd\n")
+)
+
+#: tables whose rows are of a block and keep its time as a number
+TIMED = ("deployments", "positions", "health_history", "orphaned_history", "liquidations", "alerts", "blocks")
+BLOCK_TIME = (
+    "alter table {table} add column block_time text generated always as "
+    "(strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch')) virtual"
+)
+
+
+@migrations(name="0022_names")
+def names(db: "Database") -> None:
+    """One name for one thing: `supply_usd`, `block_timestamp` and `block_time`; the old names stay beside them until 1.1."""
+    db.conn.execute("drop view wallets")
+    db.conn.execute(WALLETS_SUPPLY)
+    db.conn.execute("alter table blocks rename column timestamp to block_timestamp")
+    db.conn.execute("alter table blocks add column timestamp integer generated always as (block_timestamp) virtual")
+    for table in TIMED:
+        db.conn.execute(BLOCK_TIME.format(table=table))

@@ -1,28 +1,29 @@
-"""Reading the database: whatever SQL the user asks, the state of the sync, one wallet. Nothing here can write."""
+"""Reads the database: any SQL of the user's, the state of the sync, one wallet. Nothing here can write."""
 
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from indexer.errors import IndexerError
 from indexer.store.database import open_readonly
+from indexer.store.progress import how_far
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
-from indexer.text import Row, age
+from indexer.text import Row
 
 PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-#: SQLite steps between two looks at whether the user has pressed Ctrl-C
+#: SQLite steps between two checks for Ctrl-C
 STEPS = 100_000
 
 
 def only_reading(
     action: int, first: str | None, _second: str | None, _database: str | None, _trigger: str | None
 ) -> int:
-    """SQLite's authorizer: SELECT and looking at the schema, nothing else; ATTACH could create a file."""
+    """SQLite's authorizer: allows SELECT and reading the schema only, as ATTACH, say, could create a file."""
     if action in READING or (action == sqlite3.SQLITE_PRAGMA and (first or "").lower() in PRAGMAS):
         return sqlite3.SQLITE_OK
     return sqlite3.SQLITE_DENY
@@ -30,7 +31,7 @@ def only_reading(
 
 @contextmanager
 def told(sql: str) -> Iterator[None]:
-    """SQLite's errors in the user's own SQL as one line."""
+    """Turns SQLite's errors in the user's own SQL into one line."""
     try:
         yield
     except (sqlite3.Error, sqlite3.Warning) as error:
@@ -42,9 +43,20 @@ def told(sql: str) -> Iterator[None]:
         raise IndexerError(f"{message}: {' '.join(sql.split())[:200]}") from error
 
 
-def run(conn: sqlite3.Connection, sql: str) -> tuple[list[str], Iterator[Row]]:
-    """Columns and rows of one SELECT. Raises `IndexerError` for anything else, and for what SQLite cannot do."""
-    conn.set_authorizer(only_reading)
+def run(
+    conn: sqlite3.Connection, sql: str, reads: set[tuple[str, str]] | None = None
+) -> tuple[list[str], Iterator[Row]]:
+    """Columns and rows of one SELECT; what it reads is put into `reads` as (table or view, column).
+
+    Raises `IndexerError` for anything else, and for SQLite's errors.
+    """
+
+    def noting(action: int, first: str | None, second: str | None, *rest: str | None) -> int:
+        if reads is not None and action == sqlite3.SQLITE_READ and first and second:
+            reads.add((first, second))
+        return only_reading(action, first, second, *rest)
+
+    conn.set_authorizer(noting)
     conn.set_progress_handler(lambda: 0, STEPS)
     with told(sql):
         cursor = conn.execute(sql)
@@ -60,7 +72,7 @@ def run(conn: sqlite3.Connection, sql: str) -> tuple[list[str], Iterator[Row]]:
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """The names with a number behind repeated ones, so that JSON loses no column."""
+    """The names, repeated ones with a number appended, so that JSON loses no column."""
     found: list[str] = []
     for name in names:
         number, candidate = 1, name
@@ -82,15 +94,15 @@ union select * from positions where account in (select value from json_each(?1))
 
 STATUS_COLUMNS = (
     "chain deployment protocol accounts state block_number age_seconds positions at_risk requests revision block_hash "
-    "block_timestamp complete_from synced_at chain_id percent seconds_left note"
+    "block_timestamp block_time complete_from synced_at chain_id coverage percent blocks blocks_wanted logs positions_wanted "
+    "seconds_left note"
 ).split()
 
 
 def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: float) -> list[dict[str, Any]]:
-    """One row a deployment; `age_seconds` is how long ago its block was made, None before the first snapshot.
+    """One row per deployment; `age_seconds` is the age of its block, None before the first snapshot.
 
-    Until then `percent` of its logs are fetched, and `seconds_left` is what the rest takes at the pace so far; None where
-    that is unknown, and afterwards.
+    `progress.how_far` explains the columns on its progress; `note` has them in words.
     """
     found = []
     for row in conn.execute("select * from sync_status order by chain_id, deployment"):
@@ -100,35 +112,17 @@ def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: floa
             "chain": columns["chain"] or chain_name(columns["chain_id"]),
             "age_seconds": None if made is None else int(now - made),
         }
-        columns |= first_sync(conn, columns, now) if made is None else {"percent": None, "seconds_left": None}
+        far = how_far(conn, columns)
+        if far["progress"] is not None and columns["complete_from"] is None:
+            words = f"{'first sync' if made is None else 'history'}: {far['progress']}"
+            columns["note"] = f"{columns['note']}; {words}" if columns["note"] else words
+        columns |= far
         found.append({name: columns[name] for name in STATUS_COLUMNS})
     return found
 
 
-def first_sync(conn: sqlite3.Connection, deployment: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """How far the first sync of a deployment is: `percent`, `seconds_left` and a `note` that says so."""
-    where = (deployment["chain_id"], deployment["deployment"])
-    (target,) = conn.execute("select max(number) from blocks where chain_id = ?", where[:1]).fetchone()
-    fetched, reached = conn.execute(
-        "select min(blocks), max(last) from (select sum(to_block - from_block + 1) as blocks, max(to_block) as last "
-        "from synced_ranges where chain_id = ? and deployment = ? and source <> 'activity' group by source)",
-        where,
-    ).fetchone()
-    start = deployment["start_block"]
-    if target is None or start is None or not fetched:
-        note = deployment["note"] or "first sync: no logs are fetched yet"
-        return {"percent": None if target is None else 0, "seconds_left": None, "note": note}
-    wanted = max(target - start + 1, 1)
-    share = min(fetched / wanted, 1)
-    runs, began = conn.execute("select count(*), min(started_at) from runs where chain_id = ?", where[:1]).fetchone()
-    left = int((now - began) * (1 - share) / share) if runs == 1 else None
-    note = f"first sync: {100 * share:.0f} % of its logs are fetched, up to block {reached} of {target}"
-    note += "" if left is None else f", about {age(left)} left"
-    return {"percent": round(100 * share, 1), "seconds_left": left, "note": deployment["note"] or note}
-
-
 def troubled(conn: sqlite3.Connection) -> bool:
-    """Whether the last sync of any deployment did not go well, or not yet."""
+    """Whether any deployment's state is not ok."""
     return bool(conn.execute("select exists (select 1 from deployments where state <> 'ok')").fetchone()[0])
 
 
@@ -151,9 +145,9 @@ def wallets(conn: sqlite3.Connection, addresses: Sequence[str]) -> list[dict[str
 
 
 def unlisted(conn: sqlite3.Connection, below: float, protocols: Sequence[str] = ()) -> list[tuple[str, int, int, str]]:
-    """Positions with debt that no status tells to be at risk or not.
+    """Positions with debt whose status leaves open whether they are at risk.
 
-    The status, how many, how many below that health, and the note of one of them.
+    By status: how many, how many of them below that health factor, and the note of one.
     """
     of_these = f"and protocol in ({', '.join('?' * len(protocols))}) " if protocols else ""
     rows = conn.execute(

@@ -1,4 +1,4 @@
-"""Interval sets over inclusive block ranges: which blocks are done, which are missing. Pure."""
+"""Sets of blocks as inclusive ranges: which blocks are done, which are missing. Pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import Self

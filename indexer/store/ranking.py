@@ -1,8 +1,8 @@
 """The largest wallets, found without adding up every one of them.
 
-The largest positions tell who can be among the first: a wallet of at most FEW positions, none of which is among those,
-holds no more than FEW times the smallest of them. So only the wallets of the largest positions, and those of more than
-FEW, are added up; if that leaves open who comes last, more positions are looked at, and in the end all.
+The largest positions limit who can be among the first: a wallet with at most FEW positions, none of them among those,
+holds no more than FEW times the smallest of them. So only the wallets of the largest positions, and those with more than
+FEW, are added up; if that leaves the last places open, more positions are examined, and in the end all.
 """
 
 import sqlite3
@@ -14,23 +14,23 @@ from indexer.text import Row
 #: how wallets are ranked
 RANKS = {
     "debt": RANK.format("p."),
-    "collateral": f"p.collateral_usd is null, p.collateral_usd desc, {RANK.format('p.')}",
+    "collateral": f"p.supply_usd is null, p.supply_usd desc, {RANK.format('p.')}",
     "risk": f"p.debt_at_risk_usd is null, p.debt_at_risk_usd desc, {RANK.format('p.')}",
 }
-COLUMNS = {"debt": "debt_usd", "collateral": "collateral_usd", "risk": "debt_at_risk_usd"}
+COLUMNS = {"debt": "debt_usd", "collateral": "supply_usd", "risk": "debt_at_risk_usd"}
 FEW = 8
-#: how many of the largest positions are looked at, one number after the other
+#: how many of the largest positions are examined in each step
 LOOKS = (1_000, 20_000)
-#: no more wallets are named in one query (SQLite takes 32,766 values)
+#: wallets in one query at most (SQLite accepts 32,766 values)
 MOST = 30_000
-#: what the order of additions can change of a sum of floats
+#: how much the order of additions can change a sum of floats
 ROUNDING = 1 + 1e-9
 
 MANY = "select wallet from positions group by wallet having count(*) > ?"
-#: wallet and USD of the largest positions; what a position supplies is the sum of its balances, where it has any
+#: wallet and USD of the largest positions; a position's supply is the sum of its balances, where it has any
 LARGEST = {
     "debt_usd": ("select wallet, debt_usd from positions order by debt_usd desc limit ?",),
-    "collateral_usd": (
+    "supply_usd": (
         "select wallet, collateral_usd from positions order by collateral_usd desc limit ?",
         "select wallet, usd from (select chain_id, deployment, account, position_group, total(value_usd) as usd "
         "from balances where side = 'supply' group by 1, 2, 3, 4 order by usd desc limit ?) "
@@ -50,7 +50,7 @@ def top(
     min_debt: float | None = None,
     protocols: Sequence[str] = (),
 ) -> tuple[list[str], Iterable[Row]]:
-    """The columns of `wallets` and at most `limit` rows, ranked by a key of RANKS; of no risk, none."""
+    """The columns of `wallets` and at most `limit` rows, ranked by a key of RANKS; by risk, only those with any."""
     filters, values = wallet_filters(None, min_debt, protocols)
     if by == "risk":
         filters.append("(p.debt_at_risk_usd > 0 or p.debt_at_risk_usd is null)")
@@ -62,7 +62,7 @@ def top(
         among = [*wallets | many]
         if len(among) > MOST:
             break
-        # as a list of values, which SQLite hands into the view; a table of them it would not
+        # SQLite pushes a list of values down into the view, but not a table of them
         chosen = [*filters, f"p.wallet in ({', '.join('?' * len(among))})"]
         names, found = run(conn, WALLET_NAMES, WALLET_SOURCE, chosen, order, [*values, *among])
         rows = list(found)
@@ -73,7 +73,7 @@ def top(
 
 
 def largest(conn: sqlite3.Connection, column: str, count: int) -> tuple[set[str], float | None]:
-    """The wallets of the `count` largest positions, and what no other position exceeds; None where there is no other."""
+    """The wallets of the `count` largest positions, and the bound of all other positions, None if there are no others."""
     wallets, least = set(), None
     for sql in LARGEST[column]:
         rows = conn.execute(sql, (count,)).fetchall()

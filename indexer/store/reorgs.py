@@ -1,9 +1,9 @@
-"""What is forgotten when the chain turns out to be another one, and what is final and may not be forgotten so easily.
+"""What is deleted after a reorg, and which blocks are final and need more than one answer before that.
 
-Two kinds of steps back. A reorg (`roll_back`) takes back what blocks said that have left the chain: positions, events,
-contracts, numbers and ranges are deleted, for the chain tells them again; points of history and measured interest, which no
-chain tells again, move to `orphaned_history` and `orphaned_accruals`, where they stay 30 days. An older target of the
-same chain (`go_back`, `sync --to`) deletes only the former: the history of later blocks is as true as it was.
+There are two kinds of steps back. A reorg (`roll_back`) undoes what was learnt from blocks that have left the chain:
+positions, events, contracts, numbers and ranges are deleted, as they can be read again; points of history and measured
+interest, which cannot, move to `orphaned_history` and `orphaned_accruals` for 30 days. An older target on the same chain
+(`go_back`, `sync --to`) deletes only the former: the history of later blocks stays true.
 """
 
 import sqlite3
@@ -11,10 +11,11 @@ import time
 from collections.abc import Sequence
 
 from indexer.model import Block
+from indexer.store import liquidations
 from indexer.store.rows import Snapshot
 from indexer.store.synced import SyncedRanges
 
-#: how far below a snapshot a block counts as final where the chain does not say
+#: blocks below a snapshot that count as final where the chain does not say what is
 FINAL_BELOW = 128
 KEPT_SECONDS = 30 * 86_400
 
@@ -32,7 +33,7 @@ HERE = "chain_id = ?1 and deployment = ?2"
 
 
 def final_block(conn: sqlite3.Connection, chain_id: int) -> int:
-    """The newest block that may only be taken back with a second opinion; -1 where nothing is final yet."""
+    """The newest block that only a second opinion can undo; -1 where nothing is final yet."""
     found = conn.execute("select block_number from finality where chain_id = ?", (chain_id,)).fetchone()
     if found is not None:
         return int(found[0])
@@ -41,7 +42,7 @@ def final_block(conn: sqlite3.Connection, chain_id: int) -> int:
 
 
 def settle(conn: sqlite3.Connection, chain_id: int, final: Block) -> None:
-    """Remembers what is final, with its hash; a block once final stays so."""
+    """Records the final block with its hash; a block once final stays final."""
     conn.execute(
         "insert into finality values (?, ?, ?) on conflict do update set block_number = excluded.block_number, "
         "block_hash = excluded.block_hash where excluded.block_number > block_number",
@@ -73,15 +74,16 @@ def record(conn: sqlite3.Connection, snapshot: Snapshot) -> None:
 
 
 def roll_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_hash: str) -> None:
-    """Every deployment of a chain goes back to block `ancestor` (-1: before the first); call it in a transaction.
+    """Takes every deployment of a chain back to block `ancestor` (-1: before the first); call it in a transaction.
 
-    Evidence: the chain's other hashes at the blocks that were kept, from an endpoint whose chain id was asked for right
-    before; beyond what is final those of a second endpoint, or the word of the operator. Undone by the next sync, which
-    fetches everything again but the history, and that is in the orphaned tables under `orphaned_hash`.
+    Evidence: the chain's different hashes at the kept blocks, from an endpoint whose chain id was checked right before; for
+    final blocks also those of a second endpoint, or the operator's word. Undone by the next sync, which fetches everything
+    again but the history, which is in the orphaned tables under `orphaned_hash`.
     """
     now = int(time.time())
     conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
     conn.execute("delete from finality where chain_id = ? and block_number > ?", (chain_id, ancestor))
+    liquidations.roll_back(conn, chain_id, ancestor)
     for (name,) in conn.execute("select deployment from deployments where chain_id = ?", (chain_id,)).fetchall():
         where = (chain_id, name, ancestor)
         _forget_state(conn, where)
@@ -100,22 +102,21 @@ def roll_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_h
 
 
 def go_back(conn: sqlite3.Connection, chain_id: int, target: int, deployments: Sequence[str]) -> None:
-    """These deployments go back to an older block of the same chain; call it in a transaction.
+    """Takes these deployments back to an older block of the same chain; call it in a transaction.
 
-    Evidence: the user asked for that block, and the newest kept hash is on the chain. Undone by syncing on: what is
-    forgotten is fetched again. Kept hashes, history and measured interest stay.
+    Evidence: the user asked for that block, and the newest kept hash is on the chain. Undone by syncing on, which fetches
+    everything deleted again. Kept hashes, history and measured interest stay.
     """
     for name in deployments:
         _forget_state(conn, (chain_id, name, target))
 
 
 def _forget_state(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None:
-    """What the chain tells again. The rows of the last snapshot stay until the next commit replaces them as a whole, but
-    no longer count.
+    """Deletes what can be read from the chain again. The rows of the last snapshot stay until the next commit replaces them
+    as a whole, but become unverified.
     """
-    # A state read above the ancestor is also that of the ancestor only if all activity in between is known (of the
-    # block that a range of activity begins with it is not: the positions were read behind it), and none of it
-    # touched the position.
+    # A state read above the ancestor also holds at the ancestor only if all activity in between is known and none of it
+    # touched the position. Activity is not known in the first block of its range: positions were read after it.
     conn.execute(
         "delete from states where chain_id = ?1 and deployment = ?2 and block_number > ?3 and ("
         "  not exists (select 1 from synced_ranges r where r.chain_id = ?1 and r.deployment = ?2"
@@ -140,7 +141,7 @@ def _forget_state(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None
 
 
 def expire(conn: sqlite3.Connection) -> None:
-    """What was orphaned 30 days ago is gone for good: whoever missed it had that long to copy it back."""
+    """Deletes for good what was orphaned 30 days ago: users had that long to copy it back."""
     for table in ("orphaned_history", "orphaned_accruals"):
         conn.execute(
             f"delete from {table} where orphaned_at < ?",  # noqa: S608 - our names

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from indexer.model import Asset, Balance, Block, Market, PositionKey
+from indexer.model import Asset, Balance, Block, Coverage, Market, PositionKey
 
 
 class PositionRow(NamedTuple):
@@ -37,8 +37,8 @@ class PositionRow(NamedTuple):
     blocked_by: str | None
     block_number: int
     block_hash: str
-    block_timestamp: int | None  # None in rows of a database that older versions wrote
-    note: str | None = None  # what is unpriceable or unverified, and why
+    block_timestamp: int | None  # None in rows that an older version wrote
+    note: str | None = None  # why the row is unpriceable or unverified
 
     @property
     def key(self) -> PositionKey:
@@ -46,7 +46,7 @@ class PositionRow(NamedTuple):
 
     @property
     def people(self) -> tuple[str, str, str]:
-        """Everybody whose position it is: the wallet behind it, its owner, and the account that the protocol knows."""
+        """Everyone whose position it is: the wallet behind it, its owner, and the account that the protocol knows."""
         return self.wallet, self.owner, self.account
 
 
@@ -75,11 +75,11 @@ BALANCE_COLUMNS = BalanceRow._fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What one deployment's snapshot commits, all of it computed.
+    """Everything that one deployment's snapshot commits, already computed.
 
-    `rows` and `balances` are of every known position if `whole`; else of those that were evaluated, and everyone else's
-    status is proven to be that of their row. `exact_below` is the health factor below which all digits are the block's
-    own, None where all are.
+    `rows` and `balances` are of every known position if `whole`, else of those that were evaluated, while the others are
+    proven to keep their rows' status. Rows with a health factor below `exact_below` are exact at this block; None if all
+    rows are.
     """
 
     chain_id: int
@@ -89,6 +89,7 @@ class Snapshot:
     state: str
     note: str | None = None
     complete_from: int | None = None
+    coverage: str = Coverage.HISTORY
     market: Market
     market_json: str
     rows: Sequence[PositionRow]

@@ -1,6 +1,6 @@
-"""The tables and views of a new file, as the first migration makes them; the later ones change them."""
+"""The tables and views of a new file, as the first migration creates them; later ones change them."""
 
-#: of `lines`, one a position with its `supply_usd` and its `badness` among those of its wallet
+#: from `lines`: one per position, with its `supply_usd` and its rank `badness` among those of its wallet
 EACH_WALLET = """select wallet,
     count(*) as positions,
     case when count(supply_usd) = count(*) then sum(supply_usd) end as collateral_usd,

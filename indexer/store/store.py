@@ -1,37 +1,26 @@
-"""All SQL: one SQLite file, migrated on opening, one transaction per snapshot.
+"""What a sync reads and writes in the database, with one transaction per snapshot."""
 
-WAL with synchronous=NORMAL is chosen knowingly: after a power loss the file is consistent and at worst one
-snapshot behind, and the next sync reads the chain again; no reader ever blocks a sync.
-"""
-
-import fcntl
 import json
-import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from indexer.errors import StoreError, StoreLockedError
-from indexer.files import open_lock
 from indexer.model import Block, Deployment, PositionKey, Registered
-from indexer.store import migrations, reorgs
-from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
+from indexer.store import imported, reorgs
 from indexer.store.described import describe
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
 from indexer.store.synced import SyncedRanges
+from indexer.store.writable import WritableFile
 
 KEPT_AUDITS = 10_000
 
 
 class ChangedMeanwhileError(Exception):
-    """A rider found the file other than it was when its plan was made; nothing is written, and the plan is made anew."""
+    """A rider found that the file has changed since its plan was made; nothing is written, and the plan is made anew."""
 
 
-#: what it returns, if anything, runs once the rows are replaced
+#: called before the rows are replaced; what it returns, if anything, is called afterwards
 Rider = Callable[[sqlite3.Connection, Sequence[Snapshot], Block], Callable[[], None] | None]
 
 
@@ -39,102 +28,8 @@ def _insert(table: str, columns: int, verb: str = "insert") -> str:
     return f"{verb} into {table} values ({', '.join('?' * columns)})"
 
 
-class Store:
-    """The database, for writing. Use as a context manager."""
-
-    def __init__(self, path: Path | str) -> None:
-        self.path = no_folder(path)
-        try:
-            if not self.path.exists():
-                # Positions tell what their owners hold: the file is the user's own.
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            conn = sqlite3.connect(self.path, isolation_level=None)  # of this thread alone
-        except OSError as error:
-            raise StoreError(f"cannot write {self.path}: {error.strerror}; choose another place with --db") from None
-        except sqlite3.DatabaseError as error:
-            raise unusable(self.path, error) from None
-        self.conn = conn
-        try:
-            conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
-            check_version(conn, self.path)
-            conn.execute("pragma journal_mode=wal")
-            conn.execute("pragma synchronous=normal")
-            if migrations.pending(conn):
-                self._migrate()
-        except sqlite3.DatabaseError as error:
-            conn.close()
-            raise unusable(self.path, error) from None
-        except StoreError:
-            conn.close()
-            raise
-        self._inode = self.path.stat().st_ino
-
-    def _migrate(self) -> None:
-        """All or nothing; another command that opens the file at the same moment waits, and finds it done."""
-        self.conn.execute("begin immediate")
-        try:
-            migrations.apply(self.conn)
-            self.conn.execute("commit")
-        except BaseException:
-            if self.conn.in_transaction:
-                self.conn.execute("rollback")
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self.conn.close()
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the right to sync into this file; a second process gets StoreLockedError.
-
-        A lock file beside the database, as closing any other handle of the database itself would drop SQLite's own
-        locks. The kernel releases it when the process dies.
-        """
-        try:
-            lock = open_lock(f"{self.path}.lock")
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {self.path}.lock: {error.strerror}; choose another place with --db"
-            ) from None
-        with os.fdopen(lock) as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StoreLockedError(
-                    f"another sync is writing {self.path}: wait for it, or use another file with --db"
-                ) from None
-            yield
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One immediate transaction; all or nothing, and SQLite's errors become StoreError. Within another it is a part."""
-        if self.conn.in_transaction:
-            yield self.conn
-            return
-        try:
-            if self.path.stat().st_ino != self._inode:
-                raise StoreError(f"{self.path} was replaced by another file during the sync: run again")
-        except FileNotFoundError:
-            raise StoreError(f"{self.path} was removed during the sync: run again to build it anew") from None
-        try:
-            self.conn.execute("begin immediate")
-            try:
-                yield self.conn
-            except BaseException:
-                if self.conn.in_transaction:
-                    self.conn.execute("rollback")
-                raise
-            self.conn.execute("commit")
-        except sqlite3.DatabaseError as error:
-            if self.conn.in_transaction:
-                self.conn.execute("rollback")
-            raise unusable(self.path, error) from None
+class Store(WritableFile):
+    """What a sync reads and writes in the database. Use as a context manager."""
 
     # what is known ------------------------------------------------------------------------------------------------
 
@@ -163,7 +58,7 @@ class Store:
         ).fetchall()
 
     def ranges(self, chain_id: int, deployment: str) -> SyncedRanges:
-        """Which blocks' logs were fetched."""
+        """The blocks whose logs were fetched."""
         return SyncedRanges(self.conn, chain_id, deployment)
 
     def registry(self, chain_id: int, deployment: str) -> Registered:
@@ -187,7 +82,7 @@ class Store:
     # progress that survives a kill -----------------------------------------------------------------------------------
 
     def save_touches(self, chain_id: int, deployment: str, keys: Mapping[PositionKey, tuple[int, int]]) -> None:
-        """Positions that events named, in which blocks first and last."""
+        """Records positions that events named, with the first and the last block."""
         with self.transaction() as conn:
             conn.executemany(
                 "insert into events values (?, ?, ?, ?, ?, ?) on conflict do update set "
@@ -197,7 +92,7 @@ class Store:
             )
 
     def save_contracts(self, chain_id: int, deployment: str, named: Mapping[str, int]) -> None:
-        """Contracts that logs name, with the first block in which one does."""
+        """Records contracts that logs name, with the first block."""
         with self.transaction() as conn:
             conn.executemany(
                 "insert into contracts values (?, ?, ?, ?) on conflict do update set "
@@ -206,7 +101,7 @@ class Store:
             )
 
     def save_states(self, chain_id: int, deployment: str, rows: Iterable[tuple[PositionKey, int, str]]) -> None:
-        """Positions as read: key, block, JSON."""
+        """Records positions as read: key, block, JSON."""
         with self.transaction() as conn:
             conn.executemany(
                 "insert or replace into states values (?, ?, ?, ?, ?, ?)",
@@ -214,16 +109,16 @@ class Store:
             )
 
     def drop_states(self, chain_id: int, deployment: str) -> None:
-        """Forgets every position as read, so that the next snapshot reads them all again.
+        """Deletes every position as read, so that the next snapshot reads them all again.
 
-        Evidence: sums or rows that differ from the contracts', or a code whose formula has become known. Nobody need
-        confirm it and nothing is lost: the same snapshot reads them again.
+        Evidence: sums or rows that differ from the contracts', or code whose formula has become known. It needs no
+        confirmation, as nothing is lost: the same snapshot reads them again.
         """
         with self.transaction() as conn:
             conn.execute("delete from states where chain_id = ? and deployment = ?", (chain_id, deployment))
 
     def save_blocks(self, chain_id: int, blocks: Iterable[Block]) -> None:
-        """Hashes by which a reorg is noticed later."""
+        """Records hashes, by which a reorg is noticed later."""
         with self.transaction() as conn:
             for block in blocks:
                 self._save_block(conn, chain_id, block)
@@ -242,7 +137,7 @@ class Store:
             )
 
     def set_state(self, chain_id: int, deployment: str, state: str, note: str | None) -> None:
-        """What the user is told of a deployment that could not be brought to the new block."""
+        """Records the state and note of a deployment that could not be brought to the new block."""
         with self.transaction() as conn:
             conn.execute(
                 "update deployments set state = ?, note = ? where chain_id = ? and deployment = ?",
@@ -250,7 +145,7 @@ class Store:
             )
 
     def register(self, chain_id: int, deployment: str, protocol: str, accounts: str) -> None:
-        """A deployment that is about to be synced for the first time; a known one is left alone."""
+        """Records a deployment that is about to be synced for the first time; a known one stays as it is."""
         with self.transaction() as conn:
             conn.execute(
                 "insert or ignore into deployments (chain_id, deployment, protocol, accounts, state) "
@@ -259,7 +154,7 @@ class Store:
             )
 
     def describe(self, chain_id: int, deployment: Deployment) -> None:
-        """Keeps what reading the deployment's rows takes, so that the file explains itself."""
+        """Records what is needed to interpret the deployment's rows, so that the file explains itself."""
         with self.transaction() as conn:
             describe(conn, chain_id, deployment)
 
@@ -270,8 +165,8 @@ class Store:
     def widen(self, chain_id: int, deployment: str, accounts: str) -> None:
         """Turns a deployment of watched wallets alone into one whose accounts are discovered from the first block on.
 
-        Its rows stay until the next commit replaces them as a whole. Evidence: the user asks for everyone. What is
-        deleted here names a part of those accounts, and the back-fill names them again; history and alerts stay.
+        Its rows stay until the next commit replaces them as a whole. Evidence: the user asks for all accounts. The rows
+        deleted here name some of those accounts, and the back-fill finds them again; history and alerts stay.
         """
         with self.transaction() as conn:
             for table in ("events", "states", "registry", "contracts", "synced_ranges"):
@@ -287,7 +182,7 @@ class Store:
             )
 
     def set_accounts(self, chain_id: int, deployment: str, accounts: str) -> None:
-        """Writes down who is known of a deployment before the first of them is."""
+        """Records which accounts of a deployment are discovered, before the first one is."""
         with self.transaction() as conn:
             conn.execute(
                 "update deployments set accounts = ? where chain_id = ? and deployment = ?",
@@ -295,7 +190,7 @@ class Store:
             )
 
     def discovers(self, chain_id: int, deployment: str) -> str | None:
-        """Whose history is synced or begun, "borrowers" or "all"; None for a deployment that is new or only watched."""
+        """Which accounts' history is synced or begun, "borrowers" or "all"; None for a new or merely watched deployment."""
         found = self.conn.execute(
             "select accounts from deployments d where chain_id = ? and deployment = ? and accounts <> 'watched' "
             "and (block_number is not null or exists (select 1 from synced_ranges r "
@@ -315,10 +210,10 @@ class Store:
         riders: Sequence[Rider] = (),
         final: Block | None = None,
     ) -> None:
-        """Every row of these deployments, and the block, in one transaction; `final` as in `reorgs.settle`.
+        """Writes every row of these deployments, and the block, in one transaction; `final` as in `reorgs.settle`.
 
-        Each rider runs inside it, before the rows are replaced: what it decides from the old rows and the new ones
-        (history, alerts) is kept exactly if the snapshot is. A rider may return what is left to do behind that.
+        Each rider runs inside it, before the rows are replaced: what it writes from old and new rows (history, alerts)
+        is kept exactly if the snapshot is. A rider may return a function to call once the rows are replaced.
         """
         with self.transaction() as conn:
             left = [rider(conn, snapshots, block) for rider in riders]
@@ -331,8 +226,8 @@ class Store:
             if final is not None:
                 reorgs.settle(conn, chain_id, final)
             reorgs.expire(conn)
-            # Beyond the window every 1000th hash stays, so that a reorg of any depth finds an ancestor, and the final
-            # one. The rest is not needed to go back further than that, which takes a second opinion anyway.
+            # Beyond the window, the final block's hash stays, and one in 1,000, so that a reorg of any depth finds an
+            # ancestor. Going back further than the window takes a second opinion anyway.
             conn.execute(
                 "delete from blocks where chain_id = ?1 and number < ?2 - ?3 and number not in ("
                 "select min(number) from blocks where chain_id = ?1 group by number / 1000) "
@@ -343,8 +238,8 @@ class Store:
     def _commit_deployment(self, conn: sqlite3.Connection, snapshot: Snapshot) -> None:
         """Replaces the rows of the last snapshot by those of this one.
 
-        Evidence: all of them follow from what the contracts answered at one block, seen to be on the chain right before;
-        a sample was compared with the contracts. Undone by the next snapshot; history keeps what was.
+        Evidence: all of them follow from the contracts' answers at one block, which was on the chain right before; a
+        sample was compared with the contracts. Undone by the next snapshot; history keeps the past.
         """
         where = snapshot.where
         replaced = ("positions", "balances") if snapshot.whole else ()
@@ -352,13 +247,13 @@ class Store:
             conn.execute(f"delete from {table} where chain_id = ? and deployment = ?", where)  # noqa: S608
         conn.execute(
             "insert into deployments (chain_id, deployment, protocol, accounts, block_number, block_hash, "
-            "block_timestamp, revision, state, note, complete_from, synced_at, exact_below) "
-            "values (?,?,?,?,?,?,?,?,?,?,?,?,?) "
+            "block_timestamp, revision, state, note, complete_from, synced_at, exact_below, coverage) "
+            "values (?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
             "on conflict do update set protocol = excluded.protocol, accounts = excluded.accounts, "
             "block_number = excluded.block_number, block_hash = excluded.block_hash, "
             "block_timestamp = excluded.block_timestamp, revision = excluded.revision, state = excluded.state, "
             "note = excluded.note, complete_from = excluded.complete_from, synced_at = excluded.synced_at, "
-            "exact_below = excluded.exact_below",
+            "exact_below = excluded.exact_below, coverage = excluded.coverage",
             (
                 *where,
                 snapshot.protocol,
@@ -372,8 +267,10 @@ class Store:
                 snapshot.complete_from,
                 int(time.time()),
                 snapshot.exact_below,
+                snapshot.coverage,
             ),
         )
+        imported.forget(conn, where)
         conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market_json))
         reorgs.record(conn, snapshot)
         self._write_rows(conn, snapshot.rows, snapshot.balances, replace=not snapshot.whole)
@@ -384,7 +281,7 @@ class Store:
         )
         if not snapshot.whole:
             return
-        # States of whom no log names any more since a reorg: whoever is named again is read again.
+        # States of positions that no log names any more after a reorg; those named again are read again.
         conn.execute(
             "delete from states where chain_id = ?1 and deployment = ?2 and not exists (select 1 from events e "
             "where e.chain_id = ?1 and e.deployment = ?2 and e.account = states.account "
@@ -396,7 +293,7 @@ class Store:
     def _write_rows(
         conn: sqlite3.Connection, rows: Sequence[PositionRow], balances: Sequence[BalanceRow], *, replace: bool
     ) -> None:
-        """Rows of positions, each with all balances that it has; `replace` those that are there."""
+        """Writes rows of positions, each with all of its balances; with `replace`, over those that are there."""
         if replace:
             conn.executemany(
                 "delete from balances where chain_id = ? and deployment = ? and account = ? and position_group = ?",
@@ -407,7 +304,7 @@ class Store:
         conn.executemany(_insert("balances", len(BALANCE_COLUMNS)), balances)
 
     def older_rows(self, where: tuple[int, str], keys: Iterable[PositionKey], block: int) -> list[PositionKey]:
-        """Those of these positions whose row is of an older block than that, and verified."""
+        """The positions among these whose row is verified and of an older block than `number`."""
         sql = (
             "select 1 from positions where chain_id = ? and deployment = ? and account = ? and position_group = ? "
             "and block_number < ? and status <> 'unverified'"
@@ -415,7 +312,7 @@ class Store:
         return [key for key in keys if self.conn.execute(sql, (*where, *key, block)).fetchone()]
 
     def rewrite_rows(self, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
-        """Rows of the last snapshot's own block in place of older ones."""
+        """Replaces older rows by those of the last snapshot's own block."""
         with self.transaction() as conn:
             self._write_rows(conn, rows, balances, replace=True)
 
@@ -445,7 +342,7 @@ class Store:
         block: Block | None = None,
         detail: Any = None,
     ) -> None:
-        """One line of what was checked, found and done; `detail` becomes JSON."""
+        """Records what was checked, found and done; `detail` becomes JSON."""
         with self.transaction() as conn:
             conn.execute(
                 "insert into audits (chain_id, deployment, at, block_number, block_hash, kind, checked, mismatches, "
@@ -462,7 +359,7 @@ class Store:
                     None if detail is None else json.dumps(detail),
                 ),
             )
-            # A live tail audits every block: of those that found nothing only the last ones stay.
+            # A live tail audits every block: only the last audits without mismatches stay.
             conn.execute(
                 "delete from audits where kind in ('self-audit', 'cross-check') and mismatches = 0 "
                 "and id < (select max(id) from audits) - ?",

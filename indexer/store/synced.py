@@ -1,19 +1,19 @@
-"""Which blocks' logs of a deployment are fetched: the rows of `synced_ranges`, and the only memory of them."""
+"""The blocks whose logs are fetched for a deployment: the only owner of the table `synced_ranges`."""
 
 import sqlite3
 from collections.abc import Iterable
 
 from indexer.store.ranges import Ranges
 
-#: the source of everything that can change a known position; the others are address:topic0 of a discovery log
+#: the source for all logs that can change a known position; other sources are address:topic0 of a discovery log
 ACTIVITY = "activity"
 LAST = 2**63 - 1
 
 
 class SyncedRanges:
-    """Source -> the blocks that are done, in memory as in the file. Changes belong into a transaction of the caller.
+    """Source -> the blocks that are done, in memory as in the file. Make changes within a transaction.
 
-    Should that fail, drop this object with everything else that was learnt: it may be ahead of the file.
+    If the transaction fails, drop this object with everything else that was learnt: it may be ahead of the file.
     """
 
     def __init__(self, conn: sqlite3.Connection, chain_id: int, deployment: str) -> None:
@@ -26,23 +26,23 @@ class SyncedRanges:
         self._ranges = {source: Ranges(found) for source, found in pairs.items()}
 
     def __getitem__(self, source: str) -> Ranges:
-        """The blocks whose logs of this source are fetched; none of a source that is new."""
+        """The blocks whose logs of this source are fetched; none for a new source."""
         return self._ranges.get(source, Ranges())
 
     def __contains__(self, source: str) -> bool:
         return source in self._ranges
 
     def add(self, sources: Iterable[str], first: int, last: int) -> None:
-        """These sources are done for blocks `first`..`last`, none if `first` is beyond."""
+        """Records that these sources are done for blocks `first`..`last`; nothing if `first` is beyond `last`."""
         for source in sources:
             self._set(source, self[source].add(first, last))
 
     def drop(self, source: str) -> None:
-        """As if nothing of this source had been fetched; undone by fetching it."""
+        """Forgets everything fetched for this source; undone by fetching it again."""
         self._set(source, Ranges())
 
     def forget_from(self, first: int) -> None:
-        """Blocks from `first` on are fetched again, whatever the source; undone by fetching them."""
+        """Forgets the blocks from `first` on for every source; undone by fetching them again."""
         for source, ranges in list(self._ranges.items()):
             self._set(source, ranges.remove(first, LAST))
 

@@ -1,5 +1,5 @@
-"""The only place where the chain and the store meet: snapshots, following, verifying.
+"""The only package where chain and store meet: snapshots, following, verifying.
 
-Doors: `sync.Sync` takes snapshots, `follow.follow` one of each new block; `verify.verify` compares the rows with the
-contracts; `live.live` reads one wallet without a file.
+Doors: `sync.Sync` takes snapshots, `follow.follow` takes one at each new block; `verify.verify` compares the rows with
+the contracts; `live.live` reads one wallet without a file.
 """

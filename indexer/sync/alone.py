@@ -1,4 +1,4 @@
-"""What goes wrong with one deployment alone is told, and leaves the others going."""
+"""Failures of a single deployment: they are reported, and the other deployments go on."""
 
 import logging
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class Failures:
-    """Which deployments failed in this snapshot, and why; their rows stay at the last block they were right at.
+    """Which deployments failed in this snapshot, and why; their rows stay at their last good block.
 
-    A context of it swallows what concerns one adapter alone, and remembers it. A reorg, missing state, a broken file or
-    a node that no longer answers concerns all, and is raised.
+    Its context records the failures of one adapter alone. A reorg, missing state, a broken file or a node that no longer
+    answers concern all deployments, and are raised.
     """
 
     def __init__(self, store: Store, chain: Chain, tracked: MutableMapping[str, TrackedDeployment]) -> None:
@@ -47,10 +47,12 @@ class Failures:
         self.store.set_state(self.chain.chain_id, name, "failed", reason)
         self.tracked.pop(name, None)
 
-    def left(self, deployments: Sequence[TrackedDeployment], target: Block) -> list[TrackedDeployment]:
-        """Those that have not failed. ChainError if all have."""
+    def left(
+        self, deployments: Sequence[TrackedDeployment], target: Block, *, none: bool = False
+    ) -> list[TrackedDeployment]:
+        """The deployments that have not failed. ChainError if all have, unless `none` may be left."""
         left = [tracked for tracked in deployments if tracked.name not in self.reasons]
-        if not left:
+        if not left and not none:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.reasons.items())
             raise ChainError(f"no deployment could be read at block {target.number} of {self.chain.name}: {reasons}")
         return left

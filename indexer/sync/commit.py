@@ -1,4 +1,4 @@
-"""The last step of a snapshot: everything is computed, then all rows are written in one transaction."""
+"""The last step of a snapshot: computes everything, then writes all rows in one transaction."""
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -8,24 +8,25 @@ from indexer.model import Block
 from indexer.settings import Settings
 from indexer.store.accrual import accrue
 from indexer.store.history import History
+from indexer.store.liquidations import settling
 from indexer.store.rows import Snapshot
 from indexer.store.store import ChangedMeanwhileError, Rider, Store
 from indexer.sync.tracked import TrackedDeployment
 
-#: what computes, before the transaction, what a rider then writes inside it: given the file, the snapshots, and by name
-#: the deployments that they are of
+#: computes before the transaction what a rider then writes inside it, from the file, the snapshots, and the tracked
+#: deployments by name
 Planner = Callable[[sqlite3.Connection, Sequence[Snapshot], Mapping[str, TrackedDeployment]], Rider]
-#: how often a plan is made anew because another command changed what it was made from
+#: how often a plan is made anew because another command changed its basis
 PLANS = 10
 
 
 class Committer:
-    """Commits snapshots with all that rides on them; `riders` know nothing but rows, `planners` ask adapters first."""
+    """Commits snapshots with everything that rides on them; `riders` need only rows, `planners` ask adapters first."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store, self.settings = store, settings
         self.history = History()
-        self.riders: list[Rider] = [self.history, accrue]
+        self.riders: list[Rider] = [self.history, accrue, settling]
         self.planners: list[Planner] = []
 
     def commit(
@@ -36,7 +37,7 @@ class Committer:
         tracked: Mapping[str, TrackedDeployment],
         final: Block | None,
     ) -> None:
-        """All of them at once; what is planned is written exactly if they are."""
+        """Commits all of them at once; what is planned is written exactly if they are."""
         for _ in range(PLANS):
             planned = [plan(self.store.conn, snapshots, tracked) for plan in self.planners]
             riders = [*self.riders, *planned]
@@ -45,4 +46,4 @@ class Committer:
             except ChangedMeanwhileError:
                 continue
             return
-        raise StoreError(f"{self.store.path} is changed all the time by other commands: run again when they are done")
+        raise StoreError(f"other commands keep changing {self.store.path}: run again when they are done")

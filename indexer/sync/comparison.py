@@ -1,4 +1,4 @@
-"""Rows against the contracts' own answers, as one node gives them and as another does."""
+"""Compares rows with the contracts' own answers, and one node's answers with another's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from indexer.model import Market, PositionKey
 from indexer.risk.evaluate import Held, amounts_of, differences
 from indexer.store.rows import PositionRow
 
-#: positions that the contracts are asked about at once
+#: positions per request to the contracts
 CHUNK = 200
 
 #: what, ours, the contract's
@@ -22,9 +22,9 @@ def compared(
     rows: Sequence[PositionRow],
     held: Mapping[PositionKey, Sequence[Held]],
 ) -> dict[PositionKey, list[Difference]]:
-    """What differs between each row, with its balances, and the contracts' answers at the reader's block; [] is a match.
+    """For each row with its balances, what differs from the contracts' answers at the reader's block; [] is a match.
 
-    The errors are those of the reader.
+    Raises the reader's errors.
     """
     ours = {row.key: row for row in rows}
     keys, block = list(ours), read.block
@@ -42,7 +42,7 @@ def compared(
 
 
 def contradictions(one: Sequence[Difference], other: Sequence[Difference]) -> list[tuple[str, Any, Any, Any]]:
-    """Where two nodes say different things about a row that was compared with both: what, ours, the one's, the other's."""
+    """Where two nodes contradict each other about a row compared with both: (what, ours, one node's, the other's)."""
     first, second = ({what: (mine, theirs) for what, mine, theirs in side} for side in (one, other))
     found = []
     for what, (mine, _) in (first | second).items():

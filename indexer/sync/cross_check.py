@@ -1,4 +1,4 @@
-"""A second opinion on rows of each snapshot: where two endpoints contradict each other, neither is believed."""
+"""Gets a second opinion on rows of each snapshot: where two endpoints contradict each other, neither is believed."""
 
 import logging
 import random
@@ -19,17 +19,17 @@ from indexer.sync.tracked import TrackedDeployment
 
 log = logging.getLogger(__name__)
 
-#: an endpoint that gave no second opinion is left alone for so long, so that it holds up no snapshot
+#: seconds for which an endpoint without an answer is not asked again, so that it does not hold up snapshots
 SILENT_SECONDS = 60.0
-#: how often one is asked that may be a block behind
+#: how often an endpoint that may be a block behind is asked
 ROUNDS = 3
 
 
 class CrossCheck:
     """Asks an endpoint that is not in use about `settings.cross_check` rows of each snapshot, deployment by deployment.
 
-    Everyone's turn comes before anyone's second. A row in dispute is asked about again, and stays `unverified` until both
-    endpoints say the same. The rows must have been compared with the endpoint in use before: their word is its word.
+    Every row has its turn before any has a second. A row in dispute is checked each time, and stays `unverified` until both
+    endpoints agree. The rows must already match the endpoint in use, whose answers they stand for.
     """
 
     def __init__(self, store: Store, chain: Chain, settings: Settings) -> None:
@@ -43,7 +43,7 @@ class CrossCheck:
         self.random = random.Random()  # noqa: S311 - an order, not a secret
 
     def choose(self, tracked: TrackedDeployment) -> list[PositionKey]:
-        """Whose rows to ask about: of those in dispute and of all others as many as are asked for."""
+        """The rows to ask about: up to `settings.cross_check` of those in dispute, and as many others."""
         if not self.count:
             return []
         name = tracked.name
@@ -62,7 +62,7 @@ class CrossCheck:
     def believed(
         self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow], chosen: Collection[PositionKey]
     ) -> list[PositionRow]:
-        """The rows; whatever is in dispute of them is `unverified`."""
+        """The rows, with those in dispute marked `unverified`."""
         if not self.count or not tracked.market.exact:
             return list(rows)
         wanted, disputed = set(chosen), self.disputed[tracked.name]
@@ -76,7 +76,7 @@ class CrossCheck:
         ]
 
     def note(self, tracked: TrackedDeployment) -> str | None:
-        """What the user is told of a deployment with rows in dispute."""
+        """The note of a deployment with rows in dispute."""
         disputed = self.disputed.get(tracked.name)
         if not disputed:
             return None
@@ -87,7 +87,7 @@ class CrossCheck:
     def _second_opinion(
         self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow]
     ) -> dict[PositionKey, list[Difference]]:
-        """What another endpoint says differently of each row; nothing if none answers."""
+        """What another endpoint says differently about each row; nothing if none answers."""
         now = time.monotonic()
         others = [other for other in self.chain.others() if self.silent_until.get(other, now) <= now]
         if not others:
@@ -98,7 +98,7 @@ class CrossCheck:
         try:
             with self.chain.behind(other, rounds=ROUNDS) as second:
                 found = compared(PinnedReader(second, target), tracked.adapter, tracked.market, rows, held)
-        except ChainError as error:  # a reorg too: it is the endpoint in use that the snapshot is of
+        except ChainError as error:  # a reorg too: the snapshot is of the endpoint in use
             self.silent_until[other] = time.monotonic() + SILENT_SECONDS
             log.warning("%s: no second opinion at block %d: %s", tracked.name, target.number, error)
             return {}

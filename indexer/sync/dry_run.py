@@ -1,4 +1,4 @@
-"""What a sync would ask for, without changing anything."""
+"""Plans what a sync would request, without changing anything."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ from indexer.sync.sync import Sync
 def expected(
     db: Path, chain: Chain, adapters: Sequence[AnyAdapter], accounts: Accounts, to: str
 ) -> list[Mapping[str, Any]]:
-    """Per deployment the blocks whose logs are missing and the requests they will take.
+    """Per deployment, the blocks whose logs are missing and the requests they will take.
 
-    Works on a copy of the database, or an empty one; the chain is asked for a block and the markets only.
+    Works on a copy of the database, or an empty one; it asks the chain only for a block and the markets.
     """
     with TemporaryDirectory(prefix="lending-indexer-") as folder:
         copy = Path(folder) / "copy.db"

@@ -1,4 +1,4 @@
-"""A live tail: one snapshot a block, or as fast as it can, skipping to the newest block when behind."""
+"""A live tail: one snapshot per block, skipping to the newest block when it falls behind."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ logging.getLogger("websockets").setLevel(logging.WARNING)
 
 POLL_SECONDS = 2.0
 BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
-#: how long a tail waits for a node that fell behind before it believes that the chain got shorter
+#: seconds that a tail waits for a node that fell behind before it believes that the chain got shorter
 BEHIND_SECONDS = 60.0
 
 
@@ -33,8 +33,8 @@ def follow(
 ) -> None:
     """Snapshots every new block until interrupted (or `until()`); `tell` gets each outcome and its lag in seconds.
 
-    Failures of the node go to `failed`, are logged and tried again with a growing, bounded pause; StoreError ends it. An
-    interrupt (KeyboardInterrupt) abandons the snapshot in work as a whole.
+    Failures of the node go to `failed`, are logged, and are retried after a growing, bounded pause; StoreError ends it. An
+    interrupt (KeyboardInterrupt) abandons the snapshot in progress as a whole.
     """
     canon = sync.canon
     sync.following = True
@@ -45,7 +45,7 @@ def follow(
         try:
             head = canon.target(to)
             if last is not None and (head.hash == last.hash or canon.holds(last, head)):
-                # Announced over there, not yet known here: ask again soon.
+                # Announced by one node, not yet known to the other: ask again soon.
                 late = to == "latest" and heads.announced > head.number
                 heads.wait(HEARTBEAT_SECONDS if heads.connected and not late else poll_seconds)
                 continue
@@ -55,7 +55,7 @@ def follow(
             failures += 1
             failed(error)
             if isinstance(error, UnconfirmedError | WrongChainError):
-                last = None  # its state says `failed` until the next snapshot, be that of the same block
+                last = None  # its state stays `failed` until the next snapshot, even one of the same block
             kind = "needs an endpoint with older state" if isinstance(error, PrunedError) else "trying again"
             log.error("%s; %s in %g s", error, kind, pause)
             time.sleep(pause)

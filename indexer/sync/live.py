@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LivePosition:
-    """A position straight from the chain: its rows, and what they follow from."""
+    """A position straight from the chain: its rows, and the market and state they follow from."""
 
     row: PositionRow
     balances: Sequence[BalanceRow]
@@ -29,7 +29,7 @@ class LivePosition:
 
 
 def seconds_per_block(chain: Chain, head: Block) -> float:
-    """How long a block takes, over the span that the first sync of a database keeps; 12 s on a chain without one."""
+    """Seconds per block, over the span whose hashes a first sync keeps; 12 s on a shorter chain."""
     span = next((blocks for blocks in (256, 128) if blocks <= head.number), None)
     if span is None:
         return SECONDS_PER_BLOCK

@@ -1,4 +1,4 @@
-"""Which logs are missing, fetching them once for all deployments, and remembering whom they touched."""
+"""Finds which logs are missing, fetches them once for all deployments, and records the positions they touched."""
 
 import logging
 import math
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from indexer.adapter import AnyAdapter, Registry
+from indexer.adapter import AnyAdapter, LiquidationLogs, Registry
 from indexer.chain.client import Chain
 from indexer.chain.logs.log_filter import Chunk
 from indexer.chain.logs.ranges import fetch
@@ -19,19 +19,23 @@ from indexer.errors import PrunedError
 from indexer.model import Block, Event, PositionKey
 from indexer.progress import Progress
 from indexer.settings import Settings
+from indexer.store import liquidations
+from indexer.store.liquidations import SOURCE as LIQUIDATIONS
+from indexer.store.progress import tell
 from indexer.store.store import Store
 from indexer.store.synced import ACTIVITY
+from indexer.sync.liquidated import Found, Liquidations, told_by
 from indexer.sync.tracked import TrackedDeployment, pairs_of, source_name
 
 log = logging.getLogger(__name__)
 
-#: what did not help is tried again after this long (a one-shot sync always tries)
+#: seconds before something that did not help is tried again (a one-shot sync always tries)
 AGAIN_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What one deployment wants of a block range: log pairs, which of them discover, and what is then done."""
+    """What one deployment needs of a block range: log pairs, which of them discover, and which sources are then done."""
 
     tracked: TrackedDeployment
     pairs: frozenset[tuple[str, str]]
@@ -39,21 +43,27 @@ class Wanted:
     sources: frozenset[str]
 
 
-#: what one adapter does is done in such a context, which swallows its defects and remembers them
+#: a block range, and what deployments want there
+Piece = tuple[int, int, list[Wanted]]
+
+
+def blocks_in(pieces: Sequence[Piece]) -> int:
+    return sum(last - first + 1 for first, last, _ in pieces)
+
+
+#: the context in which an adapter runs, which records its failures
 Alone = Callable[[AnyAdapter], AbstractContextManager[None]]
 
 
 def together(_: AnyAdapter) -> AbstractContextManager[None]:
-    """No context: a defect is raised."""
+    """A context that raises every failure."""
     return nullcontext()
 
 
-def plan(
-    deployments: Sequence[TrackedDeployment], target: int, alone: Alone = together
-) -> Iterator[tuple[int, int, list[Wanted]]]:
-    """Ascending block ranges up to `target`, each with what every deployment still wants there.
+def plan(deployments: Sequence[TrackedDeployment], target: int, alone: Alone = together) -> Iterator[Piece]:
+    """Block ranges up to `target`, the newest first, each with what every deployment still needs there.
 
-    Ranges are cut wherever a deployment's needs change, so that each is asked once with one filter for all.
+    Ranges are cut wherever a deployment's needs change, so that one request with one filter serves all.
     """
     spans: list[tuple[int, int, TrackedDeployment, tuple[str, str] | None]] = []
     discovery, activity = {}, {}
@@ -64,7 +74,7 @@ def plan(
             missing = [(*span, tracked, pair) for pair, gaps in tracked.discovery(target).items() for span in gaps]
             spans += [*missing, *((*span, tracked, None) for span in tracked.activity_gap(target))]
     cuts = sorted({s[0] for s in spans} | {s[1] + 1 for s in spans})
-    for first, after in pairwise(cuts):
+    for first, after in reversed(list(pairwise(cuts))):
         here = [s for s in spans if s[0] <= first and s[1] >= after - 1]
         wanted = []
         for tracked in deployments:
@@ -74,46 +84,85 @@ def plan(
             pairs = {pair for pair in mine if pair is not None}
             sources = {source_name(pair) for pair in pairs}
             if None in mine:
-                # Who follows activity follows every discovery log of the same blocks.
+                # Activity includes every discovery log of the same blocks.
                 pairs |= activity[tracked.name] | discovery[tracked.name]
                 sources |= {ACTIVITY, *map(source_name, discovery[tracked.name])}
+                if tracked.previous is not None and isinstance(tracked.adapter, LiquidationLogs):
+                    sources.add(LIQUIDATIONS)
             wanted.append(Wanted(tracked, frozenset(pairs), discovery[tracked.name], frozenset(sources)))
         if wanted:
             yield first, after - 1, wanted
 
 
 class MissingLogs:
-    """Fetches what logs are missing; `seen` counts them."""
+    """Fetches the logs that are missing; `seen` counts them and `fetched` their blocks, in the run `run`."""
 
     def __init__(self, store: Store, chain: Chain, settings: Settings, progress: Progress) -> None:
         self.store, self.chain, self.settings, self.progress = store, chain, settings, progress
-        self.seen = 0
+        self.liquidations = Liquidations(store, chain, progress)
+        self.begin(None)
         #: deployments whose older logs no endpoint has, and when they were asked for
         self.refused: dict[str, float] = {}
         self._alone: Alone = together
         self._left_out: set[str] = set()
+        self._until = math.inf
 
-    def fetch(self, deployments: Sequence[TrackedDeployment], target: Block, alone: Alone = together) -> None:
-        """Fetches what is missing up to the target, shared between deployments, saved piece by piece.
+    def begin(self, run: int | None) -> None:
+        """Starts to count for the run of that number."""
+        self.run, self.seen, self.fetched, self._began = run, 0, 0, int(time.time())
 
-        A deployment whose adapter fails in `alone` is left out; the blocks in question stay unfetched for it.
+    def fetch(
+        self,
+        deployments: Sequence[TrackedDeployment],
+        target: Block,
+        alone: Alone = together,
+        *,
+        seconds: float = math.inf,
+    ) -> list[TrackedDeployment]:
+        """Fetches what is missing up to the target, once for all deployments, and saves it piece by piece.
+
+        The newest blocks come first. Returns the deployments that miss nothing: as soon as there are any while others
+        need many more requests, and after `seconds` at the latest. A deployment whose adapter fails in `alone` is left
+        out, and the blocks count as not fetched for it.
         """
-        self._alone, self._left_out = alone, set()
+        self._alone, self._left_out, self._until = alone, set(), time.monotonic() + seconds
         pieces = [piece for piece in plan(deployments, target.number, alone) if not self._pruned_lately(piece)]
-        total = sum(last - first + 1 for first, last, _ in pieces)
-        if not total:
-            return
-        self.progress.start("logs", total, "blocks")
-        for first, last, wanted in pieces:
+        ready = self._ready(deployments, pieces)
+        if pieces:
+            self._start(deployments, pieces, target)
+        while pieces and not self._late() and not (ready and blocks_in(pieces) > self.chain.log_limit.size):
+            first, last, wanted = pieces[0]
             self._fetch_piece(first, last, wanted, target)
+            if not self._late():
+                del pieces[0]
+            ready = self._ready(deployments, pieces)
         self.progress.done("logs")
-        for tracked in deployments:
+        for tracked in ready:
             with alone(tracked.adapter):
-                if tracked.complete_from is not None and not any(tracked.discovery(target.number).values()):
+                if tracked.complete_from is not None and not tracked.lacks_history(target.number):
                     tracked.complete_from = None
+        return ready
 
-    def _pruned_lately(self, piece: tuple[int, int, list[Wanted]]) -> bool:
-        """Whether no endpoint had these logs when they were asked for not long ago."""
+    def _start(self, deployments: Sequence[TrackedDeployment], pieces: Sequence[Piece], target: Block) -> None:
+        """Shows the progress; a first sync that was interrupted goes on where it was."""
+        left = blocks_in(pieces)
+        new = [one for one in deployments if one.previous is None and not one.postponed]
+        starts = [one.adapter.deployment.start_block for one in new]
+        whole = max(target.number - min(starts) + 1 if starts else left, left)
+        self.progress.start("logs", whole, "blocks", whole - left)
+        with self.store.transaction() as conn:
+            tell(conn, self.run, blocks=self.fetched, blocks_wanted=self.fetched + left, stage_began_at=self._began)
+
+    def _late(self) -> bool:
+        return time.monotonic() > self._until
+
+    @staticmethod
+    def _ready(deployments: Sequence[TrackedDeployment], pieces: Sequence[Piece]) -> list[TrackedDeployment]:
+        waiting = {want.tracked.name for _, _, wanted in pieces for want in wanted}
+        return [tracked for tracked in deployments if tracked.name not in waiting]
+
+    def _pruned_lately(self, piece: Piece) -> bool:
+        """Whether no endpoint had these logs when they were last asked for, not long ago."""
         _, last, wanted = piece
         return all(
             want.tracked.complete_from is not None
@@ -132,6 +181,8 @@ class MissingLogs:
                     for chunk in fetch(self.chain, first, min(last, recent - 1), addresses, topics):
                         self._save_chunk(chunk, wanted)
                         first = chunk.to_block + 1
+                        if self._late():
+                            return
                 if first <= last:
                     for chunk in fetch_recent(self.chain, first, last, addresses, topics, target):
                         if chunk.omitted:
@@ -144,10 +195,10 @@ class MissingLogs:
     def _checked_blocks(
         self, first: int, addresses: frozenset[str], topics: frozenset[str], wanted: list[Wanted], target: Block
     ) -> int:
-        """How many blocks up to the target are asked by hash and checked against the headers.
+        """How many blocks up to the target are asked for by hash and checked against the headers.
 
-        More of what followed a snapshot, if that is cheap: an omitted log of history leaves somebody out, whom sums
-        reveal; one of activity leaves a row as it was, which they may not.
+        More of the blocks since the last snapshot, if that is cheap: sums reveal an account that an omitted log of history
+        left out, but not always a row that an omitted log of activity left unchanged.
         """
         few, many = self.settings.recent_blocks, self.settings.quiet_blocks
         follows = any(ACTIVITY in want.sources for want in wanted)
@@ -167,14 +218,21 @@ class MissingLogs:
                 events[want.tracked.name].append(event)
         touches: dict[str, dict[PositionKey, tuple[int, int]]] = {}
         contracts: dict[str, dict[str, int]] = {}
+        found: dict[str, Found] = {}
         for want in wanted:
             if want.tracked.name not in self._left_out:
                 with self._alone(want.tracked.adapter):
                     contracts[want.tracked.name] = self._contracts(want, events[want.tracked.name])
+                    told = told_by(want.tracked, events[want.tracked.name]) if LIQUIDATIONS in want.sources else []
+                    found[want.tracked.name] = told
                     touches[want.tracked.name] = self._touches(want, events[want.tracked.name])
         self._left_out.update(want.tracked.name for want in wanted if want.tracked.name not in touches)
         done = [want for want in wanted if want.tracked.name in touches]
-        with self.store.transaction():
+        rows = [row for want in done for row in self.liquidations.rows(want.tracked, found[want.tracked.name])]
+        self.fetched += chunk.to_block - chunk.from_block + 1
+        with self.store.transaction() as conn:
+            liquidations.save(conn, rows)
+            tell(conn, self.run, blocks=self.fetched, logs=self.seen)
             for want in done:
                 name = want.tracked.name
                 self.store.save_touches(self.chain.chain_id, name, touches[name])
@@ -187,7 +245,7 @@ class MissingLogs:
 
     @staticmethod
     def _touches(want: Wanted, events: Sequence[Event]) -> dict[PositionKey, tuple[int, int]]:
-        """Who these events touched, and in which blocks first and last."""
+        """The positions that these events touched, with the first and last block."""
         touches: dict[PositionKey, tuple[int, int]] = {}
         for event in events:
             discovers = (event.address, event.topic0) in want.discovery
@@ -199,7 +257,7 @@ class MissingLogs:
 
     @staticmethod
     def _contracts(want: Wanted, events: Sequence[Event]) -> dict[str, int]:
-        """The contracts that these events name, and in which block first."""
+        """The contracts that these events name, with the first block."""
         named: dict[str, int] = {}
         adapter = want.tracked.adapter
         if not isinstance(adapter, Registry):
@@ -236,7 +294,7 @@ class MissingLogs:
         wanted: list[Wanted],
         error: PrunedError,
     ) -> int:
-        """The first block from which logs can be had, found by halving; what lies before stays unsynced."""
+        """The first block whose logs are available, found by bisection; earlier blocks stay unsynced."""
         low, high = first, last + 1  # logs at `low` are pruned, those at `high` are not
         while high - low > 1:
             middle = (low + high) // 2
@@ -255,12 +313,12 @@ class MissingLogs:
         return high
 
 
-#: blocks that one request is expected to bring, unless the provider refuses so many
+#: blocks expected per request, unless the provider refuses that many
 EXPECTED_BLOCKS = 10_000
 
 
 def blocks_per_request(chain: Chain, deployments: Sequence[TrackedDeployment], target: Block) -> int:
-    """How many blocks of logs the provider gives at once, found by asking for the newest long range that is missing."""
+    """How many blocks the provider answers at once, found by asking for the newest long range that is missing."""
     pieces = list(plan(deployments, target.number))
     if not pieces:
         return EXPECTED_BLOCKS
@@ -276,10 +334,10 @@ def blocks_per_request(chain: Chain, deployments: Sequence[TrackedDeployment], t
 def dry_run(
     deployments: Sequence[TrackedDeployment], target: Block, blocks_per_request: int
 ) -> list[Mapping[str, Any]]:
-    """What a sync would ask for: per deployment the blocks whose logs are missing and the requests it expects.
+    """What a sync would request: per deployment, the blocks whose logs are missing and the requests it expects.
 
-    What several deployments miss is asked once for all of them, and so counted once, with the first: the sum of
-    `log_requests` is that of the sync, and `shared_blocks` are those that another row's requests bring along.
+    Blocks that several deployments miss are requested once, and counted with the first of them: the sum of `log_requests`
+    is the whole sync's, and `shared_blocks` are those that another row's requests bring along.
     """
     found: list[Mapping[str, Any]] = []
     pieces = list(plan(deployments, target.number))
@@ -290,7 +348,7 @@ def dry_run(
         found.append(
             {
                 "deployment": tracked.name,
-                "from_block": mine[0][0] if mine else None,
+                "from_block": mine[-1][0] if mine else None,
                 "to_block": target.number,
                 "blocks": blocks,
                 "shared_blocks": blocks - counted,

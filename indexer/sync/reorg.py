@@ -1,7 +1,7 @@
-"""Which block is next, whether it continues what is stored, and the way back where it does not.
+"""Chooses the next block, checks that it continues the stored chain, and goes back where it does not.
 
-No irreversible step on one answer: before anything is taken back the chain id is asked again, and a reorg that shares no
-kept block with the file, or reaches below what is final, needs a second endpoint or the operator.
+No irreversible step relies on one answer: before anything is undone the chain id is checked again, and a reorg that shares
+no kept block with the file, or reaches below what is final, needs a second endpoint or the operator.
 """
 
 import logging
@@ -20,15 +20,15 @@ from indexer.store.store import Store
 
 log = logging.getLogger(__name__)
 
-#: how often a live tail asks the chain what is final
+#: seconds between a live tail's questions for the finalized block
 FINAL_EVERY_SECONDS = 60.0
 
 
 class Canon:
-    """The chain as the store remembers it, against the chain as it is.
+    """Compares the chain as the store remembers it with the chain as it is.
 
-    `accept_reorg`: the operator has said that the chain is right, whatever the store remembers. `names` are
-    the deployments that are told of it, `deployed(block)` those whose contracts are there at a block.
+    `accept_reorg`: the operator says that the chain is right, whatever the store remembers. `names` are the deployments
+    concerned, `deployed(block)` those whose contracts exist at a block.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Canon:
     def target(self, to: str) -> Block:
         """The block that `to` names now: a tag, a number, or `latest:-64`.
 
-        A node behind the last snapshot is given `behind_seconds` to catch up, for it may be another backend that lags;
-        then the chain is believed to be shorter. One that shows another chain is believed at once.
+        A node behind the last snapshot has `behind_seconds` to catch up, as it may be a lagging backend; after that the
+        chain counts as shorter. A node that shows another chain is believed at once.
         """
         name, _, offset = to.partition(":")
         block = self.chain.block(int(name) if name.isdecimal() else name)
@@ -66,7 +66,7 @@ class Canon:
         newest, newest_hash = kept[0]
         deadline, pause = time.monotonic() + self.behind_seconds, 0.25
         while block.number < newest:
-            if self.hash(newest, block) == newest_hash:  # another backend lagged, or the tag means an older block
+            if self.hash(newest, block) == newest_hash:  # a backend lags, or the tag means an older block
                 return self.chain.block(newest_hash) if name == "latest" else block
             if self._contradicts(block, kept):
                 break
@@ -81,12 +81,12 @@ class Canon:
         return block
 
     def at_least(self, least: Block, to: str) -> Block:
-        """The target, but none before `least`."""
+        """The target, or `least` if that is later."""
         block = self.target(to)
         return least if block.number < least.number else block
 
     def fresh(self, at: Block, to: str) -> Block:
-        """A newer block than `at`, kept; the same one where the user named a number."""
+        """A newer block than `at`, with its hash kept; the same one where the user named a number."""
         block = self.at_least(at, to)
         if block.number <= at.number:
             return at
@@ -94,11 +94,11 @@ class Canon:
         return block
 
     def holds(self, block: Block, head: Block) -> bool:
-        """Whether the chain of `head`, which is older, has that block too: then the head was told by a backend that lags."""
+        """Whether the chain of `head`, an older block, has that block too: then a lagging backend answered with `head`."""
         return head.number < block.number and self.hash(block.number, head) == block.hash
 
     def _contradicts(self, block: Block, kept: Sequence[tuple[int, str]]) -> bool:
-        """Whether the chain up to `block` is another one than ours."""
+        """Whether the chain up to `block` differs from ours."""
         for number, block_hash in kept:
             if number <= block.number:
                 return self.hash(number, block) != block_hash
@@ -111,10 +111,12 @@ class Canon:
     def hash(self, number: int, target: Block) -> str | None:
         """The canonical hash of a block, None where the chain does not reach it.
 
-        A block up to the target must be there: a node that does not know it lags, and is asked again.
+        A block up to the target must exist: a node that does not know it lags, and is asked again.
         """
         if number == target.number:
             return target.hash
+        if number == target.number - 1:
+            return target.parent_hash
         if number < target.number:
             try:
                 return self.chain.block(number).hash
@@ -129,7 +131,7 @@ class Canon:
     def remember(self, target: Block) -> None:
         """Keeps the target's hash before anything of its chain is saved, and hashes at growing distances below it.
 
-        So whatever a reorg or a kill leaves behind is told apart later, and a near ancestor is found.
+        So what a reorg or a kill leaves behind can be recognised later, and a near ancestor found.
         """
         chain_id = self.chain.chain_id
         kept = [number for number, _ in self.store.blocks(chain_id)]
@@ -144,15 +146,15 @@ class Canon:
             *found, own = self.chain.batch(calls, lambda raw, _: None if raw is None else parse_block(raw))
             if own is not None and own.hash != target.hash:
                 raise ReorgError(f"block {target.number} {target.hash} left the chain")
-            # Read before the target was seen to be still there, so they are its ancestors.
+            # They were read before the target was confirmed, so they are its ancestors.
             below = [block for n, block in zip(missing, found, strict=True) if own and block and block.number == n]
         self.store.save_blocks(chain_id, [*below, target])
 
     def final(self, target: Block) -> Block | None:
-        """What is final as of a snapshot of `target`, asked now and then: the chain's own finalized block, or, where it
-        has none or calls its head final, the one 128 blocks below. None where that is not due, or below block 0.
+        """The final block as of a snapshot of `target`: the chain's own finalized block or, where it has none or calls its
+        head final, the one 128 blocks below. None if it is not due to be asked, or below block 0.
 
-        Ask before it is seen that the target is still canonical.
+        Call it before the check that the target is still canonical.
         """
         if time.monotonic() - self._asked_final < FINAL_EVERY_SECONDS:
             return None
@@ -164,7 +166,7 @@ class Canon:
         return found
 
     def _finalized(self) -> Block | None:
-        """The block that the chain calls finalized, None where it has no such word."""
+        """The block that the chain calls finalized, None where it has no such tag."""
         try:
             found: Block | None = self.chain.request(
                 "eth_getBlockByNumber",
@@ -182,11 +184,11 @@ class Canon:
     # the way back ---------------------------------------------------------------------------------------------------
 
     def heal(self, target: Block) -> bool:
-        """Where the chain disagrees with what is stored, goes back to the last block both know.
+        """If the chain contradicts what is stored, goes back to the last common block.
 
-        Whether anything was taken back: what is in memory then no longer counts. UnconfirmedError where nobody but the
-        endpoint in use says that what was final has left the chain, WrongChainError where that serves another chain:
-        nothing is changed then.
+        Returns whether anything was undone, which makes everything in memory void. UnconfirmedError if only the endpoint
+        in use says that a final block has left the chain, WrongChainError if it serves another chain; both change
+        nothing.
         """
         chain_id = self.chain.chain_id
         kept = self.store.blocks(chain_id)
@@ -195,8 +197,8 @@ class Canon:
         newest, newest_hash = kept[0]
         if self.hash(newest, target) == newest_hash:
             if newest > target.number:
-                # An older block than the last snapshot is asked for: what came later is not yet true there. What cannot
-                # be read there (the node forgot that state, or nothing was deployed yet) keeps the rows it has.
+                # The user asks for an older block than the last snapshot, where later data does not hold yet.
+                # Deployments that cannot be read there (the node dropped that state, or they did not exist) keep their rows.
                 there = self.deployed(target)
                 with self.store.transaction() as conn:
                     reorgs.go_back(conn, chain_id, target.number, there)
@@ -231,10 +233,10 @@ class Canon:
         return candidates[low][0] if low < len(candidates) else -1
 
     def _confirmed(self, kept: Sequence[tuple[int, str]], ancestor: int, target: Block) -> str | None:
-        """Who says besides the endpoint in use that the blocks after `ancestor` are gone; None where nobody need.
+        """Who besides the endpoint in use confirms that the blocks after `ancestor` are gone; None if that is not needed.
 
-        A second endpoint counts that has the same other block in place of the oldest one that is gone. One that does not
-        reach that block proves nothing: it may lag as the first does.
+        A second endpoint counts if it has the same other block in place of the oldest orphaned one. An endpoint that does
+        not reach that block proves nothing: it may lag like the first.
         """
         try:
             self.chain.check_again()

@@ -1,9 +1,9 @@
-"""Who is evaluated at a block while a sync follows the chain: whoever the bounds leave open, and nobody else.
+"""Selects the positions to evaluate at a block while a sync follows the chain: only those that the bounds leave open.
 
-A row keeps its digits, exact at its own block, as long as it is proven that the position is still what its status says and
-that its health factor is within 1 % of the row's and of the last point of its history. Evaluated exactly at every block
-are those whose health factor may be below `exact_below`, whose status is none of the two quiet ones, who acted or may have
-acted, who are watched, and a slice of all others, so that no row grows older than `refresh_seconds`.
+A row keeps its digits, exact at its own block, while it is proven that its status still holds and that its health factor
+is within 1 % of the row's and of its last point of history. These positions are evaluated exactly at every block: those
+whose health factor may be below `exact_below`, whose status is neither of the two quiet ones, that changed or may have
+changed, that are watched, and a slice of all others, so that no row grows older than `refresh_seconds`.
 """
 
 import math
@@ -16,11 +16,11 @@ from indexer.model import Market, Position, PositionKey, Status
 from indexer.risk.bounds import Book, longer
 from indexer.store.rows import PositionRow
 
-#: a health factor that moved by so much is a point of history (`store.history.worth_keeping`)
+#: a change of the health factor that makes a point of history (`store.history.worth_keeping`)
 MOVED = 0.01
-#: floats are compared with exact integers: stay this far inside
+#: how far to stay inside when floats are compared with exact integers
 MARGIN = 1e-9
-#: rows are refreshed in so much of the time they have, so that a slow block makes none of them late
+#: the part of `refresh_seconds` in which all rows are refreshed, so that a slow block makes none of them late
 HASTE = 0.8
 QUIET = frozenset({Status.HEALTHY, Status.NO_DEBT})
 
@@ -28,8 +28,8 @@ QUIET = frozenset({Status.HEALTHY, Status.NO_DEBT})
 class Screen:
     """One deployment's positions between two snapshots of a sync that follows the chain.
 
-    `silent` are positions that may change without any event. It holds for one layout of the market; build another when
-    `fits` says no.
+    `silent` are positions that may change without any event. A screen is valid for one layout of the market; build another
+    when `fits` says no.
     """
 
     def __init__(self, adapter: AnyBounded, market: Market, *, exact_below: float, refresh_seconds: float) -> None:
@@ -39,20 +39,20 @@ class Screen:
         self.rows: dict[PositionKey, int] = {}
         self.keys: list[PositionKey] = []
         self.silent: set[PositionKey] = set()
-        self.fresh: set[int] = set()  # rows whose position was read since it was evaluated
+        self.fresh: set[int] = set()  # rows whose position was read since its last evaluation
         self._quiet = np.zeros(0, np.bool_)
-        self._row_health = np.zeros(0, np.float64)  # NaN: none
+        self._row_health = np.zeros(0, np.float64)  # NaN for none
         self._point_health = np.zeros(0, np.float64)
         self._timestamp = np.zeros(0, np.int64)
         self._cursor = 0
         self._seen = market.block.timestamp
 
     def fits(self, market: Market) -> bool:
-        """Whether what is known of the positions still means the same in this market."""
+        """Whether the lines of the positions are still valid in this market."""
         return market.exact and self.adapter.layout(market) == self.layout
 
     def put(self, market: Market, position: Position) -> None:
-        """A position as it was read; it is evaluated at the next opportunity."""
+        """Takes over a position that was read; the next selection includes it."""
         key = position.key
         row = self.rows.get(key)
         if row is None:
@@ -70,7 +70,7 @@ class Screen:
             self.silent.discard(key)
 
     def due(self, market: Market, also: Iterable[PositionKey] = ()) -> list[PositionKey]:
-        """Whom to evaluate at the market's block, in the order of the rows; `also` these."""
+        """The positions to evaluate at the market's block, in the order of the rows; always includes `also`."""
         count, now = len(self.keys), market.block.timestamp
         if not count:
             return []
@@ -78,7 +78,9 @@ class Screen:
         bounds = self.book.bounds(self.adapter.slot_weights(market, self.book.slots))
         low, high = bounds.health_low, bounds.health_high
         calm = low >= self.exact_below
-        with np.errstate(invalid="ignore"):  # comparisons with NaN are false: without a number nothing is proven
+        with np.errstate(
+            invalid="ignore"
+        ):  # comparisons with NaN are false, so without a number nothing counts as proven
             for health in (self._row_health[:count], self._point_health[:count]):
                 calm &= (low > health * (1 - MOVED + MARGIN)) & (high < health * (1 + MOVED - MARGIN))
         due = ~quiet | bounds.open | (self.book.has_debt & ~calm)
@@ -89,7 +91,7 @@ class Screen:
         return [self.keys[row] for row in np.flatnonzero(due)]
 
     def _slice(self, now: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-        """The next rows to refresh, in the order of the key: as many as the time since the last block asks for."""
+        """The next rows to refresh, in the order of the key, as many as the time since the last block requires."""
         count = len(self.keys)
         share = (now - self._seen) / (HASTE * self.refresh_seconds)
         size = min(math.ceil(count * share), count) if now > self._seen else 0
@@ -98,7 +100,7 @@ class Screen:
         return found
 
     def took(self, rows: Collection[PositionRow], points: Mapping[tuple[str, str], tuple[str, str | None]]) -> None:
-        """These rows were committed; `points` has every position's last point of history: status and health factor."""
+        """Takes over the rows that were committed; `points` are all positions' last points: status and health factor."""
         for row in rows:
             number = self.rows[row.key]
             _, point = points.get(row.key, (row.status, row.health_factor_raw))
@@ -110,5 +112,5 @@ class Screen:
 
 
 def _float(raw: str | None) -> float:
-    """A health factor that is scaled by 1e18 as a float, NaN for none."""
+    """A health factor scaled by 1e18 as a float, NaN for none."""
     return math.nan if raw is None else int(raw) / 10**18

@@ -1,9 +1,9 @@
-"""From the contracts to rows: the steps of every snapshot, in the only order there is.
+"""From the contracts to rows: the steps of every snapshot, in the only possible order.
 
     read_market -> registry -> [logs] -> with_keys -> read_positions -> fit -> evaluate
 
-`build` takes one deployment all the way without logs; the sync leads several of them side by side, fetches their logs
-together and compares sums in between.
+`build` takes one deployment all the way without logs; the sync takes several through the steps side by side, fetches
+their logs together and compares sums in between.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,10 +18,10 @@ from indexer.units import AT_RISK_BELOW
 
 
 class KnownDeployment:
-    """What is known of one deployment, and the steps that lead from it to rows. It lives in memory alone.
+    """What is known of one deployment, in memory only, and the steps that lead from there to rows.
 
-    With `wallets` nobody is looked for in logs: the contracts name the positions of these wallets, which are few and are
-    all read at each snapshot. A subclass writes down what is found (the methods that begin with `keep_`).
+    With `wallets`, nothing is discovered by logs: the contracts name the positions of these wallets, which are few and are
+    all read at each snapshot. A subclass stores what is found (the methods that begin with `keep_`).
     """
 
     def __init__(
@@ -43,26 +43,26 @@ class KnownDeployment:
         self.candidates: list[PositionKey] = []
         self.answers: Mapping[PositionKey, Answer] | None = None
         self.read_count = 0
-        #: who changed since it was last read, by what logs name
+        #: positions that changed since they were last read, according to logs
         self.unread: set[PositionKey] = set()
-        #: while the chain is followed block by block: who need not be evaluated
+        #: selects the positions to evaluate while the chain is followed block by block
         self.screen: Screen | None = None
 
     # the steps ------------------------------------------------------------------------------------------------------
 
     def read_market(self, read: Reader) -> None:
-        """The market at the reader's block, and the positions that contracts themselves number or name."""
+        """Reads the market at the reader's block, and the positions that contracts themselves number or name."""
         market = self.adapter.read_market(read, self.previous)
         if self.previous is not None and not self.previous.exact and market.exact:
-            self.forget_positions()  # they were read for the contract's own answers
+            self.forget_positions()  # they were read only to compare with the contract's own answers
         self.market = replace(market, registry=self.registry)
         keys = self._numbered(read) if self.wallets is None else self._of_wallets(read, self.wallets())
         self.candidates = [key for key in keys if key not in self.known]
 
     def _numbered(self, read: Reader) -> Iterable[PositionKey]:
-        """New numbers; those of old too where no snapshot was committed since they were found.
+        """Newly numbered positions; older ones too if no snapshot was committed since they were found.
 
-        A numbered position that nothing names may still hold something where the history is pruned.
+        Where history is pruned, a numbered position that no log names may still hold something.
         """
         if not isinstance(self.adapter, Registry):
             return ()
@@ -86,7 +86,7 @@ class KnownDeployment:
     def to_read(self, read: Reader) -> list[PositionKey]:
         """Known positions whose stored state is not that of the reader's block, and candidates never read.
 
-        Call it behind the logs, at the market's block: the market first learns what only the keys and logs name.
+        Call it after the logs, at the market's block: it first completes the market by what only keys and logs name.
         """
         self.market = replace(self.market, registry=self.registry)
         if isinstance(self.adapter, Registry):
@@ -105,16 +105,20 @@ class KnownDeployment:
         return due + [key for key in self.candidates if key not in self.known]
 
     def _silent(self, position: Position) -> bool:
-        """Whether it may have changed without any event that is followed."""
+        """Whether the position may have changed without an event that is followed."""
         return self.wallets is not None or self.adapter.changes_silently(self.market, position)
 
     def read(self, read: Reader, keys: Sequence[PositionKey]) -> None:
-        """The positions of `keys` at the reader's block; a candidate that holds nothing stays unknown."""
+        """Reads the positions of `keys` at the reader's block; a candidate that logs need not name stays unknown."""
         positions = self.adapter.read_positions(read, self.market, keys)
         self.read_count += len(keys)
         block = read.block.number
         here = dict(zip(keys, positions, strict=True))
-        found = {key: (block, block) for key, position in here.items() if key not in self.known and not position.empty}
+        found = {
+            key: (block, block)
+            for key, position in here.items()
+            if key not in self.known and self.adapter.discovers(position, self.accounts)
+        }
         kept = {key: position for key, position in here.items() if key in self.known or key in found}
         changed = {key: position for key, position in kept.items() if not self._as_before(position)}
         self.keep_positions(found, changed, block)
@@ -126,7 +130,7 @@ class KnownDeployment:
                 self.screen.put(self.market, position)
 
     def _as_before(self, position: Position) -> bool:
-        """Whether one that may have changed silently has not: what is written of it stays true."""
+        """Whether a position that may have changed silently did not, so that its stored state stays valid."""
         old = self.positions.get(position.key)
         if old is None or position.key in self.unread:
             return False
@@ -135,9 +139,9 @@ class KnownDeployment:
     def evaluate(
         self, read: Reader, *, at_risk_below: float = AT_RISK_BELOW, also: Iterable[PositionKey] = ()
     ) -> list[PositionRow]:
-        """Rows of every known position; where the code is unknown with the contracts' own answers in them.
+        """Rows of every known position, with the contracts' own answers in them where the code is unknown.
 
-        With a screen only rows of those whom it leaves open, and of `also`.
+        With a screen, only rows of those that it leaves open, and of `also`.
         """
         positions = self.held()
         self.market = self.adapter.fit(read, self.market, positions)
@@ -160,7 +164,7 @@ class KnownDeployment:
         )
 
     def balances(self) -> list[BalanceRow]:
-        """Rows of the balances of whom `evaluate` gave rows."""
+        """Rows of the balances of the positions that `evaluate` returned."""
         block, usd = self.market.block.number, self.market.usd
         return [
             balance_row(self.chain_id, self.name, position.key, balance, usd, block)
@@ -190,12 +194,12 @@ class KnownDeployment:
             self.unread.add(key)
 
     def forget_positions(self) -> None:
-        """Every position is read again; heals whatever a lying node left behind."""
+        """Makes every position be read again, which heals whatever a lying node left behind."""
         self.positions.clear()
         self.screen = None
 
     def keep_numbers(self, new: Mapping[int, PositionKey], block: int) -> None:
-        """Positions that a contract numbers, read at `block`."""
+        """Takes over positions that a contract numbers, read at `block`."""
         keys = {**self.registry.keys, **new}
         numbers = {key: number for number, key in keys.items()}
         self.registry = replace(self.registry, keys=keys, numbers=numbers)
@@ -203,11 +207,11 @@ class KnownDeployment:
     def keep_positions(
         self, found: Mapping[PositionKey, tuple[int, int]], positions: Mapping[PositionKey, Position], block: int
     ) -> None:
-        """Positions as read at `block`; `found` are those that were not known before."""
+        """Takes over positions as read at `block`; `found` are those that were unknown before."""
 
 
 def build(deployment: KnownDeployment, read: Reader, *, at_risk_below: float = AT_RISK_BELOW) -> list[PositionRow]:
-    """Rows of a deployment at the reader's block, of whom it knows and of whom its contracts name; no log is asked for."""
+    """Rows of a deployment's known positions, and those its contracts name, at the reader's block, without any logs."""
     deployment.read_market(read)
     deployment.read(read, deployment.to_read(read))
     return deployment.evaluate(read, at_risk_below=at_risk_below) if deployment.known else []

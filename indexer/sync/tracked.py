@@ -1,13 +1,14 @@
-"""One deployment as the store knows it: its logs' ranges beside its positions, and all that is learnt written down."""
+"""One deployment as the store knows it: its positions and ranges of logs, with everything learnt stored at once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from indexer.adapter import AnyAdapter, Bounded, Reader
-from indexer.model import Accounts, LogSource, Position, PositionKey
+from indexer.model import Accounts, Coverage, LogSource, Position, PositionKey
 from indexer.risk.evaluate import evaluate_all
 from indexer.settings import Settings
 from indexer.store.books import dump_market, dump_position, load_market, load_positions
+from indexer.store.imported import imported
 from indexer.store.rows import Snapshot, balance_row
 from indexer.store.store import Store
 from indexer.store.synced import ACTIVITY
@@ -28,7 +29,7 @@ def pairs_of(sources: Iterable[LogSource]) -> frozenset[Pair]:
 
 
 class TrackedDeployment(KnownDeployment):
-    """A deployment with everything its snapshots build on, in the store too; kept between snapshots in follow mode."""
+    """A deployment with everything its snapshots build on, also in the store; kept between snapshots while following."""
 
     def __init__(
         self,
@@ -53,6 +54,11 @@ class TrackedDeployment(KnownDeployment):
         if watched:
             store.set_accounts(chain_id, self.name, accounts)  # a first sync may have begun without any result
         self.complete_from: int | None = row["complete_from"]
+        self.coverage: str | None = row["coverage"]
+        #: whether the logs before the first read are left for later, or for good: accounts came from elsewhere
+        self.postponed = False
+        #: accounts that a file named, until they were asked what they hold
+        self.imported = imported(store.conn, (chain_id, self.name))
         if row["market"] is not None:
             self.previous = load_market(adapter, row["market"])
         self.registry = store.registry(chain_id, self.name)
@@ -65,10 +71,17 @@ class TrackedDeployment(KnownDeployment):
 
     def read_market(self, read: Reader) -> None:
         super().read_market(read)
+        self.candidates += [key for key in self.imported if key not in self.known]
         self._skip_before_joining()
 
+    def read(self, read: Reader, keys: Sequence[PositionKey]) -> None:
+        super().read(read, keys)
+        if self.imported:  # whoever holds nothing by now is named by a log when that changes
+            asked = set(keys)
+            self.imported = [key for key in self.imported if key not in asked]
+
     def _skip_before_joining(self) -> None:
-        """A contract that joined the market after the last snapshot was of no use to anybody before: no log is missed."""
+        """A contract that joined the market after the last snapshot could not be used before, so no log is missing."""
         activity = self.ranges[ACTIVITY]
         if self.previous is None or not self.previous.exact or not activity:
             return
@@ -88,15 +101,41 @@ class TrackedDeployment(KnownDeployment):
     # logs -----------------------------------------------------------------------------------------------------------
 
     def discovery(self, target: int) -> dict[Pair, list[tuple[int, int]]]:
-        """Discovery logs -> the block ranges up to `target` that are still to be fetched; no log of watched wallets."""
+        """Discovery logs -> the block ranges up to `target` still to be fetched; none for watched wallets."""
         if self.wallets is not None:
             return {}
+        activity = self.ranges[ACTIVITY].to_list()
         start = self.adapter.deployment.start_block
+        if self.postponed:
+            start = activity[0][0] if activity else target + 1
+        return self._undiscovered(start, target)
+
+    def _undiscovered(self, start: int, target: int) -> dict[Pair, list[tuple[int, int]]]:
         pairs = pairs_of(self.adapter.logs(self.market, self.accounts).discovery)
         return {pair: self.ranges[source_name(pair)].missing(start, target) for pair in pairs}
 
+    def lacks_history(self, target: int) -> bool:
+        """Whether logs that may name accounts were not read, be they postponed or pruned."""
+        if self.wallets is not None:
+            return True
+        return any(self._undiscovered(self.adapter.deployment.start_block, target).values())
+
+    @property
+    def usable_without_history(self) -> bool:
+        """Whether accounts came from elsewhere, so that a snapshot need not wait for the logs of old."""
+        if self.wallets is not None or self.complete_from is not None:
+            return False
+        if self.previous is not None:
+            return bool(self.imported) or self.coverage in (Coverage.SUMS, Coverage.PARTIAL)
+        return bool(self.imported or self.candidates)
+
+    def missing_blocks(self, target: int) -> int:
+        """How many blocks of history lack some log, by the log that lacks most."""
+        gaps = self._undiscovered(self.adapter.deployment.start_block, target).values()
+        return max((sum(last - first + 1 for first, last in spans) for spans in gaps), default=0)
+
     def activity_gap(self, target: int) -> list[tuple[int, int]]:
-        """The blocks whose activity is still to be fetched: from the first position read on."""
+        """The blocks whose activity is still to be fetched, from the first position read on."""
         ranges = self.ranges[ACTIVITY]
         if not ranges or self.wallets is not None:
             return []
@@ -115,10 +154,10 @@ class TrackedDeployment(KnownDeployment):
     def keep_positions(
         self, found: Mapping[PositionKey, tuple[int, int]], positions: Mapping[PositionKey, Position], block: int
     ) -> None:
-        """Survives a kill right after. From the block of the first read on, whoever is touched is read again.
+        """Stores positions, to survive a kill right after. From the first read's block on, touched ones are read again.
 
-        Rows that are older than the last snapshot are first brought to its block, so that what is measured between
-        snapshots is the same as if every row were written at each of them.
+        Rows older than the last snapshot are first brought to its block, so that measurements between snapshots are the
+        same as if every snapshot wrote every row.
         """
         states = [(key, p.block_number, dump_position(self.adapter, p)) for key, p in positions.items()]
         with self.store.transaction():
@@ -129,7 +168,7 @@ class TrackedDeployment(KnownDeployment):
             self.store.save_states(self.chain_id, self.name, states)
 
     def _rewrite_rows(self, keys: Iterable[PositionKey]) -> None:
-        """The rows of these positions at the block of the last snapshot, from their states before they are read."""
+        """Brings the rows of these positions to the last snapshot's block, from their states before the new read."""
         previous = self.previous
         if previous is None or not previous.exact:
             return
@@ -151,7 +190,7 @@ class TrackedDeployment(KnownDeployment):
     # following the chain --------------------------------------------------------------------------------------------
 
     def follow(self, settings: Settings) -> None:
-        """From the next snapshot on only those are evaluated whom the bounds leave open; call it before `committed`."""
+        """Makes the next snapshots evaluate only positions that the bounds leave open; call it before `committed`."""
         if self.wallets is None and self.screen is None and isinstance(self.adapter, Bounded) and self.market.exact:
             self.screen = Screen(
                 self.adapter,
@@ -171,8 +210,8 @@ class TrackedDeployment(KnownDeployment):
         return {key for key in self._of_watched if key in self.positions}
 
     def committed(self, snapshot: Snapshot, points: Mapping[tuple[str, str], tuple[str, str | None]]) -> None:
-        """What is kept for the next snapshot; `points` are the last points of history."""
-        self.previous = self.market
+        """Keeps what the next snapshot needs; `points` are the last points of history."""
+        self.previous, self.coverage = self.market, snapshot.coverage
         if self._watched:
             self._of_watched |= {row.key for row in snapshot.rows if not self._watched.isdisjoint(row.people)}
         if self.screen is not None:
@@ -183,12 +222,12 @@ class TrackedDeployment(KnownDeployment):
         self.store.drop_states(self.chain_id, self.name)
 
     def forget_activity(self) -> None:
-        """Nobody can tell any more who was touched since the positions were read: all are read again, from then on."""
+        """Makes all positions be read again, as it is no longer known which were touched since they were read."""
         self.forget_positions()
         with self.store.transaction():
             self.ranges.drop(ACTIVITY)
 
     def forget_logs(self, first: int) -> None:
-        """Logs are fetched again from block `first` on; positions stay, activity restarts with them."""
+        """Makes logs from block `first` on be fetched again; positions stay, and activity restarts from them."""
         with self.store.transaction():
             self.ranges.forget_from(first)

@@ -1,4 +1,4 @@
-"""Our rows against the contracts' own answers at the block the rows name."""
+"""Compares our rows with the contracts' own answers at the rows' block."""
 
 import logging
 import random
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One value of one row that is not what the contract answers."""
+    """One value of one row that differs from the contract's answer."""
 
     deployment: str
     account: str
@@ -38,7 +38,7 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class Dispute:
-    """One value of one row about which two nodes contradict each other: what the contract says by either of them."""
+    """One value of one row about which two nodes contradict each other: the contract's answer from each of them."""
 
     deployment: str
     account: str
@@ -51,10 +51,10 @@ class Dispute:
 
 @dataclass(slots=True)
 class Verdict:
-    """What was compared of one deployment, at which block.
+    """What was compared for one deployment, and at which block.
 
-    Of the rows that are of an older block than the deployment, `older` were compared at their own block; `evaluated` were
-    evaluated at the deployment's block, and that compared there, as no endpoint holds the state of theirs any more.
+    Of the rows older than the deployment's block, `older` were compared at their own block; `evaluated` were evaluated and
+    compared at the deployment's block, because no endpoint holds the state of their own any more.
     """
 
     deployment: str
@@ -76,7 +76,7 @@ class Verdict:
         return {PositionKey(d.account, d.position_group) for d in self.disputes}
 
     def add(self, found: Iterable[tuple[str, str, str, str, str]]) -> None:
-        """Mismatches as account, group, what, ours, the contract's."""
+        """The mismatches as (account, group, what, ours, the contract's)."""
         self.mismatches += [Mismatch(self.deployment, *one) for one in found]
 
 
@@ -92,10 +92,10 @@ def verify(
 ) -> list[Verdict]:
     """Compares stored rows with the contracts and writes `audits`.
 
-    `scope` is "all", "sample" (`sample` random rows a deployment) or "at-risk". Where no endpoint holds the state of
-    a deployment's block any more (or the block left the chain), a new snapshot is taken first and the log says so.
-    `against` is the same chain behind another node, which is asked for the same rows at the same block: where the two
-    contradict each other the rows become `unverified`. StoreError if nothing is synced.
+    `scope` is "all", "sample" (`sample` random rows per deployment) or "at-risk". If no endpoint holds the state of a
+    deployment's block any more, or the block has left the chain, a new snapshot is taken first and the log says so.
+    `against` is the same chain behind another node, which is asked about the same rows at the same block; rows about which
+    the two contradict each other become `unverified`. StoreError if nothing is synced.
     """
     verdicts, settings = [], settings or Settings()
     for adapter in adapters:
@@ -137,7 +137,7 @@ def verify(
 
 
 def _disbelieve(store: Store, chain: Chain, verdict: Verdict, against: Chain) -> None:
-    """Neither node is believed where they contradict each other."""
+    """Marks the rows about which the nodes contradict each other `unverified`, as neither node is believed."""
     disputes.mark(store, (chain.chain_id, verdict.deployment), verdict.disputed)
     store.audit(
         chain.chain_id,
@@ -204,7 +204,7 @@ def _verify_one(
                 raise ReorgError(f"block {number} {block_hash} is no longer on the chain")
             comparison.at(own, here, held)
             verdict.older += len(here)
-        except (PrunedError, ReorgError):  # what it says of the deployment's block can still be compared there
+        except (PrunedError, ReorgError):  # its evaluation at the deployment's block can still be compared there
             keys = {row.key for row in here}
             evaluated = {p.key: list(adapter.balances(market, p)) for p in positions if p.key in keys}
             comparison.at(block, [now[key] for key in keys], evaluated)
@@ -213,7 +213,7 @@ def _verify_one(
 
 
 class Comparison:
-    """Rows of one deployment against its contracts, as one node knows them, or two."""
+    """Compares rows of one deployment with its contracts through one node, or two."""
 
     def __init__(
         self, chain: Chain, adapter: AnyAdapter, market: Market, verdict: Verdict, against: Chain | None = None
@@ -222,7 +222,7 @@ class Comparison:
         self.adapter, self.market, self.verdict = adapter, market, verdict
 
     def at(self, block: Block, rows: Sequence[PositionRow], held: Mapping[PositionKey, Sequence[Held]]) -> None:
-        """Compares rows of one block, with their balances; nothing is counted if the block cannot be asked of each node."""
+        """Compares rows of one block, with their balances; counts nothing if a node cannot answer for that block."""
         found, *others = [
             compared(PinnedReader(chain, block), self.adapter, self.market, rows, held) for chain in self.chains
         ]

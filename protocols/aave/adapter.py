@@ -1,4 +1,4 @@
-"""What the adapters of both versions of Aave share: logs, whom they touch, sums, and what if."""
+"""What the adapters of both versions of Aave share: logs and the positions they touch, sums, and what if."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,20 +6,23 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, ClassVar, TypeVar
 
-from indexer.adapter import ONE, Liquidation
-from indexer.model import Accounts, Check, Event, Logs, PositionKey
+from indexer.abi import topic
+from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs
+from indexer.model import Accounts, Check, Event, Logs, LogSource, PositionKey
 from protocols.aave.market import AaveMarket
 from protocols.aave.position import AavePosition
-from protocols.common import sources
+from protocols.common import quantity, sources
 
 M = TypeVar("M", bound=AaveMarket[Any])
 P = TypeVar("P", bound=AavePosition)
 
-#: topic0 -> (topics, data words) that name an account which the event may have changed
+LIQUIDATION = topic("LiquidationCall(address,address,address,uint256,uint256,address,bool)")
+
+#: topic0 -> the (topics, data words) that name accounts whose positions the event may have changed
 Touches = Mapping[str, tuple[Sequence[int], Sequence[int]]]
 
 
-class AaveAdapter(Liquidation[M, P]):
+class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
     """One pool of Aave, found through its addresses provider."""
 
     #: kind of contract (`Place.kind`) -> its events
@@ -31,7 +34,7 @@ class AaveAdapter(Liquidation[M, P]):
     # logs -------------------------------------------------------------------------------------------------------------
 
     def logs(self, market: M, accounts: Accounts) -> Logs:
-        """No debt begins without a Borrow of the pool; with all accounts also every receipt of aTokens."""
+        """No debt begins without the pool's Borrow; discovery of all accounts also follows every receipt of aTokens."""
         discovery = [(frozenset({market.pool}), [self.borrow])]
         if accounts is Accounts.ALL:
             discovery.append((market.contracts_of("a"), [*self.receipts]))
@@ -42,17 +45,36 @@ class AaveAdapter(Liquidation[M, P]):
         place = market.tokens.get(event.address)
         where = None if place is None else self.events[place.kind].get(event.topic0)
         if where is None or (event.topic0 == self.receipts[1] and event.word(0) == 0):
-            return ()  # a transfer of nothing makes nobody a holder
+            return ()  # a transfer of 0 makes nobody a holder
         topics, words = where
         named = [event.topic_address(i) for i in topics] + [event.word_address(i) for i in words]
         return [PositionKey(address) for address in named if address is not None]
 
+    def liquidation_logs(self, market: M) -> list[LogSource]:
+        return sources((frozenset({market.pool}), [LIQUIDATION]))
+
+    def liquidated(self, market: M, event: Event) -> Liquidated | None:
+        """LiquidationCall of the pool. What is seized is what the liquidator got: the protocol's fee is not in the log."""
+        if event.address != market.pool or event.topic0 != LIQUIDATION:
+            return None
+        seized_asset, debt_asset, account = (event.topic_address(i) for i in (1, 2, 3))
+        repaid, seized, liquidator = event.word(0), event.word(1), event.word_address(2)
+        if seized_asset is None or debt_asset is None or account is None or repaid is None or seized is None:
+            return None
+        assets = market.assets
+        return Liquidated(
+            PositionKey(account),
+            liquidator,
+            quantity(assets, debt_asset, repaid),
+            quantity(assets, seized_asset, seized),
+        )
+
     # sums -------------------------------------------------------------------------------------------------------------
 
     def checks(self, market: M, positions: Iterable[P], accounts: Accounts) -> list[Check]:
-        """Scaled balances of all known accounts are the tokens' scaled total supplies: debts always, supplies with all.
+        """Compares sums of scaled balances with the tokens' scaled total supplies: debts always, supplies for all accounts.
 
-        Not so for stable debt, whose total counts interest apart.
+        Not stable debt, whose total counts interest separately: its check only tells whether there is any.
         """
         sums = dict.fromkeys(market.tokens, 0)
         for position in positions:
@@ -63,20 +85,29 @@ class AaveAdapter(Liquidation[M, P]):
         found = []
         for reserve in market.reserves:
             name, have = f"scaled variable debt of {reserve.symbol}", sums[reserve.variable_debt_token]
-            found.append(Check(name=name, have=have, want=reserve.scaled_debt))
+            found.append(Check(name=name, have=have, want=reserve.scaled_debt, debt=True))
+            name, want = f"stable debt of {reserve.symbol}", self.stable_total(reserve)
+            found.append(Check(name=name, have=0, want=want, at_most=True, debt=True))
             if self.adds_up(market, reserve.a_token):
                 name, have = f"scaled supply of {reserve.symbol}", sums[reserve.a_token]
                 found.append(Check(name=name, have=have, want=reserve.scaled_supply, at_most=partial))
         return found
 
+    def discovers(self, position: P, accounts: Accounts) -> bool:
+        return position.has_debt if accounts is Accounts.BORROWERS else not position.empty
+
+    @abstractmethod
+    def stable_total(self, reserve: Any) -> int:
+        """What all owe of a reserve at stable rates, by the token's own count; 0: nobody does."""
+
     @abstractmethod
     def adds_up(self, market: M, a_token: str) -> bool:
-        """Whether the scaled balances of an aToken are its scaled total supply, which a rebasing one does not keep."""
+        """Whether the scaled balances of an aToken add up to its scaled total supply; those of a rebasing one do not."""
 
     # what if ----------------------------------------------------------------------------------------------------------
 
     def with_prices(self, market: M, prices: Mapping[str, int], numeraire: Fraction = ONE) -> M:
-        """Prices in the oracle's unit by asset; in V2 that of USDC says what the unit is worth in USD."""
+        """`prices` are in the oracle's unit, by asset; in V2, USDC's price determines what the unit is worth in USD."""
         reserves = tuple(replace(r, price=prices.get(r.asset, r.price)) for r in market.reserves)
         return replace(market, reserves=reserves).with_assets()
 
@@ -95,5 +126,5 @@ class AaveAdapter(Liquidation[M, P]):
         return market.narrowed(position.configuration, position.held)
 
     def interest_stored(self, market: M) -> M:
-        """Aave's indexes are projected to the block already, as its views answer them."""
+        """The market itself: Aave's indexes are already projected to the block, as in its views."""
         return market

@@ -8,11 +8,11 @@ NOTHING = Weight(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def supply_weight(value: float, step: float, threshold: int, *, average: bool) -> Weight:
-    """Of a unit of scaled balance that is worth `value`; `step` is the price of the token's smallest unit.
+    """The weight of a unit of scaled balance worth `value`; `step` is the price of the token's smallest unit.
 
-    rayMul moves the amount by at most one smallest unit, the division by the token's unit the value by one, percentMul or
-    the division by 10,000 the limit by one. Where the limit is the collateral times the `average` threshold cut to basis
-    points, the cut takes at most one basis point of every unit of collateral.
+    rayMul moves the amount by at most one smallest unit, the division by the token's unit moves the value by one, and
+    percentMul or the division by 10,000 moves the limit by one. Where the limit is the collateral times the `average`
+    threshold, rounded down to basis points, each unit of collateral loses at most one basis point.
     """
     share = threshold / PERCENTAGE_FACTOR
     low = (threshold - 1) / PERCENTAGE_FACTOR if average else share
@@ -20,5 +20,5 @@ def supply_weight(value: float, step: float, threshold: int, *, average: bool) -
 
 
 def debt_weight(value: float, step: float) -> Weight:
-    """Of a unit of scaled debt that is worth `value`: one smallest unit and one unit of value either way."""
+    """The weight of a unit of scaled debt worth `value`: off by one smallest unit and one unit of value either way."""
     return Weight(0.0, 0.0, value, 0.0, step + 2.0)

@@ -56,7 +56,7 @@ class AaveMarket(Market, Generic[R]):
         return {r.asset: Fraction(r.liquidation_threshold, PERCENTAGE_FACTOR) for r in self.reserves}
 
     def with_thresholds(self, thresholds: Mapping[str, Fraction]) -> Self:
-        """With other liquidation thresholds, cut to basis points."""
+        """With other liquidation thresholds, rounded down to basis points."""
         reserves = tuple(
             r.with_threshold(int(thresholds[r.asset] * PERCENTAGE_FACTOR)) if r.asset in thresholds else r
             for r in self.reserves
@@ -64,7 +64,7 @@ class AaveMarket(Market, Generic[R]):
         return replace(self, reserves=reserves).with_assets()
 
     def at(self, block: Block) -> Self:
-        """With the indexes as they are at a later `block` if nobody acts."""
+        """With the indexes of a later `block` if nobody acts."""
         raise NotImplementedError
 
     def with_assets(self) -> Self:
@@ -72,7 +72,7 @@ class AaveMarket(Market, Generic[R]):
         raise NotImplementedError
 
     def narrowed(self, flags: int, held: Sequence[str]) -> Self:
-        """With nothing but the reserves of these user flags and tokens; the way to USD stays as it is."""
+        """With only the reserves of these user flags and tokens; the conversion to USD stays."""
         tokens = set(held)
         reserves = tuple(
             r
@@ -108,5 +108,5 @@ def asset_row(market: Market, reserve: AaveReserve, **others: Any) -> Asset:
 
 
 def bonus_of(points: int) -> float | None:
-    """A liquidation bonus as a fraction that is added (10,500 basis points: 0.05), None where there is none."""
+    """A liquidation bonus as the fraction added (10,500 basis points: 0.05), None where there is none."""
     return (points - PERCENTAGE_FACTOR) / PERCENTAGE_FACTOR if points else None

@@ -38,7 +38,7 @@ def linear_interest(rate: int, seconds: int) -> int:
 
 
 def compound_v2(rate: int, seconds: int) -> int:
-    """MathUtils.calculateCompoundedInterest of Aave V2: the rate a second is cut off first."""
+    """MathUtils.calculateCompoundedInterest of Aave V2: the rate per second is rounded down first."""
     if seconds == 0:
         return RAY
     per_second = rate // SECONDS_PER_YEAR

@@ -7,7 +7,7 @@ from indexer.model import Health, Position
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AavePosition(Position):
-    """One account; balances are keyed by token, so that a reserve that is dropped or listed anew is not mixed up.
+    """One account; balances are keyed by token, so that reserves dropped or listed anew are not mixed up.
 
     `configuration` is the pool's bitmap (bit 2i: borrows reserve i, bit 2i+1: uses it as collateral). `supplied` and
     `borrowed` map aToken and variable debt token to the scaled balance, `stable` maps a stable debt token to
@@ -29,12 +29,12 @@ class AavePosition(Position):
 
     @property
     def held(self) -> tuple[str, ...]:
-        """Every token of which it has something."""
+        """Every token that the account has a balance of."""
         return (*self.supplied, *self.borrowed, *self.stable)
 
     @property
     def scaled_debts(self) -> dict[str, int]:
-        """By debt token the scaled balance, or the principal of a stable debt."""
+        """The scaled balance, or the principal of a stable debt, by debt token."""
         return self.borrowed | {token: principal for token, (principal, _, _) in self.stable.items()}
 
 

@@ -11,9 +11,9 @@ from protocols.aave.math import linear_interest, ray_mul
 class AaveReserve:
     """One reserve as the pool and its tokens answer it.
 
-    `stable_debt_token` is "" where there is none. `id` is its place in the user bitmaps; `configuration` the pool's 256-bit word. Indexes and rates in ray, stored as
-    of `last_update`; `income` and `debt_index` are projected to the market's block. Totals are scaled. `price` in the
-    oracle's unit, None if the oracle has none.
+    `stable_debt_token` is "" where there is none. `id` is its place in the user bitmaps; `configuration` the pool's 256-bit
+    word. Indexes and rates are in ray, stored as of `last_update`; `income` and `debt_index` are projected to the market's
+    block. Totals are scaled. `price` is in the oracle's unit, None if the oracle has none.
     """
 
     id: int

@@ -11,7 +11,7 @@ from protocols.aave.math import ray_mul
 from protocols.aave_v2 import liquidation
 from protocols.aave_v2.answers import answer
 from protocols.aave_v2.bounds import AaveV2Bounds
-from protocols.aave_v2.market import AaveV2Market, read_market
+from protocols.aave_v2.market import AaveV2Market, Reserve, read_market
 from protocols.aave_v2.position import AaveV2Position, balances, evaluate, formula_amount
 from protocols.common import chunks
 
@@ -20,7 +20,7 @@ A_TOKEN = abi("aave_v2_a_token")
 VARIABLE_DEBT = abi("aave_v2_variable_debt_token")
 STABLE_DEBT = abi("aave_stable_debt_token")
 
-#: How many holders of an aToken are asked at each snapshot whether their balances moved without an event.
+#: How many holders of each aToken are checked at each snapshot for balances that moved without an event.
 WITNESSES = 3
 
 USER_CONFIGURATION = POOL.function("getUserConfiguration")  # a struct of one word
@@ -40,7 +40,7 @@ BALANCE_TRANSFER = A_TOKEN.event("BalanceTransfer")
 
 EVENTS: Mapping[str, Touches] = {
     "pool": {
-        BORROW: ((2,), ()),  # onBehalfOf; `user` is only who called
+        BORROW: ((2,), ()),  # onBehalfOf; `user` is only the caller
         POOL.event("LiquidationCall"): (
             (3,),
             (2,),
@@ -84,7 +84,7 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
     # positions --------------------------------------------------------------------------------------------------------
 
     def read_positions(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[AaveV2Position]:
-        """Two rounds: flags and all aTokens of everyone, then the debts that the flags name."""
+        """Two rounds: everyone's flags and all of their aTokens, then the debts that the flags name."""
         a_tokens = [reserve.a_token for reserve in market.reserves]
         reads = []
         for address, _ in keys:
@@ -124,11 +124,11 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
         return list(positions)
 
     def changes_silently(self, market: AaveV2Market, position: AaveV2Position) -> bool:
-        """Whether it holds tokens whose code is unknown."""
+        """Whether the position holds tokens whose code is unknown."""
         return bool(position.offsets) or not (market.exact or position.empty)
 
     def fit(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> AaveV2Market:
-        """Finds aTokens that rebase, and asks all their holders what they have now."""
+        """Finds aTokens that rebase, and asks for the present balances of all their holders."""
         rebasing = market.rebasing | self.found_rebasing(read, market, positions)
         holders = [(token, p) for p in positions for token in p.supplied if token in rebasing]
         answers = iter(
@@ -142,8 +142,8 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
         return replace(market, rebasing=rebasing, moved=moved)
 
     def found_rebasing(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> set[str]:
-        """ATokens of which a large holder has another balance than the formula says, or, though no event touched any of
-        them, all have other scaled balances than when they were read.
+        """The aTokens that rebase: a large holder's balance differs from the formula's, or all large holders' scaled
+        balances have changed since they were read although no event touched any of them.
         """
         witnesses: dict[str, list[tuple[bool, int, str]]] = {}
         for p in positions:
@@ -162,7 +162,7 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
                 found.add(token)
             elif stale:
                 changed.setdefault(token, []).append(scaled != before)
-        # One of several may have changed in an omitted log; a rebase changes everyone.
+        # An omitted log may have changed one of several; a rebase changes all.
         return found | {token for token, changes in changed.items() if all(changes)}
 
     def evaluate(self, market: AaveV2Market, position: AaveV2Position) -> Health:
@@ -177,7 +177,7 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
     # the contracts' own answers ---------------------------------------------------------------------------------------
 
     def contract_answers(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[Answer]:
-        """getUserAccountData, and balanceOf of every token."""
+        """Asks for getUserAccountData, and for balanceOf in every token."""
         places = [(token, "supply") for token in market.supplies]
         places += [(t, "debt") for r in market.reserves for t in (r.variable_debt_token, r.stable_debt_token)]
         data = read([Read(market.pool, ACCOUNT_DATA, (address,)) for address, _ in keys])
@@ -187,11 +187,14 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
             answer(key, one, {place: next(amounts) for place in places}) for key, one in zip(keys, data, strict=True)
         ]
 
+    def stable_total(self, reserve: Reserve) -> int:
+        return reserve.stable_debt
+
     def adds_up(self, market: AaveV2Market, a_token: str) -> bool:
         return a_token not in market.rebasing
 
     def quotes(self, market: AaveV2Market) -> Quotes:
-        """Counted in WETH where the oracle counts in ETH."""
+        """Prices are counted in WETH where the oracle counts in ETH."""
         numeraire = next((r.asset for r in market.reserves if liquidation.is_unit(r)), None)
         return Quotes(prices=super().quotes(market).prices, numeraire=numeraire)
 
@@ -208,7 +211,7 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
 
 
 def read_offsets(read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> None:
-    """Ask every token what the positions have, where the code is unknown; keep what differs from the formula."""
+    """Ask every token of unknown code for the positions' balances, and keep what differs from the formula."""
     there = market if read.block == market.block else market.at(read.block)
     wanted = [(p, token) for p in positions for token in p.held]
     amounts = required(read, [Read(token, BALANCE, (p.key.account,)) for p, token in wanted])

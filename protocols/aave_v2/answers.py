@@ -1,4 +1,4 @@
-"""What an Aave V2 pool and its tokens say about an account, beside what we compute."""
+"""What an Aave V2 pool and its tokens say about an account, to compare with what we compute."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -14,11 +14,11 @@ class AaveV2Bounds(Bounded[AaveV2Market, AaveV2Position]):
     """The capability of the adapter."""
 
     def layout(self, market: AaveV2Market) -> Hashable:
-        """Tokens and flags decide which amounts are lines; holders of a token that rebases are left open."""
+        """Tokens and flags decide which amounts are lines; holders of a rebasing token stay open."""
         return tuple((r.id, r.a_token, r.variable_debt_token) for r in market.reserves), frozenset(market.moved)
 
     def lines(self, market: AaveV2Market, position: AaveV2Position) -> list[Line] | None:
-        """Flagged supplies and variable debts by token. Stable debt grows by a rate of its own."""
+        """Flagged supplies and variable debts by token. None with stable debt, which grows by a rate of its own."""
         if position.stable or position.offsets or not market.moved.keys().isdisjoint(position.supplied):
             return None
         left = position.configuration & sum(r.borrowing_flag | r.collateral_flag for r in market.reserves)

@@ -14,12 +14,12 @@ CLOSE_FACTOR = 5_000
 #: of a liquidationCall that pays out the collateral
 GAS = 500_000
 ETH = 10**18
-#: what USDC costs, at most, where the oracle counts in USD with 8 decimals (Avalanche) and not in ETH
+#: the highest price of USDC that means that the oracle counts in USD with 8 decimals (Avalanche) and not in ETH
 USDC_IN_USD = 2 * 10**8
 
 
 def exposure(market: AaveV2Market, position: AaveV2Position) -> list[Price]:
-    """In the oracle's unit. Where that is ETH, ETH itself has no price that could move."""
+    """Prices in the oracle's unit. Where that is ETH, ETH itself has no price that could move."""
     in_usd = market.usd is not None and market.usd[1] < USDC_IN_USD
     found = []
     for reserve in market.reserves:
@@ -43,7 +43,7 @@ def exposure(market: AaveV2Market, position: AaveV2Position) -> list[Price]:
 
 
 def is_unit(reserve: Reserve) -> bool:
-    """AaveOracle answers 1 ether for WETH, whatever happens."""
+    """AaveOracle always answers 1 ether for WETH."""
     return reserve.symbol == "WETH" and reserve.price == ETH
 
 
@@ -88,7 +88,7 @@ def effect(market: AaveV2Market, position: AaveV2Position, row: Balance, delta: 
 
 
 def liquidation_calls(market: AaveV2Market, position: AaveV2Position) -> list[LiquidationCall]:
-    """For each debt (its stable and variable part are liquidated as one) and each collateral that counts."""
+    """One call for each debt (stable and variable parts are liquidated together) and each collateral that counts."""
     rows = balances(market, position) if evaluate(market, position).liquidatable else []
     debts: dict[str, list[Balance]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""The shared state of an Aave V2 market at one block: read in four rounds, and what follows from it for an account."""
+"""The shared state of an Aave V2 market at one block, read in four rounds, and what it implies for an account."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,7 +61,7 @@ class Debt(NamedTuple):
 
 
 class Flags(NamedTuple):
-    """Flags of a user configuration: of reserves whose price is missing, whose price is 0, that are not active."""
+    """Flags of a user configuration: of reserves without a price, with a price of 0, and that are not active."""
 
     unpriced: int
     worthless: int
@@ -72,9 +72,8 @@ class Flags(NamedTuple):
 class AaveV2Market(AaveMarket[Reserve]):
     """An Aave V2 market at one block.
 
-    `rebasing` are aTokens whose balances move without an event; all their holders are asked at each snapshot. `moved`
-    maps such a token to what they answered, by account: the scaled balance, and how much more than the formula
-    balanceOf is.
+    `rebasing` are aTokens whose balances move without an event; all of their holders are read at each snapshot. `moved`
+    maps such a token to what was read, by account: the scaled balance, and how much more balanceOf is than the formula.
     """
 
     paused: bool = False
@@ -119,13 +118,13 @@ class AaveV2Market(AaveMarket[Reserve]):
         )
 
     def at(self, block: Block) -> "AaveV2Market":
-        """With the indexes as they are at a later `block` if nobody acts."""
+        """With the indexes of a later `block` if nobody acts."""
         return replace(
             self, block=block, reserves=tuple(r.projected(compound_v2, block.timestamp) for r in self.reserves)
         ).with_assets()
 
     def with_assets(self) -> "AaveV2Market":
-        """With the rows of `assets` and the way to USD that follow from the reserves."""
+        """With the rows of `assets` and the conversion to USD that follow from the reserves."""
         usdc = next((r.price for r in self.reserves if r.symbol == "USDC"), None)
         market = replace(self, usd=(1, usdc) if usdc else None)
         return replace(market, assets=tuple(row_of(market, reserve) for reserve in market.reserves))
@@ -175,7 +174,7 @@ def read_market(read: Reader, provider: str, previous: AaveV2Market | None) -> A
 def read_reserves(
     read: Reader, market: AaveV2Market, assets: Sequence[str]
 ) -> tuple[tuple[Reserve, ...], frozenset[str], str | None]:
-    """Third and fourth round: reserves with their tokens and prices, rebasing aTokens, and what does not fit if any."""
+    """Third and fourth round: reserves with tokens and prices, rebasing aTokens, and the first mismatch, if any."""
     pool, oracle = market.pool, market.oracle
     reads = [Read(pool, function, (asset,)) for asset in assets for function in (RESERVE_DATA, INCOME, DEBT_INDEX)]
     prices, *answers = read(
@@ -224,7 +223,7 @@ def read_reserves(
 def read_tokens(
     read: Reader, oracle: str, rows: Sequence[tuple[str, Any, int, int]], symbols: Sequence[Any], prices: Any
 ) -> tuple[list[Sequence[Any]], dict[str, str], dict[str, int | None]]:
-    """Totals of each reserve's tokens; symbols, some of which are bytes32; prices, one by one if not all at once."""
+    """Reads the totals of each reserve's tokens, symbols (some are bytes32), and prices, one by one if all at once fail."""
     assets = [asset for asset, *_ in rows]
     reads = []
     for _, data, _, _ in rows:

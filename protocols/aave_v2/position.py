@@ -11,13 +11,13 @@ from protocols.common import balance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AaveV2Position(AavePosition):
-    """`offsets`, for code that is unknown, maps a token to how much more its balanceOf was than the formula says."""
+    """An account; `offsets` maps a token of unknown code to how much more its balanceOf was than the formula says."""
 
     offsets: dict[str, int]
 
 
 def evaluate(market: AaveV2Market, position: AaveV2Position) -> Health:
-    """GenericLogic.calculateUserAccountData at the market's block; all unknown where the code is unknown."""
+    """GenericLogic.calculateUserAccountData at the market's block; everything is unknown where the code is unknown."""
     configuration, flags = position.configuration, market.flags
     has_debt = bool(position.borrowed or position.stable)
     blocked = (

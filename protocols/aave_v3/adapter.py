@@ -1,4 +1,4 @@
-"""Aave V3 and its forks (Spark): 3.0 to 3.7, recognised in `rules` by the functions and totals of the contracts."""
+"""Aave V3 and its forks (Spark), 3.0 to 3.7; `rules` recognises the version by the contracts' functions and totals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -41,7 +41,7 @@ LIQUIDATION = POOL.event("LiquidationCall")
 
 EVENTS: Mapping[str, Touches] = {
     "pool": {
-        BORROW: ((2,), ()),  # onBehalfOf; `user` is only who called
+        BORROW: ((2,), ()),  # onBehalfOf; `user` is only the caller
         LIQUIDATION: ((3,), (2,)),  # user, liquidator
         POOL.event("ReserveUsedAsCollateralEnabled"): ((2,), ()),
         POOL.event("ReserveUsedAsCollateralDisabled"): ((2,), ()),
@@ -75,7 +75,7 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
     # positions --------------------------------------------------------------------------------------------------------
 
     def read_positions(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[AaveV3Position]:
-        """Two rounds: flags, e-mode and all aTokens of everyone, then the debts that the flags name."""
+        """Two rounds: everyone's flags, e-mode and all of their aTokens, then the debts that the flags name."""
         a_tokens = [reserve.a_token for reserve in market.reserves]
         reads = []
         for address, _ in keys:
@@ -115,7 +115,7 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
         return list(positions)
 
     def changes_silently(self, market: AaveV3Market, position: AaveV3Position) -> bool:
-        """Also where the code is unknown: amounts then come from balanceOf alone, and age."""
+        """Also true where the code is unknown: amounts then come from balanceOf alone, and grow old."""
         return market.version is None or misplaced(market, position)
 
     def evaluate(self, market: AaveV3Market, position: AaveV3Position) -> Health:
@@ -144,7 +144,7 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
         return [answer(key, tokens, row, average) for key, row in zip(keys, rows, strict=True)]
 
     def fit(self, read: Reader, market: AaveV3Market, positions: Sequence[AaveV3Position]) -> AaveV3Market:
-        """Where several versions agree with the contracts' totals, the one that accounts with debt agree with too."""
+        """Where several versions agree with the contracts' totals, picks the one that accounts with debt agree with too."""
         if len(market.candidates) < 2 or not market.exact:
             return market
         chosen = [p for p in positions if not undecided(market, p)][:CALIBRATION_ACCOUNTS]
@@ -172,18 +172,21 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
             revision=f"{fitting[0]} (POOL_REVISION {market.pool_revision})",
         ).with_assets()
 
+    def stable_total(self, reserve: Reserve) -> int:
+        return reserve.stable_supply[0]
+
     def adds_up(self, market: AaveV3Market, a_token: str) -> bool:
         return True
 
     # what if ----------------------------------------------------------------------------------------------------------
 
     def quotes(self, market: AaveV3Market) -> Quotes:
-        """Also those of e-modes that have a price source of their own (up to 3.1)."""
+        """Includes e-modes with a price source of their own (up to 3.1)."""
         sources = {e.price_source: e.price for e in market.e_modes if e.price_source and e.price is not None}
         return Quotes(prices={**sources, **super().quotes(market).prices})
 
     def with_prices(self, market: AaveV3Market, prices: Mapping[str, int], numeraire: Fraction = ONE) -> AaveV3Market:
-        """Prices in base currency by asset; an e-mode with a price of its own takes one for its price source."""
+        """`prices` are in base currency by asset; those of e-modes with their own price are by price source."""
         e_modes = tuple(
             e if e.price_source is None else replace(e, price=prices.get(e.price_source, e.price))
             for e in market.e_modes
@@ -208,7 +211,7 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
 
 
 def debt_signatures(reserve: Reserve) -> list[tuple[str, str]]:
-    """(token, read) for everything that an account's debt in this reserve consists of."""
+    """(token, read) for each part of an account's debt in this reserve."""
     reads = [(reserve.variable_debt_token, SCALED_BALANCE)]
     if reserve.stable_debt_token:
         reads += [
@@ -239,7 +242,7 @@ def add_debt(position: AaveV3Position, reserve: Reserve, answers: Sequence[int])
 
 
 def read_amounts(read: Reader, positions: Sequence[AaveV3Position]) -> None:
-    """Ask each token for what the positions hold, for code whose rounding is unknown."""
+    """Ask each token for the positions' balances, for code whose rounding is unknown."""
     wanted = [(p, token) for p in positions for token in p.held]
     amounts = read([Read(token, BALANCE, (p.key.account,)) for p, token in wanted])
     for (p, token), amount in zip(wanted, amounts, strict=True):
@@ -247,5 +250,5 @@ def read_amounts(read: Reader, positions: Sequence[AaveV3Position]) -> None:
 
 
 def undecided(market: AaveV3Market, position: AaveV3Position) -> bool:
-    """Whether all versions agree on this account anyway: no debt, or a price is missing."""
+    """Whether all versions agree on this account anyway: it has no debt, or a price is missing."""
     return not position.has_debt or bool(position.configuration & market.plan(position.mode).unpriced)

@@ -1,4 +1,4 @@
-"""What an Aave V3 pool and its tokens say about an account, beside what we compute."""
+"""What an Aave V3 pool and its tokens say about an account, to compare with what we compute."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def agrees(health: Health, data: Any) -> bool:
 def answer(key: PositionKey, tokens: Sequence[tuple[str, str]], answers: Sequence[Any], average: bool) -> Answer:
     """One account's answers: account data, e-mode, then balanceOf of each of `tokens`.
 
-    The limit follows from them only where the health factor goes through the `average` threshold (up to 3.4).
+    The limit follows from them only where the health factor is computed from the `average` threshold (up to 3.4).
     """
     data, mode, *amounts = answers
     columns: dict[str, int | str | None] = {}

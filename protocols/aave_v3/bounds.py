@@ -18,7 +18,7 @@ class AaveV3Bounds(Bounded[AaveV3Market, AaveV3Position]):
         return tuple((r.id, r.a_token, r.variable_debt_token) for r in market.reserves)
 
     def lines(self, market: AaveV3Market, position: AaveV3Position) -> list[Line] | None:
-        """Flagged supplies and debts by (token, e-mode). Stable debt grows by a rate of its own, GHO's discount by index."""
+        """Flagged supplies and debts by (token, e-mode). None with stable debt, which has a rate of its own, or a discount."""
         if position.stable or position.discounts or misplaced(market, position):
             return None
         configuration, mode, places = position.configuration, position.mode, market.tokens

@@ -28,7 +28,7 @@ LEFTOVER = 1_000 * 10**8
 
 
 def exposure(market: AaveV3Market, position: AaveV3Position) -> list[Price]:
-    """By asset; where the account's e-mode has a price of its own (up to 3.1), one for all assets of the category."""
+    """Prices by asset; if the account's e-mode has a price of its own (up to 3.1), one for all assets in the category."""
     plan = market.plan(position.mode)
     category = next((e for e in market.e_modes if e.id == position.mode), None)
     found: dict[str, Price] = {}
@@ -119,7 +119,7 @@ def stable(
 
 
 def to_scaled(rules: Rules, amount: int, index: int, *, up: bool) -> int:
-    """TokenMath of 3.5 rounds against the account, `up` or down; before it is rayDiv's half up."""
+    """TokenMath of 3.5 rounds against the account, `up` or down; earlier versions use rayDiv, half up."""
     if not rules.explicit_rounding:
         return ray_div(amount, index)
     return -(-amount * RAY // index) if up else amount * RAY // index
@@ -146,7 +146,7 @@ class Call:
         inside = category is not None and bool(category.collateral_bitmap >> supply.reserve.id & 1)
         self.bonus = category.liquidation_bonus if category and inside else supply.reserve.liquidation_bonus
         self.collateral_price = supply.price
-        # Up to 3.1 a debt is taken at the price of the account's e-mode, which has to hold it.
+        # Up to 3.1 a debt in the account's e-mode counts at the e-mode's price.
         own = market.plan(position.mode).debts[debt.variable_debt_token].price
         self.debt_price = category.price if category is not None and category.price else own
         self.collateral_unit: int = 10**supply.reserve.decimals
@@ -167,7 +167,7 @@ class Call:
         return amount * self.collateral_price // self.collateral_unit
 
     def allowed(self) -> int:
-        """What debtToCover is cut to."""
+        """The most that debtToCover counts for."""
         factor, total = self.health.health_factor, self.health.debt_value
         assert factor is not None
         assert total is not None
@@ -181,7 +181,7 @@ class Call:
         return self.debt
 
     def taken(self, amount: int) -> tuple[int, int, int]:
-        """(debt repaid, collateral taken in all, part of it for the treasury) when `amount` is to be covered.
+        """(debt repaid, collateral taken in all, part of it for the treasury) if `amount` is to be covered.
 
         _calculateAvailableCollateralToLiquidate.
         """
@@ -201,7 +201,7 @@ class Call:
         return amount, collateral, fee
 
     def lost(self, received: int, fee: int) -> tuple[int, int]:
-        """(what the aToken's balanceOf loses, its scaled balance loses) to the liquidator and the treasury.
+        """What the account's aToken loses to the liquidator and the treasury, as (balanceOf, scaled balance).
 
         Each part is scaled by itself, the treasury's at most what is left (executeLiquidationCall,
         AToken.burn and transferOnLiquidation).
@@ -211,7 +211,7 @@ class Call:
         return self.collateral - supply_balance(self.rules, self.scaled - scaled, self.income), scaled
 
     def leaves_dust(self, amount: int) -> bool:
-        """Whether something, but too little, would be left of debt and collateral (MustNotLeaveDust, 3.3)."""
+        """Whether too little debt and collateral, but some of each, would be left (MustNotLeaveDust, 3.3)."""
         repaid, collateral, _ = self.taken(amount)
         if self.rules.level < DEFICIT or repaid >= self.debt or collateral >= self.collateral:
             return False
@@ -223,7 +223,7 @@ class Call:
         most = self.allowed()
         if not self.leaves_dust(most):
             return most
-        low, high = 0, most  # what leaves dust leaves more of it the more is covered, short of everything
+        low, high = 0, most  # once a call leaves dust, covering more leaves dust too, short of covering everything
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if self.leaves_dust(middle) else (middle, high)
@@ -231,7 +231,7 @@ class Call:
 
 
 def liquidation_calls(market: AaveV3Market, position: AaveV3Position) -> list[LiquidationCall]:
-    """For each debt and each collateral that counts; an asset's stable and variable debt are liquidated as one."""
+    """One call for each debt (stable and variable parts are liquidated together) and each collateral that counts."""
     health = evaluate(market, position)
     if not health.liquidatable or market.version is None:
         return []

@@ -1,4 +1,4 @@
-"""The shared state of an Aave V3 market at one block, and what follows from it for an account in one e-mode."""
+"""The shared state of an Aave V3 market at one block, and what it implies for an account in one e-mode."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +19,8 @@ EVERY_FLAG = 2**256 - 1
 class Reserve(AaveReserve):
     """A reserve of V3, prices in the base currency.
 
-    `stable_supply` is that of its stable debt token: (principal, average ray rate, last update). `discount`: the debt token waives interest (GHO before 3.4).
+    `stable_supply` is that of its stable debt token: (principal, average ray rate, last update). `discount`: the debt token
+    waives interest (GHO before 3.4).
     """
 
     stable_supply: tuple[int, int, int] = (0, 0, 0)
@@ -55,7 +56,7 @@ class Reserve(AaveReserve):
 
     @property
     def virtual_accounting(self) -> bool:
-        """3.1 to 3.3; false for GHO, which is minted and not lent."""
+        """Virtual accounting (3.1 to 3.3); false for GHO, which is minted and not lent."""
         return bool(self.bits(252, 1))
 
 
@@ -127,8 +128,8 @@ class AaveV3Market(AaveMarket[Reserve]):
     """An Aave V3 market at one block.
 
     `version` is the key of RULES that is used, None for code the adapter does not know; `candidates` are all that fit
-    what the contracts show, `settled` once accounts have told them apart. `liquidation_allowed` is the price oracle
-    sentinel's answer. `base_unit` is the oracle's BASE_CURRENCY_UNIT.
+    what the contracts show, `settled` says that accounts have decided between them. `liquidation_allowed` is the price
+    oracle sentinel's answer. `base_unit` is the oracle's BASE_CURRENCY_UNIT.
     """
 
     version: str | None
@@ -141,7 +142,7 @@ class AaveV3Market(AaveMarket[Reserve]):
 
     @property
     def rules(self) -> Rules:
-        """The formulas; for unknown code the newest ones, whose results are then nowhere taken for the contract's."""
+        """The formulas; for unknown code the newest ones, whose results never count as the contract's."""
         return NEWEST if self.version is None else RULES[self.version]
 
     @property
@@ -158,7 +159,7 @@ class AaveV3Market(AaveMarket[Reserve]):
         return {}
 
     def plan(self, mode: int) -> Plan:
-        """All reserves as an account in e-mode `mode` (0 for none) sees them; computed once a market and mode."""
+        """All reserves as an account in e-mode `mode` (0 for none) sees them; computed once per market and mode."""
         plan = self._plans.get(mode)
         if plan is None:
             plan = self._plans[mode] = self._plan(mode)
@@ -198,12 +199,12 @@ class AaveV3Market(AaveMarket[Reserve]):
                 price is not None,
             )
         if category is not None and category.price_source is not None and category.price is None:
-            unpriced = EVERY_FLAG  # the pool asks for the category's price before it looks at any reserve
+            unpriced = EVERY_FLAG  # the pool asks for the category's price before any reserve's
         biases = rules.supply_bias, rules.debt_bias
         return Plan(supplies, debts, unpriced, worthless, blocked, *biases, rules.average_threshold)
 
     def at(self, block: Block) -> "AaveV3Market":
-        """With the indexes as they are at a later `block` if nobody acts."""
+        """With the indexes of a later `block` if nobody acts."""
         rules = self.rules
         return replace(
             self, block=block, reserves=tuple(r.projected(rules.compound, block.timestamp) for r in self.reserves)
@@ -216,7 +217,7 @@ class AaveV3Market(AaveMarket[Reserve]):
         return super().thresholds | modes
 
     def with_thresholds(self, thresholds: Mapping[str, Fraction]) -> "AaveV3Market":
-        """An e-mode has a threshold of its own: a reserve's does not move the accounts in it."""
+        """With other thresholds. An e-mode has one of its own: a reserve's does not affect the accounts in it."""
         points = {key: int(threshold * PERCENTAGE_FACTOR) for key, threshold in thresholds.items()}
         e_modes = tuple(
             replace(e, liquidation_threshold=points.get(f"e-mode:{e.id}", e.liquidation_threshold))
@@ -253,7 +254,7 @@ def row_of(market: AaveV3Market, reserve: Reserve) -> Asset:
 
 
 def total_debt(market: AaveV3Market, reserve: Reserve) -> int:
-    """What the totalSupply of the reserve's debt tokens add up to at the market's block."""
+    """The sum of the totalSupply of the reserve's debt tokens at the market's block."""
     variable = debt_balance(market.rules, reserve.scaled_debt, reserve.debt_index)
     return variable + stable_balance(*reserve.stable_supply, market.block.timestamp)
 

@@ -24,7 +24,7 @@ SENTINEL_BELOW = 95 * 10**16
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AaveV3Position(AavePosition):
     """An account with its e-mode (`mode`); `discounts` maps a debt token that waives interest to (index of the last
-    action, percentage in basis points). `amounts`: each token's balanceOf at `block_number`, read only where the
+    action, percentage in basis points). `amounts` is each token's balanceOf at `block_number`, read only where the
     market's code is unknown.
     """
 
@@ -117,7 +117,7 @@ def debt_amount(
 
 
 def value_of(debt: Debt, amount: int) -> int:
-    """A debt in base currency: down, from 3.5 up. The caller has seen that there is a price."""
+    """A debt in base currency: rounded down, from 3.5 on up. The caller has checked that there is a price."""
     return (amount * debt.price + debt.bias) // debt.unit
 
 
@@ -137,7 +137,7 @@ def blocked_by(market: AaveV3Market, plan: Plan, configuration: int, health_fact
 def balances(market: AaveV3Market, position: AaveV3Position) -> list[Balance]:
     """Amounts as each token's balanceOf at the market's block.
 
-    A token the market does not know belongs to a dropped reserve, and the pool only drops one whose tokens are burnt.
+    A token that the market does not know belongs to a dropped reserve, and the pool drops only reserves without balances.
     """
     plan = market.plan(position.mode)
     rows = []
@@ -164,7 +164,7 @@ def balances(market: AaveV3Market, position: AaveV3Position) -> list[Balance]:
 
 
 def misplaced(market: AaveV3Market, position: AaveV3Position) -> bool:
-    """Whether its tokens or flags do not fit the market's reserves (one was dropped, listed or replaced)."""
+    """Whether the account's tokens or flags do not match the market's reserves (dropped, listed or replaced ones)."""
     flags = position.configuration & market.flags
     places = market.tokens
     for token in position.held:

@@ -1,4 +1,4 @@
-"""Read an Aave V3 market at one block: four rounds of calls, however many accounts there are."""
+"""Reads an Aave V3 market at one block, in four rounds of calls however many accounts there are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,9 +40,9 @@ CATEGORIES = range(1, 256)  # the pool keeps no list of its e-modes
 
 @dataclass(frozen=True, slots=True)
 class Contracts:
-    """What the addresses provider names, and what code the pool shows.
+    """The contracts that the addresses provider names, and what is known of the pool's code.
 
-    `level` is None for functions of no known version, `versions` is empty for a pool the adapter does not know.
+    `level` is None if the functions are those of no known version; `versions` is empty for an unknown pool.
     """
 
     pool: str
@@ -60,7 +60,7 @@ class Contracts:
 
 
 def read_market(read: Reader, provider: str, previous: AaveV3Market | None) -> AaveV3Market:
-    """The market at the reader's block. ReadFailedError where a pool the adapter knows does not answer."""
+    """The market at the reader's block. ReadFailedError where a known pool does not answer."""
     contracts = read_contracts(read, provider)
     pool, oracle, assets = contracts.pool, contracts.oracle, contracts.assets
     old_modes = not contracts.has(BITMAPS)
@@ -139,7 +139,7 @@ def read_contracts(read: Reader, provider: str) -> Contracts:
             *(Read(pool, signature, args) for signature, args in PROBES),
         ]
     )
-    # BASE_CURRENCY is the zero address where prices are in USD; another one gives no way to USD.
+    # BASE_CURRENCY is the zero address where prices are in USD; others cannot be converted to USD.
     in_usd = bool(unit) and optional(currency) == ZERO_ADDRESS
     level = level_of([not isinstance(probe, Failed) for probe in probes])
     return Contracts(
@@ -156,7 +156,7 @@ def read_contracts(read: Reader, provider: str) -> Contracts:
 
 
 def reserve_signatures(contracts: Contracts) -> list[str]:
-    """What the pool is asked of each asset."""
+    """The reads of the pool for each asset."""
     signatures = [RESERVE_DATA, INCOME, DEBT_INDEX]
     if contracts.has(GRACE_PERIOD):
         signatures.append(POOL.function("getLiquidationGracePeriod"))
@@ -164,7 +164,7 @@ def reserve_signatures(contracts: Contracts) -> list[str]:
 
 
 def described_reserves(contracts: Contracts, data: Sequence[Any]) -> tuple[dict[str, Sequence[Any]], list[str]]:
-    """The pool's answers by asset, and the assets that an unknown pool does not describe as the known ones do."""
+    """The pool's answers by asset, and the assets that an unknown pool does not describe like known ones."""
     described: dict[str, Sequence[Any]] = {}
     unreadable = []
     for asset, row in zip(contracts.assets, chunks(data, len(reserve_signatures(contracts))), strict=True):
@@ -176,7 +176,7 @@ def described_reserves(contracts: Contracts, data: Sequence[Any]) -> tuple[dict[
 
 
 def token_reads(contracts: Contracts, reserve_data: Sequence[Any]) -> list[Read]:
-    """What a reserve's tokens are asked."""
+    """The reads of a reserve's tokens."""
     a_token, stable, variable = reserve_data[8:11]
     reads = [
         Read(a_token, TOKEN.function("scaledTotalSupply")),
@@ -227,7 +227,7 @@ CATEGORY = POOL.function("getEModeCategoryCollateralConfig")
 
 
 def configured_modes(contracts: Contracts, categories: Sequence[Any]) -> dict[int, Sequence[Any]]:
-    """The e-modes that have thresholds; the configurator refuses 0 for them. Only an unknown pool may not answer."""
+    """The configured e-modes: the configurator refuses thresholds of 0. Only an unknown pool may fail to answer."""
     answered = {
         i: category if contracts.versions else optional(category)
         for i, category in zip(CATEGORIES, categories, strict=True)
@@ -235,7 +235,7 @@ def configured_modes(contracts: Contracts, categories: Sequence[Any]) -> dict[in
     return {i: needed(c) for i, c in answered.items() if c is not None and any(needed(c)[:3])}
 
 
-#: what the pool is asked of each e-mode that is configured, from 3.2 on
+#: the reads of the pool for each configured e-mode, from 3.2 on
 MODE = (POOL.function("getEModeCategoryLabel"), POOL.function("getEModeCategoryCollateralBitmap"))
 
 
@@ -253,7 +253,7 @@ def e_mode(i: int, config: Sequence[int], details: Sequence[Any]) -> EMode:
 
 
 def old_e_mode(i: int, category: Sequence[Any], reserves: Sequence[Reserve], prices: Mapping[str, Any]) -> EMode:
-    """A category of 3.0 or 3.1: the reserves that carry its number belong to it, as collateral and as debt."""
+    """A category of 3.0 or 3.1: it contains the reserves with its number, as collateral and as debt."""
     bitmap = sum(1 << reserve.id for reserve in reserves if reserve.category == i)
     source = None if category[3] == ZERO_ADDRESS else category[3]
     return EMode(
@@ -275,7 +275,7 @@ def choose_version(
     unreadable: Sequence[str],
     previous: AaveV3Market | None,
 ) -> AaveV3Market:
-    """The market with the version whose indexes and token totals are the contracts' own; not exact if none is."""
+    """The market with the version that reproduces the contracts' indexes and token totals; not exact if none does."""
     fitting = [version for version in contracts.versions if misfit(market, version, totals) is None]
     if not fitting:
         if contracts.versions:
@@ -291,7 +291,7 @@ def choose_version(
         if unreadable:
             note += f"; reserves it does not describe are left out: {', '.join(unreadable)}"
         return replace(market, exact=False, note=f"{note}; rows carry the contract's own answers")
-    # Rounding can agree by chance at one block: what was found out before stays true for the same code.
+    # Rounding can agree by chance at one block: a version found before stays right for the same code.
     if (
         previous is not None
         and previous.settled
@@ -309,7 +309,7 @@ def choose_version(
 
 
 def misfit(market: AaveV3Market, version: str, totals: Mapping[str, int]) -> str | None:
-    """What of the market this version would compute otherwise than the contracts did, None if nothing."""
+    """The first part of the market that this version computes differently from the contracts, None without any."""
     rules = RULES[version]
     for reserve in market.reserves:
         ours = reserve.projected(rules.compound, market.block.timestamp)

@@ -10,8 +10,8 @@ from protocols.aave.math import HALF_RAY, compound_v30, compound_v34
 
 POOL = abi("aave_v3_pool")
 
-#: Pool functions in the order of the versions that brought them (3.1, 3.2, 3.3, 3.4, 3.6, 3.7). The number of leading
-#: ones that answer is the pool's level: a fork can carry any revision number, but not functions it does not have.
+#: Pool functions in the order of the versions that added them (3.1, 3.2, 3.3, 3.4, 3.6, 3.7). The number of leading ones
+#: that answer is the pool's level: a fork can have any revision number, but not functions that it lacks.
 PROBES = (
     (POOL.function("getLiquidationGracePeriod"), ("0x" + "00" * 20,)),
     (POOL.function("getEModeCategoryCollateralBitmap"), (1,)),
@@ -28,11 +28,11 @@ class Rules:
     """How one version computes an account (GenericLogic.calculateUserAccountData) and its token balances.
 
     `explicit_rounding`: aTokens round down, debts up, in tokens and in base currency (3.5); else half up, then down.
-    `average_threshold`: the health factor goes through the average threshold, cut to basis points (up to 3.4).
+    `average_threshold`: the health factor uses the average threshold, rounded down to basis points (up to 3.4).
     `zero_threshold_counts`: flagged collateral counts even where the reserve's own threshold is 0 (3.6).
     `balance_without_accounting`: the debt of a reserve without virtual accounting is its token's balanceOf (3.3, GHO).
-    `repaid_up`: the debt that is repaid for all of a collateral is rounded up (3.5), else half up.
-    `received_down`: of the collateral a liquidator gets what is rounded against him, the treasury the rest (3.7).
+    `repaid_up`: the debt repaid for all of a collateral is rounded up (3.5), else half up.
+    `received_down`: the liquidator's part of the collateral is rounded down, the treasury gets the rest (3.7).
     """
 
     version: str
@@ -124,11 +124,11 @@ REVISIONS: Mapping[int, tuple[str, ...]] = MappingProxyType(
 
 
 def level_of(answers: Sequence[bool]) -> int | None:
-    """The pool's level from which PROBES answer, None if a later function is there without an earlier one."""
+    """The pool's level by the PROBES that answer, None if a later function exists without an earlier one."""
     level = sum(answers)
     return level if all(answers[:level]) else None
 
 
 def versions_of(revision: int, level: int | None) -> tuple[str, ...]:
-    """The versions that fit the revision number and the functions of a pool, the likeliest first; () if none does."""
+    """The versions that match a pool's revision number and functions, the likeliest first; () if none does."""
     return tuple(version for version in REVISIONS.get(revision, ()) if RULES[version].level == level)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Liquidation, Reader, required
+from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs, Quantity, Reader, required
 from indexer.model import (
     WAD,
     Accounts,
@@ -24,11 +24,12 @@ from indexer.model import (
     Health,
     LiquidationCall,
     Logs,
+    LogSource,
     PositionKey,
     Price,
     Read,
 )
-from protocols.common import ZERO_ADDRESS, chunks, sources
+from protocols.common import ZERO_ADDRESS, chunks, quantity, sources, together
 from protocols.compound_v2 import liquidation
 from protocols.compound_v2.answers import agrees, answer
 from protocols.compound_v2.bounds import CompoundV2Bounds
@@ -66,16 +67,21 @@ LIQUIDATE_BORROW = C_TOKEN.event("LiquidateBorrow")
 TRANSFER = C_TOKEN.event("Transfer")
 
 MEMBERSHIP = frozenset({MARKET_ENTERED, MARKET_EXITED})
-# Which data words name the accounts whose cTokens or debt an event changes: nothing but Transfer is indexed, a payer
-# only pays, and a liquidator receives the seized cTokens.
+# The data words that name the accounts whose cTokens or debt an event changes: only Transfer is indexed, a payer's own
+# position does not change, and a liquidator receives the seized cTokens.
 ACCOUNT_WORDS = {MINT: (0,), REDEEM: (0,), BORROW: (0,), REPAY_BORROW: (1,), LIQUIDATE_BORROW: (0, 1)}
 
 BORROW_BALANCE = C_TOKEN.function("borrowBalanceStored")
-ACTIONS = 16  # of one account whose rounding is allowed for where the sums are compared
-ASKED = 12  # accounts that are asked of the Comptroller to fit its generation, and as many to check it
+C_TOKEN_DECIMALS = 8  # of every cToken, whatever it stands for
+ACTIONS = 16  # the actions of one account for whose rounding the comparison of sums allows
+ASKED = 12  # accounts for which the Comptroller is asked to fit its generation, and as many to check it
 
 
-class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bounds):
+class CompoundV2(
+    Liquidation[CompoundV2Market, CompoundV2Position],
+    LiquidationLogs[CompoundV2Market, CompoundV2Position],
+    CompoundV2Bounds,
+):
     """One Comptroller. Values in 1e18 = 1 USD, the oracle's own USD."""
 
     protocol = "compound-v2"
@@ -90,12 +96,12 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bo
         self.stored_debts = StoredDebts()
 
     def read_market(self, read: Reader, previous: CompoundV2Market | None) -> CompoundV2Market:
-        """The Comptroller and its markets, stored and accrued; a fitted rounding is kept while the implementation is the same."""
+        """Reads the Comptroller and its markets, stored and accrued; keeps a fitted rounding until the implementation changes."""
         market = read_market(
             read, self.comptroller, {"native_symbol": self.deployment.native_symbol, **self.deployment.options}
         )
         if previous is not None and previous.revision == market.revision:
-            # without a readable implementation an upgrade would go unseen: then it is checked each time
+            # without a readable implementation an upgrade would go unnoticed: then check each time
             checked = previous.checked and market.revision != self.comptroller
             return replace(market, rounding=previous.rounding, checked=checked)
         return market
@@ -110,7 +116,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bo
         )
 
     def touched(self, market: CompoundV2Market, event: Event) -> Iterable[PositionKey]:
-        """A Borrow that leaves no debt (one of 0) names nobody: discovery must not call its account a borrower."""
+        """A Borrow that leaves no debt (one of 0) touches nobody: discovery must not take its account for a borrower."""
         kind = event.topic0
         accounts: list[str | None] = []
         if event.address == self.comptroller:
@@ -123,10 +129,32 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bo
                 accounts = [event.word_address(i) for i in ACCOUNT_WORDS.get(kind, ())]
         return [PositionKey(account) for account in accounts if account not in (None, ZERO_ADDRESS)]
 
+    def liquidation_logs(self, market: CompoundV2Market) -> list[LogSource]:
+        return sources((frozenset(market.c_tokens), [LIQUIDATE_BORROW]))
+
+    def liquidated(self, market: CompoundV2Market, event: Event) -> Liquidated | None:
+        """LiquidateBorrow of the cToken that was borrowed from. What is seized is cTokens, the protocol's share among them."""
+        borrowed = market.c_tokens.get(event.address)
+        if borrowed is None or event.topic0 != LIQUIDATE_BORROW:
+            return None
+        liquidator, account, collateral = (event.word_address(i) for i in (0, 1, 3))
+        repaid, seized = event.word(2), event.word(4)
+        if account is None or collateral is None or repaid is None or seized is None:
+            return None
+        usd, token = None, market.c_tokens.get(collateral)
+        if token is not None:
+            usd = quantity(market.assets, token.underlying, seized * token.exchange_rate_accrued // WAD).usd
+        return Liquidated(
+            PositionKey(account),
+            liquidator,
+            quantity(market.assets, borrowed.underlying, repaid),
+            Quantity(collateral, seized, C_TOKEN_DECIMALS, usd),
+        )
+
     def read_positions(
         self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]
     ) -> list[CompoundV2Position]:
-        """Memberships and cTokens first, then the debts in entered markets (there are no others) and their storage."""
+        """Reads memberships and cTokens first, then the debts in entered markets (there are no others) and their storage."""
         tokens = list(market.c_tokens)
         reads = []
         for key in keys:
@@ -193,10 +221,10 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bo
         return balances(market, position)
 
     def fit(self, read: Reader, market: CompoundV2Market, positions: Sequence[CompoundV2Position]) -> CompoundV2Market:
-        """The Comptroller's rounding, asked of `getAccountLiquidity` for accounts about which the generations differ.
+        """Finds the Comptroller's rounding: asks `getAccountLiquidity` about accounts on which the generations differ.
 
-        Who differs only after accruing is asked behind an accrual. An implementation that is not known yet is also
-        asked about some accounts with debt. If neither generation gives its answers the market is not `exact`.
+        Accounts that differ only after accruing are asked about after an accrual. A new implementation is also asked about
+        some accounts with debt. If neither generation gives its answers, the market is not `exact`.
         """
         if market.rounding is not None and market.checked:
             return market
@@ -245,7 +273,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bo
     def checks(
         self, market: CompoundV2Market, positions: Iterable[CompoundV2Position], accounts: Accounts
     ) -> list[Check]:
-        """All cTokens add up to the supply; debts to totalBorrows, but for what both round off at each accrual."""
+        """All cTokens add up to the supply; debts add up to totalBorrows, but for what both round off at each accrual."""
         supply, debt, count = dict.fromkeys(market.c_tokens, 0), dict.fromkeys(market.c_tokens, 0), 0
         for position in positions:
             count += 1
@@ -267,25 +295,20 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bo
             # up to one more when it is read and each time its account acts, of which many fit into one block.
             rounding = 4 * blocks + ACTIONS * count + token.total_borrows * blocks // WAD
             drift = max(abs(debt[address] - token.total_borrows) - rounding, 0)
-            found.append(Check(name=f"{token.symbol} debt apart from totalBorrows", have=drift, want=0))
+            found.append(Check(name=f"{token.symbol} debt apart from totalBorrows", have=drift, want=0, debt=True))
         return found
 
-    def contract_answers(self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]) -> list[Answer]:
-        """The answers of getAccountSnapshot in every market and getAccountLiquidity, stored and after accruing all.
+    def discovers(self, position: CompoundV2Position, accounts: Accounts) -> bool:
+        return bool(position.borrows) if accounts is Accounts.BORROWERS else not position.empty
 
-        The Comptroller answers only the difference of its two sums: sumBorrow is added up from the snapshots and the
-        oracle's prices, and sumCollateral is what the difference then leaves. A failing account answers amounts only.
+    def contract_answers(self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]) -> list[Answer]:
+        """Asks for getAccountSnapshot in every market and getAccountLiquidity, as stored and after accruing all.
+
+        The Comptroller returns only the difference of its two sums: sumBorrow is added up from the snapshots and the
+        oracle's prices, and sumCollateral follows from the difference. An account that fails has amounts only.
         """
         tokens = list(market.c_tokens)
         (oracle,) = required(read, [Read(self.comptroller, COMPTROLLER.function("oracle"))])
-        about = read(
-            [
-                *(Read(oracle, PRICE, (token,)) for token in tokens),
-                *(Read(self.comptroller, DEPRECATED, (token,)) for token in tokens),
-            ]
-        )
-        prices = {token: price or None for token, price in zip(tokens, about, strict=False)}
-        deprecated = {token for token, flag in zip(tokens, about[len(tokens) :], strict=True) if flag}
         reads = []
         for key in keys:
             reads += [
@@ -294,7 +317,15 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bo
             ]
             reads += [Read(token, SNAPSHOT, (key.account,)) for token in tokens]
         width = 2 + len(tokens)
-        stored = chunks(read(reads), width)
+        quoted, flags, found = together(
+            read,
+            [Read(oracle, PRICE, (token,)) for token in tokens],
+            [Read(self.comptroller, DEPRECATED, (token,)) for token in tokens],
+            reads,
+        )
+        prices = {token: price or None for token, price in zip(tokens, quoted, strict=True)}
+        deprecated = {token for token, flag in zip(tokens, flags, strict=True) if flag}
+        stored = chunks(found, width)
         accrued = chunks(read(reads, prelude=accruals(tokens)), width)
         return [
             answer(key, tokens, prices, deprecated, before, after)
@@ -310,7 +341,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bo
         return after(market, seconds, blocks)
 
     def thresholds(self, market: CompoundV2Market) -> dict[str, Fraction]:
-        """Collateral factors; of two cTokens with one underlying asset the lower one."""
+        """Collateral factors; the lower one if two cTokens have the same underlying asset."""
         found: dict[str, Fraction] = {}
         for token in market.c_tokens.values():
             factor = Fraction(token.collateral_factor, WAD)
@@ -341,7 +372,7 @@ class CompoundV2(Liquidation[CompoundV2Market, CompoundV2Position], CompoundV2Bo
 
 
 def after_accruing(market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2Position:
-    """With the debts whose storage cannot be read as they are at the indexes of `market`, which has just accrued."""
+    """The position with debts of unreadable storage brought to the indexes of `market`, which has just accrued."""
     owed = {token: (debt, market.c_tokens[token].borrow_index) for token, debt in position.accrued.items()}
     return replace(position, borrows=position.borrows | owed)
 

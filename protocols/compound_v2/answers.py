@@ -1,4 +1,4 @@
-"""What a Compound V2 Comptroller and its cTokens say about an account, beside what we compute."""
+"""What a Compound V2 Comptroller and its cTokens say about an account, to compare with what we compute."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

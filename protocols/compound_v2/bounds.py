@@ -15,11 +15,11 @@ class CompoundV2Bounds(Bounded[CompoundV2Market, CompoundV2Position]):
     """The capability of the adapter."""
 
     def layout(self, market: CompoundV2Market) -> Hashable:
-        """An account names its markets itself."""
+        """Nothing: an account names its markets itself."""
         return ()
 
     def lines(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Line] | None:
-        """All cTokens of every entered market, none of which may lack a price, and debts as principal / interestIndex."""
+        """The cTokens in every entered market, each of which must have a price, and debts as principal / interestIndex."""
         entered = position.entered
         if any(token not in entered for token in position.borrows):
             return None
@@ -42,5 +42,5 @@ def _weight(market: CompoundV2Market, token: str, side: str) -> Weight | None:
         return Weight(share, share, 0.0, 1.0, 0.0)
     if token in market.deprecated:
         return None
-    # borrowBalanceStored cuts one smallest unit, the product with the price one unit of value
+    # borrowBalanceStored drops up to one smallest unit, the product with the price up to one unit of value
     return Weight(0.0, 0.0, of.price * of.borrow_index / WAD, 0.0, of.price / WAD + 1.0)

@@ -13,7 +13,7 @@ GAS = 480_000
 
 
 def narrow(market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2Market:
-    """A market entered but unknown stays unknown: it fails the account, as it must."""
+    """The market with only what the position needs; an entered market that is unknown stays unknown and fails the account."""
     tokens = {*position.entered, *position.c_tokens, *position.borrows}
     return replace(
         market,
@@ -23,7 +23,7 @@ def narrow(market: CompoundV2Market, position: CompoundV2Position) -> CompoundV2
 
 
 def exposure(market: CompoundV2Market, position: CompoundV2Position) -> list[Price]:
-    """By underlying asset, of the entered markets in which the account has something; the oracle's 1e(36 - decimals)."""
+    """Prices by underlying asset, in the oracle's 1e(36 - decimals), of entered markets in which the account has a balance."""
     found: dict[str, Price] = {}
     for address in position.entered:
         token = market.c_tokens.get(address)
@@ -48,7 +48,7 @@ def exposure(market: CompoundV2Market, position: CompoundV2Position) -> list[Pri
 def effect(market: CompoundV2Market, position: CompoundV2Position, row: Balance, delta: int) -> Effect | None:
     """After mint, redeemUnderlying, borrow or repayBorrow of `delta` now.
 
-    Minting rounds the cTokens down, which lifts the exchange rate of all of them a little: the market changes too.
+    Minting rounds the cTokens down, which raises the exchange rate of all of them a little, so the market changes too.
     """
     token = market.c_tokens.get(row.market)
     if token is None or not token.exchange_rate:
@@ -72,7 +72,7 @@ def effect(market: CompoundV2Market, position: CompoundV2Position, row: Balance,
 
 
 def resupplied(token: CToken, cash: int, minted: int) -> CToken:
-    """The market with that much more cash and cTokens; what it earns beside interest stays in its exchange rate."""
+    """The market with that much more cash and cTokens; income other than interest stays in its exchange rate."""
     after = replace(token, cash=token.cash + cash, total_supply=token.total_supply + minted)
     if token.total_supply <= 0 or after.total_supply <= 0:
         return after
@@ -86,7 +86,7 @@ def resupplied(token: CToken, cash: int, minted: int) -> CToken:
 
 
 def liquidation_calls(market: CompoundV2Market, position: CompoundV2Position) -> list[LiquidationCall]:
-    """For each debt and each market in which the account holds cTokens: also those it has not entered.
+    """One call for each debt and each market in which the account holds cTokens, even one it has not entered.
 
     Without a shortfall only debts in deprecated markets can be liquidated.
     """
@@ -107,7 +107,7 @@ def pair(market: CompoundV2Market, debt: Balance, held: Balance) -> LiquidationC
     repaid = seized_tokens = 0
     refused = "seize-paused" if market.seize_paused else None
     if refused is None and owed is collateral and owed.seize_share is None:
-        refused = "same-market"  # the first cTokens would call themselves: "re-entered"
+        refused = "same-market"  # the first cTokens would call themselves and revert with "re-entered"
     if refused is None and (not owed.price or not collateral.price):
         refused = "no-price"
     if refused is None and (incentive is None or close_factor is None):

@@ -26,8 +26,8 @@ BORROW_INDEX = C_TOKEN.function("borrowIndex")
 EXCHANGE_RATE = C_TOKEN.function("exchangeRateStored")
 PRICE = ORACLE.function("getUnderlyingPrice")
 DEPRECATED = COMPTROLLER.function("isDeprecated")
-# What not every cToken has, by the name under which this module knows the answer. cETH takes any call that it does
-# not know for a mint of 0, which accrues interest: these reads share no eth_call with those of its state.
+# Functions that not every cToken has, by the name under which this module knows the answer. cETH treats any unknown call
+# as a mint of 0, which accrues interest, so these reads share no eth_call with those of its state.
 PROBES = {
     "underlying": C_TOKEN.function("underlying"),
     "accrual_timestamp": C_TOKEN.function("accrualBlockTimestamp"),
@@ -35,7 +35,7 @@ PROBES = {
     "supply_rate_per_second": C_TOKEN.function("supplyRatePerTimestamp"),
     "seize_share": C_TOKEN.function("protocolSeizeShareMantissa"),
 }
-# Asked of the Comptroller about each cToken. `isDeprecated` exists in its last generations only.
+# Reads of the Comptroller for each cToken. `isDeprecated` exists in its last generations only.
 LISTING_READS = {
     "listing": COMPTROLLER.function("markets"),
     "deprecated": DEPRECATED,
@@ -43,7 +43,7 @@ LISTING_READS = {
     "borrow_paused": COMPTROLLER.function("borrowGuardianPaused"),
     "borrow_cap": COMPTROLLER.function("borrowCaps"),
 }
-# What every cToken has, but for the last three in forks that count seconds (and have no such fallback).
+# Functions of every cToken; forks that count seconds lack the last three (and have no fallback function).
 STATE_READS = {
     "exchange_rate": EXCHANGE_RATE,
     "borrow_index": BORROW_INDEX,
@@ -63,9 +63,9 @@ NEEDED = ("exchange_rate", "borrow_index", "exchange_rate_accrued", "borrow_inde
 class CompoundV2Market(Market):
     """A Comptroller and its cTokens (by address); `revision` is the Comptroller's implementation.
 
-    `rounding` is the generation of its arithmetic, None while the generations agree on every account (both then give
-    the same rows). `checked`: this implementation agreed with us about some accounts. Close factor and incentive are
-    scaled by 1e18, None if the Comptroller does not answer.
+    `rounding` is the generation of its arithmetic, None while the generations agree on every account (and give the same
+    rows). `checked`: this implementation agreed with us about some accounts. Close factor and incentive are scaled by 1e18,
+    None if the Comptroller does not answer.
     """
 
     comptroller: str
@@ -79,7 +79,7 @@ class CompoundV2Market(Market):
 
     @cached_property
     def weights(self) -> Mapping[str, Weights | None]:
-        """What each cToken adds to a position, None where it cannot be priced."""
+        """What each cToken contributes to a position, None where it has no price."""
         return {address: weigh(token, self.rounding) for address, token in self.c_tokens.items()}
 
     @cached_property
@@ -89,7 +89,7 @@ class CompoundV2Market(Market):
 
 
 def read_market(read: Reader, comptroller: str, options: Mapping[str, str | float]) -> CompoundV2Market:
-    """Five requests, and one for the storage of a proxy that is no Unitroller.
+    """Reads the market in five requests, and one for the storage of a proxy that is no Unitroller.
 
     Options: `native_symbol` of a cToken without underlying(), `seconds_per_block` for yearly rates (12).
     """
@@ -128,13 +128,13 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, str | floa
 
 
 def token_rows(read: Reader, comptroller: str, oracle: str, addresses: Sequence[str]) -> list[dict[str, Any]]:
-    """Everything about each cToken by name; a read that failed is a `Failed`."""
+    """All answers about each cToken by name; `Failed` for a read that failed."""
     rows: list[dict[str, Any]] = [{"address": address} for address in addresses]
     ask(
         read,
         rows,
         lambda row: {
-            **{name: Read(row["address"], signature) for name, signature in PROBES.items()},
+            **{name: Read(row["address"], signature, mutates=True) for name, signature in PROBES.items()},
             **{name: Read(comptroller, signature, (row["address"],)) for name, signature in LISTING_READS.items()},
             "price": Read(oracle, PRICE, (row["address"],)),
         },
@@ -149,8 +149,8 @@ def token_rows(read: Reader, comptroller: str, oracle: str, addresses: Sequence[
             **(underlying_reads(row["underlying"]) if row["underlying"] else {}),
         },
     )
-    # The interest-rate model is any contract and some cTokens have more income than interest (cDAI earns on its
-    # cash): the contracts accrue themselves, in a call that is then forgotten.
+    # The interest-rate model can be any contract, and some cTokens have other income than interest (cDAI earns on its
+    # cash), so the contracts accrue themselves, in a call whose effects are discarded.
     ask(
         read,
         rows,
@@ -164,7 +164,7 @@ def token_rows(read: Reader, comptroller: str, oracle: str, addresses: Sequence[
 
 
 def underlying_reads(underlying: str) -> dict[str, Read]:
-    """Some early tokens answer their symbol as bytes32."""
+    """Reads symbols, which are bytes32 in some early tokens."""
     return {
         "symbol": Read(underlying, ERC20.function("symbol")),
         "symbol_bytes": Read(underlying, ERC20_BYTES32.function("symbol")),
@@ -178,14 +178,14 @@ def ask(
     reads_of: Callable[[dict[str, Any]], dict[str, Read]],
     prelude: Sequence[Read] = (),
 ) -> None:
-    """Fill into each row the answers to its named reads, all asked together."""
+    """Fill into each row the answers to its named reads, all sent together."""
     named = [(row, name, one) for row in rows for name, one in reads_of(row).items()]
     for (row, name, _), answer in zip(named, read([one for _, _, one in named], prelude), strict=True):
         row[name] = answer
 
 
 def describe(rows: Sequence[dict[str, Any]], native_symbol: str) -> None:
-    """Name each underlying asset; a cToken without one carries the chain's own coin."""
+    """Name each underlying asset; that of a cToken without underlying() is the chain's own coin."""
     for row in rows:
         if not row["underlying"]:
             row["underlying"], row["symbol"], row["decimals"] = ETHER, native_symbol, 18
@@ -198,9 +198,9 @@ def accruals(addresses: Sequence[str]) -> list[Read]:
 
 
 def c_token(row: Mapping[str, Any], block_number: int) -> CToken:
-    """One cToken. The Comptroller fails where it does not answer its exchange rate or index: it has no price here.
+    """One cToken. If it does not answer its exchange rate or index, the Comptroller fails, so it gets no price here.
 
-    Forks that count seconds have other names for that, or kept the old ones: then no block has such a number yet.
+    Forks that count seconds have other names for that, or kept the old ones: then the values exceed any block number.
     """
     whole = not any(isinstance(row[name], Failed) for name in NEEDED)
     accrued_at = row["accrual_timestamp" if isinstance(row["accrual_block"], Failed) else "accrual_block"] or 0
@@ -286,7 +286,7 @@ def with_prices(market: CompoundV2Market, prices: Mapping[str, int]) -> Compound
 
 
 def with_thresholds(market: CompoundV2Market, thresholds: Mapping[str, Fraction]) -> CompoundV2Market:
-    """The market with other collateral factors of these underlying assets, cut to 18 digits."""
+    """The market with other collateral factors of these underlying assets, rounded down to 18 digits."""
     tokens = {
         address: replace(token, collateral_factor=int(thresholds[token.underlying] * WAD))
         if token.underlying in thresholds
@@ -301,9 +301,9 @@ def with_thresholds(market: CompoundV2Market, thresholds: Mapping[str, Fraction]
 
 
 def after(market: CompoundV2Market, seconds: int, blocks: int) -> CompoundV2Market:
-    """The market after that time without activity: stored indexes stay, accrued ones grow by the formula.
+    """The market after that time if nobody acts: stored indexes stay, accrued ones grow by the formula.
 
-    Exact where interest is all that happens; what a cToken earns beside it (cDAI's savings rate) does not grow.
+    Exact if interest is the only income; other income (cDAI's savings rate) is not projected.
     """
     block = market.block.after(seconds, blocks)
     tokens = {}

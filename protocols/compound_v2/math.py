@@ -49,9 +49,9 @@ class CToken:
 
 
 class Weights(NamedTuple):
-    """What one market adds to a position, per cToken and per unit of debt; all scaled by 1e18."""
+    """What one market contributes to a position, per cToken and per unit of debt; all scaled by 1e18."""
 
-    value: int  # of a cToken, not weighted, at the stored exchange rate; truncated under either generation
+    value: int  # the value of a cToken, unweighted, at the stored exchange rate; both generations truncate it
     limit: int  # tokensToDenom: the same, weighted with the collateral factor
     limit_accrued: int
     price: int
@@ -105,6 +105,6 @@ def exchange_rate(token: CToken, borrows: int, reserves: int) -> int:
 
 
 def proves(pair: tuple[int, int], borrow_index: int, debt: int) -> bool:
-    """Whether (principal, interestIndex) gives the debt that the cToken itself answers: CToken.borrowBalanceStored."""
+    """Whether (principal, interestIndex) gives the debt that the cToken itself returns: CToken.borrowBalanceStored."""
     principal, index = pair
     return 0 < principal <= debt and 0 < index <= borrow_index and principal * borrow_index // index == debt

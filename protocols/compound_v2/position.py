@@ -9,10 +9,10 @@ from protocols.compound_v2.market import CompoundV2Market
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompoundV2Position(Position):
-    """`c_tokens`: market -> cTokens; `borrows`: market -> (principal, interestIndex), as the cToken stores them.
+    """An account; `c_tokens`: market -> cTokens; `borrows`: market -> (principal, interestIndex) as the cToken stores them.
 
     Where a debt's storage cannot be read `stored` is False and its pair is (debt, borrow index) of `block_number`,
-    exact at that index only; `accrued` then has the debt after accruing to that block, as the cToken answers it.
+    exact at that index only; `accrued` then has the debt after accruing to that block, as the cToken returns it.
     """
 
     entered: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class CompoundV2Position(Position):
 
 
 def evaluate(market: CompoundV2Market, position: CompoundV2Position) -> Health:
-    """Comptroller.getHypotheticalAccountLiquidityInternal over the entered markets; one without a price fails it.
+    """Comptroller.getHypotheticalAccountLiquidityInternal over the entered markets; it fails if one has no price.
 
     `liquidation_limit` is sumCollateral, `debt_value` sumBorrow. Liquidatable: a shortfall, or a debt in a
     deprecated market.
@@ -70,10 +70,9 @@ def evaluate(market: CompoundV2Market, position: CompoundV2Position) -> Health:
 
 
 def balances(market: CompoundV2Market, position: CompoundV2Position) -> list[Balance]:
-    """Supply in the underlying asset at the STORED exchange rate, debts as `borrowBalanceStored` answers.
+    """Supply in the underlying asset at the STORED exchange rate, debts as `borrowBalanceStored` returns them.
 
-    A debt's `scaled` is its principal as of its own interestIndex. Markets that `market` does not have yet (they
-    were listed after it was read) come with the next one.
+    A debt's `scaled` is its principal as of its own interestIndex. Markets listed after `market` was read are left out.
     """
     table = market.weights
     rows = []

@@ -1,4 +1,4 @@
-"""Compound V2 debts as the cTokens keep them: principal and interest index, which no function returns."""
+"""Compound V2 debts as the cTokens store them: principal and interest index, which no function returns."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,12 +6,12 @@ from indexer.abi import mapping_slot
 from indexer.adapter import Reader
 from protocols.compound_v2.math import proves
 
-# accountBorrows is slot 16 of today's cTokens; older and forked layouts shift it. The right one proves itself.
+# accountBorrows is slot 16 of today's cTokens; older and forked layouts shift it. Each answer shows whether it is right.
 BORROW_SLOTS = (16, 17, 15, 14, 18, 13, 19, 12, 20, 11, 21, 22, 23, 24)
 
 
 class StoredDebts:
-    """Reads them from storage; `slots` has each cToken's slot of accountBorrows, once it proved itself."""
+    """Reads debts from storage; `slots` has each cToken's slot of accountBorrows, once an answer has confirmed it."""
 
     def __init__(self) -> None:
         self.slots: dict[str, int] = {}
@@ -21,7 +21,7 @@ class StoredDebts:
     ) -> list[tuple[int, int] | None]:
         """(principal, interestIndex) of each (account, cToken, debt), which have no getter; None where unreadable.
 
-        A pair is believed only if it gives the debt that the cToken itself answers at this block.
+        A pair is accepted only if it gives the debt that the cToken itself returns at this block.
         """
         first = {token: (account, debt) for account, token, debt in debts if token not in self.slots}
         if first:

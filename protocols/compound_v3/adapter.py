@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi, mapping_slot
-from indexer.adapter import ONE, Liquidation, Reader, required
+from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs, Reader, required
 from indexer.model import (
     WAD,
     Accounts,
@@ -25,12 +25,13 @@ from indexer.model import (
     Health,
     LiquidationCall,
     Logs,
+    LogSource,
     PositionKey,
     Price,
     Quotes,
     Read,
 )
-from protocols.common import ZERO_ADDRESS, chunks, sources
+from protocols.common import ZERO_ADDRESS, chunks, needed, quantity, sources, together
 from protocols.compound_v3 import liquidation
 from protocols.compound_v3.answers import answer
 from protocols.compound_v3.bounds import CompoundV3Bounds
@@ -54,9 +55,9 @@ USER_BASIC = COMET.function("userBasic")
 USER_COLLATERAL = COMET.function("userCollateral")
 LIQUIDATABLE = COMET.function("isLiquidatable")
 BORROW_BALANCE = COMET.function("borrowBalanceOf")
-ASKED = 50  # debtors about whom a new implementation is asked
+ASKED = 50  # debtors with whom a new implementation is checked
 
-# CometStorage: what has a name there keeps its slot, versions only append.
+# CometStorage: its variables keep their slots, new versions only append.
 USER_BASIC_SLOT = 5
 USER_COLLATERAL_SLOT = 6
 
@@ -69,7 +70,7 @@ TRANSFER_COLLATERAL = COMET.event("TransferCollateral")
 ABSORB_DEBT = COMET.event("AbsorbDebt")
 ABSORB_COLLATERAL = COMET.event("AbsorbCollateral")
 
-# Which topics name the accounts an event changes: who pays, receives or absorbs has no part in the position.
+# The topics that name the accounts an event changes; payers, receivers and absorbers are not among them.
 ACCOUNT_TOPICS = {
     SUPPLY: (2,),
     WITHDRAW: (1,),
@@ -83,12 +84,16 @@ ACCOUNT_TOPICS = {
 COLLATERAL_RECEIVED = frozenset({SUPPLY_COLLATERAL, TRANSFER_COLLATERAL})
 
 
-class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], CompoundV3Bounds):
+class CompoundV3(
+    Liquidation[CompoundV3Market, CompoundV3Position],
+    LiquidationLogs[CompoundV3Market, CompoundV3Position],
+    CompoundV3Bounds,
+):
     """One Comet. Values in the unit of its feeds, with 8 decimals.
 
     That unit is USD unless addresses of feeds are given, whose product is its price in USD: `eth_usd_feed` (WETH
-    base), `btc_usd_feed` (WBTC base), `base_eth_feed` with `eth_usd_feed` (a base such as wstETH priced as 1). A base of
-    ether or bitcoin that is worth a few units without them has no values in USD.
+    base), `btc_usd_feed` (WBTC base), `base_eth_feed` with `eth_usd_feed` (a base such as wstETH priced as 1). Without
+    them, a base of ether or bitcoin whose price is a few units has no values in USD.
     """
 
     protocol = "compound-v3"
@@ -102,11 +107,11 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], CompoundV3Bo
         self.comet = deployment.addresses["comet"].lower()
 
     def read_market(self, read: Reader, previous: CompoundV3Market | None) -> CompoundV3Market:
-        """The Comet's configuration (it lives in the implementation, so it is read each time), prices and indexes."""
+        """Reads the Comet's configuration (part of the implementation, so read each time), prices and indexes."""
         addresses = self.deployment.addresses
         feeds = [addresses[name].lower() for name in self.optional_addresses if addresses.get(name)]
         market = read_market(read, self.comet, feeds)
-        # without a readable implementation an upgrade would go unseen: then it is checked each time
+        # without a readable implementation an upgrade would go unnoticed: then check each time
         if previous is not None and previous.revision == market.revision != self.comet:
             return replace(market, checked=previous.checked, layout_known=previous.layout_known)
         return market
@@ -114,7 +119,7 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], CompoundV3Bo
     def logs(self, market: CompoundV3Market, accounts: Accounts) -> Logs:
         """No debt without collateral (but for dust), and no collateral without these events.
 
-        A base balance arises by Supply or, from a transfer, by Transfer.
+        A base balance begins with a Supply or, in a transfer, with a Transfer.
         """
         topics = {SUPPLY_COLLATERAL, TRANSFER_COLLATERAL}
         if accounts is Accounts.ALL:
@@ -123,21 +128,43 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], CompoundV3Bo
         return Logs(discovery=sources((comet, frozenset(topics))), activity=sources((comet, [*ACCOUNT_TOPICS])))
 
     def touched(self, market: CompoundV3Market, event: Event) -> Iterable[PositionKey]:
-        """Far from everyone who changed (see `changes_silently`), but everyone who can have become more than empty."""
+        """Far from everyone who changed (see `changes_silently`), but everyone who may no longer be empty."""
         if event.address != self.comet:
             return []
         if event.topic0 in COLLATERAL_RECEIVED and not event.word(0):
-            return []  # anybody can supply nothing for anybody: that makes nobody a holder, and changes nothing
+            return []  # anybody can supply 0 for anybody: that makes nobody a holder, and changes nothing
         accounts = [event.topic_address(i) for i in ACCOUNT_TOPICS.get(event.topic0, ())]
-        minted = event.topic0 == TRANSFER  # from and to the zero address; elsewhere that is an account like any other
+        minted = (
+            event.topic0 == TRANSFER
+        )  # only mints and burns; otherwise the zero address is an account like any other
         return [PositionKey(a) for a in accounts if a is not None and not (minted and a == ZERO_ADDRESS)]
+
+    def liquidation_logs(self, market: CompoundV3Market) -> list[LogSource]:
+        return sources((frozenset({self.comet}), [ABSORB_DEBT, ABSORB_COLLATERAL]))
+
+    def liquidated(self, market: CompoundV3Market, event: Event) -> Liquidated | None:
+        """AbsorbDebt or AbsorbCollateral, each of which tells its value in the unit of the feeds at that block."""
+        if event.address != self.comet or event.topic0 not in (ABSORB_DEBT, ABSORB_COLLATERAL):
+            return None
+        of_debt = event.topic0 == ABSORB_DEBT
+        absorber, account = event.topic_address(1), event.topic_address(2)
+        asset = market.base if of_debt else event.topic_address(3)
+        amount, value = event.word(0), event.word(1)
+        if account is None or asset is None or amount is None or value is None:
+            return None
+        usd = None if market.usd is None else value * market.usd[0] / market.usd[1]
+        taken = quantity(market.assets, asset, amount)._replace(usd=usd)
+        feeds = any(self.deployment.addresses.get(name) for name in self.optional_addresses)
+        return Liquidated(
+            PositionKey(account), absorber, taken if of_debt else None, None if of_debt else taken, told_usd=not feeds
+        )
 
     def read_positions(
         self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]
     ) -> list[CompoundV3Position]:
-        """`userBasic` of everyone, then the collateral that its asset map names or that an absorption leaves behind.
+        """Reads everyone's `userBasic`, then the collateral that its asset map names or that an absorption leaves behind.
 
-        From storage where the layout is known and the node can: one request carries 5,000 words.
+        From storage if the layout is known and the node supports it: one request carries 5,000 words.
         """
         from_storage = self.stored_basics(read, keys) if market.layout_known else None
         basics = from_storage
@@ -188,7 +215,7 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], CompoundV3Bo
         return None if words is None else [word & (1 << 128) - 1 for word in words]
 
     def changes_silently(self, market: CompoundV3Market, position: CompoundV3Position) -> bool:
-        """Everyone who holds something: debt moves without a log that names the debtor (PROTOCOLS: compound #816).
+        """Everyone who holds something: debt can move without a log that names the debtor (compound-finance/comet #816).
 
         Suppliers too: a transfer of 0 to them rounds their principal down by a unit and logs nothing. An empty account
         can only become a silent debtor where the smallest loan is worth 0: a loan needs collateral otherwise.
@@ -207,9 +234,9 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], CompoundV3Bo
         return balances(market, position)
 
     def fit(self, read: Reader, market: CompoundV3Market, positions: Sequence[CompoundV3Position]) -> CompoundV3Market:
-        """An implementation that is not known yet is asked about some debtors; not `exact` where it disagrees.
+        """Checks a new implementation with some debtors; the market is not `exact` if it disagrees.
 
-        The same accounts show whether their storage has the known layout.
+        The same accounts show whether the storage has the known layout.
         """
         if market.checked and market.layout_known:
             return market
@@ -251,7 +278,7 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], CompoundV3Bo
     def checks(
         self, market: CompoundV3Market, positions: Iterable[CompoundV3Position], accounts: Accounts
     ) -> list[Check]:
-        """Debts and collateral add up exactly; supply to at most its total, which drifts up by rounding."""
+        """Debts and collateral add up exactly; supply adds up to at most its total, which drifts up by rounding."""
         supply = debt = 0
         held = dict.fromkeys((one.asset for one in market.collaterals), 0)
         for position in positions:
@@ -261,19 +288,25 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], CompoundV3Bo
                 if asset in held:
                     held[asset] += balance
         return [
-            Check(name="principals of debt", have=debt, want=market.total_borrow_base),
+            Check(name="principals of debt", have=debt, want=market.total_borrow_base, debt=True),
             Check(name="principals of supply", have=supply, want=market.total_supply_base, at_most=True),
             *(
-                Check(name=f"collateral {row.symbol}", have=held[one.asset], want=one.total_supply)
+                Check(name=f"collateral {row.symbol}", have=held[one.asset], want=one.total_supply, debt=True)
                 for row, one in zip(market.assets[1:], market.collaterals, strict=True)
             ),
         ]
 
-    def contract_answers(self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]) -> list[Answer]:
-        """The Comet's views, and sums of their answers: the contract computes no values itself.
+    def discovers(self, position: CompoundV3Position, accounts: Accounts) -> bool:
+        """Collateral cannot appear without an event that names its account; a debt has some, but for dust."""
+        if accounts is Accounts.BORROWERS:
+            return bool(position.collateral or position.stranded or position.principal < 0)
+        return not position.empty
 
-        `liquidatable` is `isLiquidatable` as stored, the column `liquidatable_accrued` behind an accrual in the same
-        call. `amounts` and `scaled` are by (asset, side): one contract keeps all assets.
+    def contract_answers(self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]) -> list[Answer]:
+        """Asks for the Comet's views, and sums up their answers, as the contract returns no values itself.
+
+        `liquidatable` is `isLiquidatable` as stored, the column `liquidatable_accrued` after an accrual in the same call.
+        `amounts` and `scaled` are by (asset, side), as one contract keeps all assets.
         """
         assets = [one.asset for one in market.collaterals]
         reads = []
@@ -286,21 +319,24 @@ class CompoundV3(Liquidation[CompoundV3Market, CompoundV3Position], CompoundV3Bo
                 Read(self.comet, USER_BASIC, account),
                 *(Read(self.comet, COMET.function("collateralBalanceOf"), (*account, a)) for a in assets),
             ]
-        rows = chunks(read(reads), 4 + len(assets))
+        (base_feed, totals), infos, found = together(
+            read,
+            [Read(self.comet, COMET.function("baseTokenPriceFeed")), Read(self.comet, TOTALS_BASIC)],
+            [Read(self.comet, COMET.function("getAssetInfo"), (i,)) for i in range(len(assets))],
+            reads,
+        )
+        rows = chunks(found, 4 + len(assets))
         accrual = [Read(self.comet, COMET.function("accrueAccount"), (self.comet,))]
         accrued = read([Read(self.comet, LIQUIDATABLE, (key.account,)) for key in keys], prelude=accrual)
-        (base_feed, totals), infos = (
-            required(read, [Read(self.comet, COMET.function("baseTokenPriceFeed")), Read(self.comet, TOTALS_BASIC)]),
-            required(read, [Read(self.comet, COMET.function("getAssetInfo"), (i,)) for i in range(len(assets))]),
-        )
-        prices = read([Read(self.comet, PRICE, (feed,)) for feed in (base_feed, *(info[2] for info in infos))])
+        feeds = (needed(base_feed), *(needed(info)[2] for info in infos))
+        prices = read([Read(self.comet, PRICE, (feed,)) for feed in feeds])
         return [
-            answer(market, key, row, liquidatable, prices, totals[1])
+            answer(market, key, row, liquidatable, prices, needed(totals)[1])
             for key, row, liquidatable in zip(keys, rows, accrued, strict=True)
         ]
 
     def quotes(self, market: CompoundV3Market) -> Quotes:
-        """Counted in the base asset where prices are in its unit, whether feeds lead from there to USD or nothing does."""
+        """Prices are counted in the base asset if they are in its unit, with or without feeds that lead from there to USD."""
         feeds = any(self.deployment.addresses.get(name) for name in self.optional_addresses)
         numeraire = market.base if feeds or market.usd is None else None
         return Quotes(prices=super().quotes(market).prices, numeraire=numeraire)

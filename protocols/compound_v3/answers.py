@@ -1,4 +1,4 @@
-"""What a Comet says about an account, beside what we compute."""
+"""What a Comet says about an account, to compare with what we compute."""
 
 from collections.abc import Sequence
 from typing import Any

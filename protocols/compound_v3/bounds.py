@@ -14,7 +14,7 @@ class CompoundV3Bounds(Bounded[CompoundV3Market, CompoundV3Position]):
     """The capability of the adapter."""
 
     def layout(self, market: CompoundV3Market) -> Hashable:
-        """An account names its assets itself."""
+        """Nothing: an account names its assets itself."""
         return ()
 
     def lines(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Line]:

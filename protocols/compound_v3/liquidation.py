@@ -1,4 +1,4 @@
-"""What can be done to a Comet account: supply and repay in its rounding, and what an absorption takes. Stored indexes."""
+"""What can be done to a Comet account, at stored indexes: supply and repay in its rounding, and absorption."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -8,12 +8,12 @@ from protocols.compound_v3.market import INDEX_SCALE, PRICE_SCALE, Collateral, C
 from protocols.compound_v3.position import CompoundV3Position, balances, evaluate
 
 PRICE_DECIMALS = 8
-#: of an absorb of one account
+#: gas of an absorb of one account
 GAS = 250_000
 
 
 def exposure(market: CompoundV3Market, position: CompoundV3Position) -> list[Price]:
-    """By asset, base and collateral, as the feeds answer; in USD, else in what the base asset is priced in."""
+    """Prices by asset, base and collateral, as the feeds answer: in USD, else in the unit that prices the base asset."""
     symbols = {row.asset: row.symbol for row in market.assets}
     unit = "USD" if market.usd == (1, PRICE_SCALE) else symbols[market.base]
     feeds = {one.asset: one.price for one in market.collaterals} | {market.base: market.base_price}
@@ -34,7 +34,7 @@ def exposure(market: CompoundV3Market, position: CompoundV3Position) -> list[Pri
 
 
 def effect(market: CompoundV3Market, position: CompoundV3Position, row: Balance, delta: int) -> Effect | None:
-    """After Comet.supply or withdraw of `delta` now; what is repaid beyond the debt is cut off."""
+    """After Comet.supply or withdraw of `delta` now; a repayment is capped at the debt."""
     listed = next((asset for asset in market.assets if asset.asset == row.asset), None)
     if listed is None:
         return None
@@ -53,14 +53,14 @@ def effect(market: CompoundV3Market, position: CompoundV3Position, row: Balance,
 
 
 def present_value(market: CompoundV3Market, principal: int) -> int:
-    """CometCore.presentValue: towards zero."""
+    """CometCore.presentValue: rounds towards zero."""
     if principal >= 0:
         return principal * market.supply_index // INDEX_SCALE
     return -(-principal * market.borrow_index // INDEX_SCALE)
 
 
 def principal_value(market: CompoundV3Market, balance: int) -> int:
-    """CometCore.principalValue: a supply down, a debt up."""
+    """CometCore.principalValue: rounds a supply down, a debt up."""
     if balance >= 0:
         return balance * INDEX_SCALE // market.supply_index
     return -((-balance * INDEX_SCALE + market.borrow_index - 1) // market.borrow_index)
@@ -69,9 +69,9 @@ def principal_value(market: CompoundV3Market, balance: int) -> int:
 def liquidation_calls(market: CompoundV3Market, position: CompoundV3Position) -> list[LiquidationCall]:
     """Comet.absorb closes the account: all of the debt, for all of each collateral.
 
-    What that is worth beyond the debt, less the penalty, is credited to the account in the base asset, as the principal
-    it comes to (absorbInternal): what the account then has is the present value of that. Collateral whose factors are
-    both 0 stays with the account, its price unasked.
+    The collateral's value less the penalty, beyond the debt, is credited to the account as base principal
+    (absorbInternal); the account then has the present value of that principal. Collateral whose factors are both 0 stays
+    with the account, and its price is not needed.
     """
     if not evaluate(market, position).liquidatable:
         return []
@@ -120,9 +120,9 @@ def liquidation_calls(market: CompoundV3Market, position: CompoundV3Position) ->
 
 
 def sale(market: CompoundV3Market, reserves: int | None, one: Collateral, seized: int) -> Sale | None:
-    """Comet.buyCollateral with those reserves: the most of what was seized, in the rounding of quoteCollateral.
+    """Comet.buyCollateral with those reserves: the most of the seized collateral, in the rounding of quoteCollateral.
 
-    None where the market does not say what the Comet holds or sells for.
+    None where the market lacks the Comet's holdings or its target reserves.
     """
     factor, target = market.store_front_price_factor, market.target_reserves
     if reserves is None or target is None or factor is None or one.liquidation_factor is None:

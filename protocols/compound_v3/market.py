@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from indexer.abi import abi
 from indexer.adapter import Reader, required
 from indexer.model import WAD, Asset, Failed, Market, Read
-from protocols.common import SECONDS_PER_YEAR, implementation, optional, price_usd, symbol_of
+from protocols.common import SECONDS_PER_YEAR, implementation, optional, price_usd, symbol_of, together
 
 COMET = abi("comet")
 AGGREGATOR = abi("aggregator")
@@ -47,10 +47,11 @@ class Collateral:
 class CompoundV3Market(Market):
     """A Comet. `supply_index` and `borrow_index` are the stored ones, `*_accrued` those of the views at this block.
 
-    Rates are per second, constant until somebody acts: the contract takes them from the utilization at the stored
-    indexes. Prices have 8 decimals; `total_*_base` are principals. `revision` is the implementation; `checked`: it
-    agreed with us about some debtors; `feeds`: the price feed of each asset; `layout_known`: so did the storage words of some accounts with its getters.
-    `base_held` is the base asset that the Comet has, its reserves included; None where a file of an older version is read.
+    Rates are per second, constant until somebody acts: the contract computes them from the utilization at the stored
+    indexes. Prices have 8 decimals; `total_*_base` are principals. `revision` is the implementation; `checked`: it agreed
+    with us about some debtors; `layout_known`: the storage words of some accounts agreed with its getters; `feeds`: the
+    price feed of each asset. `base_held` is the base asset that the Comet holds, including its reserves; None in files of
+    an older version.
     """
 
     comet: str
@@ -84,9 +85,9 @@ class CompoundV3Market(Market):
 
 
 def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV3Market:
-    """Four requests, and one for the storage of the proxy.
+    """Reads the market in four requests, and one for the storage of the proxy.
 
-    `usd_feeds` multiplied lead from the unit of the Comet's prices to USD: none where that is USD already.
+    The product of `usd_feeds` converts the unit of the Comet's prices to USD; there are none if that is USD already.
     """
     count, base, base_feed, base_scale, borrow_min, store_front, utilization, totals = required(
         read,
@@ -109,39 +110,23 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
             *(Read(comet, ASSET_INFO, (i,)) for i in range(count)),
         ],
     )
-    # The contract accrues itself, in a call that is then forgotten.
+    # The contract accrues itself, in a call whose effects are discarded.
     (accrued,) = required(
         read, [Read(comet, TOTALS_BASIC)], prelude=[Read(comet, COMET.function("accrueAccount"), (comet,))]
     )
     tokens = [base, *(info[1] for info in infos)]
     feeds = [base_feed, *(info[2] for info in infos)]
-    answers = read(
-        [
-            *(Read(comet, PRICE, (feed,)) for feed in feeds),
-            *(Read(comet, COMET.function("totalsCollateral"), (info[1],)) for info in infos),
-            *(Read(token, ERC20.function("symbol")) for token in tokens),
-            *(Read(token, ERC20_BYTES32.function("symbol")) for token in tokens),
-            Read(base, ERC20.function("balanceOf"), (comet,)),
-            Read(comet, COMET.function("targetReserves")),
-            *(Read(feed, signature) for feed in usd_feeds for signature in (ROUND, AGGREGATOR.function("decimals"))),
-        ]
-    )
-    n = len(tokens)
-    prices = [price or None for price in answers[:n]]
-    held = [total[0] if total else 0 for total in answers[n : 2 * n - 1]]
-    texts, words = answers[2 * n - 1 : 3 * n - 1], answers[3 * n - 1 : 4 * n - 1]
-    symbols = [symbol_of(text, word, token[:10]) for token, text, word in zip(tokens, texts, words, strict=True)]
-    base_held, target_reserves = map(optional, answers[4 * n - 1 : 4 * n + 1])
-    note = None if usd_feeds else in_its_own_unit(symbols[0], prices[0])
+    quoted = read_quotes(read, comet, tokens, feeds, usd_feeds)
+    note = None if usd_feeds else in_its_own_unit(quoted.symbols[0], quoted.prices[0])
     market = CompoundV3Market(
         block=read.block,
         revision=implementation(read, comet),
-        usd=None if note else usd(answers[4 * n + 1 :]),
+        usd=None if note else quoted.usd,
         note=note,
         comet=comet,
         base=base,
         base_scale=base_scale,
-        base_price=prices[0],
+        base_price=quoted.prices[0],
         base_borrow_min=borrow_min,
         supply_index=totals[0],
         borrow_index=totals[1],
@@ -153,15 +138,52 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
         total_supply_base=totals[4],
         total_borrow_base=totals[5],
         absorb_paused=bool(totals[7] & PAUSE_ABSORB),
-        collaterals=tuple(collateral(*one) for one in zip(infos, prices[1:], held, strict=True)),
+        collaterals=tuple(collateral(*one) for one in zip(infos, quoted.prices[1:], quoted.held, strict=True)),
         store_front_price_factor=store_front,
         feeds=dict(zip(tokens, feeds, strict=True)),
-        base_held=base_held,
-        target_reserves=target_reserves,
+        base_held=quoted.base_held,
+        target_reserves=quoted.target_reserves,
         buy_paused=bool(totals[7] & PAUSE_BUY),
     )
     paused = bool(totals[7] & PAUSE_SUPPLY)
-    return replace(market, assets=asset_rows(market, symbols, infos, paused=paused))
+    return replace(market, assets=asset_rows(market, quoted.symbols, infos, paused=paused))
+
+
+class Quoted(NamedTuple):
+    """Prices and symbols of the base asset and the collateral, in their order, and the totals `held` of the latter.
+
+    `base_held` and `target_reserves` are None where the Comet does not answer them, `usd` where a feed is dead.
+    """
+
+    prices: list[int | None]
+    held: list[int]
+    symbols: list[str]
+    base_held: int | None
+    target_reserves: int | None
+    usd: tuple[int, int] | None
+
+
+def read_quotes(
+    read: Reader, comet: str, tokens: Sequence[str], feeds: Sequence[str], usd_feeds: Sequence[str]
+) -> Quoted:
+    """Read what may fail for one asset without failing the market; `tokens` and their `feeds` begin with the base asset."""
+    prices, held, texts, words, reserves, ways = together(
+        read,
+        [Read(comet, PRICE, (feed,)) for feed in feeds],
+        [Read(comet, COMET.function("totalsCollateral"), (token,)) for token in tokens[1:]],
+        [Read(token, ERC20.function("symbol")) for token in tokens],
+        [Read(token, ERC20_BYTES32.function("symbol")) for token in tokens],
+        [Read(tokens[0], ERC20.function("balanceOf"), (comet,)), Read(comet, COMET.function("targetReserves"))],
+        [Read(feed, signature) for feed in usd_feeds for signature in (ROUND, AGGREGATOR.function("decimals"))],
+    )
+    return Quoted(
+        [price or None for price in prices],
+        [total[0] if total else 0 for total in held],
+        [symbol_of(text, word, token[:10]) for token, text, word in zip(tokens, texts, words, strict=True)],
+        optional(reserves[0]),
+        optional(reserves[1]),
+        usd(ways),
+    )
 
 
 def collateral(info: Sequence[Any], price: int | None, total_supply: int) -> Collateral:
@@ -178,7 +200,7 @@ def collateral(info: Sequence[Any], price: int | None, total_supply: int) -> Col
 
 
 def usd(answers: Sequence[Any]) -> tuple[int, int] | None:
-    """From values (8 decimals) to USD by each feed's latest round and decimals; None if one of them is dead."""
+    """The factor from values (8 decimals) to USD, by each feed's latest round and decimals; None if one of them is dead."""
     numerator, denominator = 1, PRICE_SCALE
     for latest, decimals in zip(answers[::2], answers[1::2], strict=True):
         if isinstance(latest, Failed) or isinstance(decimals, Failed) or latest[1] <= 0:
@@ -188,7 +210,7 @@ def usd(answers: Sequence[Any]) -> tuple[int, int] | None:
 
 
 def in_its_own_unit(symbol: str, price: int | None) -> str | None:
-    """A note for a base of ether or bitcoin whose price is a few units: those are not USD, and no feed leads there."""
+    """A note if the base is ether or bitcoin but its price is a few units: these are not USD, and no feed converts them."""
     unit = next((name for name in ("ETH", "BTC") if symbol.upper().endswith(name)), None)
     if unit is None or price is None or price >= 100 * PRICE_SCALE:
         return None
@@ -198,7 +220,7 @@ def in_its_own_unit(symbol: str, price: int | None) -> str | None:
 
 
 def asset_rows(market: CompoundV3Market, symbols: list[str], infos: list[Any], *, paused: bool) -> tuple[Asset, ...]:
-    """The base asset first. `ltv` is the borrow factor, the bonus what absorption keeps back; `paused`: no supply."""
+    """The assets, base first. `ltv` is the borrow factor, the bonus absorption's penalty; `paused`: no supply."""
     base = Asset(
         asset=market.base,
         market=market.comet,
@@ -255,14 +277,14 @@ def with_prices(market: CompoundV3Market, prices: Mapping[str, int]) -> Compound
 
 
 def with_usd(market: CompoundV3Market, usd: tuple[int, int] | None) -> CompoundV3Market:
-    """The market with another way from its prices to USD."""
+    """The market with another factor from its prices to USD."""
     market = replace(market, usd=usd)
     rows = tuple(replace(row, price_usd=price_usd(market, row.price)) for row in market.assets)
     return replace(market, assets=rows)
 
 
 def with_thresholds(market: CompoundV3Market, thresholds: Mapping[str, Fraction]) -> CompoundV3Market:
-    """The market with other liquidate factors of these assets, cut to 18 digits."""
+    """The market with other liquidate factors of these assets, rounded down to 18 digits."""
     collaterals = tuple(
         replace(one, liquidate_factor=int(thresholds[one.asset] * WAD)) if one.asset in thresholds else one
         for one in market.collaterals
@@ -280,7 +302,7 @@ def accrue(index: int, rate: int, seconds: int) -> int:
 
 
 def after(market: CompoundV3Market, seconds: int, blocks: int) -> CompoundV3Market:
-    """The market after that time without activity: stored indexes stay, the views' ones grow from the last accrual."""
+    """The market after that time if nobody acts: stored indexes stay, those of the views grow from the last accrual."""
     now = market.block.timestamp - market.accrued_at
     grown = {}
     for side, index, rate in (

@@ -9,9 +9,9 @@ from protocols.compound_v3.market import INDEX_SCALE, CompoundV3Market
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompoundV3Position(Position):
-    """`principal` as `userBasic` stores it; `collateral`: asset -> balance, in the order of the asset map.
+    """An account; `principal` as `userBasic` stores it; `collateral`: asset -> balance, in the order of the asset map.
 
-    `stranded` is what an absorption left behind: the asset map has lost it, so it backs no debt.
+    `stranded` is collateral that an absorption left behind: the asset map has lost it, so it backs no debt.
     """
 
     principal: int = 0
@@ -24,11 +24,11 @@ class CompoundV3Position(Position):
 
 
 def evaluate(market: CompoundV3Market, position: CompoundV3Position) -> Health:
-    """Comet.isLiquidatable, but for its early exit: `liquidation_limit` counts all of the collateral.
+    """Comet.isLiquidatable without its early exit: `liquidation_limit` counts all of the collateral.
 
-    A dead feed (price None) makes a position unpriceable where the contract's loop reaches it, that is unless the
-    collateral before it covers the debt; its health factor is unknown either way. Collateral without weight needs
-    no price: the versions that can be configured so skip it.
+    A dead feed (price None) makes a position unpriceable if the contract's loop reaches it, that is, unless the
+    collateral before it covers the debt; the health factor is unknown either way. Collateral without weight needs no
+    price: the versions that can be configured so skip it.
     """
     table = market.collateral_of
     debt = debt_accrued = 0
@@ -67,7 +67,7 @@ def evaluate(market: CompoundV3Market, position: CompoundV3Position) -> Health:
 
 
 def balances(market: CompoundV3Market, position: CompoundV3Position) -> list[Balance]:
-    """Base supply and debt as `balanceOf` and `borrowBalanceOf` answer (accrued), and the collateral."""
+    """Base supply and debt as `balanceOf` and `borrowBalanceOf` return them (accrued), and the collateral."""
     rows, principal = [], position.principal
     if principal:
         side = "supply" if principal > 0 else "debt"
@@ -75,7 +75,7 @@ def balances(market: CompoundV3Market, position: CompoundV3Position) -> list[Bal
         amount = abs(principal) * index // INDEX_SCALE
         rows.append(row(market, market.assets[0], side, abs(principal), amount))
     for asset, held in (position.collateral | position.stranded).items():
-        if asset in market.collateral_of:  # what was listed after `market` was read comes with the next one
+        if asset in market.collateral_of:  # an asset listed after `market` was read is left out
             listed = market.assets[1 + market.collateral_of[asset].offset]
             rows.append(row(market, listed, "supply", held, held, is_collateral=asset in position.collateral))
     return rows

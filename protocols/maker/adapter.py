@@ -1,4 +1,4 @@
-"""Maker and Sky (dss): vaults of the Vat, from CdpManager or not, with owners found through DSProxy.
+"""Maker and Sky (dss): vaults of the Vat, in CdpManager or not, with owners found through DSProxy.
 
 A position is an urn: account = the urn's address, group = its ilk ("ETH-A"). `ink` is locked collateral, `art`
 normalised debt (both wad), `rate` and `spot` rays of the ilk; their products are rads, 1e45 = 1 DAI.
@@ -9,7 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Liquidation, Reader, Registry, required
+from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs, Reader, Registry, answered, required
 from indexer.model import (
     RAY,
     WAD,
@@ -23,11 +23,12 @@ from indexer.model import (
     Health,
     LiquidationCall,
     Logs,
+    LogSource,
     PositionKey,
     Price,
     Read,
 )
-from protocols.common import sources
+from protocols.common import quantity, sources, together
 from protocols.maker import liquidation
 from protocols.maker.bounds import MakerBounds
 from protocols.maker.joins import with_joins
@@ -43,12 +44,22 @@ from protocols.maker.market import (
     with_thresholds,
 )
 from protocols.maker.math import ilk_bytes, ilk_name
-from protocols.maker.owners import cdps_of, newest_wallets, read_cdps, read_owners, unlisted_ilks
+from protocols.maker.owners import (
+    cdps_of,
+    newest_wallets,
+    owner_reads,
+    owners_behind,
+    read_cdps,
+    read_owners,
+    unlisted_ilks,
+)
 from protocols.maker.position import Urn, balances, dai_amount, evaluate, gem_amount
 
 VAT = abi("maker_vat")
 JUG = abi("maker_jug")
 CDP_MANAGER = abi("maker_cdp_manager")
+DOG = abi("maker_dog")
+CAT = abi("maker_cat")
 
 # Anonymous LogNotes carry the called function's selector, left-aligned, where other logs have their topic0.
 # The Vat's: [selector, arg1, arg2, arg3]; all of these begin with (bytes32 ilk, address urn).
@@ -60,21 +71,25 @@ HOPE = VAT.note("hope")  # hope(address usr)
 # CdpManager's: [selector, caller, arg1, arg2]
 GIVE = CDP_MANAGER.note("give")  # give(uint256 cdp, address dst)
 
+#: whoever starts an auction -> the event that tells of it: topics 1 and 2 are ilk and urn, data words 0 and 2 ink and rad
+AUCTIONS = {"dog": DOG.event("Bark"), "cat": CAT.event("Bite")}
+
 URNS = VAT.function("urns")  # ink, art
 
 
-class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], MakerBounds):
+class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], LiquidationLogs[MakerMarket, Urn], MakerBounds):
     """The vaults of one Vat.
 
-    Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Tokens behind them are known from
-    the IlkRegistry, which `chainlog` leads to, as it does to DAI (both can also be configured themselves); where these
-    do not list them, from the joins that the Vat's logs name (`joins`).
+    Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Their tokens are found through the
+    IlkRegistry; `chainlog` leads to it and to DAI (both can also be configured directly). Tokens that it does not list are
+    found through the joins that the Vat's logs name (`joins`).
     """
 
     protocol = "maker"
     market_type = MakerMarket
     position_type = Urn
     required_addresses = ("vat", "spotter", "jug", "cdp_manager")
+    group_pattern = r"[ -~]{1,32}|0x[0-9a-f]{64}"  # an ilk, as `ilk_name` writes it
     optional_addresses = ("proxy_registry", "dog", "cat", "chainlog", "ilk_registry", "dai")
 
     @property
@@ -90,6 +105,8 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], MakerBoun
     def read_market(self, read: Reader, previous: MakerMarket | None) -> MakerMarket:
         market, listed = read_shared(read, self.deployment)
         if previous is not None:
+            if market.dai == self.vat:  # until the joins are known, which is behind the logs
+                market = replace(market, dai=previous.dai)
             market = replace(market, wallets=previous.wallets, asked=previous.asked, joins=previous.joins)
             listed += previous.ilks
         return with_ilks(read, market, listed)
@@ -98,7 +115,7 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], MakerBoun
         return with_ilks(read, with_joins(read, market), {key.group for key in keys})
 
     def fit(self, read: Reader, market: MakerMarket, positions: Sequence[Urn]) -> MakerMarket:
-        """Finds out which DSProxies have another owner now; beyond PROXIES_ASKED of them, some snapshots later."""
+        """Finds DSProxies with a new owner; if there are more than PROXIES_ASKED proxies, within a few snapshots."""
         market = self.with_keys(read, market, (p.key for p in positions))
         held = [p for p in positions if not p.empty and p.owner_via.endswith("ds-proxy")]
         wallets, asked = newest_wallets(read, market, ((p.owner, p.block_number, p.wallet) for p in held))
@@ -107,13 +124,28 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], MakerBoun
     # logs -----------------------------------------------------------------------------------------------------------
 
     def logs(self, market: MakerMarket, accounts: Accounts) -> Logs:
-        """Urns, and what may be a join: each gem's is a ward of the Vat; who withdraws DAI lets DAI's move it."""
+        """Urns and possible joins: each GemJoin is a ward of the Vat, and the DaiJoin gets a hope from DAI withdrawers."""
         joins = {RELY} if "dai" in market.contracts else {RELY, HOPE}
         vat, manager = frozenset({self.vat}), frozenset({self.manager})
         return Logs(
             discovery=sources((vat, [FROB, FORK, *joins])),
-            activity=sources((vat, [FROB, FORK, GRAB, *joins]), (manager, [GIVE])),
+            activity=[*sources((vat, [FROB, FORK, GRAB, *joins]), (manager, [GIVE])), *self.liquidation_logs(market)],
         )
+
+    def liquidation_logs(self, market: MakerMarket) -> list[LogSource]:
+        known = [(market.contracts[name], event) for name, event in AUCTIONS.items() if name in market.contracts]
+        return sources(*((frozenset({address}), [event]) for address, event in known))
+
+    def liquidated(self, market: MakerMarket, event: Event) -> Liquidated | None:
+        """Bark of the Dog or Bite of the Cat: the auction that begins, without its penalty; nobody says who called."""
+        told = {(market.contracts.get(name), kind) for name, kind in AUCTIONS.items()}
+        urn, ink, rad = event.topic_address(2), event.word(0), event.word(2)
+        if (event.address, event.topic0) not in told or urn is None or ink is None or rad is None:
+            return None
+        group = ilk_name(bytes.fromhex(event.topics[1][2:]))
+        ilk = market.ilks.get(group)
+        seized = None if ilk is None else quantity(market.assets, ilk.asset, gem_amount(ilk, ink), group)
+        return Liquidated(PositionKey(urn, group), None, quantity(market.assets, market.dai, dai_amount(rad)), seized)
 
     def contracts(self, event: Event) -> Iterable[str]:
         if event.address == self.vat and len(event.topics) == 4 and event.topics[0] in (RELY, HOPE):
@@ -125,7 +157,7 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], MakerBoun
         selector, first, second, third = event.topics
         if event.address == self.vat and selector in (FROB, FORK, GRAB):
             group = ilk_name(bytes.fromhex(first[2:]))
-            # The note repeats calldata, of which the Vat takes the low 20 bytes whatever stands before them.
+            # The note repeats calldata, of which the Vat uses the low 20 bytes, whatever the others are.
             yield PositionKey("0x" + second[-40:], group)
             if selector == FORK:
                 yield PositionKey("0x" + third[-40:], group)
@@ -143,7 +175,7 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], MakerBoun
     def of_wallets(
         self, read: Reader, market: MakerMarket, wallets: Sequence[str]
     ) -> tuple[MakerMarket, list[PositionKey]]:
-        """Vaults of the wallets and of their DSProxies in CdpManager, and all of them as raw urns of every known ilk."""
+        """Vaults in CdpManager of the wallets and their DSProxies, and each of these as a raw urn of every known ilk."""
         market = with_ilks(read, market, unlisted_ilks(read, market))
         holders, cdps = cdps_of(read, market, wallets)
         numbers = dict(zip(read_cdps(read, self.manager, cdps), cdps, strict=True))
@@ -184,31 +216,35 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], MakerBoun
         return balances(market, position)
 
     def checks(self, market: MakerMarket, positions: Iterable[Urn], accounts: Accounts) -> list[Check]:
-        """Every ilk's Art, and Vat.debt, which is all ilks' debt and the vice: an ilk nobody named would show there."""
+        """Every ilk's Art, and Vat.debt, which is all ilks' debt and the vice: it would reveal an ilk that no log named."""
         art = dict.fromkeys(market.ilks, 0)
         for p in positions:
             art[p.key.group] = art.get(p.key.group, 0) + p.art
         debt = sum(ilk.Art * ilk.rate for ilk in market.ilks.values())
         return [
-            *(Check(name=f"art of {name}", have=art[name], want=ilk.Art) for name, ilk in market.ilks.items()),
-            Check(name="debt of all ilks", have=debt + market.vice, want=market.debt),
+            *(
+                Check(name=f"art of {name}", have=art[name], want=ilk.Art, debt=True)
+                for name, ilk in market.ilks.items()
+            ),
+            Check(name="debt of all ilks", have=debt + market.vice, want=market.debt, debt=True),
         ]
 
     # the contracts' own answers -------------------------------------------------------------------------------------
 
     def contract_answers(self, read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) -> list[Answer]:
-        """Products of what Vat and Spotter answer; the accrued rate is what the Vat holds behind Jug.drip."""
+        """Products of the answers of Vat and Spotter; the accrued rate is the Vat's after Jug.drip."""
         spotter, jug = market.contracts["spotter"], market.contracts["jug"]
         raw = {name: ilk_bytes(name) for name in sorted({key.group for key in keys})}
         states = [Read(self.vat, VAT_ILKS, (ilk,)) for ilk in raw.values()]
         feeds = [Read(spotter, SPOTTER_ILKS, (ilk,)) for ilk in raw.values()]
         drips = [Read(jug, JUG.function("drip"), (ilk,)) for ilk in raw.values()]
-        stored = dict(zip(raw, required(read, states), strict=True))
-        ratios = dict(zip(raw, required(read, feeds), strict=True))
+        held = [Read(self.vat, URNS, (raw[key.group], key.account)) for key in keys]
+        *found, owns = together(read, states, feeds, held, owner_reads(market, keys))
+        before, mats, urns = map(answered, found)
+        stored, ratios = dict(zip(raw, before, strict=True)), dict(zip(raw, mats, strict=True))
         dripped = dict(zip(raw, required(read, states, drips), strict=True))
-        urns = required(read, [Read(self.vat, URNS, (raw[key.group], key.account)) for key in keys])
         answers = []
-        for key, (ink, art), owner in zip(keys, urns, read_owners(read, market, keys), strict=True):
+        for key, (ink, art), owner in zip(keys, urns, owners_behind(read, market, keys, owns), strict=True):
             _, rate, spot, _, _ = stored[key.group]
             _, mat = ratios[key.group]
             limit, debt, accrued_debt = ink * spot, art * rate, art * dripped[key.group][1]

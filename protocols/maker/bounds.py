@@ -14,7 +14,7 @@ class MakerBounds(Bounded[MakerMarket, Urn]):
     """The capability of the adapter."""
 
     def layout(self, market: MakerMarket) -> Hashable:
-        """A proxy that changed hands changes the row of its urns without an event of theirs."""
+        """A proxy with a new owner changes the rows of its urns without an event of theirs."""
         return frozenset(market.wallets.items())
 
     def lines(self, market: MakerMarket, position: Urn) -> list[Line] | None:
@@ -30,7 +30,7 @@ class MakerBounds(Bounded[MakerMarket, Urn]):
         return found
 
     def slot_weights(self, market: MakerMarket, slots: Iterable[Slot]) -> list[Weight | None]:
-        """Dog.bark's ink * spot and art * rate, which nothing rounds."""
+        """Dog.bark's ink * spot and art * rate, without any rounding."""
         return [_weight(market, *cast("tuple[str, str]", slot)) for slot in slots]
 
 

@@ -1,7 +1,7 @@
-"""The tokens behind the Vat, found through the joins that its logs name where no IlkRegistry or chainlog lists them.
+"""The tokens behind the Vat: found through the joins that its logs name, if neither IlkRegistry nor chainlog lists them.
 
-A GemJoin is a ward of the Vat, for it credits gems (dss Vat.slip); only a ward of the Vat makes another (rely). The
-DaiJoin is not: those who withdraw DAI let it move their balance (hope), as they may let anyone.
+A GemJoin is a ward of the Vat, as it credits gems (dss Vat.slip), and only a ward can make another (rely). The DaiJoin is
+no ward: people who withdraw DAI allow it to move their balance (hope), as they may allow anyone.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ TOKEN = (ERC20.function("symbol"), ERC20_BYTES32.function("symbol"), ERC20.funct
 
 
 def with_joins(read: Reader, market: MakerMarket) -> MakerMarket:
-    """The market with the tokens of those contracts in its registry that prove to be joins; each is asked once."""
+    """The market with the tokens of the contracts in its registry that prove to be joins; each is asked only once."""
     named = market.registry.contracts
     found = read_joins(read, market.contracts["vat"], [c for c in named if c not in market.joins])
     market = replace(market, joins={contract: (market.joins | found)[contract] for contract in named})
@@ -40,10 +40,11 @@ def with_joins(read: Reader, market: MakerMarket) -> MakerMarket:
 
 
 def read_joins(read: Reader, vat: str, contracts: Sequence[str]) -> dict[str, Join | None]:
-    """What each of these is: the join of one ilk, a DaiJoin, or None."""
-    rows = chunks(read([Read(contract, function) for contract in contracts for function in JOIN]), len(JOIN))
+    """What each contract is: the join of one ilk, a DaiJoin, or None."""
+    asked = [Read(contract, function, mutates=True) for contract in contracts for function in JOIN]
+    rows = chunks(read(asked), len(JOIN))
     joins = {c: row for c, row in zip(contracts, rows, strict=True) if row[0] == vat and _token(row)}
-    parts = iter(read([Read(_token(row), function) for row in joins.values() for function in TOKEN]))
+    parts = iter(read([Read(_token(row), function, mutates=True) for row in joins.values() for function in TOKEN]))
     found: dict[str, Join | None] = dict.fromkeys(contracts)
     for (contract, row), *tokens in zip(joins.items(), parts, parts, parts, strict=True):
         found[contract] = _join(contract, row, tokens)
@@ -72,9 +73,9 @@ def _join(contract: str, row: Sequence[Any], token: Sequence[Any]) -> Join | Non
 
 
 def read_dai(read: Reader, market: MakerMarket) -> str:
-    """DAI's address: as configured, else that of the DaiJoin which backs the most of it; the Vat's where none is known.
+    """DAI's address: the configured one, else that of the DaiJoin that backs the most; the Vat's where none is known.
 
-    Anybody can name a contract that says it is a DaiJoin, but it takes all DAI in circulation to outweigh the real one.
+    Anybody can name a contract that claims to be a DaiJoin, but outweighing the real one takes all DAI in circulation.
     """
     vat = market.contracts["vat"]
     if "dai" in market.contracts:

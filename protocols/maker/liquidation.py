@@ -20,7 +20,7 @@ def narrow(market: MakerMarket, urn: Urn) -> MakerMarket:
 
 
 def exposure(market: MakerMarket, urn: Urn) -> list[Price]:
-    """The value of the ilk's feed; what Spotter.poke makes of it is the Vat's spot. DAI is at par."""
+    """The value of the ilk's feed, from which Spotter.poke computes the Vat's spot. DAI is at par."""
     ilk = market.ilks.get(urn.key.group)
     if ilk is None or not ilk.spot or not urn.ink:
         return []
@@ -59,7 +59,7 @@ def effect(market: MakerMarket, urn: Urn, row: Balance, delta: int) -> Effect | 
 
 
 def liquidation_calls(market: MakerMarket, urn: Urn) -> list[LiquidationCall]:
-    """One auction by the Dog, or the Cat where there is no Dog; nothing where neither is known."""
+    """The auction that the Dog starts, or the Cat where there is no Dog; none where neither is known."""
     if not evaluate(market, urn).liquidatable:
         return []
     rows = balances(market, urn)
@@ -94,7 +94,7 @@ def liquidation_calls(market: MakerMarket, urn: Urn) -> list[LiquidationCall]:
 
 
 def auction(ilk: Ilk, dink: int, dart: int) -> Auction:
-    """What Clipper.kick or Flipper.kick is told, and what Clipper.kick pays whoever called Dog.bark."""
+    """The arguments of Clipper.kick or Flipper.kick, and what Clipper.kick pays the caller of Dog.bark."""
     house = ilk.bark or ilk.bite
     assert house is not None
     tab = dart * ilk.rate * house.chop // WAD

@@ -35,7 +35,7 @@ GEM = (
     ILK_REGISTRY.function("dec"),
 )
 
-#: chainlog keys of the contracts that the configuration may also name itself
+#: chainlog keys of the contracts that the configuration may also name directly
 CHAINLOG = {
     "vat": "MCD_VAT",
     "dai": "MCD_DAI",
@@ -56,14 +56,14 @@ class Gem(NamedTuple):
 
 
 class Join(NamedTuple):
-    """A GemJoin: `gem` is what it pays into `ilk`; or, with `ilk` None, a DaiJoin and DAI. From then on for ever."""
+    """A GemJoin with the `gem` it pays into `ilk` or, with `ilk` None, a DaiJoin with DAI. Neither ever changes."""
 
     ilk: str | None
     gem: Gem
 
 
 class Queue(NamedTuple):
-    """What an OSM holds for its next poke: feed value (wad), None if it has none, and the time from which it can be."""
+    """What an OSM holds for its next poke: feed value (wad), None if it has none, and the earliest time of that poke."""
 
     feed: int | None
     at: int
@@ -72,7 +72,7 @@ class Queue(NamedTuple):
 class Bark(NamedTuple):
     """An ilk in the Dog: penalty `chop` (wad), `room` (rad) left for auctions, and why none can start now.
 
-    Who starts one is paid `tip` (rad) and `chip` (wad) of what it is to raise; None where its Clipper does not say.
+    Starting one pays `tip` (rad), and `chip` (wad) of the sum to raise; None where the Clipper does not say.
     """
 
     chop: int
@@ -83,7 +83,7 @@ class Bark(NamedTuple):
 
 
 class Bite(NamedTuple):
-    """An ilk in the Cat, the liquidator before the Dog: as `Bark`; `room` is the lesser of dunk and what the box takes."""
+    """An ilk in the Cat, the liquidator before the Dog, like `Bark`; `room` is the lesser of dunk and the room in the box."""
 
     chop: int
     room: int
@@ -116,7 +116,7 @@ class Ilk:
 
     @property
     def asset(self) -> str:
-        """The token's address; where it is unknown, the price feed stands for it."""
+        """The token's address, or the price feed's in its place where it is unknown."""
         return self.gem.address or self.pip
 
     @property
@@ -129,10 +129,10 @@ class Ilk:
 class MakerMarket(Market):
     """The Vat's shared state and every known ilk by name; `contracts` are addresses by configuration key.
 
-    `dai` is its address; where it is unknown, the Vat stands for it.
+    `dai` is DAI's address, or the Vat's in its place where it is unknown.
 
-    `surplus` is the Vow's dai (rad). `wallets`: DSProxy -> (block, owner) where that is not what was read with a position
-    before; `asked` is the last one that was asked. `joins`: what each contract that logs name proved to be, None for no
+    `surplus` is the Vow's dai (rad). `wallets`: DSProxy -> (block, owner) if that differs from what was read with its
+    position; `asked` is the last proxy that was asked. `joins`: what each contract that logs name proved to be, None for no
     join.
     """
 
@@ -161,7 +161,7 @@ class MakerMarket(Market):
 
 
 def read_shared(read: Reader, deployment: Deployment) -> tuple[MakerMarket, list[str]]:
-    """The market without any ilk, and the names of those that the IlkRegistry lists: most, but not all that exist."""
+    """The market without any ilk, and the names of the ilks that the IlkRegistry lists, most but not all of those that exist."""
     contracts = read_contracts(read, deployment)
     vat, jug = contracts["vat"], contracts["jug"]
     live, debt, vice, par, base, vow = required(
@@ -200,7 +200,7 @@ def read_shared(read: Reader, deployment: Deployment) -> tuple[MakerMarket, list
 
 
 def read_contracts(read: Reader, deployment: Deployment) -> dict[str, str]:
-    """Configured addresses, completed by the chainlog. ConfigError if that is another Vat's."""
+    """Configured addresses, completed by the chainlog. ConfigError if the chainlog is another Vat's."""
     contracts = {key: address.lower() for key, address in deployment.addresses.items()}
     chainlog = contracts.get("chainlog")
     if chainlog is None:
@@ -222,12 +222,13 @@ def read_contracts(read: Reader, deployment: Deployment) -> dict[str, str]:
 
 
 def with_ilks(read: Reader, market: MakerMarket, names: Iterable[str]) -> MakerMarket:
-    """The market with these ilks read at the reader's block, besides those it has."""
+    """The market with these ilks, read at the reader's block, added to those it has."""
     order = sorted(set(names) - market.ilks.keys())
     return with_assets(replace(market, ilks=market.ilks | read_ilks(read, market, order))) if order else market
 
 
 def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[str, Ilk]:
+    """The ilks of these names; one that the Vat was never told of (no rate: nobody can owe any) is left out."""
     contracts = market.contracts
     raw = [ilk_bytes(name) for name in names]
     homes = ((contracts["vat"], VAT_ILKS), (contracts["spotter"], SPOTTER_ILKS), (contracts["jug"], JUG_ILKS))
@@ -253,6 +254,8 @@ def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[s
         names, rows, _gems(names, gems), _barks(market, len(names), dogs, clippers), bites, strict=True
     ):
         Art, rate, spot, line, dust = vat  # noqa: N806 - the Vat's name
+        if not rate:
+            continue
         queue = queues.get(pip)
         ilks[name] = Ilk(
             Art=Art, rate=rate, spot=spot, line=line, dust=dust, pip=pip, mat=mat, duty=duty, rho=rho,
@@ -264,7 +267,7 @@ def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[s
 
 
 def _read_queues(read: Reader, spotter: str, pips: Sequence[str], times: Sequence[Any]) -> dict[str, Queue]:
-    """Per pip that is an OSM, what it holds next. OSM.peep answers whitelisted callers only; the Spotter is one."""
+    """For each pip that is an OSM, its next value. OSM.peep answers whitelisted callers only; the Spotter is one."""
     pairs = iter(times)
     osms = {
         pip: zzz + hop
@@ -292,7 +295,7 @@ def _gems(names: Sequence[str], answers: Sequence[Any]) -> list[Gem]:
 
 
 def _barks(market: MakerMarket, count: int, dogs: Sequence[Any], clippers: Sequence[Any]) -> list[Bark | None]:
-    """Dog.bark's conditions that are the same for every urn of an ilk, and Clipper.kick's circuit breaker."""
+    """The conditions of Dog.bark that are the same for every urn of an ilk, and Clipper.kick's circuit breaker."""
     if market.dog is None:
         return [None] * count
     live, Hole, Dirt = market.dog  # noqa: N806 - the Dog's names
@@ -311,7 +314,7 @@ def _barks(market: MakerMarket, count: int, dogs: Sequence[Any], clippers: Seque
 
 
 def _bite(market: MakerMarket, ilk: tuple[str, int, int], dust: int) -> Bite:
-    """Cat.bite's conditions that are the same for every urn of an ilk."""
+    """The conditions of Cat.bite that are the same for every urn of an ilk."""
     assert market.cat is not None
     live, box, litter = market.cat
     flip, chop, dunk = ilk
@@ -328,17 +331,17 @@ def dripped_rate(market: MakerMarket, Art: int, rate: int, duty: int, rho: int, 
     except OverflowError:
         return rate
     dripped = rmul(factor, rate)
-    # A falling rate (a negative fee, an ilk that the Jug does not know) is paid by the Vow.
+    # The Vow pays for a falling rate (a negative fee, an ilk that the Jug does not know).
     if factor * rate >= UINT256 or Art * (rate - dripped) > market.surplus:
         return rate
     return dripped
 
 
 def with_assets(market: MakerMarket) -> MakerMarket:
-    """The market with `assets` made of its ilks: DAI, then one an ilk.
+    """The market with its `assets`: DAI, then one per ilk.
 
-    Prices are feed values (wad); caps and totals of debt are DAI wei. Where a token is unknown, its price feed
-    stands for it, and the Vat for DAI; amounts are then the Vat's own, with 18 decimals.
+    Prices are feed values (wad); caps and totals of debt are DAI wei. The address of an unknown token is its price feed's,
+    that of an unknown DAI the Vat's; amounts are then the Vat's own, with 18 decimals.
     """
     vat = market.contracts["vat"]
     active = bool(market.live)
@@ -389,7 +392,7 @@ def with_prices(market: MakerMarket, prices: Mapping[str, int]) -> MakerMarket:
 
 
 def with_thresholds(market: MakerMarket, thresholds: Mapping[str, Fraction]) -> MakerMarket:
-    """The market after these liquidation ratios (1 / threshold, rounded up) were filed and poked at today's feeds."""
+    """The market with these liquidation ratios (1 / threshold, rounded up) filed, and poked at the present feed values."""
     ilks = dict(market.ilks)
     for name, threshold in thresholds.items():
         ilk = ilks[name]
@@ -400,7 +403,7 @@ def with_thresholds(market: MakerMarket, thresholds: Mapping[str, Fraction]) -> 
 
 
 def after(market: MakerMarket, seconds: int, blocks: int) -> MakerMarket:
-    """The market that much later: only accrued rates move, the Vat's own do not before the next drip."""
+    """The market that much later: only accrued rates move, as the Vat's own stay until the next drip."""
     block = market.block.after(seconds, blocks)
     ilks = {
         name: replace(ilk, accrued_rate=dripped_rate(market, ilk.Art, ilk.rate, ilk.duty, ilk.rho, block.timestamp))

@@ -42,9 +42,9 @@ def spot_of(feed: int, par: int, mat: int) -> int:
 
 
 def feed_of(spot: int, par: int, mat: int) -> int:
-    """The lowest feed value (wad) from which Spotter.poke sets at least this spot.
+    """The lowest feed value (wad) at which Spotter.poke sets at least this spot.
 
-    It is the very value of the last poke as long as mat and par are those of that poke.
+    It is exactly the value of the last poke while mat and par are those of that poke.
     """
     return _ceil(_ceil(spot * mat, RAY) * par, 10**9 * RAY)
 
@@ -62,12 +62,12 @@ def fee_rate(base: int, duty: int) -> float | None:
 
 
 def bark_refused(ink: int, art: int, rate: int, dust: int, *, room: int, chop: int) -> str | None:
-    """Why Dog.bark would refuse an unsafe urn although there is room, None if it would not."""
+    """Why Dog.bark would refuse an unsafe urn despite enough room, None if it would not."""
     return barked(ink, art, rate, dust, room=room, chop=chop)[1]
 
 
 def barked(ink: int, art: int, rate: int, dust: int, *, room: int, chop: int) -> tuple[int, str | None]:
-    """The normalised debt that Dog.bark takes of an unsafe urn, and why it would refuse although there is room.
+    """The normalised debt that Dog.bark takes from an unsafe urn, and why it would refuse despite enough room.
 
     `room` (rad) is what is left under Hole and hole, `chop` (wad) the penalty.
     """
@@ -81,7 +81,7 @@ def barked(ink: int, art: int, rate: int, dust: int, *, room: int, chop: int) ->
 
 
 def bitten(ink: int, art: int, rate: int, *, room: int, chop: int) -> tuple[int, str | None]:
-    """The normalised debt that Cat.bite takes of an unsafe urn, and why it would refuse; it may leave dust.
+    """The normalised debt that Cat.bite takes from an unsafe urn, and why it would refuse; it may leave dust.
 
     `room` (rad) is the lesser of the ilk's dunk and what is left in the box.
     """

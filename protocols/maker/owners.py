@@ -1,13 +1,13 @@
-"""Who stands behind an urn: CdpManager, other managers, DSProxies."""
+"""Who owns an urn: found through CdpManager, other managers and DSProxies."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from indexer.abi import abi
-from indexer.adapter import Reader, required
+from indexer.adapter import Reader, answered, required
 from indexer.model import Failed, PositionKey, Read
-from protocols.common import ZERO_ADDRESS
+from protocols.common import ZERO_ADDRESS, together
 from protocols.maker.market import VAT_ILKS, MakerMarket
 from protocols.maker.math import ilk_bytes, ilk_name
 
@@ -17,12 +17,12 @@ PROXY_REGISTRY = abi("maker_proxy_registry")
 LOCKSTAKE = abi("maker_lockstake_engine")
 
 OWNER = DS_PROXY.function("owner")
-#: DSProxies asked for their owner at each snapshot, however many there are: what two requests take
+#: DSProxies asked for their owners at each snapshot, as many as two requests carry
 PROXIES_ASKED = 2_000
 
-#: vaults that are asked for their ilk where no IlkRegistry lists the ilks
+#: how many vaults are asked for their ilks where no IlkRegistry lists the ilks
 NEWEST_VAULTS = 400
-#: and the ilks of people's vaults on mainnet (chainlog, MCD_JOIN_*), of which the Vat is asked whether it has them
+#: ilks of people's vaults on mainnet (chainlog, MCD_JOIN_*), which the Vat is asked about
 MAINNET_ILKS = (
     "AAVE-A BAL-A BAT-A COMP-A CRVV1ETHSTETH-A DGD-A ETH-A ETH-B ETH-C GNO-A GNT-A GUNIV3DAIUSDC1-A GUNIV3DAIUSDC2-A "
     "GUSD-A KNC-A LINK-A LRC-A MANA-A MATIC-A OMG-A PAXUSD-A RENBTC-A REP-A RETH-A TUSD-A UNI-A UNIV2AAVEETH-A "
@@ -32,7 +32,7 @@ MAINNET_ILKS = (
 
 
 class Owner(NamedTuple):
-    """`address` controls the urn, found `via`; `wallet` is the account behind it."""
+    """`address` controls the urn, as found `via`; `wallet` is the account behind it."""
 
     address: str
     via: str
@@ -40,18 +40,31 @@ class Owner(NamedTuple):
 
 
 def read_owners(read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) -> list[Owner]:
-    """CdpManager's owns(cdp), the Lockstake engine's urnOwners(urn), else the urn itself; behind them a DSProxy's owner."""
+    """CdpManager's owns(cdp), the Lockstake engine's urnOwners(urn), else the urn itself; for a DSProxy, also its owner."""
+    return owners_behind(read, market, keys, read(owner_reads(market, keys)))
+
+
+def owner_reads(market: MakerMarket, keys: Sequence[PositionKey]) -> list[Read]:
+    """What `owners_behind` needs the answers to."""
     numbers, lockstake = market.registry.numbers, market.contracts.get("lockstake")
     manager = market.contracts["cdp_manager"]
+    managed = [Read(manager, CDP_MANAGER.function("owns"), (numbers[key],)) for key in keys if key in numbers]
+    raw = [key for key in keys if key not in numbers] if lockstake is not None else []
+    return managed + [Read(lockstake, LOCKSTAKE.function("urnOwners"), (key.account,)) for key in raw if lockstake]
+
+
+def owners_behind(
+    read: Reader, market: MakerMarket, keys: Sequence[PositionKey], answers: Sequence[Any]
+) -> list[Owner]:
+    """The owners of the urns, of which `owner_reads` gave these answers."""
+    numbers = market.registry.numbers
     managed = [key for key in keys if key in numbers]
-    owns = required(read, [Read(manager, CDP_MANAGER.function("owns"), (numbers[key],)) for key in managed])
-    found = {key: (owner, "cdp-manager") for key, owner in zip(managed, owns, strict=True)}
     raw = [key for key in keys if key not in numbers]
-    if lockstake is not None:
-        answers = read([Read(lockstake, LOCKSTAKE.function("urnOwners"), (key.account,)) for key in raw])
-        for key, owner in zip(raw, answers, strict=True):
-            if not isinstance(owner, Failed) and owner != ZERO_ADDRESS:
-                found[key] = (owner, "lockstake")
+    owns = answered(list(answers[: len(managed)]))
+    found = {key: (owner, "cdp-manager") for key, owner in zip(managed, owns, strict=True)}
+    for key, owner in zip(raw, answers[len(managed) :], strict=False):  # none of them without a Lockstake engine
+        if not isinstance(owner, Failed) and owner != ZERO_ADDRESS:
+            found[key] = (owner, "lockstake")
     controllers = [found.get(key, (key.account, "self")) for key in keys]
     wallets = read_proxies(read, market, {owner for owner, _ in controllers})
     return [
@@ -61,17 +74,22 @@ def read_owners(read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) 
 
 
 def read_proxies(read: Reader, market: MakerMarket, accounts: Iterable[str]) -> dict[str, str]:
-    """Those of the accounts that are DSProxies -> their owners.
+    """The owners of those accounts that are DSProxies.
 
-    A DSProxy answers owner() and cache() (ds-proxy); what has no cache must be in the ProxyRegistry. The registry
-    alone does not do: it forgets a proxy that was given away.
+    A DSProxy answers owner() and cache() (ds-proxy); a contract without a cache must be in the ProxyRegistry. The registry
+    alone is not enough: it forgets a proxy that was given away.
     """
     order = sorted(accounts)
-    owners = read([Read(account, OWNER) for account in order])
+    owners, caches = together(
+        read,
+        [Read(account, OWNER, mutates=True) for account in order],
+        [Read(account, DS_PROXY.function("cache"), mutates=True) for account in order],
+    )
     owned = {a: o for a, o in zip(order, owners, strict=True) if not isinstance(o, Failed) and o != ZERO_ADDRESS}
-    caches = read([Read(account, DS_PROXY.function("cache")) for account in owned])
     proxies = {
-        a for a, cache in zip(owned, caches, strict=True) if not isinstance(cache, Failed) and cache != ZERO_ADDRESS
+        a
+        for a, cache in zip(order, caches, strict=True)
+        if a in owned and not isinstance(cache, Failed) and cache != ZERO_ADDRESS
     }
     registry = market.contracts.get("proxy_registry")
     if registry is not None:
@@ -84,10 +102,10 @@ def read_proxies(read: Reader, market: MakerMarket, accounts: Iterable[str]) -> 
 def newest_wallets(
     read: Reader, market: MakerMarket, seen: Iterable[tuple[str, int, str]]
 ) -> tuple[dict[str, tuple[int, str]], str]:
-    """`wallets` and `asked` of the next market, from (proxy, block, owner) as the positions were read.
+    """`wallets` and `asked` of the next market, from (proxy, block, owner) as read with the positions.
 
-    setOwner logs on the proxy alone, so proxies are asked in turn, as many a snapshot as fit in one request. What is
-    newest counts; it is kept as long as a position says otherwise. A proxy that is gone is its own wallet.
+    Only the proxy itself logs setOwner, so proxies are asked in turn, as many at each snapshot as fit into one request. The
+    newest answer counts, and is kept while it differs from a position. A proxy that is gone is its own wallet.
     """
     seen_owners: dict[str, set[str]] = {}
     newest: dict[str, tuple[int, str]] = {}
@@ -97,7 +115,7 @@ def newest_wallets(
     due = sorted(proxy for proxy, (block, _) in newest.items() if block < market.block.number)
     start = bisect_right(due, market.asked) if len(due) > PROXIES_ASKED else 0
     asked = (due[start:] + due[:start])[:PROXIES_ASKED]
-    for proxy, owner in zip(asked, read([Read(proxy, OWNER) for proxy in asked]), strict=True):
+    for proxy, owner in zip(asked, read([Read(proxy, OWNER, mutates=True) for proxy in asked]), strict=True):
         alive = not isinstance(owner, Failed) and owner != ZERO_ADDRESS
         newest[proxy] = (market.block.number, owner if alive else proxy)
     wallets = {proxy: entry for proxy, entry in newest.items() if seen_owners[proxy] != {entry[1]}}
@@ -105,7 +123,7 @@ def newest_wallets(
 
 
 def read_cdps(read: Reader, manager: str, cdps: Iterable[int]) -> list[PositionKey]:
-    """The urns and ilks of CdpManager's numbers, in their order."""
+    """The urns and ilks of these numbers in CdpManager, in their order."""
     order = list(cdps)
     urns = required(read, [Read(manager, CDP_MANAGER.function("urns"), (cdp,)) for cdp in order])
     ilks = required(read, [Read(manager, CDP_MANAGER.function("ilks"), (cdp,)) for cdp in order])
@@ -113,9 +131,9 @@ def read_cdps(read: Reader, manager: str, cdps: Iterable[int]) -> list[PositionK
 
 
 def unlisted_ilks(read: Reader, market: MakerMarket) -> list[str]:
-    """Ilks that the Vat has though no IlkRegistry lists them: those of the newest vaults, and mainnet's by their names.
+    """The Vat's ilks where no IlkRegistry lists them: those of the newest vaults, and mainnet's by their names.
 
-    A raw urn can only be asked for by its ilk; without logs nothing else names those.
+    Reading a raw urn takes its ilk, and without logs nothing else names the ilks.
     """
     if "ilk_registry" in market.contracts:
         return []

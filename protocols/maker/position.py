@@ -1,4 +1,4 @@
-"""One urn: what the Vat stores of it, whose it is, and dss's own arithmetic about it. Pure functions."""
+"""One urn: what the Vat stores, whose it is, and dss's own arithmetic about it. Pure functions."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from protocols.maker.math import bark_refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Urn(Position):
-    """`cdp` is CdpManager's number, None for an urn that it does not manage; the rest are DESIGN.md's columns."""
+    """An urn; `cdp` is CdpManager's number, None if it does not manage the urn; the rest are columns of `positions`."""
 
     ink: int
     art: int
@@ -59,7 +59,7 @@ def evaluate(market: MakerMarket, position: Urn) -> Health:
 
 
 def blocked_by(market: MakerMarket, ilk: Ilk, ink: int, art: int) -> tuple[str, ...]:
-    """What stands between an urn with debt and its auction: End's cage, and the Dog's or Cat's limits where known."""
+    """What would prevent the auction of an urn with debt: End's cage, and the Dog's or Cat's limits where known."""
     if ilk.bark is None:
         return ("cage",) if not market.live else ilk.bite.blocked if ilk.bite else ()
     if ilk.bark.blocked or not ilk.spot or ink * ilk.spot >= art * ilk.rate:
@@ -69,7 +69,7 @@ def blocked_by(market: MakerMarket, ilk: Ilk, ink: int, art: int) -> tuple[str, 
 
 
 def gem_amount(ilk: Ilk, ink: int) -> int:
-    """`ink` (wad) in the token's smallest unit, rounded down as a join pays it out."""
+    """`ink` (wad) in the token's smallest unit, rounded down as a join does."""
     return int(ink // 10 ** (18 - ilk.gem.decimals))
 
 

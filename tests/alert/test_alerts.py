@@ -306,7 +306,7 @@ def test_an_alert_that_is_not_taken_steps_aside_and_is_sent_short(path: Path, st
         assert alert(1)["id"] in short["message"]
     with sqlite3.connect(path) as conn:
         (said,) = refused(conn)
-    assert "did not take 1 alerts" in said
+    assert "did not accept 1 alerts" in said
     assert str(status) in said
 
 
@@ -471,7 +471,7 @@ def test_a_failed_delivery_logs_no_secret(path: Path, caplog: pytest.LogCaptureF
         with sqlite3.connect(path) as conn:
             (error,) = conn.execute("select error from deliveries").fetchone()
     assert "503" in error
-    assert "did not take an alert" in caplog.text
+    assert "did not accept an alert" in caplog.text
     assert "secret" not in caplog.text + error
 
 

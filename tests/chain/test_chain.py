@@ -523,7 +523,7 @@ def test_headers_that_do_not_follow_each_other_are_a_reorg(node: Anvil, monkeypa
     chain = connect(node.url)
     raws = [node.block(3), node.block(4) | {"parentHash": "0x" + "11" * 32}]
     monkeypatch.setattr(chain, "batch", lambda *_: [parse_header(raw) for raw in raws])
-    with pytest.raises(ReorgError, match="block 4 is no child of block 3"):
+    with pytest.raises(ReorgError, match="block 4 is not a child of block 3"):
         chain.headers(3, 4)
 
 

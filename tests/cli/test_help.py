@@ -145,7 +145,7 @@ def completed(words: str, folder: Path) -> list[str]:
         [Path(sys.executable).with_name("indexer")], cwd=folder, env={**os.environ, **asked}, capture_output=True, text=True, check=False
     )  # fmt: skip
     assert done.stderr == ""
-    return [line.removeprefix("plain,") for line in done.stdout.splitlines()]
+    return [line.removeprefix("plain,") for line in done.stdout.splitlines() if line]
 
 
 def test_a_shell_completes_names_that_are_known(folder: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_misleading_name_is_told_and_the_old_file_stays(db: Path) -> None:
     Path("rows.parquet").write_text("old")
     result = CliRunner().invoke(main, ["query", "select 'much' as debt_usd", "-o", "rows.parquet"])
     assert result.exit_code == 1
-    assert "column debt_usd is not what its name says" in result.stderr
+    assert "column debt_usd does not hold what its name says" in result.stderr
     assert Path("rows.parquet").read_text() == "old"
     assert [path.name for path in Path().iterdir() if not path.name.startswith("indexer.db")] == ["rows.parquet"]
 

@@ -690,7 +690,10 @@ def test_the_file_name_chooses_the_form_and_the_file_is_whole(run: Run, tmp_path
     [
         (["report", "nobody"], "or write book"),
         (["report", "book", "--since", "2024-01-01"], "--since is for a wallet"),
-        (["report", "book", "--output", "book.json"], "'book.json' has no ending that says how to write it: .md, "),
+        (
+            ["report", "book", "--output", "book.json"],
+            "'book.json' has none of the endings that choose a format: .md, ",
+        ),
         (["report", "book", "--output", "book.md", "--format", "html"], "ends as md does, but html was asked for"),
         (["report", "0x" + "1" * 40, "--since", "soon"], "is no time"),
         (["report", "0x" + "1" * 40, "--fall", "WETH"], "are for `report book`"),

@@ -246,7 +246,7 @@ def test_a_note_names_the_ilk_of_the_position_alone() -> None:
     )
     missing = [f"S{number} 0x{number:040x}" for number in (2, 4)]
     assert reason(VAT, market, urn, Status.UNPRICEABLE) == f"no price of {', '.join(missing)}"
-    differ = "the contracts' own answers differ from what is computed here"
+    differ = "the contracts' own answers differ from the values computed here"
     assert reason(VAT, market, urn, Status.UNVERIFIED) == differ
     assert reason(VAT, replace(market, note="new code"), urn, Status.UNVERIFIED) == "new code"
 

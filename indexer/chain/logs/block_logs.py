@@ -1,6 +1,6 @@
-"""The logs of blocks that are known by hash, asked so that a backend that lags errors instead of answering nothing.
+"""The logs of blocks known by hash, asked for so that a lagging backend fails instead of answering with none.
 
-By blockHash (EIP-234), or where a node refuses or ignores that, by number together with the hash of the block there.
+They are asked for by blockHash (EIP-234) or, where a node refuses or ignores that, by number together with the hash there.
 """
 
 import logging
@@ -23,12 +23,12 @@ from indexer.model import Block, Event
 
 logger = logging.getLogger(__name__)
 
-#: answers with logs of other blocks, and none with the right ones in between, after which blockHash counts as ignored
+#: answers in a row with logs of other blocks, after which the node counts as ignoring blockHash
 IGNORED_AFTER = 3
 
 
 def block_logs(raw: Any, wanted: Filter, block: Block) -> list[Event]:
-    """The wanted events of one block out of an answer of eth_getLogs. RetryableError if they are not of that block."""
+    """The wanted events of one block from an answer of eth_getLogs. RetryableError if they are of another block."""
     if raw is None:
         raise UnknownBlockError(f"block {block.number} is not known")
     if not isinstance(raw, list):
@@ -43,7 +43,7 @@ def block_logs(raw: Any, wanted: Filter, block: Block) -> list[Event]:
 
 
 def by_hash(chain: Chain, wanted: Filter, block: Block) -> list[Event]:
-    """The wanted events of one block, asked by its hash. TooBigError, RejectedError where a node does not answer that."""
+    """The wanted events of one block, asked for by its hash. TooBigError or RejectedError where a node refuses that."""
     return _asked(chain, wanted, [block])[0]
 
 
@@ -72,7 +72,7 @@ def _asked(chain: Chain, wanted: Filter, blocks: Sequence[Block]) -> list[list[E
 
 
 def _of_hash(chain: Chain, raw: Any, wanted: Filter, block: Block) -> list[Event]:
-    """As `block_logs`. RejectedError once the node is seen to ignore the hash."""
+    """As `block_logs`. RejectedError once the node has been seen to ignore the hash."""
     try:
         events = block_logs(raw, wanted, block)
     except OtherBlockError as error:
@@ -100,7 +100,7 @@ def _one(chain: Chain, wanted: Filter, block: Block) -> list[Event]:
 
 
 def by_numbers(chain: Chain, wanted: Filter, blocks: Sequence[Block]) -> list[list[Event]]:
-    """The wanted events of each of some blocks; ReorgError where the block at a number is another one."""
+    """The wanted events of each of some blocks; ReorgError where another block has the number."""
     known = {hex(block.number): block for block in blocks}
 
     def parse(raw: Any, call: Call) -> Any:

@@ -1,4 +1,4 @@
-"""Which logs are wanted, what comes of them, and the answers of eth_getLogs read without trust. Pure."""
+"""Which logs are wanted, and how the answers of eth_getLogs are parsed without trusting them. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from indexer.model import Event
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """All wanted events of from_block..to_block, ascending, and the hash of to_block as read after them.
+    """All wanted events of from_block..to_block, ascending, and the hash of to_block, read after them.
 
-    `omitted` counts those among them that the node had left out at first. `unconfirmed` are blocks whose bloom filter
-    may mean further logs that nobody looked for (too dear, or no endpoint could).
+    `omitted` counts the events that the node had left out at first. `unconfirmed` are blocks whose bloom filters may show
+    further logs that were not looked for (too expensive, or no endpoint could).
     """
 
     from_block: int
@@ -28,7 +28,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which logs are wanted: of any of `addresses` (all if empty) with any of `topics` as topic0 (all if empty)."""
+    """Wants the logs of any of `addresses` (all if empty) with any of `topics` as topic0 (all if empty)."""
 
     addresses: tuple[str, ...]
     topics: tuple[str, ...]
@@ -46,7 +46,7 @@ class Filter:
         return wanted
 
     def halves(self) -> list["Filter"]:
-        """Two filters that together want the same; empty if this one cannot be split."""
+        """Two filters that together want the same logs; empty if this one cannot be split."""
         if len(self.addresses) > 1:
             half = len(self.addresses) // 2
             return [Filter(self.addresses[:half], self.topics), Filter(self.addresses[half:], self.topics)]
@@ -62,7 +62,7 @@ class Filter:
         return [Filter(self.addresses[i : i + most], self.topics) for i in range(0, len(self.addresses), most)]
 
     def select(self, events: Iterable[Event]) -> list[Event]:
-        """Those of the events that are wanted."""
+        """Those of the events that the filter wants."""
         addresses, topics = frozenset(self.addresses), frozenset(self.topics)
         return [
             event
@@ -79,7 +79,7 @@ def events_of(raws: Sequence[Mapping[str, Any]], wanted: Filter, first: int, las
     """The wanted events of an eth_getLogs answer, ascending, each once.
 
     Logs that do not fit the filter are dropped (some nodes ignore parts of it), as are those marked `removed`.
-    RetryableError where an answer cannot be true: malformed, outside the range, two hashes for one block number.
+    RetryableError for an answer that cannot be true: malformed, outside the range, two hashes for one block number.
     """
     addresses, topics = frozenset(wanted.addresses), frozenset(wanted.topics)
     found: dict[tuple[int, int, int, str], Event] = {}
@@ -105,7 +105,7 @@ def events_of(raws: Sequence[Mapping[str, Any]], wanted: Filter, first: int, las
 
 
 def merged(answers: Sequence[list[Event]]) -> list[Event]:
-    """The events of several answers, ascending."""
+    """The events of several answers in one ascending list."""
     if len(answers) == 1:
         return answers[0]
     return sorted(
@@ -115,7 +115,7 @@ def merged(answers: Sequence[list[Event]]) -> list[Event]:
 
 
 class LogParser:
-    """Reads the raw logs of one answer, strictly; what repeats in them (hashes, topics, addresses) is checked once."""
+    """Parses the raw logs of one answer strictly; repeated values (hashes, topics, addresses) are checked once."""
 
     def __init__(self) -> None:
         self._words: dict[str, str] = {}
@@ -125,7 +125,7 @@ class LogParser:
     def __call__(self, raw: Mapping[str, Any]) -> Event:
         """One log of eth_getLogs or of a receipt.
 
-        RetryableError if it is not the JSON that the execution API promises: the node's answer cannot be trusted then.
+        RetryableError if it is not the JSON that the execution API specifies: then the node's answer cannot be trusted.
         """
         try:
             topics, data = raw["topics"], raw["data"]
@@ -152,13 +152,13 @@ class LogParser:
         if number is None:
             number = quantity(text)
             if number >> 63:
-                raise ValueError(f"{text} is no number of a block or log")
+                raise ValueError(f"{text} is not the number of a block or log")
             self._numbers[text] = number
         return number
 
 
 def _checked(text: Any, size: int, known: dict[str, str]) -> str:
-    """A hex string of so many bytes in lower case, remembered. ValueError or TypeError if it is none."""
+    """A hex string of `size` bytes in lower case, cached. ValueError or TypeError for anything else."""
     if (
         not isinstance(text, str)
         or len(text) != 2 + 2 * size

@@ -1,9 +1,9 @@
-"""Logs that a node left out of a block, as the bloom filter of its header shows them.
+"""Logs that a node left out of a block, as the bloom filter of the block's header reveals.
 
-The direction decides. Logs whose bits the filter lacks: the filter is at fault (some chains leave out the logs of system
-transactions, some serve zeros), and the logs are used. Bits that no log explains: logs are missing until shown
-otherwise. The receipts are then asked for, once of each endpoint; what none explains stays unconfirmed, and the sums over
-all positions decide. A filter that is wrong in block after block is the chain's way, not a passing fault.
+The direction of the mismatch decides. If the filter lacks the bits of some logs, the filter is at fault (some chains leave
+out the logs of system transactions, some serve zeros), and the logs are used. If no log explains some bits, logs count as
+missing until shown otherwise: each endpoint is asked once for the receipts; what none explains stays unconfirmed, and the
+sums over all positions decide. A filter that is wrong in block after block is a trait of the chain, not a passing fault.
 """
 
 import logging
@@ -30,7 +30,7 @@ RECEIPTS = "eth_getBlockReceipts"
 
 @dataclass(slots=True)
 class Seen:
-    """All events of a block that any endpoint showed, and whether they explain its bloom filter."""
+    """All events of a block that any endpoint returned, and whether they explain its bloom filter."""
 
     events: list[Event]
     complete: bool = False
@@ -48,7 +48,7 @@ def receipt_logs(raw: Any, block: Block) -> list[Event]:
 
 
 def explained(chain: Chain, header: Header, logs: Sequence[Event]) -> bool:
-    """Whether these, all logs of a block, account for every bit of its bloom filter."""
+    """Whether these, as all logs of a block, explain every bit of its bloom filter."""
     if header.bloom is None:
         return True
     shown, real = int.from_bytes(header.bloom), int.from_bytes(bloom_of(logs))
@@ -62,7 +62,7 @@ def explained(chain: Chain, header: Header, logs: Sequence[Event]) -> bool:
 
 
 def looked_up(chain: Chain, headers: Sequence[Header]) -> dict[str, Seen]:
-    """What the endpoints show, by block hash, of blocks whose bloom filters mean more logs than came."""
+    """By block hash, what the endpoints return for blocks whose bloom filters show more logs than came."""
     found: dict[str, Seen] = {}
     for start in range(0, len(headers), RECEIPTS_PER_BATCH):
         part = list(headers[start : start + RECEIPTS_PER_BATCH])
@@ -80,7 +80,7 @@ def looked_up(chain: Chain, headers: Sequence[Header]) -> dict[str, Seen]:
 def _add(
     chain: Chain, found: dict[str, Seen], headers: Sequence[Header], shown: Sequence[list[Event] | None]
 ) -> list[Header]:
-    """Add what was shown of some blocks; those that it does not explain."""
+    """Adds what was returned for some blocks; returns the blocks that it does not explain."""
     left = []
     for header, logs in zip(headers, shown, strict=True):
         seen = found.setdefault(header.block.hash, Seen([])) if logs is not None else None
@@ -94,7 +94,7 @@ def _add(
 
 
 def _calls(method: str, headers: Sequence[Header]) -> tuple[list[Call], Callable[[Any, Call], list[Event]]]:
-    """The requests for all logs of some blocks, by receipts or by eth_getLogs, and what reads their answers."""
+    """The requests for all logs of some blocks, by receipts or by eth_getLogs, and the parsers of their answers."""
     blocks = {header.block.hash: header.block for header in headers}
 
     def parse(raw: Any, call: Call) -> list[Event]:
@@ -106,7 +106,7 @@ def _calls(method: str, headers: Sequence[Header]) -> tuple[list[Call], Callable
 
 
 def _shown(chain: Chain, headers: Sequence[Header]) -> Sequence[list[Event] | None]:
-    """All events of each block by whichever endpoint answers, asked again where it fails; None where none answers."""
+    """All events of each block from whichever endpoint answers, with retries; None where none answers."""
     calls, parse = _calls(RECEIPTS, headers)
     blocks = [header.block for header in headers]
     looks: list[Callable[[], list[list[Event]]]] = [
@@ -129,7 +129,7 @@ def _shown(chain: Chain, headers: Sequence[Header]) -> Sequence[list[Event] | No
 
 
 def _shown_by(chain: Chain, endpoint: Endpoint, headers: Sequence[Header]) -> Sequence[list[Event] | None]:
-    """All events of each block by one endpoint's receipts, or where it has none by its logs; None for no answer."""
+    """All events of each block from one endpoint's receipts or, where it serves none, its logs; None for no answer."""
     answers = chain.ask_once(endpoint, *_calls(RECEIPTS, headers), feature=RECEIPTS)
     if RECEIPTS in endpoint.unsupported:
         answers = chain.ask_once(endpoint, *_calls("eth_getLogs", headers))
@@ -137,7 +137,7 @@ def _shown_by(chain: Chain, endpoint: Endpoint, headers: Sequence[Header]) -> Se
 
 
 def by_receipts(chain: Chain, header: Header, wanted: Filter) -> list[Event]:
-    """The wanted events of one block out of its receipts, of each endpoint's where the first do not explain its bloom."""
+    """The wanted events of one block from its receipts, of every endpoint where the first's do not explain its bloom."""
     events: list[Event] = chain.request(
         RECEIPTS, [header.block.hash], lambda raw: receipt_logs(raw, header.block), block=header.block, feature=RECEIPTS
     )

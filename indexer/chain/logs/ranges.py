@@ -1,7 +1,7 @@
-"""Logs of any block range from any provider: windows that fit its limits, and nothing taken on trust.
+"""Logs of any block range from any provider: in windows that fit its limits, with every answer checked.
 
-History (`fetch`) is asked by block numbers in windows that grow and shrink; the last blocks before the head
-(`fetch_recent`, in recent.py) by block hash.
+History (`fetch`) is asked for by block numbers in windows that grow and shrink; the last blocks before the head
+(`fetch_recent`, in recent_logs.py) by block hash.
 """
 
 import logging
@@ -43,8 +43,8 @@ def fetch(
 ) -> Iterator[Chunk]:
     """The wanted logs of a range as ascending, contiguous chunks; `on_progress(block, events so far)` after each.
 
-    Raises PrunedError where no endpoint holds that history, ReorgError where a block changed meanwhile, ChainError
-    where nothing helps.
+    Raises PrunedError where no endpoint holds that history, ReorgError where a block changed meanwhile, ChainError for
+    anything that retries do not cure.
     """
     wanted = Filter.of(addresses, topics)
     start, total = from_block, 0
@@ -109,7 +109,7 @@ def _narrow(chain: Chain, span: int, text: str, seconds: float) -> None:
 
 
 def _range(chain: Chain, wanted: Filter, first: int, last: int) -> tuple[list[Event], str]:
-    """The events of first..last and the hash of block `last`, read behind the logs in the same HTTP batch."""
+    """The events of first..last and the hash of block `last`, read after the logs in the same HTTP batch."""
     parts = wanted.by_addresses(chain.log_limit.addresses)
     calls: list[tuple[str, list[Any]]] = [
         ("eth_getLogs", [{"fromBlock": hex(first), "toBlock": hex(last), **part.json()}]) for part in parts
@@ -146,7 +146,7 @@ def _names_addresses(text: str) -> bool:
 
 
 def _parse(raw: Any, method: str, wanted: Filter, first: int, last: int) -> Any:
-    """A list of events for an answer of eth_getLogs, a Block for one of eth_getBlockByNumber."""
+    """The list of events in an answer of eth_getLogs, or the Block in one of eth_getBlockByNumber."""
     if method != "eth_getLogs":
         return parse_block(check_header(raw, last))
     if raw is None:
@@ -157,7 +157,7 @@ def _parse(raw: Any, method: str, wanted: Filter, first: int, last: int) -> Any:
 
 
 def _single_block(chain: Chain, wanted: Filter, number: int, error: ChainError) -> tuple[list[Event], str]:
-    """One block that is too much for one request: by addresses, by topics, by its hash, by its receipts."""
+    """Splits one block that is too much for one request: by addresses, by topics, by its hash, by its receipts."""
     halves = wanted.halves()
     if halves:
         events: list[Event] = []

@@ -1,6 +1,4 @@
-"""The logs of the last blocks, block by block, checked against the bloom filters of the headers, so that omitted logs are
-noticed.
-"""
+"""The logs of the last blocks, block by block, checked against the headers' bloom filters to notice omitted logs."""
 
 import logging
 import math
@@ -18,12 +16,12 @@ from indexer.model import Block, Event
 
 logger = logging.getLogger(__name__)
 
-#: bits of a bloom filter up to which a block has so few logs (some 100) that all of them are asked for
+#: up to this many bits in its bloom filter, a block has so few logs (some 100) that all of them are asked for
 SPARSE = 512
-#: a bloom filter is worth believing while its false positives stay below this many per block
+#: a bloom filter is useful while it gives fewer false positives per block than this
 INFORMATIVE = 0.5
 BLOCKS_PER_CHUNK = 64
-#: blocks by which a chain is judged to be quiet or busy
+#: number of last blocks that decide whether a chain is quiet or busy
 LOOKED_AT = 8
 
 
@@ -37,11 +35,11 @@ def fetch_recent(
     *,
     confirmations: int = 4,
 ) -> Iterator[Chunk]:
-    """The wanted logs of first..last, the last blocks up to `target` or some of them, block by block by hash.
+    """The wanted logs of first..last, among the last blocks up to `target`, each block asked for by its hash.
 
-    A block whose bloom filter shows what no log explains is looked up in the receipts of each endpoint, once; see
-    `indexer.chain.logs.omissions`. Where the filter is too full to mean anything, that is done for at most `confirmations`
-    blocks, the newest first. What nobody explains is `unconfirmed`. ReorgError if the blocks do not lead to `target`.
+    If no log explains a block's bloom filter, each endpoint is asked once for the block's receipts; see
+    `indexer.chain.logs.omissions`. Where filters are too full to mean anything, that is done for at most `confirmations`
+    blocks, newest first. Blocks that stay unexplained are `unconfirmed`. ReorgError if the blocks do not lead to `target`.
     """
     wanted = Filter.of(addresses, topics)
     headers = chain.headers(first, target.number)
@@ -55,7 +53,7 @@ def fetch_recent(
 
 
 def quiet(chain: Chain, addresses: Iterable[str], topics: Iterable[str], target: Block) -> bool:
-    """Whether bloom filters are empty enough here to show what is missing: those of most of the last few blocks."""
+    """Whether bloom filters are empty enough on this chain to show missing logs, judged by the last few blocks."""
     wanted = Filter.of(addresses, topics)
     pairs = len(wanted.addresses) * len(wanted.topics)
     headers = chain.headers(max(target.number - LOOKED_AT + 1, 0), target.number)
@@ -107,9 +105,9 @@ def _recent(chain: Chain, headers: Sequence[Header], wanted: Filter, confirmatio
 
 
 def _sparse(chain: Chain, headers: Sequence[Header]) -> list[Header]:
-    """Those headers of blocks with few logs, which are asked for all of them.
+    """The headers of blocks with so few logs that all of them are asked for.
 
-    Where bloom filters proved worthless only the last block, to see whether they still are.
+    Where bloom filters proved worthless, only the last block's, to see whether they still are.
     """
     if chain.blooms.kept != "exact":
         return []
@@ -118,9 +116,10 @@ def _sparse(chain: Chain, headers: Sequence[Header]) -> list[Header]:
 
 
 def _whole(chain: Chain, headers: Sequence[Header], wanted: Filter) -> tuple[dict[str, list[Event]], list[Header]]:
-    """The wanted events by block hash, out of all logs, and the headers whose bloom filters show more than these.
+    """The wanted events by block hash, from all logs, and the headers whose bloom filters show more than these.
 
-    So one of two logs of the same kind is missed too, if they name different accounts. Empty where a node refuses it.
+    All logs reveal even that one of two logs of the same kind is missing, if they name different accounts. Empty where a
+    node refuses the request.
     """
     if not headers:
         return {}, []

@@ -1,4 +1,4 @@
-"""A protocol with every capability: numbered loans, a feed that only a log names, interest, liquidations, bounds."""
+"""A protocol with every capability but LiquidationLogs: numbered loans, a feed that only a log names, interest, liquidations, bounds."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
