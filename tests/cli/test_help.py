@@ -70,6 +70,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     added = CliRunner().invoke(main, ["watch", "add", wallet, "--label", "treasury", "--group", "family"])
     assert added.exit_code == 0, added.output
     (tmp_path / "wallet").write_text(wallet)
+    given = ["accounts", "export", "borrowers.csv", "--deployment", "aave-v3-6-devnet"]
+    assert CliRunner().invoke(main, given).exit_code == 0
     return tmp_path
 
 
@@ -81,6 +83,7 @@ def test_every_command_has_an_example_that_is_run() -> None:
 def test_an_example_works(folder: Path, line: str) -> None:
     wallet = (folder / "wallet").read_text()
     written = line.replace(WALLET, wallet).replace("--since 2026-01-31", "--since 2024-01-31")
+    written = written.replace("aave-v3-core", "aave-v3-6-devnet")
     done = subprocess.run(["sh", "-c", written], capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "Error" not in done.stderr
@@ -105,7 +108,10 @@ def test_the_examples_that_ask_a_node_work_on_one(market: Any, folder: Path) -> 
     (folder / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]))
     user = min(market.borrowers)
     lines = ["indexer sync && indexer at-risk", *(line for _, line in RUN if NODE.search(line))]
-    lines = ["indexer watch add 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503", *dict.fromkeys(lines)]
+    lines = [line for line in dict.fromkeys(lines) if "accounts" not in line]
+    lines.insert(0, f"indexer watch add {WALLET}")
+    (of_accounts,) = {line for _, line in RUN if line.startswith("indexer accounts import") and NODE.search(line)}
+    lines += ["indexer accounts export borrowers.csv --deployment aave-v3-core", of_accounts]
     assert len(lines) > 8
     for line in lines:
         written = line.replace(WALLET, user).replace("http://127.0.0.1:8545", market.node.url)

@@ -73,7 +73,10 @@ def screens() -> dict[str, list[str]]:
         "export-wallets": ["export", "wallets"],
         "export-balances": ["export", "balances"],
         "export-markets": ["export", "markets"],
+        "liquidations": ["liquidations", "--since", "400d"],
         "movements": ["movements"],
+        "schema": ["schema"],
+        "schema-of-a-table": ["schema", "positions"],
         "opportunities": ["opportunities"],
         "protocols": ["protocols"],
         "query": ["query", "select * from positions limit 3"],
@@ -199,7 +202,7 @@ def test_nothing_is_wider_than_the_terminal(folder: Path, width: int) -> None:
 
 def test_every_command_has_a_screen() -> None:
     """But those that ask a node: their tables and lines are made by the same code."""
-    asking = {("sync",), ("verify",), ("watch", "check"), ("watch", "run"), ("watch", "add"), ("watch", "remove"), ("watch", "import"), ("help",)}  # fmt: skip
+    asking = {("sync",), ("verify",), ("watch", "check"), ("watch", "run"), ("watch", "add"), ("watch", "remove"), ("watch", "import"), ("help",), ("accounts", "export"), ("accounts", "import")}  # fmt: skip
     shown = [arguments for name, arguments in screens().items() if not name.startswith("help")]
     for path, command in commands():
         if path and not hasattr(command, "commands") and path not in asking:
@@ -236,7 +239,7 @@ def test_a_status_is_a_word_where_there_are_no_colours(folder: Path, kind: str, 
 
 
 def test_without_a_terminal_rows_are_whole_json(folder: Path) -> None:
-    names = [name for name in screens() if not name.startswith(("report", "help", "query-error", "columns"))]
+    names = [name for name in screens() if not name.startswith(("report", "help", "query-error", "columns", "schema"))]
     for name, text in raw(folder, names, None).items():
         place = folder / "panes" / "no-tty"
         place.mkdir(parents=True, exist_ok=True)
