@@ -147,6 +147,12 @@ class Adapter(ABC, Generic[M, P]):
         """Whether this position may have changed without any event, so that each snapshot reads it again."""
         return False
 
+    def audit_answers(self, read: Reader, market: M, positions: Sequence[P]) -> list[Answer]:
+        """Ask as `contract_answers` does, for the comparison before each commit: it may ask only about what the positions
+        hold, and about something that they do not, another thing in each block.
+        """
+        return self.contract_answers(read, market, [position.key for position in positions])
+
     def fit(self, read: Reader, market: M, positions: Sequence[P]) -> M:
         """Complete the market with what only positions reveal (a generation of rounding), asking the contracts if needed."""
         return market

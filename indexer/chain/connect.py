@@ -55,7 +55,7 @@ def connect(
         try:
             candidate.check()
         except WrongChainError as error:
-            log.info("%s is not used: %s", endpoint.source, error)
+            log.warning("%s is not used: %s", endpoint.source, error)
         except ChainError as error:
             log.warning("%s is not used: %s", endpoint.source, error)
         else:

@@ -48,6 +48,8 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.WARNING)
 LONGEST_PATIENCE = 60.0
 #: seconds for which an endpoint that took too long is not asked for a second opinion
 SPARED_SECONDS = 600.0
+#: how long an endpoint has for its first answer, the first time it is asked: one that is dead must not hold up the others
+FIRST_SECONDS = 1.5
 
 
 class Endpoint:
@@ -57,6 +59,10 @@ class Endpoint:
         self.url = url
         self.masked = mask(url)
         self.verified = False
+        #: whether it has been asked anything before
+        self.asked = False
+        #: whether people were told that it does not answer
+        self.named = False
         self.not_before = 0.0
         self.spared_until = 0.0
         #: nulls that it answered for the logs of blocks it knows; -1 once it answered []
@@ -212,10 +218,12 @@ class Endpoint:
         return answer
 
     def _exchange(self, payload: bytes, what: str, most: int) -> Reply:
+        timeout = self._timeout if self.asked else min(self._timeout, FIRST_SECONDS)
+        self.asked = True
         try:
-            return self._transport.post(payload, self._timeout, most)
+            return self._transport.post(payload, timeout, most)
         except (TimeoutError, requests.Timeout):
-            raise TimedOutError(f"{what}no complete answer within {self._timeout:g} s") from None
+            raise TimedOutError(f"{what}no complete answer within {timeout:g} s") from None
         except OversizeError as error:
             raise OversizedError(f"{what}the answer {error}") from None
         except (BrokenAnswerError, requests.exceptions.ChunkedEncodingError) as error:

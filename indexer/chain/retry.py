@@ -23,6 +23,7 @@ from indexer.chain.errors import (
     TooBigError,
     UnclearError,
     UnknownBlockError,
+    UnreachableError,
     UnsupportedError,
 )
 from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError, WrongChainError
@@ -171,7 +172,11 @@ class Attempts:
         return result
 
     def _failed(self, endpoint: Endpoint, error: RetryableError) -> None:
-        """Notes a passing failure. ReorgError where it means that the pinned block is gone."""
+        """Remembers a failure that may pass. ReorgError where it means that the pinned block is gone."""
+        if isinstance(error, TimedOutError | UnreachableError) and not endpoint.verified and not endpoint.named:
+            endpoint.named = True
+            others = len(self.pool.endpoints) > 1
+            logger.warning("%s: %s; %s", endpoint.masked, error, "others are tried" if others else "it is asked again")
         self.failures[endpoint], self.failing = str(error), endpoint.masked
         endpoint.failed(error)
         if isinstance(error, UnknownBlockError) and self.block is not None:

@@ -1,5 +1,6 @@
 """The verb `sync`."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +52,13 @@ if TYPE_CHECKING:
     help="Ask a second endpoint about N rows per deployment at each snapshot; contradicted rows become unverified.",
 )
 @click.option(
+    "--refresh-seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="With --follow: how old the digits of a row may grow whose status is proven to hold; 0 for none.  "
+    "[default: settings.refresh_seconds, else 600]",
+)
+@click.option(
     "--liquidations",
     is_flag=True,
     help="Then fetch the liquidations from before a deployment was followed; see --since.",
@@ -78,6 +86,7 @@ def sync(
     dry_run: bool,
     accept_reorg: bool,
     cross_check: int | None,
+    refresh_seconds: float | None,
     liquidations: bool,
     webhook: str | None,
     since: int | Moment | None,
@@ -106,6 +115,10 @@ def sync(
         raise click.UsageError("--since of a stream is a block: that of the last line that was read")
     if liquidations and (follow or dry_run):
         raise click.UsageError("--liquidations is for one sync: run it alone, then --follow keeps the table up to date")
+    if refresh_seconds is not None and not follow:
+        raise click.UsageError("--refresh-seconds is for --follow: one sync brings every row to its block")
+    if refresh_seconds is not None and not math.isfinite(refresh_seconds):
+        raise click.UsageError(f"--refresh-seconds is a number of seconds such as 600, not {refresh_seconds}")
     if follow and to.isdecimal():
         raise click.UsageError(f"--follow needs a block that moves on, such as latest or latest:-64, not {to}")
     if dry_run:
@@ -123,7 +136,7 @@ def sync(
             block = since if isinstance(since, int) else None
             with (
                 suppress(KeyboardInterrupt),
-                syncing(session, flags, accounts, cross_check=cross_check) as worker,
+                syncing(session, flags, accounts, cross_check=cross_check, refresh_seconds=refresh_seconds) as worker,
                 streaming(session, worker, receivers, block) as wake,
             ):
                 worker.history = not no_history
@@ -161,15 +174,15 @@ def syncing(
     accounts: str,
     *,
     accept_reorg: bool = False,
-    cross_check: int | None = None,
+    **settings: float | None,
 ) -> Iterator["Sync"]:
-    """Connects to the chain, and opens and locks the database."""
+    """Connects to the chain, and opens and locks the database; `settings` that are not None replace the configuration's."""
     from indexer.chain.connect import require_contracts
     from indexer.store.store import Store
     from indexer.sync.sync import Sync
 
     with bars() as progress, connected(session, flags) as (chain, adapters):
-        if cross_check is not None and not chain.others():
+        if settings.get("cross_check") is not None and not chain.others():
             raise click.UsageError(
                 f"--cross-check needs a second endpoint of {chain.name}: name one with another --rpc-url"
             )
@@ -177,10 +190,9 @@ def syncing(
         require_contracts(chain, adapters, reading.known_deployments(session.db))
         progress.done("connecting")
         with Store(session.db) as store, store.lock():
-            settings = session.config.settings
-            if cross_check is not None:
-                settings = replace(settings, cross_check=cross_check)
-            yield Sync(store, chain, adapters, Accounts(accounts), settings, progress, accept_reorg=accept_reorg)
+            given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+            used = replace(session.config.settings, **given)
+            yield Sync(store, chain, adapters, Accounts(accounts), used, progress, accept_reorg=accept_reorg)
 
 
 def receivers_of(session: Session, webhook: str | None, *, stdout: bool) -> "list[Receiver]":
@@ -197,7 +209,7 @@ def receivers_of(session: Session, webhook: str | None, *, stdout: bool) -> "lis
 def streaming(
     session: Session, worker: "Sync", receivers: "Sequence[Receiver]", since: int | None
 ) -> Iterator[Callable[[], None]]:
-    """The change stream beside a tail; what tells it that there is news."""
+    """Runs the change stream beside a tail; yields the function that wakes it."""
     if not receivers:
         yield lambda: None
         return
@@ -215,7 +227,7 @@ def tail(
     interrupted: Callable[[], bool],
     wake: Callable[[], None],
 ) -> None:
-    """Takes a snapshot of every new block until interrupted, and calls `wake` behind each."""
+    """Takes a snapshot of every new block until interrupted, and calls `wake` after each."""
     from indexer.chain.heads import Heads
     from indexer.sync.follow import follow
 

@@ -478,6 +478,44 @@ def changes(db: "Database") -> None:
             db.conn.execute(statement)
 
 
+@migrations(name="0020_watch_groups")
+def watch_groups(db: "Database") -> None:
+    """Watched wallets that belong together, such as those of one person; @name means all of a group."""
+    db.conn.execute(
+        "create table watch_groups (name text not null collate nocase, wallet text not null collate nocase, "
+        "primary key (name, wallet)) strict, without rowid"
+    )
+
+
+PRICE_RULES = """
+create table price_rules (
+    rule text not null primary key,     -- ETH<2000
+    asset text not null collate nocase, -- symbol in capitals, or address
+    threshold_usd_raw text not null,    -- USD scaled by 1e18
+    threshold_usd real not null,
+    added_at integer not null           -- unix seconds
+) strict;
+
+create table price_states (             -- what each price rule remembers of a chain
+    chain_id integer not null,
+    rule text not null,
+    armed integer not null,
+    open integer not null,              -- crossed, and not told as recovered
+    crossing integer not null,          -- the number of the last one
+    price_usd real,                     -- that decided last: the lowest or highest of the deployments
+    block_number integer not null,
+    primary key (chain_id, rule)
+) strict, without rowid;
+"""
+
+
+@migrations(name="0021_price_rules")
+def price_rules(db: "Database") -> None:
+    for statement in PRICE_RULES.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
 #: all supply under its own name; `collateral_usd`, which means what backs debt everywhere else, is its old one until 1.1
 WALLETS_SUPPLY = (
     WALLETS_BY_INDEX.replace(
