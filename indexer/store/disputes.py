@@ -11,6 +11,8 @@ NOTE = "two endpoints contradict each other about it: `audits` of the kind cross
 
 def mark(store: Store, where: tuple[int, str], keys: Collection[PositionKey]) -> None:
     """Marks these rows of a deployment (chain id, name) `unverified`; their numbers stay for inspection."""
+    if keys:
+        store.sums.forget()
     with store.transaction() as conn:
         conn.executemany(
             "update positions set status = ?, note = ? where chain_id = ? and deployment = ? and account = ? and position_group = ?",

@@ -19,6 +19,7 @@ from indexer.errors import StoreError, StoreLockedError
 from indexer.files import open_lock
 from indexer.model import Block, Deployment, PositionKey, Registered
 from indexer.store import migrations, reorgs
+from indexer.store.book_sums import BookSums
 from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
 from indexer.store.described import describe
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
@@ -68,6 +69,8 @@ class Store:
             conn.close()
             raise
         self._inode = self.path.stat().st_ino
+        #: what all rows supply and owe; whoever changes rows of `positions` by other ways lets it forget
+        self.sums = BookSums()
 
     def _migrate(self) -> None:
         """Migrates all or nothing; another command that opens the file at the same moment waits, and finds it done."""
@@ -127,11 +130,13 @@ class Store:
             try:
                 yield self.conn
             except BaseException:
+                self.sums.forget()
                 if self.conn.in_transaction:
                     self.conn.execute("rollback")
                 raise
             self.conn.execute("commit")
         except sqlite3.DatabaseError as error:
+            self.sums.forget()
             if self.conn.in_transaction:
                 self.conn.execute("rollback")
             raise unusable(self.path, error) from None
@@ -376,7 +381,7 @@ class Store:
         )
         conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market_json))
         reorgs.record(conn, snapshot)
-        self._write_rows(conn, snapshot.rows, snapshot.balances, replace=not snapshot.whole)
+        self._write_rows(conn, where, snapshot.rows, snapshot.balances, replace=not snapshot.whole)
         conn.executemany(_insert("markets", 25), [market_row(snapshot, asset) for asset in snapshot.market.assets])
         conn.executemany(
             _insert("assets", 4, "insert or replace"),
@@ -392,16 +397,25 @@ class Store:
             where,
         )
 
-    @staticmethod
     def _write_rows(
-        conn: sqlite3.Connection, rows: Sequence[PositionRow], balances: Sequence[BalanceRow], *, replace: bool
+        self,
+        conn: sqlite3.Connection,
+        where: tuple[int, str],
+        rows: Sequence[PositionRow],
+        balances: Sequence[BalanceRow],
+        *,
+        replace: bool,
     ) -> None:
         """Writes rows of positions, each with all of its balances; with `replace`, over those that are there."""
         if replace:
+            self.sums.take_out(conn, where, [row.key for row in rows])
+            self.sums.put_in(where, rows, balances)
             conn.executemany(
                 "delete from balances where chain_id = ? and deployment = ? and account = ? and position_group = ?",
                 [(row.chain_id, row.deployment, *row.key) for row in rows],
             )
+        else:
+            self.sums.whole(where, rows, balances)
         verb = "insert or replace" if replace else "insert"
         conn.executemany(_insert("positions", len(POSITION_COLUMNS), verb), rows)
         conn.executemany(_insert("balances", len(BALANCE_COLUMNS)), balances)
@@ -415,9 +429,10 @@ class Store:
         return [key for key in keys if self.conn.execute(sql, (*where, *key, block)).fetchone()]
 
     def rewrite_rows(self, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
-        """Replaces older rows by those of the last snapshot's own block."""
+        """Replaces older rows of one deployment by those of the last snapshot's own block."""
         with self.transaction() as conn:
-            self._write_rows(conn, rows, balances, replace=True)
+            where = (rows[0].chain_id, rows[0].deployment)
+            self._write_rows(conn, where, rows, balances, replace=True)
 
     def of_people(self, where: tuple[int, str], people: Iterable[str]) -> set[PositionKey]:
         """The positions whose wallet, owner or account is one of these."""
