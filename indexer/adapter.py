@@ -57,7 +57,9 @@ class Reader(Protocol):
         """The answers to `reads`, a `Failed` for each that failed.
 
         `prelude` is executed first, in the same eth_call, for every batch (accrueInterest, drip, ...): the reads after
-        it see its state changes, which are then discarded, and so are its answers.
+        it see its state changes, which are then discarded, and so are its answers. Reads of
+        several calls, and of several deployments, may share an eth_call: what may change state is a prelude or is marked
+        (`Read.mutates`).
         """
 
     def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
@@ -93,6 +95,8 @@ class Adapter(ABC, Generic[M, P]):
     optional_addresses: ClassVar[tuple[str, ...]] = ()
     #: keys that `options` of a deployment may have, and their types: a text, or a number above 0
     options: ClassVar[Mapping[str, type[str] | type[float]]] = {}
+    #: what a position's group looks like, as a regular expression; empty where positions have none
+    group_pattern: ClassVar[str] = ""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -147,8 +151,15 @@ class Adapter(ABC, Generic[M, P]):
         return market
 
     def checks(self, market: M, positions: Iterable[P], accounts: Accounts) -> list[Check]:
-        """Compare sums over all known positions with the contracts' own totals: they reveal logs that a node left out."""
+        """Compare sums over all known positions with the contracts' own totals: they reveal logs that a node left out.
+
+        Those that are `debt` prove that nobody with debt is missing, where accounts come from elsewhere than from logs.
+        """
         return []
+
+    def discovers(self, position: P, accounts: Accounts) -> bool:
+        """Whether the logs of discovery name whoever holds this; False wherever that is not certain."""
+        return not position.empty
 
 
 class Registry(Adapter[M, P]):

@@ -25,10 +25,10 @@ class Bars:
         self.progress = progress
         self.tasks: dict[str, TaskID] = {}
 
-    def start(self, name: str, total: int, unit: str) -> None:
+    def start(self, name: str, total: int, unit: str, done: int = 0) -> None:
         if name in self.tasks:
             self.progress.remove_task(self.tasks[name])
-        self.tasks[name] = self.progress.add_task(printable(name), total=total, unit=unit, note="")
+        self.tasks[name] = self.progress.add_task(printable(name), total=total, completed=done, unit=unit, note="")
 
     def advance(self, name: str, count: int, note: str = "") -> None:
         self.progress.update(self.tasks[name], advance=count, note=note)

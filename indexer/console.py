@@ -81,8 +81,9 @@ class Told:
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._tell, daemon=True)
 
-    def start(self, name: str, total: int, unit: str) -> None:
-        self.stage, self.total, self.unit, self.count, self.note = name, total, unit, 0, ""
+    def start(self, name: str, total: int, unit: str, done: int = 0) -> None:
+        self.stage, self.total, self.unit, self.count, self.note = name, total, unit, done, ""
+        self.before = done
         self.began = time.monotonic()
 
     def advance(self, name: str, count: int, note: str = "") -> None:
@@ -102,9 +103,9 @@ class Told:
 
     def seconds_left(self) -> int | None:
         """Seconds left at the pace so far; None while there is no pace yet."""
-        if not self.count:
+        if self.count <= self.before:
             return None
-        return max(int((time.monotonic() - self.began) * (self.total - self.count) / self.count), 0)
+        return max(int((time.monotonic() - self.began) * (self.total - self.count) / (self.count - self.before)), 0)
 
     def fields(self) -> dict[str, object]:
         return {

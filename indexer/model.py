@@ -32,6 +32,14 @@ class Status(StrEnum):
     HEALTHY = "healthy"
 
 
+class Coverage(StrEnum):
+    """How it is known that nobody with debt is missing from a deployment."""
+
+    HISTORY = "history"  # all logs that can name an account were read
+    SUMS = "sums"  # not all, but the contracts' own totals of debt are reached; former borrowers may be missing
+    PARTIAL = "partial"  # somebody may be missing
+
+
 #: the statuses that the view `at_risk` lists
 ENDANGERED = frozenset({Status.AT_RISK, Status.LIQUIDATABLE})
 #: the statuses that leave open whether the position is in danger
@@ -130,13 +138,15 @@ class Read(NamedTuple):
     `signature` names the inputs and, after them, the outputs: `poke()()` has neither. The answer is the bare value for one
     output, a tuple for several, nested tuples for structs; addresses are lower-case strings, bytesN are bytes. A call that
     reverts or whose answer does not decode gives a `Failed`. With `sender` the call is made from that account (outside the
-    multicall).
+    multicall). `mutates`: the call may change state, as that of a stranger's contract or of an unknown fallback may; it is
+    made after all others, so that none sees what it does.
     """
 
     target: str
     signature: str
     args: tuple[Any, ...] = ()
     sender: str | None = None
+    mutates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,17 +421,23 @@ class Check:
     """A sum over all known positions whose total the contracts keep too, e.g. the scaled debt of one reserve.
 
     `want` is the contracts' total, None where the market does not have it. With `at_most` the sum may be smaller (rounding
-    drift, or accounts outside the chosen discovery); otherwise both must be equal.
+    drift, or accounts outside the chosen discovery); otherwise both must be equal. If all `debt` checks are equal, nobody
+    with debt is unknown.
     """
 
     name: str
     have: int
     want: int | None
     at_most: bool = False
+    debt: bool = False
 
     @property
     def holds(self) -> bool:
         return self.want is None or (self.have <= self.want if self.at_most else self.have == self.want)
+
+    @property
+    def equal(self) -> bool:
+        return self.have == self.want
 
 
 @dataclass(frozen=True, slots=True)

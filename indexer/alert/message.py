@@ -9,7 +9,7 @@ from typing import Any
 
 from indexer.adapter import AnyAdapter, Liquidation
 from indexer.alert.rules import Event, Kind, Rule
-from indexer.model import WAD, Asset, Balance, Block, Market, Position
+from indexer.model import WAD, Asset, Balance, Block, Market, Position, Status
 from indexer.risk.liquidation import Outlook, outlook
 from indexer.text import age, printable, short_address, shown
 from indexer.units import decimal_text
@@ -242,7 +242,7 @@ def state(subject: Subject) -> str:
     """The position's health in a few words."""
     if subject.health is not None:
         return f"health factor {factor(subject.health)}"
-    return "no debt" if subject.columns["status"] == "no-debt" else "health factor unknown"
+    return "no debt" if subject.columns["status"] == Status.NO_DEBT else "health factor unknown"
 
 
 def what(subject: Subject) -> str:
@@ -252,8 +252,8 @@ def what(subject: Subject) -> str:
         if recovered:
             return "is known again"
         reason = {
-            "unpriceable": "a price is missing",
-            "unverified": "it could not be verified with the contracts",
+            Status.UNPRICEABLE: "a price is missing",
+            Status.UNVERIFIED: "it could not be verified with the contracts",
         }[subject.columns["status"]]
         return f"may be at risk: {reason}"
     if subject.rule.kind is Kind.LIQUIDATABLE:
@@ -269,7 +269,7 @@ def what(subject: Subject) -> str:
 def title(subject: Subject) -> str:
     """A one-line summary."""
     mark = "Recovered" if subject.event is Event.RECOVERED else "Liquidation risk"
-    if subject.columns["status"] == "liquidatable":
+    if subject.columns["status"] == Status.LIQUIDATABLE:
         mark = "Liquidatable"
     place = f"{subject.columns['deployment']} {subject.columns['position_group']}".strip()
     return f"{mark}: {who(subject)} on {place}: {state(subject)}"

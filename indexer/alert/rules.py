@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from indexer.model import WAD
+from indexer.model import UNCLEAR, WAD, Status
 from indexer.units import decimal_text, scaled
 
 HUNDRED = 100 * WAD
@@ -80,22 +80,22 @@ class Reading:
     """What one snapshot says of a position: health factor scaled by 1e18, None without debt or where unknown."""
 
     health_factor: int | None
-    status: str
+    status: Status
     debt_value: int | None = None
 
     @property
     def trusted(self) -> bool:
-        return self.status not in ("unverified", "unpriceable")
+        return self.status not in UNCLEAR
 
     @property
     def free(self) -> bool:
         """Whether there is certainly no debt."""
-        return self.status == "no-debt"
+        return self.status == Status.NO_DEBT
 
     @property
     def liquidatable(self) -> bool:
         """The contract's own verdict."""
-        return self.status == "liquidatable"
+        return self.status == Status.LIQUIDATABLE
 
     @property
     def unknown(self) -> bool:

@@ -17,7 +17,7 @@ from indexer.alert.message import Moved, Subject, compose
 from indexer.alert.queue import enqueue
 from indexer.alert.rules import ALWAYS, Event, Reading, Rule, State, decide, in_order
 from indexer.alert.watches import Policy, Watch, watches
-from indexer.model import WAD, Block
+from indexer.model import WAD, Block, Status
 from indexer.risk.simulate import seconds_per_block
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.store import ChangedMeanwhileError, Rider
@@ -120,7 +120,9 @@ class Judge:
         policy, snapshot = self.watcher.policy, self.snapshot
         where = (snapshot.chain_id, snapshot.deployment, row.account, row.position_group, watch.wallet)
         health, debt = row.health_factor_raw, row.debt_value_raw
-        reading = Reading(None if health is None else int(health), row.status, None if debt is None else int(debt))
+        reading = Reading(
+            None if health is None else int(health), Status(row.status), None if debt is None else int(debt)
+        )
         rules = in_order({*ALWAYS, *(watch.rules or policy.rules)})
         memories, health_before = remembered(self.conn, where, rules)
         told: list[tuple[Rule, Event, int | None]] = []

@@ -7,10 +7,11 @@ keeps them.
 
 import logging
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from indexer.chain.blocks import parse_hex
-from indexer.chain.client import Chain
+from indexer.chain.client import Call, Chain
 from indexer.chain.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.chain.errors import BadAnswerError, RejectedError, RevertError, TooBigError, UnsupportedError
 from indexer.chain.limits import Limit
@@ -45,6 +46,10 @@ CANARY = "0x00000000000000000000000000000000c0ffee01"
 SLOTS_PER_CALL = 500
 
 
+#: reads, and what is executed before them
+Group = tuple[Sequence[Read], Sequence[Read]]
+
+
 class OutOfGasError(TooBigError):
     """The aggregate as a whole ran out of gas."""
 
@@ -66,17 +71,53 @@ class PinnedReader:
 
     def __call__(self, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
         answers: list[Any] = [None] * len(reads)
-        direct = [i for i, read in enumerate(reads) if read.sender is not None]
-        pooled = [i for i, read in enumerate(reads) if read.sender is None]
         before = [(read.target, encode_read(read)) for read in prelude]
+        pooled = [i for i, read in enumerate(reads) if read.sender is None]
+        pooled.sort(key=lambda i: reads[i].mutates)
         calls = [(reads[i].target, encode_read(reads[i])) for i in pooled]
         names = [reads[i].signature for i in pooled]
         for i, (success, data) in zip(pooled, self._aggregate(calls, names, before), strict=True):
             answers[i] = decode_read(reads[i], success, data)
+        direct = [i for i, read in enumerate(reads) if read.sender is not None]
         if direct:
             for i, answer in zip(direct, self._direct([reads[i] for i in direct]), strict=True):
                 answers[i] = answer
         return answers
+
+    def together(self, groups: Sequence[Group]) -> list[list[Any]]:
+        """The answers to each group of (reads, prelude), all in one aggregate where they fit into one.
+
+        Reads without a prelude go first, so nothing changes state before them, and those that may do so themselves last. A
+        group with a prelude stands behind those of the groups before it as well: two deployments whose preludes change each
+        other's state cannot be read together.
+        """
+        shared = [read for reads, prelude in groups if not prelude for read in reads]
+        plain = [read for read in shared if read.sender is None and not read.mutates]
+        mutating = [read for read in shared if read.sender is None and read.mutates]
+        direct = [read for read in shared if read.sender is not None]
+        behind = [group for group in groups if group[1]]
+        first, *found, last = self._parts([(plain, ()), *behind, (mutating, ())])
+        asked = [*plain, *mutating, *direct]
+        answers = {id(read): one for read, one in zip(asked, [*first, *last, *self(direct)], strict=True)}
+        rest = iter(found)
+        return [next(rest) if prelude else [answers[id(read)] for read in reads] for reads, prelude in groups]
+
+    def _parts(self, parts: Sequence[Group]) -> list[list[Any]]:
+        """The answers to each part, in one aggregate if all fit into one."""
+        whole = [read for reads, prelude in parts for read in (*prelude, *reads)]
+        if sum(bool(reads) for reads, _ in parts) > 1 and not any(read.sender for read in whole):
+            calls = [(read.target, encode_read(read)) for read in whole]
+            if self._fitting(calls, [read.signature for read in whole], 0) == len(calls):
+                try:
+                    answers = zip(whole, self._one(calls, []), strict=True)
+                except TooBigError as error:
+                    logger.debug("an aggregate of %d calls for %d was too much: %s", len(calls), len(parts), error)
+                else:
+                    decoded = (decode_read(read, success, data) for read, (success, data) in answers)
+                    return [
+                        list(islice(decoded, len(prelude) + len(reads)))[len(prelude) :] for reads, prelude in parts
+                    ]
+        return [self(reads, prelude) if reads else [] for reads, prelude in parts]
 
     def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
         """Storage words by an eth_call that overrides the contracts' code; impossible for Multicall3's own storage."""
@@ -213,13 +254,20 @@ class PinnedReader:
     # other reads
 
     def _direct(self, reads: Sequence[Read]) -> list[Any]:
-        """Reads from an account of their own: plain eth_calls in JSON-RPC batches, guarded by one aggregate."""
-        self._ask([])
+        """Reads from an account of their own: plain eth_calls in JSON-RPC batches, the first of them the guards."""
+        guards = {"to": self._chain.multicall3, "data": "0x" + encode_aggregate(self._guards()).hex()}
         wanted = [{"from": read.sender, "to": read.target, "data": "0x" + encode_read(read).hex()} for read in reads]
-        answers = self._chain.with_state_of(
+
+        def parse(raw: Any, call: Call) -> bytes:
+            answer = parse_hex(raw)
+            if call[1][0] is guards:
+                self._check_guards(decode_aggregate(answer, len(self._guards())))
+            return answer
+
+        _, *answers = self._chain.with_state_of(
             self._block,
             lambda at: self._chain.batch(
-                [("eth_call", [call, at]) for call in wanted], lambda raw, _: parse_hex(raw), block=self._block
+                [("eth_call", [call, at]) for call in (guards, *wanted)], parse, block=self._block
             ),
         )
         return [

@@ -12,9 +12,11 @@ from indexer.console import log_to_stderr
 
 #: verb -> the module of `indexer.cli` that is imported when the verb is called
 MODULES = {
+    "accounts": "accounts",
     "at-risk": "positions",
     "export": "query",
     "liquidations": "liquidations",
+    "levels": "levels",
     "movements": "movements",
     "opportunities": "opportunities",
     "protocols": "status",

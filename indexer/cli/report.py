@@ -10,8 +10,9 @@ import click
 
 from indexer.address import checked_address
 from indexer.cli.freshness import fails_when_old
-from indexer.cli.options import Moment, Number, Session, exact_option, holds, moment, session_of
+from indexer.cli.options import Moment, Session, exact_option, holds, moment, session_of
 from indexer.cli.output import Output, by_ending, output_options
+from indexer.cli.scope import Asked, list_options
 from indexer.console import bars, remark
 from indexer.files import write_file
 from indexer.store import ranking
@@ -152,9 +153,7 @@ TOP_TABLE = (
     show_default=True,
     help="risk: the debt of positions at risk or liquidatable.",
 )
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, metavar="N", help="Wallets.")
-@click.option("--min-debt", type=Number(min=0), metavar="USD", help="At least this debt; unknown debts are kept.")
-@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only wallets in this protocol; repeatable.")
+@list_options(sort="as --by ranks", limit=20)
 @exact_option
 @output_options
 @fails_when_old
@@ -162,17 +161,19 @@ TOP_TABLE = (
 def top(
     session: Session,
     by: str,
-    limit: int,
-    min_debt: float | None,
-    protocols: Sequence[str],
+    asked: Asked,
     exact: bool,
     output: Output,
 ) -> None:
     """List the largest wallets over all protocols, in USD; collateral is all they supply."""
     with session.read(for_people=output.table, exact=exact) as conn, bars() as progress:
         progress.start("wallets", 1, "query")
-        columns, found = ranking.top(conn, by, limit=limit, min_debt=min_debt, protocols=protocols)
+        scope = asked.scope(session, conn)
+        columns, found = ranking.top(
+            conn, by, limit=asked.limit or 20, min_debt=asked.min_debt, protocols=asked.protocols, scope=scope
+        )
         rows = [dict(zip(columns, row, strict=True)) for row in found]
-        if holds(session, conn, protocols=protocols) and not rows:
+        chosen = {"chain_id": scope.chain_id, "protocols": asked.protocols, "deployments": asked.deployments}
+        if holds(session, conn, **chosen) and not rows:  # type: ignore[arg-type]
             remark(f"{session.db} has no such wallet: ask for less")
-    output.write_dicts(rows, TOP_TABLE, columns)
+    output.write_dicts(scope.arranged(rows, columns), TOP_TABLE, columns)

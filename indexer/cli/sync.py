@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli.movements import block_or_moment
 from indexer.cli.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.cli.output import Output, output_options
+from indexer.cli.scope import block_or_moment
 from indexer.console import bars, remark
 from indexer.errors import IndexerError
 from indexer.model import Accounts
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("--to", default="latest", show_default=True, callback=block_name, metavar="BLOCK", help="Target block.")
 @click.option("--follow", is_flag=True, help="Go on, block by block, until interrupted.")
+@click.option("--no-history", is_flag=True, help="Leave out old logs where accounts were imported or are numbered.")
 @click.option("--dry-run", is_flag=True, help="Print what would be requested, and do nothing.")
 @click.option(
     "--accept-reorg",
@@ -66,6 +67,7 @@ def sync(
     accounts: str,
     to: str,
     follow: bool,
+    no_history: bool,
     dry_run: bool,
     accept_reorg: bool,
     cross_check: int | None,
@@ -103,11 +105,13 @@ def sync(
         chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
         with interruptible() as interrupted:
             with suppress(KeyboardInterrupt), syncing(session, flags, accounts, cross_check=cross_check) as worker:
+                worker.history = not no_history
                 tail(session, flags, worker, to, interrupted)
             remark(stopped(reading.last_block(session.db, chain_id)))
         return
     with syncing(session, flags, accounts, accept_reorg=accept_reorg, cross_check=cross_check) as worker:
         started = time.monotonic()
+        worker.history, worker.tell = not no_history, remark
         outcome = worker.snapshot(to)
         remark(told(worker, outcome, time.time() - outcome.block.timestamp))
         if liquidations:

@@ -1,8 +1,9 @@
 """The verb `verify`."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,9 @@ from indexer.cli.output import Output, output_options
 from indexer.console import remark
 from indexer.errors import IndexerError
 from indexer.store.database import open_readonly
+
+if TYPE_CHECKING:
+    from indexer.sync.verify import Verdict
 
 
 @click.command(epilog="\b\nExamples:\n  indexer verify\n  indexer verify --all --deployment aave-v3-core")
@@ -37,24 +41,13 @@ def verify(
 
     With --against, where two nodes contradict each other, neither is believed and the rows become unverified.
     """
-    from indexer.config import DEFAULT_CHAIN
     from indexer.store.store import Store
     from indexer.sync.verify import verify as compare
 
     chosen = [name for name, given in (("all", everyone), ("at-risk", risky), ("sample", sample)) if given]
     if len(chosen) > 1:
         raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other; choose one")
-    with closing(
-        open_readonly(session.db)
-    ) as conn:  # without a database there is nothing to verify, and this creates none
-        chain_ids = [row["chain_id"] for row in conn.execute("select distinct chain_id from deployments")]
-    if not chain_ids:
-        raise IndexerError(f"{session.db} holds nothing yet: run `indexer sync` first")
-    if flags["chain"] is None and not flags["deployments"]:
-        names = sorted(session.config.chain_name(chain_id) for chain_id in chain_ids)
-        if len(names) > 1 and DEFAULT_CHAIN not in names:
-            raise click.UsageError(f"{session.db} holds several chains ({', '.join(names)}); name one with --chain")
-        flags["chain"] = names[0] if len(names) == 1 else None
+    flags["chain"] = chain_to_verify(session, flags)
     with ExitStack() as stack:
         chain, adapters = stack.enter_context(connected(session, flags))
         second = None
@@ -72,26 +65,10 @@ def verify(
             against=second,
         )
         nodes = [node.endpoint for node in (chain, second) if node is not None]
-    rows = [
-        {
-            **asdict(verdict),
-            "block": verdict.block.number,
-            "differ": verdict.differ,
-            "disputed": None if second is None else len(verdict.disputed),
-        }
-        for verdict in verdicts
-    ]
-    columns = ["deployment", "block", "checked", "differ"]
-    output.write_dicts(rows, columns if second is None else [*columns, "disputed"])
-    for verdict in verdicts:
-        for m in verdict.mismatches[:20]:
-            who = f"{m.deployment} {m.account} {m.position_group}".rstrip()
-            remark(f"{who}: {m.what} is {m.ours} here, {m.contract} in the contract")
-        for d in verdict.disputes[:20]:
-            who = f"{d.deployment} {d.account} {d.position_group}".rstrip()
-            remark(f"{who}: {d.what} is {d.ours} here, {d.contract} at {nodes[0]}, {d.against} at {nodes[1]}")
-    checked = sum(verdict.checked for verdict in verdicts)
-    differ, disputed = (sum(map(count, verdicts)) for count in (lambda v: v.differ, lambda v: len(v.disputed)))
+    write(output, verdicts, nodes)
+    checked, differ, disputed = (
+        sum(map(count, verdicts)) for count in (lambda v: v.checked, lambda v: v.differ, lambda v: len(v.disputed))
+    )
     if disputed:
         raise IndexerError(
             f"the two nodes contradict each other about {disputed:,} of {checked:,} positions, which are now unverified; "
@@ -99,3 +76,42 @@ def verify(
         )
     if differ:
         raise IndexerError(f"{differ:,} of {checked:,} positions differ")
+
+
+def chain_to_verify(session: Session, flags: Mapping[str, Any]) -> str | None:
+    """The chain of the flags, else the only one in the database, else None, which means the default."""
+    from indexer.config import DEFAULT_CHAIN
+
+    with closing(open_readonly(session.db)) as conn:  # fails without a database, and creates none
+        chain_ids = [row["chain_id"] for row in conn.execute("select distinct chain_id from deployments")]
+    if not chain_ids:
+        raise IndexerError(f"{session.db} holds nothing yet: run `indexer sync` first")
+    if flags["chain"] is not None or flags["deployments"]:
+        chain: str | None = flags["chain"]
+        return chain
+    names = sorted(map(session.config.chain_name, chain_ids))
+    if len(names) > 1 and DEFAULT_CHAIN not in names:
+        raise click.UsageError(f"{session.db} holds several chains ({', '.join(names)}); name one with --chain")
+    return names[0] if len(names) == 1 else None
+
+
+def write(output: Output, verdicts: "Sequence[Verdict]", nodes: Sequence[str]) -> None:
+    """Writes a row per deployment, and on stderr the first differences of each; `nodes` are one endpoint or two."""
+    against = len(nodes) > 1
+    rows = [
+        {
+            **asdict(verdict),
+            "block": verdict.block.number,
+            "differ": verdict.differ,
+            "disputed": len(verdict.disputed) if against else None,
+        }
+        for verdict in verdicts
+    ]
+    output.write_dicts(rows, ["deployment", "block", "checked", "differ", *(["disputed"] if against else [])])
+    for verdict in verdicts:
+        for m in verdict.mismatches[:20]:
+            who = f"{m.deployment} {m.account} {m.position_group}".rstrip()
+            remark(f"{who}: {m.what} is {m.ours} here, {m.contract} in the contract")
+        for d in verdict.disputes[:20]:
+            who = f"{d.deployment} {d.account} {d.position_group}".rstrip()
+            remark(f"{who}: {d.what} is {d.ours} here, {d.contract} at {nodes[0]}, {d.against} at {nodes[1]}")

@@ -279,11 +279,11 @@ def book(
         return None
     progress = progress or NoProgress()
     progress.start("adding up", 4, "tables")
-    rows = by_deployment(conn, chosen)
+    deployments_part = deployment_section(synced, by_deployment(conn, chosen))
     progress.advance("adding up", 1)
-    assets = by_asset(conn, chosen)
+    assets_part = asset_section(by_asset(conn, chosen))
     progress.advance("adding up", 1)
-    names, health = by_health(conn, chosen)
+    health_part = health_section(*by_health(conn, chosen))
     progress.advance("adding up", 1)
     holders = concentration(conn, chosen)
     progress.done("adding up")
@@ -292,48 +292,50 @@ def book(
         f"Lending book: {part}" if part else "Lending book",
         as_of(conn, synced),
         [
-            section(
-                "By deployment",
-                DEPLOYMENT_COLUMNS,
-                rows,
-                notes=notes(synced, rows),
-                charts=[
-                    Bars("Collateral by deployment", "USD", [(r["deployment"], r["collateral_usd"]) for r in rows]),
-                    Bars("Debt by deployment", "USD", [(r["deployment"], r["debt_usd"]) for r in rows]),
-                ],
-            ),
-            section(
-                "By health factor",
-                [
-                    "health_factor_from",
-                    "positions",
-                    "collateral_usd",
-                    "debt_usd",
-                    "debt_percent",
-                    *map(column, names),
-                ],
-                health,
-                notes=["Positions with debt; each bucket reaches from its bound up to the next."],
-                charts=[
-                    Bars("Debt by health factor", "USD", [(r["health_factor_from"], r["debt_usd"]) for r in health])
-                ],
-            ),
+            deployments_part,
+            health_part,
             *([falls] if falls else []),
-            section(
-                "By asset",
-                ASSET_COLUMNS,
-                assets,
-                notes=[
-                    "Amounts in whole tokens, over all deployments. top10: the share of the ten largest wallets; hhi: the sum of "
-                    "squared shares in per cent, 10,000 for a single wallet."
-                ],
-                charts=[
-                    Bars("Debt by asset", "USD", labelled([row for row in assets if row["debt_usd"]], "debt_usd")[:12])
-                ],
-            ),
+            assets_part,
             section("Largest wallets by debt", LARGEST_COLUMNS, largest(conn, chosen)),
             section("Concentration", CONCENTRATION_COLUMNS, holders),
         ],
+    )
+
+
+def deployment_section(synced: Sequence[sqlite3.Row], rows: Sequence[dict[str, Any]]) -> Section:
+    return section(
+        "By deployment",
+        DEPLOYMENT_COLUMNS,
+        rows,
+        notes=notes(synced, rows),
+        charts=[
+            Bars("Collateral by deployment", "USD", [(r["deployment"], r["collateral_usd"]) for r in rows]),
+            Bars("Debt by deployment", "USD", [(r["deployment"], r["debt_usd"]) for r in rows]),
+        ],
+    )
+
+
+def health_section(protocols: Sequence[str], rows: Sequence[dict[str, Any]]) -> Section:
+    return section(
+        "By health factor",
+        ["health_factor_from", "positions", "collateral_usd", "debt_usd", "debt_percent", *map(column, protocols)],
+        rows,
+        notes=["Positions with debt; each bucket reaches from its bound up to the next."],
+        charts=[Bars("Debt by health factor", "USD", [(r["health_factor_from"], r["debt_usd"]) for r in rows])],
+    )
+
+
+def asset_section(rows: Sequence[dict[str, Any]]) -> Section:
+    indebted = [row for row in rows if row["debt_usd"]]
+    return section(
+        "By asset",
+        ASSET_COLUMNS,
+        rows,
+        notes=[
+            "Amounts in whole tokens, over all deployments. top10: the share of the ten largest wallets; hhi: the sum of "
+            "squared shares in per cent, 10,000 for a single wallet."
+        ],
+        charts=[Bars("Debt by asset", "USD", labelled(indebted, "debt_usd")[:12])],
     )
 
 

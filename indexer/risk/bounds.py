@@ -139,7 +139,6 @@ class Book:
     def _forget(self, row: int) -> None:
         first, count = int(self._first[row]), int(self._count[row])
         self._slot_of[first : first + count] = NOTHING
-        self._amount[first : first + count] = 0.0
         self._waste += count
         if self._waste > WASTE * max(self._used, 1024):
             self._compact(row)

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from indexer.model import Coverage
 from indexer.text import age
 
 
@@ -17,17 +18,21 @@ class Freshness:
     note: str | None
     block_number: int | None
     block_timestamp: int | None
+    coverage: str | None = None
 
     def seconds(self, now: float) -> float | None:
         """How old its block is."""
         return None if self.block_timestamp is None else max(now - self.block_timestamp, 0.0)
 
     def doubt(self, now: float, max_age: float | None) -> str | None:
-        """Why these rows cannot be trusted, None where they can; without `max_age` no age is too old."""
+        """Why these rows cannot be trusted, None where they can; without `max_age` no age is too old.
+
+        An incomplete deployment can be trusted if the contracts' totals prove that nobody with debt is missing.
+        """
         seconds = self.seconds(now)
         if seconds is None:
             return "was never synced"
-        if self.state in ("failed", "incomplete"):
+        if self.state == "failed" or (self.state == "incomplete" and self.coverage != Coverage.SUMS):
             return f"is {self.state}{f' ({self.note})' if self.note else ''}, its rows are {age(seconds)} old"
         if max_age is not None and seconds > max_age:
             return f"has rows that are {age(seconds)} old"
@@ -43,14 +48,15 @@ def freshness(
 ) -> list[Freshness]:
     """Every chosen deployment, by chain and name."""
     rows = conn.execute(
-        "select chain_id, deployment, state, note, block_number, block_timestamp, protocol from deployments "
+        "select chain_id, deployment, state, note, block_number, block_timestamp, coverage, protocol "
+        "from deployments "
         "order by chain_id, deployment"
     )
     return [
-        Freshness(*row[:6])
+        Freshness(*row[:7])
         for row in rows
         if chain_id in (None, row[0])
-        and (not protocols or row[6] in protocols)
+        and (not protocols or row[7] in protocols)
         and (not deployments or row[1] in deployments)
     ]
 

@@ -416,6 +416,37 @@ def notes(db: "Database") -> None:
     db.conn.execute("alter table positions add column note text")
 
 
+COVERAGE = """
+alter table deployments add column coverage text;
+update deployments set coverage = case
+        when accounts = 'watched' or complete_from is not null or state = 'incomplete' then 'partial' else 'history' end
+    where block_number is not null and state <> 'failed';
+
+create table imported (                 -- accounts that a file named and nobody has asked the contracts about yet
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    primary key (chain_id, deployment, account, position_group)
+) strict, without rowid;
+"""
+
+
+@migrations(name="0016_coverage")
+def coverage(db: "Database") -> None:
+    """How it is known that nobody with debt is missing: history | sums | partial; NULL until a snapshot tells."""
+    for statement in COVERAGE.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+@migrations(name="0017_progress")
+def progress(db: "Database") -> None:
+    """How far a run is while it works: blocks of logs fetched and wanted, positions read and wanted, and since when."""
+    for column in ("blocks", "blocks_wanted", "positions_wanted", "stage_began_at", "told_at"):
+        db.conn.execute(f"alter table runs add column {column} integer")
+
+
 LIQUIDATIONS = """
 create table liquidations (             -- what logs tell of liquidations, one row a log
     chain_id integer not null,

@@ -2,15 +2,17 @@
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from indexer.errors import IndexerError
 from indexer.store.database import open_readonly
+from indexer.store.progress import how_far
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
-from indexer.text import Row, age
+from indexer.store.scope import Scope
+from indexer.text import Row
 
 PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -91,15 +93,15 @@ union select * from positions where account = ?1
 
 STATUS_COLUMNS = (
     "chain deployment protocol accounts state block_number age_seconds positions at_risk requests revision block_hash "
-    "block_timestamp block_time complete_from synced_at chain_id percent seconds_left note"
+    "block_timestamp block_time complete_from synced_at chain_id coverage percent blocks blocks_wanted logs positions_wanted "
+    "seconds_left note"
 ).split()
 
 
 def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: float) -> list[dict[str, Any]]:
     """One row per deployment; `age_seconds` is the age of its block, None before the first snapshot.
 
-    During the first sync, `percent` of its logs are fetched so far, and `seconds_left` is the time for the rest at the pace
-    so far, None if unknown; afterwards both are None.
+    `progress.how_far` explains the columns on its progress; `note` has them in words.
     """
     found = []
     for row in conn.execute("select * from sync_status order by chain_id, deployment"):
@@ -109,31 +111,13 @@ def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: floa
             "chain": columns["chain"] or chain_name(columns["chain_id"]),
             "age_seconds": None if made is None else int(now - made),
         }
-        columns |= first_sync(conn, columns, now) if made is None else {"percent": None, "seconds_left": None}
+        far = how_far(conn, columns)
+        if far["progress"] is not None and columns["complete_from"] is None:
+            words = f"{'first sync' if made is None else 'history'}: {far['progress']}"
+            columns["note"] = f"{columns['note']}; {words}" if columns["note"] else words
+        columns |= far
         found.append({name: columns[name] for name in STATUS_COLUMNS})
     return found
-
-
-def first_sync(conn: sqlite3.Connection, deployment: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """The progress of a deployment's first sync: `percent`, `seconds_left` and a `note` with both."""
-    where = (deployment["chain_id"], deployment["deployment"])
-    (target,) = conn.execute("select max(number) from blocks where chain_id = ?", where[:1]).fetchone()
-    fetched, reached = conn.execute(
-        "select min(blocks), max(last) from (select sum(to_block - from_block + 1) as blocks, max(to_block) as last "
-        "from synced_ranges where chain_id = ? and deployment = ? and source not in ('activity', 'liquidations') group by source)",
-        where,
-    ).fetchone()
-    start = deployment["start_block"]
-    if target is None or start is None or not fetched:
-        note = deployment["note"] or "first sync: no logs are fetched yet"
-        return {"percent": None if target is None else 0, "seconds_left": None, "note": note}
-    wanted = max(target - start + 1, 1)
-    share = min(fetched / wanted, 1)
-    runs, began = conn.execute("select count(*), min(started_at) from runs where chain_id = ?", where[:1]).fetchone()
-    left = int((now - began) * (1 - share) / share) if runs == 1 else None
-    note = f"first sync: {100 * share:.0f} % of its logs are fetched, up to block {reached} of {target}"
-    note += "" if left is None else f", about {age(left)} left"
-    return {"percent": round(100 * share, 1), "seconds_left": left, "note": deployment["note"] or note}
 
 
 def troubled(conn: sqlite3.Connection) -> bool:
@@ -159,16 +143,22 @@ def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
     return found
 
 
-def unlisted(conn: sqlite3.Connection, below: float, protocols: Sequence[str] = ()) -> list[tuple[str, int, int, str]]:
+def unlisted(
+    conn: sqlite3.Connection, below: float, protocols: Sequence[str] = (), scope: Scope | None = None
+) -> list[tuple[str, int, int, str]]:
     """Positions with debt whose status leaves open whether they are at risk.
 
     By status: how many, how many of them below that health factor, and the note of one.
     """
-    of_these = f"and protocol in ({', '.join('?' * len(protocols))}) " if protocols else ""
+    conditions, values = (scope or Scope()).of_positions("p.block_timestamp")
+    if protocols:
+        conditions.append(f"p.protocol in ({', '.join('?' * len(protocols))})")
+        values += protocols
+    of_these = "".join(f"and {condition} " for condition in conditions)
     rows = conn.execute(
-        "select status, count(*), count(*) filter (where health_factor < ?), max(note) from positions "  # noqa: S608 - question marks
+        "select status, count(*), count(*) filter (where health_factor < ?), max(note) from positions p "  # noqa: S608 - question marks
         f"where status in ('unpriceable', 'unverified') and debt_value_raw is not '0' {of_these}group by status",
-        (below, *protocols),
+        (below, *values),
     )
     return [(status, count, lower, note or "unknown before the next sync") for status, count, lower, note in rows]
 

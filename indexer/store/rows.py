@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from indexer.model import Asset, Balance, Block, Market, PositionKey
+from indexer.model import Asset, Balance, Block, Coverage, Market, PositionKey
 
 
 class PositionRow(NamedTuple):
@@ -89,6 +89,7 @@ class Snapshot:
     state: str
     note: str | None = None
     complete_from: int | None = None
+    coverage: str = Coverage.HISTORY
     market: Market
     market_json: str
     rows: Sequence[PositionRow]

@@ -1,29 +1,17 @@
-"""The database for writing: one SQLite file, migrated on opening, one transaction per snapshot.
+"""What a sync reads and writes in the database, with one transaction per snapshot."""
 
-WAL with synchronous=NORMAL is a deliberate choice: after a power loss the file is consistent and at worst one snapshot
-behind, and the next sync reads the chain again; no reader ever blocks a sync.
-"""
-
-import fcntl
 import json
-import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from indexer.errors import StoreError, StoreLockedError
-from indexer.files import open_lock
 from indexer.model import Block, Deployment, PositionKey, Registered
-from indexer.store import migrations, reorgs
-from indexer.store.book_sums import BookSums
-from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
+from indexer.store import imported, reorgs
 from indexer.store.described import describe
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
 from indexer.store.synced import SyncedRanges
+from indexer.store.writable import WritableFile
 
 KEPT_AUDITS = 10_000
 
@@ -40,106 +28,8 @@ def _insert(table: str, columns: int, verb: str = "insert") -> str:
     return f"{verb} into {table} values ({', '.join('?' * columns)})"
 
 
-class Store:
-    """The database, for writing. Use as a context manager."""
-
-    def __init__(self, path: Path | str) -> None:
-        self.path = no_folder(path)
-        try:
-            if not self.path.exists():
-                # Positions reveal what their owners hold: the file is readable for the user alone.
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            conn = sqlite3.connect(self.path, isolation_level=None)  # only for the thread that opened it
-        except OSError as error:
-            raise StoreError(f"cannot write {self.path}: {error.strerror}; choose another place with --db") from None
-        except sqlite3.DatabaseError as error:
-            raise unusable(self.path, error) from None
-        self.conn = conn
-        try:
-            conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
-            check_version(conn, self.path)
-            conn.execute("pragma journal_mode=wal")
-            conn.execute("pragma synchronous=normal")
-            if migrations.pending(conn):
-                self._migrate()
-        except sqlite3.DatabaseError as error:
-            conn.close()
-            raise unusable(self.path, error) from None
-        except StoreError:
-            conn.close()
-            raise
-        self._inode = self.path.stat().st_ino
-        #: what all rows supply and owe; whoever changes rows of `positions` by other ways lets it forget
-        self.sums = BookSums()
-
-    def _migrate(self) -> None:
-        """Migrates all or nothing; another command that opens the file at the same moment waits, and finds it done."""
-        self.conn.execute("begin immediate")
-        try:
-            migrations.apply(self.conn)
-            self.conn.execute("commit")
-        except BaseException:
-            if self.conn.in_transaction:
-                self.conn.execute("rollback")
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self.conn.close()
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the right to sync into this file; a second process gets StoreLockedError.
-
-        The lock is on a file beside the database, as closing any other handle of the database itself would drop
-        SQLite's own locks. The kernel releases it when the process dies.
-        """
-        try:
-            lock = open_lock(f"{self.path}.lock")
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {self.path}.lock: {error.strerror}; choose another place with --db"
-            ) from None
-        with os.fdopen(lock) as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StoreLockedError(
-                    f"another sync is writing {self.path}: wait for it, or use another file with --db"
-                ) from None
-            yield
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One immediate transaction, or a part of the one around it; SQLite's errors become StoreError."""
-        if self.conn.in_transaction:
-            yield self.conn
-            return
-        try:
-            if self.path.stat().st_ino != self._inode:
-                raise StoreError(f"{self.path} was replaced by another file during the sync: run again")
-        except FileNotFoundError:
-            raise StoreError(f"{self.path} was removed during the sync: run again to build it anew") from None
-        try:
-            self.conn.execute("begin immediate")
-            try:
-                yield self.conn
-            except BaseException:
-                self.sums.forget()
-                if self.conn.in_transaction:
-                    self.conn.execute("rollback")
-                raise
-            self.conn.execute("commit")
-        except sqlite3.DatabaseError as error:
-            self.sums.forget()
-            if self.conn.in_transaction:
-                self.conn.execute("rollback")
-            raise unusable(self.path, error) from None
+class Store(WritableFile):
+    """What a sync reads and writes in the database. Use as a context manager."""
 
     # what is known ------------------------------------------------------------------------------------------------
 
@@ -357,13 +247,13 @@ class Store:
             conn.execute(f"delete from {table} where chain_id = ? and deployment = ?", where)  # noqa: S608
         conn.execute(
             "insert into deployments (chain_id, deployment, protocol, accounts, block_number, block_hash, "
-            "block_timestamp, revision, state, note, complete_from, synced_at, exact_below) "
-            "values (?,?,?,?,?,?,?,?,?,?,?,?,?) "
+            "block_timestamp, revision, state, note, complete_from, synced_at, exact_below, coverage) "
+            "values (?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
             "on conflict do update set protocol = excluded.protocol, accounts = excluded.accounts, "
             "block_number = excluded.block_number, block_hash = excluded.block_hash, "
             "block_timestamp = excluded.block_timestamp, revision = excluded.revision, state = excluded.state, "
             "note = excluded.note, complete_from = excluded.complete_from, synced_at = excluded.synced_at, "
-            "exact_below = excluded.exact_below",
+            "exact_below = excluded.exact_below, coverage = excluded.coverage",
             (
                 *where,
                 snapshot.protocol,
@@ -377,8 +267,10 @@ class Store:
                 snapshot.complete_from,
                 int(time.time()),
                 snapshot.exact_below,
+                snapshot.coverage,
             ),
         )
+        imported.forget(conn, where)
         conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market_json))
         reorgs.record(conn, snapshot)
         self._write_rows(conn, where, snapshot.rows, snapshot.balances, replace=not snapshot.whole)

@@ -47,10 +47,12 @@ class Failures:
         self.store.set_state(self.chain.chain_id, name, "failed", reason)
         self.tracked.pop(name, None)
 
-    def left(self, deployments: Sequence[TrackedDeployment], target: Block) -> list[TrackedDeployment]:
-        """The deployments that have not failed. ChainError if all have."""
+    def left(
+        self, deployments: Sequence[TrackedDeployment], target: Block, *, none: bool = False
+    ) -> list[TrackedDeployment]:
+        """The deployments that have not failed. ChainError if all have, unless `none` may be left."""
         left = [tracked for tracked in deployments if tracked.name not in self.reasons]
-        if not left:
+        if not left and not none:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.reasons.items())
             raise ChainError(f"no deployment could be read at block {target.number} of {self.chain.name}: {reasons}")
         return left

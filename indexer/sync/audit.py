@@ -3,15 +3,20 @@
 import logging
 import random
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from indexer.adapter import Reader
 from indexer.chain.client import Chain
+from indexer.chain.lockstep import Habit, side_by_side
 from indexer.chain.multicall import PinnedReader
-from indexer.model import ENDANGERED, Accounts, Block, Check, PositionKey, Status
+from indexer.model import ENDANGERED, Accounts, Block, Check, Coverage, PositionKey, Status
 from indexer.settings import Settings
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.store import Store
+from indexer.sync.alone import Failures
 from indexer.sync.comparison import compared
 from indexer.sync.cross_check import CrossCheck
 from indexer.sync.missing_logs import AGAIN_SECONDS, MissingLogs
@@ -31,27 +36,41 @@ class Auditor:
         self.store, self.chain, self.settings, self.missing = store, chain, settings, missing
         self.left: dict[str, tuple[set[str], float]] = {}  # sums that the last repair could not mend, and when
         self.summed: dict[str, float] = {}  # when sums were last compared
-        self.broken: dict[str, list[Check]] = {}  # which of them did not match then
+        self.checks: dict[str, list[Check]] = {}  # their results then
         self.cross_check = CrossCheck(store, chain, settings)
+        self.habits: dict[str, Habit] = defaultdict(Habit)
         self.random = random.Random()  # noqa: S311 - a sample, not a secret
 
-    def snapshot(self, tracked: TrackedDeployment, target: Block) -> Snapshot:
-        """Rows of every known position, compared with the contracts."""
-        broken = self._reconcile(tracked, target)
-        read = PinnedReader(self.chain, target)
+    def snapshots(self, deployments: Sequence[TrackedDeployment], target: Block, failures: Failures) -> list[Snapshot]:
+        """Rows of every known position of each deployment, compared with the contracts."""
+        found: dict[str, Snapshot] = {}
+
+        def one(tracked: TrackedDeployment, read: Reader) -> None:
+            with failures.alone(tracked.adapter):
+                found[tracked.name] = self._snapshot(tracked, target, read)
+
+        tasks = [(partial(one, tracked), self.habits[tracked.name]) for tracked in deployments]
+        side_by_side(PinnedReader(self.chain, target), tasks)
+        return [found[tracked.name] for tracked in deployments if tracked.name in found]
+
+    def _snapshot(self, tracked: TrackedDeployment, target: Block, read: Reader) -> Snapshot:
+        checks = self._reconcile(tracked, target)
         below = self.settings.at_risk_below
         doubted = self.cross_check.choose(tracked)
         sample = [*self._sample(tracked), *doubted]
         rows = tracked.evaluate(read, at_risk_below=below, also=[*tracked.watched_positions(), *sample])
-        wrong = self._audit(tracked, target, rows, sample)
+        wrong = self._audit(tracked, target, rows, sample, read)
         if wrong:
             log.error("%s: %d rows differ from the contracts; reading every position again", tracked.name, len(wrong))
+            read = PinnedReader(self.chain, target)  # alone, and nothing remembered
             tracked.forget_positions()
             tracked.read_market(read)
             tracked.read(read, tracked.to_read(read))
             rows = tracked.evaluate(read, at_risk_below=below)  # all of them: what the screen knew is void
-            wrong = self._audit(tracked, target, rows, sample)
-        state, note = self._state(tracked, broken, wrong)
+            wrong = self._audit(tracked, target, rows, sample, read)
+        lacks = tracked.lacks_history(target.number)
+        coverage = self._coverage(tracked, checks, lacks=lacks)
+        state, note = self._state(tracked, coverage, checks, wrong, lacks=lacks)
         if wrong:
             rows = [row._replace(status=Status.UNVERIFIED.value, note=note) for row in rows]
         else:
@@ -65,6 +84,7 @@ class Auditor:
             state=state,
             note=note,
             complete_from=tracked.complete_from,
+            coverage=coverage,
             market=tracked.market,
             market_json=tracked.dump_market(),
             rows=rows,
@@ -74,28 +94,49 @@ class Auditor:
         )
 
     @staticmethod
-    def _state(tracked: TrackedDeployment, broken: Sequence[Check], wrong: Sequence[object]) -> tuple[str, str | None]:
+    def _coverage(tracked: TrackedDeployment, checks: Sequence[Check], *, lacks: bool) -> Coverage:
+        """How it is known that nobody with debt is missing; `lacks` if logs that may name accounts were not read."""
+        if tracked.complete_from is None and not lacks:
+            if all(check.holds for check in checks):
+                return Coverage.HISTORY
+        elif not tracked.market.exact or tracked.accounts is Accounts.WATCHED:
+            return Coverage.PARTIAL
+        proofs = [check for check in checks if check.debt]
+        return Coverage.SUMS if proofs and all(check.equal for check in proofs) else Coverage.PARTIAL
+
+    @staticmethod
+    def _state(
+        tracked: TrackedDeployment, coverage: Coverage, checks: Sequence[Check], wrong: Sequence[object], *, lacks: bool
+    ) -> tuple[str, str | None]:
         """The state and note of a deployment: the gravest problem that it has."""
         if wrong:
             return "unverified", f"{len(wrong)} of the compared values differ from the contracts"
         if not tracked.market.exact:
             return "unverified", tracked.market.note
+        broken = [check for check in checks if not check.holds]
         if tracked.complete_from is not None:
-            return "incomplete", (
-                f"logs before block {tracked.complete_from} are pruned on every endpoint: accounts that only appear "
-                "before it are missing; add an endpoint with full log history"
-            )
+            return "incomplete", PRUNED.format(tracked.complete_from)
+        if coverage is Coverage.SUMS and not broken:
+            return "ok", PROVEN
+        if tracked.accounts is Accounts.WATCHED:
+            return "ok", tracked.market.note or "only the watched wallets are known"
+        told = "; ".join(map(describe, broken))
+        if lacks:
+            return "incomplete", f"{told or unproven(checks)}: not all accounts are known; {MORE_ACCOUNTS}"
         if broken:
-            told = "; ".join(map(describe, broken))
             return "incomplete", f"{told}: some account is missing; add a second endpoint"
-        alone = "only the watched wallets are known" if tracked.accounts is Accounts.WATCHED else None
-        return "ok", tracked.market.note or alone
+        return "ok", tracked.market.note
 
     def _sample(self, tracked: TrackedDeployment) -> list[PositionKey]:
         return self.random.sample(list(tracked.known), min(self.settings.audit_sample, len(tracked.known)))
 
     def _audit(
-        self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow], sample: Sequence[PositionKey]
+        self,
+        tracked: TrackedDeployment,
+        target: Block,
+        rows: Sequence[PositionRow],
+        sample: Sequence[PositionKey],
+        read: Reader,
     ) -> list[dict[str, Any]]:
         """Compares a random sample and the worst rows with the contracts' own answers; returns what differs."""
         if not tracked.market.exact or not rows:
@@ -107,7 +148,6 @@ class Auditor:
         sampled = set(sample)
         chosen = {row.key: row for row in (*(row for _, row in worst), *(row for row in rows if row.key in sampled))}
         held = {key: tracked.adapter.balances(tracked.market, tracked.positions[key]) for key in chosen}
-        read = PinnedReader(self.chain, target)
         found = compared(read, tracked.adapter, tracked.market, list(chosen.values()), held)
         wrong = [
             {"position": list(key), "what": what, "ours": str(ours), "contract": str(theirs)}
@@ -128,7 +168,7 @@ class Auditor:
     # reconciliation ---------------------------------------------------------------------------------------------------
 
     def _reconcile(self, tracked: TrackedDeployment, target: Block) -> list[Check]:
-        """Compares sums with the contracts; if logs were omitted, reads and fetches again until they agree.
+        """Sums and the contracts' totals; if logs were omitted, reads and fetches again until they agree.
 
         It first reads every known position again (a change was missed), then fetches the logs since the last snapshot,
         then all logs (an account was missed). What stays unexplained is returned, and tried again after a while.
@@ -137,18 +177,21 @@ class Auditor:
             tracked.screen is not None
             and time.monotonic() - self.summed.get(tracked.name, -SUMS_SECONDS) < SUMS_SECONDS
         ):
-            return self.broken.get(tracked.name, [])
+            return self.checks.get(tracked.name, [])
         self.summed[tracked.name] = time.monotonic()
-        broken = self.broken[tracked.name] = self._mended(tracked, target)
-        return broken
+        checks = self.checks[tracked.name] = self._mended(tracked, target)
+        return checks
 
     def _mended(self, tracked: TrackedDeployment, target: Block) -> list[Check]:
-        broken = self._broken(tracked)
-        if not broken or self._tried_lately(tracked, broken):
-            return broken
-        found = broken
+        checks = self._checks(tracked)
+        broken = found = [check for check in checks if not check.holds]
+        if not broken or self._tried_lately(tracked, target, broken):
+            return checks
         since = tracked.previous.block.number if tracked.previous is not None else target.number
-        for step, first in (("positions", None), ("recent logs", since), ("all logs", 0)):
+        steps = [("positions", None), ("recent logs", since), ("all logs", 0)]
+        if tracked.lacks_history(target.number):
+            del steps[-1]
+        for step, first in steps:
             log.warning("%s: %s; reading %s again", tracked.name, "; ".join(map(describe, broken)), step)
             tracked.forget_positions()
             if first is not None:
@@ -158,7 +201,8 @@ class Auditor:
             keys = tracked.to_read(read)
             for start in range(0, len(keys), self.settings.read_chunk):
                 tracked.read(read, keys[start : start + self.settings.read_chunk])
-            broken = self._broken(tracked)
+            checks = self._checks(tracked)
+            broken = [check for check in checks if not check.holds]
             if not broken:
                 break
         self.left[tracked.name] = ({c.name for c in broken}, time.monotonic())
@@ -171,19 +215,35 @@ class Auditor:
             block=target,
             detail={"found": [*map(describe, found)], "left": [*map(describe, broken)], "read_again": step},
         )
-        return broken
+        return checks
 
-    def _broken(self, tracked: TrackedDeployment) -> list[Check]:
+    def _checks(self, tracked: TrackedDeployment) -> list[Check]:
         if tracked.accounts is Accounts.WATCHED:
             return []  # sums over a few positions mean nothing
-        return [c for c in tracked.adapter.checks(tracked.market, tracked.held(), tracked.accounts) if not c.holds]
+        return tracked.adapter.checks(tracked.market, tracked.held(), tracked.accounts)
 
-    def _tried_lately(self, tracked: TrackedDeployment, broken: Sequence[Check]) -> bool:
+    def _tried_lately(self, tracked: TrackedDeployment, target: Block, broken: Sequence[Check]) -> bool:
         """Whether a repair is not worth its requests: history is known to be incomplete, or a repair failed recently."""
         names, at = self.left.get(tracked.name, (set(), 0.0))
+        if tracked.coverage != Coverage.SUMS and tracked.lacks_history(target.number):
+            return True
         return tracked.complete_from is not None or (
             {c.name for c in broken} <= names and time.monotonic() - at < AGAIN_SECONDS
         )
+
+
+PRUNED = (
+    "logs before block {} are pruned on every endpoint: accounts that only appear before it are missing; "
+    "add an endpoint with full log history"
+)
+PROVEN = "nobody with debt is missing, as the contracts' own totals show; former borrowers may be"
+MORE_ACCOUNTS = "`indexer sync` reads the rest of the history, or import a better list with `indexer accounts import`"
+
+
+def unproven(checks: Sequence[Check]) -> str:
+    """Why sums that hold prove nothing."""
+    told = [describe(check) for check in checks if check.debt and not check.equal]
+    return "; ".join(told) or "no sums of this protocol tell whether anybody with debt is missing"
 
 
 def describe(check: Check) -> str:

@@ -1,9 +1,12 @@
 """The deployments of a sync, what is known of each, and their markets at the block in progress."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from functools import partial
 
-from indexer.adapter import AnyAdapter
+from indexer.adapter import AnyAdapter, Reader
 from indexer.chain.client import Chain
+from indexer.chain.lockstep import Habit, side_by_side
 from indexer.chain.multicall import PinnedReader
 from indexer.errors import NoCodeError
 from indexer.model import Accounts, Block
@@ -31,26 +34,30 @@ class Markets:
         self.store, self.chain, self.adapters, self.accounts = store, chain, list(adapters), accounts
         self.tracked: dict[str, TrackedDeployment] = {}
         self.checked_code: set[str] = set()
+        self.habits: dict[str, Habit] = defaultdict(Habit)
 
-    def read(self, target: Block, failures: Failures) -> list[TrackedDeployment]:
-        """Every deployment that has not failed, with its market at the target."""
-        found = []
-        read = PinnedReader(self.chain, target)
-        self.progress.start("markets", len(self.adapters), "deployments")
-        for adapter in self.adapters:
+    def read(self, target: Block, failures: Failures, names: Collection[str] | None = None) -> list[TrackedDeployment]:
+        """Every deployment, or each of these, that has not failed, with its market at the target."""
+        found: dict[str, TrackedDeployment] = {}
+
+        def read_one(adapter: AnyAdapter, read: Reader) -> None:
             name = adapter.deployment.name
-            if name in failures.reasons:
-                continue
             with failures.alone(adapter):
                 tracked = self.tracked.get(name)
                 if tracked is None or self.accounts not in (tracked.accounts, Accounts.WATCHED):
                     tracked = self.tracked[name] = self._tracked(adapter)
                 self._check_code(adapter, target)
                 tracked.read_market(read)
-                found.append(tracked)
+                found[name] = tracked
             self.progress.advance("markets", 1)
+
+        wanted = [one for one in self.adapters if names is None or one.deployment.name in names]
+        adapters = [one for one in wanted if one.deployment.name not in failures.reasons]
+        tasks = [(partial(read_one, one), self.habits[one.deployment.name]) for one in adapters]
+        self.progress.start("markets", len(adapters), "deployments")
+        side_by_side(PinnedReader(self.chain, target), tasks)
         self.progress.done("markets")
-        return found
+        return [found[one.deployment.name] for one in adapters if one.deployment.name in found]
 
     def _tracked(self, adapter: AnyAdapter) -> TrackedDeployment:
         """What is known of a deployment; if its accounts are discovered, watching it goes on discovering them."""

@@ -21,6 +21,7 @@ from indexer.progress import Progress
 from indexer.settings import Settings
 from indexer.store import liquidations
 from indexer.store.liquidations import SOURCE as LIQUIDATIONS
+from indexer.store.progress import tell
 from indexer.store.store import Store
 from indexer.store.synced import ACTIVITY
 from indexer.sync.liquidated import Found, Liquidations, told_by
@@ -42,6 +43,14 @@ class Wanted:
     sources: frozenset[str]
 
 
+#: a block range, and what deployments want there
+Piece = tuple[int, int, list[Wanted]]
+
+
+def blocks_in(pieces: Sequence[Piece]) -> int:
+    return sum(last - first + 1 for first, last, _ in pieces)
+
+
 #: the context in which an adapter runs, which records its failures
 Alone = Callable[[AnyAdapter], AbstractContextManager[None]]
 
@@ -51,10 +60,8 @@ def together(_: AnyAdapter) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def plan(
-    deployments: Sequence[TrackedDeployment], target: int, alone: Alone = together
-) -> Iterator[tuple[int, int, list[Wanted]]]:
-    """Ascending block ranges up to `target`, each with what every deployment still needs there.
+def plan(deployments: Sequence[TrackedDeployment], target: int, alone: Alone = together) -> Iterator[Piece]:
+    """Block ranges up to `target`, the newest first, each with what every deployment still needs there.
 
     Ranges are cut wherever a deployment's needs change, so that one request with one filter serves all.
     """
@@ -67,7 +74,7 @@ def plan(
             missing = [(*span, tracked, pair) for pair, gaps in tracked.discovery(target).items() for span in gaps]
             spans += [*missing, *((*span, tracked, None) for span in tracked.activity_gap(target))]
     cuts = sorted({s[0] for s in spans} | {s[1] + 1 for s in spans})
-    for first, after in pairwise(cuts):
+    for first, after in reversed(list(pairwise(cuts))):
         here = [s for s in spans if s[0] <= first and s[1] >= after - 1]
         wanted = []
         for tracked in deployments:
@@ -88,37 +95,73 @@ def plan(
 
 
 class MissingLogs:
-    """Fetches the logs that are missing; `seen` counts them."""
+    """Fetches the logs that are missing; `seen` counts them and `fetched` their blocks, in the run `run`."""
 
     def __init__(self, store: Store, chain: Chain, settings: Settings, progress: Progress) -> None:
         self.store, self.chain, self.settings, self.progress = store, chain, settings, progress
-        self.seen = 0
         self.liquidations = Liquidations(store, chain, progress)
+        self.begin(None)
         #: deployments whose older logs no endpoint has, and when they were asked for
         self.refused: dict[str, float] = {}
         self._alone: Alone = together
         self._left_out: set[str] = set()
+        self._until = math.inf
 
-    def fetch(self, deployments: Sequence[TrackedDeployment], target: Block, alone: Alone = together) -> None:
+    def begin(self, run: int | None) -> None:
+        """Starts to count for the run of that number."""
+        self.run, self.seen, self.fetched, self._began = run, 0, 0, int(time.time())
+
+    def fetch(
+        self,
+        deployments: Sequence[TrackedDeployment],
+        target: Block,
+        alone: Alone = together,
+        *,
+        seconds: float = math.inf,
+    ) -> list[TrackedDeployment]:
         """Fetches what is missing up to the target, once for all deployments, and saves it piece by piece.
 
-        A deployment whose adapter fails in `alone` is left out, and the blocks count as not fetched for it.
+        The newest blocks come first. Returns the deployments that miss nothing: as soon as there are any while others
+        need many more requests, and after `seconds` at the latest. A deployment whose adapter fails in `alone` is left
+        out, and the blocks count as not fetched for it.
         """
-        self._alone, self._left_out = alone, set()
+        self._alone, self._left_out, self._until = alone, set(), time.monotonic() + seconds
         pieces = [piece for piece in plan(deployments, target.number, alone) if not self._pruned_lately(piece)]
-        total = sum(last - first + 1 for first, last, _ in pieces)
-        if not total:
-            return
-        self.progress.start("logs", total, "blocks")
-        for first, last, wanted in pieces:
+        ready = self._ready(deployments, pieces)
+        if pieces:
+            self._start(deployments, pieces, target)
+        while pieces and not self._late() and not (ready and blocks_in(pieces) > self.chain.log_limit.size):
+            first, last, wanted = pieces[0]
             self._fetch_piece(first, last, wanted, target)
+            if not self._late():
+                del pieces[0]
+            ready = self._ready(deployments, pieces)
         self.progress.done("logs")
-        for tracked in deployments:
+        for tracked in ready:
             with alone(tracked.adapter):
-                if tracked.complete_from is not None and not any(tracked.discovery(target.number).values()):
+                if tracked.complete_from is not None and not tracked.lacks_history(target.number):
                     tracked.complete_from = None
+        return ready
 
-    def _pruned_lately(self, piece: tuple[int, int, list[Wanted]]) -> bool:
+    def _start(self, deployments: Sequence[TrackedDeployment], pieces: Sequence[Piece], target: Block) -> None:
+        """Shows the progress; a first sync that was interrupted goes on where it was."""
+        left = blocks_in(pieces)
+        new = [one for one in deployments if one.previous is None and not one.postponed]
+        starts = [one.adapter.deployment.start_block for one in new]
+        whole = max(target.number - min(starts) + 1 if starts else left, left)
+        self.progress.start("logs", whole, "blocks", whole - left)
+        with self.store.transaction() as conn:
+            tell(conn, self.run, blocks=self.fetched, blocks_wanted=self.fetched + left, stage_began_at=self._began)
+
+    def _late(self) -> bool:
+        return time.monotonic() > self._until
+
+    @staticmethod
+    def _ready(deployments: Sequence[TrackedDeployment], pieces: Sequence[Piece]) -> list[TrackedDeployment]:
+        waiting = {want.tracked.name for _, _, wanted in pieces for want in wanted}
+        return [tracked for tracked in deployments if tracked.name not in waiting]
+
+    def _pruned_lately(self, piece: Piece) -> bool:
         """Whether no endpoint had these logs when they were last asked for, not long ago."""
         _, last, wanted = piece
         return all(
@@ -138,6 +181,8 @@ class MissingLogs:
                     for chunk in fetch(self.chain, first, min(last, recent - 1), addresses, topics):
                         self._save_chunk(chunk, wanted)
                         first = chunk.to_block + 1
+                        if self._late():
+                            return
                 if first <= last:
                     for chunk in fetch_recent(self.chain, first, last, addresses, topics, target):
                         if chunk.omitted:
@@ -184,8 +229,10 @@ class MissingLogs:
         self._left_out.update(want.tracked.name for want in wanted if want.tracked.name not in touches)
         done = [want for want in wanted if want.tracked.name in touches]
         rows = [row for want in done for row in self.liquidations.rows(want.tracked, found[want.tracked.name])]
+        self.fetched += chunk.to_block - chunk.from_block + 1
         with self.store.transaction() as conn:
             liquidations.save(conn, rows)
+            tell(conn, self.run, blocks=self.fetched, logs=self.seen)
             for want in done:
                 name = want.tracked.name
                 self.store.save_touches(self.chain.chain_id, name, touches[name])
@@ -301,7 +348,7 @@ def dry_run(
         found.append(
             {
                 "deployment": tracked.name,
-                "from_block": mine[0][0] if mine else None,
+                "from_block": mine[-1][0] if mine else None,
                 "to_block": target.number,
                 "blocks": blocks,
                 "shared_blocks": blocks - counted,

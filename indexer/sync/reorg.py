@@ -115,6 +115,8 @@ class Canon:
         """
         if number == target.number:
             return target.hash
+        if number == target.number - 1:
+            return target.parent_hash
         if number < target.number:
             try:
                 return self.chain.block(number).hash

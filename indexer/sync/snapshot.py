@@ -109,12 +109,16 @@ class KnownDeployment:
         return self.wallets is not None or self.adapter.changes_silently(self.market, position)
 
     def read(self, read: Reader, keys: Sequence[PositionKey]) -> None:
-        """Reads the positions of `keys` at the reader's block; a candidate that holds nothing stays unknown."""
+        """Reads the positions of `keys` at the reader's block; a candidate that logs need not name stays unknown."""
         positions = self.adapter.read_positions(read, self.market, keys)
         self.read_count += len(keys)
         block = read.block.number
         here = dict(zip(keys, positions, strict=True))
-        found = {key: (block, block) for key, position in here.items() if key not in self.known and not position.empty}
+        found = {
+            key: (block, block)
+            for key, position in here.items()
+            if key not in self.known and self.adapter.discovers(position, self.accounts)
+        }
         kept = {key: position for key, position in here.items() if key in self.known or key in found}
         changed = {key: position for key, position in kept.items() if not self._as_before(position)}
         self.keep_positions(found, changed, block)

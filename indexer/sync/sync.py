@@ -5,13 +5,15 @@ snapshot of block T = heal reorgs -> read markets at T -> logs up to T -> read w
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
-from indexer.errors import PrunedError, ReorgError
+from indexer.errors import PrunedError, ReadFailedError, ReorgError
 from indexer.model import ENDANGERED, Accounts, Block
 from indexer.progress import NoProgress, Progress
 from indexer.settings import Settings
@@ -24,6 +26,7 @@ from indexer.sync.markets import Markets
 from indexer.sync.missing_logs import MissingLogs, blocks_per_request, dry_run
 from indexer.sync.positions import Positions
 from indexer.sync.reorg import Canon
+from indexer.sync.tracked import TrackedDeployment
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,20 @@ class Outcome:
     read: int = 0
     requests: int = 0
     retries: int = 0
+
+
+@dataclass(slots=True)
+class Part:
+    """A part of a snapshot: which deployments are through, which failed, and of those committed the wallets at risk."""
+
+    block: Block
+    finished: Collection[str] = ()
+    failed: dict[str, str] = field(default_factory=dict)
+    at_risk: dict[str, set[str]] = field(default_factory=dict)
+
+
+#: how long history goes on between two blocks of a chain that is followed
+HISTORY_SECONDS = 5.0
 
 
 class Sync:
@@ -68,9 +85,14 @@ class Sync:
         names = [adapter.deployment.name for adapter in adapters]
         self.canon = Canon(store, chain, settings, names, self.markets.deployed, accept_reorg=accept_reorg)
         self.missing = MissingLogs(store, chain, settings, progress)
-        self.positions = Positions(chain, settings, progress)
+        self.positions = Positions(store, chain, settings, progress)
         self.auditor = Auditor(store, chain, settings, self.missing)
         self.committer = Committer(store, settings)
+        #: whether the logs of old are read where accounts came from elsewhere
+        self.history = True
+        #: is told which deployments are usable before all are
+        self.tell: Callable[[str], None] = log.info
+        self._early: set[str] = set()  # those committed in this run whose history is still to be read
         #: whether snapshots are taken block by block, so that only positions that the bounds leave open need be evaluated
         self.following = False
 
@@ -82,9 +104,10 @@ class Sync:
         """
         run = self.store.start_run(self.chain.chain_id)
         requests, retries = self.chain.requests, self.chain.retries
-        self.missing.seen, read_before = 0, self._read_count()
+        self.missing.begin(run)
+        self.positions.run, read_before = run, self._read_count()
         try:
-            outcome = self._until_settled(to, target)
+            outcome = self._all(to, target)
         except PrunedError as error:
             self.markets.tracked.clear()
             raise PrunedError(
@@ -130,48 +153,108 @@ class Sync:
     def _read_count(self) -> int:
         return sum(tracked.read_count for tracked in self.markets.tracked.values())
 
-    def _until_settled(self, to: str, target: Block | None) -> Outcome:
+    def _all(self, to: str, target: Block | None) -> Outcome:
+        """Everyone, and whoever is complete at once, before the logs of others are read; behind that all of them anew.
+
+        Accounts that came from elsewhere than from logs make a deployment usable before its history is read, too. While
+        the chain is followed the history goes on for a moment at each block.
+        """
+        self._early.clear()
+        left = {adapter.deployment.name for adapter in self.adapters}
+        parts: list[Part] = []
+        while left:
+            committed = any(part.at_risk for part in parts)
+            seconds = HISTORY_SECONDS if self.following and committed else math.inf
+            part = self._until_settled(to, target, left, committed=committed, seconds=seconds)
+            parts.append(part)
+            left -= {*part.finished, *part.failed}
+            target = None
+            if self.following and committed and not part.at_risk:
+                break
+            if left and part.at_risk:
+                self.tell(f"usable now, at block {part.block.number}: {', '.join(part.at_risk)}")
+        done = [name for part in parts for name in part.at_risk]
+        if len({part.block.hash for part in parts if part.at_risk}) > 1 and not self.following:
+            parts.append(self._until_settled(to, None, set(done), committed=True))
+        at_risk = {name: wallets for part in parts for name, wallets in part.at_risk.items()}
+        return Outcome(
+            next(part.block for part in reversed(parts) if part.at_risk or part.failed),
+            [adapter.deployment.name for adapter in self.adapters if adapter.deployment.name in at_risk],
+            {name: why for part in parts for name, why in part.failed.items()},
+            positions=sum(len(self.markets.tracked[name].known) for name in at_risk if name in self.markets.tracked),
+            at_risk=len(set[str]().union(*at_risk.values())),
+        )
+
+    def _until_settled(
+        self, to: str, target: Block | None, names: Collection[str], *, committed: bool, seconds: float = math.inf
+    ) -> Part:
         for _ in range(5):
             try:
-                return self._snapshot(to, target or self.canon.target(to))
+                return self._snapshot(to, target or self.canon.target(to), names, committed, seconds)
             except ReorgError as error:
                 log.warning("the chain was reorganised during the snapshot, starting it again: %s", error)
                 self.markets.tracked.clear()
                 target = None
-        return self._snapshot(to, self.canon.target(to))
+        return self._snapshot(to, self.canon.target(to), names, committed, seconds)
 
-    def _snapshot(self, to: str, target: Block) -> Outcome:
+    def _snapshot(self, to: str, target: Block, names: Collection[str], committed: bool, seconds: float) -> Part:
+        """Those of the named deployments whose logs are complete first, at the target or a newer block.
+
+        None may be, after so many seconds. `committed`: others were in this run, so that it need not fail if these do.
+        """
         failures = self._failures()
+        ready: Collection[str] = names
+        postponed: dict[str, bool] = {}
         while True:
             if self.canon.heal(target):
                 self.markets.tracked.clear()
             self.canon.remember(target)
-            deployments = failures.left(self.markets.read(target, failures), target)
-            self.missing.fetch(deployments, target, failures.alone)
-            deployments = failures.left(deployments, target)
-            newest = self.positions.read(deployments, target, lambda at: self.canon.fresh(at, to), failures)
-            deployments = failures.left(deployments, target)
+            deployments = failures.left(self.markets.read(target, failures, ready), target, none=committed)
+            for tracked in deployments:
+                with failures.alone(tracked.adapter):
+                    name = tracked.name
+                    postponed[name] = tracked.postponed = postponed.get(name) or self._postpones(tracked, target)
+            deployments = failures.left(deployments, target, none=committed)
+            deployments = self.missing.fetch(deployments, target, failures.alone, seconds=seconds)
+            if not deployments:
+                return Part(target, failed=failures.reasons)
+            deployments = failures.left(deployments, target, none=committed)
+            ready = {tracked.name for tracked in deployments}
+            fresh = partial(self.canon.fresh, to=to)
+            newest = self.positions.read(deployments, target, fresh, failures, self.markets.habits)
+            deployments = failures.left(deployments, target, none=committed)
             if newest.number == target.number:
                 break
             target = self.canon.at_least(newest, to)
-        snapshots: list[Snapshot] = []
-        for tracked in deployments:
-            with failures.alone(tracked.adapter):
-                snapshots.append(self.auditor.snapshot(tracked, target))
-        done = {tracked.name: tracked for tracked in failures.left(deployments, target)}
+        snapshots = self.auditor.snapshots(deployments, target, failures)
+        done = {tracked.name: tracked for tracked in failures.left(deployments, target, none=committed)}
+        self._commit([snapshot for snapshot in snapshots if snapshot.deployment in done], target, done)
+        early = {
+            name for name, tracked in done.items() if tracked.postponed and self.history and name not in self._early
+        }
+        self._early |= early
+        at_risk = {s.deployment: {row.wallet for row in s.rows if row.status in ENDANGERED} for s in snapshots}
+        return Part(target, done.keys() - early, failures.reasons, {name: at_risk[name] for name in done})
+
+    def _postpones(self, tracked: TrackedDeployment, target: Block) -> bool:
+        """Whether this snapshot of a deployment does without the logs before its first one."""
+        if not self.history:
+            if not tracked.usable_without_history and tracked.lacks_history(target.number):
+                raise ReadFailedError(
+                    "without its history nobody is known yet: import accounts with `indexer accounts import FILE`, "
+                    "or sync without --no-history"
+                )
+            return tracked.usable_without_history
+        if tracked.name in self._early or not tracked.usable_without_history:
+            return False
+        return bool(tracked.imported) or tracked.missing_blocks(target.number) > self.chain.log_limit.size
+
+    def _commit(self, snapshots: Sequence[Snapshot], target: Block, done: Mapping[str, TrackedDeployment]) -> None:
         final = self.canon.final(target)
         self.canon.still_canonical(target)
         self.committer.commit(snapshots, target, self.chain.chain_id, done, final)
         for snapshot in snapshots:
-            if snapshot.deployment in done:
-                tracked = done[snapshot.deployment]
-                if self.following and self.settings.refresh_seconds:
-                    tracked.follow(self.settings)
-                tracked.committed(snapshot, self.committer.history.points(snapshot.where))
-        return Outcome(
-            target,
-            list(done),
-            failures.reasons,
-            positions=sum(len(tracked.known) for tracked in done.values()),
-            at_risk=len({row.wallet for s in snapshots for row in s.rows if row.status in ENDANGERED}),
-        )
+            tracked = done[snapshot.deployment]
+            if self.following and self.settings.refresh_seconds:
+                tracked.follow(self.settings)
+            tracked.committed(snapshot, self.committer.history.points(snapshot.where))

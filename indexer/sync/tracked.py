@@ -1,13 +1,14 @@
 """One deployment as the store knows it: its positions and ranges of logs, with everything learnt stored at once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from indexer.adapter import AnyAdapter, Bounded, Reader
-from indexer.model import Accounts, LogSource, Position, PositionKey
+from indexer.model import Accounts, Coverage, LogSource, Position, PositionKey
 from indexer.risk.evaluate import evaluate_all
 from indexer.settings import Settings
 from indexer.store.books import dump_market, dump_position, load_market, load_positions
+from indexer.store.imported import imported
 from indexer.store.rows import Snapshot, balance_row
 from indexer.store.store import Store
 from indexer.store.synced import ACTIVITY
@@ -53,6 +54,11 @@ class TrackedDeployment(KnownDeployment):
         if watched:
             store.set_accounts(chain_id, self.name, accounts)  # a first sync may have begun without any result
         self.complete_from: int | None = row["complete_from"]
+        self.coverage: str | None = row["coverage"]
+        #: whether the logs before the first read are left for later, or for good: accounts came from elsewhere
+        self.postponed = False
+        #: accounts that a file named, until they were asked what they hold
+        self.imported = imported(store.conn, (chain_id, self.name))
         if row["market"] is not None:
             self.previous = load_market(adapter, row["market"])
         self.registry = store.registry(chain_id, self.name)
@@ -65,7 +71,14 @@ class TrackedDeployment(KnownDeployment):
 
     def read_market(self, read: Reader) -> None:
         super().read_market(read)
+        self.candidates += [key for key in self.imported if key not in self.known]
         self._skip_before_joining()
+
+    def read(self, read: Reader, keys: Sequence[PositionKey]) -> None:
+        super().read(read, keys)
+        if self.imported:  # whoever holds nothing by now is named by a log when that changes
+            asked = set(keys)
+            self.imported = [key for key in self.imported if key not in asked]
 
     def _skip_before_joining(self) -> None:
         """A contract that joined the market after the last snapshot could not be used before, so no log is missing."""
@@ -91,9 +104,35 @@ class TrackedDeployment(KnownDeployment):
         """Discovery logs -> the block ranges up to `target` still to be fetched; none for watched wallets."""
         if self.wallets is not None:
             return {}
+        activity = self.ranges[ACTIVITY].to_list()
         start = self.adapter.deployment.start_block
+        if self.postponed:
+            start = activity[0][0] if activity else target + 1
+        return self._undiscovered(start, target)
+
+    def _undiscovered(self, start: int, target: int) -> dict[Pair, list[tuple[int, int]]]:
         pairs = pairs_of(self.adapter.logs(self.market, self.accounts).discovery)
         return {pair: self.ranges[source_name(pair)].missing(start, target) for pair in pairs}
+
+    def lacks_history(self, target: int) -> bool:
+        """Whether logs that may name accounts were not read, be they postponed or pruned."""
+        if self.wallets is not None:
+            return True
+        return any(self._undiscovered(self.adapter.deployment.start_block, target).values())
+
+    @property
+    def usable_without_history(self) -> bool:
+        """Whether accounts came from elsewhere, so that a snapshot need not wait for the logs of old."""
+        if self.wallets is not None or self.complete_from is not None:
+            return False
+        if self.previous is not None:
+            return bool(self.imported) or self.coverage in (Coverage.SUMS, Coverage.PARTIAL)
+        return bool(self.imported or self.candidates)
+
+    def missing_blocks(self, target: int) -> int:
+        """How many blocks of history lack some log, by the log that lacks most."""
+        gaps = self._undiscovered(self.adapter.deployment.start_block, target).values()
+        return max((sum(last - first + 1 for first, last in spans) for spans in gaps), default=0)
 
     def activity_gap(self, target: int) -> list[tuple[int, int]]:
         """The blocks whose activity is still to be fetched, from the first position read on."""
@@ -172,7 +211,7 @@ class TrackedDeployment(KnownDeployment):
 
     def committed(self, snapshot: Snapshot, points: Mapping[tuple[str, str], tuple[str, str | None]]) -> None:
         """Keeps what the next snapshot needs; `points` are the last points of history."""
-        self.previous = self.market
+        self.previous, self.coverage = self.market, snapshot.coverage
         if self._watched:
             self._of_watched |= {row.key for row in snapshot.rows if not self._watched.isdisjoint(row.people)}
         if self.screen is not None:

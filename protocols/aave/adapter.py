@@ -74,7 +74,7 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
     def checks(self, market: M, positions: Iterable[P], accounts: Accounts) -> list[Check]:
         """Compares sums of scaled balances with the tokens' scaled total supplies: debts always, supplies for all accounts.
 
-        Not stable debt, whose total counts interest separately.
+        Not stable debt, whose total counts interest separately: its check only tells whether there is any.
         """
         sums = dict.fromkeys(market.tokens, 0)
         for position in positions:
@@ -85,11 +85,20 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
         found = []
         for reserve in market.reserves:
             name, have = f"scaled variable debt of {reserve.symbol}", sums[reserve.variable_debt_token]
-            found.append(Check(name=name, have=have, want=reserve.scaled_debt))
+            found.append(Check(name=name, have=have, want=reserve.scaled_debt, debt=True))
+            name, want = f"stable debt of {reserve.symbol}", self.stable_total(reserve)
+            found.append(Check(name=name, have=0, want=want, at_most=True, debt=True))
             if self.adds_up(market, reserve.a_token):
                 name, have = f"scaled supply of {reserve.symbol}", sums[reserve.a_token]
                 found.append(Check(name=name, have=have, want=reserve.scaled_supply, at_most=partial))
         return found
+
+    def discovers(self, position: P, accounts: Accounts) -> bool:
+        return position.has_debt if accounts is Accounts.BORROWERS else not position.empty
+
+    @abstractmethod
+    def stable_total(self, reserve: Any) -> int:
+        """What all owe of a reserve at stable rates, by the token's own count; 0: nobody does."""
 
     @abstractmethod
     def adds_up(self, market: M, a_token: str) -> bool:

@@ -11,7 +11,7 @@ from protocols.aave.math import ray_mul
 from protocols.aave_v2 import liquidation
 from protocols.aave_v2.answers import answer
 from protocols.aave_v2.bounds import AaveV2Bounds
-from protocols.aave_v2.market import AaveV2Market, read_market
+from protocols.aave_v2.market import AaveV2Market, Reserve, read_market
 from protocols.aave_v2.position import AaveV2Position, balances, evaluate, formula_amount
 from protocols.common import chunks
 
@@ -186,6 +186,9 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
         return [
             answer(key, one, {place: next(amounts) for place in places}) for key, one in zip(keys, data, strict=True)
         ]
+
+    def stable_total(self, reserve: Reserve) -> int:
+        return reserve.stable_debt
 
     def adds_up(self, market: AaveV2Market, a_token: str) -> bool:
         return a_token not in market.rebasing

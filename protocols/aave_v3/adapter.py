@@ -172,6 +172,9 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
             revision=f"{fitting[0]} (POOL_REVISION {market.pool_revision})",
         ).with_assets()
 
+    def stable_total(self, reserve: Reserve) -> int:
+        return reserve.stable_supply[0]
+
     def adds_up(self, market: AaveV3Market, a_token: str) -> bool:
         return True
 

@@ -29,7 +29,7 @@ from indexer.model import (
     Price,
     Read,
 )
-from protocols.common import ZERO_ADDRESS, chunks, quantity, sources
+from protocols.common import ZERO_ADDRESS, chunks, quantity, sources, together
 from protocols.compound_v2 import liquidation
 from protocols.compound_v2.answers import agrees, answer
 from protocols.compound_v2.bounds import CompoundV2Bounds
@@ -295,8 +295,11 @@ class CompoundV2(
             # up to one more when it is read and each time its account acts, of which many fit into one block.
             rounding = 4 * blocks + ACTIONS * count + token.total_borrows * blocks // WAD
             drift = max(abs(debt[address] - token.total_borrows) - rounding, 0)
-            found.append(Check(name=f"{token.symbol} debt apart from totalBorrows", have=drift, want=0))
+            found.append(Check(name=f"{token.symbol} debt apart from totalBorrows", have=drift, want=0, debt=True))
         return found
+
+    def discovers(self, position: CompoundV2Position, accounts: Accounts) -> bool:
+        return bool(position.borrows) if accounts is Accounts.BORROWERS else not position.empty
 
     def contract_answers(self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]) -> list[Answer]:
         """Asks for getAccountSnapshot in every market and getAccountLiquidity, as stored and after accruing all.
@@ -306,14 +309,6 @@ class CompoundV2(
         """
         tokens = list(market.c_tokens)
         (oracle,) = required(read, [Read(self.comptroller, COMPTROLLER.function("oracle"))])
-        about = read(
-            [
-                *(Read(oracle, PRICE, (token,)) for token in tokens),
-                *(Read(self.comptroller, DEPRECATED, (token,)) for token in tokens),
-            ]
-        )
-        prices = {token: price or None for token, price in zip(tokens, about, strict=False)}
-        deprecated = {token for token, flag in zip(tokens, about[len(tokens) :], strict=True) if flag}
         reads = []
         for key in keys:
             reads += [
@@ -322,7 +317,15 @@ class CompoundV2(
             ]
             reads += [Read(token, SNAPSHOT, (key.account,)) for token in tokens]
         width = 2 + len(tokens)
-        stored = chunks(read(reads), width)
+        quoted, flags, found = together(
+            read,
+            [Read(oracle, PRICE, (token,)) for token in tokens],
+            [Read(self.comptroller, DEPRECATED, (token,)) for token in tokens],
+            reads,
+        )
+        prices = {token: price or None for token, price in zip(tokens, quoted, strict=True)}
+        deprecated = {token for token, flag in zip(tokens, flags, strict=True) if flag}
+        stored = chunks(found, width)
         accrued = chunks(read(reads, prelude=accruals(tokens)), width)
         return [
             answer(key, tokens, prices, deprecated, before, after)

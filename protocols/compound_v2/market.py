@@ -134,7 +134,7 @@ def token_rows(read: Reader, comptroller: str, oracle: str, addresses: Sequence[
         read,
         rows,
         lambda row: {
-            **{name: Read(row["address"], signature) for name, signature in PROBES.items()},
+            **{name: Read(row["address"], signature, mutates=True) for name, signature in PROBES.items()},
             **{name: Read(comptroller, signature, (row["address"],)) for name, signature in LISTING_READS.items()},
             "price": Read(oracle, PRICE, (row["address"],)),
         },

@@ -31,7 +31,7 @@ from indexer.model import (
     Quotes,
     Read,
 )
-from protocols.common import ZERO_ADDRESS, chunks, quantity, sources
+from protocols.common import ZERO_ADDRESS, chunks, needed, quantity, sources, together
 from protocols.compound_v3 import liquidation
 from protocols.compound_v3.answers import answer
 from protocols.compound_v3.bounds import CompoundV3Bounds
@@ -288,13 +288,19 @@ class CompoundV3(
                 if asset in held:
                     held[asset] += balance
         return [
-            Check(name="principals of debt", have=debt, want=market.total_borrow_base),
+            Check(name="principals of debt", have=debt, want=market.total_borrow_base, debt=True),
             Check(name="principals of supply", have=supply, want=market.total_supply_base, at_most=True),
             *(
-                Check(name=f"collateral {row.symbol}", have=held[one.asset], want=one.total_supply)
+                Check(name=f"collateral {row.symbol}", have=held[one.asset], want=one.total_supply, debt=True)
                 for row, one in zip(market.assets[1:], market.collaterals, strict=True)
             ),
         ]
+
+    def discovers(self, position: CompoundV3Position, accounts: Accounts) -> bool:
+        """Collateral cannot appear without an event that names its account; a debt has some, but for dust."""
+        if accounts is Accounts.BORROWERS:
+            return bool(position.collateral or position.stranded or position.principal < 0)
+        return not position.empty
 
     def contract_answers(self, read: Reader, market: CompoundV3Market, keys: Sequence[PositionKey]) -> list[Answer]:
         """Asks for the Comet's views, and sums up their answers, as the contract returns no values itself.
@@ -313,16 +319,19 @@ class CompoundV3(
                 Read(self.comet, USER_BASIC, account),
                 *(Read(self.comet, COMET.function("collateralBalanceOf"), (*account, a)) for a in assets),
             ]
-        rows = chunks(read(reads), 4 + len(assets))
+        (base_feed, totals), infos, found = together(
+            read,
+            [Read(self.comet, COMET.function("baseTokenPriceFeed")), Read(self.comet, TOTALS_BASIC)],
+            [Read(self.comet, COMET.function("getAssetInfo"), (i,)) for i in range(len(assets))],
+            reads,
+        )
+        rows = chunks(found, 4 + len(assets))
         accrual = [Read(self.comet, COMET.function("accrueAccount"), (self.comet,))]
         accrued = read([Read(self.comet, LIQUIDATABLE, (key.account,)) for key in keys], prelude=accrual)
-        (base_feed, totals), infos = (
-            required(read, [Read(self.comet, COMET.function("baseTokenPriceFeed")), Read(self.comet, TOTALS_BASIC)]),
-            required(read, [Read(self.comet, COMET.function("getAssetInfo"), (i,)) for i in range(len(assets))]),
-        )
-        prices = read([Read(self.comet, PRICE, (feed,)) for feed in (base_feed, *(info[2] for info in infos))])
+        feeds = (needed(base_feed), *(needed(info)[2] for info in infos))
+        prices = read([Read(self.comet, PRICE, (feed,)) for feed in feeds])
         return [
-            answer(market, key, row, liquidatable, prices, totals[1])
+            answer(market, key, row, liquidatable, prices, needed(totals)[1])
             for key, row, liquidatable in zip(keys, rows, accrued, strict=True)
         ]
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from indexer.abi import abi
 from indexer.adapter import Reader, required
 from indexer.model import WAD, Asset, Failed, Market, Read
-from protocols.common import SECONDS_PER_YEAR, implementation, optional, price_usd, symbol_of
+from protocols.common import SECONDS_PER_YEAR, implementation, optional, price_usd, symbol_of, together
 
 COMET = abi("comet")
 AGGREGATOR = abi("aggregator")
@@ -116,33 +116,17 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
     )
     tokens = [base, *(info[1] for info in infos)]
     feeds = [base_feed, *(info[2] for info in infos)]
-    answers = read(
-        [
-            *(Read(comet, PRICE, (feed,)) for feed in feeds),
-            *(Read(comet, COMET.function("totalsCollateral"), (info[1],)) for info in infos),
-            *(Read(token, ERC20.function("symbol")) for token in tokens),
-            *(Read(token, ERC20_BYTES32.function("symbol")) for token in tokens),
-            Read(base, ERC20.function("balanceOf"), (comet,)),
-            Read(comet, COMET.function("targetReserves")),
-            *(Read(feed, signature) for feed in usd_feeds for signature in (ROUND, AGGREGATOR.function("decimals"))),
-        ]
-    )
-    n = len(tokens)
-    prices = [price or None for price in answers[:n]]
-    held = [total[0] if total else 0 for total in answers[n : 2 * n - 1]]
-    texts, words = answers[2 * n - 1 : 3 * n - 1], answers[3 * n - 1 : 4 * n - 1]
-    symbols = [symbol_of(text, word, token[:10]) for token, text, word in zip(tokens, texts, words, strict=True)]
-    base_held, target_reserves = map(optional, answers[4 * n - 1 : 4 * n + 1])
-    note = None if usd_feeds else in_its_own_unit(symbols[0], prices[0])
+    quoted = read_quotes(read, comet, tokens, feeds, usd_feeds)
+    note = None if usd_feeds else in_its_own_unit(quoted.symbols[0], quoted.prices[0])
     market = CompoundV3Market(
         block=read.block,
         revision=implementation(read, comet),
-        usd=None if note else usd(answers[4 * n + 1 :]),
+        usd=None if note else quoted.usd,
         note=note,
         comet=comet,
         base=base,
         base_scale=base_scale,
-        base_price=prices[0],
+        base_price=quoted.prices[0],
         base_borrow_min=borrow_min,
         supply_index=totals[0],
         borrow_index=totals[1],
@@ -154,15 +138,52 @@ def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV
         total_supply_base=totals[4],
         total_borrow_base=totals[5],
         absorb_paused=bool(totals[7] & PAUSE_ABSORB),
-        collaterals=tuple(collateral(*one) for one in zip(infos, prices[1:], held, strict=True)),
+        collaterals=tuple(collateral(*one) for one in zip(infos, quoted.prices[1:], quoted.held, strict=True)),
         store_front_price_factor=store_front,
         feeds=dict(zip(tokens, feeds, strict=True)),
-        base_held=base_held,
-        target_reserves=target_reserves,
+        base_held=quoted.base_held,
+        target_reserves=quoted.target_reserves,
         buy_paused=bool(totals[7] & PAUSE_BUY),
     )
     paused = bool(totals[7] & PAUSE_SUPPLY)
-    return replace(market, assets=asset_rows(market, symbols, infos, paused=paused))
+    return replace(market, assets=asset_rows(market, quoted.symbols, infos, paused=paused))
+
+
+class Quoted(NamedTuple):
+    """Prices and symbols of the base asset and the collateral, in their order, and the totals `held` of the latter.
+
+    `base_held` and `target_reserves` are None where the Comet does not answer them, `usd` where a feed is dead.
+    """
+
+    prices: list[int | None]
+    held: list[int]
+    symbols: list[str]
+    base_held: int | None
+    target_reserves: int | None
+    usd: tuple[int, int] | None
+
+
+def read_quotes(
+    read: Reader, comet: str, tokens: Sequence[str], feeds: Sequence[str], usd_feeds: Sequence[str]
+) -> Quoted:
+    """Read what may fail for one asset without failing the market; `tokens` and their `feeds` begin with the base asset."""
+    prices, held, texts, words, reserves, ways = together(
+        read,
+        [Read(comet, PRICE, (feed,)) for feed in feeds],
+        [Read(comet, COMET.function("totalsCollateral"), (token,)) for token in tokens[1:]],
+        [Read(token, ERC20.function("symbol")) for token in tokens],
+        [Read(token, ERC20_BYTES32.function("symbol")) for token in tokens],
+        [Read(tokens[0], ERC20.function("balanceOf"), (comet,)), Read(comet, COMET.function("targetReserves"))],
+        [Read(feed, signature) for feed in usd_feeds for signature in (ROUND, AGGREGATOR.function("decimals"))],
+    )
+    return Quoted(
+        [price or None for price in prices],
+        [total[0] if total else 0 for total in held],
+        [symbol_of(text, word, token[:10]) for token, text, word in zip(tokens, texts, words, strict=True)],
+        optional(reserves[0]),
+        optional(reserves[1]),
+        usd(ways),
+    )
 
 
 def collateral(info: Sequence[Any], price: int | None, total_supply: int) -> Collateral:

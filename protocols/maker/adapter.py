@@ -9,7 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs, Reader, Registry, required
+from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs, Reader, Registry, answered, required
 from indexer.model import (
     RAY,
     WAD,
@@ -28,7 +28,7 @@ from indexer.model import (
     Price,
     Read,
 )
-from protocols.common import quantity, sources
+from protocols.common import quantity, sources, together
 from protocols.maker import liquidation
 from protocols.maker.bounds import MakerBounds
 from protocols.maker.joins import with_joins
@@ -44,7 +44,15 @@ from protocols.maker.market import (
     with_thresholds,
 )
 from protocols.maker.math import ilk_bytes, ilk_name
-from protocols.maker.owners import cdps_of, newest_wallets, read_cdps, read_owners, unlisted_ilks
+from protocols.maker.owners import (
+    cdps_of,
+    newest_wallets,
+    owner_reads,
+    owners_behind,
+    read_cdps,
+    read_owners,
+    unlisted_ilks,
+)
 from protocols.maker.position import Urn, balances, dai_amount, evaluate, gem_amount
 
 VAT = abi("maker_vat")
@@ -81,6 +89,7 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Liquidati
     market_type = MakerMarket
     position_type = Urn
     required_addresses = ("vat", "spotter", "jug", "cdp_manager")
+    group_pattern = r"[ -~]{1,32}|0x[0-9a-f]{64}"  # an ilk, as `ilk_name` writes it
     optional_addresses = ("proxy_registry", "dog", "cat", "chainlog", "ilk_registry", "dai")
 
     @property
@@ -213,8 +222,11 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Liquidati
             art[p.key.group] = art.get(p.key.group, 0) + p.art
         debt = sum(ilk.Art * ilk.rate for ilk in market.ilks.values())
         return [
-            *(Check(name=f"art of {name}", have=art[name], want=ilk.Art) for name, ilk in market.ilks.items()),
-            Check(name="debt of all ilks", have=debt + market.vice, want=market.debt),
+            *(
+                Check(name=f"art of {name}", have=art[name], want=ilk.Art, debt=True)
+                for name, ilk in market.ilks.items()
+            ),
+            Check(name="debt of all ilks", have=debt + market.vice, want=market.debt, debt=True),
         ]
 
     # the contracts' own answers -------------------------------------------------------------------------------------
@@ -226,12 +238,13 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Liquidati
         states = [Read(self.vat, VAT_ILKS, (ilk,)) for ilk in raw.values()]
         feeds = [Read(spotter, SPOTTER_ILKS, (ilk,)) for ilk in raw.values()]
         drips = [Read(jug, JUG.function("drip"), (ilk,)) for ilk in raw.values()]
-        stored = dict(zip(raw, required(read, states), strict=True))
-        ratios = dict(zip(raw, required(read, feeds), strict=True))
+        held = [Read(self.vat, URNS, (raw[key.group], key.account)) for key in keys]
+        *found, owns = together(read, states, feeds, held, owner_reads(market, keys))
+        before, mats, urns = map(answered, found)
+        stored, ratios = dict(zip(raw, before, strict=True)), dict(zip(raw, mats, strict=True))
         dripped = dict(zip(raw, required(read, states, drips), strict=True))
-        urns = required(read, [Read(self.vat, URNS, (raw[key.group], key.account)) for key in keys])
         answers = []
-        for key, (ink, art), owner in zip(keys, urns, read_owners(read, market, keys), strict=True):
+        for key, (ink, art), owner in zip(keys, urns, owners_behind(read, market, keys, owns), strict=True):
             _, rate, spot, _, _ = stored[key.group]
             _, mat = ratios[key.group]
             limit, debt, accrued_debt = ink * spot, art * rate, art * dripped[key.group][1]

@@ -41,9 +41,10 @@ def with_joins(read: Reader, market: MakerMarket) -> MakerMarket:
 
 def read_joins(read: Reader, vat: str, contracts: Sequence[str]) -> dict[str, Join | None]:
     """What each contract is: the join of one ilk, a DaiJoin, or None."""
-    rows = chunks(read([Read(contract, function) for contract in contracts for function in JOIN]), len(JOIN))
+    asked = [Read(contract, function, mutates=True) for contract in contracts for function in JOIN]
+    rows = chunks(read(asked), len(JOIN))
     joins = {c: row for c, row in zip(contracts, rows, strict=True) if row[0] == vat and _token(row)}
-    parts = iter(read([Read(_token(row), function) for row in joins.values() for function in TOKEN]))
+    parts = iter(read([Read(_token(row), function, mutates=True) for row in joins.values() for function in TOKEN]))
     found: dict[str, Join | None] = dict.fromkeys(contracts)
     for (contract, row), *tokens in zip(joins.items(), parts, parts, parts, strict=True):
         found[contract] = _join(contract, row, tokens)

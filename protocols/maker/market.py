@@ -228,6 +228,7 @@ def with_ilks(read: Reader, market: MakerMarket, names: Iterable[str]) -> MakerM
 
 
 def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[str, Ilk]:
+    """The ilks of these names; one that the Vat was never told of (no rate: nobody can owe any) is left out."""
     contracts = market.contracts
     raw = [ilk_bytes(name) for name in names]
     homes = ((contracts["vat"], VAT_ILKS), (contracts["spotter"], SPOTTER_ILKS), (contracts["jug"], JUG_ILKS))
@@ -253,6 +254,8 @@ def read_ilks(read: Reader, market: MakerMarket, names: Sequence[str]) -> dict[s
         names, rows, _gems(names, gems), _barks(market, len(names), dogs, clippers), bites, strict=True
     ):
         Art, rate, spot, line, dust = vat  # noqa: N806 - the Vat's name
+        if not rate:
+            continue
         queue = queues.get(pip)
         ilks[name] = Ilk(
             Art=Art, rate=rate, spot=spot, line=line, dust=dust, pip=pip, mat=mat, duty=duty, rho=rho,

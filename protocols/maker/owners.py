@@ -2,12 +2,12 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from indexer.abi import abi
-from indexer.adapter import Reader, required
+from indexer.adapter import Reader, answered, required
 from indexer.model import Failed, PositionKey, Read
-from protocols.common import ZERO_ADDRESS
+from protocols.common import ZERO_ADDRESS, together
 from protocols.maker.market import VAT_ILKS, MakerMarket
 from protocols.maker.math import ilk_bytes, ilk_name
 
@@ -41,17 +41,30 @@ class Owner(NamedTuple):
 
 def read_owners(read: Reader, market: MakerMarket, keys: Sequence[PositionKey]) -> list[Owner]:
     """CdpManager's owns(cdp), the Lockstake engine's urnOwners(urn), else the urn itself; for a DSProxy, also its owner."""
+    return owners_behind(read, market, keys, read(owner_reads(market, keys)))
+
+
+def owner_reads(market: MakerMarket, keys: Sequence[PositionKey]) -> list[Read]:
+    """What `owners_behind` needs the answers to."""
     numbers, lockstake = market.registry.numbers, market.contracts.get("lockstake")
     manager = market.contracts["cdp_manager"]
+    managed = [Read(manager, CDP_MANAGER.function("owns"), (numbers[key],)) for key in keys if key in numbers]
+    raw = [key for key in keys if key not in numbers] if lockstake is not None else []
+    return managed + [Read(lockstake, LOCKSTAKE.function("urnOwners"), (key.account,)) for key in raw if lockstake]
+
+
+def owners_behind(
+    read: Reader, market: MakerMarket, keys: Sequence[PositionKey], answers: Sequence[Any]
+) -> list[Owner]:
+    """The owners of the urns, of which `owner_reads` gave these answers."""
+    numbers = market.registry.numbers
     managed = [key for key in keys if key in numbers]
-    owns = required(read, [Read(manager, CDP_MANAGER.function("owns"), (numbers[key],)) for key in managed])
-    found = {key: (owner, "cdp-manager") for key, owner in zip(managed, owns, strict=True)}
     raw = [key for key in keys if key not in numbers]
-    if lockstake is not None:
-        answers = read([Read(lockstake, LOCKSTAKE.function("urnOwners"), (key.account,)) for key in raw])
-        for key, owner in zip(raw, answers, strict=True):
-            if not isinstance(owner, Failed) and owner != ZERO_ADDRESS:
-                found[key] = (owner, "lockstake")
+    owns = answered(list(answers[: len(managed)]))
+    found = {key: (owner, "cdp-manager") for key, owner in zip(managed, owns, strict=True)}
+    for key, owner in zip(raw, answers[len(managed) :], strict=False):  # none of them without a Lockstake engine
+        if not isinstance(owner, Failed) and owner != ZERO_ADDRESS:
+            found[key] = (owner, "lockstake")
     controllers = [found.get(key, (key.account, "self")) for key in keys]
     wallets = read_proxies(read, market, {owner for owner, _ in controllers})
     return [
@@ -67,11 +80,16 @@ def read_proxies(read: Reader, market: MakerMarket, accounts: Iterable[str]) -> 
     alone is not enough: it forgets a proxy that was given away.
     """
     order = sorted(accounts)
-    owners = read([Read(account, OWNER) for account in order])
+    owners, caches = together(
+        read,
+        [Read(account, OWNER, mutates=True) for account in order],
+        [Read(account, DS_PROXY.function("cache"), mutates=True) for account in order],
+    )
     owned = {a: o for a, o in zip(order, owners, strict=True) if not isinstance(o, Failed) and o != ZERO_ADDRESS}
-    caches = read([Read(account, DS_PROXY.function("cache")) for account in owned])
     proxies = {
-        a for a, cache in zip(owned, caches, strict=True) if not isinstance(cache, Failed) and cache != ZERO_ADDRESS
+        a
+        for a, cache in zip(order, caches, strict=True)
+        if a in owned and not isinstance(cache, Failed) and cache != ZERO_ADDRESS
     }
     registry = market.contracts.get("proxy_registry")
     if registry is not None:
@@ -97,7 +115,7 @@ def newest_wallets(
     due = sorted(proxy for proxy, (block, _) in newest.items() if block < market.block.number)
     start = bisect_right(due, market.asked) if len(due) > PROXIES_ASKED else 0
     asked = (due[start:] + due[:start])[:PROXIES_ASKED]
-    for proxy, owner in zip(asked, read([Read(proxy, OWNER) for proxy in asked]), strict=True):
+    for proxy, owner in zip(asked, read([Read(proxy, OWNER, mutates=True) for proxy in asked]), strict=True):
         alive = not isinstance(owner, Failed) and owner != ZERO_ADDRESS
         newest[proxy] = (market.block.number, owner if alive else proxy)
     wallets = {proxy: entry for proxy, entry in newest.items() if seen_owners[proxy] != {entry[1]}}

@@ -34,7 +34,7 @@ from indexer.cli.main import main
 from indexer.cli.options import Session
 from indexer.cli.watch import watch as watch_group
 from indexer.cli.watched import warn_of_moved_names
-from indexer.model import WAD, Accounts, PositionKey
+from indexer.model import WAD, Accounts, PositionKey, Status
 from indexer.settings import Alerts, Settings
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
@@ -70,7 +70,7 @@ def tell(rule: Rule, readings: Sequence[Reading], state: State | None = None) ->
 
 def at(*values: float | None) -> list[Reading]:
     """Verified readings; None is a position without debt."""
-    return [Reading(None, "no-debt", 0) if v is None else Reading(scaled(v), "healthy", 1) for v in values]
+    return [Reading(None, Status.NO_DEBT, 0) if v is None else Reading(scaled(v), Status.HEALTHY, 1) for v in values]
 
 
 def test_below_tells_once_until_it_is_above_the_margin() -> None:
@@ -82,12 +82,12 @@ def test_below_tells_once_until_it_is_above_the_margin() -> None:
 
 def test_below_compares_exact_integers() -> None:
     threshold = 11 * WAD // 10
-    around = [Reading(threshold, "healthy", 1), Reading(threshold - 1, "healthy", 1)]
+    around = [Reading(threshold, Status.HEALTHY, 1), Reading(threshold - 1, Status.HEALTHY, 1)]
     assert tell(below(1.1), around) == [(1, Event.CROSSED)]
     margin = threshold * 51 // 50
-    assert tell(below(1.1), [Reading(margin, "healthy", 1), Reading(margin + 1, "healthy", 1)], State(False, True)) == [
-        (1, Event.RECOVERED)
-    ]
+    assert tell(
+        below(1.1), [Reading(margin, Status.HEALTHY, 1), Reading(margin + 1, Status.HEALTHY, 1)], State(False, True)
+    ) == [(1, Event.RECOVERED)]
 
 
 def test_a_wallet_that_is_below_from_the_start_is_told() -> None:
@@ -142,17 +142,17 @@ def test_a_fall_begins_anew_behind_a_time_without_debt() -> None:
 
 
 def test_unknown_is_told_once_and_never_counts_as_safe() -> None:
-    blind, doubtful = Reading(None, "unpriceable", None), Reading(3 * WAD, "unverified", 1)
+    blind, doubtful = Reading(None, Status.UNPRICEABLE, None), Reading(3 * WAD, Status.UNVERIFIED, 1)
     path = [*at(1.0), blind, doubtful, doubtful, *at(1.0), *at(1.5)]
     assert tell(UNKNOWN, path) == [(1, Event.CROSSED), (4, Event.RECOVERED)]
     assert tell(below(1.1), path) == [(0, Event.CROSSED), (4, Event.CROSSED), (5, Event.RECOVERED)]
-    assert tell(UNKNOWN, [Reading(None, "unverified", 0)]) == []
+    assert tell(UNKNOWN, [Reading(None, Status.UNVERIFIED, 0)]) == []
     # once it told, a rule is not armed and waits for the end
     assert decide(UNKNOWN, State(), blind, TWO_PERCENT) == (State(armed=False, open=True), Event.CROSSED)
 
 
 def test_the_contracts_verdict_is_told_whatever_the_health_factor() -> None:
-    deprecated, doubtful = Reading(2 * WAD, "liquidatable", 1), Reading(2 * WAD, "unverified", 1)
+    deprecated, doubtful = Reading(2 * WAD, Status.LIQUIDATABLE, 1), Reading(2 * WAD, Status.UNVERIFIED, 1)
     path = [*at(2.0), deprecated, deprecated, doubtful, *at(2.0), deprecated, *at(None)]
     assert tell(LIQUIDATABLE, path) == [
         (1, Event.CROSSED), (4, Event.RECOVERED), (5, Event.CROSSED), (6, Event.RECOVERED)
@@ -172,7 +172,7 @@ statuses = st.sampled_from(["healthy", "healthy", "unverified"])
 
 @given(st.lists(st.tuples(healths, statuses), max_size=30), st.integers(1, 2 * WAD))
 def test_below_never_repeats_itself_and_never_misses(path: list[tuple[int | None, str]], threshold: int) -> None:
-    readings = [Reading(h, "no-debt" if h is None else s, 0 if h is None else 1) for h, s in path]
+    readings = [Reading(h, Status.NO_DEBT if h is None else s, 0 if h is None else 1) for h, s in path]
     rule = Rule(below(1).kind, threshold)
     told = dict(tell(rule, readings))
     quiet = False  # told, and not above the margin since
@@ -194,7 +194,7 @@ def test_below_never_repeats_itself_and_never_misses(path: list[tuple[int | None
 @given(st.lists(st.integers(1, 3 * WAD), max_size=30), st.integers(1, 99))
 def test_a_fall_is_told_only_where_it_is_one(path: list[int], percent: int) -> None:
     since: list[int] = []
-    told = dict(tell(drop(percent), [Reading(h, "healthy", 1) for h in path]))
+    told = dict(tell(drop(percent), [Reading(h, Status.HEALTHY, 1) for h in path]))
     for place, health in enumerate(path):
         fell = bool(since) and health * 100 <= max(since) * (100 - percent)
         assert (told.get(place) is Event.CROSSED) == fell

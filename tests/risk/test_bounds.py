@@ -346,6 +346,16 @@ def test_a_book_does_not_grow_with_its_history() -> None:
     assert book._used < 1_500
 
 
+@pytest.mark.parametrize("lines", [4_096, 4_097, 10_000])
+def test_one_row_may_have_more_lines_than_a_book_begins_with(lines: int) -> None:
+    book = Book()
+    book.put(0, [Line("one", 1.0)])
+    book.put(1, [Line("many", 1.0)] * lines)
+    book.put(2, [Line("two", 2.0)])
+    bounds = book.bounds([Weight(1.0, 1.0, 0.0, 0.0, 0.0)] * 3)
+    assert bounds.limit_low == pytest.approx([1, lines, 2], rel=1e-10)
+
+
 def test_a_market_that_lost_a_price_leaves_its_holders_open() -> None:
     adapter, market, position = next(
         world

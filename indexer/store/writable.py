@@ -1,0 +1,122 @@
+"""The database file opened for writing: created, migrated, locked, and changed in transactions.
+
+WAL with synchronous=NORMAL is a deliberate choice: after a power loss the file is consistent and at worst one snapshot
+behind, and the next sync reads the chain again; no reader ever blocks a sync.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from indexer.errors import StoreError, StoreLockedError
+from indexer.files import open_lock
+from indexer.store import migrations
+from indexer.store.book_sums import BookSums
+from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
+
+
+class WritableFile:
+    """The database file for writing. Use as a context manager."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = no_folder(path)
+        try:
+            if not self.path.exists():
+                # Positions reveal what their owners hold: the file is readable for the user alone.
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            conn = sqlite3.connect(self.path, isolation_level=None)  # only for the thread that opened it
+        except OSError as error:
+            raise StoreError(f"cannot write {self.path}: {error.strerror}; choose another place with --db") from None
+        except sqlite3.DatabaseError as error:
+            raise unusable(self.path, error) from None
+        self.conn = conn
+        try:
+            conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+            check_version(conn, self.path)
+            conn.execute("pragma journal_mode=wal")
+            conn.execute("pragma synchronous=normal")
+            if migrations.pending(conn):
+                self._migrate()
+        except sqlite3.DatabaseError as error:
+            conn.close()
+            raise unusable(self.path, error) from None
+        except StoreError:
+            conn.close()
+            raise
+        self._inode = self.path.stat().st_ino
+        #: what all rows supply and owe; whoever changes rows of `positions` by other ways lets it forget
+        self.sums = BookSums()
+
+    def _migrate(self) -> None:
+        """Migrates all or nothing; another command that opens the file at the same moment waits, and finds it done."""
+        self.conn.execute("begin immediate")
+        try:
+            migrations.apply(self.conn)
+            self.conn.execute("commit")
+        except BaseException:
+            if self.conn.in_transaction:
+                self.conn.execute("rollback")
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.conn.close()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the right to sync into this file; a second process gets StoreLockedError.
+
+        The lock is on a file beside the database, as closing any other handle of the database itself would drop
+        SQLite's own locks. The kernel releases it when the process dies.
+        """
+        try:
+            lock = open_lock(f"{self.path}.lock")
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {self.path}.lock: {error.strerror}; choose another place with --db"
+            ) from None
+        with os.fdopen(lock) as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StoreLockedError(
+                    f"another sync is writing {self.path}: wait for it, or use another file with --db"
+                ) from None
+            yield
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One immediate transaction, or a part of the one around it; SQLite's errors become StoreError."""
+        if self.conn.in_transaction:
+            yield self.conn
+            return
+        try:
+            if self.path.stat().st_ino != self._inode:
+                raise StoreError(f"{self.path} was replaced by another file during the sync: run again")
+        except FileNotFoundError:
+            raise StoreError(f"{self.path} was removed during the sync: run again to build it anew") from None
+        try:
+            self.conn.execute("begin immediate")
+            try:
+                yield self.conn
+            except BaseException:
+                self.sums.forget()
+                if self.conn.in_transaction:
+                    self.conn.execute("rollback")
+                raise
+            self.conn.execute("commit")
+        except sqlite3.DatabaseError as error:
+            self.sums.forget()
+            if self.conn.in_transaction:
+                self.conn.execute("rollback")
+            raise unusable(self.path, error) from None
