@@ -41,20 +41,29 @@ def levels(session: Session, asset: str, step: int, asked: Asked, output: Output
     present price on. Each position's price is exact, by the contracts' own rules with interest stored. Prices in USD are the
     median of the oracles'; a position counts by how far its own oracle's price must move.
     """
-    from indexer.risk.levels import COLUMNS, histogram
+    from indexer.risk.levels import COLUMNS
 
     with session.read(for_people=output.table, exact=True) as conn:
         scope = asked.scope(session, conn)
         if not holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments):
             output.write_dicts([], COLUMNS, COLUMNS)
             return
-        keys, price = named(conn, asset, scope)
         with bars() as progress:
-            found = list(each(conn, session.deployments(conn), asset, keys, asked, scope, progress))
-    rows = histogram(found, step, price)
+            rows = found(session, conn, asset, step, asked, progress)
     if not rows:
         remark(f"no position with debt depends on the price of {asset}")
     output.write_dicts(scope.arranged(rows, COLUMNS), COLUMNS, COLUMNS)
+
+
+def found(
+    session: Session, conn: sqlite3.Connection, asset: str, step: int, asked: Asked, progress: "Progress"
+) -> list[dict[str, Any]]:
+    """The rows of the histogram."""
+    from indexer.risk.levels import histogram
+
+    scope = asked.scope(session, conn)
+    keys, price = named(conn, asset, scope)
+    return histogram(list(each(conn, session.deployments(conn), asset, keys, asked, scope, progress)), step, price)
 
 
 def named(conn: sqlite3.Connection, asset: str, scope: Scope) -> tuple[list[str], float | None]:

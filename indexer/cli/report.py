@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, TextIO
@@ -10,19 +11,30 @@ import click
 
 from indexer.address import checked_address
 from indexer.cli.freshness import fails_when_old
-from indexer.cli.options import Moment, Session, exact_option, holds, moment, session_of
+from indexer.cli.options import Moment, Session, exact_option, holds, session_of
 from indexer.cli.output import Output, by_ending, output_options
-from indexer.cli.scope import Asked, list_options
+from indexer.cli.scope import Asked, block_or_moment, list_options
 from indexer.console import bars, remark
+from indexer.errors import ConfigError
 from indexer.files import write_file
 from indexer.store import ranking
+from indexer.store.scope import newest
 
 if TYPE_CHECKING:
+    from indexer.progress import Progress
     from indexer.report.document import Report, Section
 
 #: the values of `indexer.report.document.Form`
-FORMS = ("terminal", "md", "html")
-SUFFIXES = {".md": "md", ".markdown": "md", ".html": "html", ".htm": "html", ".txt": "terminal"}
+FORMS = ("terminal", "md", "html", "json", "csv")
+SUFFIXES = {
+    ".md": "md",
+    ".markdown": "md",
+    ".html": "html",
+    ".htm": "html",
+    ".txt": "terminal",
+    ".json": "json",
+    ".csv": "csv",
+}
 
 
 def subject(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -35,10 +47,6 @@ def subject(_context: click.Context, _parameter: click.Parameter, value: str) ->
         raise click.BadParameter(f"{error}; or write book") from error
 
 
-def since_when(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Moment | None:
-    return None if value is None else moment(value)
-
-
 @click.command(
     epilog="\b\nExamples:\n  indexer report book"
     "\n  indexer report book --protocol aave-v3 --fall WETH --output book.html"
@@ -47,9 +55,15 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.argument("what", callback=subject, metavar="WALLET|book")
 @click.option(
     "--since",
-    callback=since_when,
-    metavar="DATE|AGE",
-    help="For a wallet: show the change since a date, or an age such as 7d before the last block.",
+    callback=block_or_moment,
+    metavar="BLOCK|DATE|AGE",
+    help="Show what changed since then: a block, a date, or an age such as 7d before the last block.",
+)
+@click.option(
+    "--levels",
+    multiple=True,
+    metavar="ASSET",
+    help="For the book: at which price of this asset how much debt becomes liquidatable; repeatable.",
 )
 @click.option("--fall", metavar="NAME", help="For the book: the asset or group whose price falls by 10, 20, 30 %.")
 @click.option(
@@ -65,15 +79,16 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write to FILE instead; its ending (.md, .html, .txt) chooses the format.",
+    help="Write to FILE instead; its ending (.md, .html, .txt, .json, .csv) chooses the format.",
 )
 @fails_when_old
 @session_of
 def report(
     session: Session,
     what: str,
-    since: Moment | None,
+    since: int | Moment | None,
     fall: str | None,
+    levels: Sequence[str],
     protocols: Sequence[str],
     deployments: Sequence[str],
     form: str | None,
@@ -88,19 +103,18 @@ def report(
     from indexer.report.document import Form, write
 
     chosen = Form((by_ending(path, SUFFIXES, form) if path else form) or "terminal")
-    if what == "book" and since is not None:
-        raise click.UsageError("--since is for a wallet; the book has no change since a date")
-    if what != "book" and (fall or protocols or deployments):
-        raise click.UsageError("--fall, --protocol and --deployment are for `report book`")
+    if what != "book" and (fall or levels or protocols or deployments):
+        raise click.UsageError("--fall, --levels, --protocol and --deployment are for `report book`")
     with session.read(for_people=chosen is Form("terminal"), exact=True) as conn:
         if not holds(session, conn, protocols=protocols, deployments=deployments):
             return
         if what == "book":
-            found = book_report(session, conn, fall, protocols, deployments)
+            asked = Asked(deployments=deployments, protocols=protocols, since=since)
+            found = book_report(session, conn, fall, levels, asked)
         else:
             from indexer.report.wallet import wallet_report
 
-            found = wallet_report(conn, what, None if since is None else since.since(last_time(conn, what)))
+            found = wallet_report(conn, what, time_of(conn, since, last_time(conn, what)))
     if found is None:
         remark(f"{what} has no position in {session.db}")
         return
@@ -114,6 +128,23 @@ def report(
         write_file(path, fill)
 
 
+def time_of(conn: Connection, since: int | Moment | None, last: int) -> int | None:
+    """Unix seconds of what --since says. Raises `ConfigError` for a block that no snapshot and no history is of."""
+    if not isinstance(since, int):
+        return None if since is None else since.since(last)
+    found = conn.execute(
+        "select min(block_timestamp), count(distinct chain_id) from ("
+        "select chain_id, block_timestamp from book_history where block_number >= ?1 "
+        "union all select chain_id, block_timestamp from blocks where number >= ?1)",
+        (since,),
+    ).fetchone()
+    if found[0] is None:
+        raise ConfigError(f"nothing is known since block {since:,}: the data ends before it")
+    if found[1] > 1:
+        raise ConfigError("several chains are synced: give a date instead of a block")
+    return int(found[0])
+
+
 def last_time(conn: Connection, wallet: str) -> int:
     """The time of the newest block at which the wallet has rows, in unix seconds; 0 without any."""
     found: tuple[int] = conn.execute(
@@ -125,16 +156,48 @@ def last_time(conn: Connection, wallet: str) -> int:
 
 
 def book_report(
-    session: Session, conn: Connection, fall: str | None, protocols: Sequence[str], deployments: Sequence[str]
+    session: Session, conn: Connection, fall: str | None, levels: Sequence[str], asked: Asked
 ) -> "Report | None":
-    """The book with its falls in price; a bar shows the progress, as positions are evaluated again for each fall."""
+    """The book with its trend, its falls in price and its levels; a bar shows the progress of what is evaluated."""
     from indexer.report.book import book
     from indexer.report.price_falls import falls
+    from indexer.report.trend import trends
 
-    section: Section | None
+    extra: list[Section] = []
+    protocols, deployments = asked.protocols, asked.deployments
+    if asked.since is not None:
+        (last, _) = newest(conn, None)
+        since = time_of(conn, asked.since, last)
+        assert since is not None
+        extra += trends(conn, since, protocols, deployments)
     with bars() as progress:
         section = falls(conn, session.config, fall, protocols, deployments, progress)
-        return book(conn, protocols=protocols, deployments=deployments, falls=section, progress=progress)
+        extra += [section] if section else []
+        extra += [level_section(session, conn, asset, replace(asked, since=None), progress) for asset in levels]
+        return book(conn, protocols=protocols, deployments=deployments, extra=extra, progress=progress)
+
+
+def level_section(session: Session, conn: Connection, asset: str, asked: Asked, progress: "Progress") -> "Section":
+    """The histogram of `indexer levels ASSET`."""
+    from indexer.cli.levels import STEP, found
+    from indexer.report.charts import Bars
+    from indexer.report.document import Section
+    from indexer.risk.levels import COLUMNS
+
+    rows = found(session, conn, asset, STEP, asked, progress)
+    bars_of = [
+        ("now" if row["direction"] == "now" else f"{row['change_percent_to']:+d} %", row["debt_usd"])
+        for row in rows
+        if row["change_percent_to"] is not None
+    ]
+    note = "The exact price of each position by the contracts' own rules, other prices as they are; cumulative from now on."
+    return Section(
+        f"Debt by liquidation price of {asset}",
+        COLUMNS,
+        [[row[name] for name in COLUMNS] for row in rows],
+        [note],
+        [Bars(f"Debt that becomes liquidatable as {asset} moves", "USD", bars_of)] if bars_of else [],
+    )
 
 
 TOP_TABLE = (

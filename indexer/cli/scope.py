@@ -44,15 +44,15 @@ def order(_context: click.Context, _parameter: click.Parameter, value: str | Non
 class Asked:
     """What the flags say; `scope` and `span` need the data, as an age counts back from its last block."""
 
-    chain: str | None
-    deployments: Sequence[str]
-    protocols: Sequence[str]
-    wallets: Sequence[str]
-    since: int | Moment | None
-    until: int | Moment | None
-    min_debt: float | None
-    order: Order | None
-    limit: int | None
+    chain: str | None = None
+    deployments: Sequence[str] = ()
+    protocols: Sequence[str] = ()
+    wallets: Sequence[str] = ()
+    since: int | Moment | None = None
+    until: int | Moment | None = None
+    min_debt: float | None = None
+    order: Order | None = None
+    limit: int | None = None
 
     def scope(self, session: Session, conn: sqlite3.Connection) -> Scope:
         """What is asked of a file. Raises `ConfigError` where it cannot be told whose blocks are meant."""

@@ -7,18 +7,23 @@ from typing import Any
 
 from indexer.report.charts import Lines
 from indexer.report.document import Section
+from indexer.store.scope import marks
 from indexer.text import iso
 
 #: the assets of most debt and collateral get a line of their own
 ASSETS = 6
-COLUMNS = (
-    "block_time collateral_usd debt_usd debt_at_risk_usd liquidatable_debt_usd collateral_change_usd debt_change_usd".split()
-)
+COLUMNS = "block_time collateral_usd debt_usd debt_at_risk_usd liquidatable_debt_usd collateral_change_usd debt_change_usd".split()
 PRICE_COLUMNS = "symbol asset deployment price_usd_then price_usd_now change_percent".split()
 
 
-def trends(conn: sqlite3.Connection, since: int, chosen: str, values: Sequence[Any]) -> list[Section]:
-    """The sections since a time (unix seconds); `chosen` is a SQL condition on `deployments d`, with its values."""
+def trends(conn: sqlite3.Connection, since: int, protocols: Sequence[str], deployments: Sequence[str]) -> list[Section]:
+    """The sections since a time (unix seconds), of these protocols and deployments or of all."""
+    parts = [
+        f"d.{column} in ({marks(names)})"
+        for column, names in (("protocol", protocols), ("deployment", deployments))
+        if names
+    ]
+    chosen, values = " and ".join(parts) or "true", [*protocols, *deployments]
     return [book_trend(conn, since, chosen, values), price_trend(conn, since, chosen, values)]
 
 
@@ -38,7 +43,8 @@ def book_trend(conn: sqlite3.Connection, since: int, chosen: str, values: Sequen
         return Section(title, notes=["No snapshot since then is kept."])
     names = ("Collateral", "Debt", "Debt at risk", "Liquidatable debt")
     charts = [
-        Lines(f"{names[i]} over time", "USD", {names[i]: [(at, sums[i]) for at, sums in series]}) for i in range(len(names))
+        Lines(f"{names[i]} over time", "USD", {names[i]: [(at, sums[i]) for at, sums in series]})
+        for i in range(len(names))
     ]
     first = series[0][1]
     picked = [series[0], *(series[-1:] if len(series) > 1 else [])]
