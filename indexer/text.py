@@ -72,7 +72,7 @@ def shown(column: str, value: Any) -> str:
     number = float(value)
     if not math.isfinite(number):
         return str(number)
-    if column.startswith(("health_factor", "next_health_factor")):
+    if "health_factor" in column:
         return f"{math.floor(value * 10_000) / 10_000:,.4f}" if number < 1e9 else f"{number:.3g}"
     if column.endswith(("usd", "percent", "hhi")):
         return f"{number:,.2f}"

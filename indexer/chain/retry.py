@@ -23,6 +23,7 @@ from indexer.chain.errors import (
     TooBigError,
     UnclearError,
     UnknownBlockError,
+    UnreachableError,
     UnsupportedError,
 )
 from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError, WrongChainError
@@ -77,7 +78,11 @@ class Pool:
         self.current = (self.endpoints.index(endpoint) + 1) % len(self.endpoints)
 
     def drop(self, endpoint: Endpoint) -> None:
-        """Removes an endpoint for good."""
+        """Removes an endpoint from this process.
+
+        Evidence: its own answer to eth_chainId, while another endpoint serves the right chain. Undone by the next start;
+        the last endpoint is never removed.
+        """
         self.endpoints.remove(endpoint)
         self.current %= len(self.endpoints)
 
@@ -167,7 +172,11 @@ class Attempts:
         return result
 
     def _failed(self, endpoint: Endpoint, error: RetryableError) -> None:
-        """Notes a passing failure. ReorgError where it means that the pinned block is gone."""
+        """Remembers a failure that may pass. ReorgError where it means that the pinned block is gone."""
+        if isinstance(error, TimedOutError | UnreachableError) and not endpoint.verified and not endpoint.named:
+            endpoint.named = True
+            others = len(self.pool.endpoints) > 1
+            logger.warning("%s: %s; %s", endpoint.masked, error, "others are tried" if others else "it is asked again")
         self.failures[endpoint], self.failing = str(error), endpoint.masked
         endpoint.failed(error)
         if isinstance(error, UnknownBlockError) and self.block is not None:

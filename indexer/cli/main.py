@@ -15,6 +15,7 @@ MODULES = {
     "accounts": "accounts",
     "at-risk": "positions",
     "export": "query",
+    "help": "help",
     "liquidations": "liquidations",
     "levels": "levels",
     "movements": "movements",

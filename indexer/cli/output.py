@@ -79,6 +79,8 @@ class Output:
         self.wide = wide
         #: whether the user gave any of these flags
         self.asked = bool(chosen or not headers or path or columns or wide)
+        #: whether --nl was given and nothing else: JSON lines to whoever reads standard output
+        self.lines = list(chosen) == [Format.NL] and headers and not (path or columns or wide)
         if path is not None:
             self.format = Format(by_ending(path, SUFFIXES, chosen[0] if chosen else None) or Format.JSON)
         elif chosen:
@@ -92,7 +94,9 @@ class Output:
 
     def write(self, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Write all rows to the file, which appears whole or not at all, or to stdout."""
-        self.write_sets((columns, rows))
+        names = self.named(columns, columns)
+        places = [columns.index(name) for name in names]
+        self._fill([(names, rows if names == [*columns] else ([row[i] for i in places] for row in rows))])
 
     def write_list(self, table_columns: Sequence[str], columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Write a list of rows that have all `columns`: a table shows `table_columns`, as many as the terminal has room for."""
@@ -104,13 +108,11 @@ class Output:
         self._fill([(names, for_people(names, every))], droppable=not self.columns)
 
     def write_sets(self, *sets: tuple[Sequence[str], Iterable[Row]]) -> None:
-        """Write several result sets one below the other; --columns chooses of the first, and leaves out the others."""
+        """Write several tables one below the other; --columns chooses of the first, and leaves out the others."""
         if self.columns:
-            columns, rows = sets[0]
-            names = self.named(columns, columns)
-            places = [columns.index(name) for name in names]
-            sets = ((names, ([row[i] for i in places] for row in rows)),)
-        self._fill(sets)
+            self.write(*sets[0])
+        else:
+            self._fill(sets, sparse=True)
 
     def named(self, columns: Iterable[str], default: Sequence[str]) -> list[str]:
         """The columns that --columns names, else the default. Raises `click.UsageError` for one that there is not."""
@@ -123,7 +125,9 @@ class Output:
                 raise click.UsageError(f"--columns: no column is called {name!r}{hint}")
         return list(dict.fromkeys(self.columns)) or list(default)
 
-    def _fill(self, sets: Sequence[tuple[Sequence[str], Iterable[Row]]], *, droppable: bool = False) -> None:
+    def _fill(
+        self, sets: Sequence[tuple[Sequence[str], Iterable[Row]]], *, sparse: bool = False, droppable: bool = False
+    ) -> None:
         if self.format is Format.PARQUET:
             self.write_parquet(sets)
             return
@@ -133,7 +137,7 @@ class Output:
             for number, (columns, rows) in enumerate(sets):
                 if number:
                     stream.write("\n")
-                how = {"wide": self.wide, "droppable": droppable} if self.table else {}
+                how = {"wide": self.wide, "sparse": sparse, "droppable": droppable} if self.table else {}
                 left_out.extend(write(columns, rows, self.format, stream, headers=self.headers, **how))
 
         if self.path is None:

@@ -15,9 +15,7 @@ from indexer.store.dictionary import old_names
 from indexer.store.exports import Kind
 
 
-@click.command(
-    epilog='\b\nExample:\n  indexer query "select status, count(*), sum(debt_usd) from positions group by status"'
-)
+@click.command(epilog='\b\nExample:\n  indexer query "select status, count(*) from positions group by status"')
 @click.argument("sql")
 @exact_option
 @output_options

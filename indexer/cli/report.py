@@ -5,24 +5,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from indexer.address import checked_address
-from indexer.cli.freshness import fails_when_old
-from indexer.cli.options import Moment, Session, exact_option, holds, session_of
+from indexer.cli.freshness import fails_when_old, say
+from indexer.cli.options import Moment, Number, Session, exact_option, holds, session_of
 from indexer.cli.output import Output, by_ending, output_options
+from indexer.cli.people import WALLETS, Person, person, person_option
 from indexer.cli.scope import Asked, block_or_moment, list_options
 from indexer.console import bars, remark
 from indexer.errors import ConfigError
 from indexer.files import write_file
 from indexer.store import ranking
 from indexer.store.scope import newest
+from indexer.units import scaled
 
 if TYPE_CHECKING:
     from indexer.progress import Progress
     from indexer.report.document import Report, Section
+    from indexer.report.outlook import Key
 
 #: the values of `indexer.report.document.Form`
 FORMS = ("terminal", "md", "html", "json", "csv")
@@ -37,22 +39,13 @@ SUFFIXES = {
 }
 
 
-def subject(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """The word book, or an address in lower case."""
-    if value == "book":
-        return value
-    try:
-        return checked_address(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}; or write book") from error
-
-
 @click.command(
     epilog="\b\nExamples:\n  indexer report book"
     "\n  indexer report book --protocol aave-v3 --fall WETH --output book.html"
-    "\n  indexer report 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 --since 2026-01-31 --format md"
+    "\n  indexer report treasury --since 2026-01-31 --format md"
+    "\n  indexer report treasury @family --output together.html"
 )
-@click.argument("what", callback=subject, metavar="WALLET|book")
+@click.argument("what", nargs=-1, required=True, metavar=f"book|{WALLETS}")
 @click.option(
     "--since",
     callback=block_or_moment,
@@ -81,11 +74,20 @@ def subject(_context: click.Context, _parameter: click.Parameter, value: str) ->
     metavar="FILE",
     help="Write to FILE instead; its ending (.md, .html, .txt, .json, .csv) chooses the format.",
 )
+@click.option(
+    "--target",
+    type=Number(min=1, max=1000),
+    default=1.5,
+    show_default=True,
+    metavar="HF",
+    help="Of a wallet: the health factor to which the amounts to repay or add lead.",
+)
+@person_option
 @fails_when_old
 @session_of
 def report(
     session: Session,
-    what: str,
+    what: Sequence[str],
     since: int | Moment | None,
     fall: str | None,
     levels: Sequence[str],
@@ -93,30 +95,43 @@ def report(
     deployments: Sequence[str],
     form: str | None,
     path: Path | None,
+    target: float,
+    rpc_urls: Sequence[str],
 ) -> None:
-    """Explain one wallet, or the whole book of positions, as of the last snapshot.
+    """Explain one person's wallets, or the whole book of positions, as of the last snapshot.
 
-    For a wallet: equity, leverage, margin use, net exposure by asset, accrued interest, change since a date, history. For
-    the book: collateral, debt and health by protocol and asset, the largest wallets, and what becomes liquidatable if
-    prices fall, of every asset but the stablecoins or of --fall NAME. HTML is one file with its charts inside.
+    For a wallet: equity, leverage, margin use, what liquidates it and what to repay or add, net exposure by asset, accrued
+    interest, change since a date, history; several wallets are added up as one person. For the book: collateral, debt and
+    health by protocol and asset, the largest wallets, and what becomes liquidatable if prices fall, of every asset but the
+    stablecoins or of --fall NAME. HTML is one file with its charts inside.
     """
     from indexer.report.document import Form, write
 
+    found: Report | None = None
+
     chosen = Form((by_ending(path, SUFFIXES, form) if path else form) or "terminal")
-    if what != "book" and (fall or levels or protocols or deployments):
+    whole = list(what) == ["book"]
+    if not whole and (fall or levels or protocols or deployments):
         raise click.UsageError("--fall, --levels, --protocol and --deployment are for `report book`")
-    with session.read(for_people=chosen is Form("terminal"), exact=True) as conn:
+    who = Person({}) if whole else person(session, what, rpc_urls, "; or write book")
+    with session.read(exact=True) as conn:
         if not holds(session, conn, protocols=protocols, deployments=deployments):
             return
-        if what == "book":
+        if whole:
             asked = Asked(deployments=deployments, protocols=protocols, since=since)
             found = book_report(session, conn, fall, levels, asked)
         else:
-            from indexer.report.wallet import wallet_report
+            from indexer.report.wallet import positions, wallet_report
 
-            found = wallet_report(conn, what, time_of(conn, since, last_time(conn, what)))
+            rows = positions(conn, who.wallets)
+            who.say_who_is_unknown(rows, f"in {session.db}")
+            last = max((row["block_timestamp"] for row in rows), default=0)
+            since_seconds = time_of(conn, since, last)
+            if rows:
+                found = wallet_report(conn, who.title, rows, outlooks(session, conn, who, target), since_seconds)
+        if found is not None and chosen is Form("terminal"):
+            say(conn)
     if found is None:
-        remark(f"{what} has no position in {session.db}")
         return
 
     def fill(stream: TextIO) -> None:
@@ -145,14 +160,11 @@ def time_of(conn: Connection, since: int | Moment | None, last: int) -> int | No
     return int(found[0])
 
 
-def last_time(conn: Connection, wallet: str) -> int:
-    """The time of the newest block at which the wallet has rows, in unix seconds; 0 without any."""
-    found: tuple[int] = conn.execute(
-        "select coalesce(max(d.block_timestamp), 0) from positions p join deployments d using (chain_id, deployment) "
-        "where p.wallet = ?1 or p.owner = ?1 or p.account = ?1",
-        (wallet,),
-    ).fetchone()
-    return found[0]
+def outlooks(session: Session, conn: Connection, who: Person, target: float) -> "dict[Key, dict[str, Any]]":
+    """What endangers each position and what helps; the adapters are imported for it."""
+    from indexer.report.outlook import stored
+
+    return stored(conn, session.deployments(conn), who.wallets, scaled(target))
 
 
 def book_report(

@@ -161,10 +161,10 @@ def simulate(
     keep: Callable[[Outcome], bool] = lambda outcome: outcome.becomes_liquidatable,
     progress: Progress | None = None,
 ) -> Simulation:
-    """Every position before and after. With time in the scenario, interest counts as stored, as liquidations do."""
+    """Every position before and after that is not unverified. With time in the scenario, interest counts as stored, as liquidations do."""
     progress = progress or NoProgress()
     markets = [scenario.applied(book.adapter, book.market, names) for book in books]
-    books = [book.below(reach(book, [market])) for book, market in zip(books, markets, strict=True)]
+    books = [book.trusted().below(reach(book, [market])) for book, market in zip(books, markets, strict=True)]
     progress.start("simulating", sum(book.positions.expected() for book in books), "positions")
     result = Simulation(list(books), [], [], [])
     for book, market in zip(books, markets, strict=True):
@@ -235,6 +235,23 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
         row[f"{name}_raw"] = None if factor is None else str(factor)
         row[name] = None if factor is None else factor / WAD
     return {name: row[name] for name in OUTCOME_COLUMNS}
+
+
+def together(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Positions of one person as one row: sums, None where a part is unknown, and the lowest health factors."""
+    debts, collaterals = [o.debt_usd for o in outcomes], [o.collateral_usd for o in outcomes]
+    row: dict[str, Any] = {
+        "positions": len(outcomes),
+        "liquidatable_before": sum(o.status_before == Status.LIQUIDATABLE for o in outcomes),
+        "liquidatable_after": sum(o.status_after == Status.LIQUIDATABLE for o in outcomes),
+        "debt_usd": None if None in debts else sum(filter(None, debts)),
+        "collateral_usd": None if None in collaterals else sum(filter(None, collaterals)),
+    }
+    for name, healths in (("before", [o.before for o in outcomes]), ("after", [o.after for o in outcomes])):
+        worst = min((h.health_factor for h in healths if h.health_factor is not None), default=None)
+        row[f"health_factor_{name}_raw"] = None if worst is None else str(worst)
+        row[f"health_factor_{name}"] = None if worst is None else worst / WAD
+    return row
 
 
 def deployment_rows(simulation: Simulation) -> list[dict[str, Any]]:
@@ -315,7 +332,7 @@ def sweep(
     progress = progress or NoProgress()
     steps = [replace(scenario, shocks=(*scenario.shocks, Change(swept.name, 1 + share))) for share in swept.shares]
     markets = [[step.applied(book.adapter, book.market, names) for step in steps] for book in books]
-    books = [book.below(reach(book, later)) for book, later in zip(books, markets, strict=True)]
+    books = [book.trusted().below(reach(book, later)) for book, later in zip(books, markets, strict=True)]
     progress.start("sweeping", sum(book.positions.expected() for book in books), "positions")
     left_out = [book.positions.left_out() for book in books]
     found = [[Totals(positions=count) for count in left_out] for _ in steps]
@@ -373,6 +390,10 @@ def remarks(books: Sequence[Book], scenario: Scenario, names: Names) -> list[str
     for book in books:
         if not book.market.exact:
             found.append(f"{book.name} runs code with an unknown formula: nothing is computed for it")
+        elif unverified := book.positions.unverified():
+            found.append(
+                f"{book.name}: nothing is computed for {unverified:,} unverified positions; their notes say why"
+            )
         newer = book.positions.newer()
         if newer:
             found.append(f"{book.name}: {newer:,} positions are newer than its last snapshot; run `indexer sync`")

@@ -1,5 +1,6 @@
 """Reads the database: any SQL of the user's, the state of the sync, one wallet. Nothing here can write."""
 
+import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -83,11 +84,12 @@ def unique(names: Sequence[str]) -> list[str]:
     return found
 
 
-#: the positions whose wallet, owner or account is ?1, each found by an index; only owners other than the account have one
-OF_ADDRESS = """
-select * from positions where wallet = ?1
-union select * from positions where owner = ?1 and owner_via <> 'self'
-union select * from positions where account = ?1
+#: the positions whose wallet, owner or account is one of the JSON list ?1, each once and found by an index: only an owner
+#: that is no account has one
+OF_ADDRESSES = """
+select * from positions where wallet in (select value from json_each(?1))
+union select * from positions where owner in (select value from json_each(?1)) and owner_via <> 'self'
+union select * from positions where account in (select value from json_each(?1))
     and (chain_id, deployment) in (select chain_id, deployment from deployments)
 """
 
@@ -125,13 +127,13 @@ def troubled(conn: sqlite3.Connection) -> bool:
     return bool(conn.execute("select exists (select 1 from deployments where state <> 'ok')").fetchone()[0])
 
 
-def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
-    """Every position whose wallet, owner or account is the address, largest debt first, each with its `balances`."""
+def wallets(conn: sqlite3.Connection, addresses: Sequence[str]) -> list[dict[str, Any]]:
+    """Every position whose wallet, owner or account is one of them, once, largest debt first, each with its `balances`."""
     found = []
     for row in conn.execute(
-        f"select {', '.join(POSITION_COLUMNS)} from ({OF_ADDRESS}) "  # noqa: S608 - ours
+        f"select {', '.join(POSITION_COLUMNS)} from ({OF_ADDRESSES}) "  # noqa: S608 - ours
         "order by debt_usd is null, debt_usd desc, collateral_usd desc, chain_id, deployment, account, position_group",
-        (address,),
+        (json.dumps([*addresses]),),
     ):
         key = tuple(row[name] for name in ("chain_id", "deployment", "account", "position_group"))
         balances = conn.execute(

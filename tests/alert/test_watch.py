@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,21 +29,22 @@ from indexer.alert.watches import Policy, Watch, add, open_crossings, watches
 from indexer.chain import connect
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
-from indexer.cli import outlook
 from indexer.cli.main import main
 from indexer.cli.options import Session
 from indexer.cli.watch import watch as watch_group
 from indexer.cli.watched import warn_of_moved_names
 from indexer.model import WAD, Accounts, PositionKey, Status
+from indexer.report import outlook
 from indexer.settings import Alerts, Settings
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.sync.snapshot import KnownDeployment, build
 from indexer.sync.sync import Outcome, Sync
 from indexer.units import scaled
-from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
+from tests.devnet import compound_v2
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet, config_toml
+from tests.devnet.worlds import every_protocol, rewound
 from tests.disturbed import Forks
 from tests.faulty import FaultyNode
 from tests.tiny_contracts import EOA
@@ -220,23 +221,14 @@ class Nowhere(Channel):
 
 @pytest.fixture(scope="module")
 def markets(needs_node: None) -> Iterator[list[Any]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        found = [
-            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v2.deploy(node), compound_v3.deploy(node),
-            maker.deploy(node),
-        ]  # fmt: skip
-        for market in found:
-            market.populate(3, 12)
+    with every_protocol(3, 12) as found:
         yield found
 
 
 @pytest.fixture
 def undone(markets: list[Devnet]) -> Iterator[list[Devnet]]:
     """All markets on one node; what a test does to them is undone."""
-    with ExitStack() as stack:
-        for market in markets:
-            stack.enter_context(market.rewound())
+    with rewound(markets):
         yield markets
 
 
@@ -425,7 +417,7 @@ def test_an_alert_says_what_a_person_needs(undone: list[Devnet], tmp_path: Path)
         assert body["target_health_factor"] == "6"
         assert "add" in {remedy["act"] for remedy in body["to_target"]}
         with closing(open_readonly(path)) as conn:
-            shown = outlook.stored(conn, deployments, victim.wallet, 6 * WAD)
+            shown = outlook.stored(conn, deployments, [victim.wallet], 6 * WAD)
         told = shown[(CHAIN_ID, victim.market.name, *victim.key)]
         assert body["seconds_to_liquidation_by_interest"] == told["seconds_to_liquidation_by_interest"]
         for words in ("mine", body["explorer_url"], f"{block.number:,}", "liquidation if", "health factor of 6", "UTC"):

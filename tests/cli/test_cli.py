@@ -247,8 +247,10 @@ def test_show_in_a_table_has_what_liquidates(run: Run, market: AaveV3) -> None:
     answers = [(user, market.answer(user)) for user in sorted(market.borrowers)]
     safe = next(user for user, answer in answers if 11 * 10**17 < answer[5] < 14 * 10**17)
     printed = run("show", safe, "--table").stdout
-    for column in ("liquidation_by_interest", "distance_percent", "repay to reach 1.5", "add to reach 1.5"):
+    for column in ("liquidation_by_interest", "distance_percent", "target_health_factor"):
         assert column in printed
+    assert re.search(r"  repay  .*  1\.5000  ", printed)
+    assert re.search(r"  add +.*  1\.5000  ", printed)
     below = next(user for user, answer in answers if answer[1] and answer[5] < 10**18)
     printed = run("show", below, "--table").stdout
     assert "bonus_percent" in printed
@@ -595,7 +597,11 @@ def test_the_general_endpoint_is_skipped_where_it_serves_another_chain(
 
     monkeypatch.setattr(connect, "Chain", chain)
     monkeypatch.setenv("ETH_RPC_URL", market.node.url)
-    assert one_line(CliRunner().invoke(main, ["sync"]), 1) == "public"
+    result = CliRunner().invoke(main, ["sync"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    told, line = result.stderr.splitlines()
+    assert re.search(rf"ETH_RPC_URL is not used: .* serves chain id {CHAIN_ID}, but mainnet is chain id 1", told)
+    assert line == "Error: public"
     assert [market.node.url] == asked[0]
     assert market.node.url not in asked[1]
 
