@@ -154,7 +154,7 @@ class PinnedReader:
                     with self._chain.lock:
                         for name in set(part_names):
                             limit = limits.setdefault(name, Limit(FIRST_SIZE, LARGEST_SIZE))
-                            if limit.size == before_it.get(name, limit.size):  # else another thread has learnt it
+                            if limit.size == before_it.get(name, FIRST_SIZE):  # else another thread has learnt it
                                 limit.too_big(count)
                     continue
                 answers = [(False, b"")]
