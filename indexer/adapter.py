@@ -39,6 +39,7 @@ from indexer.model import (
     Price,
     Quotes,
     Read,
+    Shape,
 )
 
 M = TypeVar("M", bound=Market)
@@ -146,6 +147,12 @@ class Adapter(ABC, Generic[M, P]):
         """Whether this position may have changed without any event, so that each snapshot reads it again."""
         return False
 
+    def audit_answers(self, read: Reader, market: M, positions: Sequence[P]) -> list[Answer]:
+        """Ask as `contract_answers` does, for the comparison before each commit: it may ask only about what the positions
+        hold, and about something that they do not, another thing in each block.
+        """
+        return self.contract_answers(read, market, [position.key for position in positions])
+
     def fit(self, read: Reader, market: M, positions: Sequence[P]) -> M:
         """Complete the market with what only positions reveal (a generation of rounding), asking the contracts if needed."""
         return market
@@ -156,6 +163,14 @@ class Adapter(ABC, Generic[M, P]):
         Those that are `debt` prove that nobody with debt is missing, where accounts come from elsewhere than from logs.
         """
         return []
+
+    def shapes(self, market: M) -> Mapping[str, Shape]:
+        """The layout of discovery logs by topic0, for a quick look at long histories; optional.
+
+        Of a log of exactly that layout, whichever discovery contract emits it, `touched` names the same accounts, all
+        without group, and `contracts` names none. Every other log goes through `touched`.
+        """
+        return {}
 
     def discovers(self, position: P, accounts: Accounts) -> bool:
         """Whether the logs of discovery name whoever holds this; False wherever that is not certain."""

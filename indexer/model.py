@@ -132,6 +132,20 @@ class Logs:
     activity: Sequence[LogSource]
 
 
+class Shape(NamedTuple):
+    """The layout of the logs of one event, and where they name accounts: so many topics, so many words of data.
+
+    `accounts` are the numbers of the topics that hold an account, `account_words` those of data words. If the data word
+    `unless_zero` is 0 the log names nobody.
+    """
+
+    topics: int
+    words: int
+    accounts: tuple[int, ...] = ()
+    account_words: tuple[int, ...] = ()
+    unless_zero: int | None = None
+
+
 class Read(NamedTuple):
     """One contract read, e.g. Read(pool, "getReserveData(address)((uint256,uint128))", (asset,)).
 
@@ -444,7 +458,8 @@ class Check:
 class Deployment:
     """One deployment of a protocol on a chain, from configuration or the built-in list.
 
-    `options` are those that its adapter declares; `native_symbol` is the symbol of the chain's own coin.
+    `options` are those that its adapter declares; `native_symbol` is the symbol of the chain's own coin, `seconds_per_block`
+    the measured pace of its blocks (None: unknown).
     """
 
     name: str
@@ -454,3 +469,4 @@ class Deployment:
     addresses: Mapping[str, str]
     options: Mapping[str, str | float] = field(default_factory=dict)
     native_symbol: str = "ETH"
+    seconds_per_block: float | None = None

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -99,14 +99,17 @@ class Endpoint:
         line = " ".join("".join(char if char.isprintable() else " " for char in line).split())
         return line if len(line) <= length else line[: length - 1] + "…"
 
-    def send(self, method: str, params: Sequence[Any]) -> Any:
+    def send(self, method: str, params: Sequence[Any], decode: Callable[[bytearray], Any] | None = None) -> Any:
         """The `result` of one request, null included."""
         request_id = next(self._ids)
         answer = self._post(
             {"jsonrpc": "2.0", "id": request_id, "method": method, "params": list(params)},
             f"{method}: ",
             most_bytes([(method, params)]),
+            decode,
         )
+        if decode is not None and getattr(answer, "id", None) == request_id:
+            return answer
         if not isinstance(answer, dict):
             raise BadAnswerError(f"{method}: the answer is no JSON-RPC object")
         if "error" in answer and answer["error"] is not None:
@@ -181,10 +184,13 @@ class Endpoint:
             return UnsupportedError(line)
         return BatchTooBigError(line, most)
 
-    def _post(self, body: Any, what: str, most: int) -> Any:
+    def _post(self, body: Any, what: str, most: int, decode: Callable[[bytearray], Any] | None = None) -> Any:
         payload = json.dumps(body, separators=(",", ":")).encode()
         reply = self._exchange(payload, what, most)
         status, headers = reply.status, reply.headers
+        decoded = decode(reply.content) if decode is not None and status == 200 else None
+        if decoded is not None:
+            return decoded
         try:
             answer, fault = bounded_json.loads(reply.content), ""
         except ValueError as error:

@@ -99,6 +99,10 @@ class Node:
         """The endpoint in use, masked."""
         return self._pool.in_use.masked
 
+    @property
+    def in_use(self) -> Endpoint:
+        return self._pool.in_use
+
     def __enter__(self) -> Self:
         return self
 
@@ -203,6 +207,7 @@ class Node:
         splittable: bool = False,
         feature: str | None = None,
         rounds: int | None = None,
+        decode: Callable[[bytearray], Any] | None = None,
     ) -> Any:
         """The result of one JSON-RPC request, run through `parse`.
 
@@ -216,7 +221,7 @@ class Node:
 
         def send(endpoint: Endpoint) -> Any:
             self._count(1)
-            result = self._logs(endpoint, method, params, endpoint.send(method, params))
+            result = self._logs(endpoint, method, params, endpoint.send(method, params, decode))
             return result if parse is None else read_by(parse, result)
 
         return self._call(method, send, block=block, splittable=splittable, feature=feature, rounds=rounds)

@@ -80,6 +80,8 @@ class Output:
         self.wide = wide
         #: whether the user gave any of these flags
         self.asked = bool(chosen or not headers or path or columns or wide)
+        #: whether --nl was given and nothing else: JSON lines to whoever reads standard output
+        self.lines = list(chosen) == [Format.NL] and headers and not (path or columns or wide)
         if path is not None:
             self.format = Format(by_ending(path, SUFFIXES, chosen[0] if chosen else None) or Format.JSON)
         elif chosen:

@@ -1,7 +1,9 @@
 """The verb `sync`."""
 
+import math
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from indexer.store import queries as reading
 from indexer.text import age
 
 if TYPE_CHECKING:
+    from indexer.alert.stream import Receiver
     from indexer.model import Block
     from indexer.sync.sync import Outcome, Sync
 
@@ -49,15 +52,27 @@ if TYPE_CHECKING:
     help="Ask a second endpoint about N rows per deployment at each snapshot; contradicted rows become unverified.",
 )
 @click.option(
+    "--refresh-seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="With --follow: how old the digits of a row may grow whose status is proven to hold; 0 for none.  "
+    "[default: settings.refresh_seconds, else 600]",
+)
+@click.option(
     "--liquidations",
     is_flag=True,
     help="Then fetch the liquidations from before a deployment was followed; see --since.",
 )
 @click.option(
+    "--webhook",
+    metavar="URL",
+    help="With --follow: POST how the list of who is at risk changes, as --nl prints it; ${NAME} from the environment.",
+)
+@click.option(
     "--since",
     callback=block_or_moment,
     metavar="BLOCK|DATE|AGE",
-    help="With --liquidations: only from here on.",
+    help="With --liquidations: only from here on. With --nl or --webhook: the block from which to catch up.",
 )
 @output_options
 @session_of
@@ -71,26 +86,39 @@ def sync(
     dry_run: bool,
     accept_reorg: bool,
     cross_check: int | None,
+    refresh_seconds: float | None,
     liquidations: bool,
+    webhook: str | None,
     since: int | Moment | None,
     output: Output,
     **flags: Any,
 ) -> None:
     """Bring the database to a block of the chain.
 
-    It prints no rows, so --json, --output and the like are for the plan that --dry-run prints.
+    It prints no rows, so --json, --output and the like are for the plan that --dry-run prints. But `--follow --nl` prints how
+    the list of who is at risk changes, line by line (docs/searcher-stream.md): all of it first, or with --since BLOCK
+    what has changed from that block on.
     """
-    if output.asked and not dry_run:
+    streams = follow and (webhook is not None or output.lines)
+    if webhook is not None and not follow:
+        raise click.UsageError("--webhook is for --follow: it tells what changes from block to block")
+    if output.asked and not dry_run and not (follow and output.lines):
         raise click.UsageError(
             "a sync prints no rows, so it takes no --json, --output and the like; with --dry-run they print the plan, "
             "afterwards `indexer export` writes rows"
         )
     if accept_reorg and (follow or dry_run):
         raise click.UsageError("--accept-reorg is for one sync: run it alone, then --follow")
-    if since is not None and not liquidations:
-        raise click.UsageError("--since is for --liquidations: say which of them to fetch")
+    if since is not None and not liquidations and not streams:
+        raise click.UsageError("--since is for --liquidations, and for --follow with --nl or --webhook")
+    if streams and isinstance(since, Moment):
+        raise click.UsageError("--since of a stream is a block: that of the last line that was read")
     if liquidations and (follow or dry_run):
         raise click.UsageError("--liquidations is for one sync: run it alone, then --follow keeps the table up to date")
+    if refresh_seconds is not None and not follow:
+        raise click.UsageError("--refresh-seconds is for --follow: one sync brings every row to its block")
+    if refresh_seconds is not None and not math.isfinite(refresh_seconds):
+        raise click.UsageError(f"--refresh-seconds is a number of seconds such as 600, not {refresh_seconds}")
     if follow and to.isdecimal():
         raise click.UsageError(f"--follow needs a block that moves on, such as latest or latest:-64, not {to}")
     if dry_run:
@@ -104,9 +132,15 @@ def sync(
     if follow:
         chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
         with interruptible() as interrupted:
-            with suppress(KeyboardInterrupt), syncing(session, flags, accounts, cross_check=cross_check) as worker:
+            receivers = receivers_of(session, webhook, stdout=output.lines)
+            block = since if isinstance(since, int) else None
+            with (
+                suppress(KeyboardInterrupt),
+                syncing(session, flags, accounts, cross_check=cross_check, refresh_seconds=refresh_seconds) as worker,
+                streaming(session, worker, receivers, block) as wake,
+            ):
                 worker.history = not no_history
-                tail(session, flags, worker, to, interrupted)
+                tail(session, flags, worker, to, interrupted, wake)
             remark(stopped(reading.last_block(session.db, chain_id)))
         return
     with syncing(session, flags, accounts, accept_reorg=accept_reorg, cross_check=cross_check) as worker:
@@ -140,15 +174,15 @@ def syncing(
     accounts: str,
     *,
     accept_reorg: bool = False,
-    cross_check: int | None = None,
+    **settings: float | None,
 ) -> Iterator["Sync"]:
-    """Connects to the chain, and opens and locks the database."""
+    """Connects to the chain, and opens and locks the database; `settings` that are not None replace the configuration's."""
     from indexer.chain.connect import require_contracts
     from indexer.store.store import Store
     from indexer.sync.sync import Sync
 
     with bars() as progress, connected(session, flags) as (chain, adapters):
-        if cross_check is not None and not chain.others():
+        if settings.get("cross_check") is not None and not chain.others():
             raise click.UsageError(
                 f"--cross-check needs a second endpoint of {chain.name}: name one with another --rpc-url"
             )
@@ -156,21 +190,56 @@ def syncing(
         require_contracts(chain, adapters, reading.known_deployments(session.db))
         progress.done("connecting")
         with Store(session.db) as store, store.lock():
-            settings = session.config.settings
-            if cross_check is not None:
-                settings = replace(settings, cross_check=cross_check)
-            yield Sync(store, chain, adapters, Accounts(accounts), settings, progress, accept_reorg=accept_reorg)
+            given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+            used = replace(session.config.settings, **given)
+            yield Sync(store, chain, adapters, Accounts(accounts), used, progress, accept_reorg=accept_reorg)
 
 
-def tail(session: Session, flags: Mapping[str, Any], worker: "Sync", to: str, interrupted: Callable[[], bool]) -> None:
-    """Takes a snapshot of every new block until interrupted."""
+def receivers_of(session: Session, webhook: str | None, *, stdout: bool) -> "list[Receiver]":
+    """Where the change stream goes."""
+    from indexer.alert.receivers import Pipe, Webhook
+
+    found: list[Receiver] = [Pipe(sys.stdout.fileno())] if stdout else []
+    if webhook is not None:
+        found.append(Webhook(session.config.expanded(webhook, "--webhook")))
+    return found
+
+
+@contextmanager
+def streaming(
+    session: Session, worker: "Sync", receivers: "Sequence[Receiver]", since: int | None
+) -> Iterator[Callable[[], None]]:
+    """Runs the change stream beside a tail; yields the function that wakes it."""
+    if not receivers:
+        yield lambda: None
+        return
+    from indexer.alert.stream import Stream
+
+    with Stream(session.db, worker.chain.chain_id, receivers, since) as wake:
+        yield wake
+
+
+def tail(
+    session: Session,
+    flags: Mapping[str, Any],
+    worker: "Sync",
+    to: str,
+    interrupted: Callable[[], bool],
+    wake: Callable[[], None],
+) -> None:
+    """Takes a snapshot of every new block until interrupted, and calls `wake` after each."""
     from indexer.chain.heads import Heads
     from indexer.sync.follow import follow
 
     config = session.config
     endpoints = config.endpoints(config.chain(worker.chain.name), flags["rpc_urls"])
     with closing(Heads([endpoint.url for endpoint in endpoints])) as heads:
-        follow(worker, heads, lambda outcome, lag: remark(told(worker, outcome, lag)), to=to, until=interrupted)
+
+        def tell(outcome: "Outcome", lag: float) -> None:
+            wake()
+            remark(told(worker, outcome, lag))
+
+        follow(worker, heads, tell, to=to, until=interrupted)
 
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:

@@ -83,7 +83,8 @@ class Stored:
     """Positions in the file, loaded one by one, anew at each iteration.
 
     Everyone with debt, or all that these `wallets` hold. With `below` those are left out whose row says that they are
-    healthy and have no lower health factor, unless they were read after the row was written.
+    healthy and have no lower health factor, unless they were read after the row was written. `verified`
+    leaves out those whose rows are `unverified`.
     """
 
     conn: sqlite3.Connection
@@ -92,12 +93,13 @@ class Stored:
     block_number: int
     wallets: Sequence[str] = ()
     below: float | None = None
+    verified: bool = False
 
     def __iter__(self) -> Iterator[Position]:
         who = OF_WALLETS if self.wallets else DEBTORS
         rows = self.conn.execute(
-            f"select s.block_number, s.state {who} and {NEAR}",
-            {**self._where, "wallets": json.dumps([*self.wallets])},
+            f"select s.block_number, s.state {who} and {NEAR} and {TRUSTED}",
+            self._where,
         )
         return load_positions(self.adapter, ((block, state) for block, state in rows))
 
@@ -108,6 +110,8 @@ class Stored:
             "deployment": self.adapter.deployment.name,
             "block_number": self.block_number,
             "below": self.below,
+            "verified": self.verified,
+            "wallets": json.dumps([*self.wallets]),
         }
 
     def expected(self) -> int:
@@ -125,6 +129,10 @@ class Stored:
         return self._count(
             "from states where chain_id = :chain_id and deployment = :deployment and block_number > :block_number"
         )
+
+    def unverified(self) -> int:
+        """How many of whom it is about have a row that nobody vouches for."""
+        return self._count(f"{OF_WALLETS if self.wallets else DEBTORS} and p.status = 'unverified'")
 
     def _count(self, source: str) -> int:
         found: tuple[int] = self.conn.execute(f"select count(*) {source}", self._where).fetchone()
@@ -145,6 +153,7 @@ DEBTORS = (
 OF_WALLETS = FROM.replace("positions p", f"({OF_ADDRESSES.replace('?1', ':wallets')}) p", 1)
 FAR = "(:below is not null and p.status = 'healthy' and p.health_factor >= :below)"
 NEAR = f"({FAR} is not true or s.block_number > :block_number)"
+TRUSTED = "(p.status <> 'unverified' or not :verified)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +170,10 @@ class Book:
         if not math.isfinite(health_factor) or self.positions.wallets:
             return self
         return replace(self, positions=replace(self.positions, below=health_factor))
+
+    def trusted(self) -> "Book":
+        """The same without who is unverified."""
+        return replace(self, positions=replace(self.positions, verified=True))
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from indexer.model import Block
 from indexer.store import liquidations
+from indexer.store.changes import Place, noted
 from indexer.store.rows import Snapshot
 from indexer.store.synced import SyncedRanges
 
@@ -80,6 +81,20 @@ def roll_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_h
     final blocks also those of a second endpoint, or the operator's word. Undone by the next sync, which fetches everything
     again but the history, which is in the orphaned tables under `orphaned_hash`.
     """
+    left = _place(conn, chain_id, ancestor)
+    with noted(conn, chain_id, left, gone="reorged"):
+        _take_back(conn, chain_id, ancestor, orphaned_hash)
+
+
+def _place(conn: sqlite3.Connection, chain_id: int, number: int) -> Place:
+    """A block whose hash is kept; else one without hash and time."""
+    found = conn.execute(
+        "select hash, block_timestamp from blocks where chain_id = ? and number = ?", (chain_id, number)
+    )
+    return Place(number, *(found.fetchone() or ("", None)))
+
+
+def _take_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_hash: str) -> None:
     now = int(time.time())
     conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
     conn.execute("delete from finality where chain_id = ? and block_number > ?", (chain_id, ancestor))
@@ -107,8 +122,9 @@ def go_back(conn: sqlite3.Connection, chain_id: int, target: int, deployments: S
     Evidence: the user asked for that block, and the newest kept hash is on the chain. Undone by syncing on, which fetches
     everything deleted again. Kept hashes, history and measured interest stay.
     """
-    for name in deployments:
-        _forget_state(conn, (chain_id, name, target))
+    with noted(conn, chain_id, _place(conn, chain_id, target), always=False):
+        for name in deployments:
+            _forget_state(conn, (chain_id, name, target))
 
 
 def _forget_state(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None:

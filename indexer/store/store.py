@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from indexer.model import Block, Deployment, PositionKey, Registered
+from indexer.model import Accounts, Block, Deployment, PositionKey, Registered
 from indexer.store import imported, reorgs
+from indexer.store.changes import Place, noted
 from indexer.store.described import describe
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
 from indexer.store.synced import SyncedRanges
@@ -217,8 +218,9 @@ class Store(WritableFile):
         """
         with self.transaction() as conn:
             left = [rider(conn, snapshots, block) for rider in riders]
-            for snapshot in snapshots:
-                self._commit_deployment(conn, snapshot)
+            with noted(conn, chain_id, Place(block.number, block.hash, block.timestamp)):
+                for snapshot in snapshots:
+                    self._commit_deployment(conn, snapshot)
             for rest in left:
                 if rest is not None:
                     rest()
@@ -270,7 +272,8 @@ class Store(WritableFile):
                 snapshot.coverage,
             ),
         )
-        imported.forget(conn, where)
+        if snapshot.accounts != Accounts.WATCHED:
+            imported.forget(conn, where)
         conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market_json))
         reorgs.record(conn, snapshot)
         self._write_rows(conn, snapshot.rows, snapshot.balances, replace=not snapshot.whole)
@@ -313,7 +316,8 @@ class Store(WritableFile):
 
     def rewrite_rows(self, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
         """Replaces older rows by those of the last snapshot's own block."""
-        with self.transaction() as conn:
+        place = Place(rows[0].block_number, rows[0].block_hash, rows[0].block_timestamp)
+        with self.transaction() as conn, noted(conn, rows[0].chain_id, place, always=False):
             self._write_rows(conn, rows, balances, replace=True)
 
     def of_people(self, where: tuple[int, str], people: Iterable[str]) -> set[PositionKey]:
@@ -359,7 +363,7 @@ class Store(WritableFile):
                     None if detail is None else json.dumps(detail),
                 ),
             )
-            # A live tail audits every block: only the last audits without mismatches stay.
+            # A live tail audits every block: only the last audits without mismatches stay. Those with any are never deleted.
             conn.execute(
                 "delete from audits where kind in ('self-audit', 'cross-check') and mismatches = 0 "
                 "and id < (select max(id) from audits) - ?",
@@ -371,6 +375,7 @@ class Store(WritableFile):
             run = conn.execute(
                 "insert into runs (chain_id, started_at) values (?, ?)", (chain_id, int(time.time()))
             ).lastrowid
+            # a log of what syncs cost, by count alone; nothing is decided by it
             conn.execute("delete from runs where id <= ? - 1000", (run,))
         assert run is not None
         return run

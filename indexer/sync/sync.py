@@ -22,8 +22,10 @@ from indexer.store.store import Store
 from indexer.sync.alone import Failures
 from indexer.sync.audit import Auditor
 from indexer.sync.commit import Committer
+from indexer.sync.estimate import dry_run
 from indexer.sync.markets import Markets
-from indexer.sync.missing_logs import MissingLogs, blocks_per_request, dry_run
+from indexer.sync.missing_logs import MissingLogs
+from indexer.sync.older_names import OlderNames
 from indexer.sync.positions import Positions
 from indexer.sync.reorg import Canon
 from indexer.sync.tracked import TrackedDeployment
@@ -85,6 +87,7 @@ class Sync:
         names = [adapter.deployment.name for adapter in adapters]
         self.canon = Canon(store, chain, settings, names, self.markets.deployed, accept_reorg=accept_reorg)
         self.missing = MissingLogs(store, chain, settings, progress)
+        self.older_names = OlderNames(store, chain)
         self.positions = Positions(store, chain, settings, progress)
         self.auditor = Auditor(store, chain, settings, self.missing)
         self.committer = Committer(store, settings)
@@ -131,10 +134,10 @@ class Sync:
         return outcome
 
     def plan(self, to: str = "latest") -> list[Mapping[str, Any]]:
-        """What a snapshot would request, by deployment; it reads nothing but the markets and one range of logs."""
+        """What a snapshot would request, by deployment; it reads nothing but the markets and samples of the logs."""
         target = self.canon.target(to)
         deployments = self.markets.read(target, self._failures())
-        return dry_run(deployments, target, blocks_per_request(self.chain, deployments, target))
+        return dry_run(self.chain, deployments, target)
 
     def backfill_liquidations(self, since: Callable[[Block], int | None], target: Block) -> None:
         """Liquidations from the block `since(target)` on (None: all), up to the target of the last snapshot."""
@@ -217,7 +220,12 @@ class Sync:
             deployments = failures.left(deployments, target, none=committed)
             deployments = self.missing.fetch(deployments, target, failures.alone, seconds=seconds)
             if not deployments:
+                failures.left([], target, none=committed or not failures.reasons)
                 return Part(target, failed=failures.reasons)
+            deployments = failures.left(deployments, target, none=committed)
+            for tracked in deployments:
+                with failures.alone(tracked.adapter):
+                    self.older_names.settle(tracked, target)
             deployments = failures.left(deployments, target, none=committed)
             ready = {tracked.name for tracked in deployments}
             fresh = partial(self.canon.fresh, to=to)

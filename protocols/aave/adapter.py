@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from indexer.abi import topic
 from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs
-from indexer.model import Accounts, Check, Event, Logs, LogSource, PositionKey
+from indexer.model import Accounts, Check, Event, Logs, LogSource, PositionKey, Shape
 from protocols.aave.market import AaveMarket
 from protocols.aave.position import AavePosition
 from protocols.common import quantity, sources
@@ -30,6 +30,7 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
     #: topic0 of the pool's Borrow; of an aToken's Mint and BalanceTransfer
     borrow: ClassVar[str]
     receipts: ClassVar[tuple[str, str]]
+    receipt_shapes: ClassVar[Mapping[str, Shape]]
 
     # logs -------------------------------------------------------------------------------------------------------------
 
@@ -40,6 +41,9 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
             discovery.append((market.contracts_of("a"), [*self.receipts]))
         activity = ((market.contracts_of(kind), [*events]) for kind, events in self.events.items())
         return Logs(sources(*discovery), sources(*activity))
+
+    def shapes(self, market: M) -> Mapping[str, Shape]:
+        return {self.borrow: Shape(topics=4, words=4, accounts=(2,)), **self.receipt_shapes}
 
     def touched(self, market: M, event: Event) -> Iterable[PositionKey]:
         place = market.tokens.get(event.address)

@@ -28,6 +28,7 @@ from indexer.model import (
     PositionKey,
     Price,
     Read,
+    Shape,
 )
 from protocols.common import ZERO_ADDRESS, chunks, quantity, sources, together
 from protocols.compound_v2 import liquidation
@@ -38,6 +39,7 @@ from protocols.compound_v2.market import (
     BORROW_INDEX,
     DEPRECATED,
     PRICE,
+    SECONDS_PER_BLOCK,
     CompoundV2Market,
     accruals,
     after,
@@ -98,7 +100,13 @@ class CompoundV2(
     def read_market(self, read: Reader, previous: CompoundV2Market | None) -> CompoundV2Market:
         """Reads the Comptroller and its markets, stored and accrued; keeps a fitted rounding until the implementation changes."""
         market = read_market(
-            read, self.comptroller, {"native_symbol": self.deployment.native_symbol, **self.deployment.options}
+            read,
+            self.comptroller,
+            {
+                "native_symbol": self.deployment.native_symbol,
+                "seconds_per_block": self.deployment.seconds_per_block or SECONDS_PER_BLOCK,
+                **self.deployment.options,
+            },
         )
         if previous is not None and previous.revision == market.revision:
             # without a readable implementation an upgrade would go unnoticed: then check each time
@@ -114,6 +122,9 @@ class CompoundV2(
             discovery=sources((c_tokens, frozenset(topics))),
             activity=sources((frozenset({self.comptroller}), MEMBERSHIP), (c_tokens, [*ACCOUNT_WORDS, TRANSFER])),
         )
+
+    def shapes(self, market: CompoundV2Market) -> Mapping[str, Shape]:
+        return {BORROW: Shape(topics=1, words=4, account_words=(0,), unless_zero=2)}
 
     def touched(self, market: CompoundV2Market, event: Event) -> Iterable[PositionKey]:
         """A Borrow that leaves no debt (one of 0) touches nobody: discovery must not take its account for a borrower."""

@@ -1,22 +1,29 @@
 """Pinned reads: every read answered once and in order whatever the node's limits, and never for another block."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from importlib import resources
 from typing import Any
 
 import eth_abi
 import pytest
 from eth_abi.exceptions import DecodingError
+from eth_utils.abi import function_abi_to_4byte_selector
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indexer.abi import abi
+from indexer.adapter import required
 from indexer.chain.client import Chain
 from indexer.chain.codec import codec, decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.chain.errors import BadAnswerError
 from indexer.chain.limits import Limit
 from indexer.chain.multicall import FIRST_SIZE, PinnedReader
-from indexer.errors import ChainError, PrunedError, ReorgError
+from indexer.errors import ChainError, PrunedError, ReadFailedError, ReorgError
 from indexer.model import Failed, Read
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
@@ -28,6 +35,7 @@ from tests.tiny_contracts import (
     EOA,
     GAS_EATER,
     LOOP,
+    PANIC_17,
     REVERT,
     REVERT_42,
     address,
@@ -40,6 +48,7 @@ CONTRACTS = {
             "echo": ECHO,
             "revert": REVERT,
             "revert_42": REVERT_42,
+            "panic_17": PANIC_17,
             "eater": GAS_EATER,
             "loop": LOOP,
             "counter": COUNTER,
@@ -125,6 +134,32 @@ def test_a_failed_read_is_a_value_with_its_revert_data(node: Anvil) -> None:
     assert isinstance(not_bool, Failed)
     assert isinstance(not_string, Failed)
     assert read([]) == []
+
+
+def test_a_panic_is_told_in_words_like_every_other_reason(node: Anvil) -> None:
+    read = PinnedReader(connect(node.url), connect(node.url).block("latest"))
+    panicking = Read(AT["panic_17"], "x()(uint256)")
+    (answer,) = read([panicking])
+    assert answer.reason == "panicked: a number overflowed or fell below zero (0x11)"
+    with pytest.raises(ReadFailedError) as raised:
+        required(read, [panicking])
+    assert str(raised.value) == f"{AT['panic_17']} does not answer x: {answer.reason}"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ("4e487b71" + f"{0x12:064x}", "panicked: division by zero (0x12)"),
+        ("4e487b71" + "f" * 64, "panicked: for a reason that Solidity does not name (0x" + "f" * 64 + ")"),
+        ("4e487b71" + "00" * 31, "reverted with 0x4e487b71"),
+        ("08c379a0" + f"{32:064x}{3:064x}" + b"hi\x07".hex(), "hi?"),
+        ("08c379a0" + f"{32:064x}{2**255:064x}" + b"hi".hex(), "hi"),
+        ("12345678", "reverted with 0x12345678"),
+        ("12", "reverted with 0x12"),
+    ],
+)
+def test_revert_data_is_told_in_words(data: str, reason: str) -> None:
+    assert decode_read(number(), False, bytes.fromhex(data)).reason == reason
 
 
 def test_the_prelude_comes_first_in_every_aggregate_and_is_forgotten(node: Anvil) -> None:
@@ -529,12 +564,37 @@ def test_arbitrary_return_data_is_decoded_as_eth_abi_does_or_failed(types: list[
         ("f(uint8)(uint256)", (256,)),
         ("f()(uint256)", (1,)),
         ("f(uint256", (1,)),
+        ("f(uint256)", (1,)),
+        ("f(uint256)(uint256)()", (1,)),
+        ("f(uint256,)(uint256)", (1,)),
+        ("f(uint7)(uint256)", (1,)),
+        ("f(integer)(uint256)", (1,)),
+        ("f((uint256)(uint256)", (1,)),
         ("nonsense", ()),
     ],
 )
 def test_arguments_that_do_not_fit_are_the_callers_mistake(signature: str, args: tuple[Any, ...]) -> None:
     with pytest.raises(ValueError, match=r"f\(|nonsense"):
         encode_read(Read(EOA, signature, args))
+
+
+@pytest.mark.parametrize("name", ["aave_v3_pool", "comet", "maker_vat", "erc20"])
+def test_selectors_are_those_of_the_abis(name: str) -> None:
+    entries = json.loads(resources.files("abis").joinpath(f"{name}.json").read_text())
+    functions = [entry for entry in entries if entry["type"] == "function" and not entry["inputs"]]
+    assert functions
+    for entry in functions:
+        wanted = function_abi_to_4byte_selector(entry)
+        assert encode_read(Read(EOA, abi(name).function(entry["name"]))) == wanted
+
+
+def test_reading_contracts_brings_no_web3() -> None:
+    code = (
+        "import sys; from indexer.chain.multicall import PinnedReader; from indexer.chain.codec import codec; "
+        "codec('f(address)(uint256)'); print('web3' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @given(st.lists(st.tuples(st.binary(min_size=20, max_size=20), st.binary(max_size=100)), max_size=10))

@@ -1,0 +1,192 @@
+"""The table `changes`: how the list of who is at risk changed, written in the transaction that changed it.
+
+One row a position and step, and behind each step one of the kind `block`: the list is now that of this block. Applied in
+the order of their ids to an empty list, the rows give the view `at_risk` of each block; see docs/searcher-stream.md.
+"""
+
+import json
+import math
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from indexer.store.rows import POSITION_COLUMNS
+
+#: the version of the lines made of these rows; a new one means that old readers would misread them
+VERSION = 1
+#: seconds that rows are kept, by the time of their blocks, and how many at most
+KEPT_SECONDS = 86_400
+KEPT_ROWS = 2_000_000
+#: characters kept of a text: symbols and notes come from strangers' contracts
+LONGEST_TEXT = 1_000
+
+#: the columns that name a row's block; a row has changed only if others differ
+BLOCK_COLUMNS = ("block_number", "block_hash", "block_timestamp")
+KEY_COLUMNS = ("deployment", "protocol", "account", "position_group", "wallet")
+COLUMNS = [name for name in POSITION_COLUMNS if name not in BLOCK_COLUMNS]
+
+Key = tuple[str, str, str]  # deployment, account, position group
+Row = dict[str, Any]
+
+
+class Place(NamedTuple):
+    """The block of the list; number -1 and an empty hash if a reorganisation left none."""
+
+    number: int
+    hash: str
+    timestamp: int | None
+
+
+def at_risk(conn: sqlite3.Connection, chain_id: int) -> dict[Key, Row]:
+    """The rows of the view `at_risk` of one chain."""
+    return {_key(row): row for row in _rows(conn, "status in ('at-risk', 'liquidatable') and chain_id = ?", chain_id)}
+
+
+def _rows(conn: sqlite3.Connection, where: str, *values: Any) -> list[Row]:
+    cursor = conn.cursor()
+    cursor.row_factory = None
+    cursor.execute(f"select {', '.join(POSITION_COLUMNS)} from positions where {where}", values)  # noqa: S608 - our names
+    return [dict(zip(POSITION_COLUMNS, map(_plain, row), strict=True)) for row in cursor]
+
+
+def _plain(value: Any) -> Any:
+    """A column's value as JSON can hold it."""
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST_TEXT else value[: LONGEST_TEXT - 1] + "…"
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    return row["deployment"], row["account"], row["position_group"]
+
+
+@contextmanager
+def noted(
+    conn: sqlite3.Connection, chain_id: int, place: Place, *, gone: str = "left", always: bool = True
+) -> Iterator[None]:
+    """Records what the context does to the list of one chain, within the caller's transaction.
+
+    `gone` is the kind for whoever leaves the list: `reorged` where their block left the chain. Unless `always`, a step
+    that changes nothing is not written.
+    """
+    before = at_risk(conn, chain_id)
+    yield
+    after = at_risk(conn, chain_id)
+    entries = [
+        *((gone, key, before[key], _now(conn, chain_id, key)) for key in sorted(before.keys() - after.keys())),
+        *(("changed", key, before[key], after[key]) for key in sorted(before.keys() & after.keys())),
+        *(("entered", key, None, after[key]) for key in sorted(after.keys() - before.keys())),
+    ]
+    bodies = [(kind, _body(place, kind, old, new)) for kind, _, old, new in entries if not _same(old, new)]
+    if bodies or always:
+        bodies.append(("block", json.dumps({"block_timestamp": place.timestamp})))
+    conn.executemany(
+        "insert into changes (chain_id, block_number, block_hash, kind, body) values (?, ?, ?, ?, ?)",
+        [(chain_id, place.number, place.hash, kind, body) for kind, body in bodies],
+    )
+    _expire(conn, chain_id, place.timestamp)
+
+
+def _now(conn: sqlite3.Connection, chain_id: int, key: Key) -> Row | None:
+    """The present row of a position that is no longer on the list."""
+    found = _rows(conn, "chain_id = ? and deployment = ? and account = ? and position_group = ?", chain_id, *key)
+    return found[0] if found else None
+
+
+def _same(old: Row | None, new: Row | None) -> bool:
+    return old is not None and new is not None and all(old[name] == new[name] for name in COLUMNS)
+
+
+def _body(place: Place, kind: str, old: Row | None, new: Row | None) -> str:
+    """The rest of a line: for `changed` only the columns that differ, else whole rows."""
+    row = new or old
+    assert row is not None
+    if kind == "changed" and old is not None and new is not None:
+        differing = [name for name in POSITION_COLUMNS if old[name] != new[name]]
+        old, new = ({name: one[name] for name in differing} for one in (old, new))
+    return json.dumps(
+        {
+            "block_timestamp": place.timestamp,
+            "position": {name: row[name] for name in KEY_COLUMNS},
+            "before": old,
+            "after": new,
+        },
+        separators=(",", ":"),
+    )
+
+
+def _expire(conn: sqlite3.Connection, chain_id: int, now: int | None) -> None:
+    """Drops whole steps that are too old or too many; the newest always stays, so that no id is ever given twice."""
+    (newest,) = conn.execute("select max(id) from changes where chain_id = ?", (chain_id,)).fetchone()
+    cut = 0
+    for number, body in conn.execute(
+        "select id, body from changes where chain_id = ? and kind = 'block' order by id", (chain_id,)
+    ):
+        at = json.loads(body)["block_timestamp"]
+        old = at is not None and now is not None and at < now - KEPT_SECONDS
+        if number == newest or not (old or newest - number > KEPT_ROWS):
+            break
+        cut = number
+    if cut:
+        conn.execute("delete from changes where chain_id = ? and id <= ?", (chain_id, cut))
+
+
+# what readers get -----------------------------------------------------------------------------------------------------
+
+
+def lines_after(conn: sqlite3.Connection, chain_id: int, after: int, most: int) -> list[Row] | None:
+    """The next lines after the id `after`; None if some of them have been dropped already."""
+    conn.execute("begin")
+    try:
+        kept = conn.execute("select 1 from changes where id = ? and chain_id = ?", (after, chain_id)).fetchone()
+        rows = conn.execute(
+            "select id, kind, chain_id, block_number, block_hash, body from changes where chain_id = ? and id > ? "
+            "order by id limit ?",
+            (chain_id, after, most),
+        ).fetchall()
+    finally:
+        conn.execute("commit")
+    return None if after and kept is None else [_line(*row) for row in rows]
+
+
+def _line(number: int, kind: str, chain_id: int, block: int, block_hash: str, body: str) -> Row:
+    return {
+        "version": VERSION,
+        "id": number,
+        "kind": kind,
+        "chain_id": chain_id,
+        "block_number": block,
+        "block_hash": block_hash,
+        **json.loads(body),
+    }
+
+
+def start_of(conn: sqlite3.Connection, chain_id: int, block: int) -> int | None:
+    """The id after which the lines of this block and all later steps follow; None if not all of them are kept."""
+    ends = conn.execute(
+        "select id, block_number from changes where chain_id = ? and kind = 'block' order by id", (chain_id,)
+    ).fetchall()
+    before = 0
+    for place, (number, at) in enumerate(ends):
+        if at >= block:
+            return before if place or at == block else None
+        before = number
+    return None
+
+
+def snapshot(conn: sqlite3.Connection, chain_id: int) -> tuple[int, list[Row], Row]:
+    """The whole list: the id of the last line it includes, its rows, and the other fields of its line."""
+    conn.execute("begin")
+    try:
+        (last,) = conn.execute("select coalesce(max(id), 0) from changes where chain_id = ?", (chain_id,)).fetchone()
+        rows = list(at_risk(conn, chain_id).values())
+        block = conn.execute(
+            "select block_number, block_hash, block_timestamp from deployments where chain_id = ? and block_number is not null "
+            "order by block_number desc limit 1",
+            (chain_id,),
+        ).fetchone()
+    finally:
+        conn.execute("commit")
+    head = {"version": VERSION, "id": last, "kind": "snapshot", "chain_id": chain_id}
+    return last, rows, {**head, **dict(zip(BLOCK_COLUMNS, block or (None, None, None), strict=True))}
