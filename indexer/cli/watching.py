@@ -92,6 +92,7 @@ def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
     """Opens what watching needs, with the couriers running."""
     from indexer.alert.blind import Lookout
     from indexer.alert.delivery import Dispatch
+    from indexer.alert.prices import rules as price_rules
     from indexer.alert.queue import waiting
     from indexer.alert.watches import Policy
     from indexer.settings import Alerts
@@ -111,7 +112,7 @@ def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
     if not session.db.exists():
         raise IndexerError(NOBODY)
     with Store(session.db) as store:
-        if not stored(store):
+        if not stored(store) and not price_rules(store.conn):
             raise IndexerError(NOBODY)
         chain_ids = [row[0] for row in store.conn.execute("select distinct chain_id from deployments")]
         if flags["chain"] is None and not flags["deployments"] and len(chain_ids) == 1:
@@ -155,7 +156,8 @@ def told(watcher: "Watcher", outcome: "Outcome", chain: str) -> str:
 
 
 @click.command(
-    epilog="\b\nExamples:\n  indexer watch check\n  indexer watch check --notify 'mailto://${MAIL_USER}:${MAIL_PASSWORD}@example.org' --exit-code"
+    epilog="\b\nExamples:\n  indexer watch check\n  indexer watch check --exit-code \\"
+    "\n    --notify 'mailto://${MAIL_USER}:${MAIL_PASSWORD}@example.org'"
 )
 @alert_options
 @click.option("--exit-code", is_flag=True, help="Exit with 3 if any rule is crossed and has not recovered.")
@@ -216,7 +218,8 @@ def leftover(desk: Desk) -> list[str]:
 
 
 @click.command(
-    epilog="\b\nExamples:\n  indexer watch run\n  indexer watch run --chain mainnet --notify 'tgram://${TELEGRAM_TOKEN}/42424242' --command 'alarm {wallet}'"
+    epilog="\b\nExamples:\n  indexer watch run\n  indexer watch run --chain mainnet --command 'alarm {wallet}' \\"
+    "\n    --notify 'tgram://${TELEGRAM_TOKEN}/42424242'"
 )
 @alert_options
 @chain_options

@@ -89,7 +89,7 @@ def read_market(read: Reader, provider: str, previous: AaveV3Market | None) -> A
         [Read(oracle, ASSET_PRICE, (source,)) for source in sources],
         [] if old_modes else [Read(pool, signature, (i,)) for i in modes for signature in MODE],
     )
-    names = dict(zip(assets, symbols, strict=True)) | {
+    names = {asset: text and symbol_of(text, b"", asset) for asset, text in zip(assets, symbols, strict=True)} | {
         asset: symbol_of("", word, "") for asset, word in zip(unnamed, map(optional, words), strict=True)
     }
     price_of = dict(zip(assets, map(optional, single) if unpriced else prices[0], strict=True))
