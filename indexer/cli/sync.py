@@ -12,6 +12,8 @@ import click
 from indexer.cli.movements import block_or_moment
 from indexer.cli.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.cli.output import Output, output_options
+from indexer.cli.watched import NOBODY, stored
+from indexer.cli.watching import ALERT_FLAGS, alert_options, alerting, staffed
 from indexer.console import bars, remark
 from indexer.errors import IndexerError
 from indexer.model import Accounts
@@ -20,6 +22,7 @@ from indexer.text import age
 
 if TYPE_CHECKING:
     from indexer.alert.stream import Receiver
+    from indexer.cli.watching import Alerting, Desk
     from indexer.model import Block
     from indexer.sync.sync import Outcome, Sync
 
@@ -56,6 +59,10 @@ if TYPE_CHECKING:
     help="Then fetch the liquidations from before a deployment was followed; see --since.",
 )
 @click.option(
+    "--watch", is_flag=True, help="With --follow: also judge the rules of watched wallets, as `watch run` does."
+)
+@alert_options
+@click.option(
     "--webhook",
     metavar="URL",
     help="With --follow: POST how the list of who is at risk changes, as --nl prints it; ${NAME} from the environment.",
@@ -79,6 +86,7 @@ def sync(
     accept_reorg: bool,
     cross_check: int | None,
     liquidations: bool,
+    watch: bool,
     webhook: str | None,
     since: int | Moment | None,
     output: Output,
@@ -100,6 +108,10 @@ def sync(
         )
     if accept_reorg and (follow or dry_run):
         raise click.UsageError("--accept-reorg is for one sync: run it alone, then --follow")
+    if watch and not follow:
+        raise click.UsageError("--watch is for --follow; `indexer watch check` judges once")
+    if not watch and any(flags[name] not in (None, (), False) for name in ALERT_FLAGS):
+        raise click.UsageError("--notify, --command, --stdout, --hysteresis and --target are for --follow --watch")
     if since is not None and not liquidations and not streams:
         raise click.UsageError("--since is for --liquidations, and for --follow with --nl or --webhook")
     if streams and isinstance(since, Moment):
@@ -120,14 +132,18 @@ def sync(
         chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
         with interruptible() as interrupted:
             receivers = receivers_of(session, webhook, stdout=output.lines)
+            alerts = alerting(session, flags) if watch else None
+            if alerts is not None and alerts.places.stdout and output.lines:
+                raise click.UsageError("alerts and --nl cannot share standard output: name --notify or --command")
             block = since if isinstance(since, int) else None
             with (
                 suppress(KeyboardInterrupt),
                 syncing(session, flags, accounts, cross_check=cross_check) as worker,
                 streaming(session, worker, receivers, block) as wake,
+                judging(session, flags, worker, alerts) as desk,
             ):
                 worker.history = not no_history
-                tail(session, flags, worker, to, interrupted, wake)
+                tail(session, flags, worker, to, interrupted, wake, desk)
             remark(stopped(reading.last_block(session.db, chain_id)))
         return
     with syncing(session, flags, accounts, accept_reorg=accept_reorg, cross_check=cross_check) as worker:
@@ -207,6 +223,21 @@ def streaming(
         yield wake
 
 
+@contextmanager
+def judging(
+    session: Session, flags: dict[str, Any], worker: "Sync", alerts: "Alerting | None"
+) -> Iterator["Desk | None"]:
+    """Has the rules of watched wallets judged at each snapshot, and their alerts delivered; nothing without `alerts`."""
+    if alerts is None:
+        yield None
+        return
+    with staffed(session, flags, alerts, worker.store) as desk, desk.lookout.watching(desk.couriers.wake):
+        if not stored(worker.store):
+            remark(f"{NOBODY}; the sync goes on")
+        desk.judging(worker)
+        yield desk
+
+
 def tail(
     session: Session,
     flags: Mapping[str, Any],
@@ -214,6 +245,7 @@ def tail(
     to: str,
     interrupted: Callable[[], bool],
     wake: Callable[[], None],
+    desk: "Desk | None",
 ) -> None:
     """Takes a snapshot of every new block until interrupted, and calls `wake` behind each."""
     from indexer.chain.heads import Heads
@@ -225,9 +257,12 @@ def tail(
 
         def tell(outcome: "Outcome", lag: float) -> None:
             wake()
+            if desk is not None:
+                desk.look(outcome)
             remark(told(worker, outcome, lag))
 
-        follow(worker, heads, tell, to=to, until=interrupted)
+        failed = desk.failed if desk is not None else lambda _: None
+        follow(worker, heads, tell, to=to, until=interrupted, failed=failed)
 
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
