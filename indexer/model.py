@@ -444,7 +444,8 @@ class Check:
 class Deployment:
     """One deployment of a protocol on a chain, from configuration or the built-in list.
 
-    `options` are those that its adapter declares; `native_symbol` is the symbol of the chain's own coin.
+    `options` are those that its adapter declares; `native_symbol` is the symbol of the chain's own coin, `seconds_per_block`
+    the measured pace of its blocks (None: unknown).
     """
 
     name: str
@@ -454,3 +455,4 @@ class Deployment:
     addresses: Mapping[str, str]
     options: Mapping[str, str | float] = field(default_factory=dict)
     native_symbol: str = "ETH"
+    seconds_per_block: float | None = None

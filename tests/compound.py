@@ -12,6 +12,7 @@ from indexer.chain.logs.log_filter import LogParser
 from indexer.chain.multicall import PinnedReader
 from indexer.model import Block, Event, LogSource, Market, Position, PositionKey, Read
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
+from tests.devnet.scenario import Devnet
 
 
 class AlteredReader:
@@ -85,6 +86,14 @@ def keys(accounts: Iterable[str]) -> list[PositionKey]:
 
 def by_account(positions: Iterable[Position]) -> dict[str, Position]:
     return {position.key.account: position for position in positions}
+
+
+def snapshot(adapter: AnyAdapter, node: Connection, devnet: Devnet) -> tuple[Any, dict[str, Any]]:
+    """The market and every user's position at the head."""
+    read = node.reader()
+    market = adapter.read_market(read, None)
+    positions = adapter.read_positions(read, market, keys(devnet.users))
+    return adapter.fit(read, market, positions), by_account(positions)
 
 
 def recorded_lending(shared: Path) -> Iterator[tuple[str, list[Event]]]:

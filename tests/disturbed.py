@@ -7,13 +7,17 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from indexer.alert.watcher import Watcher
+from indexer.alert.watches import Policy
 from indexer.errors import ChainError, StoreError
 from indexer.model import Deployment
+from indexer.settings import Alerts
 from tests.devnet.scenario import Devnet
 from tests.faulty import FaultyNode
 from tests.faulty_modes import BLOOM_FAULTS
+from tests.lying import lie_about_a_balance
 from tests.truth import sync_once
 
 #: what a tail or a sync must live with at any rate; tests of their own see to the others of `tests.faulty`
@@ -22,6 +26,7 @@ FAULTS = (
     "batch-missing", "batch-reordered", "batch-duplicate", "batch-swapped", "rate-limit-error", "header-not-found", "null", "internal",
     "omitted-logs", "ignores-block", "ignores-filter", "lagging", "override-unsupported", "override-ignored",
     "receipts-unsupported", "deep-json", "long-error", "gzip-bomb", "batch-rate-limited", "gateway-error", "unknown-error",
+    "pruned",
 )  # fmt: skip
 #: what costs its time-out each time
 SLOW_FAULTS = ("hang", "drip")
@@ -31,6 +36,16 @@ PROPERTIES = (
 )  # fmt: skip
 #: what may leave out logs
 OMISSIONS = ("omitted-logs", "lagging", "block-hash-ignored", "silent-cap")
+#: what must be set besides (`history_from`), or be asked of two nodes at once (`Company`)
+PRUNED_HISTORY = "pruned-history"
+#: how a node says that a range of blocks is too wide, or that it knows no override
+RANGE_WORDS = (
+    (-32600, "You can make eth_getLogs requests with up to a {cap} block range"),
+    (-32600, "up to a {cap} block range"),
+    (-32005, "Log response size exceeded. this block range should work: [{first}, {last}]"),
+    (-32000, "exceed maximum block range: {cap}"),
+)
+OVERRIDE_WORDS = ((-32602, "too many arguments, want at most 2"), (-32601, "state override is not supported"))
 
 
 def drawn(rng: random.Random) -> dict[str, float]:
@@ -48,6 +63,66 @@ def drawn(rng: random.Random) -> dict[str, float]:
     return faults
 
 
+def disturb(faulty: FaultyNode, rng: random.Random, head: int) -> None:
+    """What the node does to the next sync: faults, limits, and sometimes no logs of long ago."""
+    faulty.faults = drawn(rng)
+    if rng.random() < 0.1:
+        faulty.faults |= {PRUNED_HISTORY: 1.0}
+        faulty.history_from = rng.randint(1, head + 1)
+    faulty.range_cap = rng.choice([None, None, 7, 100])
+    faulty.limit_code, faulty.limit_text = rng.choice(RANGE_WORDS)
+    faulty.override_refusal = rng.choice(OVERRIDE_WORDS)
+    faulty.batch_cap = rng.choice([None, None, None, 7])
+    faulty.silent_cap = rng.choice([None, None, None, 100]) if "bloom" not in str(faulty.faults) else None
+    faulty.result_cap = rng.choice([None] * 7 + [40])
+    faulty.size_cap = rng.choice([None] * 7 + [60_000])
+    faulty.address_cap = rng.choice([None] * 7 + [3])
+    faulty.gas_cap = rng.choice([None] * 7 + [5_000_000])
+    faulty.slow_range = rng.choice([None] * 49 + [200])
+
+
+class Company(NamedTuple):
+    """A node that only another beside it can show up: what it does, and in which order the two are asked."""
+
+    name: str
+    urls: list[str]
+    settings: dict[str, Any]
+
+
+#: what a node does that a second, faithful one makes up for
+IN_COMPANY = ("lies", "receipts", "down", "refuse-all")
+
+
+def in_company(faulty: FaultyNode, rng: random.Random, path: Path, markets: Sequence[Devnet], name: str) -> Company:
+    """Makes the node do this, with a faithful one beside it; of nobody there is nothing to lie about."""
+    node, urls, settings = markets[0].node, [faulty.url, markets[0].node.url], dict[str, Any]()
+    if name == "lies":
+        faulty.faults = {}  # it would be found out by accident, or be silent when it is asked
+        market = rng.choice(list(markets))
+        try:
+            _, faulty.lies = lie_about_a_balance(market, path)
+        except LookupError:
+            name = "nothing to lie about"
+        rng.shuffle(urls)
+        settings = {"cross_check": EVERYONE}
+    elif name == "receipts":
+        head = node.block_number()
+        faulty.faults = {f: rate for f, rate in faulty.faults.items() if f not in BLOOM_FAULTS}
+        faulty.omit_blocks, faulty.omit_receipts = {head - rng.randrange(8) for _ in range(2)}, True
+    elif name == "down":
+        faulty.down = True
+    else:
+        faulty.refuse_all = rng.choice([(-32000, "this key is disabled"), (-32603, "words never seen")])
+    return Company(name, urls, settings)
+
+
+def alone_again(faulty: FaultyNode) -> None:
+    """Takes back what `in_company` made the node do."""
+    faulty.lies, faulty.down, faulty.refuse_all = {}, False, None
+    faulty.omit_blocks, faulty.omit_receipts = set(), False
+
+
+EVERYONE = 10_000
 QUICK = {"backoff": 0.01, "timeout": 5.0}
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -56,15 +131,23 @@ FORKS.set_forkserver_preload(
 
 
 def sync_in_a_child(
-    path: Path, url: str, deployments: Sequence[Deployment], accounts: str = "all", **settings: Any
+    path: Path, url: str | list[str], deployments: Sequence[Deployment], accounts: str = "all", **settings: Any
 ) -> None:
     """One sync as a process of its own; it ends with 1 where the indexer gives up on the node, with 2 on the file."""
     try:
-        sync_once(path, url, deployments, accounts, chain_options=QUICK, **{"behind_seconds": 0.2, **settings})
+        watch_once(path, url, deployments, accounts, chain_options=QUICK, **settings)
     except ChainError:
         os._exit(1)
     except StoreError:
         os._exit(2)
+
+
+def watch_once(
+    path: Path, url: str | list[str], deployments: Sequence[Devnet | Deployment], accounts: str, **settings: Any
+) -> None:
+    """One sync that judges the watched wallets; their alerts stay in the outbox."""
+    watcher = Watcher("devnet", Policy.of(Alerts(below=(1.05, 1.3), drop_percent=1.0)), [], None)
+    sync_once(path, url, deployments, accounts, **{"behind_seconds": 0.2, "planner": watcher.plan, **settings})
 
 
 class Moment(FaultyNode):

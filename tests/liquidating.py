@@ -1,7 +1,8 @@
 """What the liquidation tests do to each devnet market, and what they ask its contracts: no formula of ours in here."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -19,6 +20,7 @@ from tests.devnet.aave_v3_scenario import Actions, perform
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil, block_tag
 from tests.devnet.scenario import Devnet
 from tests.devnet.send import Reverted, account, calldata
+from tests.devnet.worlds import KINDS, alone
 from tests.truth import adapter_of
 
 AGGREGATE = "aggregate3((address,bool,bytes)[])"
@@ -506,3 +508,12 @@ def ground_of(devnet: Devnet) -> Ground:
         "maker": MakerGround,
     }
     return kinds[devnet.protocol](devnet)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def populated_ground(kind: str, seed: int, users: int) -> Iterator[Ground]:
+    """A populated market of a kind of `tests.devnet.worlds`, on a node of its own."""
+    with alone(KINDS[kind], seed, users) as market:
+        ground = ground_of(market)
+        yield ground
+        ground.connection.chain.close()

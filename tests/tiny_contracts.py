@@ -7,6 +7,8 @@ ECHO = "0x600436038060046000376000f3"
 REVERT = "0x60006000fd"
 # reverts with the word 42
 REVERT_42 = "0x602a60005260206000fd"
+# reverts with Panic(17), as Solidity does where a number falls below zero
+PANIC_17 = "0x634e487b7160e01b6000526011600452" + "60246000fd"
 # burns all the gas it is given
 GAS_EATER = "0xfe"
 # loops as often as its argument says (about 40 gas each), then answers 1

@@ -15,6 +15,7 @@ from indexer.plugins import adapter_class
 from indexer.settings import Settings
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
+from indexer.sync.commit import Planner
 from indexer.sync.sync import Outcome, Sync
 from indexer.sync.verify import verify
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
@@ -43,6 +44,7 @@ def sync_once(
     to: str = "latest",
     chain_options: Mapping[str, Any] | None = None,
     accept_reorg: bool = False,
+    planner: Planner | None = None,
     **settings: Any,
 ) -> Outcome:
     """One `indexer sync` of these markets into a file."""
@@ -52,6 +54,7 @@ def sync_once(
         with Store(path) as store, store.lock():
             adapters = [adapter_of(m) for m in markets]
             sync = Sync(store, chain, adapters, Accounts(accounts), Settings(**settings), accept_reorg=accept_reorg)
+            sync.committer.planners += [] if planner is None else [planner]
             return sync.snapshot(to)
     finally:
         chain.close()

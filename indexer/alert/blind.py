@@ -119,6 +119,7 @@ class Lookout:
             )
         if ends:
             self._queue(conn, Event.RECOVERED, max(told[s.deployment] for s in ends), ends, now)
+            # Evidence: rows of a committed snapshot that are young by the clock; they are blind again when they grow old.
             conn.executemany(
                 "delete from blind_deployments where chain_id = ? and deployment = ?",
                 [(self.chain_id, s.deployment) for s in ends],

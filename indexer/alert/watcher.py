@@ -238,7 +238,10 @@ def remembered(conn: sqlite3.Connection, where: Where, rules: Sequence[Rule]) ->
 def remember(
     conn: sqlite3.Connection, where: Where, memories: Mapping[Rule, Memory], health: str | None, block: int
 ) -> None:
-    """Records every rule's state at a position, and forgets rules that it no longer has."""
+    """Records every rule's state at a position, and forgets rules that it no longer has.
+
+    Evidence: the rules of the watch as the user set them. A rule that is set again begins anew.
+    """
     conn.execute(f"delete from watch_states where {HERE}", where)  # noqa: S608 - our own names
     conn.executemany(
         "insert into watch_states values (?,?,?,?,?,?,?,?,?,?,?,?,?)",

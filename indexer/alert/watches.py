@@ -66,6 +66,7 @@ def watches(conn: sqlite3.Connection) -> list[Watch]:
 def add(store: Store, new: Iterable[Watch]) -> tuple[int, int]:
     """Watches these wallets, all or none; returns how many are new and how many were changed.
 
+    Rules are replaced on the word of the user, who undoes it by adding the old ones.
     A wallet that is already watched gets the new rules and the new label; one that is not given stays as it was.
     """
     added = changed = 0
@@ -87,7 +88,11 @@ def add(store: Store, new: Iterable[Watch]) -> tuple[int, int]:
 
 
 def remove(store: Store, wallets: Sequence[str]) -> None:
-    """Stops watching these wallets; IndexerError if one is not watched. Alerts already queued are still delivered."""
+    """Stops watching these wallets; IndexerError if one is not watched. Alerts already queued are still delivered.
+
+    Evidence: the user names them; one unknown wallet refuses all. Undone by `watch add` with the same rules; what a rule
+    remembers of each position is gone, so a crossing that was told is told again.
+    """
     with store.transaction() as conn:
         for wallet in wallets:
             if not conn.execute("delete from watches where wallet = ?", (wallet,)).rowcount:

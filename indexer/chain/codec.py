@@ -214,13 +214,32 @@ def decode_read(read: Read, success: bool, data: bytes) -> Any:
         return Failed(read, data, f"undecodable: {type(error).__name__}" if data else "no data (no such contract?)")
 
 
+#: what the compiler itself checks, by the number in Panic(uint256) (docs.soliditylang.org, "Panic via assert")
+PANICS = {
+    0x00: "the compiler gave no reason",
+    0x01: "an assertion failed",
+    0x11: "a number overflowed or fell below zero",
+    0x12: "division by zero",
+    0x21: "no such value of an enum",
+    0x22: "badly encoded bytes in storage",
+    0x31: "pop of an empty array",
+    0x32: "an index beyond the end of an array",
+    0x41: "too much memory",
+    0x51: "a call of a function that was never set",
+}
+
+
 def _revert_reason(data: bytes) -> str:
+    """What the contract said, in words; at most 200 characters of its own."""
     if not data:
         return "reverted without a reason"
     if data[:4] == bytes.fromhex("08c379a0") and len(data) >= 68:
         length = int.from_bytes(data[36:68])
         text = data[68 : 68 + min(length, 200)].decode(errors="replace")
         return "".join(char if char.isprintable() else "?" for char in text)
+    if data[:4] == bytes.fromhex("4e487b71") and len(data) >= 36:
+        number = int.from_bytes(data[4:36])
+        return f"panicked: {PANICS.get(number, 'for a reason that Solidity does not name')} (0x{number:02x})"
     return f"reverted with 0x{data[:4].hex()}"
 
 

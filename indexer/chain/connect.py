@@ -2,15 +2,20 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import CHECK_ROUNDS, Chain
+from indexer.chain.pace import seconds_per_block
 from indexer.config import ChainConfig, Config
 from indexer.errors import ChainError, NoCodeError, WrongChainError
 from indexer.model import Deployment
 from indexer.plugins import adapter_class
 
 log = logging.getLogger(__name__)
+
+#: the option of a deployment that overrides what is measured
+PACE = "seconds_per_block"
 
 
 def connect(
@@ -68,9 +73,12 @@ def connect(
     return found
 
 
-def adapters(deployments: Iterable[Deployment]) -> list[AnyAdapter]:
-    """One adapter for each deployment."""
-    return [adapter_class(deployment.protocol)(deployment) for deployment in deployments]
+def adapters(chain: Chain, deployments: Iterable[Deployment]) -> list[AnyAdapter]:
+    """One adapter a deployment; the pace of the chain's blocks is measured for those that make use of it."""
+    found = [(adapter_class(deployment.protocol), deployment) for deployment in deployments]
+    paced = [kind for kind, deployment in found if PACE in kind.options and PACE not in deployment.options]
+    pace = seconds_per_block(chain, chain.block("latest")) if paced else None
+    return [kind(replace(deployment, seconds_per_block=pace)) for kind, deployment in found]
 
 
 def require_contracts(chain: Chain, found: Iterable[AnyAdapter], known: Collection[str]) -> None:

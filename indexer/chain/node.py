@@ -99,6 +99,10 @@ class Node:
         """The endpoint in use, masked."""
         return self._pool.in_use.masked
 
+    @property
+    def in_use(self) -> Endpoint:
+        return self._pool.in_use
+
     def __enter__(self) -> Self:
         return self
 

@@ -77,7 +77,11 @@ class Pool:
         self.current = (self.endpoints.index(endpoint) + 1) % len(self.endpoints)
 
     def drop(self, endpoint: Endpoint) -> None:
-        """Removes an endpoint for good."""
+        """Removes an endpoint from this process.
+
+        Evidence: its own answer to eth_chainId, while another endpoint serves the right chain. Undone by the next start;
+        the last endpoint is never removed.
+        """
         self.endpoints.remove(endpoint)
         self.current %= len(self.endpoints)
 

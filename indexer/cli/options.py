@@ -227,7 +227,7 @@ def connected(session: Session, flags: Mapping[str, Any]) -> Iterator[tuple["Cha
         max_requests_per_second=flags["max_requests_per_second"],
     )
     with closing(found):
-        yield found, adapters(deployments)
+        yield found, adapters(found, deployments)
 
 
 def block_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:

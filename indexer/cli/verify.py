@@ -100,7 +100,7 @@ def write(output: Output, verdicts: "Sequence[Verdict]", nodes: Sequence[str]) -
     against = len(nodes) > 1
     rows = [
         {
-            **asdict(verdict),
+            **{name: value for name, value in asdict(verdict).items() if name != "agreed"},
             "block": verdict.block.number,
             "differ": verdict.differ,
             "disputed": len(verdict.disputed) if against else None,

@@ -161,10 +161,10 @@ def simulate(
     keep: Callable[[Outcome], bool] = lambda outcome: outcome.becomes_liquidatable,
     progress: Progress | None = None,
 ) -> Simulation:
-    """Every position before and after. With time in the scenario, interest counts as stored, as liquidations do."""
+    """Every position before and after that is not unverified. With time in the scenario, interest counts as stored, as liquidations do."""
     progress = progress or NoProgress()
     markets = [scenario.applied(book.adapter, book.market, names) for book in books]
-    books = [book.below(reach(book, [market])) for book, market in zip(books, markets, strict=True)]
+    books = [book.trusted().below(reach(book, [market])) for book, market in zip(books, markets, strict=True)]
     progress.start("simulating", sum(book.positions.expected() for book in books), "positions")
     result = Simulation(list(books), [], [], [])
     for book, market in zip(books, markets, strict=True):
@@ -315,7 +315,7 @@ def sweep(
     progress = progress or NoProgress()
     steps = [replace(scenario, shocks=(*scenario.shocks, Change(swept.name, 1 + share))) for share in swept.shares]
     markets = [[step.applied(book.adapter, book.market, names) for step in steps] for book in books]
-    books = [book.below(reach(book, later)) for book, later in zip(books, markets, strict=True)]
+    books = [book.trusted().below(reach(book, later)) for book, later in zip(books, markets, strict=True)]
     progress.start("sweeping", sum(book.positions.expected() for book in books), "positions")
     left_out = [book.positions.left_out() for book in books]
     found = [[Totals(positions=count) for count in left_out] for _ in steps]
@@ -373,6 +373,10 @@ def remarks(books: Sequence[Book], scenario: Scenario, names: Names) -> list[str
     for book in books:
         if not book.market.exact:
             found.append(f"{book.name} runs code with an unknown formula: nothing is computed for it")
+        elif unverified := book.positions.unverified():
+            found.append(
+                f"{book.name}: nothing is computed for {unverified:,} unverified positions; their notes say why"
+            )
         newer = book.positions.newer()
         if newer:
             found.append(f"{book.name}: {newer:,} positions are newer than its last snapshot; run `indexer sync`")

@@ -82,7 +82,8 @@ class Stored:
     """Positions in the file, loaded one by one, anew at each iteration.
 
     Those with debt, or all of one `wallet`. `below` leaves out positions whose rows say that they are healthy with at least
-    that health factor, unless they were read after the row was written.
+    that health factor, unless they were read after the row was written; `verified` those whose rows are
+    `unverified`.
     """
 
     conn: sqlite3.Connection
@@ -91,12 +92,13 @@ class Stored:
     block_number: int
     wallet: str | None = None
     below: float | None = None
+    verified: bool = False
 
     def __iter__(self) -> Iterator[Position]:
         who = DEBTORS if self.wallet is None else OF_WALLET
         rows = self.conn.execute(
-            f"select s.block_number, s.state {who} and {NEAR}",
-            {**self._where, "wallet": self.wallet},
+            f"select s.block_number, s.state {who} and {NEAR} and {TRUSTED}",
+            self._where,
         )
         return load_positions(self.adapter, ((block, state) for block, state in rows))
 
@@ -107,6 +109,8 @@ class Stored:
             "deployment": self.adapter.deployment.name,
             "block_number": self.block_number,
             "below": self.below,
+            "verified": self.verified,
+            "wallet": self.wallet,
         }
 
     def expected(self) -> int:
@@ -124,6 +128,10 @@ class Stored:
         return self._count(
             "from states where chain_id = :chain_id and deployment = :deployment and block_number > :block_number"
         )
+
+    def unverified(self) -> int:
+        """How many of whom it is about have a row that nobody vouches for."""
+        return self._count(f"{DEBTORS if self.wallet is None else OF_WALLET} and p.status = 'unverified'")
 
     def _count(self, source: str) -> int:
         found: tuple[int] = self.conn.execute(f"select count(*) {source}", self._where).fetchone()
@@ -144,6 +152,7 @@ DEBTORS = (
 OF_WALLET = FROM.replace("positions p", f"({OF_ADDRESS.replace('?1', ':wallet')}) p", 1)
 FAR = "(:below is not null and p.status = 'healthy' and p.health_factor >= :below)"
 NEAR = f"({FAR} is not true or s.block_number > :block_number)"
+TRUSTED = "(p.status <> 'unverified' or not :verified)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +169,10 @@ class Book:
         if not math.isfinite(health_factor) or self.positions.wallet is not None:
             return self
         return replace(self, positions=replace(self.positions, below=health_factor))
+
+    def trusted(self) -> "Book":
+        """The same without who is unverified."""
+        return replace(self, positions=replace(self.positions, verified=True))
 
     @property
     def name(self) -> str:

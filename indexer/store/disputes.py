@@ -1,13 +1,42 @@
-"""Rows in dispute: two nodes contradict each other about them, so neither is believed."""
+"""Rows that nobody believes, because two nodes contradict each other about them: the table `disputes`.
 
+A dispute is opened by the contradiction and ended by nothing but two nodes that say the same of the row. A later snapshot
+from one of the two, which knows no better, does not end it, nor does a reorganisation.
+"""
+
+import sqlite3
 from collections.abc import Collection
 
 from indexer.model import PositionKey, Status
 from indexer.store.changes import Place, noted
 from indexer.store.store import Store
 
-#: the note of such a row
-NOTE = "two endpoints contradict each other about it: `audits` of the kind cross-check has both answers"
+#: what such a row says of itself
+NOTE = (
+    "two endpoints contradict each other about it: `audits` of the kind cross-check has both answers, "
+    "`indexer verify --against URL` asks again"
+)
+
+
+def opened(store: Store, where: tuple[int, str], keys: Collection[PositionKey], block_number: int) -> None:
+    """These rows of a deployment (chain id, name) are in dispute from that block on, if they are not already."""
+    with store.transaction() as conn:
+        conn.executemany(
+            "insert or ignore into disputes values (?, ?, ?, ?, ?)", [(*where, *key, block_number) for key in keys]
+        )
+
+
+def ended(store: Store, where: tuple[int, str], keys: Collection[PositionKey]) -> None:
+    """These rows are in dispute no more; the next snapshot says what they are.
+
+    Evidence: two endpoints gave the same answers about the row, and the row has them too. Undone by the next contradiction;
+    `audits` keeps both answers of the last ones.
+    """
+    with store.transaction() as conn:
+        conn.executemany(
+            "delete from disputes where chain_id = ? and deployment = ? and account = ? and position_group = ?",
+            [(*where, *key) for key in keys],
+        )
 
 
 def mark(store: Store, where: tuple[int, str], keys: Collection[PositionKey]) -> None:
@@ -22,12 +51,7 @@ def mark(store: Store, where: tuple[int, str], keys: Collection[PositionKey]) ->
         )
 
 
-def marked(store: Store, where: tuple[int, str]) -> set[PositionKey]:
-    """The rows of a deployment that were in dispute at its last snapshot."""
-    rows = store.conn.execute(
-        "select account, position_group from positions p join deployments d using (chain_id, deployment) "
-        "where chain_id = ?1 and deployment = ?2 and p.status = 'unverified' and d.state <> 'unverified' "
-        "and exists (select 1 from audits where chain_id = ?1 and deployment = ?2 and kind = 'cross-check' and mismatches > 0)",
-        where,
-    )
+def disputed(conn: sqlite3.Connection, where: tuple[int, str]) -> set[PositionKey]:
+    """The rows of a deployment that are in dispute."""
+    rows = conn.execute("select account, position_group from disputes where chain_id = ? and deployment = ?", where)
     return {PositionKey(*row) for row in rows}

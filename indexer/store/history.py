@@ -17,6 +17,7 @@ takes 46 kB, an idle one at stable prices 125 bytes. README has the measured siz
 
 import random
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -100,7 +101,9 @@ class History:
             watched = {wallet.lower() for (wallet,) in conn.execute("select wallet from watches")}
             for plan in plans:
                 added = self._write(conn, plan, block, watched)
-                self._thin(conn, plan.snapshot, block.timestamp, max(SLICE, PER_ADDED * added))
+                # A block from the future makes nothing old: what is thinned does not come back.
+                now = min(block.timestamp, int(time.time()))
+                self._thin(conn, plan.snapshot, now, max(SLICE, PER_ADDED * added))
 
         return write
 
@@ -248,7 +251,7 @@ def change_of(before: dict[tuple[str, ...], Held], after: dict[tuple[str, ...], 
     """
     sums: dict[str, float | None] = {"supply": 0.0, "debt": 0.0}
     changed = False
-    for place in before.keys() | after.keys():
+    for place in sorted(before.keys() | after.keys()):  # floats add up to the same in every process
         old, new = before.get(place), after.get(place)
         if old is not None and new is not None and old.scaled == new.scaled:
             continue
@@ -276,7 +279,8 @@ def interval(age: int) -> int:
 def thinned(points: Sequence[Point], now: int) -> list[Point]:
     """The points of one position that stay: for each interval and status, the lowest health factor.
 
-    This is the one deletion that cannot be undone; it goes by age alone, and the changes of dropped points are added to the
+    This is the one deletion that cannot be undone; it goes by age alone, by the block's clock or the machine's, whichever
+    is behind, so that no node ages it by a wrong time. The changes of dropped points are added to the
     one that stays. Where no point has a health factor, the last one stays.
     """
     groups: dict[tuple[int, int, str], list[Point]] = {}

@@ -45,7 +45,10 @@ def save(conn: sqlite3.Connection, rows: Iterable[LiquidationRow]) -> None:
 
 
 def roll_back(conn: sqlite3.Connection, chain_id: int, ancestor: int) -> None:
-    """The rows of blocks that have left the chain go; those of the blocks in their place are fetched again."""
+    """The rows of blocks that have left the chain go; those of the blocks in their place are fetched again.
+
+    Evidence and confirmation are those of `reorgs.roll_back`, whose part it is; undone by fetching the logs again.
+    """
     conn.execute("delete from liquidations where chain_id = ? and block_number > ?", (chain_id, ancestor))
 
 

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from indexer.store.schema import EACH_WALLET, INITIAL
+from indexer.store.schema import DISPUTES, DOUBTED, EACH_WALLET, INITIAL, LIQUIDATIONS
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -334,6 +334,7 @@ create table blind_deployments (        -- those of which an alert said that the
 
 @migrations(name="0008_alert_kinds")
 def alert_kinds(db: "Database") -> None:
+    """The table is made anew with every row of the old one in it, in the same transaction."""
     for statement in ALERTS.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
@@ -447,34 +448,6 @@ def progress(db: "Database") -> None:
         db.conn.execute(f"alter table runs add column {column} integer")
 
 
-LIQUIDATIONS = """
-create table liquidations (             -- what logs tell of liquidations, one row a log
-    chain_id integer not null,
-    deployment text not null,
-    protocol text not null,
-    block_number integer not null,
-    block_hash text not null,
-    log_index integer not null,         -- counted through the whole block, whatever the node counts by
-    block_timestamp integer not null,   -- unix seconds
-    transaction_hash text not null,
-    account text not null collate nocase,
-    position_group text not null,
-    liquidator text collate nocase,     -- null where the log does not say: Maker
-    debt_asset text collate nocase,     -- null with what was repaid: a log of seized collateral alone
-    repaid_raw text,
-    repaid real,
-    repaid_usd real,                    -- null unless a price of that time is known
-    collateral_asset text collate nocase, -- null with what was seized: a log of repaid debt alone
-    seized_raw text,                    -- Compound V2: of the cToken
-    seized real,
-    seized_usd real,
-    primary key (chain_id, deployment, block_hash, log_index)
-) strict, without rowid;
-create index liquidations_by_block on liquidations (chain_id, block_number);
-create index liquidations_by_account on liquidations (account);
-"""
-
-
 @migrations(name="0018_liquidations")
 def liquidations(db: "Database") -> None:
     for statement in LIQUIDATIONS.split(";\n"):
@@ -532,3 +505,27 @@ def names(db: "Database") -> None:
     db.conn.execute("alter table blocks add column timestamp integer generated always as (block_timestamp) virtual")
     for table in TIMED:
         db.conn.execute(BLOCK_TIME.format(table=table))
+
+
+@migrations(name="0027_disputes")
+def disputes(db: "Database") -> None:
+    """A dispute outlives the row that a later snapshot writes. Those of before are known by what their rows say."""
+    db.conn.execute(DISPUTES)
+    db.conn.execute(
+        "insert into disputes select chain_id, deployment, account, position_group, block_number from positions "
+        "where status = 'unverified' and note like 'two endpoints contradict each other about it%'"
+    )
+
+
+@migrations(name="0028_doubted")
+def doubted(db: "Database") -> None:
+    """Marks, and drops nothing: a Borrow or Transfer of nothing once named an account. The logs tell, `sync` asks them."""
+    db.conn.execute(DOUBTED)
+    db.conn.execute(
+        "insert into doubted select chain_id, deployment, account, position_group from positions p "
+        "where protocol = 'compound-v2' and status = 'no-debt' "
+        "and not exists (select 1 from balances b where (b.chain_id, b.deployment, b.account, b.position_group) "
+        "= (p.chain_id, p.deployment, p.account, p.position_group)) "
+        "and not exists (select 1 from health_history h where (h.chain_id, h.deployment, h.account, h.position_group) "
+        "= (p.chain_id, p.deployment, p.account, p.position_group) and h.status <> 'no-debt')"
+    )

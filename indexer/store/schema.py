@@ -242,3 +242,51 @@ select d.*,
 from deployments d;
 """
 )
+
+DISPUTES = """
+create table disputes (                 -- rows about which two endpoints contradict each other, until two say the same
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    block_number integer not null,      -- of the snapshot that was contradicted first
+    primary key (chain_id, deployment, account, position_group)
+) strict, without rowid
+"""
+
+DOUBTED = """
+create table doubted (                  -- whom an older version may have taken for a borrower or a holder without cause
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    primary key (chain_id, deployment, account, position_group)
+) strict, without rowid
+"""
+
+LIQUIDATIONS = """
+create table liquidations (             -- what logs tell of liquidations, one row a log
+    chain_id integer not null,
+    deployment text not null,
+    protocol text not null,
+    block_number integer not null,
+    block_hash text not null,
+    log_index integer not null,         -- counted through the whole block, whatever the node counts by
+    block_timestamp integer not null,   -- unix seconds
+    transaction_hash text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    liquidator text collate nocase,     -- null where the log does not say: Maker
+    debt_asset text collate nocase,     -- null with what was repaid: a log of seized collateral alone
+    repaid_raw text,
+    repaid real,
+    repaid_usd real,                    -- null unless a price of that time is known
+    collateral_asset text collate nocase, -- null with what was seized: a log of repaid debt alone
+    seized_raw text,                    -- Compound V2: of the cToken
+    seized real,
+    seized_usd real,
+    primary key (chain_id, deployment, block_hash, log_index)
+) strict, without rowid;
+create index liquidations_by_block on liquidations (chain_id, block_number);
+create index liquidations_by_account on liquidations (account);
+"""

@@ -362,7 +362,7 @@ class Store(WritableFile):
                     None if detail is None else json.dumps(detail),
                 ),
             )
-            # A live tail audits every block: only the last audits without mismatches stay.
+            # A live tail audits every block: only the last audits without mismatches stay. Those with any are never deleted.
             conn.execute(
                 "delete from audits where kind in ('self-audit', 'cross-check') and mismatches = 0 "
                 "and id < (select max(id) from audits) - ?",
@@ -374,6 +374,7 @@ class Store(WritableFile):
             run = conn.execute(
                 "insert into runs (chain_id, started_at) values (?, ?)", (chain_id, int(time.time()))
             ).lastrowid
+            # a log of what syncs cost, by count alone; nothing is decided by it
             conn.execute("delete from runs where id <= ? - 1000", (run,))
         assert run is not None
         return run

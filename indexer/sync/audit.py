@@ -125,6 +125,11 @@ class Auditor:
             return "incomplete", f"{told or unproven(checks)}: not all accounts are known; {MORE_ACCOUNTS}"
         if broken:
             return "incomplete", f"{told}: some account is missing; add a second endpoint"
+        if tracked.doubted:
+            return "ok", tracked.market.note or (
+                f"{len(tracked.doubted)} accounts without debt may never have had any: an older version named them, and no "
+                "endpoint has all logs that would tell"
+            )
         return "ok", tracked.market.note
 
     def _sample(self, tracked: TrackedDeployment) -> list[PositionKey]:

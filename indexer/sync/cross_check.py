@@ -23,13 +23,16 @@ log = logging.getLogger(__name__)
 SILENT_SECONDS = 60.0
 #: how often an endpoint that may be a block behind is asked
 ROUNDS = 3
+#: so many rows in dispute are compared with the endpoint in use where nothing is cross-checked
+AGAIN = 20
 
 
 class CrossCheck:
     """Asks an endpoint that is not in use about `settings.cross_check` rows of each snapshot, deployment by deployment.
 
-    Every row has its turn before any has a second. A row in dispute is checked each time, and stays `unverified` until both
-    endpoints agree. The rows must already match the endpoint in use, whose answers they stand for.
+    Every row has its turn before any has a second. A row in dispute is checked each time, and stays `unverified` until two
+    endpoints agree, even where a sync has only one. The rows must already match the endpoint in use, whose answers they
+    stand for.
     """
 
     def __init__(self, store: Store, chain: Chain, settings: Settings) -> None:
@@ -38,38 +41,46 @@ class CrossCheck:
             log.warning("%s has one endpoint only: nothing is cross-checked; name a second", chain.name)
         self.disputed: dict[str, set[PositionKey]] = {}
         self.turns: dict[str, list[PositionKey]] = {}
+        #: deployment -> the endpoint that was in use when its rows in work were chosen
+        self.speakers: dict[str, Endpoint] = {}
         self.asked = 0
         self.silent_until: dict[Endpoint, float] = {}
         self.random = random.Random()  # noqa: S311 - an order, not a secret
 
     def choose(self, tracked: TrackedDeployment) -> list[PositionKey]:
-        """The rows to ask about: up to `settings.cross_check` of those in dispute, and as many others."""
-        if not self.count:
-            return []
+        """The rows to ask about: up to `settings.cross_check` of those in dispute, and as many others.
+
+        Where nothing is cross-checked those in dispute are still compared with the endpoint in use: what they hold may
+        come from another one.
+        """
         name = tracked.name
-        if name not in self.disputed:
-            self.disputed[name] = disputes.marked(self.store, (self.chain.chain_id, name))
-        self.disputed[name] &= tracked.known.keys()
+        self.speakers[name] = self.chain.in_use
+        self.disputed[name] = disputes.disputed(self.store.conn, (self.chain.chain_id, name)) & tracked.known.keys()
         turns = self.turns.setdefault(name, [])
         if not turns:
             turns += tracked.known
             self.random.shuffle(turns)
         turn = [turns.pop() for _ in range(min(self.count, len(turns)))]
         disputed = sorted(self.disputed[name])
-        again = self.random.sample(disputed, min(self.count, len(disputed)))
+        again = self.random.sample(disputed, min(self.count or AGAIN, len(disputed)))
         return [key for key in dict.fromkeys([*again, *turn]) if key in tracked.known]
 
     def believed(
         self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow], chosen: Collection[PositionKey]
     ) -> list[PositionRow]:
         """The rows, with those in dispute marked `unverified`."""
-        if not self.count or not tracked.market.exact:
+        if not tracked.market.exact:
             return list(rows)
-        wanted, disputed = set(chosen), self.disputed[tracked.name]
-        asked = [row for row in rows if row.key in wanted]
-        found = self._second_opinion(tracked, target, asked) if asked else {}
-        disputed -= {key for key, wrong in found.items() if not wrong}
-        disputed |= {key for key, wrong in found.items() if wrong}
+        where, disputed = (self.chain.chain_id, tracked.name), self.disputed[tracked.name]
+        if self.count:
+            wanted = set(chosen)
+            found = self._second_opinion(tracked, target, [row for row in rows if row.key in wanted])
+            agreed, contradicted = (
+                {key for key, wrong in found.items() if bool(wrong) is bad} for bad in (False, True)
+            )
+            disputes.ended(self.store, where, disputed & agreed)
+            disputes.opened(self.store, where, contradicted, target.number)
+            disputed = self.disputed[tracked.name] = disputed - agreed | contradicted
         return [
             row._replace(status=Status.UNVERIFIED.value, note=disputes.NOTE) if row.key in disputed else row
             for row in rows
@@ -81,7 +92,8 @@ class CrossCheck:
         if not disputed:
             return None
         return (
-            f"two endpoints contradict each other about {len(disputed)} positions, which are unverified: see `audits`"
+            f"two endpoints contradict each other about {len(disputed)} positions, which are unverified until two say the "
+            "same: see `audits`, and `indexer verify --against URL`"
         )
 
     def _second_opinion(
@@ -90,10 +102,20 @@ class CrossCheck:
         """What another endpoint says differently about each row; nothing if none answers."""
         now = time.monotonic()
         others = [other for other in self.chain.others() if self.silent_until.get(other, now) <= now]
-        if not others:
+        if not others or not rows:
             return {}
         other = others[self.asked % len(others)]
         self.asked += 1
+        speaker = self.speakers[tracked.name]
+        if speaker is not self.chain.in_use:
+            # Some rows were compared with the one, some with the other: whoever of the two is wrong is shown up by both.
+            first, second = (self._opinion(tracked, target, rows, each) for each in (speaker, self.chain.in_use))
+            return {key: first[key] or second[key] for key in first.keys() & second.keys()}
+        return self._opinion(tracked, target, rows, other)
+
+    def _opinion(
+        self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow], other: Endpoint
+    ) -> dict[PositionKey, list[Difference]]:
         held = {row.key: tracked.adapter.balances(tracked.market, tracked.positions[row.key]) for row in rows}
         try:
             with self.chain.behind(other, rounds=ROUNDS) as second:

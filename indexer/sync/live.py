@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
+from indexer.chain.pace import seconds_per_block
 from indexer.errors import ChainError
-from indexer.model import Accounts, Block, Market, Position
+from indexer.model import Accounts, Market, Position
 from indexer.risk.liquidation import SECONDS_PER_BLOCK
 from indexer.store.rows import BalanceRow, PositionRow
 from indexer.sync.snapshot import KnownDeployment, build
@@ -28,14 +29,6 @@ class LivePosition:
     seconds_per_block: float
 
 
-def seconds_per_block(chain: Chain, head: Block) -> float:
-    """Seconds per block, over the span whose hashes a first sync keeps; 12 s on a shorter chain."""
-    span = next((blocks for blocks in (256, 128) if blocks <= head.number), None)
-    if span is None:
-        return SECONDS_PER_BLOCK
-    return (head.timestamp - chain.block(head.number - span).timestamp) / span or SECONDS_PER_BLOCK
-
-
 def live(chain: Chain, adapters: Sequence[AnyAdapter], wallet: str, to: str = "latest") -> Iterator[LivePosition]:
     """The wallet's positions at one block, in a few calls per deployment and without a database.
 
@@ -43,7 +36,7 @@ def live(chain: Chain, adapters: Sequence[AnyAdapter], wallet: str, to: str = "l
     """
     block = chain.block(int(to) if to.isdecimal() else to)
     read = PinnedReader(chain, block)
-    pace = seconds_per_block(chain, block)
+    pace = seconds_per_block(chain, block) or SECONDS_PER_BLOCK
     for adapter in adapters:
         deployment = KnownDeployment(chain.chain_id, adapter, Accounts.WATCHED, lambda: [wallet])
         try:

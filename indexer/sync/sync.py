@@ -24,6 +24,7 @@ from indexer.sync.audit import Auditor
 from indexer.sync.commit import Committer
 from indexer.sync.markets import Markets
 from indexer.sync.missing_logs import MissingLogs, blocks_per_request, dry_run
+from indexer.sync.older_names import OlderNames
 from indexer.sync.positions import Positions
 from indexer.sync.reorg import Canon
 from indexer.sync.tracked import TrackedDeployment
@@ -85,6 +86,7 @@ class Sync:
         names = [adapter.deployment.name for adapter in adapters]
         self.canon = Canon(store, chain, settings, names, self.markets.deployed, accept_reorg=accept_reorg)
         self.missing = MissingLogs(store, chain, settings, progress)
+        self.older_names = OlderNames(store, chain)
         self.positions = Positions(store, chain, settings, progress)
         self.auditor = Auditor(store, chain, settings, self.missing)
         self.committer = Committer(store, settings)
@@ -218,6 +220,10 @@ class Sync:
             deployments = self.missing.fetch(deployments, target, failures.alone, seconds=seconds)
             if not deployments:
                 return Part(target, failed=failures.reasons)
+            deployments = failures.left(deployments, target, none=committed)
+            for tracked in deployments:
+                with failures.alone(tracked.adapter):
+                    self.older_names.settle(tracked, target)
             deployments = failures.left(deployments, target, none=committed)
             ready = {tracked.name for tracked in deployments}
             fresh = partial(self.canon.fresh, to=to)

@@ -66,6 +66,8 @@ class TrackedDeployment(KnownDeployment):
         self.positions = {p.key: p for p in load_positions(adapter, store.states(chain_id, self.name))}
         self.ranges = store.ranges(chain_id, self.name)
         self.at_risk_below = at_risk_below
+        #: of whom it could not be found out whether they were named for a cause, see `older_names`
+        self.doubted: set[PositionKey] = set()
         self._watched: frozenset[str] = frozenset()
         self._of_watched: set[PositionKey] = set()
 
@@ -218,16 +220,23 @@ class TrackedDeployment(KnownDeployment):
             self.screen.took(snapshot.rows, points)
 
     def forget_positions(self) -> None:
+        """Also those of the file; nothing is lost, as the same snapshot reads them again (`Store.drop_states`)."""
         super().forget_positions()
         self.store.drop_states(self.chain_id, self.name)
 
     def forget_activity(self) -> None:
-        """Makes all positions be read again, as it is no longer known which were touched since they were read."""
+        """Makes all positions be read again, as it is no longer known which were touched since they were read.
+
+        Evidence: no endpoint has the logs of that time. Undone by reading; history and alerts stay.
+        """
         self.forget_positions()
         with self.store.transaction():
             self.ranges.drop(ACTIVITY)
 
     def forget_logs(self, first: int) -> None:
-        """Makes logs from block `first` on be fetched again; positions stay, and activity restarts from them."""
+        """Makes logs from block `first` on be fetched again; positions stay, and activity restarts from them.
+
+        Evidence: sums that differ from the contracts' after every position was read again. Who was known stays known.
+        """
         with self.store.transaction():
             self.ranges.forget_from(first)

@@ -64,6 +64,8 @@ class Verdict:
     evaluated: int = 0
     mismatches: list[Mismatch] = field(default_factory=list)
     disputes: list[Dispute] = field(default_factory=list)
+    #: the positions of which all that were asked say what the row says
+    agreed: set[PositionKey] = field(default_factory=set)
 
     @property
     def differ(self) -> int:
@@ -137,8 +139,16 @@ def verify(
 
 
 def _disbelieve(store: Store, chain: Chain, verdict: Verdict, against: Chain) -> None:
-    """Marks the rows about which the nodes contradict each other `unverified`, as neither node is believed."""
-    disputes.mark(store, (chain.chain_id, verdict.deployment), verdict.disputed)
+    """Marks the rows about which the nodes contradict each other `unverified`, and ends the disputes about which they agree."""
+    where = (chain.chain_id, verdict.deployment)
+    disputes.opened(store, where, verdict.disputed, verdict.block.number)
+    disputes.mark(store, where, verdict.disputed)
+    agreed = disputes.disputed(store.conn, where) & verdict.agreed
+    disputes.ended(store, where, agreed)
+    if agreed:
+        log.warning(
+            "%s: %d positions are in dispute no more; the next sync says what they are", verdict.deployment, len(agreed)
+        )
     store.audit(
         chain.chain_id,
         verdict.deployment,
@@ -175,8 +185,9 @@ def _verify_one(
     market = load_market(adapter, row["market"], store.registry(chain.chain_id, name))
     rows = position_rows(store.conn, chain.chain_id, name, at_risk=scope == "at-risk")
     if scope == "sample" and len(rows) > sample:
-        chosen = random.sample(sorted(rows), sample)
-        rows = {key: rows[key] for key in chosen}
+        chosen = set(random.sample(sorted(rows), sample))
+        disputed = disputes.disputed(store.conn, (chain.chain_id, name))
+        rows = {key: row for key, row in rows.items() if key in disputed or key in chosen}
     held = stored_balances(store.conn, chain.chain_id, name)
     verdict = Verdict(name, block)
     if scope == "all":
@@ -228,6 +239,8 @@ class Comparison:
         ]
         self.verdict.checked += len(found)
         for key, wrong in found.items():
+            if not wrong and not any(other[key] for other in others):
+                self.verdict.agreed.add(key)
             self.verdict.add((*key, what, str(mine), str(theirs)) for what, mine, theirs in wrong)
             for other in others:
                 self.verdict.disputes += [

@@ -38,6 +38,7 @@ from protocols.compound_v2.market import (
     BORROW_INDEX,
     DEPRECATED,
     PRICE,
+    SECONDS_PER_BLOCK,
     CompoundV2Market,
     accruals,
     after,
@@ -98,7 +99,13 @@ class CompoundV2(
     def read_market(self, read: Reader, previous: CompoundV2Market | None) -> CompoundV2Market:
         """Reads the Comptroller and its markets, stored and accrued; keeps a fitted rounding until the implementation changes."""
         market = read_market(
-            read, self.comptroller, {"native_symbol": self.deployment.native_symbol, **self.deployment.options}
+            read,
+            self.comptroller,
+            {
+                "native_symbol": self.deployment.native_symbol,
+                "seconds_per_block": self.deployment.seconds_per_block or SECONDS_PER_BLOCK,
+                **self.deployment.options,
+            },
         )
         if previous is not None and previous.revision == market.revision:
             # without a readable implementation an upgrade would go unnoticed: then check each time

@@ -19,6 +19,7 @@ ERC20 = abi("erc20")
 ERC20_BYTES32 = abi("erc20_bytes32")
 
 ETHER = "0x" + "e" * 40  # the conventional address of ether, which has no contract: cETH has no underlying()
+#: where nobody measured it
 SECONDS_PER_BLOCK = 12
 
 BALANCE_OF = C_TOKEN.function("balanceOf")
@@ -91,7 +92,8 @@ class CompoundV2Market(Market):
 def read_market(read: Reader, comptroller: str, options: Mapping[str, str | float]) -> CompoundV2Market:
     """Reads the market in five requests, and one for the storage of a proxy that is no Unitroller.
 
-    Options: `native_symbol` of a cToken without underlying(), `seconds_per_block` for yearly rates (12).
+    Options: `native_symbol` of a cToken without underlying(), `seconds_per_block` for yearly rates of those that count
+    interest by blocks.
     """
     addresses, oracle = required(
         read,
@@ -110,7 +112,7 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, str | floa
     shared = {
         "paused": bool(seize_paused),
         "bonus": None if isinstance(incentive, Failed) else incentive / WAD - 1,
-        "seconds_per_block": options.get("seconds_per_block", SECONDS_PER_BLOCK),
+        "seconds_per_block": options["seconds_per_block"],
     }
     tokens = {row["address"]: c_token(row, read.block.number) for row in rows}
     return CompoundV2Market(

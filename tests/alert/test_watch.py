@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,10 @@ from indexer.store.store import Store
 from indexer.sync.snapshot import KnownDeployment, build
 from indexer.sync.sync import Outcome, Sync
 from indexer.units import scaled
-from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
+from tests.devnet import compound_v2
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet, config_toml
+from tests.devnet.worlds import every_protocol, rewound
 from tests.disturbed import Forks
 from tests.faulty import FaultyNode
 from tests.tiny_contracts import EOA
@@ -220,23 +221,14 @@ class Nowhere(Channel):
 
 @pytest.fixture(scope="module")
 def markets(needs_node: None) -> Iterator[list[Any]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        found = [
-            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v2.deploy(node), compound_v3.deploy(node),
-            maker.deploy(node),
-        ]  # fmt: skip
-        for market in found:
-            market.populate(3, 12)
+    with every_protocol(3, 12) as found:
         yield found
 
 
 @pytest.fixture
 def undone(markets: list[Devnet]) -> Iterator[list[Devnet]]:
     """All markets on one node; what a test does to them is undone."""
-    with ExitStack() as stack:
-        for market in markets:
-            stack.enter_context(market.rewound())
+    with rewound(markets):
         yield markets
 
 

@@ -11,12 +11,13 @@ from eth_abi.exceptions import DecodingError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indexer.adapter import required
 from indexer.chain.client import Chain
 from indexer.chain.codec import codec, decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.chain.errors import BadAnswerError
 from indexer.chain.limits import Limit
 from indexer.chain.multicall import FIRST_SIZE, PinnedReader
-from indexer.errors import ChainError, PrunedError, ReorgError
+from indexer.errors import ChainError, PrunedError, ReadFailedError, ReorgError
 from indexer.model import Failed, Read
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
@@ -28,6 +29,7 @@ from tests.tiny_contracts import (
     EOA,
     GAS_EATER,
     LOOP,
+    PANIC_17,
     REVERT,
     REVERT_42,
     address,
@@ -40,6 +42,7 @@ CONTRACTS = {
             "echo": ECHO,
             "revert": REVERT,
             "revert_42": REVERT_42,
+            "panic_17": PANIC_17,
             "eater": GAS_EATER,
             "loop": LOOP,
             "counter": COUNTER,
@@ -125,6 +128,32 @@ def test_a_failed_read_is_a_value_with_its_revert_data(node: Anvil) -> None:
     assert isinstance(not_bool, Failed)
     assert isinstance(not_string, Failed)
     assert read([]) == []
+
+
+def test_a_panic_is_told_in_words_like_every_other_reason(node: Anvil) -> None:
+    read = PinnedReader(connect(node.url), connect(node.url).block("latest"))
+    panicking = Read(AT["panic_17"], "x()(uint256)")
+    (answer,) = read([panicking])
+    assert answer.reason == "panicked: a number overflowed or fell below zero (0x11)"
+    with pytest.raises(ReadFailedError) as raised:
+        required(read, [panicking])
+    assert str(raised.value) == f"{AT['panic_17']} does not answer x: {answer.reason}"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ("4e487b71" + f"{0x12:064x}", "panicked: division by zero (0x12)"),
+        ("4e487b71" + "f" * 64, "panicked: for a reason that Solidity does not name (0x" + "f" * 64 + ")"),
+        ("4e487b71" + "00" * 31, "reverted with 0x4e487b71"),
+        ("08c379a0" + f"{32:064x}{3:064x}" + b"hi\x07".hex(), "hi?"),
+        ("08c379a0" + f"{32:064x}{2**255:064x}" + b"hi".hex(), "hi"),
+        ("12345678", "reverted with 0x12345678"),
+        ("12", "reverted with 0x12"),
+    ],
+)
+def test_revert_data_is_told_in_words(data: str, reason: str) -> None:
+    assert decode_read(number(), False, bytes.fromhex(data)).reason == reason
 
 
 def test_the_prelude_comes_first_in_every_aggregate_and_is_forgotten(node: Anvil) -> None:

@@ -15,9 +15,18 @@ from protocols.aave_v2.adapter import MINT, AaveV2
 from protocols.aave_v2.market import AaveV2Market, Reserve
 from protocols.aave_v2.position import AaveV2Position
 from tests import truth
-from tests.compound import AlteredReader, Connection, accounts_in, by_account, keys, recorded_lending, recorded_others
+from tests.compound import (
+    AlteredReader,
+    Connection,
+    accounts_in,
+    by_account,
+    keys,
+    recorded_lending,
+    recorded_others,
+    snapshot,
+)
 from tests.devnet import aave_v2
-from tests.devnet.node import Anvil
+from tests.devnet.worlds import alone
 from tests.truth import NO_DEBT
 
 DAY = 86_400
@@ -197,38 +206,13 @@ def test_a_pause_and_an_inactive_reserve_block_without_changing_the_status() -> 
 @pytest.fixture(scope="module", params=[(None, 1), (None, 2), ("scaled", 1), ("balance", 2)], ids=str)
 def populated(request: pytest.FixtureRequest, needs_node: None) -> Iterator[aave_v2.AaveV2]:
     rebasing, seed = request.param
-    with Anvil() as node:
-        node.place_multicall3()
-        market = aave_v2.deploy(node, rebasing=rebasing)
-        market.populate(seed, USERS)
+    with alone(lambda node: aave_v2.deploy(node, rebasing=rebasing), seed, USERS) as market:
         yield market
-
-
-@pytest.fixture
-def devnet(populated: aave_v2.AaveV2) -> Iterator[aave_v2.AaveV2]:
-    """The market; what a test does to it is undone."""
-    with populated.rewound():
-        yield populated
-
-
-@pytest.fixture
-def node(devnet: aave_v2.AaveV2) -> Iterator[Connection]:
-    connection = Connection(devnet.node)
-    yield connection
-    connection.chain.close()
 
 
 @pytest.fixture
 def adapter(devnet: aave_v2.AaveV2) -> AaveV2:
     return AaveV2(Deployment(devnet.name, devnet.protocol, "devnet", devnet.start_block, devnet.addresses))
-
-
-def snapshot(adapter: AaveV2, node: Connection, devnet: aave_v2.AaveV2) -> tuple[AaveV2Market, Positions]:
-    """The market and every user's position at the head."""
-    read = node.reader()
-    market = adapter.read_market(read, None)
-    positions = adapter.read_positions(read, market, keys(devnet.users))
-    return adapter.fit(read, market, positions), by_account(positions)
 
 
 def refreshed(

@@ -1,7 +1,7 @@
 """Aave V3: every value equals the real contracts' to the last digit, whoever acted and whoever did not."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,6 @@ CORE = ("@aave/core-v3", "1.19.3")
 @pytest.fixture
 def devnet(any_aave_v3: aave_v3.AaveV3) -> aave_v3.AaveV3:
     return any_aave_v3
-
-
-@pytest.fixture
-def node(devnet: aave_v3.AaveV3) -> Iterator[Connection]:
-    connection = Connection(devnet.node)
-    yield connection
-    connection.chain.close()
 
 
 # values ---------------------------------------------------------------------------------------------------------------

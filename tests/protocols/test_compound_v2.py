@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from pydantic import TypeAdapter
 
+from indexer.cli.main import main
 from indexer.errors import ReadFailedError
 from indexer.model import WAD, Accounts, Block, Deployment, Failed, PositionKey, Read
 from protocols.compound_v2.adapter import (
@@ -29,10 +31,13 @@ from protocols.compound_v2.position import (
     CompoundV2Position,
 )
 from tests import compound
-from tests.compound import AlteredReader, Connection, accounts_in, by_account, keys
+from tests.compound import AlteredReader, Connection, accounts_in, by_account, keys, snapshot
 from tests.devnet import compound_v2
-from tests.devnet.node import MULTICALL3, Anvil
+from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
+from tests.devnet.scenario import config_toml
 from tests.devnet.send import Transaction, account, calldata
+from tests.devnet.worlds import alone
+from tests.truth import raw
 
 DAY = 86_400
 USERS = 60
@@ -46,39 +51,13 @@ def adapter_of(market: compound_v2.CompoundV2) -> CompoundV2:
 @pytest.fixture(scope="module", params=[("half-up", 1), ("truncating", 2)], ids=str)
 def populated(request: pytest.FixtureRequest, needs_node: None) -> Iterator[compound_v2.CompoundV2]:
     generation, seed = request.param
-    with Anvil() as node:
-        market = compound_v2.deploy(node, generation=generation)
-        market.populate(seed, USERS)
+    with alone(lambda node: compound_v2.deploy(node, generation=generation), seed, USERS) as market:
         yield market
-
-
-@pytest.fixture
-def devnet(populated: compound_v2.CompoundV2) -> Iterator[compound_v2.CompoundV2]:
-    """The market; what a test does to it is undone."""
-    with populated.rewound():
-        yield populated
-
-
-@pytest.fixture
-def node(devnet: compound_v2.CompoundV2) -> Iterator[Connection]:
-    connection = Connection(devnet.node)
-    yield connection
-    connection.chain.close()
 
 
 @pytest.fixture
 def adapter(devnet: compound_v2.CompoundV2) -> CompoundV2:
     return adapter_of(devnet)
-
-
-def snapshot(
-    adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2
-) -> tuple[CompoundV2Market, dict[str, Any]]:
-    """The market and every user's position at the head."""
-    read = node.reader()
-    market = adapter.read_market(read, None)
-    positions = adapter.read_positions(read, market, keys(devnet.users))
-    return adapter.fit(read, market, positions), by_account(positions)
 
 
 def wrong(
@@ -563,6 +542,30 @@ def test_options_name_the_native_coin_and_the_pace_of_blocks(
     assert rate > 0
     (row,) = (row for row in market.assets if row.market == ether)
     assert row.borrow_rate == pytest.approx(rate * 365 * DAY / 3 / WAD)
+
+
+def test_yearly_rates_follow_the_pace_that_was_measured(devnet: compound_v2.CompoundV2, tmp_path: Path) -> None:
+    """Blocks of 3 s, as on BNB Chain: four times as much interest a year as at 12 s."""
+    devnet.node.mine(260, interval=3)
+    config, path = tmp_path / "indexer.toml", tmp_path / "indexer.db"
+    ether = devnet.markets["ETH"].address
+    text = config_toml(CHAIN_ID, devnet.node.url, [devnet])
+
+    def synced(told: str) -> float:
+        config.write_text(told)
+        result = CliRunner().invoke(main, ["--config", str(config), "--db", str(path), "sync", "--chain", "devnet"])
+        assert result.exit_code == 0, result.output
+        ((rate,),) = raw(path, f"select borrow_rate from markets where market = '{ether}' collate nocase")
+        return float(rate)
+
+    rate = devnet.sender.call(ether, "borrowRatePerBlock()(uint256)")
+    began, head = (
+        devnet.node.rpc("eth_getBlockByNumber", n, False) for n in (hex(devnet.node.block_number() - 256), "latest")
+    )
+    pace = (int(head["timestamp"], 16) - int(began["timestamp"], 16)) / 256
+    assert pace == 3
+    assert synced(text) == pytest.approx(rate * 365 * DAY / pace / WAD)
+    assert synced(text + "options = { seconds_per_block = 5 }\n") == pytest.approx(rate * 365 * DAY / 5 / WAD)
 
 
 def test_the_oracle_is_named(adapter: CompoundV2, node: Connection, devnet: compound_v2.CompoundV2) -> None:

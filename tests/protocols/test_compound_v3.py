@@ -31,10 +31,11 @@ from protocols.compound_v3.position import (
     CompoundV3Position,
 )
 from tests import compound
-from tests.compound import AlteredReader, Connection, accounts_in, by_account, keys
+from tests.compound import AlteredReader, Connection, accounts_in, by_account, keys, snapshot
 from tests.devnet import compound_v3
 from tests.devnet.node import Anvil
 from tests.devnet.send import account
+from tests.devnet.worlds import alone
 
 DAY = 86_400
 USERS = 60
@@ -50,40 +51,13 @@ def adapter_of(market: compound_v3.CompoundV3, **addresses: str) -> CompoundV3:
 @pytest.fixture(scope="module", params=[("USDC", False, 1), ("WETH", True, 2)], ids=str)
 def populated(request: pytest.FixtureRequest, needs_node: None) -> Iterator[compound_v3.CompoundV3]:
     base, extended, seed = request.param
-    with Anvil() as node:
-        node.place_multicall3()
-        market = compound_v3.deploy(node, base=base, extended=extended)
-        market.populate(seed, USERS)
+    with alone(lambda node: compound_v3.deploy(node, base=base, extended=extended), seed, USERS) as market:
         yield market
-
-
-@pytest.fixture
-def devnet(populated: compound_v3.CompoundV3) -> Iterator[compound_v3.CompoundV3]:
-    """The market; what a test does to it is undone."""
-    with populated.rewound():
-        yield populated
-
-
-@pytest.fixture
-def node(devnet: compound_v3.CompoundV3) -> Iterator[Connection]:
-    connection = Connection(devnet.node)
-    yield connection
-    connection.chain.close()
 
 
 @pytest.fixture
 def adapter(devnet: compound_v3.CompoundV3) -> CompoundV3:
     return adapter_of(devnet)
-
-
-def snapshot(
-    adapter: CompoundV3, node: Connection, devnet: compound_v3.CompoundV3
-) -> tuple[CompoundV3Market, dict[str, Any]]:
-    """The market and every user's position at the head."""
-    read = node.reader()
-    market = adapter.read_market(read, None)
-    positions = adapter.read_positions(read, market, keys(devnet.users))
-    return adapter.fit(read, market, positions), by_account(positions)
 
 
 def wrong(

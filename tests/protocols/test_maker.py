@@ -36,8 +36,8 @@ from tests import truth
 from tests.compound import AlteredReader, Connection, recorded_lending, recorded_others
 from tests.devnet import maker
 from tests.devnet.maker import Answer, word
-from tests.devnet.node import Anvil
 from tests.devnet.send import Reverted, account
+from tests.devnet.worlds import alone
 
 DAY = 86_400
 RAD = 10**45
@@ -534,25 +534,8 @@ def test_notes_name_urns_by_the_low_bytes_that_the_vat_takes() -> None:
 
 @pytest.fixture(scope="module", params=[1, 2], ids="seed-{}".format)
 def populated(request: pytest.FixtureRequest, needs_node: None) -> Iterator[maker.Maker]:
-    with Anvil() as node:
-        node.place_multicall3()
-        market = maker.deploy(node)
-        market.populate(request.param, USERS)
+    with alone(maker.deploy, request.param, USERS) as market:
         yield market
-
-
-@pytest.fixture
-def devnet(populated: maker.Maker) -> Iterator[maker.Maker]:
-    """The deployment; what a test does to it is undone."""
-    with populated.rewound():
-        yield populated
-
-
-@pytest.fixture
-def node(devnet: maker.Maker) -> Iterator[Connection]:
-    connection = Connection(devnet.node)
-    yield connection
-    connection.chain.close()
 
 
 @pytest.fixture

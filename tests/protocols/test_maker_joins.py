@@ -14,8 +14,8 @@ from protocols.maker.joins import with_joins
 from tests import truth
 from tests.devnet import maker
 from tests.devnet.maker import word
-from tests.devnet.node import Anvil
 from tests.devnet.send import account
+from tests.devnet.worlds import alone
 from tests.disturbed import Forks
 from tests.protocols.test_maker import ETH_A, TABLE, VAT, TableReader, address, table_adapter, table_market
 
@@ -111,10 +111,7 @@ def test_what_may_be_a_join_is_named_by_the_vat_alone() -> None:
 
 @pytest.fixture(scope="module")
 def populated(needs_node: None) -> Iterator[maker.Maker]:
-    with Anvil() as node:
-        node.place_multicall3()
-        market = maker.deploy(node)
-        market.populate(3, USERS)
+    with alone(maker.deploy, 3, USERS) as market:
         yield market
 
 

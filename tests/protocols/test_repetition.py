@@ -1,15 +1,11 @@
-"""What two protocols share stands in `protocols/common.py` (or `protocols/aave`), not in both.
+"""What two protocols share stands in `protocols/common.py` (or `protocols/aave`), not in both."""
 
-Imports do not count: two modules that use the same names list them alike.
-"""
-
-import ast
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MOST = 10  # identical lines in a row
+MOST = 10  # identical lines in a row, imports included
 
 
 @pytest.mark.parametrize("package", ["protocols", "indexer"])
@@ -17,15 +13,8 @@ def test_no_run_of_more_than_ten_lines_stands_twice(package: str) -> None:
     first: dict[tuple[str, ...], str] = {}
     twice = []
     for path in sorted((ROOT / package).rglob("*.py")):
-        text = path.read_text()
-        imports = {
-            number
-            for node in ast.parse(text).body
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        }
-        numbered = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]
-        lines = [(n, line) for n, line in numbered if line and n not in imports]
+        numbered = [(n, line.strip()) for n, line in enumerate(path.read_text().splitlines(), 1)]
+        lines = [(n, line) for n, line in numbered if line]
         for start in range(len(lines) - MOST):
             run = tuple(line for _, line in lines[start : start + MOST + 1])
             place = f"{path.relative_to(ROOT)}:{lines[start][0]}"

@@ -1,7 +1,7 @@
 """Liquidation prices, amounts and times: the contracts' own answers flip exactly where we say."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from indexer.chain.client import Chain
+from indexer.chain.pace import seconds_per_block
 from indexer.model import WAD, Health, PositionKey
 from indexer.risk.liquidation import (
-    SECONDS_PER_BLOCK,
     Curve,
     LiquidationPrice,
     Remedy,
@@ -24,51 +24,36 @@ from indexer.risk.liquidation import (
     time_to_liquidation,
     why_not,
 )
-from indexer.sync.live import seconds_per_block
 from protocols.aave.math import percent_mul, wad_div
-from tests.devnet import aave_v2, aave_v3, aave_v3_variants, compound_v2, compound_v3, maker
+from tests.devnet import aave_v3, aave_v3_variants, compound_v2
 from tests.devnet.aave_v3_scenario import Actions, perform
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
-from tests.devnet.scenario import Devnet
 from tests.devnet.send import Reverted, account
-from tests.liquidating import MAX, AaveGround, Ground, MakerGround, ground_of
+from tests.liquidating import MAX, AaveGround, Ground, MakerGround, ground_of, populated_ground
 
 USERS = 60
 ENOUGH = 3
 
-MARKETS: dict[str, tuple[Callable[[Anvil], Devnet], int]] = {
-    "aave-3.0.2 seed 1": (lambda node: aave_v3.deploy(node, "3.0.2"), 1),
-    "aave-3.0.2 seed 2": (lambda node: aave_v3.deploy(node, "3.0.2"), 2),
-    "aave-3.6 seed 1": (lambda node: aave_v3.deploy(node, "3.6"), 1),
-    "aave-3.6 seed 2": (lambda node: aave_v3.deploy(node, "3.6"), 2),
-    "aave-v2 seed 1": (aave_v2.deploy, 1),
-    "aave-v2 seed 2": (aave_v2.deploy, 2),
-    "compound-v2 half-up seed 1": (lambda node: compound_v2.deploy(node, generation="half-up"), 1),
-    "compound-v2 truncating seed 2": (compound_v2.deploy, 2),
-    "comet USDC seed 1": (compound_v3.deploy, 1),
-    "comet WETH seed 2": (lambda node: compound_v3.deploy(node, base="WETH", extended=True), 2),
-    "maker seed 1": (maker.deploy, 1),
-    "maker seed 2": (maker.deploy, 2),
-}
+MARKETS = [
+    ("aave-3.0.2", 1),
+    ("aave-3.0.2", 2),
+    ("aave-3.6", 1),
+    ("aave-3.6", 2),
+    ("aave-v2", 1),
+    ("aave-v2", 2),
+    ("compound-v2 half-up", 1),
+    ("compound-v2 truncating", 2),
+    ("comet USDC", 1),
+    ("comet WETH", 2),
+    ("maker", 1),
+    ("maker", 2),
+]
 
 
-@pytest.fixture(scope="module", params=MARKETS)
+@pytest.fixture(scope="module", params=MARKETS, ids="{0[0]} seed {0[1]}".format)
 def populated(request: pytest.FixtureRequest, needs_node: None) -> Iterator[Ground]:
-    deploy, seed = MARKETS[request.param]
-    with Anvil() as node:
-        node.place_multicall3()
-        market = deploy(node)
-        market.populate(seed, USERS)
-        ground = ground_of(market)
+    with populated_ground(*request.param, USERS) as ground:
         yield ground
-        ground.connection.chain.close()
-
-
-@pytest.fixture
-def ground(populated: Ground) -> Iterator[Ground]:
-    """A populated market; what a test does to it is undone."""
-    with populated.devnet.rewound():
-        yield populated
 
 
 def debtors(ground: Ground) -> tuple[Any, list[tuple[Any, Health]]]:
@@ -427,9 +412,11 @@ def at(ground: Ground, key: PositionKey, seconds: int) -> bool:
 
 def test_the_pace_of_blocks_is_the_chains_own(fresh_node: Anvil) -> None:
     with Chain("devnet", CHAIN_ID, [fresh_node.url], MULTICALL3) as chain:
-        assert seconds_per_block(chain, chain.block("latest")) == SECONDS_PER_BLOCK
+        assert seconds_per_block(chain, chain.block("latest")) is None
         fresh_node.mine(130, interval=7)
         assert seconds_per_block(chain, chain.block("latest")) == 7
+        fresh_node.mine(300, interval=3)
+        assert seconds_per_block(chain, chain.block("latest")) == 3, "the last 256 blocks: it changes"
 
 
 # the whole

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -15,45 +15,31 @@ from click.testing import CliRunner
 from indexer.cli.main import main
 from indexer.cli.opportunities import COLUMNS
 from indexer.model import PositionKey
-from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.node import CHAIN_ID, Anvil
-from tests.devnet.scenario import Devnet, config_toml
+from tests.devnet.node import CHAIN_ID
+from tests.devnet.scenario import config_toml
 from tests.devnet.send import Reverted
 from tests.earning import REFUSALS, Row, Till, everything, till_of
-from tests.liquidating import Ground, ground_of
+from tests.liquidating import Ground, ground_of, populated_ground
 from tests.risk.test_liquidation import sink
 
 USERS = 60
-MARKETS: dict[str, tuple[Callable[[Anvil], Devnet], int]] = {
-    "aave-3.0.2 seed 3": (lambda node: aave_v3.deploy(node, "3.0.2"), 3),
-    "aave-3.6 seed 3": (lambda node: aave_v3.deploy(node, "3.6"), 3),
-    "aave-v2 seed 3": (aave_v2.deploy, 3),
-    "compound-v2 half-up seed 3": (lambda node: compound_v2.deploy(node, generation="half-up"), 3),
-    "compound-v2 truncating seed 4": (compound_v2.deploy, 4),
-    "comet USDC seed 3": (compound_v3.deploy, 3),
-    "comet WETH seed 4": (lambda node: compound_v3.deploy(node, base="WETH", extended=True), 4),
-    "maker seed 3": (maker.deploy, 3),
-}
+MARKETS = [
+    ("aave-3.0.2", 3),
+    ("aave-3.6", 3),
+    ("aave-v2", 3),
+    ("compound-v2 half-up", 3),
+    ("compound-v2 truncating", 4),
+    ("comet USDC", 3),
+    ("comet WETH", 4),
+    ("maker", 3),
+]
 
 
-@pytest.fixture(scope="module", params=MARKETS)
+@pytest.fixture(scope="module", params=MARKETS, ids="{0[0]} seed {0[1]}".format)
 def populated(request: pytest.FixtureRequest, needs_node: None) -> Iterator[Ground]:
-    deploy, seed = MARKETS[request.param]
-    with Anvil() as node:
-        node.place_multicall3()
-        market = deploy(node)
-        market.populate(seed, USERS)
-        ground = ground_of(market)
+    with populated_ground(*request.param, USERS) as ground:
         yield ground
-        ground.connection.chain.close()
-
-
-@pytest.fixture
-def ground(populated: Ground) -> Iterator[Ground]:
-    """A populated market; what a test does to it is undone."""
-    with populated.devnet.rewound():
-        yield populated
 
 
 def listed(ground: Ground, folder: Path, *flags: str) -> list[dict[str, Any]]:

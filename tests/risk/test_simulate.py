@@ -160,6 +160,9 @@ class Kept(list[Position]):
     def newer(self) -> int:
         return 0
 
+    def unverified(self) -> int:
+        return 0
+
 
 def books_of(path: Path, deployments: dict[str, Deployment]) -> list[Book]:
     with closing(open_readonly(path)) as conn:

@@ -4,7 +4,6 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from indexer.store.store import Store
 from indexer.sync.sync import Sync
 from indexer.sync.verify import verify
 from protocols.aave_v3 import adapter as aave_v3_adapter
-from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
+from tests.devnet import aave_v3
 from tests.devnet.aave_v2 import AaveV2
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.aave_v3_scenario import Action, Actions
@@ -32,6 +31,7 @@ from tests.devnet.maker import Maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet, config_toml
 from tests.devnet.send import account
+from tests.devnet.worlds import every_protocol, rewound
 from tests.disturbed import QUICK
 from tests.faulty import FaultyNode
 from tests.truth import (
@@ -52,23 +52,14 @@ WAD = 10**18
 
 @pytest.fixture(scope="module")
 def populated(needs_node: None) -> Iterator[dict[str, Devnet]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        found: list[Devnet] = [
-            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v2.deploy(node), compound_v3.deploy(node),
-            maker.deploy(node),
-        ]  # fmt: skip
-        for market in found:
-            market.populate(8, 12)
+    with every_protocol(8, 12) as found:
         yield {market.protocol: market for market in found}
 
 
 @pytest.fixture
 def markets(populated: dict[str, Devnet]) -> Iterator[dict[str, Devnet]]:
     """The markets by protocol; what a test does to them is undone."""
-    with ExitStack() as stack:
-        for market in populated.values():
-            stack.enter_context(market.rewound())
+    with rewound(list(populated.values())):
         yield populated
 
 

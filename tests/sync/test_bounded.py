@@ -25,9 +25,9 @@ from indexer.store.freshness import older_rows
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
 from tests.alert.test_watch import Nowhere
-from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
-from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
+from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import Devnet
+from tests.devnet.worlds import every_protocol
 from tests.disturbed import Forks
 from tests.truth import adapter_of, deployment_of, raw, wrong_rows
 
@@ -49,14 +49,7 @@ SAME = {
 
 @pytest.fixture(scope="module")
 def markets(needs_node: None) -> Iterator[list[Devnet]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        found: list[Devnet] = [
-            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v2.deploy(node), compound_v3.deploy(node),
-            maker.deploy(node),
-        ]  # fmt: skip
-        for market in found:
-            market.populate(11, 16)
+    with every_protocol(11, 16) as found:
         yield found
 
 

@@ -19,12 +19,26 @@ from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.model import PositionKey
 from indexer.sync.snapshot import KnownDeployment, build
-from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
-from tests.disturbed import FORKS, OMISSIONS, Forks, drawn, sync_in_a_child
+from tests.devnet.worlds import every_protocol
+from tests.disturbed import (
+    EVERYONE,
+    FORKS,
+    IN_COMPANY,
+    OMISSIONS,
+    PRUNED_HISTORY,
+    Company,
+    Forks,
+    alone_again,
+    disturb,
+    in_company,
+    sync_in_a_child,
+    watch_once,
+)
 from tests.faulty import FaultyNode
-from tests.truth import adapter_of, deployment_of, named_in_logs, raw, rows_of, sync_once, wrong_rows
+from tests.mirror import Mirror
+from tests.truth import adapter_of, deployment_of, named_in_logs, raw, rows_of, wrong_rows
 
 RUNS, LONG_RUNS, GROUPS = 100, 1000, 10
 
@@ -39,13 +53,16 @@ class Report:
     kills: int = 0
     reorged_blocks: int = 0
     rows: int = 0
+    told: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    company: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         return (
             f"{self.runs} runs, {self.syncs} syncs ({self.failed} gave up with an error), {self.kills} kills, "
             f"{self.reorged_blocks} blocks reorganised, {self.faults.total()} faults injected, "
-            f"{self.rows} rows compared with the contracts, 0 wrong"
+            f"{self.company.total()} syncs beside a faithful node, {self.rows} rows compared with the contracts, "
+            f"{self.told} alerts, points of history and lines of interest with a faithful file, 0 wrong"
         )
 
 
@@ -54,92 +71,150 @@ REPORT = Report()
 
 @pytest.fixture(scope="module")
 def markets(needs_node: None) -> Iterator[list[Devnet]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        found: list[Devnet] = [
-            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v2.deploy(node), compound_v3.deploy(node),
-            maker.deploy(node),
-        ]  # fmt: skip
-        for market in found:
-            market.populate(7, 16)
+    with every_protocol(7, 16) as found:
         yield found
         print(REPORT)
 
 
+@dataclass
+class Run:
+    """One seed: two of the markets, one file, and everything that happens to them."""
+
+    seed: int
+    rng: random.Random
+    markets: list[Devnet]
+    mirror: Mirror
+    audits: dict[str, int]
+    inherited: bool
+    orphaned: int = 0
+    #: the node lied, or told nothing of long ago: not all that is in the mirror can be in the file
+    doubtful: bool = False
+
+    @property
+    def path(self) -> Path:
+        return self.mirror.file
+
+    @property
+    def node(self) -> Anvil:
+        return self.markets[0].node
+
+    @property
+    def operator(self) -> dict[str, bool]:
+        """What is 64 blocks old is final here: beyond that, and below a file of another history, an operator is needed."""
+        return {"accept_reorg": self.inherited or self.orphaned >= 64}
+
+    @classmethod
+    def of(cls, seed: int, everything: list[Devnet], folder: Path) -> "Run":
+        rng = random.Random(seed)
+        markets = rng.sample(everything, 2)
+        accounts = rng.choice(["borrowers", "borrowers", "all"])
+        # Without the self-audit, which would mend what it finds, most runs show the machinery behind it alone.
+        audits = {} if rng.random() < 0.25 else {"audit_sample": 0, "audit_at_risk": 0}
+        deployments = {market.name: deployment_of(market) for market in markets}
+        mirror = Mirror(folder / f"{seed}.db", folder / f"{seed}.mirror.db", deployments, accounts)
+        inherited = rng.random() < 0.3 and (folder / "before.db").exists()
+        if inherited:  # a file of another history: the chain below it was rewound
+            shutil.copy(folder / "before.db", mirror.file)
+            shutil.copy(folder / "before.db", mirror.path)
+        people = sorted({account for market in markets for account, _ in named_in_logs(market)})
+        mirror.begin([] if inherited else rng.sample(people, 6))
+        return cls(seed, rng, markets, mirror, audits, inherited)
+
+    def happen(self, forks: Forks) -> None:
+        """People act, blocks are mined, and some of them are reorganised."""
+        forks.mark()
+        for market in self.rng.sample(self.markets, self.rng.randint(0, 2)):
+            market.step(self.rng.randrange(10**6))
+        self.node.mine(self.rng.randint(0, 3), interval=self.rng.choice([1, 12, 3600]))
+        while forks.points and self.rng.random() < 0.4:
+            self.orphaned += forks.take_back()
+
+    def disturbed_sync(self, faulty: FaultyNode) -> None:
+        """One sync by a node that does what it should not, at times beside a faithful one; half of them may be killed."""
+        rng = self.rng
+        disturb(faulty, rng, self.node.block_number())
+        company = Company("alone", [faulty.url], {})
+        if rng.random() < 0.25:
+            company = in_company(faulty, rng, self.path, self.markets, rng.choice(IN_COMPANY))
+            REPORT.company[company.name] += 1
+        self.doubtful |= bool(faulty.lies) or PRUNED_HISTORY in faulty.faults
+        child = FORKS.Process(
+            target=sync_in_a_child,
+            args=(self.path, company.urls, list(self.mirror.deployments.values()), self.mirror.accounts),
+            kwargs=self.audits | self.operator | company.settings,
+        )
+        child.start()
+        child.join(rng.uniform(0, 1.0) if rng.random() < 0.5 else None)
+        if child.exitcode is None:
+            child.kill()
+            child.join()
+            REPORT.kills += 1
+        honest = not faulty.lies
+        alone_again(faulty)
+        assert child.exitcode in (0, 1, -9), f"seed {self.seed}: a sync ended with {child.exitcode}"
+        REPORT.syncs += 1
+        REPORT.failed += child.exitcode == 1
+        self.mirror.follow(self.node.url, **self.operator)
+        if child.exitcode == 0:
+            self.compare(believed_only=not honest)
+
+    def compare(self, *, believed_only: bool = False) -> None:
+        """Every row is what the contracts say, or where the node lied every row that the file believes itself."""
+        checked, wrong = wrong_rows(self.path, self.node, self.markets)
+        if believed_only:
+            doubted = {row[0] for row in raw(self.path, "select account from positions where status = 'unverified'")}
+            wrong = [line for line in wrong if line.split()[1] not in doubted]
+        assert not wrong, f"seed {self.seed}: {len(wrong)} of {checked}: {wrong[:5]}"
+        REPORT.rows += checked
+
+    def end(self, faulty: FaultyNode) -> None:
+        """A last sync by the faithful node: all is right and nothing is lost."""
+        omitted, accounts = any(faulty.injected[name] for name in OMISSIONS), self.mirror.accounts
+        watch_once(
+            self.path,
+            self.node.url,
+            list(self.mirror.deployments.values()),
+            accounts,
+            # A lie that a kill left behind, before anybody was asked about it, is found like any other wrong row.
+            **{**self.audits, **({"audit_sample": EVERYONE} if faulty.injected["lies"] else {})},
+            **self.operator,
+        )
+        self.mirror.follow(self.node.url, **self.operator)
+        self.compare()
+        told, wrong = self.mirror.differences(whole=not (omitted or self.doubtful))
+        assert not wrong, f"seed {self.seed}: {len(wrong)} of {told}: {wrong[:5]}"
+        REPORT.told += told
+        if not (omitted or self.doubtful):
+            causes = raw(self.path, "select detail from audits where kind = 'reconciliation'")
+            before = raw(self.mirror.path, "select detail from audits where kind = 'reconciliation'")
+            assert len(causes) == len(before), f"seed {self.seed}: repaired without a cause: {causes[-1]}"
+        for market in self.markets:
+            known, named = set(rows_of(self.path, market.name)), named_in_logs(market)
+            missing = named - known
+            if omitted:  # who owes nothing any more leaves no trace in any sum
+                missing = {key for key in missing if owes(market, key)}
+            assert not missing, f"seed {self.seed}: {market.name} misses {missing}"
+            if accounts == "borrowers" and market.protocol != "maker" and not self.inherited:
+                assert known <= named, f"seed {self.seed}: {market.name} invents {known - named}"
+
+
 def one_run(seed: int, everything: list[Devnet], folder: Path) -> None:
-    rng = random.Random(seed)
-    markets = rng.sample(everything, 2)
-    node = markets[0].node
-    deployments = [deployment_of(market) for market in markets]
-    accounts = rng.choice(["borrowers", "borrowers", "all"])
-    path = folder / f"{seed}.db"
-    # Without the self-audit, which would mend what it finds, most runs show the machinery behind it alone.
-    audits = {} if rng.random() < 0.25 else {"audit_sample": 0, "audit_at_risk": 0}
-    inherited = rng.random() < 0.3 and (folder / "before.db").exists()
-    if inherited:
-        shutil.copy(folder / "before.db", path)  # a file of another history: the chain below it was rewound
-    repairs = raw(path, "select count(*) from audits where kind = 'reconciliation'") if path.exists() else [(0,)]
+    run = Run.of(seed, everything, folder)
     with ExitStack() as stack:
-        faulty = stack.enter_context(FaultyNode(node.url, seed=seed, lag=rng.randint(1, 4)))
+        faulty = stack.enter_context(FaultyNode(run.node.url, seed=seed, lag=run.rng.randint(1, 4)))
         for market in everything:
             stack.enter_context(market.rewound())
-        forks = Forks(everything, rng)
+        forks = Forks(everything, run.rng)
         stack.callback(forks.close)
-        orphaned = 0
-        for _ in range(rng.randint(1, 3)):
-            forks.mark()
-            for market in rng.sample(markets, rng.randint(0, 2)):
-                market.step(rng.randrange(10**6))
-            node.mine(rng.randint(0, 3), interval=rng.choice([1, 12, 3600]))
-            while forks.points and rng.random() < 0.4:
-                orphaned += forks.take_back()
-            # What is 64 blocks old is final here: beyond that, and below a file of another history, an operator is needed.
-            operator = {"accept_reorg": inherited or orphaned >= 64}
-            faulty.faults = drawn(rng)
-            faulty.range_cap = rng.choice([None, None, 7, 100])
-            faulty.batch_cap = rng.choice([None, None, None, 7])
-            faulty.silent_cap = rng.choice([None, None, None, 100]) if "bloom" not in str(faulty.faults) else None
-            child = FORKS.Process(
-                target=sync_in_a_child, args=(path, faulty.url, deployments, accounts), kwargs=audits | operator
-            )
-            child.start()
-            if rng.random() < 0.5:
-                child.join(rng.uniform(0, 1.0))
-            else:
-                child.join()
-            if child.exitcode is None:
-                child.kill()
-                child.join()
-                REPORT.kills += 1
-            assert child.exitcode in (0, 1, -9), f"seed {seed}: a sync ended with {child.exitcode}"
-            REPORT.syncs += 1
-            REPORT.failed += child.exitcode == 1
-            if child.exitcode == 0:
-                compare(seed, path, node, markets)
+        for _ in range(run.rng.randint(1, 3)):
+            run.happen(forks)
+            run.disturbed_sync(faulty)
+        run.end(faulty)
         REPORT.faults += faulty.injected
-        REPORT.reorged_blocks += orphaned
-        sync_once(path, node.url, deployments, accounts, behind_seconds=0.2, **audits, **operator)
-        compare(seed, path, node, markets)
-        if not any(faulty.injected[name] for name in OMISSIONS):
-            told = raw(path, "select deployment, detail from audits where kind = 'reconciliation'")
-            assert len(told) == repairs[0][0], f"seed {seed}: repaired without a cause: {told[-1]}"
-        for market in markets:
-            known, named = set(rows_of(path, market.name)), named_in_logs(market)
-            missing = named - known
-            if any(faulty.injected[name] for name in OMISSIONS):  # who owes nothing any more leaves no trace in any sum
-                missing = {key for key in missing if owes(market, key)}
-            assert not missing, f"seed {seed}: {market.name} misses {missing}"
-            if accounts == "borrowers" and market.protocol != "maker" and not inherited:
-                assert known <= named, f"seed {seed}: {market.name} invents {known - named}"
-    shutil.copy(path, folder / "before.db")
-    path.unlink()
+        REPORT.reorged_blocks += run.orphaned
+    shutil.move(run.path, folder / "before.db")
+    run.mirror.path.unlink()
     REPORT.runs += 1
-
-
-def compare(seed: int, path: Path, node: Anvil, markets: list[Devnet]) -> None:
-    checked, wrong = wrong_rows(path, node, markets)
-    assert not wrong, f"seed {seed}: {len(wrong)} of {checked}: {wrong[:5]}"
-    REPORT.rows += checked
 
 
 def owes(market: Devnet, key: tuple[str, str]) -> bool:

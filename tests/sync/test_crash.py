@@ -17,7 +17,7 @@ import pytest
 
 from indexer.errors import StoreError
 from indexer.model import Deployment
-from indexer.store import store as storing
+from indexer.store import writable as storing
 from indexer.store.database import open_readonly
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3

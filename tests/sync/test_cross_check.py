@@ -6,14 +6,14 @@ no comparison with that node alone can tell.
 
 import functools
 import json
+import random
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from eth_utils.crypto import keccak
 
 from indexer.chain import connect
 from indexer.chain.client import Chain
@@ -24,92 +24,34 @@ from indexer.store import disputes
 from indexer.store.store import Store
 from indexer.sync import audit, cross_check
 from indexer.sync.sync import Sync
-from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet, config_toml
-from tests.disturbed import QUICK
+from tests.devnet.worlds import every_protocol, rewound
+from tests.disturbed import QUICK, Forks
 from tests.faulty import FaultyNode
+from tests.lying import lie_about_a_balance
 from tests.truth import adapter_of, raw, rows_of, sync_once, wrong_rows
 
 pytestmark = pytest.mark.disturbed
 EVERYONE = 10_000
 PROTOCOLS = ["aave-v3", "aave-v2", "compound-v2", "compound-v3", "maker"]
-NOBODY = "0x" + "0" * 36 + "dead"
 
 
 @pytest.fixture(scope="module")
 def populated(needs_node: None) -> Iterator[dict[str, Devnet]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        found: list[Devnet] = [
-            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v2.deploy(node), compound_v3.deploy(node),
-            maker.deploy(node),
-        ]  # fmt: skip
-        for market in found:
-            market.populate(8, 12)
+    with every_protocol(8, 12) as found:
         yield {market.protocol: market for market in found}
 
 
 @pytest.fixture
 def markets(populated: dict[str, Devnet]) -> Iterator[dict[str, Devnet]]:
-    with ExitStack() as stack:
-        for market in populated.values():
-            stack.enter_context(market.rewound())
+    with rewound(list(populated.values())):
         yield populated
 
 
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "Chain", functools.partial(Chain, backoff=0.01))
-
-
-# a balance that is lied about ---------------------------------------------------------------------------------------------
-
-
-def call(signature: str, *words: str) -> str:
-    return "0x" + keccak(text=signature).hex()[:8] + "".join(word[2:].rjust(64, "0") for word in words)
-
-
-def balance_call(protocol: str, who: str, group: str, asset: str) -> str:
-    """How the contract that keeps a balance is asked for it."""
-    return {
-        "aave-v3": call("scaledBalanceOf(address)", who),
-        "aave-v2": call("scaledBalanceOf(address)", who),
-        "compound-v2": call("balanceOf(address)", who),
-        "compound-v3": call("collateralBalanceOf(address,address)", who, asset),
-        "maker": call("urns(bytes32,address)", "0x" + group.encode().hex().ljust(64, "0"), who),
-    }[protocol]
-
-
-def lie_about_a_balance(market: Devnet, path: Path) -> tuple[tuple[str, str], dict[str, dict[str, str]]]:
-    """Whom the lie is about, somebody who owes, and the word of storage that holds his collateral, a tenth larger."""
-    node = market.node
-    who, group, asset, contract = raw(
-        path,
-        "select b.account, b.position_group, b.asset, b.market from balances b join positions p "
-        "using (chain_id, deployment, account, position_group) where b.side = 'supply' and b.amount > 0 "
-        f"and b.is_collateral and p.status in ('healthy', 'at_risk') and p.deployment = '{market.name}' "
-        "and (p.protocol = 'maker' or b.symbol in ('WETH', 'ETH', 'WBTC', 'COMP', 'LINK')) "
-        "order by p.health_factor, b.value_usd desc limit 1",
-    )[0]
-
-    def slots(data: str) -> set[str]:
-        listed = node.rpc("eth_createAccessList", {"to": contract, "data": data}, "latest")["accessList"]
-        return {key for entry in listed if entry["address"].lower() == contract for key in entry["storageKeys"]}
-
-    data = balance_call(market.protocol, who, group, asset)
-    own = slots(data) - slots(balance_call(market.protocol, NOBODY, group, asset))
-    true = node.rpc("eth_call", {"to": contract, "data": data}, "latest")
-    for slot in sorted(own):
-        word = int(node.rpc("eth_getStorageAt", contract, slot, "latest"), 16)
-        amount = word & (2**128 - 1)
-        words = {slot: "0x" + (word + amount // 10).to_bytes(32).hex()}
-        if (
-            amount
-            and node.rpc("eth_call", {"to": contract, "data": data}, "latest", {contract: {"stateDiff": words}}) != true
-        ):
-            return (who, group), {contract: words}
-    raise AssertionError(f"where is the balance of {who} in {contract}?")
 
 
 @pytest.fixture
@@ -367,3 +309,83 @@ def test_a_row_in_dispute_stays_so_where_older_rows_are_evaluated_from_the_file(
     first, second = json.loads(result.stdout)
     assert (first["account"], first["status"]) == (who[0], "unverified")
     assert second["status"] in {"healthy", "no-debt"}
+
+
+# how a dispute ends -------------------------------------------------------------------------------------------------------
+
+
+def test_a_dispute_outlives_a_sync_that_has_no_second_endpoint(
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path
+) -> None:
+    """The next snapshot believes its own endpoint, and that may be the liar: only two that say the same end it."""
+    market, path = markets["aave-v3"], tmp_path / "indexer.db"
+    url = market.node.url
+    sync_once(path, url, [market], "borrowers")
+    who, lies = lie_about_a_balance(market, path)
+    path.unlink()
+    liar.lies = lies
+    sync_once(path, [liar.url, url], [market], "borrowers", cross_check=EVERYONE)
+    assert unverified(path, market) == {who}
+    for alone in (liar.url, url):
+        market.node.mine(1)
+        sync_once(path, alone, [market], "borrowers", audit_sample=0)
+        assert unverified(path, market) == {who}, f"by {alone} alone nothing is settled"
+        assert (
+            "1 positions, which are unverified until two say the same"
+            in raw(path, "select note from deployments")[0][0]
+        )
+        assert "verify --against URL" in rows_of(path, market.name)[who]["note"]
+    assert wrong_rows(path, market.node, [market])[1] == [], "it was read again from whom the file is synced from now"
+
+    result = run(tmp_path, path, market, url, "verify", "--sample", "1", "--against", liar.url)
+    assert result.exit_code == 1, "it still lies, and the sample has whatever is in dispute"
+    liar.lies = {}
+    result = run(tmp_path, path, market, url, "verify", "--sample", "1", "--against", liar.url)
+    assert result.exit_code == 0, result.output
+    assert unverified(path, market) == {who}, "until the next sync"
+    sync_once(path, url, [market], "borrowers", audit_sample=0)
+    assert unverified(path, market) == set()
+    assert raw(path, "select state, note from deployments")[0][0] == "ok"
+
+
+def test_only_the_row_in_dispute_is_one_after_a_reorganisation(
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path
+) -> None:
+    """A rollback makes every row `unverified` until the next commit: that is no dispute."""
+    market, path = markets["aave-v3"], tmp_path / "indexer.db"
+    node = market.node
+    sync_once(path, node.url, [market], "borrowers")
+    who, lies = lie_about_a_balance(market, path)
+    forks = Forks([market], random.Random(1))
+    forks.mark()
+    forks.other_blocks(2)
+    liar.lies = lies
+    sync_once(path, [node.url, liar.url], [market], "borrowers", cross_check=EVERYONE)
+    assert unverified(path, market) == {who}
+    forks.take_back(3)
+    try:
+        sync_once(path, [node.url, liar.url], [market], "borrowers", cross_check=1)
+        assert unverified(path, market) == {who}
+    finally:
+        forks.close()
+
+
+def test_rows_are_compared_with_both_where_the_endpoint_in_use_changes_meanwhile(
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The liar falls silent right after the rows were compared with it: it is not asked for the second opinion on itself."""
+    market, path = markets["aave-v3"], tmp_path / "indexer.db"
+    sync_once(path, market.node.url, [market], "borrowers")
+    who, lies = lie_about_a_balance(market, path)
+    path.unlink()
+    liar.lies = lies
+    audited = audit.Auditor._audit
+
+    def then_silent(self: audit.Auditor, *arguments: Any) -> Any:
+        wrong = audited(self, *arguments)
+        self.chain._pool.leave(self.chain.in_use)
+        return wrong
+
+    monkeypatch.setattr(audit.Auditor, "_audit", then_silent)
+    sync_once(path, [liar.url, market.node.url], [market], "borrowers", cross_check=EVERYONE)
+    assert unverified(path, market) == {who}
