@@ -658,7 +658,7 @@ def test_a_database_of_a_newer_version_is_told(run: Run, tmp_path: Path, argumen
 
 
 @pytest.mark.parametrize(
-    "flags", [["--json"], ["--csv"], ["--no-headers"], ["--output", "x.csv"], ["--nl", "--follow"]]
+    "flags", [["--json"], ["--csv"], ["--no-headers"], ["--output", "x.csv"], ["--nl"], ["--csv", "--follow"]]
 )
 def test_a_sync_takes_no_flags_for_rows_that_it_does_not_print(run: Run, flags: list[str]) -> None:
     assert "a sync prints no rows, so it takes no --json" in one_line(run("sync", "--chain", "devnet", *flags), 2)
