@@ -5,6 +5,7 @@ An adapter knows one protocol's contracts. It never opens a connection and never
 `lending_indexer.protocols`.
 
     Adapter        seven methods: health factors, synced and verified
+    HealthFirst    health before the supplies that back nothing, which then follow when there is time
     Registry       positions that contracts number, contracts that only logs name
     WhatIf         other prices, other thresholds, later: `simulate`, the falls in `report`
     Liquidation    a WhatIf that also knows what endangers and what heals: the outlook of `show` and of alerts
@@ -39,6 +40,7 @@ from indexer.model import (
     Price,
     Quotes,
     Read,
+    Shape,
 )
 
 M = TypeVar("M", bound=Market)
@@ -98,6 +100,9 @@ class Adapter(ABC, Generic[M, P]):
     #: what a position's group looks like, as a regular expression; empty where positions have none
     group_pattern: ClassVar[str] = ""
 
+    #: whether `read_positions` and `read_health` keep nothing in the adapter, so that several threads may read at once
+    concurrent: ClassVar[bool] = False
+
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
 
@@ -146,6 +151,12 @@ class Adapter(ABC, Generic[M, P]):
         """Whether this position may have changed without any event, so that each snapshot reads it again."""
         return False
 
+    def audit_answers(self, read: Reader, market: M, positions: Sequence[P]) -> list[Answer]:
+        """Ask as `contract_answers` does, for the comparison before each commit: it may ask only about what the positions
+        hold, and about something that they do not, another thing in each block.
+        """
+        return self.contract_answers(read, market, [position.key for position in positions])
+
     def fit(self, read: Reader, market: M, positions: Sequence[P]) -> M:
         """Complete the market with what only positions reveal (a generation of rounding), asking the contracts if needed."""
         return market
@@ -157,9 +168,29 @@ class Adapter(ABC, Generic[M, P]):
         """
         return []
 
+    def shapes(self, market: M) -> Mapping[str, Shape]:
+        """The layout of discovery logs by topic0, for a quick look at long histories; optional.
+
+        Of a log of exactly that layout, whichever discovery contract emits it, `touched` names the same accounts, all
+        without group, and `contracts` names none. Every other log goes through `touched`.
+        """
+        return {}
+
     def discovers(self, position: P, accounts: Accounts) -> bool:
         """Whether the logs of discovery name whoever holds this; False wherever that is not certain."""
         return not position.empty
+
+
+class HealthFirst(Adapter[M, P]):
+    """A capability: what decides health can be read alone, for a part of the calls; supplies that back nothing can wait."""
+
+    @abstractmethod
+    def read_health(self, read: Reader, market: M, keys: Sequence[PositionKey]) -> list[P]:
+        """Read like `read_positions`, but leave out supplies that back no debt, and set `supplies_complete` to False.
+
+        `evaluate` must give the same health for both; `checks` must leave out sums that need every supply while one of the
+        positions is incomplete.
+        """
 
 
 class Registry(Adapter[M, P]):

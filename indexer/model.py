@@ -132,6 +132,20 @@ class Logs:
     activity: Sequence[LogSource]
 
 
+class Shape(NamedTuple):
+    """The layout of the logs of one event, and where they name accounts: so many topics, so many words of data.
+
+    `accounts` are the numbers of the topics that hold an account, `account_words` those of data words. If the data word
+    `unless_zero` is 0 the log names nobody.
+    """
+
+    topics: int
+    words: int
+    accounts: tuple[int, ...] = ()
+    account_words: tuple[int, ...] = ()
+    unless_zero: int | None = None
+
+
 class Read(NamedTuple):
     """One contract read, e.g. Read(pool, "getReserveData(address)((uint256,uint128))", (asset,)).
 
@@ -244,6 +258,8 @@ class Position:
 
     key: PositionKey
     block_number: int
+    #: False: only what decides health was read, not the supplies that back nothing; see `indexer.adapter.HealthFirst`
+    supplies_complete: bool = True
 
     @property
     def empty(self) -> bool:

@@ -1,7 +1,7 @@
 """Tables for people: no wider than the terminal, and nothing in them broken inside a word or a number.
 
-Where a table is too wide, in this order: headings break at their underscores, addresses lose their middle, columns that
-are empty throughout go (of lists), text breaks at its blanks. What is still too wide is turned if it has few rows;
+Where a table is too wide, in this order: columns that are empty throughout go (where nobody named them), headings break
+at their underscores, addresses lose their middle, text breaks at its blanks. What is still too wide is turned if it has few rows;
 a list loses its last columns, and anything else becomes several tables with the first columns in each.
 """
 
@@ -130,21 +130,26 @@ def total(columns: Sequence[Column]) -> int:
 
 def write_table(
     names: Sequence[str], rows: Iterable[Row], stream: TextIO, *, headers: bool = True, wide: bool = False,
-    droppable: bool = False,
+    sparse: bool = False, droppable: bool = False,
 ) -> list[str]:  # fmt: skip
-    """Write a table; which columns it left out, as only a `droppable` one on a terminal may that is not `wide`."""
+    """Write a table; which columns it left out, as only a `droppable` one on a terminal may that is not `wide`.
+
+    Of a `sparse` one, columns that are empty throughout go first, which loses nothing.
+    """
     lines = [list(row) for row in rows]
     whole = columns_of(names, lines, headers=headers)
     width = None if wide else room(stream)
     if width is None or total(whole) <= width:
         print_columns(whole, stream)
         return []
+    if (sparse or droppable) and lines:
+        whole = [column for column in whole if not column.empty] or whole[:1]
     if len(lines) <= FEW and headers and not droppable:
         turned_round = turned(whole, len(lines), width)
         if turned_round is not None:
             print_columns(turned_round, stream, names=whole)
             return []
-    fitted = squeezed(whole, width, droppable=droppable)
+    fitted = squeezed(whole, width)
     left_out: list[str] = []
     if droppable:
         while total(fitted) > width and len(fitted) > 1:
@@ -157,15 +162,13 @@ def write_table(
     return []
 
 
-def squeezed(columns: Sequence[Column], width: int, *, droppable: bool) -> list[Column]:
+def squeezed(columns: Sequence[Column], width: int) -> list[Column]:
     """As narrow as it need be to fit, or as it can be."""
     found = list(columns)
     for step in (Column.narrow_title, Column.short_addresses):
         found = [step(column) for column in found]
         if total(found) <= width:
             return found
-    if droppable:
-        found = [column for column in found if not (column.empty and column.cells)] or found[:1]
     for i in sorted(range(len(found)), key=lambda i: -found[i].width):
         excess = total(found) - width
         if excess > 0:
@@ -180,6 +183,9 @@ def parts(columns: Sequence[Column], width: int) -> list[list[Column]]:
         if column.right or total([*keys, column]) > width // 2:
             break
         keys.append(column)
+    widest = max((column.longest_word for column in columns[len(keys) :]), default=0)
+    while keys and total(keys) + len(GAP) + widest > width:
+        keys.pop()
     found: list[list[Column]] = [[*keys]]
     for column in columns[len(keys) :]:
         if len(found[-1]) > len(keys) and total([*found[-1], column]) > width:

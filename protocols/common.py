@@ -1,5 +1,6 @@
 """What adapters of several protocols share: addresses and slots of the EVM, symbols, answers in rows, balances."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice
@@ -49,10 +50,18 @@ def together(read: Reader, *groups: Sequence[Read]) -> list[list[Any]]:
     return [list(islice(answers, len(group))) for group in groups]
 
 
+#: a word in hexadecimal that ends in zeros, as no symbol does
+HEX_WORD = re.compile(r"(?=[0-9a-fA-F]{62}00)(?!0{64})[0-9a-fA-F]{64}")
+
+
 def symbol_of(text: Any, word: Any, default: str) -> str:
-    """A token's symbol: a string, or a bytes32 as from some early tokens (MKR), else `default`."""
-    if text:
+    """A token's symbol: a string, or a bytes32 as from some early tokens (MKR), else `default`.
+
+    A bridge may have written such a bytes32 into the string in hexadecimal (MKR on Arbitrum).
+    """
+    if text and not HEX_WORD.fullmatch(str(text)):
         return str(text)
+    word = bytes.fromhex(str(text)) if text else word
     return (bytes(word).rstrip(b"\0").decode(errors="replace") if word else "") or default
 
 

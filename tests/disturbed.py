@@ -8,12 +8,14 @@ from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from indexer.alert.watcher import Watcher
 from indexer.alert.watches import Policy
 from indexer.errors import ChainError, StoreError
 from indexer.model import Deployment
 from indexer.settings import Alerts
+from indexer.store.history import History
 from tests.devnet.scenario import Devnet
 from tests.faulty import FaultyNode
 from tests.faulty_modes import BLOOM_FAULTS
@@ -33,9 +35,10 @@ SLOW_FAULTS = ("hang", "drip")
 #: ways that a node has always
 PROPERTIES = (
     *BLOOM_FAULTS, "null-logs", "eip1898-refused", "log-index-per-transaction", "block-hash-ignored", "block-hash-unsupported",
+    "unknown-hash-empty",
 )  # fmt: skip
 #: what may leave out logs
-OMISSIONS = ("omitted-logs", "lagging", "block-hash-ignored", "silent-cap")
+OMISSIONS = ("omitted-logs", "lagging", "unknown-hash-empty", "block-hash-ignored", "silent-cap")
 #: what must be set besides (`history_from`), or be asked of two nodes at once (`Company`)
 PRUNED_HISTORY = "pruned-history"
 #: how a node says that a range of blocks is too wide, or that it knows no override
@@ -58,6 +61,8 @@ def drawn(rng: random.Random) -> dict[str, float]:
         faults[rng.choice(SLOW_FAULTS)] = 0.01
     if rng.random() < 0.3:
         faults[rng.choice(PROPERTIES)] = 1.0
+    if "unknown-hash-empty" in faults:
+        faults["lagging"] = 0.2
     if any(name in BLOOM_FAULTS for name in faults):
         faults = {name: rate for name, rate in faults.items() if name not in OMISSIONS}
     return faults
@@ -145,9 +150,13 @@ def sync_in_a_child(
 def watch_once(
     path: Path, url: str | list[str], deployments: Sequence[Devnet | Deployment], accounts: str, **settings: Any
 ) -> None:
-    """One sync that judges the watched wallets; their alerts stay in the outbox."""
+    """One sync that judges the watched wallets; their alerts stay in the outbox.
+
+    No history is thinned: that begins anywhere, and two files would keep other points of the same hour.
+    """
     watcher = Watcher("devnet", Policy.of(Alerts(below=(1.05, 1.3), drop_percent=1.0)), [], None)
-    sync_once(path, url, deployments, accounts, **{"behind_seconds": 0.2, "planner": watcher.plan, **settings})
+    with mock.patch.object(History, "_thin"):
+        sync_once(path, url, deployments, accounts, **{"behind_seconds": 0.2, "planner": watcher.plan, **settings})
 
 
 class Moment(FaultyNode):

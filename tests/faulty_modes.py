@@ -39,6 +39,7 @@ CALL_FAULTS = (
     "ignores-block",  # eth_call answered for the latest block
     "ignores-filter",  # eth_getLogs answered for all addresses and topics
     "lagging",  # a backend `lag` blocks behind
+    "unknown-hash-empty",  # one that lags and has no logs for a block that it does not know (paradigmxyz/reth 7371)
     "override-unsupported",  # no third parameter of eth_call
     "override-ignored",  # silently
     "receipts-unsupported",  # no eth_getBlockReceipts

@@ -24,8 +24,9 @@ NAMED = 8  # entries of each list in the text; the JSON has all of them
 class Subject:
     """What an alert is about; health factors, `hysteresis` (a fraction) and `target` are scaled by 1e18.
 
-    `columns` is the row of `positions`. `crossed` is the threshold that a drop crossed. `seconds_per_block` is the
-    chain's average block time.
+    `columns` is the row of `positions`. `crossed` is the threshold of a drop that was crossed,
+    `fell_from` the high it is measured from. `seconds_per_block` is
+    the chain's pace.
     """
 
     chain: str
@@ -37,6 +38,7 @@ class Subject:
     event: Event
     crossing: int
     crossed: int | None
+    fell_from: int | None
     health_before: int | None
     columns: Mapping[str, Any]
     block: Block
@@ -85,6 +87,7 @@ def compose(
         "rule": str(subject.rule),
         "crossing": subject.crossing,
         "threshold_health_factor": None if subject.threshold is None else decimal_text(subject.threshold),
+        "fell_from_health_factor_raw": None if subject.fell_from is None else str(subject.fell_from),
         "wallet": subject.wallet,
         "label": subject.label,
         "ens": subject.ens,
@@ -134,6 +137,8 @@ def short_form(alert: Mapping[str, Any]) -> dict[str, Any]:
     about = (
         f"{kept['wallet']} on {kept['deployment']}: health factor {health}, status {kept['status']}"
         if kept["wallet"]
+        else f"a price on {kept['chain']}"
+        if kept["kind"] == "price"
         else f"{kept['chain']} cannot be watched"
     )
     kept["title"] = f"Alert: {kept['rule']} {kept['event']}"
@@ -172,6 +177,7 @@ def prospects(subject: Subject, adapter: AnyAdapter, market: Market, position: P
                 "price": p.whole(p.price.price),
                 "liquidation_price": p.whole(p.liquidatable),
                 "unit": p.price.unit,
+                "liquidation_price_usd": p.usd(market, p.liquidatable),
                 "distance_percent": p.distance,
                 "collateral": p.price.collateral,
                 "debt": p.price.debt,
@@ -263,7 +269,12 @@ def what(subject: Subject) -> str:
     if subject.rule.kind is Kind.BELOW:
         return f"recovered, above {threshold}" if recovered else f"below {threshold}"
     percent = decimal_text(subject.rule.threshold)
-    return f"recovered from its fall by {percent} %" if recovered else f"fell by {percent} % or more"
+    if recovered:
+        return f"recovered from its fall by {percent} %"
+    if not subject.fell_from or subject.health is None:
+        return f"fell by {percent} % or more"
+    share = 100 * (subject.fell_from - subject.health) / subject.fell_from
+    return f"fell {share:.3g} % from {factor(subject.fell_from)}"
 
 
 def title(subject: Subject) -> str:
@@ -310,7 +321,7 @@ def ahead(body: Mapping[str, Any]) -> list[str]:
     """At which prices the position can be liquidated, and what would lead away from it."""
     found = []
     prices = [
-        f"{printable(p['symbol'])} at {shown('', p['liquidation_price'])} {p['unit']} ({p['distance_percent']:+.2f} %)"
+        f"{printable(p['symbol'])} at {shown('', p['liquidation_price'])} {p['unit']}{in_usd(p)} ({p['distance_percent']:+.2f} %)"
         for p in body["liquidation_prices"] or ()
     ]
     if prices:
@@ -327,6 +338,12 @@ def ahead(body: Mapping[str, Any]) -> list[str]:
     if body["liquidation_blocked_by"]:
         found.append(f"cannot be liquidated now: {', '.join(body['liquidation_blocked_by'])}")
     return found
+
+
+def in_usd(price: Mapping[str, Any]) -> str:
+    """The same liquidation price in USD, where its unit is another and worth a known number of them."""
+    value = price["liquidation_price_usd"]
+    return "" if price["unit"] == "USD" or value is None else f", {usd(value)}"
 
 
 def amount(holding: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The change stream: the lines of table `changes`, read behind the sync's back and handed to standard output or a webhook.
+"""The change stream: reads the lines of the table `changes` beside the sync and hands them to standard output or a webhook.
 
 The sync writes its transaction and wakes a reader; it never waits for one. A reader is a thread with a connection of its
 own that holds no transaction while it hands lines over. One that is too slow for what the table keeps, or whose receiver
@@ -24,11 +24,11 @@ from indexer.store.database import open_readonly
 log = logging.getLogger(__name__)
 
 LINES_AT_ONCE = 500
-#: how long a reader that nobody wakes waits before it looks by itself
+#: seconds after which a reader that nobody wakes looks for lines by itself
 LOOK_SECONDS = 5.0
-#: how long one whose database is busy waits before it tries again
+#: seconds after which a reader retries a busy database
 TROUBLE_SECONDS = 2.0
-#: how long a receiver that took nothing is left alone before it gets a snapshot
+#: seconds after which a receiver that accepted nothing gets a snapshot
 REST_SECONDS = 60.0
 
 
@@ -40,7 +40,7 @@ class Receiver(ABC):
 
     @abstractmethod
     def take(self, lines: Sequence[bytes], stopped: threading.Event) -> None:
-        """Hands lines over, newlines included. DeliveryError if they were not taken, GoneError if none ever will be."""
+        """Hands lines over, newlines included. DeliveryError if they were not accepted, GoneError if none ever will be."""
 
 
 class Reader:
@@ -48,8 +48,8 @@ class Reader:
 
     def __init__(self, path: Path, chain_id: int, receiver: Receiver, since: int | None = None) -> None:
         self.path, self.chain_id, self.receiver = path, chain_id, receiver
-        self._since = since  # the block from which a reader has to be caught up
-        self._after: int | None = None  # the id of the last line that was taken; None: it needs a snapshot
+        self._since = since  # the block from which the receiver has to catch up
+        self._after: int | None = None  # the id of the last line that was accepted; None: it needs a snapshot
         self._news, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"stream to {receiver.place}", daemon=True)
 
@@ -57,11 +57,11 @@ class Reader:
         self._thread.start()
 
     def wake(self) -> None:
-        """There may be new lines."""
+        """Tells the reader that there may be new lines."""
         self._news.set()
 
     def stop(self, seconds: float) -> None:
-        """Ends it behind what it is handing over, or leaves it behind after that long."""
+        """Stops the reader after the lines in progress, or abandons it when that takes too long."""
         self._stopped.set()
         self._news.set()
         self._thread.join(seconds)
@@ -85,7 +85,7 @@ class Reader:
                 self._stopped.wait(TROUBLE_SECONDS)
 
     def _step(self, conn: sqlite3.Connection) -> None:
-        """Hands over what there is behind the last line that was taken, or waits for it."""
+        """Hands over the lines after the last accepted one, or waits for some."""
         self._news.clear()
         if self._since is not None:
             self._after, block, self._since = start_of(conn, self.chain_id, self._since), self._since, None
@@ -111,7 +111,7 @@ class Reader:
 
 
 def encoded(line: Mapping[str, Any]) -> bytes:
-    """One line of NDJSON, only ASCII, so that nothing in it steers a terminal."""
+    """One line of NDJSON in ASCII only, so that nothing in it can control a terminal."""
     return json.dumps(line, allow_nan=False, separators=(",", ":")).replace("\x7f", "\\u007f").encode() + b"\n"
 
 
@@ -140,7 +140,7 @@ class Stream:
         self.readers = [Reader(path, chain_id, receiver, since) for receiver in receivers]
 
     def __enter__(self) -> Callable[[], None]:
-        """Starts the readers; what wakes them."""
+        """Starts the readers; returns what wakes them."""
         for reader in self.readers:
             reader.start()
         return self.wake

@@ -11,12 +11,12 @@ from typing import Any
 from indexer import bounded_json
 from indexer.address import checked_address
 from indexer.alert.rules import Rule, below, drop
-from indexer.alert.watches import Watch, checked_label
+from indexer.alert.watches import Watch, checked_group, checked_label
 from indexer.config import known_keys
 from indexer.errors import ConfigError
 
-KEYS = ("wallet", "label", "below", "drop")
-#: other programs' names of the columns
+KEYS = ("wallet", "label", "below", "drop", "group")
+#: what other programs call the same
 ALIASES = {"address": "wallet", "name": "label"}
 #: columns of a Safe's address book that are ignored: a wallet is watched on every chain
 IGNORED = {"chainid", "chain id", "chain_id", "chain", "network"}
@@ -31,11 +31,11 @@ Entry = tuple[str, Mapping[str, Any]]
 def load_watches(path: Path, data: bytes, resolve: Callable[[str], tuple[str, str]]) -> list[Watch]:
     """The wallets of a file, all or none. ConfigError names the first line or entry that is wrong.
 
-    JSON is a list of addresses or of objects with `wallet` and perhaps `label`, `below` and `drop`; `below` and `drop`
-    may be lists. CSV has these as its header, or no header: wallet, then label; several values in one cell are separated
-    by blanks. Anything else is one wallet per line; blank lines and lines that begin with # are ignored. A wallet is an
-    address or an ENS name, which `resolve` turns into (address, normalised name). A wallet may be listed twice, but not
-    with different rules.
+    JSON is a list of addresses or of objects with `wallet` and perhaps `label`, `below`, `drop` and `group`; the last
+    three may be lists. CSV has these as its header, or none: wallet, then label; several values in one cell are separated by
+    blanks. Anything else is one wallet a line; blank lines and lines that begin with # do not count. A wallet is an
+    address or an ENS name, of which `resolve` tells (address, normalised name). The same wallet twice is one, unless
+    its rules differ.
     """
     text = decoded(path, data)
     if path.suffix.lower() == ".json" or text.lstrip().startswith(("[", "{")):
@@ -51,7 +51,11 @@ def load_watches(path: Path, data: bytes, resolve: Callable[[str], tuple[str, st
         if known.rules and watch.rules and known.rules != watch.rules:
             raise ConfigError(f"{where}: {watch.wallet} is in the file twice, with other rules")
         found[watch.wallet] = replace(
-            known, label=known.label or watch.label, ens=known.ens or watch.ens, rules=known.rules or watch.rules
+            known,
+            label=known.label or watch.label,
+            ens=known.ens or watch.ens,
+            rules=known.rules or watch.rules,
+            groups=tuple(dict.fromkeys([*known.groups, *watch.groups])),
         )
     if not found:
         raise ConfigError(f"{path}: no address in it")
@@ -139,7 +143,7 @@ def of_csv(path: Path, text: str) -> Sequence[Entry]:
             else:
                 if "wallet" not in names:
                     raise ConfigError(
-                        f"{where}: the header must have a column wallet (and may have label, below, drop)"
+                        f"{where}: the header must have a column wallet (and may have label, below, drop, group)"
                     )
                 continue
         entry: dict[str, Any] = {}
@@ -149,7 +153,7 @@ def of_csv(path: Path, text: str) -> Sequence[Entry]:
                 raise ConfigError(f"{where}: more cells than the header has columns")
             if name and name not in IGNORED:
                 entry[name] = cell
-        entries.append((where, entry | {name: entry.get(name, "").split() for name in ("below", "drop")}))
+        entries.append((where, entry | {name: entry.get(name, "").split() for name in ("below", "drop", "group")}))
     return entries
 
 
@@ -182,16 +186,17 @@ def watch_of(where: str, entry: Mapping[str, Any], resolve: Callable[[str], tupl
     try:
         rules = rules_of(entry.get("below"), entry.get("drop"))
         kept = checked_label(label) if label else None
+        groups = groups_of(entry.get("group"))
         name = ens_name(wallet)
         if name is None:
-            return Watch(checked_address(PREFIX.sub("", wallet.strip())), kept, None, rules)
+            return Watch(checked_address(PREFIX.sub("", wallet.strip())), kept, None, rules, groups)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
     try:
         address, name = resolve(name)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    return Watch(address, kept, name, rules)
+    return Watch(address, kept, name, rules, groups)
 
 
 def ens_name(text: str) -> str | None:
@@ -203,6 +208,14 @@ def ens_name(text: str) -> str | None:
 def rules_of(thresholds: Any, falls: Any) -> tuple[Rule, ...]:
     """Rules from the values of a file or of flags. ValueError for a value that makes no rule."""
     return (*(below(value) for value in listed(thresholds)), *(drop(value) for value in listed(falls)))
+
+
+def groups_of(names: Any) -> tuple[str, ...]:
+    """Names of groups from what a file or flags give. ValueError if one is none."""
+    values = names if isinstance(names, list | tuple) else [] if names is None else [names]
+    if not all(isinstance(name, str) for name in values):
+        raise ValueError("group must be text")
+    return tuple(checked_group(name) for name in values)
 
 
 def listed(value: Any) -> Iterable[Any]:

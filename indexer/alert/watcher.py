@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from indexer.alert import prices
 from indexer.alert.channels import Channel
 from indexer.alert.message import Moved, Subject, compose
 from indexer.alert.queue import enqueue
@@ -73,6 +74,7 @@ class Watcher:
         """Judges the rows and composes the alerts; the rider writes them, unless the watches have changed meanwhile."""
         verdicts = Verdicts(watches(conn), all_states(conn))
         watched = {watch.wallet: watch for watch in verdicts.watched}
+        priced = prices.judge(conn, self.chain, snapshots, self.policy.hysteresis)
         for snapshot in sorted(snapshots, key=lambda s: s.deployment):
             mine = [row for row in snapshot.rows if not watched.keys().isdisjoint(row.people)]
             judge = Judge(self, conn, snapshot, tracked[snapshot.deployment], verdicts) if mine else None
@@ -87,6 +89,10 @@ class Watcher:
         def write(conn: sqlite3.Connection, _snapshots: Sequence[Snapshot], block: Block) -> None:
             if (watches(conn), all_states(conn)) != (verdicts.watched, verdicts.states):
                 raise ChangedMeanwhileError
+            if (prices.rules(conn), prices.states(conn)) != priced.judged:
+                raise ChangedMeanwhileError
+            prices.write(conn, priced)
+            verdicts.alerts += priced.alerts
             self._write(conn, verdicts, block)
 
         return write
@@ -126,6 +132,7 @@ class Judge:
         rules = in_order({*ALWAYS, *(watch.rules or policy.rules)})
         memories, health_before = remembered(self.conn, where, rules)
         told: list[tuple[Rule, Event, int | None]] = []
+        highs = {rule: memory.state.reference for rule, memory in memories.items()}
         for rule in rules:
             memory = memories[rule]
             crossed = memory.state.crossed
@@ -149,6 +156,7 @@ class Judge:
                 event=event,
                 crossing=memories[rule].crossing,
                 crossed=crossed,
+                fell_from=highs[rule] if event is Event.CROSSED else None,
                 health_before=None if health_before is None else int(health_before),
                 columns=row._asdict(),
                 block=snapshot.block,

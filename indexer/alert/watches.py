@@ -1,5 +1,6 @@
 """Watched wallets: which they are, and the rules that judge them."""
 
+import re
 import sqlite3
 import time
 import unicodedata
@@ -17,12 +18,13 @@ from indexer.units import scaled
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A watched wallet; one without rules has those of the configuration."""
+    """A watched wallet; no rules: those of the configuration. `groups`: whose it is, for @name."""
 
     wallet: str
     label: str | None = None
     ens: str | None = None
     rules: tuple[Rule, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,32 @@ def checked_label(text: str) -> str:
     return text[:NAME_CHARACTERS]
 
 
+def checked_group(text: str) -> str:
+    """The name of a group without its @, in lower case. ValueError if it could not be written as one word."""
+    name = text.removeprefix("@").lower()
+    if not re.fullmatch(r"[\w.-]{1,64}", name):
+        raise ValueError(
+            f"'{printable(text[:NAME_CHARACTERS])}' is no name of a group: one word of up to 64 characters"
+        )
+    return name
+
+
 def watches(conn: sqlite3.Connection) -> list[Watch]:
     """Every watched wallet, by address."""
     rules: dict[str, list[Rule]] = {}
     for wallet, rule in conn.execute("select wallet, rule from watch_rules"):
         rules.setdefault(wallet, []).append(parse(rule))
+    groups: dict[str, list[str]] = {}
+    for wallet, name in conn.execute("select wallet, name from watch_groups order by name"):
+        groups.setdefault(wallet, []).append(name)
     return [
-        Watch(wallet, label and label[:NAME_CHARACTERS], ens, tuple(in_order(rules.get(wallet, []))))
+        Watch(
+            wallet,
+            label and label[:NAME_CHARACTERS],
+            ens,
+            tuple(in_order(rules.get(wallet, []))),
+            tuple(groups.get(wallet, ())),
+        )
         for wallet, label, ens in conn.execute("select wallet, label, ens from watches order by wallet")
     ]
 
@@ -66,8 +87,8 @@ def watches(conn: sqlite3.Connection) -> list[Watch]:
 def add(store: Store, new: Iterable[Watch]) -> tuple[int, int]:
     """Watches these wallets, all or none; returns how many are new and how many were changed.
 
-    Rules are replaced on the word of the user, who undoes it by adding the old ones.
-    A wallet that is already watched gets the new rules and the new label; one that is not given stays as it was.
+    The user's word replaces rules; adding the old ones undoes it.
+    A wallet that is already watched gets the new rules, groups and label, and keeps what it is not given.
     """
     added = changed = 0
     with store.transaction() as conn:
@@ -82,6 +103,11 @@ def add(store: Store, new: Iterable[Watch]) -> tuple[int, int]:
                 conn.execute("delete from watch_rules where wallet = ?", (watch.wallet,))
                 conn.executemany(
                     "insert or ignore into watch_rules values (?, ?)", [(watch.wallet, str(r)) for r in watch.rules]
+                )
+            if watch.groups:
+                conn.execute("delete from watch_groups where wallet = ?", (watch.wallet,))
+                conn.executemany(
+                    "insert or ignore into watch_groups values (?, ?)", [(name, watch.wallet) for name in watch.groups]
                 )
             added, changed = added + (known is None), changed + (known is not None)
     return added, changed
@@ -98,13 +124,16 @@ def remove(store: Store, wallets: Sequence[str]) -> None:
             if not conn.execute("delete from watches where wallet = ?", (wallet,)).rowcount:
                 raise IndexerError(f"{wallet} is not watched; nothing was changed: see `indexer watch list`")
             conn.execute("delete from watch_rules where wallet = ?", (wallet,))
+            conn.execute("delete from watch_groups where wallet = ?", (wallet,))
             conn.execute("delete from watch_states where wallet = ?", (wallet,))
 
 
 def listing(conn: sqlite3.Connection, default_rules: str) -> list[dict[str, Any]]:
     """One row per position of a watched wallet, one for a wallet without any; `open` names the rules that are crossed."""
     cursor = conn.execute(
-        "select w.wallet, w.label, w.ens, p.chain_id, p.deployment, p.protocol, p.account, p.position_group, "
+        "select w.wallet, w.label, w.ens, "
+        "(select group_concat(name, ', ') from (select name from watch_groups g where g.wallet = w.wallet order by name)) "
+        "as groups, p.chain_id, p.deployment, p.protocol, p.account, p.position_group, "
         "p.health_factor_raw, p.health_factor, p.debt_usd, p.collateral_usd, p.status, p.block_number, "
         "strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time, "
         "(select group_concat(s.rule, ', ') from watch_states s where s.open and s.wallet = w.wallet "
@@ -127,6 +156,8 @@ def listing(conn: sqlite3.Connection, default_rules: str) -> list[dict[str, Any]
 def open_crossings(conn: sqlite3.Connection, chain_id: int) -> int:
     """How many crossings on a chain have not ended."""
     found: tuple[int] = conn.execute(
-        "select count(*) from watch_states where chain_id = ? and open", (chain_id,)
+        "select (select count(*) from watch_states where chain_id = ?1 and open) "
+        "+ (select count(*) from price_states where chain_id = ?1 and open)",
+        (chain_id,),
     ).fetchone()
     return found[0]

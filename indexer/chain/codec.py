@@ -1,27 +1,24 @@
 """Encodes reads as calldata, decodes return data to values, and wraps both in Multicall3's `aggregate3`. Pure.
 
-multicall's `Signature` parses a function's text. Values of one word each are coded directly, which is faster (see
-tests/bench/multicall.py), the rest by eth-abi.
+Values of one word each are coded directly, which is faster (see tests/bench/multicall.py), the rest by eth-abi.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from eth_abi.codec import ABICodec
 from eth_abi.decoding import ContextFramesBytesIO
-from eth_abi.exceptions import DecodingError, EncodingError
+from eth_abi.exceptions import DecodingError, EncodingError, ParseError
+from eth_abi.grammar import TupleType, parse
 from eth_abi.registry import registry
+from eth_hash.auto import keccak
 
-from indexer.bounded_json import same_recursion_limit
 from indexer.chain.errors import BadAnswerError
 from indexer.model import Failed, Read
 from indexer.text import NAME_CHARACTERS
-
-if TYPE_CHECKING:
-    from multicall import Signature
 
 _NUMBER = re.compile(r"(u?int)(\d{1,3})")
 
@@ -65,24 +62,37 @@ class Codec:
 @cache
 def codec(signature: str) -> Codec:
     """The codec of "name(inputs)(outputs)". ValueError if the text cannot be parsed."""
-    with same_recursion_limit():
-        from multicall import Signature  # noqa: PLC0415 - it brings web3, which takes a second
-
+    name, opened, groups = signature.partition("(")
+    inputs, between, outputs = groups.partition(")(")
+    if not name.isidentifier() or not opened or not between or not outputs.endswith(")"):
+        raise ValueError(f"not a function signature: {signature} (it is written as name(inputs)(outputs))")
     try:
-        parsed = Signature(signature)
-    except (IndexError, ValueError, TypeError) as error:
+        given, returned = _types(inputs), _types(outputs[:-1])
+    except (ParseError, ValueError) as error:
         raise ValueError(f"not a function signature: {signature} ({error})") from None
-    return Codec(_encoder(parsed), _decoder(parsed))
+    selector = keccak(f"{name}({inputs})".encode())[:4]
+    return Codec(_encoder(signature, selector, given), _decoder(returned))
 
 
-def _encoder(parsed: "Signature") -> Callable[[Sequence[Any]], bytes]:
-    selector = bytes(parsed.fourbyte)
-    types = [str(kind) for kind in parsed.input_types]
+def _types(inside: str) -> list[str]:
+    """The types of a list like "address,(uint256,bool)[]"; ValueError or eth-abi's ParseError if one is none."""
+    if not inside:
+        return []
+    whole = parse(f"({inside})")
+    whole.validate()
+    types = [one.to_type_str() for one in whole.components] if isinstance(whole, TupleType) else []
+    for kind in types:
+        if not _ABI.is_encodable_type(kind):
+            raise ValueError(f"{kind} is no type")
+    return types
+
+
+def _encoder(signature: str, selector: bytes, types: list[str]) -> Callable[[Sequence[Any]], bytes]:
     words = [_word_encoder(kind) for kind in types]
 
     def generic(args: Sequence[Any]) -> bytes:
         if len(args) != len(types):
-            raise ValueError(f"{parsed.signature} takes {len(types)} arguments, not {len(args)}")
+            raise ValueError(f"{signature} takes {len(types)} arguments, not {len(args)}")
         return selector + _ABI.encode(types, args)
 
     def by_words(args: Sequence[Any]) -> bytes:
@@ -128,8 +138,7 @@ def _word_encoder(kind: str) -> Callable[[Any], bytes] | None:
     return None
 
 
-def _decoder(parsed: "Signature") -> Callable[[bytes], Any]:
-    types = [str(kind) for kind in parsed.output_types]
+def _decoder(types: list[str]) -> Callable[[bytes], Any]:
     if not types:
         return lambda _: ()
     if types == ["uint256"]:

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -36,6 +36,7 @@ from indexer.chain.errors import (
     revert_data,
 )
 from indexer.chain.exchange import BrokenAnswerError, OversizeError, Reply, Transport
+from indexer.chain.flight import Flight
 from indexer.chain.limits import most_bytes
 from indexer.errors import ChainError, RetryableError
 from indexer.masking import LONGEST_TEXT, masked, secrets
@@ -48,6 +49,8 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.WARNING)
 LONGEST_PATIENCE = 60.0
 #: seconds for which an endpoint that took too long is not asked for a second opinion
 SPARED_SECONDS = 600.0
+#: how long an endpoint has for its first answer, the first time it is asked: one that is dead must not hold up the others
+FIRST_SECONDS = 1.5
 
 
 class Endpoint:
@@ -57,11 +60,16 @@ class Endpoint:
         self.url = url
         self.masked = mask(url)
         self.verified = False
+        #: whether it has been asked anything before
+        self.asked = False
+        #: whether people were told that it does not answer
+        self.named = False
         self.not_before = 0.0
         self.spared_until = 0.0
         #: nulls that it answered for the logs of blocks it knows; -1 once it answered []
         self.null_logs = 0
         self.unsupported: set[str] = set()
+        self.flight = Flight()
         self._timeout = timeout
         self._secrets = secrets(url)
         self._ids = itertools.count(1)
@@ -93,14 +101,17 @@ class Endpoint:
         line = " ".join("".join(char if char.isprintable() else " " for char in line).split())
         return line if len(line) <= length else line[: length - 1] + "…"
 
-    def send(self, method: str, params: Sequence[Any]) -> Any:
+    def send(self, method: str, params: Sequence[Any], decode: Callable[[bytearray], Any] | None = None) -> Any:
         """The `result` of one request, null included."""
         request_id = next(self._ids)
         answer = self._post(
             {"jsonrpc": "2.0", "id": request_id, "method": method, "params": list(params)},
             f"{method}: ",
             most_bytes([(method, params)]),
+            decode,
         )
+        if decode is not None and getattr(answer, "id", None) == request_id:
+            return answer
         if not isinstance(answer, dict):
             raise BadAnswerError(f"{method}: the answer is no JSON-RPC object")
         if "error" in answer and answer["error"] is not None:
@@ -175,10 +186,13 @@ class Endpoint:
             return UnsupportedError(line)
         return BatchTooBigError(line, most)
 
-    def _post(self, body: Any, what: str, most: int) -> Any:
+    def _post(self, body: Any, what: str, most: int, decode: Callable[[bytearray], Any] | None = None) -> Any:
         payload = json.dumps(body, separators=(",", ":")).encode()
         reply = self._exchange(payload, what, most)
         status, headers = reply.status, reply.headers
+        decoded = decode(reply.content) if decode is not None and status == 200 else None
+        if decoded is not None:
+            return decoded
         try:
             answer, fault = bounded_json.loads(reply.content), ""
         except ValueError as error:
@@ -206,10 +220,12 @@ class Endpoint:
         return answer
 
     def _exchange(self, payload: bytes, what: str, most: int) -> Reply:
+        timeout = self._timeout if self.asked else min(self._timeout, FIRST_SECONDS)
+        self.asked = True
         try:
-            return self._transport.post(payload, self._timeout, most)
+            return self._transport.post(payload, timeout, most)
         except (TimeoutError, requests.Timeout):
-            raise TimedOutError(f"{what}no complete answer within {self._timeout:g} s") from None
+            raise TimedOutError(f"{what}no complete answer within {timeout:g} s") from None
         except OversizeError as error:
             raise OversizedError(f"{what}the answer {error}") from None
         except (BrokenAnswerError, requests.exceptions.ChunkedEncodingError) as error:

@@ -118,60 +118,110 @@ LARGEST_WINDOW = 100_000
 #: from this many logs on, the same number in a second answer counts as an unspoken limit of the provider
 FEWEST_CUT = 32
 #: logs that one request should bring
-WANTED_LOGS = 20_000
+WANTED_LOGS = 10_000
 WANTED_SECONDS = 5.0
+
+
+#: the part of a known cap on results that a window aims at, as the number of logs in it is only expected
+AIMED = 0.93
 
 
 @dataclass(slots=True)
 class LogLimit:
     """How many blocks one eth_getLogs takes (`window`) and how many addresses (`addresses`, None for any).
 
-    `cap` is the range limit that the provider named. The window follows the number of logs and seconds of the last
-    request, and at most doubles each time; a width that was refused is not tried again for a while, longer if the refusal
-    took many seconds. `most` is the largest number of logs in any answer.
+    `cap` is what the provider named as its range limit, `results` how many logs it gives at once: named in a refusal, or
+    inferred from one (`guessed`). The window is as wide as that many logs are at the density of the last ones, or as
+    `WANTED_LOGS` and `WANTED_SECONDS` allow, at most doubled each time. A width that was refused is not tried again for a while, the longer the more
+    seconds the refusal took, unless there are clearly fewer logs by now. `most` is the largest number of logs that an answer had.
     """
 
     window: int = FIRST_WINDOW
     cap: int | None = None
+    results: int | None = None
+    guessed: bool = False
     addresses: int | None = None
     ceiling: int = 0
     streak: int = 0
     patience: int = PATIENCE
     most: int = 0
+    density: float = 0.0
+    refusals: int = 0  # in a row
 
     @property
     def size(self) -> int:
         return max(1, self.window if self.cap is None else min(self.window, self.cap))
 
     def cut_short(self, logs: int) -> bool:
-        """Whether an answer of that many logs may have been silently cut off there."""
+        """Whether an answer of so many logs may have been cut off there without a word."""
         return logs > 0 and (logs % (100 if logs < 1_000 else 1_000) == 0 or logs == self.most >= FEWEST_CUT)
 
-    def refused(self, span: int, named: int | None, lasting: bool, seconds: float = 0) -> None:
-        """Notes that `span` blocks were refused after that many seconds.
+    def refused(
+        self, span: int, named: int | None, lasting: bool, seconds: float = 0, results: int | None = None
+    ) -> None:
+        """`span` blocks were too many, which took so many seconds to learn.
 
-        `named` is the number that the refusal allows; if `lasting`, it holds for every range.
+        `named` is the number that the refusal allows, `lasting` if everywhere; `results` the number of logs that it
+        allows, 0 if it is about logs without a number.
         """
         self.ceiling, self.streak = span, 0
+        self.refusals += 1
         self.patience = PATIENCE * max(1, round(seconds))
+        if results is not None:
+            self._too_many_logs(span, results)
         if named is not None and 0 < named < span:
             self.window = named
             if lasting:
                 self.cap = named if self.cap is None else min(named, self.cap)
         elif named == span and lasting and self.cap is None:  # some count last - first
             self.window = self.cap = max(1, span - 1)
+        elif results is not None and self.results is not None:
+            self.density = max(self.density, self.results / span) * min(1.25 * 1.6 ** (self.refusals - 1), 4)
+            self.window = max(1, min(int(AIMED * self.results / self.density), span - 1))
         else:
             self.window = max(1, span // 2)
 
+    def _too_many_logs(self, span: int, named: int) -> None:
+        expected = int(self.density * span)
+        if named:
+            self.results, self.guessed = named, False
+        elif expected and (self.results is None or self.guessed):
+            self.results, self.guessed = min(self.results or expected, expected), True
+
     def fits(self, span: int, logs: int, seconds: float) -> None:
-        """Notes that `span` blocks were answered with that many logs in that many seconds."""
+        """`span` blocks were answered with so many logs in so many seconds."""
+        before, self.density = self.density, logs / span
+        self.refusals = 0
+        if self.results is not None and logs > self.results:
+            self.results = None
         if span < self.size:
             return
         self.streak += 1
         if self.streak > self.patience:
             self.ceiling, self.streak = 0, 0
+            if self.guessed and self.results is not None:
+                self.results += self.results // 4
+        if self.ceiling and self.results and 0 < 2 * self.density < self.results / self.ceiling:
+            self.ceiling = 0
         load = max(logs / WANTED_LOGS, seconds / WANTED_SECONDS)
         if load > 1.5:
             self.window = max(1, int(span / min(load, 4)))
-        elif load < 0.75 and not 0 < self.ceiling <= 2 * span:
-            self.window = min(LARGEST_WINDOW, 2 * span)
+        elif load < 0.75 or self.results is not None:
+            self._widen(span, before)
+
+    def _widen(self, span: int, before: float) -> None:
+        """Up to twice as wide, as far as the logs to be expected allow: no fewer in a block than last time, where they grew."""
+        rising = self.density + max(self.density - before, 0.0) if before else self.density
+        fitting = self._fitting(rising)
+        if self.ceiling and min(fitting, 2 * span) >= self.ceiling:
+            fitting = min(fitting, max(span, self.ceiling - 1 if self.results and rising else span))
+        self.window = max(1, min(fitting, 2 * span, LARGEST_WINDOW))
+
+    def _fitting(self, density: float) -> int:
+        """The blocks in which there are as many logs as one answer should have."""
+        wanted = AIMED * self.results if self.results is not None else 0.9 * WANTED_LOGS
+        return int(wanted / density) if density else LARGEST_WINDOW
+
+    def expected_span(self, density: float) -> int:
+        """How many blocks a request is expected to bring where there are so many logs in each."""
+        return max(1, min(self._fitting(density), self.cap or LARGEST_WINDOW, LARGEST_WINDOW))

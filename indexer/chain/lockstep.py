@@ -1,4 +1,4 @@
-"""Several deployments read at one block, side by side: what all of them wait for goes out together.
+"""Reads several deployments at one block side by side: the questions that they wait for go out together.
 
 Each runs until it needs an answer. When all wait, their reads are asked in one aggregate, and each goes on with its own
 answers: a block costs as many requests as the longest of them takes turns, however many there are. What a deployment
@@ -34,7 +34,7 @@ class Questions(NamedTuple):
         return chain(*self)
 
     def if_(self, wanted: Callable[[Hashable], bool]) -> "Questions":
-        """Those of them that are wanted."""
+        """The questions among these that are wanted."""
         reads, groups, slots = (tuple(filter(wanted, ones)) for ones in self)
         return Questions(reads, groups, slots)  # type: ignore[arg-type]  # each kind stays what it was
 
@@ -45,7 +45,7 @@ class Questions(NamedTuple):
 
 
 class _Waiting:
-    """The `Reader` of one task: whoever asks it waits for its turn.
+    """The `Reader` of one task: the task waits at each question until the answers of all tasks are there.
 
     The same question at the same block has the same answer, so it is asked once.
     """
@@ -81,7 +81,7 @@ class _Waiting:
 
 
 class Habit:
-    """What one task reads at every block: that which it read at both of the last two."""
+    """What one task reads at every block: the questions it asked at both of the last two."""
 
     def __init__(self) -> None:
         self._before: dict[Hashable, None] = {}
@@ -96,7 +96,7 @@ class Habit:
         return self._now
 
     def go_on(self, block: Block) -> _Waiting:
-        """The reader that `begin` gave for this block, with what it knows."""
+        """The reader that `begin` made for this block, with what it has read."""
         return self._now if self._now and self._now.block.hash == block.hash else self.begin(block)
 
 
@@ -138,11 +138,11 @@ def side_by_side(reader: PinnedReader, tasks: Sequence[tuple[Task, Habit]], *, g
     finally:
         for worker in workers:
             if not worker.dead:
-                worker.throw()  # GreenletExit: what it holds is let go
+                worker.throw()  # GreenletExit: it releases what it holds
 
 
 def _answers(reader: PinnedReader, asked: Sequence[Questions]) -> list[Any]:
-    """The answers to each, asked together; where that fails each alone, and an Exception for whom it fails again."""
+    """The answers to each, asked together or, if that fails, one by one, with the Exception where that fails again."""
     try:
         return _together(reader, asked)
     except (ReorgError, PrunedError):
@@ -164,7 +164,7 @@ def _together(reader: PinnedReader, asked: Sequence[Questions]) -> list[list[Any
 
 
 def _frozen(read: Read) -> Read:
-    """The same read with tuples where an adapter gave lists, which no dictionary takes."""
+    """The same read with tuples in place of lists, which cannot be keys of a dictionary."""
     return read._replace(args=_tuples(read.args))
 
 

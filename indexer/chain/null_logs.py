@@ -18,7 +18,7 @@ def logs_or_null(endpoint: Endpoint, wanted: Mapping[str, Any], result: Any, cou
 
     A node whose null means "none" never answers [], answers null repeatedly, and knows the block.
     """
-    if result == []:
+    if result == [] or getattr(result, "result", None) == []:
         endpoint.null_logs = -1
     if result is not None or endpoint.null_logs < 0:
         return result

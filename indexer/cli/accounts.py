@@ -1,4 +1,4 @@
-"""The group `indexer accounts`: lists of accounts, to give away and to bring along."""
+"""The group `indexer accounts`: lists of accounts to export and to import."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -76,7 +76,7 @@ def export(session: Session, file: Path, chain: str | None, deployments: Sequenc
 @DEPLOYMENT
 @session_of
 def import_(session: Session, file: Path, chain: str | None, deployments: Sequence[str]) -> None:
-    """Take the accounts in FILE (.csv or .parquet) along to the next sync, which asks the contracts what they hold.
+    """Import the accounts in FILE (.csv or .parquet); the next sync asks the contracts what they hold.
 
     A column account is enough where --deployment names the one that they are of. Nothing in the file is trusted: wrong
     entries cost a read, and the contracts' own totals of debt show whether anybody is missing, which `indexer status`

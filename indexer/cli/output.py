@@ -7,7 +7,6 @@ Exact integers stay strings, so no reader rounds them.
 import csv
 import functools
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -19,7 +18,7 @@ import click
 from indexer.console import remark
 from indexer.files import replacing, write_file
 from indexer.table import write_table
-from indexer.text import Row, for_people, json_value, plain, printable
+from indexer.text import Row, cell_text, for_people, json_value
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,7 +94,9 @@ class Output:
 
     def write(self, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Write all rows to the file, which appears whole or not at all, or to stdout."""
-        self.write_sets((columns, rows))
+        names = self.named(columns, columns)
+        places = [columns.index(name) for name in names]
+        self._fill([(names, rows if names == [*columns] else ([row[i] for i in places] for row in rows))])
 
     def write_list(self, table_columns: Sequence[str], columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Write a list of rows that have all `columns`: a table shows `table_columns`, as many as the terminal has room for."""
@@ -107,13 +108,11 @@ class Output:
         self._fill([(names, for_people(names, every))], droppable=not self.columns)
 
     def write_sets(self, *sets: tuple[Sequence[str], Iterable[Row]]) -> None:
-        """Write several result sets one below the other; --columns chooses of the first, and leaves out the others."""
+        """Write several tables one below the other; --columns chooses of the first, and leaves out the others."""
         if self.columns:
-            columns, rows = sets[0]
-            names = self.named(columns, columns)
-            places = [columns.index(name) for name in names]
-            sets = ((names, ([row[i] for i in places] for row in rows)),)
-        self._fill(sets)
+            self.write(*sets[0])
+        else:
+            self._fill(sets, sparse=True)
 
     def named(self, columns: Iterable[str], default: Sequence[str]) -> list[str]:
         """The columns that --columns names, else the default. Raises `click.UsageError` for one that there is not."""
@@ -126,7 +125,9 @@ class Output:
                 raise click.UsageError(f"--columns: no column is called {name!r}{hint}")
         return list(dict.fromkeys(self.columns)) or list(default)
 
-    def _fill(self, sets: Sequence[tuple[Sequence[str], Iterable[Row]]], *, droppable: bool = False) -> None:
+    def _fill(
+        self, sets: Sequence[tuple[Sequence[str], Iterable[Row]]], *, sparse: bool = False, droppable: bool = False
+    ) -> None:
         if self.format is Format.PARQUET:
             self.write_parquet(sets)
             return
@@ -136,7 +137,7 @@ class Output:
             for number, (columns, rows) in enumerate(sets):
                 if number:
                     stream.write("\n")
-                how = {"wide": self.wide, "droppable": droppable} if self.table else {}
+                how = {"wide": self.wide, "sparse": sparse, "droppable": droppable} if self.table else {}
                 left_out.extend(write(columns, rows, self.format, stream, headers=self.headers, **how))
 
         if self.path is None:
@@ -245,22 +246,3 @@ def write_json(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, l
         text = json.dumps(pairs, allow_nan=False).replace("\x7f", "\\u007f")
         stream.write((between if number else "") + text + ("\n" if lines else ""))
     stream.write(after)
-
-
-# A spreadsheet reads such a cell as a formula (OWASP, CSV injection); a plain number is harmless.
-FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # fmt: skip
-NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
-
-
-# Most cells are hex addresses, decimal digits and plain names, which need no closer look.
-HARMLESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.:-]*")
-
-
-def cell_text(value: Any) -> str:
-    """A CSV or TSV cell: empty for NULL, with a leading apostrophe where a spreadsheet would see a formula."""
-    if value is None:
-        return ""
-    if isinstance(value, str) and HARMLESS.fullmatch(value):
-        return value
-    text = printable(plain(value))
-    return "'" + text if isinstance(value, str) and FORMULA.match(text) and not NUMBER.fullmatch(text) else text

@@ -2,53 +2,61 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from indexer.address import checked_address
-from indexer.cli.freshness import fails_when_old
-from indexer.cli.options import Moment, Number, Session, exact_option, holds, moment, session_of
+from indexer.cli.freshness import fails_when_old, say
+from indexer.cli.options import Moment, Number, Session, exact_option, holds, session_of
 from indexer.cli.output import Output, by_ending, output_options
+from indexer.cli.people import WALLETS, Person, person, person_option
+from indexer.cli.scope import Asked, block_or_moment, list_options
 from indexer.console import bars, remark
+from indexer.errors import ConfigError
 from indexer.files import write_file
 from indexer.store import ranking
+from indexer.store.scope import newest
+from indexer.units import scaled
 
 if TYPE_CHECKING:
+    from indexer.progress import Progress
     from indexer.report.document import Report, Section
+    from indexer.report.outlook import Key
 
 #: the values of `indexer.report.document.Form`
-FORMS = ("terminal", "md", "html")
-SUFFIXES = {".md": "md", ".markdown": "md", ".html": "html", ".htm": "html", ".txt": "terminal"}
-
-
-def subject(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """The word book, or an address in lower case."""
-    if value == "book":
-        return value
-    try:
-        return checked_address(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}; or write book") from error
-
-
-def since_when(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Moment | None:
-    return None if value is None else moment(value)
+FORMS = ("terminal", "md", "html", "json", "csv")
+SUFFIXES = {
+    ".md": "md",
+    ".markdown": "md",
+    ".html": "html",
+    ".htm": "html",
+    ".txt": "terminal",
+    ".json": "json",
+    ".csv": "csv",
+}
 
 
 @click.command(
     epilog="\b\nExamples:\n  indexer report book"
     "\n  indexer report book --protocol aave-v3 --fall WETH --output book.html"
-    "\n  indexer report 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 --since 2026-01-31 --format md"
+    "\n  indexer report treasury --since 2026-01-31 --format md"
+    "\n  indexer report treasury @family --output together.html"
 )
-@click.argument("what", callback=subject, metavar="WALLET|book")
+@click.argument("what", nargs=-1, required=True, metavar=f"book|{WALLETS}")
 @click.option(
     "--since",
-    callback=since_when,
-    metavar="DATE|AGE",
-    help="For a wallet: show the change since a date, or an age such as 7d before the last block.",
+    callback=block_or_moment,
+    metavar="BLOCK|DATE|AGE",
+    help="Show what changed since then: a block, a date, or an age such as 7d before the last block.",
+)
+@click.option(
+    "--levels",
+    multiple=True,
+    metavar="ASSET",
+    help="For the book: at which price of this asset how much debt becomes liquidatable; repeatable.",
 )
 @click.option("--fall", metavar="NAME", help="For the book: the asset or group whose price falls by 10, 20, 30 %.")
 @click.option(
@@ -64,44 +72,66 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write to FILE instead; its ending (.md, .html, .txt) chooses the format.",
+    help="Write to FILE instead; its ending (.md, .html, .txt, .json, .csv) chooses the format.",
 )
+@click.option(
+    "--target",
+    type=Number(min=1, max=1000),
+    default=1.5,
+    show_default=True,
+    metavar="HF",
+    help="Of a wallet: the health factor to which the amounts to repay or add lead.",
+)
+@person_option
 @fails_when_old
 @session_of
 def report(
     session: Session,
-    what: str,
-    since: Moment | None,
+    what: Sequence[str],
+    since: int | Moment | None,
     fall: str | None,
+    levels: Sequence[str],
     protocols: Sequence[str],
     deployments: Sequence[str],
     form: str | None,
     path: Path | None,
+    target: float,
+    rpc_urls: Sequence[str],
 ) -> None:
-    """Explain one wallet, or the whole book of positions, as of the last snapshot.
+    """Explain one person's wallets, or the whole book of positions, as of the last snapshot.
 
-    For a wallet: equity, leverage, margin use, net exposure by asset, accrued interest, change since a date, history. For
-    the book: collateral, debt and health by protocol and asset, the largest wallets, and what becomes liquidatable if
-    prices fall, of every asset but the stablecoins or of --fall NAME. HTML is one file with its charts inside.
+    For a wallet: equity, leverage, margin use, what liquidates it and what to repay or add, net exposure by asset, accrued
+    interest, change since a date, history; several wallets are added up as one person. For the book: collateral, debt and
+    health by protocol and asset, the largest wallets, and what becomes liquidatable if prices fall, of every asset but the
+    stablecoins or of --fall NAME. HTML is one file with its charts inside.
     """
     from indexer.report.document import Form, write
 
+    found: Report | None = None
+
     chosen = Form((by_ending(path, SUFFIXES, form) if path else form) or "terminal")
-    if what == "book" and since is not None:
-        raise click.UsageError("--since is for a wallet; the book has no change since a date")
-    if what != "book" and (fall or protocols or deployments):
-        raise click.UsageError("--fall, --protocol and --deployment are for `report book`")
-    with session.read(for_people=chosen is Form("terminal"), exact=True) as conn:
+    whole = list(what) == ["book"]
+    if not whole and (fall or levels or protocols or deployments):
+        raise click.UsageError("--fall, --levels, --protocol and --deployment are for `report book`")
+    who = Person({}) if whole else person(session, what, rpc_urls, "; or write book")
+    with session.read(exact=True) as conn:
         if not holds(session, conn, protocols=protocols, deployments=deployments):
             return
-        if what == "book":
-            found = book_report(session, conn, fall, protocols, deployments)
+        if whole:
+            asked = Asked(deployments=deployments, protocols=protocols, since=since)
+            found = book_report(session, conn, fall, levels, asked)
         else:
-            from indexer.report.wallet import wallet_report
+            from indexer.report.wallet import positions, wallet_report
 
-            found = wallet_report(conn, what, None if since is None else since.since(last_time(conn, what)))
+            rows = positions(conn, who.wallets)
+            who.say_who_is_unknown(rows, f"in {session.db}")
+            last = max((row["block_timestamp"] for row in rows), default=0)
+            since_seconds = time_of(conn, since, last)
+            if rows:
+                found = wallet_report(conn, who.title, rows, outlooks(session, conn, who, target), since_seconds)
+        if found is not None and chosen is Form("terminal"):
+            say(conn)
     if found is None:
-        remark(f"{what} has no position in {session.db}")
         return
 
     def fill(stream: TextIO) -> None:
@@ -113,27 +143,73 @@ def report(
         write_file(path, fill)
 
 
-def last_time(conn: Connection, wallet: str) -> int:
-    """The time of the newest block at which the wallet has rows, in unix seconds; 0 without any."""
-    found: tuple[int] = conn.execute(
-        "select coalesce(max(d.block_timestamp), 0) from positions p join deployments d using (chain_id, deployment) "
-        "where p.wallet = ?1 or p.owner = ?1 or p.account = ?1",
-        (wallet,),
+def time_of(conn: Connection, since: int | Moment | None, last: int) -> int | None:
+    """Unix seconds of what --since says. Raises `ConfigError` for a block that no snapshot and no history is of."""
+    if not isinstance(since, int):
+        return None if since is None else since.since(last)
+    found = conn.execute(
+        "select min(block_timestamp), count(distinct chain_id) from ("
+        "select chain_id, block_timestamp from book_history where block_number >= ?1 "
+        "union all select chain_id, block_timestamp from blocks where number >= ?1)",
+        (since,),
     ).fetchone()
-    return found[0]
+    if found[0] is None:
+        raise ConfigError(f"nothing is known since block {since:,}: the data ends before it")
+    if found[1] > 1:
+        raise ConfigError("several chains are synced: give a date instead of a block")
+    return int(found[0])
+
+
+def outlooks(session: Session, conn: Connection, who: Person, target: float) -> "dict[Key, dict[str, Any]]":
+    """What endangers each position and what helps; the adapters are imported for it."""
+    from indexer.report.outlook import stored
+
+    return stored(conn, session.deployments(conn), who.wallets, scaled(target))
 
 
 def book_report(
-    session: Session, conn: Connection, fall: str | None, protocols: Sequence[str], deployments: Sequence[str]
+    session: Session, conn: Connection, fall: str | None, levels: Sequence[str], asked: Asked
 ) -> "Report | None":
-    """The book with its falls in price; a bar shows the progress, as positions are evaluated again for each fall."""
+    """The book with its trend, its falls in price and its levels; a bar shows the progress of what is evaluated."""
     from indexer.report.book import book
     from indexer.report.price_falls import falls
+    from indexer.report.trend import trends
 
-    section: Section | None
+    extra: list[Section] = []
+    protocols, deployments = asked.protocols, asked.deployments
+    if asked.since is not None:
+        (last, _) = newest(conn, None)
+        since = time_of(conn, asked.since, last)
+        assert since is not None
+        extra += trends(conn, since, protocols, deployments)
     with bars() as progress:
         section = falls(conn, session.config, fall, protocols, deployments, progress)
-        return book(conn, protocols=protocols, deployments=deployments, falls=section, progress=progress)
+        extra += [section] if section else []
+        extra += [level_section(session, conn, asset, replace(asked, since=None), progress) for asset in levels]
+        return book(conn, protocols=protocols, deployments=deployments, extra=extra, progress=progress)
+
+
+def level_section(session: Session, conn: Connection, asset: str, asked: Asked, progress: "Progress") -> "Section":
+    """The histogram of `indexer levels ASSET`."""
+    from indexer.cli.levels import STEP, found
+    from indexer.report.charts import Bars
+    from indexer.report.document import Section
+    from indexer.risk.levels import COLUMNS
+
+    rows = found(session, conn, asset, STEP, asked, progress)
+    bars_of = [
+        ("now" if row["direction"] == "now" else f"{row['change_percent_to']:+d} %", row["debt_usd"])
+        for row in rows
+        if row["change_percent_to"] is not None
+    ]
+    note = "The exact price of each position by the contracts' own rules, other prices as they are; cumulative from now on."
+    return Section(
+        f"Debt by liquidation price of {asset}",
+        COLUMNS,
+        [[row[name] for name in COLUMNS] for row in rows],
+        [note],
+        [Bars(f"Debt that becomes liquidatable as {asset} moves", "USD", bars_of)] if bars_of else [],
+    )
 
 
 TOP_TABLE = (
@@ -152,9 +228,7 @@ TOP_TABLE = (
     show_default=True,
     help="risk: the debt of positions at risk or liquidatable.",
 )
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, metavar="N", help="Wallets.")
-@click.option("--min-debt", type=Number(min=0), metavar="USD", help="At least this debt; unknown debts are kept.")
-@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only wallets in this protocol; repeatable.")
+@list_options(sort="as --by ranks", limit=20)
 @exact_option
 @output_options
 @fails_when_old
@@ -162,17 +236,19 @@ TOP_TABLE = (
 def top(
     session: Session,
     by: str,
-    limit: int,
-    min_debt: float | None,
-    protocols: Sequence[str],
+    asked: Asked,
     exact: bool,
     output: Output,
 ) -> None:
     """List the largest wallets over all protocols, in USD; collateral is all they supply."""
     with session.read(for_people=output.table, exact=exact) as conn, bars() as progress:
         progress.start("wallets", 1, "query")
-        columns, found = ranking.top(conn, by, limit=limit, min_debt=min_debt, protocols=protocols)
+        scope = asked.scope(session, conn)
+        columns, found = ranking.top(
+            conn, by, limit=asked.limit or 20, min_debt=asked.min_debt, protocols=asked.protocols, scope=scope
+        )
         rows = [dict(zip(columns, row, strict=True)) for row in found]
-        if holds(session, conn, protocols=protocols) and not rows:
+        chosen = {"chain_id": scope.chain_id, "protocols": asked.protocols, "deployments": asked.deployments}
+        if holds(session, conn, **chosen) and not rows:  # type: ignore[arg-type]
             remark(f"{session.db} has no such wallet: ask for less")
-    output.write_dicts(rows, TOP_TABLE, columns)
+    output.write_dicts(scope.arranged(rows, columns), TOP_TABLE, columns)

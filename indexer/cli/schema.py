@@ -20,7 +20,7 @@ FORMS = ("markdown", "sql", "datasette")
 @output_options
 @session_of
 def schema(session: Session, table: str | None, markdown: bool, sql: bool, datasette: bool, output: Output) -> None:
-    """Tell what every column means, its unit and where it comes from; of all tables and views, or of one.
+    """Show what every column means, its unit and its source, for all tables and views, or for one.
 
     Without a table a terminal lists the tables. Only --sql needs a database.
     """

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer.cli.freshness import fails_when_old
-from indexer.cli.options import Number, Session, holds, session_of, wallet_address
+from indexer.cli.options import Number, Session, holds, session_of
 from indexer.cli.output import Output, output_options
+from indexer.cli.people import WALLETS, person, person_option
 from indexer.console import bars, remark
 from indexer.text import for_people
 
@@ -25,28 +26,25 @@ DEPLOYMENT_TABLE = (
     "block_time"
 ).split()
 ASSET_TABLE = "deployment side symbol positions amount value_usd".split()
+TOGETHER_TABLE = (
+    "positions liquidatable_before liquidatable_after health_factor_before health_factor_after debt_usd collateral_usd"
+).split()
 WORST_TABLE = (
     "deployment position_group wallet health_factor_before health_factor_after debt_usd collateral_usd status_before "
     "status_after blocked_by"
 ).split()
 
 
-def optional_wallet(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    return None if value is None else wallet_address(context, parameter, value)
-
-
 @click.command(
     epilog="\b\nExamples:\n  indexer simulate --shock WETH=-20% --shock stablecoins=-2%"
-    "\n  indexer simulate 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 --shock eth=-30% --days 30"
+    "\n  indexer simulate treasury --shock eth=-30% --days 30"
     "\n  indexer simulate --liquidation-threshold WETH=-5%"
     "\n  indexer simulate --sweep eth=0..-60%:2% --chart eth.png"
 )
-@click.argument("wallet", required=False, callback=optional_wallet)
-@click.option("--all", "everyone", is_flag=True, help="The whole book, the default without WALLET.")
-@click.option("--shock", "shocks", multiple=True, metavar="NAME=-20%", help="Change a price in USD; repeatable.")
-@click.option(
-    "--days", type=Number(min=0, max=1_000_000), default=0.0, help="Accrue interest for that time, with nobody acting."
-)
+@click.argument("whom", nargs=-1, metavar=f"[{WALLETS}]")
+@click.option("--all", "everyone", is_flag=True, help="The whole book, as without WALLET.")
+@click.option("--shock", "shocks", multiple=True, metavar="NAME=-20%", help="A price in USD changes; repeatable.")
+@click.option("--days", type=Number(min=0, max=1_000_000), default=0.0, help="Interest of that time, nobody acting.")
 @click.option(
     "--liquidation-threshold",
     "thresholds",
@@ -75,12 +73,13 @@ def optional_wallet(context: click.Context, parameter: click.Parameter, value: s
 @click.option("--chain", metavar="NAME", help="Only this chain.")
 @click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable.")
 @click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable.")
+@person_option
 @output_options
 @fails_when_old
 @session_of
 def simulate(
     session: Session,
-    wallet: str | None,
+    whom: Sequence[str],
     everyone: bool,
     shocks: Sequence[str],
     days: float,
@@ -93,12 +92,13 @@ def simulate(
     chain: str | None,
     protocols: Sequence[str],
     deployments: Sequence[str],
+    rpc_urls: Sequence[str],
     output: Output,
 ) -> None:
     """Show who could be liquidated, and for how much, if prices, thresholds or time changed.
 
-    Works on the last snapshot, without a node, and lists the positions that become liquidatable (with WALLET: all of
-    its positions). NAME is a symbol, an address, a Maker ilk, or a group such as stablecoins, eth and btc; [groups] of the
+    Works on the last snapshot, without a node, and lists the positions that become liquidatable (of wallets: all of
+    their positions, added up as one person). NAME is a symbol, an address, a Maker ilk, or a group such as stablecoins, eth and btc; [groups] of the
     configuration adds more. A shock to WETH leaves wstETH as it is; the group eth takes both. Prices are rounded down
     to the oracle's integer. Values are in USD at the changed prices.
     """
@@ -108,7 +108,7 @@ def simulate(
     from indexer.risk.scenario import GROUPS, Change, Names, Sweep
     from indexer.store import books as stored
 
-    if wallet and everyone:
+    if whom and everyone:
         raise click.UsageError("WALLET and --all exclude each other; choose one")
     if not (shocks or days or thresholds or sweep):
         raise click.UsageError(NOTHING)
@@ -116,6 +116,7 @@ def simulate(
         if sweep is None:
             raise click.UsageError("--chart draws a sweep; add --sweep WETH=0..-60%")
         sweep_chart.check(chart)
+    who = person(session, whom, rpc_urls)
     config = session.config
     supposed = [Change.shock(text) for text in shocks]
     limits = [Change.threshold(text) for text in thresholds]
@@ -136,7 +137,7 @@ def simulate(
             output.write_dicts([], simulating.OUTCOME_COLUMNS)
             return
         pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
-        books = stored.load(conn, rows, session.deployments(conn), wallet=wallet)
+        books = stored.load(conn, rows, session.deployments(conn), wallets=who.wallets)
         scenario = spelt(books, names, supposed, limits, swept, days, pace)
         if scenario[1] is not None:
             steps = simulating.sweep(
@@ -149,7 +150,7 @@ def simulate(
                 scenario[0],
                 names,
                 at_risk_below=config.settings.at_risk_below,
-                keep=(lambda _: True) if wallet else (lambda outcome: outcome.becomes_liquidatable),
+                keep=(lambda _: True) if whom else (lambda outcome: outcome.becomes_liquidatable),
                 progress=progress,
             )
         for line in simulating.remarks(books, scenario[0], names):
@@ -163,9 +164,12 @@ def simulate(
             sweep_chart.draw(chart, scenario[1].name, swept_rows, "; ".join(also))
             remark(f"{chart} is written")
         return
-    if wallet and not found.outcomes:
-        remark(f"{wallet} has no position in {session.db}")
-    write(found, by, top, output, whole=wallet is None)
+    if whom:
+        theirs = [{**simulating.outcome_row(one), "owner": one.after.owner or ""} for one in found.outcomes]
+        who.say_who_is_unknown(theirs, f"in {session.db}")
+        if not theirs and output.table:
+            return
+    write(found, by, top, output, whole=not whom)
 
 
 def spelt(
@@ -219,6 +223,8 @@ def write(found: "simulating.Simulation", by: str, top: int | None, output: Outp
         assets = simulating.asset_rows(found)
         if assets:
             sets.append((ASSET_TABLE, for_people(ASSET_TABLE, assets)))
+    elif len(found.outcomes) > 1 and not output.columns:
+        sets.append((TOGETHER_TABLE, for_people(TOGETHER_TABLE, [simulating.together(found.outcomes)])))
     sets.append((columns, for_people(columns, worst)))
     output.write_sets(*sets)
     if len(found.outcomes) > shown:

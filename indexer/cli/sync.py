@@ -1,5 +1,6 @@
 """The verb `sync`."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli.movements import block_or_moment
 from indexer.cli.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.cli.output import Output, output_options
+from indexer.cli.scope import block_or_moment
 from indexer.cli.watched import NOBODY, stored
 from indexer.cli.watching import ALERT_FLAGS, alert_options, alerting, staffed
 from indexer.console import bars, remark
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
 @click.option("--to", default="latest", show_default=True, callback=block_name, metavar="BLOCK", help="Target block.")
 @click.option("--follow", is_flag=True, help="Go on, block by block, until interrupted.")
 @click.option("--no-history", is_flag=True, help="Leave out old logs where accounts were imported or are numbered.")
+@click.option(
+    "--supplies",
+    is_flag=True,
+    help="Then read the supplies that back no debt, which are left for later with --accounts borrowers.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be requested, and do nothing.")
 @click.option(
     "--accept-reorg",
@@ -52,6 +58,13 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     metavar="N",
     help="Ask a second endpoint about N rows per deployment at each snapshot; contradicted rows become unverified.",
+)
+@click.option(
+    "--refresh-seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="With --follow: how old the digits of a row may grow whose status is proven to hold; 0 for none.  "
+    "[default: settings.refresh_seconds, else 600]",
 )
 @click.option(
     "--liquidations",
@@ -82,9 +95,11 @@ def sync(
     to: str,
     follow: bool,
     no_history: bool,
+    supplies: bool,
     dry_run: bool,
     accept_reorg: bool,
     cross_check: int | None,
+    refresh_seconds: float | None,
     liquidations: bool,
     watch: bool,
     webhook: str | None,
@@ -118,6 +133,12 @@ def sync(
         raise click.UsageError("--since of a stream is a block: that of the last line that was read")
     if liquidations and (follow or dry_run):
         raise click.UsageError("--liquidations is for one sync: run it alone, then --follow keeps the table up to date")
+    if refresh_seconds is not None and not follow:
+        raise click.UsageError("--refresh-seconds is for --follow: one sync brings every row to its block")
+    if refresh_seconds is not None and not math.isfinite(refresh_seconds):
+        raise click.UsageError(f"--refresh-seconds is a number of seconds such as 600, not {refresh_seconds}")
+    if supplies and (follow or dry_run):
+        raise click.UsageError("--supplies is for one sync: --follow reads them by itself, --dry-run reads nothing")
     if follow and to.isdecimal():
         raise click.UsageError(f"--follow needs a block that moves on, such as latest or latest:-64, not {to}")
     if dry_run:
@@ -138,7 +159,7 @@ def sync(
             block = since if isinstance(since, int) else None
             with (
                 suppress(KeyboardInterrupt),
-                syncing(session, flags, accounts, cross_check=cross_check) as worker,
+                syncing(session, flags, accounts, cross_check=cross_check, refresh_seconds=refresh_seconds) as worker,
                 streaming(session, worker, receivers, block) as wake,
                 judging(session, flags, worker, alerts) as desk,
             ):
@@ -151,6 +172,10 @@ def sync(
         worker.history, worker.tell = not no_history, remark
         outcome = worker.snapshot(to)
         remark(told(worker, outcome, time.time() - outcome.block.timestamp))
+        if supplies and outcome.waiting:
+            worker.supplies = None
+            outcome = worker.snapshot(to)
+            remark(told(worker, outcome, time.time() - outcome.block.timestamp))
         if liquidations:
             worker.backfill_liquidations(lambda target: first_block(worker, since, target), outcome.block)
         remark(f"{time.monotonic() - started:.1f} s")
@@ -177,15 +202,15 @@ def syncing(
     accounts: str,
     *,
     accept_reorg: bool = False,
-    cross_check: int | None = None,
+    **settings: float | None,
 ) -> Iterator["Sync"]:
-    """Connects to the chain, and opens and locks the database."""
+    """Connects to the chain, and opens and locks the database; `settings` that are not None replace the configuration's."""
     from indexer.chain.connect import require_contracts
     from indexer.store.store import Store
     from indexer.sync.sync import Sync
 
     with bars() as progress, connected(session, flags) as (chain, adapters):
-        if cross_check is not None and not chain.others():
+        if settings.get("cross_check") is not None and not chain.others():
             raise click.UsageError(
                 f"--cross-check needs a second endpoint of {chain.name}: name one with another --rpc-url"
             )
@@ -193,10 +218,9 @@ def syncing(
         require_contracts(chain, adapters, reading.known_deployments(session.db))
         progress.done("connecting")
         with Store(session.db) as store, store.lock():
-            settings = session.config.settings
-            if cross_check is not None:
-                settings = replace(settings, cross_check=cross_check)
-            yield Sync(store, chain, adapters, Accounts(accounts), settings, progress, accept_reorg=accept_reorg)
+            given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+            used = replace(session.config.settings, **given)
+            yield Sync(store, chain, adapters, Accounts(accounts), used, progress, accept_reorg=accept_reorg)
 
 
 def receivers_of(session: Session, webhook: str | None, *, stdout: bool) -> "list[Receiver]":
@@ -213,7 +237,7 @@ def receivers_of(session: Session, webhook: str | None, *, stdout: bool) -> "lis
 def streaming(
     session: Session, worker: "Sync", receivers: "Sequence[Receiver]", since: int | None
 ) -> Iterator[Callable[[], None]]:
-    """The change stream beside a tail; what tells it that there is news."""
+    """Runs the change stream beside a tail; yields the function that wakes it."""
     if not receivers:
         yield lambda: None
         return
@@ -231,8 +255,10 @@ def judging(
     if alerts is None:
         yield None
         return
+    from indexer.alert.prices import rules as price_rules
+
     with staffed(session, flags, alerts, worker.store) as desk, desk.lookout.watching(desk.couriers.wake):
-        if not stored(worker.store):
+        if not stored(worker.store) and not price_rules(worker.store.conn):
             remark(f"{NOBODY}; the sync goes on")
         desk.judging(worker)
         yield desk
@@ -247,7 +273,7 @@ def tail(
     wake: Callable[[], None],
     desk: "Desk | None",
 ) -> None:
-    """Takes a snapshot of every new block until interrupted, and calls `wake` behind each."""
+    """Takes a snapshot of every new block until interrupted, and calls `wake` after each."""
     from indexer.chain.heads import Heads
     from indexer.sync.follow import follow
 
@@ -267,10 +293,11 @@ def tail(
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
     """One line about a snapshot."""
+    waiting = f"; of {outcome.waiting:,} positions the supplies that back no debt are not read yet"
     return (
         f"{worker.chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} wallets "
         f"at risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
-    )
+    ) + (waiting if outcome.waiting else "")
 
 
 def stopped(block: int | None) -> str:

@@ -12,20 +12,25 @@ from typing import Any
 
 import click
 
+from indexer.cli.completion import with_values
 from indexer.console import remark
 from indexer.errors import ConfigError, IndexerError, StoreError
 
 
 class Named(Mapping[str, click.Command]):
-    """Commands whose functions are in modules of `indexer.cli`, by name, each imported when it is called."""
+    """The commands `name` of the modules of `indexer.cli` that they are said to be in, as the function of that name.
+
+    One that would hide a name of Python has an underscore behind it.
+    """
 
     def __init__(self, modules: Mapping[str, str]) -> None:
         self.modules = modules
 
     def __getitem__(self, name: str) -> click.Command:
         module = import_module(f"indexer.cli.{self.modules[name]}")
-        command: click.Command = getattr(module, name.replace("-", "_"))
-        return command
+        function = name.replace("-", "_")
+        command: click.Command = getattr(module, function, None) or getattr(module, f"{function}_")
+        return with_values(command)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.modules)

@@ -10,6 +10,7 @@ from indexer.address import checked_address
 from indexer.cli.freshness import say
 from indexer.cli.options import Session, session_of
 from indexer.cli.output import Output, output_options
+from indexer.cli.people import resolved, spellings
 from indexer.console import remark
 from indexer.errors import ChainError, ConfigError, IndexerError
 from indexer.store.store import Store
@@ -21,59 +22,69 @@ NOBODY = "no wallet is watched yet: add one with `indexer watch add WALLET`"
 
 
 @click.command(
-    epilog="\b\nExamples:\n  indexer watch add 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 --label treasury --below 1.2 --below 1.05"
+    epilog="\b\nExamples:\n  indexer watch add 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 \\"
+    "\n    --label treasury --below 1.2 --below 1.05"
     "\n  indexer watch add vitalik.eth --drop 10%"
+    "\n  indexer watch add --price 'ETH<2000' --price 'WBTC>150000'"
 )
-@click.argument("wallet", metavar="WALLET|ENS")
+@click.argument("wallet", required=False, metavar="[WALLET|ENS]")
 @click.option("--label", metavar="TEXT", help="The name that alerts use.")
 @click.option("--below", "thresholds", multiple=True, metavar="HF", help="Alert below this health factor; repeatable.")
 @click.option("--drop", "falls", multiple=True, metavar="P%", help="Alert when it has fallen by that much; repeatable.")
+@click.option(
+    "--price",
+    "prices",
+    multiple=True,
+    metavar="'ETH<2000'",
+    help="Alert when a price crosses this many USD; repeatable.",
+)
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="Whose wallet it is: @NAME means all of them.")
 @click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Mainnet endpoint, to resolve an ENS name.")
 @session_of
 def add(
     session: Session,
-    wallet: str,
+    wallet: str | None,
     label: str | None,
     thresholds: Sequence[str],
     falls: Sequence[str],
+    prices: Sequence[str],
+    groups: Sequence[str],
     rpc_urls: Sequence[str],
 ) -> None:
-    """Watch a wallet, or change its label or rules.
+    """Watch a wallet, or change its label, groups or rules.
 
-    A fall is measured from the highest health factor since the last alert of that rule, or since the watch began.
+    A fall is measured from the highest health factor since the last alert of that rule, or since the watch began. A
+    price is that of the deployments' own oracles, on every chain that is watched; it needs no wallet.
     """
-    from indexer.alert.wallets_file import PREFIX, ens_name, rules_of
+    if wallet is None and (not prices or label or thresholds or falls or groups):
+        raise click.UsageError("say which wallet to watch; only --price needs none")
+    from indexer.alert import prices as pricing
+    from indexer.alert.wallets_file import PREFIX, ens_name, groups_of, rules_of
     from indexer.alert.watches import Watch, checked_label
     from indexer.alert.watches import add as add_watches
 
     try:
+        priced = [pricing.parse(text) for text in prices]
         rules = rules_of(thresholds, falls)
         label = checked_label(label) if label else None
-        name = ens_name(wallet)
-        address = checked_address(PREFIX.sub("", wallet.strip())) if name is None else ""
+        names = groups_of(groups)
+        name = ens_name(wallet or "")
+        address = checked_address(PREFIX.sub("", wallet.strip())) if name is None and wallet is not None else ""
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     if name is not None:
         address, name = resolved(session, name, rpc_urls)
     with Store(session.db) as store:
-        _, changed = add_watches(store, [Watch(address, label, name, rules)])
+        with store.transaction():
+            pricing.add(store, priced)
+            _, changed = add_watches(store, [] if wallet is None else [Watch(address, label, name, rules, names)])
+        if priced:
+            remark(f"told of on every chain that is watched: {', '.join(map(str, priced))}")
+        if wallet is None:
+            return
         (found,) = (w for w in stored(store) if w.wallet == address)
     told = ", ".join(map(str, found.rules)) or f"the default rules ({default_rules(session)})"
     remark(f"{address}{f' ({name})' if name else ''} is {'still' if changed else 'now'} watched: {told}")
-
-
-def resolved(session: Session, name: str, rpc_urls: Sequence[str]) -> tuple[str, str]:
-    """The address behind an ENS name, and the name in its normalised spelling."""
-    from indexer.chain.connect import connect
-    from indexer.chain.ens import normalized, resolve
-
-    name = normalized(name)
-    try:
-        chain = connect(session.config, session.config.chain("mainnet"), rpc_urls)
-    except ChainError as error:
-        raise ChainError(f"{name} cannot be resolved: {error}; set MAINNET_RPC_URL, or give the address") from None
-    with chain:
-        return resolve(name, chain), name
 
 
 def warn_of_moved_names(session: Session, known: "Sequence[Watch]") -> None:
@@ -108,43 +119,63 @@ def default_rules(session: Session) -> str:
     return ", ".join(map(str, Policy.of(session.config.alerts).rules))
 
 
-LIST_TABLE = "wallet label rules deployment position_group health_factor status open".split()
+LIST_TABLE = "wallet label groups rules deployment position_group health_factor status open".split()
 
 
-@click.command("list", epilog="\b\nExample:\n  indexer watch list --json")
+PRICE_TABLE = "rule chain price_usd open crossing block_number".split()
+
+
+@click.command("list", epilog="\b\nExamples:\n  indexer watch list --json\n  indexer watch list --prices")
+@click.option("--prices", is_flag=True, help="The price rules instead, with the price that decided last.")
 @output_options
 @session_of
-def list_(session: Session, output: Output) -> None:
+def list_(session: Session, prices: bool, output: Output) -> None:
     """List the watched wallets and their positions as of the last snapshot."""
-    rows = []
+    rows, priced = [], []
     if session.db.exists():
+        from indexer.alert.prices import listing as price_listing
         from indexer.alert.queue import refused
         from indexer.alert.watches import listing
 
         with Store(session.db) as store:
             rows = listing(store.conn, default_rules(session))
+            priced = price_listing(store.conn)
             for line in refused(store.conn):
                 remark(line)
             if output.table:
                 say(store.conn)
+    if prices:
+        if not priced:
+            remark("no price is watched: `indexer watch add --price 'ETH<2000'` begins")
+        output.write_dicts(priced, PRICE_TABLE)
+        return
     if not rows:
         remark(NOBODY)
+    if priced:
+        remark(f"{len(priced)} price rules: --prices lists them")
     output.write_dicts(rows, LIST_TABLE)
 
 
 @click.command(epilog="\b\nExample:\n  indexer watch remove 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503")
-@click.argument("wallets", nargs=-1, required=True, metavar="WALLET|ENS|LABEL...")
+@click.argument("wallets", nargs=-1, required=True, metavar="WALLET|ENS|LABEL|'ETH<2000'...")
 @session_of
 def remove(session: Session, wallets: Sequence[str]) -> None:
-    """Stop watching wallets."""
+    """Stop watching wallets or prices."""
+    from indexer.alert import prices as pricing
     from indexer.alert.watches import remove as remove_watches
 
     if not session.db.exists():
         raise IndexerError(NOBODY)
     with Store(session.db) as store:
         known = stored(store)
-        found = []
+        found, priced = [], []
         for given in wallets:
+            if "<" in given or ">" in given:
+                try:
+                    priced.append(pricing.parse(given))
+                except ValueError as error:
+                    raise click.BadParameter(str(error)) from error
+                continue
             names = spellings(given)
             named = [
                 w.wallet for w in known if w.label == given or (w.ens is not None and names & {w.ens, w.ens.lower()})
@@ -155,20 +186,10 @@ def remove(session: Session, wallets: Sequence[str]) -> None:
                 found.append(named[0] if named else checked_address(given.strip()))
             except ValueError as error:
                 raise click.BadParameter(str(error)) from error
-        remove_watches(store, found)
-    remark(f"{len(found)} no longer watched")
-
-
-def spellings(given: str) -> set[str]:
-    """How an ENS name that somebody typed may be stored: as typed, and normalised."""
-    from indexer.alert.wallets_file import ens_name
-    from indexer.chain.ens import normalized
-
-    name = ens_name(given)
-    try:
-        return {given} if name is None else {name, normalized(name)}
-    except ConfigError:
-        return {given}
+        with store.transaction():
+            remove_watches(store, found)
+            pricing.remove(store, priced)
+    remark(f"{len(found) + len(priced)} no longer watched")
 
 
 @click.command("import", epilog="\b\nExamples:\n  indexer watch import wallets.csv\n  indexer watch import wallets.txt")
@@ -179,7 +200,7 @@ def import_(session: Session, file: Path, rpc_urls: Sequence[str]) -> None:
     """Watch every wallet in a file: CSV, a Safe's address book, JSON, or one wallet per line, by address or ENS name.
 
     CSV has a header with wallet (or address) and perhaps label (or name), below and drop (several values separated by
-    blanks), or no header: wallet, then label. JSON is a list of addresses or of objects with these keys. Nothing is
+    blanks) and group, or no header: wallet, then label. JSON is a list of addresses or of objects with these keys. Nothing is
     changed if anything in it is wrong.
     """
     from indexer.alert.wallets_file import LARGEST_FILE, load_watches

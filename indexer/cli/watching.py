@@ -135,12 +135,14 @@ def alerting(session: Session, flags: Mapping[str, Any]) -> Alerting:
 @contextmanager
 def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
     """Opens what watching needs, with the couriers running."""
+    from indexer.alert.prices import rules as price_rules
+
     config = session.config
     to = alerting(session, flags)
     if not session.db.exists():
         raise IndexerError(NOBODY)
     with Store(session.db) as store:
-        if not stored(store):
+        if not stored(store) and not price_rules(store.conn):
             raise IndexerError(NOBODY)
         chain_ids = [row[0] for row in store.conn.execute("select distinct chain_id from deployments")]
         if flags["chain"] is None and not flags["deployments"] and len(chain_ids) == 1:
@@ -196,7 +198,8 @@ def told(watcher: "Watcher", outcome: "Outcome", chain: str) -> str:
 
 
 @click.command(
-    epilog="\b\nExamples:\n  indexer watch check\n  indexer watch check --notify 'mailto://${MAIL_USER}:${MAIL_PASSWORD}@example.org' --exit-code"
+    epilog="\b\nExamples:\n  indexer watch check\n  indexer watch check --exit-code \\"
+    "\n    --notify 'mailto://${MAIL_USER}:${MAIL_PASSWORD}@example.org'"
 )
 @alert_options
 @click.option("--exit-code", is_flag=True, help="Exit with 3 if any rule is crossed and has not recovered.")
@@ -257,7 +260,8 @@ def leftover(desk: Desk) -> list[str]:
 
 
 @click.command(
-    epilog="\b\nExamples:\n  indexer watch run\n  indexer watch run --chain mainnet --notify 'tgram://${TELEGRAM_TOKEN}/42424242' --command 'alarm {wallet}'"
+    epilog="\b\nExamples:\n  indexer watch run\n  indexer watch run --chain mainnet --command 'alarm {wallet}' \\"
+    "\n    --notify 'tgram://${TELEGRAM_TOKEN}/42424242'"
 )
 @alert_options
 @chain_options

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 
+from indexer.report.palette import AXIS, FAINT, GRID, GUIDE, INK, NEGATIVE, PAPER, SERIES
 from indexer.text import printable
 
-#: Okabe and Ito's colours, which the colour-blind can tell apart too
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-NEGATIVE = COLOURS[1]
-#: specific names beside the generic ones, which the PNG renderer does not know
+#: names beside the generic ones, of which what makes a PNG of it knows nothing
 FONTS = "system-ui, Helvetica, Arial, Liberation Sans, DejaVu Sans, Noto Sans, sans-serif"
 WIDTH = 760
 LABELS, VALUES = 190, 110
@@ -71,11 +69,11 @@ def framed(title: str, body: str, height: int, caption: str) -> str:
     total = height + 64
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total}" width="{WIDTH}" height="{total}" role="img"'
-        f' font-family="{FONTS}" font-size="12" fill="#222"><title>{safe(title)}</title>'
-        f'<rect width="{WIDTH}" height="{total}" fill="#fff"/>'
+        f' font-family="{FONTS}" font-size="12" class="ink" fill="{INK}"><title>{safe(title)}</title>'
+        f'<rect width="{WIDTH}" height="{total}" class="paper" fill="{PAPER}"/>'
         f'<text x="8" y="20" font-size="14" font-weight="600">{safe(title)}</text>'
         f'<g transform="translate(0 34)">{body}</g>'
-        f'<text x="8" y="{total - 8}" font-size="11" fill="#666">{safe(caption)}</text></svg>'
+        f'<text x="8" y="{total - 8}" font-size="11" class="faint" fill="{FAINT}">{safe(caption)}</text></svg>'
     )
 
 
@@ -100,18 +98,18 @@ def bars_svg(chart: Bars) -> tuple[str, int]:
         y = i * ROW
         parts.append(f'<text x="{LABELS - 8}" y="{y + 15}" text-anchor="end">{safe(cut(label, LETTERS))}</text>')
         if value is None:
-            parts.append(f'<text x="{zero + 6:.1f}" y="{y + 15}" fill="#888">unknown</text>')
+            parts.append(f'<text x="{zero + 6:.1f}" y="{y + 15}" class="faint" fill="{FAINT}">unknown</text>')
             continue
         width = abs(value) / span * room
         x = zero - width if value < 0 else zero
-        colour = NEGATIVE if value < 0 else COLOURS[0]
+        colour = NEGATIVE if value < 0 else SERIES[0]
         parts.append(
             f'<rect x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{ROW - 8}" fill="{colour}"/>'
             f'<text x="{x - 6 if value < 0 else x + width + 6:.1f}" y="{y + 15}"'
             f' text-anchor="{"end" if value < 0 else "start"}">{short(value)}</text>'
         )
     height = max(len(chart.bars), 1) * ROW
-    parts.append(f'<line x1="{zero:.1f}" y1="0" x2="{zero:.1f}" y2="{height}" stroke="#444"/>')
+    parts.append(f'<line x1="{zero:.1f}" y1="0" x2="{zero:.1f}" y2="{height}" class="axis" stroke="{AXIS}"/>')
     return "".join(parts), height
 
 
@@ -129,21 +127,21 @@ def lines_svg(chart: Lines) -> tuple[str, int]:
         return HEIGHT - 24 - (HEIGHT - 40) * (min(value, CEILING) - low) / (high - low)
 
     parts = [
-        f'<line x1="{left}" y1="{y(tick):.1f}" x2="{right}" y2="{y(tick):.1f}" stroke="#e4e4e4"/>'
+        f'<line x1="{left}" y1="{y(tick):.1f}" x2="{right}" y2="{y(tick):.1f}" class="grid" stroke="{GRID}"/>'
         f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
         for tick in ticks(low, high)
     ]
     if chart.guide is not None:
         level = y(chart.guide)
         parts.append(
-            f'<line x1="{left}" y1="{level:.1f}" x2="{right}" y2="{level:.1f}" stroke="#c00" stroke-dasharray="5 4"/>'
+            f'<line x1="{left}" y1="{level:.1f}" x2="{right}" y2="{level:.1f}" stroke="{GUIDE}" stroke-dasharray="5 4"/>'
         )
     for i in range(4 if last > first else 1):
         at = first + (last - first) * i / 3
         anchor = "start" if i == 0 and last > first else "end" if i == 3 else "middle"
         parts.append(f'<text x="{x(at):.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{moment(at, last - first)}</text>')
     for number, (label, series) in enumerate(chart.series.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        colour = SERIES[number % len(SERIES)]
         for run in runs(series):
             path = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in run)
             if len(run) > 1:

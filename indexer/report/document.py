@@ -3,17 +3,23 @@
 A column is called as in SQL and carries its unit in its name: `_usd`, `_percent`, amounts in whole tokens.
 """
 
+import csv
+import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from enum import StrEnum
 from html import escape
 from typing import Any, TextIO
 
 from indexer.report.charts import Chart, svg
 from indexer.report.charts import text as chart_text
-from indexer.table import BOLD, DIM, folded, room, styled, write_table
-from indexer.text import Row, printable, shown
+from indexer.report.palette import CLASSES, DARK, LIGHT, variables
+from indexer.table import BOLD, DIM, STATUS_STYLES, folded, room, styled, write_table
+from indexer.text import Row, cell_text, json_value, printable, short_address, shown
+
+BLOCK = {"block_number", "block_time"}
 
 
 class Form(StrEnum):
@@ -22,6 +28,8 @@ class Form(StrEnum):
     TERMINAL = "terminal"
     MARKDOWN = "md"
     HTML = "html"
+    JSON = "json"
+    CSV = "csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,13 @@ class Report:
 
 def write(report: Report, form: Form, stream: TextIO) -> None:
     """Write a report in one of its forms."""
-    {Form.TERMINAL: write_terminal, Form.MARKDOWN: write_markdown, Form.HTML: write_html}[form](report, stream)
+    {
+        Form.TERMINAL: write_terminal,
+        Form.MARKDOWN: write_markdown,
+        Form.HTML: write_html,
+        Form.JSON: write_json,
+        Form.CSV: write_csv,
+    }[form](report, stream)
 
 
 def cells(section: Section) -> list[list[str]]:
@@ -62,6 +76,57 @@ def numeric(section: Section) -> list[bool]:
     ]
 
 
+def for_reading(section: Section) -> Section:
+    """The section without what tells a reader nothing: columns that are empty throughout, and the one block of all rows.
+
+    That block and its time are at the head of every report.
+    """
+    if not section.rows:
+        return section
+    several = {name for i, name in enumerate(section.columns) if len({str(row[i]) for row in section.rows}) > 1} & BLOCK
+    kept = [
+        i
+        for i, name in enumerate(section.columns)
+        if any(row[i] not in (None, "") for row in section.rows) and (name not in BLOCK or several)
+    ]
+    rows = [[row[i] for i in kept] for row in section.rows]
+    return replace(section, columns=[section.columns[i] for i in kept], rows=rows)
+
+
+# for programs ------------------------------------------------------------------------------------------------------
+
+
+def write_json(report: Report, stream: TextIO) -> None:
+    """One object: title, as_of, and of each section title, notes and rows as objects; numbers are not rounded."""
+    sections = [
+        {
+            "title": section.title,
+            "notes": list(section.notes),
+            "rows": [
+                {name: bare(value) for name, value in zip(section.columns, row, strict=True)} for row in section.rows
+            ],
+        }
+        for section in report.sections
+    ]
+    json.dump({"title": report.title, "as_of": report.as_of, "sections": sections}, stream, indent=1)
+    stream.write("\n")
+
+
+def write_csv(report: Report, stream: TextIO) -> None:
+    """One line a value: section, row (from 1 on), column, value."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("section", "row", "column", "value"))
+    for section in report.sections:
+        for number, row in enumerate(section.rows, 1):
+            for name, value in zip(section.columns, row, strict=True):
+                writer.writerow([cell_text(part) for part in (section.title, number, name, bare(value))])
+
+
+def bare(value: Any) -> Any:
+    """A value as JSON carries it; a health factor with all of its digits as text."""
+    return str(value) if isinstance(value, Decimal) else json_value(value)
+
+
 # terminal ----------------------------------------------------------------------------------------------------------
 
 
@@ -73,11 +138,11 @@ def write_terminal(report: Report, stream: TextIO) -> None:
 
     line(printable(report.title), BOLD)
     line(printable(report.as_of), DIM)
-    for section in report.sections:
+    for section in map(for_reading, report.sections):
         line("")
         line(printable(section.title), BOLD)
         if section.rows:
-            write_table(section.columns, section.rows, stream, headers=True)
+            write_table(section.columns, section.rows, stream)
         stream.writelines(f"\n{chart_text(chart, width)}\n" for chart in section.charts)
         for note in section.notes:
             line(printable(note), DIM)
@@ -115,22 +180,83 @@ def write_markdown(report: Report, stream: TextIO) -> None:
 # HTML --------------------------------------------------------------------------------------------------------------
 
 #: nothing is fetched and no script runs, whatever a symbol says
+ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-STYLE = """
-:root { color-scheme: light; }
-body { font: 14px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1600px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.5em; margin-bottom: 0; overflow-wrap: anywhere; }
-h2 { font-size: 1.15em; margin: 2em 0 .4em; }
-.as-of, .note { color: #555; margin: .3em 0; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13px; }
-th, td { padding: .25em .7em; text-align: left; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
-th { border-bottom: 2px solid #999; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-td.text { font-family: ui-monospace, monospace; font-size: 12px; }
-.charts { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start; margin: 1em 0; }
-svg { max-width: 100%; height: auto; border: 1px solid #e4e4e4; }
+
+
+def cards(selector: str) -> str:
+    """A style in which a table's rows are cards: each cell is a line with its heading before it."""
+    lines = {
+        "thead": "display: none;",
+        "table, tbody, tr, td": "display: block;",
+        "tr": "border-bottom: 2px solid var(--axis); padding: .4em 0;",
+        "td": "display: flex; justify-content: space-between; gap: 1em; padding: .15em 0; white-space: normal; text-align: right;",
+        "td::before": "content: attr(data-name); color: var(--faint); text-align: left; font: 13px system-ui, sans-serif;",
+        "td.empty": "display: none;",
+    }
+    every = ((", ".join(f"{selector} {one.strip()}" for one in what.split(",")), how) for what, how in lines.items())
+    return " ".join(f"{what} {{ {how} }}" for what, how in every)
+
+
+#: columns from which on a table's rows are cards on all but wide screens, and from which on it is set smaller
+SOME, MANY = 8, 10
+STYLE = f"""
+:root {{ color-scheme: light dark; {variables(LIGHT)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {variables(DARK)} }} }}
+body {{ font: 14px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1600px; margin: 2em auto;
+  padding: 0 1em; }}
+h1 {{ font-size: 1.5em; margin-bottom: 0; overflow-wrap: anywhere; }}
+h2 {{ font-size: 1.15em; margin: 2em 0 .4em; }}
+.as-of, .note {{ color: var(--faint); margin: .3em 0; }}
+.note {{ max-width: 80ch; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-size: 13px; }}
+th, td {{ padding: .25em .7em; text-align: left; border-bottom: 1px solid var(--grid); white-space: nowrap; vertical-align: top; }}
+th {{ border-bottom: 2px solid var(--axis); white-space: normal; vertical-align: bottom; }}
+.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
+.address {{ font-family: ui-monospace, monospace; font-size: 12px; }}
+.many table {{ font-size: 12px; }}
+.many th, .many td {{ padding: .25em .5em; }}
+.many .address {{ font-size: 11px; }}
+.short {{ display: none; }}
+@media screen and (max-width: 1500px) {{ .many .whole {{ display: none; }} .many .short {{ display: inline; }} }}
+@media screen and (max-width: 1100px) {{ .whole {{ display: none; }} .short {{ display: inline; }} }}
+.liquidatable {{ color: var(--danger); font-weight: 600; }}
+.at-risk {{ color: var(--warning); font-weight: 600; }}
+.charts {{ display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start; margin: 1em 0; }}
+svg {{ max-width: 100%; height: auto; border: 1px solid var(--grid); }}
+{"".join(f"svg.{name}, svg .{name} {{ {what}: var(--{name.removesuffix('line')}); }} " for name, what in CLASSES.items())}
+@media screen and (max-width: 900px) {{ {cards(".some")} }}
+@media screen and (max-width: 640px) {{ body {{ margin: 1em auto; }} {cards(".wide")} }}
+@page {{ size: A4 landscape; margin: 10mm; }}
+@media print {{
+  :root {{ color-scheme: light; {variables(LIGHT)} }}
+  body {{ margin: 0; max-width: none; padding: 0; font-size: 10pt; }}
+  .wide {{ overflow: visible; }}
+  table {{ font-size: 8pt; max-width: 100%; }}
+  th, td {{ padding: .15em .45em; }}
+  td.text {{ white-space: normal; }}
+  .address {{ font-size: 6.5pt; }}
+  .many table {{ font-size: 6.5pt; }}
+  .whole {{ display: inline; }} .short {{ display: none; }}
+  .many .whole {{ display: none; }} .many .short {{ display: inline; }}
+  .many th, .many td {{ padding: .15em .3em; }}
+  tr, svg {{ break-inside: avoid; }}
+  thead {{ display: table-header-group; }}
+  h2 {{ break-after: avoid; }}
+}}
 """
+UNITS = {"usd": "USD", "percent": "%", "seconds": "s", "hhi": "HHI"}
+
+
+def heading(column: str) -> str:
+    """A column's name as people write it, with its unit: debt_at_risk_usd is Debt at risk (USD)."""
+    words, _, last = column.rpartition("_")
+    unit = UNITS.get(last) if words else None
+    text = (words if unit else column).replace("_", " ")
+    text = re.sub(r"\b(aave|compound) (v\d)\b", lambda found: f"{found[1].title()} {found[2].upper()}", text)
+    text = text[:1].upper() + text[1:]
+    return f"{text} ({unit})" if unit else text
 
 
 def write_html(report: Report, stream: TextIO) -> None:
@@ -142,7 +268,7 @@ def write_html(report: Report, stream: TextIO) -> None:
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
         f'<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<p class="as-of">{as_of}</p>\n'
     )
-    for section in report.sections:
+    for section in map(for_reading, report.sections):
         stream.write(f"<h2>{safe(section.title)}</h2>\n")
         if section.rows:
             write_html_table(section, stream)
@@ -155,12 +281,36 @@ def write_html(report: Report, stream: TextIO) -> None:
 
 def write_html_table(section: Section, stream: TextIO) -> None:
     kinds = ["number" if number else "text" for number in numeric(section)]
-    head = "".join(f'<th class="{kind}">{safe(name)}</th>' for kind, name in zip(kinds, section.columns, strict=True))
-    stream.write(f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n')
+    names = [safe(heading(name)) for name in section.columns]
+    head = "".join(
+        f'<th class="{kind}" scope="col" title="{safe(column)}">{name}</th>'
+        for kind, name, column in zip(kinds, names, section.columns, strict=True)
+    )
+    many = (" some" if len(names) >= SOME else "") + (" many" if len(names) >= MANY else "")
+    stream.write(f'<div class="wide{many}"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n')
     for row in cells(section):
-        line = "".join(f'<td class="{kind}">{safe(cell)}</td>' for kind, cell in zip(kinds, row, strict=True))
+        line = "".join(
+            f'<td class="{" ".join([kind, *look(column, cell)])}" data-name="{name}">{content(cell)}</td>'
+            for kind, name, column, cell in zip(kinds, names, section.columns, row, strict=True)
+        )
         stream.write(f"<tr>{line}</tr>\n")
     stream.write("</tbody></table></div>\n")
+
+
+def content(cell: str) -> str:
+    """An address whole and shortened, of which the style shows one."""
+    if not ADDRESS.fullmatch(cell):
+        return safe(cell)
+    return f'<span class="whole">{cell}</span><span class="short" title="{cell}">{short_address(cell)}</span>'
+
+
+def look(column: str, cell: str) -> list[str]:
+    """What else a cell is, for its style: an address, empty, or a status with a colour of its own beside its word."""
+    if ADDRESS.fullmatch(cell):
+        return ["address"]
+    if not cell:
+        return ["empty"]
+    return [cell] if column.startswith("status") and cell in STATUS_STYLES else []
 
 
 def safe(value: Any) -> str:

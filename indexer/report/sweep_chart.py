@@ -8,7 +8,8 @@ from typing import Any
 from indexer.errors import ConfigError, IndexerError
 from indexer.extras import how_to_install
 from indexer.files import replacing
-from indexer.report.charts import COLOURS, FONTS, WIDTH, cut, framed, safe, short, ticks
+from indexer.report.charts import FONTS, WIDTH, cut, framed, safe, short, ticks
+from indexer.report.palette import AXIS, FAINT, GRID, INK, SERIES
 
 SUFFIXES = (".png", ".svg")
 LEFT, RIGHT, TOP, HEIGHT = 84, WIDTH - 60, 10, 320
@@ -74,8 +75,8 @@ def picture(name: str, rows: Sequence[Mapping[str, Any]], remark: str = "") -> s
         *side(crowd, RIGHT + 6, "start", lambda value: f"{value:g}" if value == int(value) else "", grid=False),
         *below(first, last),
         *stacked(layers, at(most)),
-        line(bad, at(most), "#000", dashes="6 4"),
-        line(wallets, at(crowd), "#777"),
+        line(bad, at(most), INK, dashes="6 4"),
+        line(wallets, at(crowd), FAINT),
         f'<text transform="translate(14 {(TOP + HEIGHT) / 2:.0f}) rotate(-90)" text-anchor="middle">'
         "liquidatable debt (USD, at the changed prices)</text>",
         f'<text transform="translate({WIDTH - 8} {(TOP + HEIGHT) / 2:.0f}) rotate(-90)" text-anchor="middle">'
@@ -83,8 +84,8 @@ def picture(name: str, rows: Sequence[Mapping[str, Any]], remark: str = "") -> s
         f'<text x="{(LEFT + RIGHT) / 2:.0f}" y="{HEIGHT + 36}" text-anchor="middle">'
         f"change of the price of {safe(cut(name, 60))} (%)</text>",
     ]
-    keys = [(label, COLOURS[i % len(COLOURS)], "") for i, label in enumerate(layers)]
-    keys += [("debt beyond collateral", "#000", "6 4"), ("wallets (right)", "#777", "")]
+    keys = [(label, SERIES[i % len(SERIES)], "") for i, label in enumerate(layers)]
+    keys += [("debt beyond collateral", INK, "6 4"), ("wallets (right)", FAINT, "")]
     for i, (label, colour, dashes) in enumerate(keys):
         x, y = LEFT + i % 3 * 205, HEIGHT + 54 + i // 3 * LEGEND
         parts.append(
@@ -107,7 +108,7 @@ def side(highest: float, x: float, anchor: str, text: Callable[[float], str], *,
         y = height(tick, highest)
         parts.append(f'<text x="{x}" y="{y + 4:.1f}" text-anchor="{anchor}">{text(tick)}</text>')
         if grid:
-            parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{RIGHT}" y2="{y:.1f}" stroke="#e4e4e4"/>')
+            parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{RIGHT}" y2="{y:.1f}" class="grid" stroke="{GRID}"/>')
     return parts
 
 
@@ -117,7 +118,7 @@ def below(first: float, last: float) -> list[str]:
     for tick in ticks(min(first, last), max(first, last)) if first != last else [first]:
         x = LEFT + (RIGHT - LEFT) * ((tick - first) / (last - first) if last != first else 0.5)
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT + 18}" text-anchor="middle">{tick:g} %</text>')
-        parts.append(f'<line x1="{x:.1f}" y1="{HEIGHT}" x2="{x:.1f}" y2="{HEIGHT + 4}" stroke="#444"/>')
+        parts.append(f'<line x1="{x:.1f}" y1="{HEIGHT}" x2="{x:.1f}" y2="{HEIGHT + 4}" class="axis" stroke="{AXIS}"/>')
     return parts
 
 
@@ -129,7 +130,7 @@ def stacked(layers: Mapping[str, Sequence[float]], point: Point) -> list[str]:
         top = [low + value for low, value in zip(floor, values, strict=True)]
         corners = [point(i, value) for i, value in enumerate(top)]
         corners += [point(i, value) for i, value in reversed(list(enumerate(floor)))]
-        colour = COLOURS[number % len(COLOURS)]
+        colour = SERIES[number % len(SERIES)]
         parts.append(f'<polygon points="{" ".join(corners)}" fill="{colour}" fill-opacity="0.85"/>')
         floor = top
     return parts

@@ -1,5 +1,6 @@
 """`report WALLET`: what one wallet holds and owes over all protocols, how near liquidation it is, and how that changed."""
 
+import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,9 @@ from indexer.model import WAD
 from indexer.report.book import as_of, labelled, percent, section
 from indexer.report.charts import CEILING, Bars, Lines
 from indexer.report.document import Report, Section
+from indexer.report.outlook import Key, tables
 from indexer.store import accrual
-from indexer.store.queries import OF_ADDRESS
+from indexer.store.queries import OF_ADDRESSES
 from indexer.text import iso, shown
 
 KEY = ("chain_id", "deployment", "account", "position_group")
@@ -20,7 +22,7 @@ LINES = 6
 
 POSITIONS = f"""
 with mine as (
-    {OF_ADDRESS}
+    {OF_ADDRESSES}
 ), supplied as (                            -- also what backs no debt, as in the view `wallets`
     select chain_id, deployment, account, position_group,
         case when count(value_usd) = count(*) then sum(value_usd) end as usd
@@ -28,7 +30,8 @@ with mine as (
     where side = 'supply'
     group by chain_id, deployment, account, position_group
 )
-select p.*, case when b.account is null then p.collateral_usd else b.usd end as supply_usd,
+select p.*, case when p.supplies_complete then case when b.account is null then p.collateral_usd else b.usd end end
+        as supply_usd,
     json_extract(s.market, '$.usd[0]') as numerator, json_extract(s.market, '$.usd[1]') as denominator,
     d.block_timestamp, strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time
 from mine p left join supplied b using (chain_id, deployment, account, position_group)
@@ -37,14 +40,14 @@ order by p.health_factor is null, p.health_factor, p.debt_usd desc, p.chain_id, 
 """  # noqa: S608 - our own SQL
 
 
-def positions(conn: sqlite3.Connection, wallet: str) -> list[dict[str, Any]]:
-    """Every position of the wallet, the nearest to liquidation first.
+def positions(conn: sqlite3.Connection, wallets: Sequence[str]) -> list[dict[str, Any]]:
+    """Every position that is one of these wallets', the nearest to liquidation first.
 
     `limit_usd`: the debt at which it becomes liquidatable. `margin_use_percent`: debt in per cent of that limit, 100 at
     liquidation. `fall_percent`: how much all of its collateral can lose against its debt until then. None if unknown.
     """
     found = []
-    for row in conn.execute(POSITIONS, (wallet,)):
+    for row in conn.execute(POSITIONS, (json.dumps([*wallets]),)):
         columns = dict(row)
         limit = integer(columns["liquidation_limit_raw"])
         debt = integer(columns["debt_value_raw"])
@@ -76,7 +79,7 @@ def added(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The wallet as a whole; positions share no margin, so the most used one counts."""
+    """All of a person's positions as a whole; margin is not shared between positions, so the most used one counts."""
     supply, debt = added(rows, "supply_usd"), added(rows, "debt_usd")
     equity = None if supply is None or debt is None else supply - debt
     uses = [row["margin_use_percent"] for row in rows if row["margin_use_percent"] is not None]
@@ -257,11 +260,17 @@ POSITION_TABLE = (
 ).split()
 
 
-def wallet_report(conn: sqlite3.Connection, wallet: str, since: int | None = None) -> Report | None:
-    """The report of one wallet, with the change since a time (unix seconds); None if it has no position."""
-    rows = positions(conn, wallet)
-    if not rows:
-        return None
+def wallet_report(
+    conn: sqlite3.Connection,
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    outlooks: Mapping[Key, Mapping[str, Any]],
+    since: int | None = None,
+) -> Report:
+    """The report of one person's `positions`, with the change since a time (unix seconds).
+
+    `outlooks`: as `outlook.stored` tells them.
+    """
     held = balances(conn, rows)
     total = summary(rows)
     net = exposure(held, total["equity_usd"])
@@ -281,10 +290,11 @@ def wallet_report(conn: sqlite3.Connection, wallet: str, since: int | None = Non
             POSITION_TABLE,
             rows,
             notes=[
-                "limit_usd: the debt at which it becomes liquidatable. fall_percent: what all its collateral can lose against its "
+                "Limit: the debt at which it becomes liquidatable. Fall: what all its collateral can lose against its "
                 "debt until then."
             ],
         ),
+        *danger_sections([{**row, "outlook": outlooks.get(tuple(row[name] for name in KEY))} for row in rows]),
         section(
             "Net exposure by asset",
             EXPOSURE_COLUMNS,
@@ -304,7 +314,30 @@ def wallet_report(conn: sqlite3.Connection, wallet: str, since: int | None = Non
         )
     )
     places = {(row["chain_id"], row["deployment"]): row for row in rows}
-    return Report(f"Wallet {wallet}", as_of(conn, list(places.values())), sections)
+    return Report(title, as_of(conn, list(places.values())), sections)
+
+
+DANGERS = {
+    "prices": (
+        "What liquidates it",
+        "The price of each asset at which the contract allows liquidation, all other prices as they are; where the distance is negative it has to fall.",
+    ),
+    "ways": (
+        "What to repay or add",
+        "The smallest amount, in whole tokens, that alone leads to the target health factor.",
+    ),
+    "calls": (
+        "What one call can close now",
+        "By the contract's own rules, in whole tokens, with interest stored first.",
+    ),
+}
+
+
+def danger_sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """What endangers the positions and what helps; a section without rows is left out."""
+    return [
+        Section(DANGERS[name][0], columns, lines, notes=[DANGERS[name][1]]) for name, columns, lines in tables(rows)
+    ]
 
 
 def change_section(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], since: int) -> Section:
@@ -330,9 +363,8 @@ def interest_section(lines: Sequence[Mapping[str, Any]]) -> Section:
         lines,
         notes=[
             f"In all {earned} USD earned and {cost} USD of interest on debt.",
-            "Growth of each balance in whole tokens while the contract's own record of it stayed the same, from the first "
-            "snapshot that held it; USD at today's price. Interest between the two snapshots around a change is unknown and "
-            "not included: "
-            "unmeasured_seconds adds those times up.",
+            "Growth of each balance in whole tokens while the contract's own record of it stood still, from the first snapshot that "
+            "held it; USD at today's price. What accrued between the two snapshots around a change is not known and not in it: "
+            "those times are added up as unmeasured.",
         ],
     )

@@ -18,6 +18,8 @@ FARTHEST = 2**160
 TARGET = 3 * WAD // 2
 #: how often the average threshold may jump between two answers before the search accepts any of them
 JUMPS = 64
+#: of a price in USD that no oracle says
+USD_DECIMALS = 8
 BASIS_POINTS = 10_000
 
 
@@ -42,6 +44,12 @@ class LiquidationPrice:
     def whole(self, price: int) -> float:
         """A price in whole units (`price.unit`), for display."""
         return float(price / 10**self.price.decimals)
+
+    def usd(self, market: Market, price: int) -> float | None:
+        """The same in USD, at what the unit of the market's prices is worth now; None where nothing says that."""
+        if self.price.unit == "USD":
+            return self.whole(price)
+        return None if market.usd is None else float(price * market.usd[0] / market.usd[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +104,8 @@ def outlook(
     if not known(market, health):
         return Outlook(key=position.key, block_number=market.block.number, health=health, target=target)
     closable = tuple(adapter.liquidation_calls(market, position))
-    found = (liquidation_price(adapter, market, position, price) for price in adapter.exposure(market, position))
+    found = [liquidation_price(adapter, market, position, price) for price in adapter.exposure(market, position)]
+    found.append(numeraire_price(adapter, market, position))
     return Outlook(
         key=position.key,
         block_number=market.block.number,
@@ -139,11 +148,16 @@ def liquidation_price(
     here = price.price
     if here <= 0 or not known(market, curve[here]):
         return None
-    slope = curve.margin(2 * here) - curve.margin(here)
-    liquidatable = curve[here].liquidatable
+    # The margin is linear in a price, but for rounding.
+    return flipped(curve, price, curve.margin(2 * here) - curve.margin(here))
+
+
+def flipped(curve: "Curve", price: Price, slope: int) -> LiquidationPrice | None:
+    """The flip nearest to the present price; `slope`: what doubling that adds to the margin, or to a multiple of it."""
+    here = price.price
     if not slope:
         return None
-    # The margin is linear in a price, apart from rounding.
+    liquidatable = curve[here].liquidatable
     guess = here - curve.margin(here) * here // slope
     found = curve.flip(here, 1 if (slope > 0) != liquidatable else FARTHEST, guess, WAD)
     if found is None:
@@ -151,6 +165,44 @@ def liquidation_price(
     before, after = found
     safe, unsafe = (after, before) if liquidatable else (before, after)
     return LiquidationPrice(price=price, safe=safe, liquidatable=unsafe)
+
+
+def numeraire_price(adapter: AnyLiquidation, market: Market, position: Position) -> LiquidationPrice | None:
+    """Where the health test flips if what prices are counted in moves in USD, and every other price in USD stays.
+
+    An oracle that counts in ETH (Aave V2) has no price of ETH that could move: all its other prices move instead. None
+    where prices are in USD or their unit is worth an unknown number of USD, and for a position without that asset, or
+    whose exposure has it anyhow. The price is in USD with 8 decimals, made from the oracle's others.
+    """
+    key, exposure = adapter.quotes(market).numeraire, adapter.exposure(market, position)
+    if key is None or market.usd is None or not exposure or key in {price.key for price in exposure}:
+        return None
+    held = [row for row in adapter.balances(market, position) if row.asset == key]
+    collateral, debt = any(row.is_collateral for row in held), any(row.side == "debt" for row in held)
+    here = market.usd[0] * 10 ** (exposure[0].decimals + USD_DECIMALS) // market.usd[1]
+    if here <= 0 or not (collateral or debt):
+        return None
+    price = Price(
+        key=key,
+        symbol=exposure[0].unit,
+        price=here,
+        decimals=USD_DECIMALS,
+        unit="USD",
+        collateral=collateral,
+        debt=debt,
+    )
+    market = adapter.narrow(market, position)
+    others = {name: one for name, one in adapter.quotes(market).prices.items() if name != key}
+
+    def evaluated(value: int) -> Health:
+        moved = {name: one * here // value for name, one in others.items()}
+        return adapter.evaluate(adapter.with_prices(market, moved), position)
+
+    curve = Curve(evaluated, averages=market.averages)
+    if not known(market, curve[here]):
+        return None
+    # Times the price, the margin is linear in it, but for rounding.
+    return flipped(curve, price, 2 * curve.margin(2 * here) - curve.margin(here))
 
 
 # amounts --------------------------------------------------------------------------------------------------------------

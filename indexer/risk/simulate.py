@@ -237,6 +237,23 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
     return {name: row[name] for name in OUTCOME_COLUMNS}
 
 
+def together(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Positions of one person as one row: sums, None where a part is unknown, and the lowest health factors."""
+    debts, collaterals = [o.debt_usd for o in outcomes], [o.collateral_usd for o in outcomes]
+    row: dict[str, Any] = {
+        "positions": len(outcomes),
+        "liquidatable_before": sum(o.status_before == Status.LIQUIDATABLE for o in outcomes),
+        "liquidatable_after": sum(o.status_after == Status.LIQUIDATABLE for o in outcomes),
+        "debt_usd": None if None in debts else sum(filter(None, debts)),
+        "collateral_usd": None if None in collaterals else sum(filter(None, collaterals)),
+    }
+    for name, healths in (("before", [o.before for o in outcomes]), ("after", [o.after for o in outcomes])):
+        worst = min((h.health_factor for h in healths if h.health_factor is not None), default=None)
+        row[f"health_factor_{name}_raw"] = None if worst is None else str(worst)
+        row[f"health_factor_{name}"] = None if worst is None else worst / WAD
+    return row
+
+
 def deployment_rows(simulation: Simulation) -> list[dict[str, Any]]:
     """One row per deployment: what is liquidatable before and after, and what is new."""
     rows = []

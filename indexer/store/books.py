@@ -4,6 +4,7 @@ A market is stored without its registry, which has tables of its own, and a posi
 to be right, which a reorg may have moved.
 """
 
+import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from indexer.adapter import AnyAdapter, AnyWhatIf, WhatIf
 from indexer.errors import IndexerError, StoreError
 from indexer.model import Deployment, Market, Position, PositionKey, Registered
 from indexer.plugins import adapter_class
-from indexer.store.queries import OF_ADDRESS
+from indexer.store.queries import OF_ADDRESSES
 from indexer.store.rows import POSITION_COLUMNS, PositionRow
 from indexer.text import iso
 
@@ -81,21 +82,21 @@ def load_positions(adapter: AnyAdapter, rows: Iterable[tuple[int, str]]) -> Iter
 class Stored:
     """Positions in the file, loaded one by one, anew at each iteration.
 
-    Those with debt, or all of one `wallet`. `below` leaves out positions whose rows say that they are healthy with at least
-    that health factor, unless they were read after the row was written; `verified` those whose rows are
-    `unverified`.
+    Everyone with debt, or all that these `wallets` hold. With `below` those are left out whose row says that they are
+    healthy and have no lower health factor, unless they were read after the row was written. `verified`
+    leaves out those whose rows are `unverified`.
     """
 
     conn: sqlite3.Connection
     adapter: AnyWhatIf
     chain_id: int
     block_number: int
-    wallet: str | None = None
+    wallets: Sequence[str] = ()
     below: float | None = None
     verified: bool = False
 
     def __iter__(self) -> Iterator[Position]:
-        who = DEBTORS if self.wallet is None else OF_WALLET
+        who = OF_WALLETS if self.wallets else DEBTORS
         rows = self.conn.execute(
             f"select s.block_number, s.state {who} and {NEAR} and {TRUSTED}",
             self._where,
@@ -110,16 +111,16 @@ class Stored:
             "block_number": self.block_number,
             "below": self.below,
             "verified": self.verified,
-            "wallet": self.wallet,
+            "wallets": json.dumps([*self.wallets]),
         }
 
     def expected(self) -> int:
-        """Roughly how many there are, for a progress bar."""
-        return 0 if self.wallet is not None else self._count(f"{ROWS} and p.status <> 'no-debt' and {FAR} is not true")
+        """About how many there are, for a progress bar."""
+        return 0 if self.wallets else self._count(f"{ROWS} and p.status <> 'no-debt' and {FAR} is not true")
 
     def left_out(self) -> int:
-        """How many `below` leaves out."""
-        if self.below is None or self.wallet is not None:
+        """How many are left out for their health factor."""
+        if self.below is None or self.wallets:
             return 0
         return self._count(f"{FROM} and {NEAR} is not true" if self.newer() else f"{ROWS} and {FAR}")
 
@@ -131,7 +132,7 @@ class Stored:
 
     def unverified(self) -> int:
         """How many of whom it is about have a row that nobody vouches for."""
-        return self._count(f"{DEBTORS if self.wallet is None else OF_WALLET} and p.status = 'unverified'")
+        return self._count(f"{OF_WALLETS if self.wallets else DEBTORS} and p.status = 'unverified'")
 
     def _count(self, source: str) -> int:
         found: tuple[int] = self.conn.execute(f"select count(*) {source}", self._where).fetchone()
@@ -149,7 +150,7 @@ DEBTORS = (
     "where b.chain_id = p.chain_id and b.deployment = p.deployment and b.account = p.account "
     "and b.position_group = p.position_group and b.side = 'debt'))"
 )
-OF_WALLET = FROM.replace("positions p", f"({OF_ADDRESS.replace('?1', ':wallet')}) p", 1)
+OF_WALLETS = FROM.replace("positions p", f"({OF_ADDRESSES.replace('?1', ':wallets')}) p", 1)
 FAR = "(:below is not null and p.status = 'healthy' and p.health_factor >= :below)"
 NEAR = f"({FAR} is not true or s.block_number > :block_number)"
 TRUSTED = "(p.status <> 'unverified' or not :verified)"
@@ -165,8 +166,8 @@ class Book:
     positions: Stored
 
     def below(self, health_factor: float) -> "Book":
-        """The same book without healthy positions of at least that health factor; a single wallet keeps all of its."""
-        if not math.isfinite(health_factor) or self.positions.wallet is not None:
+        """The same without who is healthy and has no lower health factor; all of chosen wallets stay."""
+        if not math.isfinite(health_factor) or self.positions.wallets:
             return self
         return replace(self, positions=replace(self.positions, below=health_factor))
 
@@ -221,9 +222,9 @@ def load(
     rows: Iterable[sqlite3.Row],
     known: Mapping[str, Deployment],
     *,
-    wallet: str | None = None,
+    wallets: Sequence[str] = (),
 ) -> list[Book]:
-    """The books of these rows of `deployments`: positions with debt, or all of one wallet.
+    """The books of these rows of `deployments`: everyone with debt, or all that these wallets hold.
 
     Raises `IndexerError` for a deployment that is not `known` (an older file does not have its addresses), or
     whose protocol is no `WhatIf` (`able` leaves those out).
@@ -241,7 +242,7 @@ def load(
         if not isinstance(adapter, WhatIf):
             raise IndexerError(f"{row['deployment']}: {row['protocol']} does not say what other prices would do to it")
         market = load_market(adapter, row["market"])
-        positions = Stored(conn, adapter, row["chain_id"], market.block.number, wallet)
+        positions = Stored(conn, adapter, row["chain_id"], market.block.number, tuple(wallets))
         books.append(Book(row["chain_id"], adapter, market, positions))
     return books
 

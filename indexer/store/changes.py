@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 from indexer.store.rows import POSITION_COLUMNS
 
-#: of the lines that are made of these rows; a new one means that an old reader would misread them
+#: the version of the lines made of these rows; a new one means that old readers would misread them
 VERSION = 1
-#: how long rows are kept, by the time of their blocks, and how many at most
+#: seconds that rows are kept, by the time of their blocks, and how many at most
 KEPT_SECONDS = 86_400
 KEPT_ROWS = 2_000_000
-#: characters of a text that are told: symbols and notes come from strangers' contracts
+#: characters kept of a text: symbols and notes come from strangers' contracts
 LONGEST_TEXT = 1_000
 
-#: the columns that say which block a row is of; a row whose others stay the same has not changed
+#: the columns that name a row's block; a row has changed only if others differ
 BLOCK_COLUMNS = ("block_number", "block_hash", "block_timestamp")
 KEY_COLUMNS = ("deployment", "protocol", "account", "position_group", "wallet")
 COLUMNS = [name for name in POSITION_COLUMNS if name not in BLOCK_COLUMNS]
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 class Place(NamedTuple):
-    """The block whose list it is; number -1 and an empty hash where a reorganisation left none."""
+    """The block of the list; number -1 and an empty hash if a reorganisation left none."""
 
     number: int
     hash: str
@@ -51,7 +51,7 @@ def _rows(conn: sqlite3.Connection, where: str, *values: Any) -> list[Row]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold of a column's value."""
+    """A column's value as JSON can hold it."""
     if isinstance(value, str):
         return value if len(value) <= LONGEST_TEXT else value[: LONGEST_TEXT - 1] + "…"
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -65,7 +65,7 @@ def _key(row: Mapping[str, Any]) -> Key:
 def noted(
     conn: sqlite3.Connection, chain_id: int, place: Place, *, gone: str = "left", always: bool = True
 ) -> Iterator[None]:
-    """Writes down what is done inside to the list of one chain; within the caller's transaction.
+    """Records what the context does to the list of one chain, within the caller's transaction.
 
     `gone` is the kind for whoever leaves the list: `reorged` where their block left the chain. Unless `always`, a step
     that changes nothing is not written.
@@ -89,7 +89,7 @@ def noted(
 
 
 def _now(conn: sqlite3.Connection, chain_id: int, key: Key) -> Row | None:
-    """The row of a position that is no longer on the list."""
+    """The present row of a position that is no longer on the list."""
     found = _rows(conn, "chain_id = ? and deployment = ? and account = ? and position_group = ?", chain_id, *key)
     return found[0] if found else None
 
@@ -99,7 +99,7 @@ def _same(old: Row | None, new: Row | None) -> bool:
 
 
 def _body(place: Place, kind: str, old: Row | None, new: Row | None) -> str:
-    """The rest of a line: of `changed` only the columns that differ, else whole rows."""
+    """The rest of a line: for `changed` only the columns that differ, else whole rows."""
     row = new or old
     assert row is not None
     if kind == "changed" and old is not None and new is not None:
@@ -136,7 +136,7 @@ def _expire(conn: sqlite3.Connection, chain_id: int, now: int | None) -> None:
 
 
 def lines_after(conn: sqlite3.Connection, chain_id: int, after: int, most: int) -> list[Row] | None:
-    """The next lines behind the id `after`; None where that was so long ago that some of them are gone."""
+    """The next lines after the id `after`; None if some of them have been dropped already."""
     conn.execute("begin")
     try:
         kept = conn.execute("select 1 from changes where id = ? and chain_id = ?", (after, chain_id)).fetchone()
@@ -163,7 +163,7 @@ def _line(number: int, kind: str, chain_id: int, block: int, block_hash: str, bo
 
 
 def start_of(conn: sqlite3.Connection, chain_id: int, block: int) -> int | None:
-    """The id behind which the lines of this block and of all later steps stand; None where they are not all kept."""
+    """The id after which the lines of this block and all later steps follow; None if not all of them are kept."""
     ends = conn.execute(
         "select id, block_number from changes where chain_id = ? and kind = 'block' order by id", (chain_id,)
     ).fetchall()
@@ -176,7 +176,7 @@ def start_of(conn: sqlite3.Connection, chain_id: int, block: int) -> int | None:
 
 
 def snapshot(conn: sqlite3.Connection, chain_id: int) -> tuple[int, list[Row], Row]:
-    """The whole list: the id of the last line that is in it, its rows, and the fields of its line but those rows."""
+    """The whole list: the id of the last line it includes, its rows, and the other fields of its line."""
     conn.execute("begin")
     try:
         (last,) = conn.execute("select coalesce(max(id), 0) from changes where chain_id = ?", (chain_id,)).fetchone()

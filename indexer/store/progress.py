@@ -76,7 +76,9 @@ def left_out(conn: sqlite3.Connection) -> list[tuple[str, str]]:
     """How far each deployment is, in words, if any lacks logs: ("aave-v3-core", "100 %"), ("compound-v2", "34 %, ...")."""
     cursor = conn.execute("select * from deployments where accounts <> 'watched' order by chain_id, deployment")
     names = [column[0] for column in cursor.description]
-    found = [(row["deployment"], how_far(conn, row)) for row in (dict(zip(names, r, strict=True)) for r in cursor)]
-    if all(far["progress"] is None for _, far in found):
+    rows = [dict(zip(names, row, strict=True)) for row in cursor]
+    waiting = [row for row in rows if row["complete_from"] is None and row["coverage"] != Coverage.SUMS]
+    if all(how_far(conn, row)["progress"] is None for row in waiting):
         return []
+    found = [(row["deployment"], how_far(conn, row)) for row in rows]
     return [(name, far["progress"] or "100 %") for name, far in found if far["percent"] is not None]

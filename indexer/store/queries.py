@@ -1,5 +1,6 @@
 """Reads the database: any SQL of the user's, the state of the sync, one wallet. Nothing here can write."""
 
+import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from indexer.errors import IndexerError
 from indexer.store.database import open_readonly
 from indexer.store.progress import how_far
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
+from indexer.store.scope import Scope
 from indexer.text import Row
 
 PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
@@ -82,11 +84,12 @@ def unique(names: Sequence[str]) -> list[str]:
     return found
 
 
-#: the positions whose wallet, owner or account is ?1, each found by an index; only owners other than the account have one
-OF_ADDRESS = """
-select * from positions where wallet = ?1
-union select * from positions where owner = ?1 and owner_via <> 'self'
-union select * from positions where account = ?1
+#: the positions whose wallet, owner or account is one of the JSON list ?1, each once and found by an index: only an owner
+#: that is no account has one
+OF_ADDRESSES = """
+select * from positions where wallet in (select value from json_each(?1))
+union select * from positions where owner in (select value from json_each(?1)) and owner_via <> 'self'
+union select * from positions where account in (select value from json_each(?1))
     and (chain_id, deployment) in (select chain_id, deployment from deployments)
 """
 
@@ -124,13 +127,13 @@ def troubled(conn: sqlite3.Connection) -> bool:
     return bool(conn.execute("select exists (select 1 from deployments where state <> 'ok')").fetchone()[0])
 
 
-def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
-    """Every position whose wallet, owner or account is the address, largest debt first, each with its `balances`."""
+def wallets(conn: sqlite3.Connection, addresses: Sequence[str]) -> list[dict[str, Any]]:
+    """Every position whose wallet, owner or account is one of them, once, largest debt first, each with its `balances`."""
     found = []
     for row in conn.execute(
-        f"select {', '.join(POSITION_COLUMNS)} from ({OF_ADDRESS}) "  # noqa: S608 - ours
+        f"select {', '.join(POSITION_COLUMNS)} from ({OF_ADDRESSES}) "  # noqa: S608 - ours
         "order by debt_usd is null, debt_usd desc, collateral_usd desc, chain_id, deployment, account, position_group",
-        (address,),
+        (json.dumps([*addresses]),),
     ):
         key = tuple(row[name] for name in ("chain_id", "deployment", "account", "position_group"))
         balances = conn.execute(
@@ -142,16 +145,22 @@ def wallet(conn: sqlite3.Connection, address: str) -> list[dict[str, Any]]:
     return found
 
 
-def unlisted(conn: sqlite3.Connection, below: float, protocols: Sequence[str] = ()) -> list[tuple[str, int, int, str]]:
+def unlisted(
+    conn: sqlite3.Connection, below: float, protocols: Sequence[str] = (), scope: Scope | None = None
+) -> list[tuple[str, int, int, str]]:
     """Positions with debt whose status leaves open whether they are at risk.
 
     By status: how many, how many of them below that health factor, and the note of one.
     """
-    of_these = f"and protocol in ({', '.join('?' * len(protocols))}) " if protocols else ""
+    conditions, values = (scope or Scope()).of_positions("p.block_timestamp")
+    if protocols:
+        conditions.append(f"p.protocol in ({', '.join('?' * len(protocols))})")
+        values += protocols
+    of_these = "".join(f"and {condition} " for condition in conditions)
     rows = conn.execute(
-        "select status, count(*), count(*) filter (where health_factor < ?), max(note) from positions "  # noqa: S608 - question marks
+        "select status, count(*), count(*) filter (where health_factor < ?), max(note) from positions p "  # noqa: S608 - question marks
         f"where status in ('unpriceable', 'unverified') and debt_value_raw is not '0' {of_these}group by status",
-        (below, *protocols),
+        (below, *values),
     )
     return [(status, count, lower, note or "unknown before the next sync") for status, count, lower, note in rows]
 

@@ -12,7 +12,7 @@ from indexer.adapter import Reader
 from indexer.chain.client import Chain
 from indexer.chain.lockstep import Habit, side_by_side
 from indexer.chain.multicall import PinnedReader
-from indexer.model import ENDANGERED, Accounts, Block, Check, Coverage, PositionKey, Status
+from indexer.model import ENDANGERED, Accounts, Answer, Block, Check, Coverage, PositionKey, Status
 from indexer.settings import Settings
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.store import Store
@@ -153,7 +153,11 @@ class Auditor:
         sampled = set(sample)
         chosen = {row.key: row for row in (*(row for _, row in worst), *(row for row in rows if row.key in sampled))}
         held = {key: tracked.adapter.balances(tracked.market, tracked.positions[key]) for key in chosen}
-        found = compared(read, tracked.adapter, tracked.market, list(chosen.values()), held)
+
+        def ask(keys: Sequence[PositionKey]) -> list[Answer]:
+            return tracked.adapter.audit_answers(read, tracked.market, [tracked.positions[key] for key in keys])
+
+        found = compared(read, tracked.adapter, tracked.market, list(chosen.values()), held, ask)
         wrong = [
             {"position": list(key), "what": what, "ours": str(ours), "contract": str(theirs)}
             for key, differences in found.items()

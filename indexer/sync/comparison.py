@@ -1,10 +1,11 @@
 """Compares rows with the contracts' own answers, and one node's answers with another's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from indexer.adapter import AnyAdapter, Reader
-from indexer.model import Market, PositionKey
+from indexer.model import Answer, Market, PositionKey
 from indexer.risk.evaluate import Held, amounts_of, differences
 from indexer.store.rows import PositionRow
 
@@ -21,16 +22,18 @@ def compared(
     market: Market,
     rows: Sequence[PositionRow],
     held: Mapping[PositionKey, Sequence[Held]],
+    ask: Callable[[Sequence[PositionKey]], Sequence[Answer]] | None = None,
 ) -> dict[PositionKey, list[Difference]]:
     """For each row with its balances, what differs from the contracts' answers at the reader's block; [] is a match.
 
-    Raises the reader's errors.
+    `ask` replaces `Adapter.contract_answers` of these positions. Raises the reader's errors.
     """
+    ask = ask or partial(adapter.contract_answers, read, market)
     ours = {row.key: row for row in rows}
     keys, block = list(ours), read.block
     found: dict[PositionKey, list[Difference]] = {}
     for start in range(0, len(keys), CHUNK):
-        for answer in adapter.contract_answers(read, market, keys[start : start + CHUNK]):
+        for answer in ask(keys[start : start + CHUNK]):
             row, balances = ours[answer.key], held.get(answer.key, [])
             wrong = found[answer.key] = differences(row, amounts_of(balances), answer)
             if (row.block_number, row.block_hash) != (block.number, block.hash):

@@ -21,7 +21,7 @@ def expected(
 ) -> list[Mapping[str, Any]]:
     """Per deployment, the blocks whose logs are missing and the requests they will take.
 
-    Works on a copy of the database, or an empty one; it asks the chain only for a block and the markets.
+    Works on a copy of the database, or an empty one; it asks the chain only for a block, the markets and samples of the logs.
     """
     with TemporaryDirectory(prefix="lending-indexer-") as folder:
         copy = Path(folder) / "copy.db"

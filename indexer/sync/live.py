@@ -1,4 +1,4 @@
-"""Reads a wallet's positions straight from the chain, without a database."""
+"""Wallets' positions straight from the chain, without a database."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -29,8 +29,10 @@ class LivePosition:
     seconds_per_block: float
 
 
-def live(chain: Chain, adapters: Sequence[AnyAdapter], wallet: str, to: str = "latest") -> Iterator[LivePosition]:
-    """The wallet's positions at one block, in a few calls per deployment and without a database.
+def live(
+    chain: Chain, adapters: Sequence[AnyAdapter], wallets: Sequence[str], to: str = "latest"
+) -> Iterator[LivePosition]:
+    """These wallets' positions at one block, in a few calls a deployment and without a database.
 
     A deployment that cannot be read is logged and left out.
     """
@@ -38,7 +40,7 @@ def live(chain: Chain, adapters: Sequence[AnyAdapter], wallet: str, to: str = "l
     read = PinnedReader(chain, block)
     pace = seconds_per_block(chain, block) or SECONDS_PER_BLOCK
     for adapter in adapters:
-        deployment = KnownDeployment(chain.chain_id, adapter, Accounts.WATCHED, lambda: [wallet])
+        deployment = KnownDeployment(chain.chain_id, adapter, Accounts.WATCHED, lambda: list(wallets))
         try:
             rows = build(deployment, read)
         except ChainError as error:

@@ -5,18 +5,18 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from indexer.adapter import AnyAdapter, LiquidationLogs, Registry
 from indexer.chain.client import Chain
-from indexer.chain.logs.log_filter import Chunk
-from indexer.chain.logs.ranges import fetch
+from indexer.chain.logs.lean import Named, Touched
+from indexer.chain.logs.log_filter import Chunk, Filter
+from indexer.chain.logs.ranges import discover, fetch
 from indexer.chain.logs.recent_logs import fetch_recent, quiet
 from indexer.errors import PrunedError
-from indexer.model import Block, Event, PositionKey
+from indexer.model import Block, Event, PositionKey, Shape
 from indexer.progress import Progress
 from indexer.settings import Settings
 from indexer.store import liquidations
@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 #: seconds before something that did not help is tried again (a one-shot sync always tries)
 AGAIN_SECONDS = 3600.0
+#: blocks below the target from which on logs of history are taken without the header of their last block: no reorg and no
+#: backend that lags reaches so far
+SETTLED = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +178,16 @@ class MissingLogs:
         addresses = frozenset(address for w in wanted for address, _ in w.pairs)
         topics = frozenset(topic for w in wanted for _, topic in w.pairs)
         recent = max(first, target.number - self._checked_blocks(first, addresses, topics, wanted, target) + 1)
+        shapes = self._shapes(wanted)
+        settled = min(last, recent - 1, target.number - SETTLED)
         while first <= last:
             try:
+                if shapes and settled - first >= SETTLED:
+                    for found in discover(self.chain, first, settled, Filter.of(addresses, topics), shapes):
+                        self._save_chunk(found, wanted)
+                        first = found.to_block + 1
+                        if self._late():
+                            return
                 if first < recent:
                     for chunk in fetch(self.chain, first, min(last, recent - 1), addresses, topics):
                         self._save_chunk(chunk, wanted)
@@ -206,12 +217,26 @@ class MissingLogs:
             return few
         return many if quiet(self.chain, addresses, topics, target) else few
 
-    def _save_chunk(self, chunk: Chunk, wanted: list[Wanted]) -> None:
+    def _shapes(self, wanted: Sequence[Wanted]) -> dict[tuple[str, str], Shape]:
+        """The layouts of the logs that all who want them only look through for accounts; none where activity is wanted."""
+        if any({ACTIVITY, LIQUIDATIONS} & want.sources for want in wanted):
+            return {}
+        found: dict[tuple[str, str], Shape | None] = {}
+        for want in wanted:
+            with self._alone(want.tracked.adapter):
+                shapes = want.tracked.adapter.shapes(want.tracked.market)
+                for pair in want.pairs:
+                    shape = shapes.get(pair[1])
+                    found[pair] = shape if found.get(pair, shape) == shape else None
+        return {pair: shape for pair, shape in found.items() if shape is not None}
+
+    def _save_chunk(self, chunk: Chunk | Named, wanted: list[Wanted]) -> None:
         by_pair: dict[tuple[str, str], list[Wanted]] = defaultdict(list)
         for want in wanted:
             for pair in want.pairs:
                 by_pair[pair].append(want)
-        self.seen += len(chunk.events)
+        named = chunk.touched if isinstance(chunk, Named) else {}
+        self.seen += chunk.count if isinstance(chunk, Named) else len(chunk.events)
         events: dict[str, list[Event]] = defaultdict(list)
         for event in chunk.events:
             for want in by_pair.get((event.address, event.topic0), ()):
@@ -225,7 +250,7 @@ class MissingLogs:
                     contracts[want.tracked.name] = self._contracts(want, events[want.tracked.name])
                     told = told_by(want.tracked, events[want.tracked.name]) if LIQUIDATIONS in want.sources else []
                     found[want.tracked.name] = told
-                    touches[want.tracked.name] = self._touches(want, events[want.tracked.name])
+                    touches[want.tracked.name] = self._touches(want, events[want.tracked.name], named)
         self._left_out.update(want.tracked.name for want in wanted if want.tracked.name not in touches)
         done = [want for want in wanted if want.tracked.name in touches]
         rows = [row for want in done for row in self.liquidations.rows(want.tracked, found[want.tracked.name])]
@@ -244,9 +269,16 @@ class MissingLogs:
         self.progress.advance("logs", chunk.to_block - chunk.from_block + 1, f"{self.seen:,} logs")
 
     @staticmethod
-    def _touches(want: Wanted, events: Sequence[Event]) -> dict[PositionKey, tuple[int, int]]:
+    def _touches(
+        want: Wanted, events: Sequence[Event], named: Mapping[tuple[str, str], Touched]
+    ) -> dict[PositionKey, tuple[int, int]]:
         """The positions that these events touched, with the first and last block."""
         touches: dict[PositionKey, tuple[int, int]] = {}
+        for pair in want.pairs & named.keys():
+            for account, (first, last) in named[pair].items():
+                key = PositionKey(account)
+                before = touches.get(key, (first, last))
+                touches[key] = (min(first, before[0]), max(last, before[1]))
         for event in events:
             discovers = (event.address, event.topic0) in want.discovery
             for key in want.tracked.adapter.touched(want.tracked.market, event):
@@ -311,49 +343,3 @@ class MissingLogs:
                 want.tracked.forget_activity()
         self.progress.advance("logs", high - first)
         return high
-
-
-#: blocks expected per request, unless the provider refuses that many
-EXPECTED_BLOCKS = 10_000
-
-
-def blocks_per_request(chain: Chain, deployments: Sequence[TrackedDeployment], target: Block) -> int:
-    """How many blocks the provider answers at once, found by asking for the newest long range that is missing."""
-    pieces = list(plan(deployments, target.number))
-    if not pieces:
-        return EXPECTED_BLOCKS
-    first, last, wanted = max(pieces, key=lambda piece: (min(piece[1] - piece[0] + 1, EXPECTED_BLOCKS), piece[1]))
-    addresses = {address for w in wanted for address, _ in w.pairs}
-    topics = {topic for w in wanted for _, topic in w.pairs}
-    chain.log_limit.window = EXPECTED_BLOCKS
-    with suppress(PrunedError):
-        next(iter(fetch(chain, max(first, last - EXPECTED_BLOCKS + 1), last, addresses, topics)), None)
-    return min(chain.log_limit.size, EXPECTED_BLOCKS)
-
-
-def dry_run(
-    deployments: Sequence[TrackedDeployment], target: Block, blocks_per_request: int
-) -> list[Mapping[str, Any]]:
-    """What a sync would request: per deployment, the blocks whose logs are missing and the requests it expects.
-
-    Blocks that several deployments miss are requested once, and counted with the first of them: the sum of `log_requests`
-    is the whole sync's, and `shared_blocks` are those that another row's requests bring along.
-    """
-    found: list[Mapping[str, Any]] = []
-    pieces = list(plan(deployments, target.number))
-    for tracked in deployments:
-        mine = [piece for piece in pieces if any(w.tracked is tracked for w in piece[2])]
-        own = [(first, last) for first, last, wanted in mine if wanted[0].tracked is tracked]
-        blocks, counted = (sum(piece[1] - piece[0] + 1 for piece in some) for some in (mine, own))
-        found.append(
-            {
-                "deployment": tracked.name,
-                "from_block": mine[-1][0] if mine else None,
-                "to_block": target.number,
-                "blocks": blocks,
-                "shared_blocks": blocks - counted,
-                "log_requests": sum(-(-(last - first + 1) // blocks_per_request) for first, last in own),
-                "known_positions": len(tracked.known),
-            }
-        )
-    return found

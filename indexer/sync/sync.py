@@ -22,8 +22,9 @@ from indexer.store.store import Store
 from indexer.sync.alone import Failures
 from indexer.sync.audit import Auditor
 from indexer.sync.commit import Committer
+from indexer.sync.estimate import dry_run
 from indexer.sync.markets import Markets
-from indexer.sync.missing_logs import MissingLogs, blocks_per_request, dry_run
+from indexer.sync.missing_logs import MissingLogs
 from indexer.sync.older_names import OlderNames
 from indexer.sync.positions import Positions
 from indexer.sync.reorg import Canon
@@ -34,13 +35,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Outcome:
-    """What one snapshot did; `at_risk` counts wallets."""
+    """What one snapshot did; `at_risk` counts wallets, `waiting` positions with supplies that are not read yet."""
 
     block: Block
     deployments: list[str]
     failed: dict[str, str] = field(default_factory=dict)
     positions: int = 0
     at_risk: int = 0
+    waiting: int = 0
     logs: int = 0
     read: int = 0
     requests: int = 0
@@ -97,6 +99,8 @@ class Sync:
         self._early: set[str] = set()  # those committed in this run whose history is still to be read
         #: whether snapshots are taken block by block, so that only positions that the bounds leave open need be evaluated
         self.following = False
+        #: for how many positions of each deployment a snapshot also reads the supplies that wait; None: for all
+        self.supplies: int | None = 0
 
     def snapshot(self, to: str = "latest", target: Block | None = None) -> Outcome:
         """Brings every deployment to the block `to` names, or to `target` if given; starts again after a reorg meanwhile.
@@ -133,10 +137,10 @@ class Sync:
         return outcome
 
     def plan(self, to: str = "latest") -> list[Mapping[str, Any]]:
-        """What a snapshot would request, by deployment; it reads nothing but the markets and one range of logs."""
+        """What a snapshot would request, by deployment; it reads nothing but the markets and samples of the logs."""
         target = self.canon.target(to)
         deployments = self.markets.read(target, self._failures())
-        return dry_run(deployments, target, blocks_per_request(self.chain, deployments, target))
+        return dry_run(self.chain, deployments, target)
 
     def backfill_liquidations(self, since: Callable[[Block], int | None], target: Block) -> None:
         """Liquidations from the block `since(target)` on (None: all), up to the target of the last snapshot."""
@@ -184,6 +188,7 @@ class Sync:
             [adapter.deployment.name for adapter in self.adapters if adapter.deployment.name in at_risk],
             {name: why for part in parts for name, why in part.failed.items()},
             positions=sum(len(self.markets.tracked[name].known) for name in at_risk if name in self.markets.tracked),
+            waiting=sum(len(self.markets.tracked[name].waiting) for name in at_risk if name in self.markets.tracked),
             at_risk=len(set[str]().union(*at_risk.values())),
         )
 
@@ -219,6 +224,7 @@ class Sync:
             deployments = failures.left(deployments, target, none=committed)
             deployments = self.missing.fetch(deployments, target, failures.alone, seconds=seconds)
             if not deployments:
+                failures.left([], target, none=committed or not failures.reasons)
                 return Part(target, failed=failures.reasons)
             deployments = failures.left(deployments, target, none=committed)
             for tracked in deployments:
@@ -227,7 +233,7 @@ class Sync:
             deployments = failures.left(deployments, target, none=committed)
             ready = {tracked.name for tracked in deployments}
             fresh = partial(self.canon.fresh, to=to)
-            newest = self.positions.read(deployments, target, fresh, failures, self.markets.habits)
+            newest = self.positions.read(deployments, target, fresh, failures, self.markets.habits, self.supplies)
             deployments = failures.left(deployments, target, none=committed)
             if newest.number == target.number:
                 break

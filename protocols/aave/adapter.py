@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Any, ClassVar, TypeVar
 
 from indexer.abi import topic
-from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs
-from indexer.model import Accounts, Check, Event, Logs, LogSource, PositionKey
+from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs
+from indexer.model import Accounts, Check, Event, Logs, LogSource, PositionKey, Shape
 from protocols.aave.market import AaveMarket
 from protocols.aave.position import AavePosition
 from protocols.common import quantity, sources
@@ -22,14 +22,16 @@ LIQUIDATION = topic("LiquidationCall(address,address,address,uint256,uint256,add
 Touches = Mapping[str, tuple[Sequence[int], Sequence[int]]]
 
 
-class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
+class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P]):
     """One pool of Aave, found through its addresses provider."""
 
+    concurrent = True
     #: kind of contract (`Place.kind`) -> its events
     events: ClassVar[Mapping[str, Touches]]
     #: topic0 of the pool's Borrow; of an aToken's Mint and BalanceTransfer
     borrow: ClassVar[str]
     receipts: ClassVar[tuple[str, str]]
+    receipt_shapes: ClassVar[Mapping[str, Shape]]
 
     # logs -------------------------------------------------------------------------------------------------------------
 
@@ -40,6 +42,9 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
             discovery.append((market.contracts_of("a"), [*self.receipts]))
         activity = ((market.contracts_of(kind), [*events]) for kind, events in self.events.items())
         return Logs(sources(*discovery), sources(*activity))
+
+    def shapes(self, market: M) -> Mapping[str, Shape]:
+        return {self.borrow: Shape(topics=4, words=4, accounts=(2,)), **self.receipt_shapes}
 
     def touched(self, market: M, event: Event) -> Iterable[PositionKey]:
         place = market.tokens.get(event.address)
@@ -74,10 +79,12 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
     def checks(self, market: M, positions: Iterable[P], accounts: Accounts) -> list[Check]:
         """Compares sums of scaled balances with the tokens' scaled total supplies: debts always, supplies for all accounts.
 
-        Not stable debt, whose total counts interest separately: its check only tells whether there is any.
+        Not stable debt, whose total counts interest separately: its check only tells whether there is any. No supplies until
+        all of them are read.
         """
-        sums = dict.fromkeys(market.tokens, 0)
+        sums, complete = dict.fromkeys(market.tokens, 0), True
         for position in positions:
+            complete = complete and position.supplies_complete
             for scaled_balances in (position.borrowed, position.supplied):
                 for token, scaled in scaled_balances.items():
                     sums[token] = sums.get(token, 0) + scaled
@@ -88,7 +95,7 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
             found.append(Check(name=name, have=have, want=reserve.scaled_debt, debt=True))
             name, want = f"stable debt of {reserve.symbol}", self.stable_total(reserve)
             found.append(Check(name=name, have=0, want=want, at_most=True, debt=True))
-            if self.adds_up(market, reserve.a_token):
+            if complete and self.adds_up(market, reserve.a_token):
                 name, have = f"scaled supply of {reserve.symbol}", sums[reserve.a_token]
                 found.append(Check(name=name, have=have, want=reserve.scaled_supply, at_most=partial))
         return found

@@ -1,5 +1,6 @@
 """What the positions of both versions of Aave share: an account as the pool and its tokens store it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from indexer.model import Health, Position
@@ -31,6 +32,13 @@ class AavePosition(Position):
     def held(self) -> tuple[str, ...]:
         """Every token that the account has a balance of."""
         return (*self.supplied, *self.borrowed, *self.stable)
+
+    def asked(self, tokens: Sequence[str], block: int) -> list[str]:
+        """Of these tokens those that the account has a balance of, and one that it has none of, in each block another."""
+        held = set(self.held)
+        others = [token for token in tokens if token not in held]
+        other = (block + int(self.key.account, 16)) % len(others) if others else 0
+        return [token for token in tokens if token in held] + others[other : other + 1]
 
     @property
     def scaled_debts(self) -> dict[str, int]:

@@ -2,10 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from indexer.abi import abi
-from indexer.adapter import Reader, required
-from indexer.model import Answer, Asset, Balance, Effect, Health, LiquidationCall, PositionKey, Price, Quotes, Read
+from indexer.adapter import Reader, answered, required
+from indexer.model import (
+    Answer,
+    Asset,
+    Balance,
+    Effect,
+    Health,
+    LiquidationCall,
+    PositionKey,
+    Price,
+    Quotes,
+    Read,
+    Shape,
+)
 from protocols.aave.adapter import AaveAdapter, Touches
 from protocols.aave.math import ray_mul
 from protocols.aave_v2 import liquidation
@@ -13,7 +26,7 @@ from protocols.aave_v2.answers import answer
 from protocols.aave_v2.bounds import AaveV2Bounds
 from protocols.aave_v2.market import AaveV2Market, Reserve, read_market
 from protocols.aave_v2.position import AaveV2Position, balances, evaluate, formula_amount
-from protocols.common import chunks
+from protocols.common import chunks, together
 
 POOL = abi("aave_v2_pool")
 A_TOKEN = abi("aave_v2_a_token")
@@ -76,6 +89,10 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
     events = EVENTS
     borrow = BORROW
     receipts = (MINT, BALANCE_TRANSFER)
+    receipt_shapes: ClassVar[Mapping[str, Shape]] = {
+        MINT: Shape(topics=2, words=2, accounts=(1,)),
+        BALANCE_TRANSFER: Shape(topics=3, words=2, accounts=(1, 2), unless_zero=0),
+    }
 
     def read_market(self, read: Reader, previous: AaveV2Market | None) -> AaveV2Market:
         provider = self.deployment.addresses["lending_pool_addresses_provider"].lower()
@@ -85,7 +102,20 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
 
     def read_positions(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[AaveV2Position]:
         """Two rounds: everyone's flags and all of their aTokens, then the debts that the flags name."""
-        a_tokens = [reserve.a_token for reserve in market.reserves]
+        return self._read(read, market, keys, [reserve.a_token for reserve in market.reserves])
+
+    def read_health(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[AaveV2Position]:
+        """Two rounds: everyone's flags, then the aTokens and debts that the flags name.
+
+        GenericLogic.calculateUserAccountData passes over every reserve whose two flags are not set.
+        """
+        return self._read(read, market, keys, None)
+
+    def _read(
+        self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey], every: Sequence[str] | None
+    ) -> list[AaveV2Position]:
+        """Positions with their balances of `every` aToken, or of those that back debt if None."""
+        a_tokens = every or ()
         reads = []
         for address, _ in keys:
             reads.append(Read(market.pool, USER_CONFIGURATION, (address,)))
@@ -93,14 +123,18 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
         answers = required(read, reads)
         rows = chunks(answers, 1 + len(a_tokens))
         owed = [[r for r in market.reserves if flags & r.borrowing_flag] for flags, *_ in rows]
+        backing = [
+            [r.a_token for r in market.reserves if every is None and flags & r.collateral_flag] for flags, *_ in rows
+        ]
         reads = []
-        for (address, _), reserves in zip(keys, owed, strict=True):
+        for (address, _), reserves, tokens in zip(keys, owed, backing, strict=True):
             for reserve in reserves:
                 reads.append(Read(reserve.variable_debt_token, SCALED_BALANCE, (address,)))
                 reads += [Read(reserve.stable_debt_token, function, (address,)) for function in STABLE]
+            reads += [Read(token, SCALED_BALANCE, (address,)) for token in tokens]
         debts = iter(required(read, reads))
         positions = []
-        for key, (flags, *scaled), reserves in zip(keys, rows, owed, strict=True):
+        for key, (flags, *scaled), reserves, tokens in zip(keys, rows, owed, backing, strict=True):
             borrowed, stable = {}, {}
             for reserve in reserves:
                 variable, principal, rate, last_update = (next(debts) for _ in range(4))
@@ -108,15 +142,17 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
                     borrowed[reserve.variable_debt_token] = variable
                 if principal:
                     stable[reserve.stable_debt_token] = (principal, rate, last_update)
+            held = dict(zip(a_tokens, scaled, strict=True)) | {token: next(debts) for token in tokens}
             positions.append(
                 AaveV2Position(
                     key=key,
                     block_number=read.block.number,
                     configuration=flags,
-                    supplied={token: amount for token, amount in zip(a_tokens, scaled, strict=True) if amount},
+                    supplied={token: amount for token, amount in held.items() if amount},
                     borrowed=borrowed,
                     stable=stable,
                     offsets={},
+                    supplies_complete=every is not None,
                 )
             )
         if not market.exact:
@@ -178,14 +214,12 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
 
     def contract_answers(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[Answer]:
         """Asks for getUserAccountData, and for balanceOf in every token."""
-        places = [(token, "supply") for token in market.supplies]
-        places += [(t, "debt") for r in market.reserves for t in (r.variable_debt_token, r.stable_debt_token)]
-        data = read([Read(market.pool, ACCOUNT_DATA, (address,)) for address, _ in keys])
-        reads = [Read(token, BALANCE, (address,)) for address, _ in keys for token, _ in places]
-        amounts = iter(required(read, reads))
-        return [
-            answer(key, one, {place: next(amounts) for place in places}) for key, one in zip(keys, data, strict=True)
-        ]
+        tokens = [*listed_tokens(market)]
+        return answers_of(read, market, [(key, tokens) for key in keys])
+
+    def audit_answers(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> list[Answer]:
+        tokens = [*listed_tokens(market)]
+        return answers_of(read, market, [(p.key, p.asked(tokens, read.block.number)) for p in positions])
 
     def stable_total(self, reserve: Reserve) -> int:
         return reserve.stable_debt
@@ -208,6 +242,27 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
 
     def liquidation_calls(self, market: AaveV2Market, position: AaveV2Position) -> list[LiquidationCall]:
         return liquidation.liquidation_calls(market, position)
+
+
+def listed_tokens(market: AaveV2Market) -> dict[str, str]:
+    """The tokens of the reserves, and the side of the balances that each keeps."""
+    debts = [token for r in market.reserves for token in (r.variable_debt_token, r.stable_debt_token)]
+    return dict.fromkeys(market.supplies, "supply") | dict.fromkeys(debts, "debt")
+
+
+def answers_of(read: Reader, market: AaveV2Market, wanted: Sequence[tuple[PositionKey, Sequence[str]]]) -> list[Answer]:
+    """Ask for getUserAccountData, and for balanceOf of the tokens named with each key."""
+    side = listed_tokens(market)
+    data, amounts = together(
+        read,
+        [Read(market.pool, ACCOUNT_DATA, (key.account,)) for key, _ in wanted],
+        [Read(token, BALANCE, (key.account,)) for key, tokens in wanted for token in tokens],
+    )
+    answered_amounts = iter(answered(amounts))
+    return [
+        answer(key, one, {(token, side[token]): next(answered_amounts) for token in tokens})
+        for (key, tokens), one in zip(wanted, data, strict=True)
+    ]
 
 
 def read_offsets(read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> None:

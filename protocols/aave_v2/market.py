@@ -243,7 +243,7 @@ def read_tokens(
     answers = read(reads)
     width, first = 6, 6 * len(rows)
     tokens = chunks(answers[:first], width)
-    names = dict(zip(assets, symbols, strict=True))
+    names = {asset: text and symbol_of(text, b"", asset) for asset, text in zip(assets, symbols, strict=True)}
     for asset, word in zip(unnamed, answers[first:], strict=False):
         names[asset] = symbol_of("", word, asset)
     single = [optional(price) for price in answers[first + len(unnamed) :]]

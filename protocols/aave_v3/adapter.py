@@ -3,17 +3,31 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
+from typing import ClassVar
 
 from indexer.abi import abi
 from indexer.adapter import ONE, Reader
-from indexer.model import Answer, Asset, Balance, Effect, Health, LiquidationCall, PositionKey, Price, Quotes, Read
+from indexer.model import (
+    Answer,
+    Asset,
+    Balance,
+    Effect,
+    Health,
+    LiquidationCall,
+    PositionKey,
+    Price,
+    Quotes,
+    Read,
+    Shape,
+)
 from protocols.aave.adapter import AaveAdapter, Touches
 from protocols.aave_v3 import liquidation
 from protocols.aave_v3.answers import agrees, answer
 from protocols.aave_v3.bounds import AaveV3Bounds
 from protocols.aave_v3.market import AaveV3Market, Reserve
 from protocols.aave_v3.position import AaveV3Position, balances, evaluate, misplaced
-from protocols.aave_v3.read import read_market
+from protocols.aave_v3.read import read_market, with_modes
 from protocols.common import chunks, needed
 
 POOL = abi("aave_v3_pool")
@@ -67,6 +81,10 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
     events = EVENTS
     borrow = BORROW
     receipts = (MINT, BALANCE_TRANSFER)
+    receipt_shapes: ClassVar[Mapping[str, Shape]] = {
+        MINT: Shape(topics=3, words=3, accounts=(2,)),
+        BALANCE_TRANSFER: Shape(topics=3, words=2, accounts=(1, 2), unless_zero=0),
+    }
 
     def read_market(self, read: Reader, previous: AaveV3Market | None) -> AaveV3Market:
         provider = self.deployment.addresses["pool_addresses_provider"].lower()
@@ -76,7 +94,20 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
 
     def read_positions(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[AaveV3Position]:
         """Two rounds: everyone's flags, e-mode and all of their aTokens, then the debts that the flags name."""
-        a_tokens = [reserve.a_token for reserve in market.reserves]
+        return self._read(read, market, keys, [reserve.a_token for reserve in market.reserves])
+
+    def read_health(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[AaveV3Position]:
+        """Two rounds: everyone's flags and e-mode, then the aTokens and debts that the flags name.
+
+        GenericLogic.calculateUserAccountData passes over every reserve whose two flags are not set.
+        """
+        return self._read(read, market, keys, None)
+
+    def _read(
+        self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey], every: Sequence[str] | None
+    ) -> list[AaveV3Position]:
+        """Positions with their balances of `every` aToken, or of those that back debt if None."""
+        a_tokens = every or ()
         reads = []
         for address, _ in keys:
             args = (address,)
@@ -84,14 +115,16 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
             reads.append(Read(market.pool, USER_E_MODE, args))
             reads += [Read(token, SCALED_BALANCE, args) for token in a_tokens]
         rows = chunks(read(reads), 2 + len(a_tokens))
-        borrowing = [(reserve.borrowing_flag, debt_signatures(reserve)) for reserve in market.reserves]
+        flagged = [(reserve.borrowing_flag, debt_signatures(reserve)) for reserve in market.reserves]
+        if every is None:
+            flagged += [(reserve.collateral_flag, [(reserve.a_token, SCALED_BALANCE)]) for reserve in market.reserves]
         reads = []
         for (address, _), row in zip(keys, rows, strict=True):
             flags = needed(row[0])
-            for flag, signatures in borrowing:
+            for flag, signatures in flagged:
                 if flags & flag:
                     reads += [Read(token, signature, (address,)) for token, signature in signatures]
-        debts = iter(read(reads) if reads else ())
+        rest = iter(read(reads) if reads else ())
         positions: list[AaveV3Position] = []
         for key, (flags, mode, *amounts) in zip(keys, rows, strict=True):
             supplied = {token: needed(scaled) for token, scaled in zip(a_tokens, amounts, strict=True) if scaled != 0}
@@ -105,10 +138,14 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
                 stable={},
                 discounts={},
                 amounts={},
+                supplies_complete=every is not None,
             )
             for reserve in market.reserves:
                 if flags & reserve.borrowing_flag:
-                    add_debt(position, reserve, [needed(next(debts)) for _ in debt_signatures(reserve)])
+                    add_debt(position, reserve, [needed(next(rest)) for _ in debt_signatures(reserve)])
+            for reserve in market.reserves if every is None else ():
+                if flags & reserve.collateral_flag and (scaled := needed(next(rest))):
+                    position.supplied[reserve.a_token] = scaled
             positions.append(position)
         if market.version is None:
             read_amounts(read, positions)
@@ -130,22 +167,23 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
     # what the contracts say -------------------------------------------------------------------------------------------
 
     def contract_answers(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[Answer]:
-        tokens = [
-            (token, "supply" if place.kind == "a" else "debt")
-            for token, place in market.tokens.items()
-            if place.reserve is not None
-        ]
-        reads = []
-        for address, _ in keys:
-            reads += [Read(market.pool, ACCOUNT_DATA, (address,)), Read(market.pool, USER_E_MODE, (address,))]
-            reads += [Read(token, BALANCE, (address,)) for token, _ in tokens]
-        rows = chunks(read(reads), 2 + len(tokens))
-        average = market.exact and market.averages
-        return [answer(key, tokens, row, average) for key, row in zip(keys, rows, strict=True)]
+        tokens = [*listed_tokens(market)]
+        return answers_of(read, market, [(key, tokens) for key in keys])
+
+    def audit_answers(self, read: Reader, market: AaveV3Market, positions: Sequence[AaveV3Position]) -> list[Answer]:
+        tokens = [*listed_tokens(market)]
+        return answers_of(read, market, [(p.key, p.asked(tokens, read.block.number)) for p in positions])
 
     def fit(self, read: Reader, market: AaveV3Market, positions: Sequence[AaveV3Position]) -> AaveV3Market:
-        """Where several versions agree with the contracts' totals, picks the one that accounts with debt agree with too."""
-        if len(market.candidates) < 2 or not market.exact:
+        """Asks for e-modes that accounts have entered since they were configured; where several versions agree with the
+        contracts' totals, picks the one that accounts with debt agree with too.
+        """
+        if not market.exact:
+            return market
+        entered = {p.mode for p in positions} - {0, *(e.id for e in market.e_modes)}
+        if entered:
+            market = with_modes(read, market, sorted(entered))
+        if len(market.candidates) < 2:
             return market
         chosen = [p for p in positions if not undecided(market, p)][:CALIBRATION_ACCOUNTS]
         if not chosen:
@@ -208,6 +246,29 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
 
     def liquidation_calls(self, market: AaveV3Market, position: AaveV3Position) -> list[LiquidationCall]:
         return liquidation.liquidation_calls(market, position)
+
+
+def listed_tokens(market: AaveV3Market) -> dict[str, str]:
+    """The tokens of the reserves, and the side of the balances that each keeps."""
+    return {
+        token: "supply" if place.kind == "a" else "debt"
+        for token, place in market.tokens.items()
+        if place.reserve is not None
+    }
+
+
+def answers_of(read: Reader, market: AaveV3Market, wanted: Sequence[tuple[PositionKey, Sequence[str]]]) -> list[Answer]:
+    """Ask for account data, the e-mode and balanceOf of the tokens named with each key."""
+    side, average = listed_tokens(market), market.exact and market.averages
+    reads = []
+    for (address, _), tokens in wanted:
+        reads += [Read(market.pool, ACCOUNT_DATA, (address,)), Read(market.pool, USER_E_MODE, (address,))]
+        reads += [Read(token, BALANCE, (address,)) for token in tokens]
+    answers = iter(read(reads))
+    return [
+        answer(key, [(token, side[token]) for token in tokens], list(islice(answers, 2 + len(tokens))), average)
+        for key, tokens in wanted
+    ]
 
 
 def debt_signatures(reserve: Reserve) -> list[tuple[str, str]]:

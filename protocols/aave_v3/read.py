@@ -36,6 +36,8 @@ INCOME = POOL.function("getReserveNormalizedIncome")
 DEBT_INDEX = POOL.function("getReserveNormalizedVariableDebt")
 ASSET_PRICE = ORACLE.function("getAssetPrice")
 CATEGORIES = range(1, 256)  # the pool keeps no list of its e-modes
+#: in so many blocks, each e-mode that is not configured is asked for once
+TURNS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def read_market(read: Reader, provider: str, previous: AaveV3Market | None) -> A
     """The market at the reader's block. ReadFailedError where a known pool does not answer."""
     contracts = read_contracts(read, provider)
     pool, oracle, assets = contracts.pool, contracts.oracle, contracts.assets
+    asked = asked_modes(contracts, previous, read.block.number)
     old_modes = not contracts.has(BITMAPS)
     sentinel = contracts.sentinel != ZERO_ADDRESS and any(RULES[version].sentinel for version in contracts.versions)
     data, symbols, prices, allowed, categories = together(
@@ -71,10 +74,10 @@ def read_market(read: Reader, provider: str, previous: AaveV3Market | None) -> A
         [Read(asset, ERC20.function("symbol")) for asset in assets],
         [Read(oracle, ORACLE.function("getAssetsPrices"), (assets,))],
         [Read(contracts.sentinel, SENTINEL.function("isLiquidationAllowed"))] if sentinel else [],
-        [Read(pool, OLD_CATEGORY if old_modes else CATEGORY, (i,)) for i in CATEGORIES],
+        [Read(pool, OLD_CATEGORY if old_modes else CATEGORY, (i,)) for i in asked],
     )
     described, unreadable = described_reserves(contracts, data)
-    modes = configured_modes(contracts, categories)
+    modes = configured_modes(contracts, asked, categories)
     unnamed = [asset for asset, symbol in zip(assets, symbols, strict=True) if isinstance(symbol, Failed)]
     unpriced = assets if isinstance(prices[0], Failed) else ()
     sources = [category[3] for category in modes.values() if category[3] != ZERO_ADDRESS] if old_modes else []
@@ -86,7 +89,7 @@ def read_market(read: Reader, provider: str, previous: AaveV3Market | None) -> A
         [Read(oracle, ASSET_PRICE, (source,)) for source in sources],
         [] if old_modes else [Read(pool, signature, (i,)) for i in modes for signature in MODE],
     )
-    names = dict(zip(assets, symbols, strict=True)) | {
+    names = {asset: text and symbol_of(text, b"", asset) for asset, text in zip(assets, symbols, strict=True)} | {
         asset: symbol_of("", word, "") for asset, word in zip(unnamed, map(optional, words), strict=True)
     }
     price_of = dict(zip(assets, map(optional, single) if unpriced else prices[0], strict=True))
@@ -226,11 +229,36 @@ OLD_CATEGORY = POOL.function("getEModeCategoryData")
 CATEGORY = POOL.function("getEModeCategoryCollateralConfig")
 
 
-def configured_modes(contracts: Contracts, categories: Sequence[Any]) -> dict[int, Sequence[Any]]:
+def asked_modes(contracts: Contracts, previous: AaveV3Market | None, block: int) -> Sequence[int]:
+    """The e-modes to ask for: after a block with the same code those that were configured, and each time some others."""
+    if previous is None or not previous.exact or not contracts.versions:
+        return CATEGORIES
+    if (previous.pool, previous.pool_revision) != (contracts.pool, contracts.revision):
+        return CATEGORIES
+    configured = {e.id for e in previous.e_modes}
+    return [i for i in CATEGORIES if i in configured or i % TURNS == block % TURNS]
+
+
+def with_modes(read: Reader, market: AaveV3Market, ids: Sequence[int]) -> AaveV3Market:
+    """The market of known code with these e-modes as well, where they are configured."""
+    if market.rules.level >= BITMAPS:
+        answers = chunks(read([Read(market.pool, signature, (i,)) for i in ids for signature in (CATEGORY, *MODE)]), 3)
+        rows = [(i, needed(config), details) for i, (config, *details) in zip(ids, answers, strict=True)]
+        found = [e_mode(*row) for row in rows if any(row[1][:3])]
+    else:
+        old = map(needed, read([Read(market.pool, OLD_CATEGORY, (i,)) for i in ids]))
+        categories = {i: row for i, row in zip(ids, old, strict=True) if any(row[:3])}
+        sources = [row[3] for row in categories.values() if row[3] != ZERO_ADDRESS]
+        prices = read([Read(market.oracle, ASSET_PRICE, (source,)) for source in sources]) if sources else []
+        price_of = dict(zip(sources, map(optional, prices), strict=True))
+        found = [old_e_mode(i, row, market.reserves, price_of) for i, row in categories.items()]
+    return replace(market, e_modes=tuple(sorted((*market.e_modes, *found), key=lambda e: e.id)))
+
+
+def configured_modes(contracts: Contracts, asked: Sequence[int], categories: Sequence[Any]) -> dict[int, Sequence[Any]]:
     """The configured e-modes: the configurator refuses thresholds of 0. Only an unknown pool may fail to answer."""
     answered = {
-        i: category if contracts.versions else optional(category)
-        for i, category in zip(CATEGORIES, categories, strict=True)
+        i: category if contracts.versions else optional(category) for i, category in zip(asked, categories, strict=True)
     }
     return {i: needed(c) for i, c in answered.items() if c is not None and any(needed(c)[:3])}
 

@@ -191,8 +191,8 @@ def describe(rows: Sequence[dict[str, Any]], native_symbol: str) -> None:
     for row in rows:
         if not row["underlying"]:
             row["underlying"], row["symbol"], row["decimals"] = ETHER, native_symbol, 18
-        elif not row["symbol"]:
-            row["symbol"] = symbol_of("", row["symbol_bytes"], row["underlying"][:10])
+        else:
+            row["symbol"] = symbol_of(row["symbol"], row["symbol_bytes"], row["underlying"][:10])
 
 
 def accruals(addresses: Sequence[str]) -> list[Read]:

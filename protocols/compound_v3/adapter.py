@@ -30,6 +30,7 @@ from indexer.model import (
     Price,
     Quotes,
     Read,
+    Shape,
 )
 from protocols.common import ZERO_ADDRESS, chunks, needed, quantity, sources, together
 from protocols.compound_v3 import liquidation
@@ -100,6 +101,7 @@ class CompoundV3(
     market_type = CompoundV3Market
     position_type = CompoundV3Position
     required_addresses = ("comet",)
+    concurrent = True
     optional_addresses = ("base_eth_feed", "eth_usd_feed", "btc_usd_feed")
 
     def __init__(self, deployment: Deployment) -> None:
@@ -126,6 +128,12 @@ class CompoundV3(
             topics |= {SUPPLY, TRANSFER}
         comet = frozenset({self.comet})
         return Logs(discovery=sources((comet, frozenset(topics))), activity=sources((comet, [*ACCOUNT_TOPICS])))
+
+    def shapes(self, market: CompoundV3Market) -> Mapping[str, Shape]:
+        return {
+            topic: Shape(topics=4, words=1, accounts=tuple(ACCOUNT_TOPICS[topic]), unless_zero=0)
+            for topic in (SUPPLY_COLLATERAL, TRANSFER_COLLATERAL)
+        }
 
     def touched(self, market: CompoundV3Market, event: Event) -> Iterable[PositionKey]:
         """Far from everyone who changed (see `changes_silently`), but everyone who may no longer be empty."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from indexer.alert import channels, outbox
+from indexer.alert import channels, outbox, prices
 from indexer.alert.channels import AtSend, Channel, Command, DeliveryError, Stdout
 from indexer.alert.delivery import Dispatch
 from indexer.alert.outbox import DeliveryWorkers
@@ -581,20 +581,22 @@ def test_kills_and_dead_channels_neither_lose_nor_repeat(market: AaveV3, tmp_pat
     health, price = market.answer(user)[5], market.price(symbol)
     (tmp_path / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]))
     program = [sys.executable, "-m", "indexer", "--config", str(tmp_path / "indexer.toml"), "--db", str(tmp_path / "watch.db")]  # fmt: skip
-    subprocess.run([*program, "watch", "add", user, "--below", "1.3", "--below", "1.1", "--label", "me"], check=True)
+    dollars = f"{symbol}<{price * 115 * 10**16 // health / 10**8:.8f}"  # where the health factor is 1.15
+    subprocess.run([*program, "watch", "add", user, "--below", "1.3", "--below", "1.1", "--label", "me", "--price", dollars], check=True)  # fmt: skip
+    low = str(prices.parse(dollars))
     # health factors to go to, and what is told there: threshold and event
     script: list[tuple[float, list[tuple[str, str]]]] = [
         (1.5, []),
         (1.29, [("below 1.3", "crossed")]),
         (1.31, []),  # inside the hysteresis of 2 %
         (1.28, []),
-        (1.09, [("below 1.1", "crossed")]),
-        (1.2, [("below 1.1", "recovered")]),
-        (1.05, [("below 1.1", "crossed")]),
-        (1.5, [("below 1.1", "recovered"), ("below 1.3", "recovered")]),
-        (1.02, [("below 1.3", "crossed"), ("below 1.1", "crossed")]),
+        (1.09, [("below 1.1", "crossed"), (low, "crossed")]),
+        (1.2, [("below 1.1", "recovered"), (low, "recovered")]),
+        (1.05, [("below 1.1", "crossed"), (low, "crossed")]),
+        (1.5, [("below 1.1", "recovered"), ("below 1.3", "recovered"), (low, "recovered")]),
+        (1.02, [("below 1.3", "crossed"), ("below 1.1", "crossed"), (low, "crossed")]),
         (1.11, []),
-        (1.6, [("below 1.1", "recovered"), ("below 1.3", "recovered")]),
+        (1.6, [("below 1.1", "recovered"), ("below 1.3", "recovered"), (low, "recovered")]),
     ]
     expected = [told for _, here in script for told in here]
     kills = 0
@@ -645,8 +647,12 @@ def test_kills_and_dead_channels_neither_lose_nor_repeat(market: AaveV3, tmp_pat
             decided = conn.execute("select id, rule, event from alerts order by number").fetchall()
             assert judged(tmp_path / "watch.db") >= block
         assert [(rule, event) for _, rule, event in decided] == expected
-        assert [taken["alert"]["id"] for taken in hook.taken] == [identity for identity, _, _ in decided]
-        assert [mail["Idempotency-Key"] for mail in mailbox.taken] == [identity for identity, _, _ in decided]
+        of_position = [identity for identity, rule, _ in decided if rule != low]
+        of_price = [identity for identity, rule, _ in decided if rule == low]
+        for taken in ([one["alert"]["id"] for one in hook.taken], [m["Idempotency-Key"] for m in mailbox.taken]):
+            assert [identity for identity in taken if identity in of_position] == of_position
+            assert [identity for identity in taken if identity in of_price] == of_price
+            assert len(taken) == len(decided)
         assert kills >= 4
         print(f"{kills} kills, {len(decided)} alerts on two channels, {hook.attempts} requests")
 

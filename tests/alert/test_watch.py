@@ -29,12 +29,12 @@ from indexer.alert.watches import Policy, Watch, add, open_crossings, watches
 from indexer.chain import connect
 from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
-from indexer.cli import outlook
 from indexer.cli.main import main
 from indexer.cli.options import Session
 from indexer.cli.watch import watch as watch_group
 from indexer.cli.watched import warn_of_moved_names
 from indexer.model import WAD, Accounts, PositionKey, Status
+from indexer.report import outlook
 from indexer.settings import Alerts, Settings
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
@@ -417,7 +417,7 @@ def test_an_alert_says_what_a_person_needs(undone: list[Devnet], tmp_path: Path)
         assert body["target_health_factor"] == "6"
         assert "add" in {remedy["act"] for remedy in body["to_target"]}
         with closing(open_readonly(path)) as conn:
-            shown = outlook.stored(conn, deployments, victim.wallet, 6 * WAD)
+            shown = outlook.stored(conn, deployments, [victim.wallet], 6 * WAD)
         told = shown[(CHAIN_ID, victim.market.name, *victim.key)]
         assert body["seconds_to_liquidation_by_interest"] == told["seconds_to_liquidation_by_interest"]
         for words in ("mine", body["explorer_url"], f"{block.number:,}", "liquidation if", "health factor of 6", "UTC"):

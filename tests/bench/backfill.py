@@ -1,6 +1,6 @@
 """How fast past logs become touched keys, and what more deployments of a chain cost: `python -m tests.bench.backfill [--quick]`.
 
-A first sync of few borrowers with many logs, less a sync one block later, is the back-fill. It is compared with a bare
+Windows are counted against the fewest possible under caps of 10,000 logs and blocks. A first sync of few borrowers with many logs, less a sync one block later, is the back-fill. It is compared with a bare
 loop over the same windows: post the request, decode the answer, cut the debtor out of each log, write the distinct ones.
 """
 
@@ -22,6 +22,7 @@ from tests.bench.run import Result, run
 BLOCKS = 200_000
 WINDOW = 10_000
 TAIL = 3
+CAP = 10_000
 
 
 def bare_loop(node: Fake, folder: Path) -> float:
@@ -55,6 +56,19 @@ def history(node: Fake, folder: Path, logs: int) -> Iterator[Result]:
     yield Result("back-fill: memory", first.memory, "MB")
 
 
+def windows(name: str, logs: int, blocks: int) -> Iterator[Result]:
+    """Requests for logs under a provider's caps, against the fewest possible: logs are spread evenly here."""
+    caps = [f"--max-logs={CAP}", f"--max-blocks={CAP}"]
+    with tempfile.TemporaryDirectory() as folder, fake(Path(folder), 100, logs, blocks, options=caps) as node:
+        run_once(node.command("sync", "--chain", "fake"))
+        methods = node.rpc("bench_stats")["methods"]
+    recent = 64  # asked by hash, one call each
+    asked = methods["eth_getLogs"] - recent
+    yield Result(f"windows, {name}: requests", asked, "requests")
+    yield Result(f"windows, {name}: against the fewest", asked / max(-(-logs // CAP), -(-blocks // CAP)), "x")
+    yield Result(f"windows, {name}: headers", methods["eth_getBlockByNumber"] - recent, "calls")
+
+
 def deployments(count: int) -> Iterator[Result]:
     """A live tail of so many deployments of a chain; here they are the same contracts under as many names."""
     with tempfile.TemporaryDirectory() as name, fake(Path(name), 200, 1_000, BLOCKS, deployments=count) as node:
@@ -79,6 +93,8 @@ def backfill(quick: bool) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as name, fake(Path(name), 1_000, logs, BLOCKS) as node:
         yield Result("logs", logs, "logs")
         yield from history(node, Path(name), logs)
+    yield from windows("dense", 10 * logs, BLOCKS)
+    yield from windows("sparse", logs // 10, 10 * BLOCKS)
     for count in (1, 4) if quick else (1, 4, 14):
         yield from deployments(count)
 

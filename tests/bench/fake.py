@@ -43,9 +43,14 @@ class Fake:
 
 
 @contextmanager
-def fake(folder: Path, users: int, logs: int, blocks: int, *, deployments: int = 1) -> Iterator[Fake]:
-    """A node of so many users, logs and blocks; its market is configured under as many names as `deployments`."""
-    words = [f"--users={users}", f"--logs={logs}", f"--blocks={blocks}"]
+def fake(
+    folder: Path, users: int, logs: int, blocks: int, *, deployments: int = 1, options: Sequence[str] = ()
+) -> Iterator[Fake]:
+    """A node of so many users, logs and blocks; its market is configured under as many names as `deployments`.
+
+    `options` are further ones of the node, such as its caps.
+    """
+    words = [f"--users={users}", f"--logs={logs}", f"--blocks={blocks}", *options]
     with subprocess.Popen(
         [sys.executable, "-m", "tests.bench.fakenode", *words], stdout=subprocess.PIPE, text=True
     ) as process:

@@ -2,6 +2,8 @@
 
 import logging
 import math
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from indexer.chain.blocks import parse_header
 from indexer.chain.client import LARGEST_BATCH, Chain
-from indexer.chain.endpoint import Endpoint, retry_after
+from indexer.chain.endpoint import Endpoint, mask, retry_after
 from indexer.chain.errors import BadAnswerError, DeniedError, RejectedError, RevertError, TooBigError, UnsupportedError
 from indexer.chain.limits import Pace
 from indexer.chain.multicall import PinnedReader
@@ -571,3 +573,30 @@ def test_nothing_of_a_url_is_logged_at_any_level(faulty: FaultyNode, caplog: pyt
     for word in ("s3cr3t", "pa55word", "t0k3n"):
         assert word not in caplog.text + str(caught.value) + chain.endpoint
     assert "***" in caplog.text
+
+
+def test_a_dead_endpoint_is_named_at_once_while_others_are_tried(node: Anvil, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v2/abcdef0123456789"
+        chain = connect(url, node.url, timeout=30)
+        started = time.monotonic()
+        assert chain.block(7).number == 7
+        assert time.monotonic() - started < 4, "2 s and as much again"
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert line.startswith(f"{mask(url)}: eth_chainId: no complete answer within 1.5 s")
+    assert line.endswith("others are tried")
+    assert "abcdef" not in line
+
+
+def test_an_endpoint_that_nobody_listens_at_is_named_once(node: Anvil, caplog: pytest.LogCaptureFixture) -> None:
+    chain = connect("http://127.0.0.1:9", node.url)
+    assert [chain.block(number).number for number in (3, 4)] == [3, 4]
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert line.startswith("http://127.0.0.1:9: ")
+
+
+def test_a_slow_first_answer_counts_where_there_is_no_other(faulty: FaultyNode) -> None:
+    faulty.faults = {"hang": 1}
+    chain = connect(faulty.url, timeout=10)
+    threading.Timer(1, faulty.faults.clear).start()
+    assert chain.block(3).number == 3

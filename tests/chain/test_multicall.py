@@ -1,16 +1,22 @@
 """Pinned reads: every read answered once and in order whatever the node's limits, and never for another block."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from importlib import resources
 from typing import Any
 
 import eth_abi
 import pytest
 from eth_abi.exceptions import DecodingError
+from eth_utils.abi import function_abi_to_4byte_selector
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indexer.abi import abi
 from indexer.adapter import required
 from indexer.chain.client import Chain
 from indexer.chain.codec import codec, decode_aggregate, decode_read, encode_aggregate, encode_read
@@ -558,12 +564,37 @@ def test_arbitrary_return_data_is_decoded_as_eth_abi_does_or_failed(types: list[
         ("f(uint8)(uint256)", (256,)),
         ("f()(uint256)", (1,)),
         ("f(uint256", (1,)),
+        ("f(uint256)", (1,)),
+        ("f(uint256)(uint256)()", (1,)),
+        ("f(uint256,)(uint256)", (1,)),
+        ("f(uint7)(uint256)", (1,)),
+        ("f(integer)(uint256)", (1,)),
+        ("f((uint256)(uint256)", (1,)),
         ("nonsense", ()),
     ],
 )
 def test_arguments_that_do_not_fit_are_the_callers_mistake(signature: str, args: tuple[Any, ...]) -> None:
     with pytest.raises(ValueError, match=r"f\(|nonsense"):
         encode_read(Read(EOA, signature, args))
+
+
+@pytest.mark.parametrize("name", ["aave_v3_pool", "comet", "maker_vat", "erc20"])
+def test_selectors_are_those_of_the_abis(name: str) -> None:
+    entries = json.loads(resources.files("abis").joinpath(f"{name}.json").read_text())
+    functions = [entry for entry in entries if entry["type"] == "function" and not entry["inputs"]]
+    assert functions
+    for entry in functions:
+        wanted = function_abi_to_4byte_selector(entry)
+        assert encode_read(Read(EOA, abi(name).function(entry["name"]))) == wanted
+
+
+def test_reading_contracts_brings_no_web3() -> None:
+    code = (
+        "import sys; from indexer.chain.multicall import PinnedReader; from indexer.chain.codec import codec; "
+        "codec('f(address)(uint256)'); print('web3' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @given(st.lists(st.tuples(st.binary(min_size=20, max_size=20), st.binary(max_size=100)), max_size=10))

@@ -247,8 +247,10 @@ def test_show_in_a_table_has_what_liquidates(run: Run, market: AaveV3) -> None:
     answers = [(user, market.answer(user)) for user in sorted(market.borrowers)]
     safe = next(user for user, answer in answers if 11 * 10**17 < answer[5] < 14 * 10**17)
     printed = run("show", safe, "--table").stdout
-    for column in ("liquidation_by_interest", "distance_percent", "repay to reach 1.5", "add to reach 1.5"):
+    for column in ("liquidation_by_interest", "distance_percent", "target_health_factor"):
         assert column in printed
+    assert re.search(r"  repay  .*  1\.5000  ", printed)
+    assert re.search(r"  add +.*  1\.5000  ", printed)
     below = next(user for user, answer in answers if answer[1] and answer[5] < 10**18)
     printed = run("show", below, "--table").stdout
     assert "bonus_percent" in printed
@@ -474,9 +476,9 @@ def test_log_lines_can_be_json(empty: Path, market: AaveV3, monkeypatch: pytest.
     Path("indexer.toml").write_text('[chains.mainnet]\npublic_rpc = ["http://127.0.0.1:9"]')
     monkeypatch.setenv("ETH_RPC_URL", market.node.url)
     result = CliRunner().invoke(main, ["--log-format", "json", "-v", "sync"])
-    line, last = result.stderr.splitlines()
-    assert set(json.loads(line)) == {"at", "level", "logger", "message"}
-    assert "ETH_RPC_URL is not used" in json.loads(line)["message"]
+    *lines, last = result.stderr.splitlines()
+    assert all(set(json.loads(line)) == {"at", "level", "logger", "message"} for line in lines)
+    assert [line for line in lines if "ETH_RPC_URL is not used" in json.loads(line)["message"]]
     assert last.startswith("Error: ")
 
 
@@ -566,13 +568,15 @@ def test_a_deployment_of_an_unknown_protocol_is_told_with_its_place(empty: Path)
 
 
 def test_a_node_that_is_down_is_told(empty: Path) -> None:
-    line = one_line(
-        CliRunner().invoke(main, ["sync", "--rpc-url", "http://user:secret@127.0.0.1:9/v2/abcdef0123456789"]), 1
-    )
-    assert "127.0.0.1:9" in line
-    assert "Name another with --rpc-url or MAINNET_RPC_URL" in line
-    assert "secret" not in line
-    assert "abcdef0123456789" not in line
+    result = CliRunner().invoke(main, ["sync", "--rpc-url", "http://user:secret@127.0.0.1:9/v2/abcdef0123456789"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    first, last = result.stderr.splitlines()
+    assert "127.0.0.1:9" in first, "it is named before it is given up"
+    assert last.startswith("Error: ")
+    assert "127.0.0.1:9" in last
+    assert "Name another with --rpc-url or MAINNET_RPC_URL" in last
+    assert "secret" not in result.stderr
+    assert "abcdef0123456789" not in result.stderr
     assert list(empty.iterdir()) == []
 
 
@@ -595,7 +599,11 @@ def test_the_general_endpoint_is_skipped_where_it_serves_another_chain(
 
     monkeypatch.setattr(connect, "Chain", chain)
     monkeypatch.setenv("ETH_RPC_URL", market.node.url)
-    assert one_line(CliRunner().invoke(main, ["sync"]), 1) == "public"
+    result = CliRunner().invoke(main, ["sync"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    told, line = result.stderr.splitlines()
+    assert re.search(rf"ETH_RPC_URL is not used: .* serves chain id {CHAIN_ID}, but mainnet is chain id 1", told)
+    assert line == "Error: public"
     assert [market.node.url] == asked[0]
     assert market.node.url not in asked[1]
 
@@ -658,7 +666,7 @@ def test_a_database_of_a_newer_version_is_told(run: Run, tmp_path: Path, argumen
 
 
 @pytest.mark.parametrize(
-    "flags", [["--json"], ["--csv"], ["--no-headers"], ["--output", "x.csv"], ["--nl"], ["--csv", "--follow"]]
+    "flags", [["--json"], ["--csv"], ["--no-headers"], ["--output", "x.csv"], ["--json", "--follow"]]
 )
 def test_a_sync_takes_no_flags_for_rows_that_it_does_not_print(run: Run, flags: list[str]) -> None:
     assert "a sync prints no rows, so it takes no --json" in one_line(run("sync", "--chain", "devnet", *flags), 2)

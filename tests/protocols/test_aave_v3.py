@@ -17,6 +17,7 @@ from protocols.aave_v3 import position as aave_v3_account
 from protocols.aave_v3.adapter import DISCOUNT_UPDATED, AaveV3
 from protocols.aave_v3.market import AaveV3Market, EMode, Reserve
 from protocols.aave_v3.position import AaveV3Position
+from protocols.aave_v3.read import TURNS
 from tests.aave import account_data, adapter_of, snapshot, summary, wrong
 from tests.compound import (
     AlteredReader,
@@ -160,6 +161,56 @@ def test_the_comparison_after_each_snapshot_is_one_request(devnet: aave_v3.AaveV
     asked = keys(devnet.users[:most])
     assert len(asked) == most
     assert node.requests(lambda: adapter.contract_answers(read, market, asked)) == 1
+    positions = adapter.read_positions(read, market, asked)
+    assert node.requests(lambda: adapter.audit_answers(read, market, positions)) == 1
+
+
+def test_the_comparison_asks_about_what_an_account_holds_and_one_token_more(
+    devnet: aave_v3.AaveV3, node: Connection
+) -> None:
+    adapter = adapter_of(devnet)
+    market, positions = snapshot(devnet, node.reader())
+    whole = adapter.contract_answers(node.reader(), market, list(map(PositionKey, positions)))
+    for given, all_of_it, position in zip(
+        adapter.audit_answers(node.reader(), market, list(positions.values())), whole, positions.values(), strict=True
+    ):
+        held = {place: amount for place, amount in all_of_it.amounts.items() if place[0] in position.held}
+        (more,) = given.amounts.keys() - held.keys()
+        assert given == replace(all_of_it, amounts=held | {more: all_of_it.amounts[more]})
+    tokens = [token for token, _ in whole[0].amounts]
+    position = next(p for p in positions.values() if p.has_debt)
+    assert {one for block in range(len(tokens)) for one in position.asked(tokens, block)} == set(tokens)
+
+
+def test_e_modes_are_asked_for_while_they_are_configured_or_accounts_are_in_them(
+    devnet: aave_v3.AaveV3, node: Connection
+) -> None:
+    adapter = adapter_of(devnet)
+    while node.reader().block.number % TURNS in devnet.emodes:
+        devnet.node.mine(1)
+    market, positions = snapshot(devnet, node.reader())
+    assert adapter.read_market(node.reader(), market).e_modes == market.e_modes
+    # As if all of them had been configured since the block before.
+    later = adapter.read_market(node.reader(), replace(market, e_modes=()))
+    assert later.e_modes == ()
+    entered = {p.mode for p in positions.values()} - {0}
+    assert entered
+    assert wrong(devnet, later, positions) != []
+    fitted = adapter.fit(node.reader(), later, list(positions.values()))
+    assert fitted.e_modes == tuple(e for e in market.e_modes if e.id in entered)
+    assert wrong(devnet, fitted, positions) == []
+
+
+def test_an_e_mode_that_nobody_is_in_is_found_within_some_blocks(devnet: aave_v3.AaveV3, node: Connection) -> None:
+    adapter, reads = adapter_of(devnet), []
+    market = adapter.read_market(node.reader(), None)
+    known, last = replace(market, e_modes=()), node.reader().block.number + TURNS
+    while node.reader().block.number < last:
+        devnet.node.mine(1)
+        known = adapter.read_market(node.reader(), known)
+        reads.append(len(known.e_modes))
+    assert {e.id for e in known.e_modes} == set(devnet.emodes)
+    assert reads[0] < len(devnet.emodes)
 
 
 def test_the_market_says_what_it_is(devnet: aave_v3.AaveV3, node: Connection) -> None:

@@ -278,7 +278,7 @@ def test_the_summary_of_every_wallet_is_that_of_the_view(conn: sqlite3.Connectio
     for wallet, supply, debt, net, worst in rows(
         conn, "select wallet, collateral_usd, debt_usd, net_usd, health_factor_raw from wallets"
     ):
-        mine = [row for row in report_wallet.positions(conn, wallet) if row["wallet"] == wallet]
+        mine = [row for row in report_wallet.positions(conn, [wallet]) if row["wallet"] == wallet]
         total = report_wallet.summary(mine)
         assert (total["supply_usd"], total["debt_usd"]) == (supply, debt)
         assert total["equity_usd"] == net
@@ -305,7 +305,7 @@ def test_a_wallet_owns_all_that_it_supplied(conn: sqlite3.Connection) -> None:
 
 def test_margin_use_is_the_debt_in_per_cent_of_the_limit(conn: sqlite3.Connection) -> None:
     (wallet,) = rows(conn, "select wallet from positions where protocol = 'aave-v3' and debt_usd > 100 limit 1")[0]
-    row = report_wallet.positions(conn, wallet)[0]
+    row = report_wallet.positions(conn, [wallet])[0]
     limit, debt = int(row["liquidation_limit_raw"]), int(row["debt_value_raw"])
     assert row["margin_use_percent"] == 100 * debt / limit
     assert row["limit_usd"] == limit / 10**8
@@ -350,7 +350,7 @@ def test_changes_are_between_the_kept_rows_and_now(synced: Synced, conn: sqlite3
         synced.aave.name,
     )[0]
     old.close()
-    mine = report_wallet.positions(conn, wallet)
+    mine = report_wallet.positions(conn, [wallet])
     (line,) = report_wallet.changes(conn, mine, times[synced.blocks[0]])
     assert line["then_block"] == synced.blocks[0]
     assert line["health_factor_then"] == Decimal(then[0]).scaleb(-18)
@@ -655,7 +655,7 @@ def test_the_history_chart_holds_every_kept_point(conn: sqlite3.Connection) -> N
     (wallet,) = rows(conn, "select wallet from positions where status = 'liquidatable' order by debt_usd desc limit 1")[
         0
     ]
-    mine = report_wallet.positions(conn, wallet)
+    mine = report_wallet.positions(conn, [wallet])
     chart = report_wallet.history(conn, mine)
     assert chart is not None
     series = next(iter(chart.series.values()))

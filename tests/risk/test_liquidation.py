@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -18,6 +19,7 @@ from indexer.risk.liquidation import (
     Remedy,
     boundary,
     liquidation_price,
+    numeraire_price,
     outlook,
     remedies,
     repay_to,
@@ -100,6 +102,33 @@ def test_the_contract_flips_between_the_two_prices(ground: Ground, accrued: bool
     for _, flip in flips:
         one_sided = flip.price.collateral != flip.price.debt
         assert not one_sided or (flip.safe > flip.liquidatable) == flip.price.collateral
+
+
+def test_where_the_oracle_counts_in_ether_the_contract_flips_between_two_prices_of_ether(ground: Ground) -> None:
+    """All prices but that of WETH change in ETH, as they do when ETH alone moves in USD."""
+    market, owing = debtors(ground)
+    found = [(p.key, flip) for p, _ in owing if (flip := numeraire_price(ground.adapter, market, p))]
+    if ground.devnet.protocol != "aave-v2":
+        assert not found
+        return
+    usdc = next(row.price for row in market.assets if row.symbol == "USDC")
+    weth = next(row.asset for row in market.assets if row.symbol == "WETH")
+    assert {(flip.price.symbol, flip.price.unit, flip.price.price) for _, flip in found} == {
+        ("ETH", "USD", 10**26 // usdc)
+    }
+    asked = []
+    for key, flip in found:
+        for value in (flip.safe, flip.liquidatable):
+            override: dict[str, Any] = {}
+            for row in market.assets:
+                if row.asset != weth and row.price:
+                    one = replace(flip.price, key=row.asset)
+                    override |= ground.override(one, row.price * flip.price.price // value)
+            asked.append((key.account, override))
+    answers = iter(ground.liquidatable(asked, market.block.number, accrued=False))
+    assert not [(key, flip) for key, flip in found if (next(answers), next(answers)) != (False, True)]
+    assert len(found) >= 5
+    assert all(abs(flip.safe - flip.liquidatable) == 1 for _, flip in found)
 
 
 def test_every_price_without_a_flip_has_none(ground: Ground) -> None:

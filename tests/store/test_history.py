@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -36,7 +37,7 @@ from tests.devnet.compound_v3 import CompoundV3
 from tests.devnet.maker import Maker
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import Devnet
-from tests.truth import sync_once
+from tests.truth import raw, sync_once
 
 NO_DEBT = 2**256 - 1
 DAY = 86_400
@@ -286,6 +287,29 @@ def test_what_is_worth_a_point(
     last: tuple[str, str | None] | None, status: str, health: str | None, kept: bool
 ) -> None:
     assert worth_keeping(last, status, health) is kept
+
+
+def test_a_block_from_the_future_makes_no_point_old(free: list[Devnet], tmp_path: Path) -> None:
+    """A stale or lying node's clock: what is thinned does not come back."""
+    market, path, points = free[0], tmp_path / "indexer.db", 60
+    sync_once(path, market.node.url, [market])
+    with Store(path) as store, store.transaction() as conn:
+        (row,) = conn.execute(
+            "select chain_id, deployment, account, position_group from health_history order by account desc limit 1"
+        )
+        conn.execute("delete from health_history")
+        conn.executemany(
+            "insert into health_history values (?, ?, ?, ?, ?, ?, '1', 1.0, 1.0, 'healthy', 0.0, 0.0)",
+            [(*row, n + 1, int(time.time()) - 30 * (points - n)) for n in range(points)],
+        )
+    market.node.mine(1, interval=int(time.time()) + 3_000 * DAY - market.node.timestamp())
+    for _ in range(8):  # it begins anywhere
+        market.node.mine(1)
+        sync_once(path, market.node.url, [market])
+    ((kept,),) = raw(
+        path, f"select count(*) from health_history where account = '{row[2]}' and block_number <= {points}"
+    )
+    assert kept == points
 
 
 NOW = 1_700_000_000

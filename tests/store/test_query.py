@@ -39,13 +39,13 @@ def conn(tmp_path: Path):
 
 @pytest.mark.parametrize("address", [WALLET, OWNER, URN, WALLET.upper().replace("X", "x")])
 def test_a_wallet_is_found_by_itself_its_proxy_and_its_account(conn, address):
-    (position,) = queries.wallet(conn, address)
+    (position,) = queries.wallets(conn, [address])
     assert (position["account"], position["wallet"]) == (URN, WALLET)
     assert [balance["symbol"] for balance in position["balances"]] == ["DAI"]
 
 
 def test_a_stranger_has_nothing(conn):
-    assert queries.wallet(conn, "0x" + "d" * 40) == []
+    assert queries.wallets(conn, ["0x" + "d" * 40]) == []
 
 
 def test_status_names_the_chain_and_the_age_of_the_block(conn):

@@ -2,8 +2,9 @@
 
 import csv
 import json
+import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,19 @@ import pytest
 from click.testing import CliRunner, Result
 from pyarrow import parquet
 
+from indexer.chain.client import Chain
 from indexer.cli.main import main
+from indexer.model import Accounts
+from indexer.store.store import Store
+from indexer.sync import sync as sync_module
 from indexer.sync.missing_logs import MissingLogs
+from indexer.sync.sync import Sync
 from indexer.sync.tracked import TrackedDeployment
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
-from tests.devnet.node import CHAIN_ID, Anvil
+from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet, config_toml
 from tests.faulty import FaultyNode
-from tests.truth import raw, rows_of, wrong_rows
+from tests.truth import adapter_of, raw, rows_of, wrong_rows
 
 INVENTED = [f"0x{n:040x}" for n in (0, 1, 2**160 - 1, 0xABCDEF)]
 
@@ -315,3 +321,38 @@ def test_each_deployment_is_usable_as_soon_as_its_own_logs_are_there(
         run("--db", "full.db", "sync", "--chain", "devnet")
     for market in markets:
         assert debts(market, "indexer.db") == debts(market, "full.db")
+
+
+def test_a_tail_goes_on_with_the_history_between_two_blocks(
+    markets: list[Devnet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aave = markets[0]
+    exported([aave])
+    run("accounts", "import", "list.csv", "--deployment", aave.name)
+    monkeypatch.setattr(sync_module, "HISTORY_SECONDS", -1.0)  # no time at all
+    seen = []
+    with closing(Chain("devnet", CHAIN_ID, [aave.node.url], MULTICALL3)) as chain, Store("indexer.db") as store:
+        sync = Sync(store, chain, [adapter_of(aave)], Accounts.BORROWERS)
+        sync.following = True
+        sync.snapshot()
+        seen.append(told()[aave.name]["coverage"])
+        monkeypatch.setattr(sync_module, "HISTORY_SECONDS", 60.0)
+        aave.node.mine(1)
+        sync.snapshot()
+        seen.append(told()[aave.name]["coverage"])
+    assert seen == ["sums", "history"]
+    assert wrong_rows(Path("indexer.db"), aave.node, [aave])[1] == []
+
+
+def test_an_exit_code_believes_what_the_sums_prove(markets: list[Devnet]) -> None:
+    """With all accounts a list lacks suppliers: incomplete, but nobody who owes is missing."""
+    aave = markets[0]
+    exported([aave])
+    run("accounts", "import", "list.csv", "--deployment", aave.name)
+    run("sync", "--deployment", aave.name, "--accounts", "all", "--no-history")
+    assert (told()[aave.name]["state"], told()[aave.name]["coverage"]) == ("incomplete", "sums")
+    nobody = ("at-risk", "--min-debt", "1e15", "--max-age", "9999d")
+    run(*nobody)
+    with closing(sqlite3.connect("indexer.db")) as conn, conn:
+        conn.execute("update deployments set coverage = 'partial'")
+    run(*nobody, code=1)

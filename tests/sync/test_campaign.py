@@ -19,6 +19,7 @@ from indexer.chain.client import Chain
 from indexer.chain.multicall import PinnedReader
 from indexer.model import PositionKey
 from indexer.sync.snapshot import KnownDeployment, build
+from tests import disturbed, faulty_modes
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
 from tests.devnet.worlds import every_protocol
@@ -38,7 +39,7 @@ from tests.disturbed import (
 )
 from tests.faulty import FaultyNode
 from tests.mirror import Mirror
-from tests.truth import adapter_of, deployment_of, named_in_logs, raw, rows_of, wrong_rows
+from tests.truth import adapter_of, deployment_of, named_in_logs, raw, rows_of, sync_once, wrong_rows
 
 RUNS, LONG_RUNS, GROUPS = 100, 1000, 10
 
@@ -244,3 +245,32 @@ def test_many_random_runs_end_right(markets: list[Devnet], tmp_path: Path) -> No
         if time.monotonic() > deadline:
             break
         one_run(seed, markets, tmp_path)
+
+
+def test_every_mode_of_the_faulty_node_is_drawn() -> None:
+    assert {*disturbed.FAULTS, *disturbed.SLOW_FAULTS, *disturbed.PROPERTIES, PRUNED_HISTORY} == faulty_modes.FAULTS
+
+
+@pytest.mark.disturbed
+def test_a_backend_without_logs_for_a_block_that_it_does_not_know_hides_nobody(
+    markets: list[Devnet], tmp_path: Path
+) -> None:
+    """A load balancer's other backends know it; the header's bloom filter shows that logs are missing."""
+    market, path = markets[0], tmp_path / "indexer.db"
+    with market.rewound(), FaultyNode(market.node.url, seed=1, lag=3) as faulty:
+        sync_once(path, market.node.url, [market], "borrowers", audit_sample=0, audit_at_risk=0)
+        faulty.faults = {"lagging": 0.5, "unknown-hash-empty": 1.0}
+        for seed in range(4):
+            market.step(seed)
+            sync_once(
+                path,
+                faulty.url,
+                [market],
+                "borrowers",
+                audit_sample=0,
+                audit_at_risk=0,
+                chain_options={"backoff": 0.01},
+            )
+            assert wrong_rows(path, market.node, [market])[1] == []
+        assert faulty.injected["unknown-hash-empty"] > 0
+        assert named_in_logs(market) <= set(rows_of(path, market.name))

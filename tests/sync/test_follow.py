@@ -391,11 +391,11 @@ LINE = re.compile(
 
 
 @contextmanager
-def command(path: Path, url: str, market: AaveV3) -> Iterator[subprocess.Popen[str]]:
+def command(path: Path, url: str, market: AaveV3, *flags: str) -> Iterator[subprocess.Popen[str]]:
     """`indexer sync --follow` as people start it."""
     config = path.with_suffix(".toml")
     config.write_text(config_toml(CHAIN_ID, url, [market]))
-    arguments = ["--config", str(config), "--db", str(path), "sync", "--chain", "devnet", "--follow"]
+    arguments = ["--config", str(config), "--db", str(path), "sync", "--chain", "devnet", "--follow", *flags]
     process = subprocess.Popen([sys.executable, "-m", "indexer", *arguments], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
@@ -404,6 +404,28 @@ def command(path: Path, url: str, market: AaveV3) -> Iterator[subprocess.Popen[s
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def test_rows_are_as_new_as_the_flag_says(market: AaveV3, tmp_path: Path) -> None:
+    path = tmp_path / "refreshed.db"
+    for seconds, kept in (("0", False), ("600", True)):
+        with command(path, market.node.url, market, "--refresh-seconds", seconds) as process:
+            assert process.stderr is not None
+            assert LINE.fullmatch(process.stderr.readline())
+            market.node.mine(1)
+            assert LINE.fullmatch(process.stderr.readline())
+        older = raw(path, "select count(*) from positions where block_number < (select block_number from deployments)")
+        assert (older[0][0] > 0) == kept
+
+
+@pytest.mark.parametrize("flags", [["--refresh-seconds", "60"], ["--follow", "--refresh-seconds", "-1"]])
+def test_an_age_of_rows_is_for_a_sync_that_follows(tmp_path: Path, flags: list[str]) -> None:
+    path = tmp_path / "refused.db"
+    words = [sys.executable, "-m", "indexer", "--db", str(path), "sync", *flags]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--refresh-seconds" in done.stderr
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -7,7 +7,7 @@ History (`fetch`) is asked for by block numbers in windows that grow and shrink;
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from indexer.chain.blocks import check_header, parse_block, parse_header
@@ -21,13 +21,14 @@ from indexer.chain.errors import (
     UnsupportedError,
 )
 from indexer.chain.logs.block_logs import by_hash
+from indexer.chain.logs.lean import Answer, Named, Pair, decoded, named
 from indexer.chain.logs.log_filter import Chunk, Filter, events_of, merged
 from indexer.chain.logs.omissions import by_receipts
 from indexer.chain.logs.recent_logs import fetch_recent, quiet
 from indexer.errors import ChainError, ReorgError
-from indexer.model import Event
+from indexer.model import Event, Shape
 
-__all__ = ["Chunk", "Filter", "fetch", "fetch_recent", "quiet", "range_cap"]
+__all__ = ["Chunk", "Filter", "discover", "fetch", "fetch_recent", "quiet", "range_cap"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,58 @@ def fetch(
         start = last + 1
 
 
+def discover(
+    chain: Chain, from_block: int, to_block: int, wanted: Filter, shapes: Mapping[Pair, Shape]
+) -> Iterator[Named]:
+    """Whom the wanted logs of settled blocks name, as ascending, contiguous pieces; errors as `fetch`.
+
+    Logs of one of the `shapes`, by (address, topic0), are only looked through; the others become events. No header is
+    asked for with each answer: an endpoint shows once that it knows the last block, which a reorg no longer reaches.
+    """
+    chain.header(to_block)
+    known = {chain.in_turn()[0]}
+    start = from_block
+    while start <= to_block:
+        last = min(to_block, start + chain.log_limit.size - 1)
+        began, retries = time.monotonic(), chain.retries
+        try:
+            found = _look_through(chain, wanted, shapes, start, last)
+        except (TooBigError, RejectedError) as error:
+            if isinstance(error, TooBigError) and start < last:
+                _narrow(chain, last - start + 1, str(error), time.monotonic() - began)
+                continue
+            for chunk in fetch(chain, start, last, wanted.addresses, wanted.topics):
+                yield Named(chunk.from_block, chunk.to_block, events=chunk.events, count=len(chunk.events))
+            start = last + 1
+            continue
+        if chain.in_turn()[0] not in known:
+            chain.header(to_block)
+            known.add(chain.in_turn()[0])
+            continue  # whether it knew the block before is not certain
+        waited = chain.retries > retries
+        chain.log_limit.fits(last - start + 1, found.count, 0 if waited else time.monotonic() - began)
+        yield found
+        start = last + 1
+
+
+def _look_through(chain: Chain, wanted: Filter, shapes: Mapping[Pair, Shape], first: int, last: int) -> Named:
+    def parse(raw: Any) -> Named:
+        logs = raw.result if isinstance(raw, Answer) else raw
+        if isinstance(logs, list) and chain.log_limit.cut_short(len(logs)):
+            raise CutShortError(f"eth_getLogs: exactly {len(logs)} results, there may be more")
+        if isinstance(raw, Answer):
+            return named(raw, shapes, wanted, first, last)
+        events = _parse(raw, "eth_getLogs", wanted, first, last)
+        return Named(first, last, events=events, count=len(events))
+
+    if chain.log_limit.addresses is not None:
+        raise RejectedError("eth_getLogs: so many addresses are asked in parts")
+    asked = {"fromBlock": hex(first), "toBlock": hex(last), **wanted.json()}
+    found: Named = chain.request("eth_getLogs", [asked], parse, splittable=True, decode=decoded)
+    chain.log_limit.most = max(chain.log_limit.most, found.count)
+    return found
+
+
 _SUGGESTED = re.compile(
     r"(?:range(?: should work:)? |should work: )\[?\s*(0x[0-9a-f]+|\d+)\s*[,\-]\s*(0x[0-9a-f]+|\d+)\b(?! blocks)",
     re.IGNORECASE,
@@ -101,10 +154,26 @@ def range_cap(text: str) -> int | None:
     return None
 
 
+_RESULTS = re.compile(rf"{_NUMBER} ?(?:results|logs|events)", re.IGNORECASE)
+
+
+def results_cap(text: str) -> int | None:
+    """The number of logs that a provider's error text allows, 0 if it counts logs and names none; None if it does not."""
+    found = _RESULTS.search(text)
+    if found:
+        number, thousand = found.groups()
+        return int(re.sub("[,._]", "", number) or 0) * (1_000 if thousand else 1)
+    return (
+        0
+        if re.search(r"results|logs? (?:response|matched|requested|limit)|response size", text, re.IGNORECASE)
+        else None
+    )
+
+
 def _narrow(chain: Chain, span: int, text: str, seconds: float) -> None:
     """A smaller window after a refusal: the one the text allows if that is smaller, else half."""
     lasting = not _SUGGESTED.search(text) and "results" not in text.lower()
-    chain.log_limit.refused(span, range_cap(text), lasting, seconds)
+    chain.log_limit.refused(span, range_cap(text), lasting, seconds, results_cap(text))
     logger.info("eth_getLogs: %d blocks refused, now %d (%s)", span, chain.log_limit.size, text[:160])
 
 

@@ -1,5 +1,6 @@
 """The outlook of positions as plain rows for `show`, in JSON and tables. Every value has its unit in its name or beside it."""
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,28 +11,31 @@ from indexer.model import WAD, Balance, Deployment, LiquidationCall, Market
 from indexer.risk import simulate
 from indexer.risk.liquidation import FOREVER, Outlook, outlook
 from indexer.store import books as loading
-from indexer.store.queries import OF_ADDRESS
+from indexer.store.queries import OF_ADDRESSES
 from indexer.text import age
 
 KEY = ("chain_id", "deployment", "account", "position_group")
 Key = tuple[Any, ...]
 
-LIMITS = "deployment position_group account symbol role price liquidation_price unit distance_percent".split()
-WAYS = "deployment position_group account act amount symbol value_usd health_factor refused".split()
+LIMITS = "deployment position_group account symbol role price liquidation_price unit price_usd liquidation_price_usd distance_percent".split()
+WAYS = (
+    "deployment position_group account act amount symbol value_usd target_health_factor health_factor refused".split()
+)
 CALLS = "deployment position_group account repay debt seize collateral bonus_percent refused".split()
 
 
 def stored(
-    conn: sqlite3.Connection, known: Mapping[str, Deployment], wallet: str, target: int
+    conn: sqlite3.Connection, known: Mapping[str, Deployment], wallets: Sequence[str], target: int
 ) -> dict[Key, dict[str, Any]]:
-    """The outlook of each of the wallet's stored positions with debt, by key, computed without a node.
+    """By key, the outlook of each of these wallets' stored positions with debt, computed without a node.
 
-    A remark names deployments that are left out: their addresses are unknown, or their protocol is no `Liquidation`.
+    Left out, with a remark: a deployment whose addresses nobody knows, and one whose protocol is no
+    `Liquidation`, if they have a position there.
     """
     found = {}
     held = conn.execute(
-        f"select distinct chain_id, deployment from ({OF_ADDRESS})",  # noqa: S608 - our own SQL
-        (wallet,),
+        f"select distinct chain_id, deployment from ({OF_ADDRESSES})",  # noqa: S608 - our own SQL
+        (json.dumps([*wallets]),),
     )
     places = set(map(tuple, held))
     here = [row for row in loading.deployments(conn) if (row["chain_id"], row["deployment"]) in places]
@@ -45,7 +49,7 @@ def stored(
             )
             continue
         pace = simulate.seconds_per_block(conn, row["chain_id"])
-        for book in loading.load(conn, [row], known, wallet=wallet):
+        for book in loading.load(conn, [row], known, wallets=wallets):
             if not isinstance(book.adapter, Liquidation):
                 continue
             for position in book.positions:
@@ -63,7 +67,7 @@ def unknown(deployment: str) -> str:
 def plain(found: Outlook, market: Market) -> dict[str, Any]:
     """An outlook as JSON values: integers as decimal strings (`_raw`), amounts in whole tokens, values in USD.
 
-    Prices are in `unit`, their `_raw` are the oracle's own integers; `safe_price_raw` is the last safe one on the way to
+    Prices are in `unit` and, at its present worth, in USD (None if that is unknown); their `_raw` in the oracle's own integer; `safe_price_raw` is the last safe one on the way to
     `liquidation_price_raw`, the first at which the contract's health test fails.
     """
     return {
@@ -79,6 +83,8 @@ def plain(found: Outlook, market: Market) -> dict[str, Any]:
                 "price": one.whole(one.price.price),
                 "liquidation_price": one.whole(one.liquidatable),
                 "unit": one.price.unit,
+                "price_usd": one.usd(market, one.price.price),
+                "liquidation_price_usd": one.usd(market, one.liquidatable),
                 "distance_percent": one.distance,
                 "price_raw": str(one.price.price),
                 "safe_price_raw": str(one.safe),
@@ -161,21 +167,40 @@ def until(prospects: Mapping[str, Any] | None) -> str:
     return age(seconds) if seconds else "now"
 
 
-def tables(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Sequence[str], list[list[Any]]]]:
-    """Tables of liquidation prices, ways to the target, and what one call closes, for all positions; empty ones left out."""
+def tables(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, Sequence[str], list[list[Any]]]]:
+    """The tables `prices`, `ways` and `calls` of all positions: liquidation prices, ways to the target, and what one call
+    closes; empty ones are left out.
+    """
     limits: list[dict[str, Any]] = []
     ways: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
-    for row in rows:
+    every = list(rows)
+    for row in every:
         prospects = row["outlook"]
         if prospects is None:
             continue
         where = {name: row[name] for name in KEY}
         limits += [{**where, **one} for one in prospects["liquidation_prices"]]
-        goal = f" to reach {prospects['target_health_factor']:g}"
-        ways += [{**where, **one, "act": one["act"] + goal} for one in prospects["to_target"]]
+        goal = prospects["target_health_factor"]
+        ways += [{**where, **one, "target_health_factor": goal} for one in prospects["to_target"]]
         for one in prospects["closable"]:
             names = {"repay": one["repaid"], "debt": one["debt_symbol"], "seize": one["seized"]}
             calls.append({**where, **one, **names, "collateral": one["collateral_symbol"]})
-    found = ((LIMITS, limits), (WAYS, ways), (CALLS, calls))
-    return [(columns, [[row[name] for name in columns] for row in part]) for columns, part in found if part]
+    found = (("prices", LIMITS, limits), ("ways", WAYS, ways), ("calls", CALLS, calls))
+    return [
+        (name, columns, [[row[column] for column in columns] for row in part])
+        for name, columns, part in ((name, telling(apart(columns, every), part), part) for name, columns, part in found)
+        if part
+    ]
+
+
+def telling(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns without the prices in USD beside them, where all prices are in USD anyhow."""
+    also = any(row.get("unit", "USD") != "USD" for row in rows)
+    return [name for name in columns if also or name not in ("price_usd", "liquidation_price_usd")]
+
+
+def apart(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns without the account, where that is the same in all rows and tells nothing apart."""
+    several = len({row["account"] for row in rows}) > 1
+    return [name for name in columns if several or name != "account"]

@@ -1,0 +1,105 @@
+"""What a shell may complete beside commands and flags: chains, deployments, protocols, labels, groups and wallets.
+
+Names come from the database and from the configuration; where neither can be read there is nothing to complete, and
+nothing is said.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from indexer.errors import IndexerError
+
+if TYPE_CHECKING:
+    from indexer.config import Config
+
+
+def names_in(db: Path, sql: str) -> list[str]:
+    """The first column of a query; nothing where there is no database."""
+    if not db.exists():
+        return []
+    with closing(sqlite3.connect(f"{db.resolve().as_uri()}?mode=ro", uri=True)) as conn:
+        return [name for (name,) in conn.execute(sql) if name]
+
+
+def configured(context: click.Context) -> "Config":
+    from indexer.config import load
+
+    return load(context.find_root().params.get("config_path"), os.environ)
+
+
+def chains(context: click.Context, db: Path) -> Iterator[str]:
+    yield from names_in(db, "select distinct chain from deployments")
+    yield from configured(context).chains
+
+
+def deployments(context: click.Context, db: Path) -> Iterator[str]:
+    yield from names_in(db, "select deployment from deployments")
+    chain = context.params.get("chain")
+    yield from (name for name, found in configured(context).deployments.items() if chain in (None, found.chain))
+
+
+def protocols(context: click.Context, db: Path) -> Iterator[str]:
+    yield from names_in(db, "select distinct protocol from deployments")
+    yield from {found.protocol for found in configured(context).deployments.values()}
+
+
+def people(_context: click.Context, db: Path) -> Iterator[str]:
+    yield from names_in(db, "select label from watches")
+    yield from names_in(db, "select ens from watches")
+    yield from names_in(db, "select distinct '@' || name from watch_groups")
+    yield from names_in(db, "select wallet from watches")
+
+
+def commands(context: click.Context, _db: Path) -> Iterator[str]:
+    yield from sorted(context.find_root().command.commands)  # type: ignore[attr-defined]
+
+
+Source = Callable[[click.Context, Path], Iterable[str]]
+#: by the name of an option or an argument, whatever command it belongs to
+SOURCES: dict[str, Source] = {
+    "chain": chains,
+    "deployments": deployments,
+    "protocols": protocols,
+    "whom": people,
+    "what": people,
+    "wallets": people,
+    "words": commands,
+}
+
+
+class Known(click.types.StringParamType):
+    """A text that may be completed to one of the names that are known."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        db = ctx.find_root().params.get("db") or Path("indexer.db")
+        found: dict[str, None] = {}
+        names = iter(self.source(ctx, db))
+        while True:
+            try:
+                found[next(names)] = None
+            except StopIteration:
+                break
+            except (IndexerError, sqlite3.Error, OSError):  # an older file, or a configuration that does not load
+                break
+        return [CompletionItem(name) for name in found if name.startswith(incomplete)]
+
+
+def with_values(command: click.Command) -> click.Command:
+    """The command, whose options and arguments of these names know their values."""
+    for parameter in command.params:
+        source = SOURCES.get(parameter.name or "")
+        if source is not None and parameter.type is click.STRING:
+            parameter.type = Known(source)
+    for inner in getattr(command, "commands", {}).values():
+        with_values(inner)
+    return command

@@ -1,0 +1,173 @@
+"""Help: of every command, by either way; its examples run; and what a shell completes."""
+
+import gzip
+import json
+import os
+import re
+import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from indexer.cli.main import main
+from indexer.store.store import Store
+from tests.devnet import aave_v3
+from tests.devnet.node import CHAIN_ID, Anvil
+from tests.devnet.scenario import config_toml
+
+OLDER = Path(__file__).parents[1] / "store" / "older"
+WALLET = "0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503"
+
+
+def commands(
+    command: click.Command = main, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """(command, example) of everything that any help gives."""
+    for path, command in commands():
+        for line in (command.epilog or "").replace("\\\n", "").splitlines():
+            if line.strip().startswith("indexer "):
+                yield " ".join(path), line.strip()
+
+
+#: what asks a node of mainnet for a name, or sends to a service with somebody's secrets
+ELSEWHERE = re.compile(r"\.eth\b|\$\{")
+#: what asks a node
+NODE = re.compile(r"indexer (sync|verify|show --live|watch (check|run))\b")
+RUN = [(path, line) for path, line in examples() if not ELSEWHERE.search(line)]
+EVERY = [path for path, _ in commands() if path and not hasattr(dict(commands())[path], "commands")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Six markets as a sync recorded them, a watch list, and files to import."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "indexer.db").write_bytes(gzip.decompress((OLDER / "indexer.db.gz").read_bytes()))
+    (tmp_path / "indexer.toml").write_bytes((OLDER / "indexer.toml").read_bytes())
+    Store(tmp_path / "indexer.db").close()
+    with sqlite3.connect(tmp_path / "indexer.db") as conn:
+        wallet = conn.execute(
+            "select wallet from positions where status = 'healthy' order by debt_usd desc"
+        ).fetchone()[0]
+    for name in ("wallets.csv", "wallets.txt"):
+        (tmp_path / name).write_text(f"{wallet}\n")
+    added = CliRunner().invoke(main, ["watch", "add", wallet, "--label", "treasury", "--group", "family"])
+    assert added.exit_code == 0, added.output
+    (tmp_path / "wallet").write_text(wallet)
+    given = ["accounts", "export", "borrowers.csv", "--deployment", "aave-v3-6-devnet"]
+    assert CliRunner().invoke(main, given).exit_code == 0
+    return tmp_path
+
+
+def test_every_command_has_an_example_that_is_run() -> None:
+    assert set(EVERY) - {tuple(path.split()) for path, _ in RUN} == set()
+
+
+@pytest.mark.parametrize("line", [line for _, line in RUN if not NODE.search(line)])
+def test_an_example_works(folder: Path, line: str) -> None:
+    wallet = (folder / "wallet").read_text()
+    written = line.replace(WALLET, wallet).replace("--since 2026-01-31", "--since 2024-01-31")
+    written = written.replace("aave-v3-core", "aave-v3-6-devnet")
+    done = subprocess.run(["sh", "-c", written], capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "Error" not in done.stderr
+    for flag in ("--output", "--chart", ">"):
+        if flag in shlex.split(line):
+            name = shlex.split(line)[shlex.split(line).index(flag) + 1]
+            assert (folder / name).stat().st_size > 0
+
+
+@pytest.fixture(scope="module")
+def market(needs_node: None) -> Iterator[Any]:
+    with Anvil() as node:
+        node.place_multicall3()
+        market = aave_v3.deploy(node, "3.6")
+        market.populate(seed=1, users=6)
+        yield market
+
+
+def test_the_examples_that_ask_a_node_work_on_one(market: Any, folder: Path) -> None:
+    """As they stand, but on the local node's chain."""
+    (folder / "indexer.db").unlink()
+    (folder / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]))
+    user = min(market.borrowers)
+    lines = ["indexer sync && indexer at-risk", *(line for _, line in RUN if NODE.search(line))]
+    lines = [line for line in dict.fromkeys(lines) if "accounts" not in line]
+    lines.insert(0, f"indexer watch add {WALLET}")
+    (of_accounts,) = {line for _, line in RUN if line.startswith("indexer accounts import") and NODE.search(line)}
+    lines += ["indexer accounts export borrowers.csv --deployment aave-v3-core", of_accounts]
+    assert len(lines) > 8
+    for line in lines:
+        written = line.replace(WALLET, user).replace("http://127.0.0.1:8545", market.node.url)
+        written = written.replace("aave-v3-core", market.name)
+        written = re.sub(NODE.pattern, r"\g<0> --chain devnet", written)
+        written = written.replace("watch check", "watch check --max-age 9999d")  # the chain's clock stands long ago
+        process = subprocess.Popen(
+            ["sh", "-c", f"exec {written}" if "&&" not in written else written],
+            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        if line == "indexer watch run":
+            time.sleep(3)
+            process.send_signal(signal.SIGINT)
+        told, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, (written, told, errors)
+
+
+@pytest.mark.parametrize("path", [path for path, _ in commands() if path])
+def test_help_of_a_command_by_either_way_is_the_same(path: tuple[str, ...]) -> None:
+    one = CliRunner().invoke(main, ["help", *path], prog_name="indexer")
+    other = CliRunner().invoke(main, [*path, "--help"], prog_name="indexer")
+    assert (one.exit_code, one.stdout) == (0, other.stdout)
+
+
+def test_help_of_nothing_is_that_of_the_program_and_of_no_command_an_error() -> None:
+    assert CliRunner().invoke(main, ["help"], prog_name="indexer").stdout == CliRunner().invoke(main, ["--help"], prog_name="indexer").stdout  # fmt: skip
+    for words in (["shwo"], ["watch", "shwo"], ["show", "at-risk"]):
+        result = CliRunner().invoke(main, ["help", *words])
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "has no command" in result.stderr
+
+
+def completed(words: str, folder: Path) -> list[str]:
+    """What a shell is offered behind these words."""
+    asked = {"_INDEXER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("indexer")], cwd=folder, env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.stderr == ""
+    return [line.removeprefix("plain,") for line in done.stdout.splitlines() if line]
+
+
+def test_a_shell_completes_names_that_are_known(folder: Path) -> None:
+    names = {row["deployment"] for row in json.loads(CliRunner().invoke(main, ["status", "--json"]).stdout)}
+    assert names <= set(completed("indexer simulate --deployment ", folder))
+    assert "devnet" in completed("indexer sync --chain dev", folder)
+    assert set(completed("indexer simulate --protocol com", folder)) == {"compound-v2", "compound-v3"}
+    assert completed("indexer show tr", folder) == ["treasury"]
+    assert completed("indexer report @", folder) == ["@family"]
+    assert completed("indexer watch remove 0x", folder) == [(folder / "wallet").read_text()]
+    assert completed("indexer help si", folder) == ["simulate"]
+
+
+def test_without_anything_to_read_there_is_nothing_to_complete_and_no_word(tmp_path: Path) -> None:
+    assert completed("indexer show ", tmp_path) == []
+    (tmp_path / "indexer.toml").write_text("[chains")
+    (tmp_path / "indexer.db").write_text("no database")
+    assert completed("indexer show ", tmp_path) == []
+    assert completed("indexer sync --chain ", tmp_path) == []
