@@ -402,7 +402,7 @@ def test_one_process_keeps_the_book_and_judges_the_rules(aave_v3_6: AaveV3, tmp_
     script = tmp_path / "take.sh"
     script.write_text(f'#!/bin/sh\ncat >> "{told}"\n')
     script.chmod(0o700)
-    added = CliRunner().invoke(main, ["--db", str(path), "watch", "add", wallet, "--below", f"{health - 0.001:.6f}"])
+    added = CliRunner().invoke(main, ["--db", str(path), "watch", "add", wallet, "--below", f"{health + 0.2:.6f}"])
     assert added.exit_code == 0, added.output
     flags = ["--nl", "--watch", "--command", str(script)]
     with closing(Program(tmp_path, aave_v3_6, *flags)) as program:
