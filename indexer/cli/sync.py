@@ -13,6 +13,8 @@ import click
 from indexer.cli.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.cli.output import Output, output_options
 from indexer.cli.scope import block_or_moment
+from indexer.cli.watched import NOBODY, stored
+from indexer.cli.watching import ALERT_FLAGS, alert_options, alerting, staffed
 from indexer.console import bars, remark
 from indexer.errors import IndexerError
 from indexer.model import Accounts
@@ -21,6 +23,7 @@ from indexer.text import age
 
 if TYPE_CHECKING:
     from indexer.alert.stream import Receiver
+    from indexer.cli.watching import Alerting, Desk
     from indexer.model import Block
     from indexer.sync.sync import Outcome, Sync
 
@@ -69,6 +72,10 @@ if TYPE_CHECKING:
     help="Then fetch the liquidations from before a deployment was followed; see --since.",
 )
 @click.option(
+    "--watch", is_flag=True, help="With --follow: also judge the rules of watched wallets, as `watch run` does."
+)
+@alert_options
+@click.option(
     "--webhook",
     metavar="URL",
     help="With --follow: POST how the list of who is at risk changes, as --nl prints it; ${NAME} from the environment.",
@@ -94,6 +101,7 @@ def sync(
     cross_check: int | None,
     refresh_seconds: float | None,
     liquidations: bool,
+    watch: bool,
     webhook: str | None,
     since: int | Moment | None,
     output: Output,
@@ -115,6 +123,10 @@ def sync(
         )
     if accept_reorg and (follow or dry_run):
         raise click.UsageError("--accept-reorg is for one sync: run it alone, then --follow")
+    if watch and not follow:
+        raise click.UsageError("--watch is for --follow; `indexer watch check` judges once")
+    if not watch and any(flags[name] not in (None, (), False) for name in ALERT_FLAGS):
+        raise click.UsageError("--notify, --command, --stdout, --hysteresis and --target are for --follow --watch")
     if since is not None and not liquidations and not streams:
         raise click.UsageError("--since is for --liquidations, and for --follow with --nl or --webhook")
     if streams and isinstance(since, Moment):
@@ -141,14 +153,18 @@ def sync(
         chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
         with interruptible() as interrupted:
             receivers = receivers_of(session, webhook, stdout=output.lines)
+            alerts = alerting(session, flags) if watch else None
+            if alerts is not None and alerts.places.stdout and output.lines:
+                raise click.UsageError("alerts and --nl cannot share standard output: name --notify or --command")
             block = since if isinstance(since, int) else None
             with (
                 suppress(KeyboardInterrupt),
                 syncing(session, flags, accounts, cross_check=cross_check, refresh_seconds=refresh_seconds) as worker,
                 streaming(session, worker, receivers, block) as wake,
+                judging(session, flags, worker, alerts) as desk,
             ):
                 worker.history = not no_history
-                tail(session, flags, worker, to, interrupted, wake)
+                tail(session, flags, worker, to, interrupted, wake, desk)
             remark(stopped(reading.last_block(session.db, chain_id)))
         return
     with syncing(session, flags, accounts, accept_reorg=accept_reorg, cross_check=cross_check) as worker:
@@ -231,6 +247,23 @@ def streaming(
         yield wake
 
 
+@contextmanager
+def judging(
+    session: Session, flags: dict[str, Any], worker: "Sync", alerts: "Alerting | None"
+) -> Iterator["Desk | None"]:
+    """Has the rules of watched wallets judged at each snapshot, and their alerts delivered; nothing without `alerts`."""
+    if alerts is None:
+        yield None
+        return
+    from indexer.alert.prices import rules as price_rules
+
+    with staffed(session, flags, alerts, worker.store) as desk, desk.lookout.watching(desk.couriers.wake):
+        if not stored(worker.store) and not price_rules(worker.store.conn):
+            remark(f"{NOBODY}; the sync goes on")
+        desk.judging(worker)
+        yield desk
+
+
 def tail(
     session: Session,
     flags: Mapping[str, Any],
@@ -238,6 +271,7 @@ def tail(
     to: str,
     interrupted: Callable[[], bool],
     wake: Callable[[], None],
+    desk: "Desk | None",
 ) -> None:
     """Takes a snapshot of every new block until interrupted, and calls `wake` after each."""
     from indexer.chain.heads import Heads
@@ -249,9 +283,12 @@ def tail(
 
         def tell(outcome: "Outcome", lag: float) -> None:
             wake()
+            if desk is not None:
+                desk.look(outcome)
             remark(told(worker, outcome, lag))
 
-        follow(worker, heads, tell, to=to, until=interrupted)
+        failed = desk.failed if desk is not None else lambda _: None
+        follow(worker, heads, tell, to=to, until=interrupted, failed=failed)
 
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from indexer.sync.sync import Outcome, Sync
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+#: the parameters that `alert_options` gives a command
+ALERT_FLAGS = ("urls", "command", "stdout", "hysteresis", "target")
 
 
 def alert_options(command: F) -> F:
@@ -71,15 +75,29 @@ class Desk:
     @contextmanager
     def connected(self) -> "Iterator[tuple[Chain, Sync, Watcher]]":
         """The chain, and the sync with its watcher."""
-        from indexer.alert.watcher import Watcher
         from indexer.sync.sync import Sync
 
-        config = self.session.config
         with connected(self.session, self.flags) as (chain, adapters):
-            sync = Sync(self.store, chain, adapters, Accounts.WATCHED, config.settings)
-            watcher = Watcher(chain.name, self.policy, self.channels, config.chain(chain.name).explorer)
-            sync.committer.planners.append(watcher.plan)
-            yield chain, sync, watcher
+            sync = Sync(self.store, chain, adapters, Accounts.WATCHED, self.session.config.settings)
+            yield chain, sync, self.judging(sync)
+
+    def judging(self, sync: "Sync") -> "Watcher":
+        """The watcher that from now on judges each snapshot of a sync."""
+        from indexer.alert.watcher import Watcher
+
+        chain = sync.chain.name
+        watcher = Watcher(chain, self.policy, self.channels, self.session.config.chain(chain).explorer)
+        sync.committer.planners.append(watcher.plan)
+        return watcher
+
+    def look(self, outcome: "Outcome") -> None:
+        """Behind a snapshot: what it could not read is known to the lookout, and there may be something to deliver."""
+        self.lookout.reason = "; ".join(outcome.failed.values()) or None
+        self.couriers.wake()
+
+    def failed(self, error: ChainError) -> None:
+        """The lookout will say why there are no newer rows."""
+        self.lookout.reason = str(error)
 
     def blind(self, error: ChainError) -> None:
         """Nothing could be read: raises the alert at once where the rows are old already."""
@@ -87,20 +105,22 @@ class Desk:
         self.lookout.look(time.time())
 
 
-@contextmanager
-def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
-    """Opens what watching needs, with the couriers running."""
-    from indexer.alert.blind import Lookout
-    from indexer.alert.delivery import Dispatch
-    from indexer.alert.prices import rules as price_rules
-    from indexer.alert.queue import waiting
+@dataclass(frozen=True)
+class Alerting:
+    """Where alerts go and by which defaults wallets are watched, from the flags and [alerts] of the configuration."""
+
+    places: "Places"
+    channels: "Sequence[Channel]"
+    policy: "Policy"
+
+
+def alerting(session: Session, flags: Mapping[str, Any]) -> Alerting:
+    """Reads the flags of `alert_options`. ConfigError for a channel that cannot work."""
     from indexer.alert.watches import Policy
     from indexer.settings import Alerts
 
-    config = session.config
-    alerts = config.alerts
+    alerts = session.config.alerts
     places = chosen(session, flags)
-    channels = places.channels()
     policy = Policy.of(
         Alerts(
             below=alerts.below,
@@ -109,6 +129,16 @@ def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
             target=alerts.target if flags["target"] is None else flags["target"],
         )
     )
+    return Alerting(places, places.channels(), policy)
+
+
+@contextmanager
+def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
+    """Opens what watching needs, with the couriers running."""
+    from indexer.alert.prices import rules as price_rules
+
+    config = session.config
+    to = alerting(session, flags)
     if not session.db.exists():
         raise IndexerError(NOBODY)
     with Store(session.db) as store:
@@ -117,21 +147,33 @@ def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
         chain_ids = [row[0] for row in store.conn.execute("select distinct chain_id from deployments")]
         if flags["chain"] is None and not flags["deployments"] and len(chain_ids) == 1:
             flags["chain"] = config.chain_name(chain_ids[0])  # the one that is in the database already
-        chain, deployments = config.select(flags["chain"], flags["protocols"], flags["deployments"])
+        chain, _ = config.select(flags["chain"], flags["protocols"], flags["deployments"])
         config.endpoints(chain, flags["rpc_urls"])  # so that errors in them are reported before anything is begun
-        with store.lock():
-            keys = {channel.key for channel in channels}
-            for key, place, count, _ in waiting(store.conn):
-                if key not in keys:
-                    remark(f"{count} alerts wait for {place}, which is not among the channels now")
-            names = [deployment.name for deployment in deployments]
-            lookout = Lookout(session.db, chain.name, chain.chain_id, names, channels, alerts.blind_after_seconds)
-            options = click.get_current_context().find_root().params
-            with Dispatch(session.db, places, alerts.expire_hours * 3600, options) as couriers:
-                yield Desk(session, flags, store, policy, channels, couriers, lookout)
+        with store.lock(), staffed(session, flags, to, store) as desk:
+            yield desk
 
 
-def chosen(session: Session, flags: dict[str, Any]) -> "Places":
+@contextmanager
+def staffed(session: Session, flags: dict[str, Any], to: Alerting, store: Store) -> "Iterator[Desk]":
+    """A desk on a store that is locked, with the couriers running."""
+    from indexer.alert.blind import Lookout
+    from indexer.alert.delivery import Dispatch
+    from indexer.alert.queue import waiting
+
+    alerts = session.config.alerts
+    chain, deployments = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])
+    keys = {channel.key for channel in to.channels}
+    for key, place, count, _ in waiting(store.conn):
+        if key not in keys:
+            remark(f"{count} alerts wait for {place}, which is not among the channels now")
+    names = [deployment.name for deployment in deployments]
+    lookout = Lookout(session.db, chain.name, chain.chain_id, names, to.channels, alerts.blind_after_seconds)
+    options = click.get_current_context().find_root().params
+    with Dispatch(session.db, to.places, alerts.expire_hours * 3600, options) as couriers:
+        yield Desk(session, flags, store, to.policy, to.channels, couriers, lookout)
+
+
+def chosen(session: Session, flags: Mapping[str, Any]) -> "Places":
     """The channels of the flags, else those of the configuration, else standard output."""
     from indexer.alert.places import Places
 
@@ -259,13 +301,9 @@ def keep_watching(desk: Desk, interrupted: Callable[[], bool]) -> None:
     with desk.connected() as (chain, sync, watcher), desk.lookout.watching(desk.couriers.wake):
 
         def tell(outcome: "Outcome", _lag: float) -> None:
-            desk.lookout.reason = "; ".join(outcome.failed.values()) or None
-            desk.couriers.wake()
+            desk.look(outcome)
             remark(told(watcher, outcome, chain.name))
-
-        def fail(error: ChainError) -> None:
-            desk.lookout.reason = str(error)
 
         heads = Heads([endpoint.url for endpoint in config.endpoints(config.chain(chain.name), rpc_urls)])
         with closing(heads), suppress(KeyboardInterrupt):
-            follow(sync, heads, tell, until=lambda: interrupted() or desk.couriers.gone, failed=fail)
+            follow(sync, heads, tell, until=lambda: interrupted() or desk.couriers.gone, failed=desk.failed)

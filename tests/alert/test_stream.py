@@ -385,3 +385,62 @@ def test_flags_that_do_not_go_together(flags: list[str], reason: str, tmp_path: 
     assert reason in result.stderr
     assert SECRET not in result.stderr
     assert not (tmp_path / "no.db").exists()
+
+
+# watching -------------------------------------------------------------------------------------------------------------
+
+
+def test_one_process_keeps_the_book_and_judges_the_rules(aave_v3_6: AaveV3, tmp_path: Path) -> None:
+    """Alerts come by a command, lines on standard output, and everyone is synced, not the watched alone."""
+    path, told = tmp_path / "indexer.db", tmp_path / "alerts.ndjson"
+    sync_once(path, aave_v3_6.node.url, [aave_v3_6], "borrowers")
+    ((wallet, health, count),) = raw(
+        path,
+        "select wallet, health_factor, (select count(*) from positions) from positions "
+        "where status = 'healthy' order by health_factor limit 1",
+    )
+    script = tmp_path / "take.sh"
+    script.write_text(f'#!/bin/sh\ncat >> "{told}"\n')
+    script.chmod(0o700)
+    added = CliRunner().invoke(main, ["--db", str(path), "watch", "add", wallet, "--below", f"{health + 0.2:.6f}"])
+    assert added.exit_code == 0, added.output
+    flags = ["--nl", "--watch", "--command", str(script)]
+    with closing(Program(tmp_path, aave_v3_6, *flags)) as program:
+        program.tells(aave_v3_6)
+        for symbol in ("WETH", "wstETH", "WBTC", "LINK"):
+            aave_v3_6.move_price(symbol, 0.9)
+        program.tells(aave_v3_6)
+        until(told.exists)
+        until(lambda: told.read_text().endswith("\n"))
+        assert replayed(program.lines) == at_risk(path)
+        program.process.send_signal(signal.SIGTERM)
+        assert program.process.wait(30) == 0
+    alerts = [json.loads(line) for line in told.read_text().splitlines()]
+    assert {alert["wallet"] for alert in alerts} == {wallet}
+    assert "crossed" in {alert["event"] for alert in alerts}
+    assert raw(path, "select count(*) from positions") == [(count,)]
+    assert raw(path, "select distinct accounts from deployments") == [("borrowers",)]
+    ((judged, synced),) = raw(
+        path, "select (select max(block_number) from watch_states), (select max(block_number) from deployments)"
+    )
+    assert judged == synced
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--watch"], "--watch is for --follow"),
+        (["--follow", "--stdout"], "are for --follow --watch"),
+        (["--follow", "--watch", "--nl"], "cannot share standard output"),
+    ],
+)
+def test_flags_of_watching_that_do_not_go_together(flags: list[str], reason: str, tmp_path: Path) -> None:
+    config = tmp_path / "indexer.toml"
+    config.write_text(
+        '[chains.devnet]\nchain_id = 1337\nrpc = ["http://127.0.0.1:1"]\n[deployments.x]\nprotocol = "compound-v3"\n'
+        'chain = "devnet"\nstart_block = 0\naddresses = { comet = "0x' + "1" * 40 + '" }\n'
+    )
+    words = ["--config", str(config), "--db", str(tmp_path / "no.db"), "sync", "--chain", "devnet", *flags]
+    done = subprocess.run([sys.executable, "-m", "indexer", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert reason in done.stderr
