@@ -208,6 +208,9 @@ def chain_options(command: F) -> F:
             metavar="N",
             help="Spare the endpoint; each call of a JSON-RPC batch counts, as with most providers.",
         ),
+        click.option(
+            "--spread", is_flag=True, help="Send requests that leave together to all endpoints, not only to the first."
+        ),
     ]
     for flag in reversed(flags):
         command = flag(command)
@@ -225,6 +228,7 @@ def connected(session: Session, flags: Mapping[str, Any]) -> Iterator[tuple["Cha
         chain,
         flags["rpc_urls"],
         max_requests_per_second=flags["max_requests_per_second"],
+        spread=flags["spread"],
     )
     with closing(found):
         yield found, adapters(found, deployments)
@@ -285,18 +289,7 @@ def exact_option(command: F) -> F:
     return click.option("--exact", is_flag=True, help=text)(command)
 
 
-def row_filters(command: F) -> F:
-    """Which rows a list holds."""
-    flags = [
-        click.option("--below", type=Number(min=0), metavar="HF", help="Every position with a lower health factor."),
-        click.option(
-            "--min-debt",
-            type=Number(min=0),
-            metavar="USD",
-            help="At least this debt; unknown debts are kept.",
-        ),
-        click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
-    ]
-    for flag in reversed(flags):
-        command = flag(command)
-    return command
+def below_option(command: F) -> F:
+    """Gives a list of positions --below."""
+    text = "Every position with a lower health factor."
+    return click.option("--below", type=Number(min=0), metavar="HF", help=text)(command)

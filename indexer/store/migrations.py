@@ -417,6 +417,27 @@ def notes(db: "Database") -> None:
     db.conn.execute("alter table positions add column note text")
 
 
+#: what a wallet supplies is unknown while any of its positions has supplies that are not read yet
+SUPPLY = "(select case when count(held.usd) = count(*) then sum(held.usd) end from ("
+COMPLETE_SUPPLY = SUPPLY.replace("count(*)", "count(*) and min(held.supplies_complete) = 1")
+HELD = "b.value_usd end as usd\n"
+COMPLETE_HELD = "b.value_usd end as usd, p.supplies_complete\n"
+WALLETS_COMPLETE = WALLETS_BY_INDEX.replace(SUPPLY, COMPLETE_SUPPLY).replace(HELD, COMPLETE_HELD)
+
+
+@migrations(name="0014_supplies_complete")
+def supplies_complete(db: "Database") -> None:
+    """Whether a position's supplies that back nothing are read; rows of older versions have them all."""
+    db.conn.execute("alter table positions add column supplies_complete integer not null default 1")
+    # empty once everything is read
+    db.conn.execute(
+        "create index positions_incomplete on positions (chain_id, deployment, account, position_group) "
+        "where supplies_complete = 0"
+    )
+    db.conn.execute("drop view wallets")
+    db.conn.execute(WALLETS_COMPLETE)
+
+
 COVERAGE = """
 alter table deployments add column coverage text;
 update deployments set coverage = case
@@ -518,7 +539,7 @@ def price_rules(db: "Database") -> None:
 
 #: all supply under its own name; `collateral_usd`, which means what backs debt everywhere else, is its old one until 1.1
 WALLETS_SUPPLY = (
-    WALLETS_BY_INDEX.replace(
+    WALLETS_COMPLETE.replace(
         "each.collateral_usd - each.debt_usd as net_usd", "each.supply_usd - each.debt_usd as net_usd"
     )
     .replace("each.collateral_usd, each.debt_usd", "each.supply_usd as collateral_usd, each.debt_usd")
@@ -543,6 +564,67 @@ def names(db: "Database") -> None:
     db.conn.execute("alter table blocks add column timestamp integer generated always as (block_timestamp) virtual")
     for table in TIMED:
         db.conn.execute(BLOCK_TIME.format(table=table))
+
+
+TRENDS = """
+create table market_history (
+    chain_id integer not null,
+    deployment text not null,
+    position_group text not null,
+    asset text not null collate nocase,
+    market text not null collate nocase,
+    block_number integer not null,
+    block_timestamp integer not null,   -- unix seconds
+    symbol text not null,
+    price_raw text,
+    price_usd real,
+    supply_index_raw text,
+    debt_index_raw text,
+    supply_rate real,
+    borrow_rate real,
+    total_supply_raw text,
+    total_debt_raw text,
+    decimals integer not null,
+    block_time text generated always as (strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch')) virtual,
+    primary key (chain_id, deployment, block_number, position_group, market, asset)
+) strict, without rowid;
+
+create table book_history (
+    chain_id integer not null,
+    deployment text not null,
+    asset text not null collate nocase,
+    status text not null,
+    block_number integer not null,
+    block_timestamp integer not null,   -- unix seconds
+    symbol text not null,
+    positions integer not null,
+    supply_raw text not null,
+    supply_usd real,
+    collateral_raw text not null,
+    collateral_usd real,
+    debt_raw text not null,
+    debt_usd real,
+    unvalued integer not null,
+    block_time text generated always as (strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch')) virtual,
+    primary key (chain_id, deployment, block_number, asset, status)
+) strict, without rowid;
+"""
+
+
+@migrations(name="0023_trends")
+def trends(db: "Database") -> None:
+    """Points of markets and of the book with every snapshot, and where those go whose blocks left the chain."""
+    for statement in filter(str.strip, TRENDS.split(";\n")):
+        db.conn.execute(statement)
+        orphaned = statement.strip().replace("create table ", "create table orphaned_", 1)
+        body, _ = orphaned.rsplit("    block_time text", 1)
+        db.conn.execute(
+            f"{body}    orphaned_at integer not null,\n    orphaned_from_hash text not null,\n"
+            "    block_time text generated always as "
+            "(strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch')) virtual\n) strict"
+        )
+    for name in ("market", "book"):
+        db.conn.execute(f"create index orphaned_{name}_history_by_age on orphaned_{name}_history (orphaned_at)")
 
 
 @migrations(name="0027_disputes")
