@@ -86,11 +86,11 @@ def test_faults_of_a_provider_lose_nobody(
     assert set(raw(path, "select account, position_group from events")) == named_in_logs(market)
 
 
-@pytest.mark.parametrize(("blocks", "logs"), [(25, None), (25, 40), (50, 60), (100, 80), (400, 100)])
+@pytest.mark.parametrize(("blocks", "logs"), [(25, None), (100, 80), (10_000, 10_000)])
 def test_a_plan_comes_true_within_a_fifth(
     markets: list[Devnet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int, logs: int | None
 ) -> None:
-    """The caps are to this chain what 10,000 blocks and 10,000 logs are to mainnet."""
+    """Caps as they are, and as small beside this chain as those are beside mainnet's."""
     monkeypatch.chdir(tmp_path)
     asked: list[int] = []
     with FaultyNode(markets[0].node.url, seed=1) as node:
