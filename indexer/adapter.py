@@ -5,6 +5,7 @@ An adapter knows one protocol's contracts. It never opens a connection and never
 `lending_indexer.protocols`.
 
     Adapter        seven methods: health factors, synced and verified
+    HealthFirst    health before the supplies that back nothing, which then follow when there is time
     Registry       positions that contracts number, contracts that only logs name
     WhatIf         other prices, other thresholds, later: `simulate`, the falls in `report`
     Liquidation    a WhatIf that also knows what endangers and what heals: the outlook of `show` and of alerts
@@ -99,6 +100,9 @@ class Adapter(ABC, Generic[M, P]):
     #: what a position's group looks like, as a regular expression; empty where positions have none
     group_pattern: ClassVar[str] = ""
 
+    #: whether `read_positions` and `read_health` keep nothing in the adapter, so that several threads may read at once
+    concurrent: ClassVar[bool] = False
+
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
 
@@ -175,6 +179,18 @@ class Adapter(ABC, Generic[M, P]):
     def discovers(self, position: P, accounts: Accounts) -> bool:
         """Whether the logs of discovery name whoever holds this; False wherever that is not certain."""
         return not position.empty
+
+
+class HealthFirst(Adapter[M, P]):
+    """A capability: what decides health can be read alone, for a part of the calls; supplies that back nothing can wait."""
+
+    @abstractmethod
+    def read_health(self, read: Reader, market: M, keys: Sequence[PositionKey]) -> list[P]:
+        """Read like `read_positions`, but leave out supplies that back no debt, and set `supplies_complete` to False.
+
+        `evaluate` must give the same health for both; `checks` must leave out sums that need every supply while one of the
+        positions is incomplete.
+        """
 
 
 class Registry(Adapter[M, P]):

@@ -57,6 +57,8 @@ class ChainConfig(Section):
     explorer: str | None = None
     native_symbol: str = Field(default="ETH", min_length=1, max_length=64)
     max_requests_per_second: float | None = Field(default=None, gt=0)
+    #: whether requests that leave together go to all endpoints, not only to the one in use
+    spread: bool = False
 
     @property
     def variable(self) -> str:
@@ -73,6 +75,10 @@ class DeploymentTable(Section):
     start_block: int = Field(ge=0)
     addresses: dict[str, Address]
     options: dict[str, Any] = {}
+
+
+#: the source of endpoints that are nobody's own
+PUBLIC = "built-in public endpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +176,7 @@ class Config:
             found = [NamedUrl(self.expanded(url, source), source) for url in chain.rpc]
         else:
             found = [NamedUrl(url, "ETH_RPC_URL", must_fit=False) for url in general]
-            found += [NamedUrl(url, "built-in public endpoint") for url in chain.public_rpc]
+            found += [NamedUrl(url, PUBLIC) for url in chain.public_rpc]
         for endpoint in found:
             if not re.match(r"https?://[^/\s]", endpoint.url):
                 raise ConfigError(f"{endpoint.source}: an endpoint must begin with http:// or https://")

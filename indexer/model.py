@@ -258,6 +258,8 @@ class Position:
 
     key: PositionKey
     block_number: int
+    #: False: only what decides health was read, not the supplies that back nothing; see `indexer.adapter.HealthFirst`
+    supplies_complete: bool = True
 
     @property
     def empty(self) -> bool:

@@ -22,7 +22,7 @@ class Settings:
     audit_sample: Count = 10  # random rows compared with the contracts after each snapshot, per deployment
     audit_at_risk: Count = 20  # likewise the rows with the lowest health factors
     cross_check: Count = 0  # rows per deployment that a second endpoint is asked about at each snapshot
-    read_chunk: Positive = 2_500  # positions read and saved together
+    read_chunk: Positive = 1_000  # positions read and saved together
     repin_seconds: Seconds = 120.0  # seconds after which a long read continues at a newer block
     recent_blocks: Positive = 64  # blocks below the target whose logs are asked for by hash and checked
     quiet_blocks: Count = 1_024  # and this many of those since the last snapshot, where bloom filters are useful

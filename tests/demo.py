@@ -42,7 +42,7 @@ def main() -> None:
         markets = list(deployed(node, list(MARKETS), SEED, USERS))
         config.write_text(config_toml(CHAIN_ID, node.url, markets))
         options = ["--config", str(config), "--db", str(db)]
-        indexer(*options, "sync", "--chain", "devnet")
+        indexer(*options, "sync", "--chain", "devnet", "--supplies")
         indexer(*options, "verify", "--all", "--table")
         indexer(*options, "status", "--table")
         indexer(*options, "at-risk", "--table", "--min-debt", "1000")

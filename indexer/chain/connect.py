@@ -7,7 +7,7 @@ from dataclasses import replace
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import CHECK_ROUNDS, Chain
 from indexer.chain.pace import seconds_per_block
-from indexer.config import ChainConfig, Config
+from indexer.config import PUBLIC, ChainConfig, Config
 from indexer.errors import ChainError, NoCodeError, WrongChainError
 from indexer.model import Deployment
 from indexer.plugins import adapter_class
@@ -24,6 +24,7 @@ def connect(
     rpc_urls: Sequence[str] = (),
     *,
     max_requests_per_second: float | None = None,
+    spread: bool = False,
     on_retry: Callable[[str, float], None] | None = None,
 ) -> Chain:
     """Connects to the chain through its endpoints, one of which must answer. Close it after use.
@@ -43,10 +44,12 @@ def connect(
             bloom=chain.bloom,
             timeout=chain.timeout_seconds,
             attempts=attempts,
+            spread=spread or chain.spread or all(url in public for url in urls),
             on_retry=on_retry,
         )
 
     endpoints = config.endpoints(chain, rpc_urls)
+    public = {endpoint.url for endpoint in endpoints if endpoint.source == PUBLIC}
     named = [endpoint.url for endpoint in endpoints if endpoint.must_fit]
     for endpoint in endpoints if named else []:
         if endpoint.must_fit:

@@ -36,6 +36,7 @@ from indexer.chain.errors import (
     revert_data,
 )
 from indexer.chain.exchange import BrokenAnswerError, OversizeError, Reply, Transport
+from indexer.chain.flight import Flight
 from indexer.chain.limits import most_bytes
 from indexer.errors import ChainError, RetryableError
 from indexer.masking import LONGEST_TEXT, masked, secrets
@@ -68,6 +69,7 @@ class Endpoint:
         #: nulls that it answered for the logs of blocks it knows; -1 once it answered []
         self.null_logs = 0
         self.unsupported: set[str] = set()
+        self.flight = Flight()
         self._timeout = timeout
         self._secrets = secrets(url)
         self._ids = itertools.count(1)

@@ -41,7 +41,7 @@ class Reply:
 
 
 class Transport:
-    """POSTs to one URL over connections that are kept open.
+    """POSTs to one URL over connections that are kept open, from several threads at once if need be.
 
     Each POST runs in a thread of its own, so that its deadline covers everything: name look-up, handshake, headers and
     body. Socket time-outs apply to single packets, so a server that drips bytes never triggers them.
@@ -49,14 +49,17 @@ class Transport:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._wire = _Wire()
+        self._idle: list[_Wire] = []
 
     def post(self, payload: bytes, seconds: float, most: int) -> Reply:
         """The reply, of at most `most` bytes. TimeoutError if it is not complete within `seconds`.
 
         Raises OversizeError, BrokenAnswerError, or the library's own error for a connection that fails.
         """
-        wire = self._wire
+        try:
+            wire = self._idle.pop()
+        except IndexError:  # all others carry a POST
+            wire = _Wire()
         outcome: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
 
         def work() -> None:
@@ -74,17 +77,19 @@ class Transport:
         finally:
             if reply is None:  # also where the wait was interrupted
                 wire.cut()
-                self._wire = _Wire()
+            else:
+                self._idle.append(wire)
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     def close(self) -> None:
-        self._wire.session.close()
+        for wire in self._idle:
+            wire.session.close()
 
 
 class _Wire:
-    """A session whose connections can be cut from another thread."""
+    """A session for one POST at a time, whose connections can be cut from another thread."""
 
     def __init__(self) -> None:
         self.session = requests.Session()

@@ -143,6 +143,7 @@ class PinnedReader:
             start = len(results)
             count = self._fitting(calls, names, start)
             part, part_names = calls[start : start + count], names[start : start + count]
+            before_it = {name: limits[name].size for name in set(part_names) if name in limits}
             try:
                 answers = self._one(part, before)
             except TooBigError as error:
@@ -150,19 +151,24 @@ class PinnedReader:
                     raise ChainError(f"{self._chain.name}: one read alone is too much for the node: {error}") from None
                 if count > 1:
                     logger.debug("an aggregate of %d calls was too much: %s", count, error)
-                    for name in set(part_names):
-                        limits.setdefault(name, Limit(FIRST_SIZE, LARGEST_SIZE)).too_big(count)
+                    with self._chain.lock:
+                        for name in set(part_names):
+                            limit = limits.setdefault(name, Limit(FIRST_SIZE, LARGEST_SIZE))
+                            if limit.size == before_it.get(name, FIRST_SIZE):  # else another thread has learnt it
+                                limit.too_big(count)
                     continue
                 answers = [(False, b"")]
-            for name in set(part_names):
-                limits.setdefault(name, Limit(FIRST_SIZE, LARGEST_SIZE)).fits(count)
+            with self._chain.lock:
+                for name in set(part_names):
+                    limits.setdefault(name, Limit(FIRST_SIZE, LARGEST_SIZE)).fits(count)
             results += answers
         return results
 
     def _fitting(self, calls: Sequence[tuple[str, bytes]], names: Sequence[str], start: int) -> int:
         """How many calls from `start` on go into one aggregate, by the limit found for each kind of call."""
         limits = self._chain.call_limits
-        shares = {name: 1 / limit.size for name, limit in limits.items()}
+        with self._chain.lock:
+            shares = {name: 1 / limit.size for name, limit in limits.items()}
         weight, size = 0.0, 0
         for count, i in enumerate(range(start, len(calls))):
             weight += shares.get(names[i], 1 / FIRST_SIZE)

@@ -5,6 +5,7 @@ node's answer cannot be used and trying again did not help.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from indexer.chain.errors import (
     DeniedError,
     RateLimitedError,
     RevertError,
+    TimedOutError,
     TooBigError,
     UnclearError,
     UnsupportedError,
@@ -45,7 +47,9 @@ CHECK_ROUNDS = 3
 
 
 class Node:
-    """The endpoints of one chain. Not for use from several threads at once.
+    """The endpoints of one chain; `request` may be used from several threads at once.
+
+    Requests that leave together go to the endpoint in use, as many as it takes (`Flight`); to all with `spread`.
 
     `requests` counts HTTP requests sent, `retries` those repeated after a failure. `guard` says what each aggregate
     compares with the pinned block: "full" timestamp and parent hash, "timestamp" only the former (L2s whose `blockhash` is
@@ -66,6 +70,7 @@ class Node:
         timeout: float = 30,
         attempts: int = 7,
         backoff: float = 0.5,
+        spread: bool = False,
         on_retry: Callable[[str, float], None] | None = None,
     ) -> None:
         if not urls:
@@ -88,7 +93,9 @@ class Node:
         self.other_blocks = 0
         rate = max_requests_per_second
         self._batches = BatchLimits(LARGEST_BATCH if rate is None else max(1, min(int(rate), LARGEST_BATCH)))
-        self._pool = Pool([Endpoint(url, timeout) for url in dict.fromkeys(urls)])
+        self._pool = Pool([Endpoint(url, timeout) for url in dict.fromkeys(urls)], spread=spread)
+        #: held while what several threads share is changed
+        self.lock = threading.Lock()
         self._rounds = attempts
         self._backoff = backoff
         self._pace = Pace(max_requests_per_second) if max_requests_per_second else None
@@ -385,10 +392,12 @@ class Node:
 
     def _count(self, calls: int) -> None:
         """One HTTP request carrying that many calls; providers count calls, so the rate limit does too."""
-        if self._pace is not None:
+        with self.lock:
+            self.requests += 1
             now = time.monotonic()
-            time.sleep(self._pace.reserve(now, calls) - now)
-        self.requests += 1
+            at = now if self._pace is None else self._pace.reserve(now, calls)
+        if at > now:
+            time.sleep(at - now)
 
     def _verify(self, endpoint: Endpoint) -> None:
         if endpoint.verified:
@@ -429,10 +438,34 @@ class Node:
             rounds=min(self._rounds, rounds or self._rounds),
             backoff=self._backoff,
         )
-        return attempts.run(send)
+        return attempts.run(lambda endpoint: self._in_flight(endpoint, send))
+
+    def _in_flight(self, endpoint: Endpoint, send: Callable[[Endpoint], T]) -> T:
+        """What `send` returns, among the other requests in flight; again with fewer of them if they were too many."""
+        while True:
+            with endpoint.flight.place() as ticket:
+                try:
+                    result = send(endpoint)
+                except (RateLimitedError, TimedOutError) as error:
+                    crowded = endpoint.flight.refused(ticket)
+                    if not crowded or isinstance(error, TimedOutError) or error.retry_after is not None:
+                        raise
+                    refusal = f"{endpoint.masked}: {error}; fewer requests at once"
+                else:
+                    endpoint.flight.answered()
+                    return result
+            logger.info(refusal)
+            self._tell(refusal, 0.0)
+
+    @property
+    def room(self) -> int:
+        """How many requests may be made at once: one more than are in flight, so that growth is tried."""
+        endpoints = self._pool.endpoints if self._pool.spread else [self._pool.in_use]
+        return sum(endpoint.flight.limit for endpoint in endpoints) + 1
 
     def _tell(self, message: str, seconds: float) -> None:
-        self.retries += 1
+        with self.lock:
+            self.retries += 1
         if self._on_retry is not None:
             self._on_retry(message, seconds)
 

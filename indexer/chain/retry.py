@@ -60,10 +60,14 @@ class _PerhapsError(RetryableError):
 
 
 class Pool:
-    """A chain's endpoints in the order given; the one in use is kept while it works."""
+    """A chain's endpoints in the order given; the one in use is kept while it works.
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    With `spread`, requests that leave together go to all of them.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint], *, spread: bool = False) -> None:
         self.endpoints = list(endpoints)
+        self.spread = spread
         self.current = 0
 
     @property
@@ -71,11 +75,13 @@ class Pool:
         return self.endpoints[self.current]
 
     def keep(self, endpoint: Endpoint) -> None:
-        self.current = self.endpoints.index(endpoint)
+        if endpoint in self.endpoints:  # else another request found out that it must not be used
+            self.current = self.endpoints.index(endpoint)
 
     def leave(self, endpoint: Endpoint) -> None:
         """Makes the next endpoint the one in use."""
-        self.current = (self.endpoints.index(endpoint) + 1) % len(self.endpoints)
+        if endpoint in self.endpoints:
+            self.current = (self.endpoints.index(endpoint) + 1) % len(self.endpoints)
 
     def drop(self, endpoint: Endpoint) -> None:
         """Removes an endpoint from this process.
@@ -83,8 +89,9 @@ class Pool:
         Evidence: its own answer to eth_chainId, while another endpoint serves the right chain. Undone by the next start;
         the last endpoint is never removed.
         """
-        self.endpoints.remove(endpoint)
-        self.current %= len(self.endpoints)
+        if endpoint in self.endpoints and len(self.endpoints) > 1:
+            self.endpoints.remove(endpoint)
+            self.current %= len(self.endpoints)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -173,9 +180,10 @@ class Attempts:
 
     def _failed(self, endpoint: Endpoint, error: RetryableError) -> None:
         """Remembers a failure that may pass. ReorgError where it means that the pinned block is gone."""
-        if isinstance(error, TimedOutError | UnreachableError) and not endpoint.verified and not endpoint.named:
+        others = len(self.pool.endpoints) > 1
+        dead = isinstance(error, TimedOutError) or (isinstance(error, UnreachableError) and others)
+        if dead and not endpoint.verified and not endpoint.named:
             endpoint.named = True
-            others = len(self.pool.endpoints) > 1
             logger.warning("%s: %s; %s", endpoint.masked, error, "others are tried" if others else "it is asked again")
         self.failures[endpoint], self.failing = str(error), endpoint.masked
         endpoint.failed(error)
@@ -204,11 +212,21 @@ class Attempts:
         raise kind("; ".join(str(refusal) for refusal in errors)) from None
 
     def _pick(self) -> Endpoint:
-        """The endpoint in use, or the first after it that has neither refused nor asked for patience."""
+        """The endpoint in use, or the first after it that has neither refused nor asked for patience.
+
+        Where requests are spread, the one with the most room.
+        """
         endpoints, current = self.pool.endpoints, self.pool.current
         order = [endpoint for endpoint in endpoints[current:] + endpoints[:current] if endpoint not in self.refused]
         now = time.monotonic()
-        return min(order, key=lambda endpoint: max(0.0, endpoint.not_before - now))
+        spread = self.pool.spread
+
+        def cost(endpoint: Endpoint) -> tuple[float, float]:
+            flight = endpoint.flight
+            load = (flight.inside + flight.waiting) / flight.limit if spread else 0.0
+            return max(0.0, endpoint.not_before - now), load
+
+        return min(order, key=cost)
 
     @property
     def _usable(self) -> int:

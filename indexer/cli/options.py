@@ -208,6 +208,9 @@ def chain_options(command: F) -> F:
             metavar="N",
             help="Spare the endpoint; each call of a JSON-RPC batch counts, as with most providers.",
         ),
+        click.option(
+            "--spread", is_flag=True, help="Send requests that leave together to all endpoints, not only to the first."
+        ),
     ]
     for flag in reversed(flags):
         command = flag(command)
@@ -225,6 +228,7 @@ def connected(session: Session, flags: Mapping[str, Any]) -> Iterator[tuple["Cha
         chain,
         flags["rpc_urls"],
         max_requests_per_second=flags["max_requests_per_second"],
+        spread=flags["spread"],
     )
     with closing(found):
         yield found, adapters(found, deployments)

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 @click.option("--to", default="latest", show_default=True, callback=block_name, metavar="BLOCK", help="Target block.")
 @click.option("--follow", is_flag=True, help="Go on, block by block, until interrupted.")
 @click.option("--no-history", is_flag=True, help="Leave out old logs where accounts were imported or are numbered.")
+@click.option(
+    "--supplies",
+    is_flag=True,
+    help="Then read the supplies that back no debt, which are left for later with --accounts borrowers.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be requested, and do nothing.")
 @click.option(
     "--accept-reorg",
@@ -83,6 +88,7 @@ def sync(
     to: str,
     follow: bool,
     no_history: bool,
+    supplies: bool,
     dry_run: bool,
     accept_reorg: bool,
     cross_check: int | None,
@@ -119,6 +125,8 @@ def sync(
         raise click.UsageError("--refresh-seconds is for --follow: one sync brings every row to its block")
     if refresh_seconds is not None and not math.isfinite(refresh_seconds):
         raise click.UsageError(f"--refresh-seconds is a number of seconds such as 600, not {refresh_seconds}")
+    if supplies and (follow or dry_run):
+        raise click.UsageError("--supplies is for one sync: --follow reads them by itself, --dry-run reads nothing")
     if follow and to.isdecimal():
         raise click.UsageError(f"--follow needs a block that moves on, such as latest or latest:-64, not {to}")
     if dry_run:
@@ -148,6 +156,10 @@ def sync(
         worker.history, worker.tell = not no_history, remark
         outcome = worker.snapshot(to)
         remark(told(worker, outcome, time.time() - outcome.block.timestamp))
+        if supplies and outcome.waiting:
+            worker.supplies = None
+            outcome = worker.snapshot(to)
+            remark(told(worker, outcome, time.time() - outcome.block.timestamp))
         if liquidations:
             worker.backfill_liquidations(lambda target: first_block(worker, since, target), outcome.block)
         remark(f"{time.monotonic() - started:.1f} s")
@@ -244,10 +256,11 @@ def tail(
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
     """One line about a snapshot."""
+    waiting = f"; of {outcome.waiting:,} positions the supplies that back no debt are not read yet"
     return (
         f"{worker.chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} wallets "
         f"at risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
-    )
+    ) + (waiting if outcome.waiting else "")
 
 
 def stopped(block: int | None) -> str:

@@ -30,7 +30,8 @@ with mine as (
     where side = 'supply'
     group by chain_id, deployment, account, position_group
 )
-select p.*, case when b.account is null then p.collateral_usd else b.usd end as supply_usd,
+select p.*, case when p.supplies_complete then case when b.account is null then p.collateral_usd else b.usd end end
+        as supply_usd,
     json_extract(s.market, '$.usd[0]') as numerator, json_extract(s.market, '$.usd[1]') as denominator,
     d.block_timestamp, strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time
 from mine p left join supplied b using (chain_id, deployment, account, position_group)

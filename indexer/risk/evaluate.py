@@ -56,7 +56,14 @@ def _text(value: int | None) -> str | None:
 
 
 def row(
-    chain_id: int, adapter: AnyAdapter, market: Market, health: Health, name: Status, note: str | None = None
+    chain_id: int,
+    adapter: AnyAdapter,
+    market: Market,
+    health: Health,
+    name: Status,
+    note: str | None = None,
+    *,
+    supplies_complete: bool = True,
 ) -> PositionRow:
     """One row of `positions`; `name` is its status."""
     collateral = debt = net = leverage = ltv = None
@@ -101,6 +108,7 @@ def row(
         market.block.hash,
         market.block.timestamp,
         note,
+        int(supplies_complete),
     )
 
 
@@ -141,7 +149,7 @@ def evaluate_all(
             health = from_answer(health, answers[position.key])
         name = status(health, verified=verified and market.exact, at_risk_below=at_risk_below)
         note = reason(adapter, market, position, name) if name in UNCLEAR else None
-        rows.append(row(chain_id, adapter, market, health, name, note))
+        rows.append(row(chain_id, adapter, market, health, name, note, supplies_complete=position.supplies_complete))
     return rows
 
 
@@ -150,7 +158,8 @@ def differences(
 ) -> list[tuple[str, Any, Any]]:
     """(what, ours, the contract's) for every value of a stored row that differs from the contract's answer.
 
-    `amounts` maps (market or asset, side) to (amount_raw, scaled_raw) of `balances`.
+    `amounts` maps (market or asset, side) to (amount_raw, scaled_raw) of `balances`. A supply that the row does not claim
+    to know is not compared.
     """
     found: list[tuple[str, Any, Any]] = []
     ours: dict[str, Any] = row._asdict()
@@ -174,6 +183,8 @@ def differences(
             found.append(("liquidatable", mine, answer.liquidatable))
     for index, theirs_by_place in enumerate((answer.amounts, answer.scaled)):
         for place, amount in theirs_by_place.items():
+            if place[1] == "supply" and place not in amounts and not row.supplies_complete:
+                continue
             mine = amounts.get(place, (0, 0))[index]
             if mine != amount:
                 found.append((f"{('amount_raw', 'scaled_raw')[index]} {place[1]} {place[0]}", mine, amount))

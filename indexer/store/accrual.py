@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from indexer.model import Block
-from indexer.store.history import Held, balances, reread, trusted
+from indexer.store.history import trusted
+from indexer.store.moved import Held, balances, reread
 from indexer.store.reorgs import recorded
 from indexer.store.rows import Snapshot
 

@@ -24,6 +24,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from indexer.model import ENDANGERED, Accounts, Block
+from indexer.store.moved import Held, Key, Moved, balances, change_of, change_of_incomplete, incomplete, reread
 from indexer.store.reorgs import recorded
 from indexer.store.rows import Snapshot
 
@@ -33,8 +34,6 @@ OLDEST = 86_400
 #: rows examined for thinning at each snapshot: at least so many, and so many for each row that was added
 SLICE, PER_ADDED = 5_000, 3
 LAST = 2**63 - 1
-
-Key = tuple[str, str]  # account, position_group
 
 
 class Point(NamedTuple):
@@ -48,21 +47,6 @@ class Point(NamedTuple):
     debt_change: float | None
 
 
-class Held(NamedTuple):
-    """A balance before or after a snapshot."""
-
-    scaled: str
-    amount: int
-    value_usd: float | None
-
-
-class Moved(NamedTuple):
-    """What was added to a position in USD (below 0: taken from it); None where a price is missing."""
-
-    supply: float | None
-    debt: float | None
-
-
 @dataclass(slots=True)
 class Memory:
     """The last points of a deployment, as of its snapshot at (number, hash)."""
@@ -73,12 +57,16 @@ class Memory:
 
 @dataclass(slots=True)
 class Plan:
-    """The old rows, before they are replaced. `previous` is the block to compare with, None if there is none."""
+    """The old rows, before they are replaced. `previous` is the block to compare with, None if there is none.
+
+    `incomplete` are the positions whose old rows do not have every supply.
+    """
 
     snapshot: Snapshot
     points: dict[Key, tuple[str, str | None]]
     previous: int | None
     before: dict[Key, dict[tuple[str, ...], Held]]
+    incomplete: set[Key]
 
 
 class History:
@@ -125,7 +113,8 @@ class History:
         points = memory.points if memory is not None and fresh else last_points(conn, where)
         previous = None if at is None or rolled_back or went_back else at[0]
         before = {} if previous is None else balances(conn, where, previous)
-        return Plan(snapshot, points, previous, before)
+        waiting = set() if previous is None else incomplete(conn, where, previous)
+        return Plan(snapshot, points, previous, before, waiting)
 
     def _write(self, conn: sqlite3.Connection, plan: Plan, block: Block, watched: set[str]) -> int:
         snapshot, points = plan.snapshot, plan.points
@@ -166,9 +155,14 @@ class History:
         if plan.previous is None:
             return dict.fromkeys(reread(conn, where, block.number - 1), Moved(None, None))
         after = balances(conn, where, plan.previous)
+        waiting = incomplete(conn, where, plan.previous)
         found = {}
         for key, first_block in reread(conn, where, plan.previous).items():
-            change = change_of(plan.before.get(key, {}), after.get(key, {}))
+            old, new = plan.before.get(key, {}), after.get(key, {})
+            if key in plan.incomplete:
+                change = change_of_incomplete(old, new, complete=key not in waiting)
+            else:
+                change = change_of(old, new)
             if change is None:
                 continue
             if key not in plan.points and (snapshot.accounts == Accounts.WATCHED or first_block <= plan.previous):
@@ -216,56 +210,6 @@ def last_points(conn: sqlite3.Connection, where: tuple[int, str]) -> dict[Key, t
         where,
     )
     return {(account, group): (status, health) for account, group, status, health in rows}
-
-
-def reread(conn: sqlite3.Connection, where: tuple[int, str], previous: int) -> dict[Key, int]:
-    """Positions that were read after block `previous`, with the first block that named them."""
-    rows = conn.execute(
-        "select s.account, s.position_group, e.first_block from states s "
-        "join events e using (chain_id, deployment, account, position_group) "
-        "where s.chain_id = ? and s.deployment = ? and s.block_number > ?",
-        (*where, previous),
-    )
-    return {(account, group): first for account, group, first in rows}
-
-
-def balances(conn: sqlite3.Connection, where: tuple[int, str], previous: int) -> dict[Key, dict[tuple[str, ...], Held]]:
-    """The stored balances of the positions that were read after block `previous`, by (market, asset, side)."""
-    rows = conn.execute(
-        "select b.account, b.position_group, b.market, b.asset, b.side, b.scaled_raw, b.amount_raw, b.value_usd "
-        "from states s cross join balances b using (chain_id, deployment, account, position_group) "
-        "where s.chain_id = ? and s.deployment = ? and s.block_number > ?",
-        (*where, previous),
-    )
-    found: dict[Key, dict[tuple[str, ...], Held]] = {}
-    for account, group, market, asset, side, scaled, amount, value in rows:
-        found.setdefault((account, group), {})[market, asset, side] = Held(scaled, int(amount), value)
-    return found
-
-
-def change_of(before: dict[tuple[str, ...], Held], after: dict[tuple[str, ...], Held]) -> Moved | None:
-    """What was added to a position's balances, in USD at the later prices; None if none of them changed.
-
-    A balance with the same stored (scaled) value only earned or cost interest. Where that value changed, the difference
-    includes the interest between the two snapshots.
-    """
-    sums: dict[str, float | None] = {"supply": 0.0, "debt": 0.0}
-    changed = False
-    for place in sorted(before.keys() | after.keys()):  # floats add up to the same in every process
-        old, new = before.get(place), after.get(place)
-        if old is not None and new is not None and old.scaled == new.scaled:
-            continue
-        changed = True
-        side, total = place[2], sums[place[2]]
-        measure = new if new is not None and new.amount else old
-        delta = (new.amount if new else 0) - (old.amount if old else 0)
-        if measure is None or not measure.amount:
-            continue
-        if measure.value_usd is None or total is None:
-            sums[side] = None
-        else:
-            sums[side] = total + delta / measure.amount * measure.value_usd
-    return Moved(sums["supply"], sums["debt"]) if changed else None
 
 
 # thinning ---------------------------------------------------------------------------------------------------------------

@@ -417,6 +417,27 @@ def notes(db: "Database") -> None:
     db.conn.execute("alter table positions add column note text")
 
 
+#: what a wallet supplies is unknown while any of its positions has supplies that are not read yet
+SUPPLY = "(select case when count(held.usd) = count(*) then sum(held.usd) end from ("
+COMPLETE_SUPPLY = SUPPLY.replace("count(*)", "count(*) and min(held.supplies_complete) = 1")
+HELD = "b.value_usd end as usd\n"
+COMPLETE_HELD = "b.value_usd end as usd, p.supplies_complete\n"
+WALLETS_COMPLETE = WALLETS_BY_INDEX.replace(SUPPLY, COMPLETE_SUPPLY).replace(HELD, COMPLETE_HELD)
+
+
+@migrations(name="0014_supplies_complete")
+def supplies_complete(db: "Database") -> None:
+    """Whether a position's supplies that back nothing are read; rows of older versions have them all."""
+    db.conn.execute("alter table positions add column supplies_complete integer not null default 1")
+    # empty once everything is read
+    db.conn.execute(
+        "create index positions_incomplete on positions (chain_id, deployment, account, position_group) "
+        "where supplies_complete = 0"
+    )
+    db.conn.execute("drop view wallets")
+    db.conn.execute(WALLETS_COMPLETE)
+
+
 COVERAGE = """
 alter table deployments add column coverage text;
 update deployments set coverage = case
@@ -518,7 +539,7 @@ def price_rules(db: "Database") -> None:
 
 #: all supply under its own name; `collateral_usd`, which means what backs debt everywhere else, is its old one until 1.1
 WALLETS_SUPPLY = (
-    WALLETS_BY_INDEX.replace(
+    WALLETS_COMPLETE.replace(
         "each.collateral_usd - each.debt_usd as net_usd", "each.supply_usd - each.debt_usd as net_usd"
     )
     .replace("each.collateral_usd, each.debt_usd", "each.supply_usd as collateral_usd, each.debt_usd")

@@ -39,6 +39,7 @@ class PositionRow(NamedTuple):
     block_hash: str
     block_timestamp: int | None  # None in rows that an older version wrote
     note: str | None = None  # why the row is unpriceable or unverified
+    supplies_complete: int = 1  # 0: supplies that back nothing are not read yet
 
     @property
     def key(self) -> PositionKey:

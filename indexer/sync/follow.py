@@ -18,6 +18,8 @@ POLL_SECONDS = 2.0
 BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 #: seconds that a tail waits for a node that fell behind before it believes that the chain got shorter
 BEHIND_SECONDS = 60.0
+#: positions of each deployment for which a block also reads the supplies that wait
+SUPPLIES_A_BLOCK = 200
 
 
 def follow(
@@ -37,7 +39,7 @@ def follow(
     interrupt (KeyboardInterrupt) abandons the snapshot in progress as a whole.
     """
     canon = sync.canon
-    sync.following = True
+    sync.following, sync.supplies = True, SUPPLIES_A_BLOCK
     canon.behind_seconds = behind_seconds
     last: Block | None = None
     failures = 0

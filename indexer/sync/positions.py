@@ -1,17 +1,18 @@
 """Reads the positions that are due, in chunks that survive a kill; a long read moves on with the chain."""
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from indexer.adapter import Reader
 from indexer.chain.client import Chain
+from indexer.chain.flight import Ahead
 from indexer.chain.lockstep import Habit, side_by_side
 from indexer.chain.multicall import PinnedReader
 from indexer.errors import PrunedError
-from indexer.model import Block, PositionKey
+from indexer.model import Block, Position, PositionKey
 from indexer.progress import Progress
 from indexer.settings import Settings
 from indexer.store.progress import tell
@@ -50,8 +51,10 @@ class Positions:
         fresh: Fresh,
         failures: Failures,
         habits: Mapping[str, Habit],
+        supplies: int | None = 0,
     ) -> Block:
-        """Reads the positions that were touched; returns the newest block at which any was read.
+        """Reads the positions that were touched, and for up to `supplies` of each deployment (None: all) the supplies that
+        wait; returns the newest block at which any was read.
 
         `habits` are those with which the markets were read at the target.
         """
@@ -59,7 +62,7 @@ class Positions:
 
         def find(tracked: TrackedDeployment, read: Reader) -> None:
             with failures.alone(tracked.adapter):
-                todo[tracked.name] = tracked.to_read(read)
+                todo[tracked.name] = tracked.to_read(read, supplies)
 
         def read_all(tracked: TrackedDeployment, read: Reader) -> None:
             with failures.alone(tracked.adapter):
@@ -70,6 +73,7 @@ class Positions:
         total = sum(map(len, todo.values()))
         if not total:
             return target
+        self.progress.start("positions", total, "positions")
         if total <= self.settings.read_chunk:
             due = [one for one in deployments if todo.get(one.name)]
             try:
@@ -77,31 +81,55 @@ class Positions:
             except PrunedError:
                 pass  # the way for many of them moves on to a newer block
             else:
+                self.progress.advance("positions", total)
+                self.progress.done("positions")
                 return target
-        self.progress.start("positions", total, "positions")
         pin, began, done = _Pin(target), int(time.time()), 0
         for tracked in deployments:
             keys = todo.get(tracked.name, [])
             with failures.alone(tracked.adapter):
-                for start in range(0, len(keys), self.settings.read_chunk):
-                    chunk = keys[start : start + self.settings.read_chunk]
-                    self._read_chunk(tracked, chunk, pin, fresh)
-                    self.progress.advance("positions", len(chunk))
-                    done += len(chunk)
+                for count in self._read(tracked, keys, pin, fresh):
+                    self.progress.advance("positions", count)
+                    done += count
                     with self.store.transaction() as conn:
                         tell(conn, self.run, positions_read=done, positions_wanted=total, stage_began_at=began)
         self.progress.done("positions")
         return pin.block
 
-    def _read_chunk(self, tracked: TrackedDeployment, keys: Sequence[PositionKey], pin: _Pin, fresh: Fresh) -> None:
-        """Reads at the pin, moving it on when it grows old or its state is gone."""
-        if time.monotonic() - pin.since > self.settings.repin_seconds:
-            pin.move(fresh(pin.block))
-        try:
-            tracked.read(PinnedReader(self.chain, pin.block), keys)
-        except PrunedError:
-            newer = fresh(pin.block)
-            if newer.number == pin.block.number:
-                raise
-            pin.move(newer)
-            tracked.read(PinnedReader(self.chain, pin.block), keys)
+    def _read(self, tracked: TrackedDeployment, keys: Sequence[PositionKey], pin: _Pin, fresh: Fresh) -> Iterator[int]:
+        """Reads chunk after chunk at the pin, which moves on when it grows old or its state is gone; yields their sizes.
+
+        Where the adapter allows it, several chunks are read at once. They are saved in their order, so that the activity
+        that is followed begins no later than any of them was read.
+        """
+        size = self.settings.read_chunk
+        chunks = [keys[start : start + size] for start in range(0, len(keys), size)]
+        pins: deque[Block] = deque()
+
+        def tasks() -> Iterator[Callable[[], list[Position]]]:
+            for chunk in chunks:
+                if time.monotonic() - pin.since > self.settings.repin_seconds:
+                    pin.move(fresh(pin.block))
+                pins.append(pin.block)
+                yield partial(tracked.fetch, PinnedReader(self.chain, pin.block), chunk)
+
+        gone = -1  # the newest block whose state is gone
+        at_once = tracked.adapter.concurrent and len(chunks) > 1
+        with Ahead(tasks(), lambda: self.chain.room if at_once else 1) as ahead:
+            for chunk, done in zip(chunks, ahead, strict=True):
+                block = pins.popleft()
+                try:
+                    if block.number <= gone:
+                        raise PrunedError(f"the state of block {block.number} is gone")
+                    positions = done.result()
+                except PrunedError:
+                    gone = max(gone, block.number)
+                    if pin.block.number <= gone:
+                        newer = fresh(pin.block)
+                        if newer.number <= gone:
+                            raise
+                        pin.move(newer)
+                    block = pin.block
+                    positions = tracked.fetch(PinnedReader(self.chain, block), chunk)
+                tracked.take(chunk, positions, block.number)
+                yield len(chunk)

@@ -9,7 +9,7 @@ their logs together and compares sums in between.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from indexer.adapter import AnyAdapter, Reader, Registry
+from indexer.adapter import AnyAdapter, HealthFirst, Reader, Registry
 from indexer.model import Accounts, Answer, Balance, Market, Position, PositionKey, Registered
 from indexer.risk.evaluate import evaluate_all
 from indexer.store.rows import BalanceRow, PositionRow, balance_row
@@ -83,8 +83,10 @@ class KnownDeployment:
         self.registry = self.market.registry
         return keys
 
-    def to_read(self, read: Reader) -> list[PositionKey]:
+    def to_read(self, read: Reader, supplies: int | None = 0) -> list[PositionKey]:
         """Known positions whose stored state is not that of the reader's block, and candidates never read.
+
+        And up to `supplies` of those whose supplies wait (None: all), if a subclass lets any wait.
 
         Call it after the logs, at the market's block: it first completes the market by what only keys and logs name.
         """
@@ -110,10 +112,26 @@ class KnownDeployment:
 
     def read(self, read: Reader, keys: Sequence[PositionKey]) -> None:
         """Reads the positions of `keys` at the reader's block; a candidate that logs need not name stays unknown."""
-        positions = self.adapter.read_positions(read, self.market, keys)
+        self.take(keys, self.fetch(read, keys), read.block.number)
+
+    def fetch(self, read: Reader, keys: Sequence[PositionKey]) -> list[Position]:
+        """The positions of `keys` at the reader's block, in any order. It changes nothing: several may run at once."""
+        found: list[Position] = []
+        now = keys
+        if isinstance(self.adapter, HealthFirst) and (later := [key for key in keys if self.supplies_wait(key)]):
+            found = self.adapter.read_health(read, self.market, later)
+            waiting = set(later)
+            now = [key for key in keys if key not in waiting]
+        return found + self.adapter.read_positions(read, self.market, now) if now else found
+
+    def supplies_wait(self, key: PositionKey) -> bool:
+        """Whether only what decides the position's health is read now."""
+        return False
+
+    def take(self, keys: Sequence[PositionKey], positions: Iterable[Position], block: int) -> None:
+        """Takes over positions as `fetch` read them at `block`."""
         self.read_count += len(keys)
-        block = read.block.number
-        here = dict(zip(keys, positions, strict=True))
+        here = {position.key: position for position in positions}
         found = {
             key: (block, block)
             for key, position in here.items()

@@ -35,13 +35,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Outcome:
-    """What one snapshot did; `at_risk` counts wallets."""
+    """What one snapshot did; `at_risk` counts wallets, `waiting` positions with supplies that are not read yet."""
 
     block: Block
     deployments: list[str]
     failed: dict[str, str] = field(default_factory=dict)
     positions: int = 0
     at_risk: int = 0
+    waiting: int = 0
     logs: int = 0
     read: int = 0
     requests: int = 0
@@ -98,6 +99,8 @@ class Sync:
         self._early: set[str] = set()  # those committed in this run whose history is still to be read
         #: whether snapshots are taken block by block, so that only positions that the bounds leave open need be evaluated
         self.following = False
+        #: for how many positions of each deployment a snapshot also reads the supplies that wait; None: for all
+        self.supplies: int | None = 0
 
     def snapshot(self, to: str = "latest", target: Block | None = None) -> Outcome:
         """Brings every deployment to the block `to` names, or to `target` if given; starts again after a reorg meanwhile.
@@ -185,6 +188,7 @@ class Sync:
             [adapter.deployment.name for adapter in self.adapters if adapter.deployment.name in at_risk],
             {name: why for part in parts for name, why in part.failed.items()},
             positions=sum(len(self.markets.tracked[name].known) for name in at_risk if name in self.markets.tracked),
+            waiting=sum(len(self.markets.tracked[name].waiting) for name in at_risk if name in self.markets.tracked),
             at_risk=len(set[str]().union(*at_risk.values())),
         )
 
@@ -229,7 +233,7 @@ class Sync:
             deployments = failures.left(deployments, target, none=committed)
             ready = {tracked.name for tracked in deployments}
             fresh = partial(self.canon.fresh, to=to)
-            newest = self.positions.read(deployments, target, fresh, failures, self.markets.habits)
+            newest = self.positions.read(deployments, target, fresh, failures, self.markets.habits, self.supplies)
             deployments = failures.left(deployments, target, none=committed)
             if newest.number == target.number:
                 break

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
-from indexer.adapter import AnyAdapter, Bounded, Reader
+from indexer.adapter import AnyAdapter, Bounded, HealthFirst, Reader
 from indexer.model import Accounts, Coverage, LogSource, Position, PositionKey
 from indexer.risk.evaluate import evaluate_all
 from indexer.settings import Settings
@@ -68,6 +69,12 @@ class TrackedDeployment(KnownDeployment):
         self.at_risk_below = at_risk_below
         #: of whom it could not be found out whether they were named for a cause, see `older_names`
         self.doubted: set[PositionKey] = set()
+        #: positions whose supplies wait, in the order in which they were read; and those whose turn it is
+        self.waiting: dict[PositionKey, None] = {
+            key: None for key, p in self.positions.items() if key in self.known and not p.supplies_complete
+        }
+        self.turn: set[PositionKey] = set()
+        self.complete: set[PositionKey] = set()  # positions to read again that had all their supplies
         self._watched: frozenset[str] = frozenset()
         self._of_watched: set[PositionKey] = set()
 
@@ -76,8 +83,38 @@ class TrackedDeployment(KnownDeployment):
         self.candidates += [key for key in self.imported if key not in self.known]
         self._skip_before_joining()
 
-    def read(self, read: Reader, keys: Sequence[PositionKey]) -> None:
-        super().read(read, keys)
+    # supplies that back nothing ---------------------------------------------------------------------------------------
+
+    @property
+    def _health_first(self) -> bool:
+        """Whether supplies wait at all: where borrowers are looked for, and the code is known."""
+        return self.accounts is Accounts.BORROWERS and self.market.exact and isinstance(self.adapter, HealthFirst)
+
+    def to_read(self, read: Reader, supplies: int | None = 0) -> list[PositionKey]:
+        """Also gives their turn to watched wallets whose supplies wait, and to everyone where nothing waits any more."""
+        due = super().to_read(read)
+        watched = {address.lower() for address in self.store.watched()}
+        turn = list(islice(self.waiting, None if supplies is None or not self._health_first else supplies))
+        turn += [key for key in self.waiting if key.account in watched] if watched else []
+        self.turn = {*turn, *(key for key in due if key.account in watched)}
+        return list(dict.fromkeys([*due, *turn]))
+
+    def supplies_wait(self, key: PositionKey) -> bool:
+        """A position that had all its supplies keeps them; any other waits for its turn."""
+        if not self._health_first or key in self.turn or key in self.complete:
+            return False
+        old = self.positions.get(key)
+        return old is None or not old.supplies_complete
+
+    def take(self, keys: Sequence[PositionKey], positions: Iterable[Position], block: int) -> None:
+        super().take(keys, positions, block)
+        for key in keys:
+            position = self.positions.get(key)
+            if position is not None and not position.supplies_complete:
+                self.waiting[key] = None
+            else:
+                self.waiting.pop(key, None)
+            self.complete.discard(key)
         if self.imported:  # whoever holds nothing by now is named by a log when that changes
             asked = set(keys)
             self.imported = [key for key in self.imported if key not in asked]
@@ -221,6 +258,8 @@ class TrackedDeployment(KnownDeployment):
 
     def forget_positions(self) -> None:
         """Also those of the file; nothing is lost, as the same snapshot reads them again (`Store.drop_states`)."""
+        self.complete |= {key for key, position in self.positions.items() if position.supplies_complete}
+        self.waiting.clear()
         super().forget_positions()
         self.store.drop_states(self.chain_id, self.name)
 

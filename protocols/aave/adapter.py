@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, TypeVar
 
 from indexer.abi import topic
-from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs
+from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs
 from indexer.model import Accounts, Check, Event, Logs, LogSource, PositionKey, Shape
 from protocols.aave.market import AaveMarket
 from protocols.aave.position import AavePosition
@@ -22,9 +22,10 @@ LIQUIDATION = topic("LiquidationCall(address,address,address,uint256,uint256,add
 Touches = Mapping[str, tuple[Sequence[int], Sequence[int]]]
 
 
-class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
+class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P]):
     """One pool of Aave, found through its addresses provider."""
 
+    concurrent = True
     #: kind of contract (`Place.kind`) -> its events
     events: ClassVar[Mapping[str, Touches]]
     #: topic0 of the pool's Borrow; of an aToken's Mint and BalanceTransfer
@@ -78,10 +79,12 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
     def checks(self, market: M, positions: Iterable[P], accounts: Accounts) -> list[Check]:
         """Compares sums of scaled balances with the tokens' scaled total supplies: debts always, supplies for all accounts.
 
-        Not stable debt, whose total counts interest separately: its check only tells whether there is any.
+        Not stable debt, whose total counts interest separately: its check only tells whether there is any. No supplies until
+        all of them are read.
         """
-        sums = dict.fromkeys(market.tokens, 0)
+        sums, complete = dict.fromkeys(market.tokens, 0), True
         for position in positions:
+            complete = complete and position.supplies_complete
             for scaled_balances in (position.borrowed, position.supplied):
                 for token, scaled in scaled_balances.items():
                     sums[token] = sums.get(token, 0) + scaled
@@ -92,7 +95,7 @@ class AaveAdapter(Liquidation[M, P], LiquidationLogs[M, P]):
             found.append(Check(name=name, have=have, want=reserve.scaled_debt, debt=True))
             name, want = f"stable debt of {reserve.symbol}", self.stable_total(reserve)
             found.append(Check(name=name, have=0, want=want, at_most=True, debt=True))
-            if self.adds_up(market, reserve.a_token):
+            if complete and self.adds_up(market, reserve.a_token):
                 name, have = f"scaled supply of {reserve.symbol}", sums[reserve.a_token]
                 found.append(Check(name=name, have=have, want=reserve.scaled_supply, at_most=partial))
         return found

@@ -102,7 +102,20 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
 
     def read_positions(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[AaveV2Position]:
         """Two rounds: everyone's flags and all of their aTokens, then the debts that the flags name."""
-        a_tokens = [reserve.a_token for reserve in market.reserves]
+        return self._read(read, market, keys, [reserve.a_token for reserve in market.reserves])
+
+    def read_health(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[AaveV2Position]:
+        """Two rounds: everyone's flags, then the aTokens and debts that the flags name.
+
+        GenericLogic.calculateUserAccountData passes over every reserve whose two flags are not set.
+        """
+        return self._read(read, market, keys, None)
+
+    def _read(
+        self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey], every: Sequence[str] | None
+    ) -> list[AaveV2Position]:
+        """Positions with their balances of `every` aToken, or of those that back debt if None."""
+        a_tokens = every or ()
         reads = []
         for address, _ in keys:
             reads.append(Read(market.pool, USER_CONFIGURATION, (address,)))
@@ -110,14 +123,18 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
         answers = required(read, reads)
         rows = chunks(answers, 1 + len(a_tokens))
         owed = [[r for r in market.reserves if flags & r.borrowing_flag] for flags, *_ in rows]
+        backing = [
+            [r.a_token for r in market.reserves if every is None and flags & r.collateral_flag] for flags, *_ in rows
+        ]
         reads = []
-        for (address, _), reserves in zip(keys, owed, strict=True):
+        for (address, _), reserves, tokens in zip(keys, owed, backing, strict=True):
             for reserve in reserves:
                 reads.append(Read(reserve.variable_debt_token, SCALED_BALANCE, (address,)))
                 reads += [Read(reserve.stable_debt_token, function, (address,)) for function in STABLE]
+            reads += [Read(token, SCALED_BALANCE, (address,)) for token in tokens]
         debts = iter(required(read, reads))
         positions = []
-        for key, (flags, *scaled), reserves in zip(keys, rows, owed, strict=True):
+        for key, (flags, *scaled), reserves, tokens in zip(keys, rows, owed, backing, strict=True):
             borrowed, stable = {}, {}
             for reserve in reserves:
                 variable, principal, rate, last_update = (next(debts) for _ in range(4))
@@ -125,15 +142,17 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
                     borrowed[reserve.variable_debt_token] = variable
                 if principal:
                     stable[reserve.stable_debt_token] = (principal, rate, last_update)
+            held = dict(zip(a_tokens, scaled, strict=True)) | {token: next(debts) for token in tokens}
             positions.append(
                 AaveV2Position(
                     key=key,
                     block_number=read.block.number,
                     configuration=flags,
-                    supplied={token: amount for token, amount in zip(a_tokens, scaled, strict=True) if amount},
+                    supplied={token: amount for token, amount in held.items() if amount},
                     borrowed=borrowed,
                     stable=stable,
                     offsets={},
+                    supplies_complete=every is not None,
                 )
             )
         if not market.exact:

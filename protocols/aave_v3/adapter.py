@@ -94,7 +94,20 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
 
     def read_positions(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[AaveV3Position]:
         """Two rounds: everyone's flags, e-mode and all of their aTokens, then the debts that the flags name."""
-        a_tokens = [reserve.a_token for reserve in market.reserves]
+        return self._read(read, market, keys, [reserve.a_token for reserve in market.reserves])
+
+    def read_health(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[AaveV3Position]:
+        """Two rounds: everyone's flags and e-mode, then the aTokens and debts that the flags name.
+
+        GenericLogic.calculateUserAccountData passes over every reserve whose two flags are not set.
+        """
+        return self._read(read, market, keys, None)
+
+    def _read(
+        self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey], every: Sequence[str] | None
+    ) -> list[AaveV3Position]:
+        """Positions with their balances of `every` aToken, or of those that back debt if None."""
+        a_tokens = every or ()
         reads = []
         for address, _ in keys:
             args = (address,)
@@ -102,14 +115,16 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
             reads.append(Read(market.pool, USER_E_MODE, args))
             reads += [Read(token, SCALED_BALANCE, args) for token in a_tokens]
         rows = chunks(read(reads), 2 + len(a_tokens))
-        borrowing = [(reserve.borrowing_flag, debt_signatures(reserve)) for reserve in market.reserves]
+        flagged = [(reserve.borrowing_flag, debt_signatures(reserve)) for reserve in market.reserves]
+        if every is None:
+            flagged += [(reserve.collateral_flag, [(reserve.a_token, SCALED_BALANCE)]) for reserve in market.reserves]
         reads = []
         for (address, _), row in zip(keys, rows, strict=True):
             flags = needed(row[0])
-            for flag, signatures in borrowing:
+            for flag, signatures in flagged:
                 if flags & flag:
                     reads += [Read(token, signature, (address,)) for token, signature in signatures]
-        debts = iter(read(reads) if reads else ())
+        rest = iter(read(reads) if reads else ())
         positions: list[AaveV3Position] = []
         for key, (flags, mode, *amounts) in zip(keys, rows, strict=True):
             supplied = {token: needed(scaled) for token, scaled in zip(a_tokens, amounts, strict=True) if scaled != 0}
@@ -123,10 +138,14 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
                 stable={},
                 discounts={},
                 amounts={},
+                supplies_complete=every is not None,
             )
             for reserve in market.reserves:
                 if flags & reserve.borrowing_flag:
-                    add_debt(position, reserve, [needed(next(debts)) for _ in debt_signatures(reserve)])
+                    add_debt(position, reserve, [needed(next(rest)) for _ in debt_signatures(reserve)])
+            for reserve in market.reserves if every is None else ():
+                if flags & reserve.collateral_flag and (scaled := needed(next(rest))):
+                    position.supplied[reserve.a_token] = scaled
             positions.append(position)
         if market.version is None:
             read_amounts(read, positions)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs, Quantity, Reader, required
+from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs, Quantity, Reader, required
 from indexer.model import (
     WAD,
     Accounts,
@@ -80,6 +80,7 @@ ASKED = 12  # accounts for which the Comptroller is asked to fit its generation,
 
 
 class CompoundV2(
+    HealthFirst[CompoundV2Market, CompoundV2Position],
     Liquidation[CompoundV2Market, CompoundV2Position],
     LiquidationLogs[CompoundV2Market, CompoundV2Position],
     CompoundV2Bounds,
@@ -90,6 +91,7 @@ class CompoundV2(
     market_type = CompoundV2Market
     position_type = CompoundV2Position
     required_addresses = ("comptroller",)
+    concurrent = True
     options = {"native_symbol": str, "seconds_per_block": float}  # noqa: RUF012 - as Adapter declares it
 
     def __init__(self, deployment: Deployment) -> None:
@@ -166,7 +168,19 @@ class CompoundV2(
         self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]
     ) -> list[CompoundV2Position]:
         """Reads memberships and cTokens first, then the debts in entered markets (there are no others) and their storage."""
-        tokens = list(market.c_tokens)
+        return self._read(read, market, keys, list(market.c_tokens))
+
+    def read_health(
+        self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey]
+    ) -> list[CompoundV2Position]:
+        """Reads memberships first, then cTokens and debts in entered markets: the Comptroller looks at no others."""
+        return self._read(read, market, keys, None)
+
+    def _read(
+        self, read: Reader, market: CompoundV2Market, keys: Sequence[PositionKey], every: Sequence[str] | None
+    ) -> list[CompoundV2Position]:
+        """Positions with their balances of `every` cToken, or of those in entered markets if None."""
+        tokens = every or ()
         reads = []
         for key in keys:
             reads.append(Read(self.comptroller, ASSETS_IN, (key.account,)))
@@ -179,20 +193,20 @@ class CompoundV2(
 
         places = [(i, token) for i, assets_in in enumerate(entered) for token in assets_in]
         indexed = list(dict.fromkeys(token for _, token in places))
-        listed_since = [(i, token) for i, token in places if token not in market.c_tokens]
+        unasked = [(i, token) for i, token in places if every is None or token not in market.c_tokens]
         answers = iter(
             required(
                 read,
                 [
                     *(Read(token, BORROW_INDEX) for token in indexed),
                     *(Read(token, BORROW_BALANCE, (keys[i].account,)) for i, token in places),
-                    *(Read(token, BALANCE_OF, (keys[i].account,)) for i, token in listed_since),
+                    *(Read(token, BALANCE_OF, (keys[i].account,)) for i, token in unasked),
                 ],
             )
         )
         indexes = {token: next(answers) for token in indexed}
         debts = [(i, token, debt) for i, token in places if (debt := next(answers))]
-        for i, token in listed_since:
+        for i, token in unasked:
             if balance := next(answers):
                 held[i][token] = balance
 
@@ -215,6 +229,7 @@ class CompoundV2(
                 borrows=borrows[i],
                 stored=not accrued[i],
                 accrued=accrued[i],
+                supplies_complete=every is not None,
             )
             for i, key in enumerate(keys)
         ]
@@ -284,10 +299,14 @@ class CompoundV2(
     def checks(
         self, market: CompoundV2Market, positions: Iterable[CompoundV2Position], accounts: Accounts
     ) -> list[Check]:
-        """All cTokens add up to the supply; debts add up to totalBorrows, but for what both round off at each accrual."""
+        """All cTokens, once all are read, add up to the supply; debts to totalBorrows, but for what both round off at each
+        accrual.
+        """
         supply, debt, count = dict.fromkeys(market.c_tokens, 0), dict.fromkeys(market.c_tokens, 0), 0
+        complete = True
         for position in positions:
             count += 1
+            complete = complete and position.supplies_complete
             for address, tokens in position.c_tokens.items():
                 if address in supply:
                     supply[address] += tokens
@@ -299,9 +318,10 @@ class CompoundV2(
         for address, token in market.c_tokens.items():
             borrowers_only = accounts is Accounts.BORROWERS
             owned = token.total_supply - token.unowned
-            found.append(
-                Check(name=f"{token.symbol} cTokens", have=supply[address], want=owned, at_most=borrowers_only)
-            )
+            if complete:
+                found.append(
+                    Check(name=f"{token.symbol} cTokens", have=supply[address], want=owned, at_most=borrowers_only)
+                )
             # Both round off up to a unit, and 1e-18 of the index, at each accrual: at most one a block. A debt loses
             # up to one more when it is read and each time its account acts, of which many fit into one block.
             rounding = 4 * blocks + ACTIONS * count + token.total_borrows * blocks // WAD

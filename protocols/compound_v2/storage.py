@@ -11,7 +11,10 @@ BORROW_SLOTS = (16, 17, 15, 14, 18, 13, 19, 12, 20, 11, 21, 22, 23, 24)
 
 
 class StoredDebts:
-    """Reads debts from storage; `slots` has each cToken's slot of accountBorrows, once an answer has confirmed it."""
+    """Reads debts from storage; `slots` has each cToken's slot of accountBorrows, once an answer has confirmed it.
+
+    Several threads may read at once: each works with the slots known when it began.
+    """
 
     def __init__(self) -> None:
         self.slots: dict[str, int] = {}
@@ -23,15 +26,16 @@ class StoredDebts:
 
         A pair is accepted only if it gives the debt that the cToken itself returns at this block.
         """
-        first = {token: (account, debt) for account, token, debt in debts if token not in self.slots}
+        slots = dict(self.slots)
+        first = {token: (account, debt) for account, token, debt in debts if token not in slots}
         if first:
             tries = [(token, slot) for token in first for slot in BORROW_SLOTS]
             found = debts_at(read, [(token, first[token][0], slot) for token, slot in tries])
             for (token, slot), pair in zip(tries, found, strict=True):
-                if pair is not None and token not in self.slots and proves(pair, indexes[token], first[token][1]):
-                    self.slots[token] = slot
-        readable = [i for i, (_, token, _) in enumerate(debts) if token in self.slots]
-        found = debts_at(read, [(debts[i][1], debts[i][0], self.slots[debts[i][1]]) for i in readable])
+                if pair is not None and token not in slots and proves(pair, indexes[token], first[token][1]):
+                    self.slots[token] = slots[token] = slot
+        readable = [i for i, (_, token, _) in enumerate(debts) if token in slots]
+        found = debts_at(read, [(debts[i][1], debts[i][0], slots[debts[i][1]]) for i in readable])
         pairs: list[tuple[int, int] | None] = [None] * len(debts)
         for i, pair in zip(readable, found, strict=True):
             _, token, debt = debts[i]

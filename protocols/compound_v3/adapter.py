@@ -101,6 +101,7 @@ class CompoundV3(
     market_type = CompoundV3Market
     position_type = CompoundV3Position
     required_addresses = ("comet",)
+    concurrent = True
     optional_addresses = ("base_eth_feed", "eth_usd_feed", "btc_usd_feed")
 
     def __init__(self, deployment: Deployment) -> None:

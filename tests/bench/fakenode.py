@@ -6,7 +6,9 @@ real. The logs end 1,200 blocks below the head. Besides the methods of a node:
     bench_mine [blocks, users, parts]   new blocks; in the last so many users borrow, and every second asset's price is
                                         `parts` millionths of what it was at first
     bench_info                          addresses and head
-    bench_stats                         {cpu, requests, calls, bytes, methods} since bench_reset
+    bench_stats                         {cpu, requests, calls, bytes, methods, refused, most_in_flight} since bench_reset
+
+With `--latency MS` each answer takes that long on top, with `--in-flight N` a request beyond N at a time gets HTTP 429.
 
 `python -m tests.bench.fakenode --users 100000 --logs 1000000 --blocks 2000000 [--max-logs N] [--max-blocks N]` prints
 "ready PORT PROVIDER" once it answers.
@@ -54,11 +56,12 @@ class Node:
         self.mined: dict[int, list[tuple[str, str, bytes]]] = {}
         self.blooms: dict[int, int] = {}
         self.numbers: dict[str, int] = {}
+        self.in_flight = 0
         self.reset()
 
     def reset(self) -> bytes:
         self.methods: dict[str, int] = {}
-        self.requests = self.calls = self.bytes = 0
+        self.requests = self.calls = self.bytes = self.refused = self.most_in_flight = 0
         self.cpu_before = cpu()
         return b"true"
 
@@ -103,6 +106,7 @@ class Node:
 
     def stats(self) -> bytes:
         found = {"requests": self.requests, "calls": self.calls, "bytes": self.bytes, "methods": self.methods}
+        found |= {"refused": self.refused, "most_in_flight": self.most_in_flight}
         return json.dumps({**found, "cpu": cpu() - self.cpu_before}).encode()
 
     def number(self, name: str) -> int:
@@ -214,6 +218,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, node: Node) -> None:
         self.node, self.buffer = node, bytearray()
+        self.latency: float = node.options.latency / 1000
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -232,7 +237,19 @@ class Connection(asyncio.Protocol):
             if not raw:  # a tail asks whether there are WebSockets
                 self.transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
                 continue
-            out = self.node.body(raw)
+            most = self.node.options.in_flight
+            if most and self.node.in_flight >= most:
+                self.node.refused += 1
+                self.transport.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 2\r\n\r\n{}")
+                continue
+            self.node.in_flight += 1
+            self.node.most_in_flight = max(self.node.most_in_flight, self.node.in_flight)
+            asyncio.get_running_loop().call_later(self.latency, self.reply, raw)
+
+    def reply(self, raw: bytes) -> None:
+        out = self.node.body(raw)
+        self.node.in_flight -= 1
+        if not self.transport.is_closing():
             self.transport.write(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(out)
             )
@@ -252,6 +269,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--max-logs", type=int, default=0, help="0: as many as there are")
     parser.add_argument("--max-blocks", type=int, default=0, help="0: as many as there are")
+    parser.add_argument("--latency", type=float, default=0, metavar="MS")
+    parser.add_argument("--in-flight", type=int, default=0, help="requests answered at a time; 0: any number")
     asyncio.run(serve(parser.parse_args()))
 
 

@@ -42,6 +42,16 @@ def first_sync(node: Fake, users: int) -> Iterator[Result]:
     yield Result("first sync: CPU of the node", stats["cpu"], "s")
 
 
+def supplies(node: Fake, users: int) -> Iterator[Result]:
+    """The second pass, for supplies that back no debt."""
+    node.rpc("bench_reset")
+    used = run_once(node.command("sync", "--chain", "fake", "--supplies"))
+    stats = node.rpc("bench_stats")
+    yield Result("idle supplies: CPU", used.cpu, "s")
+    yield Result("idle supplies: requests", stats["requests"], "requests")
+    yield Result("idle supplies: sub-calls", stats["calls"] / users, "calls/borrower")
+
+
 def bare_loop(node: Fake, folder: Path) -> float:
     """Seconds of CPU that loading, evaluating and writing every position takes without anything around it."""
     known = config.load(node.config, {}).deployments
@@ -119,7 +129,7 @@ def advance(node: Fake, process: "subprocess.Popen[bytes]", head: int, step: int
 def follow(quick: bool) -> Iterator[Result]:
     for users in SIZES[:1] if quick else SIZES[1:]:
         with tempfile.TemporaryDirectory() as name, fake(Path(name), users, 10 * users, 200_000) as node:
-            for part in (first_sync(node, users), refresh(node, Path(name)), tail(node)):
+            for part in (first_sync(node, users), supplies(node, users), refresh(node, Path(name)), tail(node)):
                 yield from (result._replace(name=f"{users:,} borrowers, {result.name}") for result in part)
 
 
