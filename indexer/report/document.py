@@ -113,9 +113,11 @@ def write_json(report: Report, stream: TextIO) -> None:
 
 
 def write_csv(report: Report, stream: TextIO) -> None:
-    """One line a value: section, row (from 1 on), column, value."""
+    """One line a value: section, row (from 1 on), column, value; those of the section `report` are title and as_of."""
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("section", "row", "column", "value"))
+    writer.writerow(("report", 1, "title", cell_text(report.title)))
+    writer.writerow(("report", 1, "as_of", cell_text(report.as_of)))
     for section in report.sections:
         for number, row in enumerate(section.rows, 1):
             for name, value in zip(section.columns, row, strict=True):

@@ -194,8 +194,9 @@ def test_a_report_in_csv_has_one_value_a_line_with_all_digits(run: Callable[...,
     lines = list(csv.DictReader(io.StringIO((tmp_path / "book.csv").read_text())))
     report = json.loads(run("report", "book", "--format", "json").stdout)
     want = sum(len(row) for section in report["sections"] for row in section["rows"])
-    assert len(lines) == want
-    assert {line["section"] for line in lines} == {s["title"] for s in report["sections"] if s["rows"]}
+    assert [line["value"] for line in lines[:2]] == [report["title"], report["as_of"]]
+    assert len(lines) == want + 2
+    assert {line["section"] for line in lines[2:]} == {s["title"] for s in report["sections"] if s["rows"]}
 
 
 def test_an_unknown_ending_is_refused_with_what_is_known(run: Callable[..., Result], tmp_path: Path) -> None:
