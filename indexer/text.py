@@ -94,3 +94,22 @@ def age(seconds: float | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+# A spreadsheet reads such a cell as a formula (OWASP, CSV injection); a plain number is harmless.
+FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # fmt: skip
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
+# Most cells are hex addresses, decimal digits and plain names, which need no closer look.
+HARMLESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.:-]*")
+
+
+def cell_text(value: Any) -> str:
+    """A CSV or TSV cell: empty for NULL, with a leading apostrophe where a spreadsheet would see a formula."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and HARMLESS.fullmatch(value):
+        return value
+    text = printable(plain(value))
+    return "'" + text if isinstance(value, str) and FORMULA.match(text) and not NUMBER.fullmatch(text) else text

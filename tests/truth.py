@@ -169,3 +169,47 @@ def wrong_aave_rows(path: Path, market: Any, accounts: set[str]) -> list[str]:
 def raw(path: Path, sql: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(path)) as conn:
         return conn.execute(sql).fetchall()
+
+
+def wrong_trends(path: Path) -> list[str]:
+    """What the newest points of `market_history` and `book_history` say otherwise than the rows of the last snapshot."""
+    wrong = []
+    rows = raw(
+        path,
+        "select b.deployment, b.asset, p.status, b.account || b.position_group, b.side, b.is_collateral, b.amount_raw, "
+        "b.value_usd from balances b join positions p using (chain_id, deployment, account, position_group)",
+    )
+    want: dict[tuple[Any, ...], list[Any]] = {}
+    for deployment, asset, status, who, side, collateral, amount, usd in rows:
+        sums = want.setdefault((deployment, asset, status), [set(), 0, 0.0, 0, 0.0, 0, 0.0, 0])
+        sums[0].add(who)
+        for place in [5] if side == "debt" else [1, 3] if collateral else [1]:
+            sums[place] += int(amount)
+            sums[place + 1] += usd or 0.0
+        sums[7] += usd is None
+    have = {
+        (row[0], row[1], row[2]): row[3:]
+        for row in raw(
+            path,
+            "select h.deployment, h.asset, h.status, h.positions, h.supply_raw, h.supply_usd, h.collateral_raw, "
+            "h.collateral_usd, h.debt_raw, h.debt_usd, h.unvalued from book_history h "
+            "join deployments d using (chain_id, deployment, block_number)",
+        )
+    }
+    wrong += [f"{place} is in one of them only" for place in want.keys() ^ have.keys()]
+    for place in want.keys() & have.keys():
+        who, *sums = want[place]
+        positions, *points = have[place]
+        exact = (positions, *map(int, points[0:6:2]), points[6]) == (len(who), *sums[0:6:2], sums[6])
+        near = all(abs((a or 0.0) - b) <= 1e-6 + 1e-9 * abs(b) for a, b in zip(points[1:6:2], sums[1:6:2], strict=True))
+        if not (exact and near):
+            wrong.append(f"{place}: {have[place]}, by the rows {len(who)} {sums}")
+    columns = (
+        "deployment, position_group, market, asset, block_number, price_raw, price_usd, supply_index_raw, debt_index_raw, "
+        "supply_rate, borrow_rate, total_supply_raw, total_debt_raw, symbol, decimals"
+    )
+    points = raw(
+        path, f"select {columns} from market_history join deployments using (chain_id, deployment, block_number)"
+    )
+    wrong += [f"market {row}" for row in {*points} ^ {*raw(path, f"select {columns} from markets")}]
+    return wrong

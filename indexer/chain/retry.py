@@ -180,9 +180,10 @@ class Attempts:
 
     def _failed(self, endpoint: Endpoint, error: RetryableError) -> None:
         """Remembers a failure that may pass. ReorgError where it means that the pinned block is gone."""
-        if isinstance(error, TimedOutError | UnreachableError) and not endpoint.verified and not endpoint.named:
+        others = len(self.pool.endpoints) > 1
+        dead = isinstance(error, TimedOutError) or (isinstance(error, UnreachableError) and others)
+        if dead and not endpoint.verified and not endpoint.named:
             endpoint.named = True
-            others = len(self.pool.endpoints) > 1
             logger.warning("%s: %s; %s", endpoint.masked, error, "others are tried" if others else "it is asked again")
         self.failures[endpoint], self.failing = str(error), endpoint.masked
         endpoint.failed(error)

@@ -46,7 +46,10 @@ def fails_when_old(command: Callable[P, None]) -> Callable[P, None]:
         command(*args, **kwargs)
         if max_age is None or kwargs.get("live"):
             return
-        chosen: Any = {name: kwargs.get(name) or () for name in ("protocols", "deployments")}
+        asked: Any = kwargs.get("asked")
+        chosen: Any = {
+            name: kwargs.get(name) or getattr(asked, name, None) or () for name in ("protocols", "deployments")
+        }
         session: Any = click.get_current_context().obj
         with closing(open_readonly(session.db)) as conn:
             code = verdict(freshness(conn, **chosen), listed=False, exit_code=False, max_age=max_age)

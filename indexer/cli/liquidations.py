@@ -1,16 +1,13 @@
 """The verb `liquidations`."""
 
-from collections.abc import Sequence
-
 import click
 
 from indexer.cli.freshness import fails_when_old
-from indexer.cli.movements import block_or_moment
-from indexer.cli.options import Moment, Session, holds, session_of, wallet_address
+from indexer.cli.options import Session, holds, session_of
 from indexer.cli.output import Output, output_options
+from indexer.cli.scope import Asked, list_options
 from indexer.console import remark
-from indexer.errors import ConfigError
-from indexer.store.liquidations import ADDED, LIQUIDATION_COLUMNS, SORTS
+from indexer.store.liquidations import ADDED, LIQUIDATION_COLUMNS
 from indexer.text import iso
 
 TABLE = (
@@ -19,40 +16,17 @@ TABLE = (
 ).split()
 
 
-def addresses(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[str]:
-    """Addresses as `wallet_address` takes one."""
-    return [wallet_address(context, parameter, value) for value in values]
-
-
 @click.command(
     epilog="\b\nExamples:\n  indexer liquidations --since 7d\n  indexer liquidations --protocol maker --sort seized --limit 20"
     "\n  indexer liquidations --since 21000000 --until 21007200 --csv"
 )
-@click.option("--since", callback=block_or_moment, metavar="BLOCK|DATE|AGE", help="From here on  [default: all]")
-@click.option(
-    "--until", callback=block_or_moment, metavar="BLOCK|DATE|AGE", help="Up to this  [default: the last block]"
-)
-@click.option("--chain", metavar="NAME", help="Only this chain; block numbers need it where several are synced.")
-@click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable.")
-@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable.")
-@click.option("--wallet", "wallets", multiple=True, callback=addresses, metavar="ADDRESS", help="Whose; repeatable.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many rows.")
-@click.option(
-    "--sort", type=click.Choice(list(SORTS)), default="time", show_default=True, help="The newest or the largest first."
-)
+@list_options(sort="the newest first; also time, repaid, seized", what="Logs")
 @output_options
 @fails_when_old
 @session_of
 def liquidations(
     session: Session,
-    since: int | Moment | None,
-    until: int | Moment | None,
-    chain: str | None,
-    deployments: Sequence[str],
-    protocols: Sequence[str],
-    wallets: Sequence[str],
-    limit: int | None,
-    sort: str,
+    asked: Asked,
     output: Output,
 ) -> None:
     """List the liquidations that logs tell of, the newest first.
@@ -66,40 +40,39 @@ def liquidations(
 
     columns = [*LIQUIDATION_COLUMNS, *ADDED, "wallet", "block_time"]
     with session.read(for_people=output.table) as conn:
-        chain_id = session.chain_id(conn, chain)
-        choice = {"chain_id": chain_id, "protocols": protocols, "deployments": deployments}
+        scope = asked.scope(session, conn)
+        choice = {"chain_id": scope.chain_id, "protocols": asked.protocols, "deployments": asked.deployments}
         if not holds(session, conn, **choice):  # type: ignore[arg-type]
             output.write_dicts([], TABLE, columns)
             return
         synced = conn.execute(
             "select chain_id, deployment, protocol, block_timestamp, liquidations_from_block from deployments "
             "where block_number is not null and (?1 is null or chain_id = ?1)",
-            (chain_id,),
+            (scope.chain_id,),
         ).fetchall()
-        if len({row["chain_id"] for row in synced}) > 1 and (isinstance(since, int) or isinstance(until, int)):
-            raise ConfigError("several chains are synced: say whose blocks these are with --chain, or give dates")
-        newest = max(row["block_timestamp"] for row in synced)
+        named = scope.order is not None and scope.order.column in store.SORTS
+        span = scope.span
         rows = store.listed(
             conn,
-            since_block=since if isinstance(since, int) else None,
-            since=since.since(newest) if isinstance(since, Moment) else None,
-            until_block=until if isinstance(until, int) else None,
-            until=until.before(newest) if isinstance(until, Moment) else None,
-            chain_id=chain_id,
-            deployments=deployments,
-            protocols=protocols,
-            wallets=wallets,
-            sort=sort,
-            limit=limit,
+            since_block=span.since_block,
+            since=span.since,
+            until_block=span.until_block,
+            until=span.until,
+            wallets=asked.wallets,
+            sort=scope.order.column if scope.order and named else "time",
+            **choice,  # type: ignore[arg-type]
         )
     for row in synced:
-        chosen = (not deployments or row["deployment"] in deployments) and (
-            not protocols or row["protocol"] in protocols
+        chosen = (not asked.deployments or row["deployment"] in asked.deployments) and (
+            not asked.protocols or row["protocol"] in asked.protocols
         )
         first = row["liquidations_from_block"]
-        if chosen and not (isinstance(since, int) and first is not None and first <= since):
+        if chosen and not (span.since_block is not None and first is not None and first <= span.since_block):
             whole = "none is complete yet" if first is None else f"complete from block {first} on"
             remark(f"{row['deployment']}: {whole}; `indexer sync --liquidations --since 400d` fetches older ones")
     for row in rows:
         row["block_time"] = iso(row["block_timestamp"])
-    output.write_dicts(rows, TABLE, columns)
+    if asked.min_debt is not None:
+        rows = [row for row in rows if row["repaid_usd"] is None or row["repaid_usd"] >= asked.min_debt]
+    kept = rows[: scope.limit] if named else scope.arranged(rows, columns)
+    output.write_dicts(kept, TABLE, columns)

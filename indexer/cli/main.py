@@ -17,6 +17,7 @@ MODULES = {
     "export": "query",
     "help": "help",
     "liquidations": "liquidations",
+    "levels": "levels",
     "movements": "movements",
     "opportunities": "opportunities",
     "protocols": "status",

@@ -1,14 +1,15 @@
 """The verb `movements`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from indexer.cli.freshness import fails_when_old
-from indexer.cli.options import Moment, Number, Session, holds, moment, session_of
+from indexer.cli.options import Moment, Number, Session, holds, session_of
 from indexer.cli.output import Output, output_options
+from indexer.cli.scope import Asked, list_options
 from indexer.console import bars, remark
-from indexer.errors import ConfigError
 from indexer.text import iso
 
 DAY = 86_400
@@ -18,28 +19,11 @@ MOVEMENT_TABLE = (
 ).split()
 
 
-def block_or_moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | Moment | None:
-    """A block number, or the time that a date or an age means."""
-    from indexer.store.history import LAST
-
-    if value is None:
-        return None
-    return min(int(value), LAST) if value.isdecimal() else moment(value)
-
-
 @click.command(
     epilog="\b\nExamples:\n  indexer movements --min 100000\n  indexer movements --since 7d --protocol aave-v3"
     "\n  indexer movements --since 21000000 --until 21007200 --csv"
 )
-@click.option(
-    "--since",
-    callback=block_or_moment,
-    metavar="BLOCK|DATE|AGE",
-    help="After this  [default: a day before the last block]",
-)
-@click.option(
-    "--until", callback=block_or_moment, metavar="BLOCK|DATE|AGE", help="Up to this  [default: the last block]"
-)
+@list_options(sort="the largest movement first", since="a day before the last block", what="What moved")
 @click.option(
     "--min",
     "min_usd",
@@ -49,18 +33,13 @@ def block_or_moment(_context: click.Context, _parameter: click.Parameter, value:
     metavar="USD",
     help="Supplied, withdrawn, borrowed or repaid at least so much.",
 )
-@click.option("--chain", metavar="NAME", help="Only this chain; block numbers need it where several are synced.")
-@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable.")
 @output_options
 @fails_when_old
 @session_of
 def movements(
     session: Session,
-    since: int | Moment | None,
-    until: int | Moment | None,
+    asked: Asked,
     min_usd: float,
-    chain: str | None,
-    protocols: Sequence[str],
     output: Output,
 ) -> None:
     """List who added or removed most between two snapshots.
@@ -74,30 +53,24 @@ def movements(
 
     columns = [*moved.MOVEMENT_COLUMNS, "last_block_time"]
     with session.read(for_people=output.table) as conn, bars() as progress:
-        chain_id = session.chain_id(conn, chain)
+        scope = asked.scope(session, conn)
         progress.start("movements", 1, "query")
-        newest, chains = conn.execute(
-            "select max(block_timestamp), count(distinct chain_id) from deployments "
-            "where block_number is not null and (?1 is null or chain_id = ?1)",
-            (chain_id,),
-        ).fetchone()
-        if not holds(session, conn, chain_id=chain_id, protocols=protocols):
+        where = {"chain_id": scope.chain_id, "protocols": asked.protocols}
+        if not holds(session, conn, deployments=asked.deployments, **where):  # type: ignore[arg-type]
             output.write_dicts([], MOVEMENT_TABLE, columns)
             return
-        since = Moment(DAY, ago=True) if since is None else since
-        if chains > 1 and (isinstance(since, int) or isinstance(until, int)):
-            raise ConfigError("several chains are synced: say whose blocks these are with --chain, or give dates")
+        span = asked.span(conn, scope.chain_id, Moment(DAY, ago=True))
         rows = moved.movements(
             conn,
-            since_block=since if isinstance(since, int) else None,
-            since=since.since(newest) if isinstance(since, Moment) else None,
-            until_block=until if isinstance(until, int) else None,
-            until=until.before(newest) if isinstance(until, Moment) else None,
+            since_block=span.since_block,
+            since=span.since,
+            until_block=span.until_block,
+            until=span.until,
             min_usd=min_usd,
-            chain_id=chain_id,
-            protocols=protocols,
+            **where,  # type: ignore[arg-type]
         )
-        unknown = moved.unknown_movements(conn, chain_id)
+        unknown = moved.unknown_movements(conn, scope.chain_id)
+    rows = [row for row in rows if of_whom(row, asked)]
     for row in rows:
         row["last_block_time"] = iso(int(str(row["last_block_timestamp"])))
     if unknown:
@@ -107,4 +80,14 @@ def movements(
         )
     if not rows:
         remark(f"nobody moved {min_usd:,.0f} USD in that time")
-    output.write_dicts(rows, MOVEMENT_TABLE, columns)
+    output.write_dicts(scope.arranged(rows, columns), MOVEMENT_TABLE, columns)
+
+
+def of_whom(row: Mapping[str, Any], asked: Asked) -> bool:
+    """Whether a row is of the deployments and wallets that are asked for, with enough debt now, or an unknown one."""
+    debt = row["debt_usd"]
+    return (
+        (not asked.deployments or row["deployment"] in asked.deployments)
+        and (not asked.wallets or row["wallet"].lower() in asked.wallets)
+        and (asked.min_debt is None or debt is None or debt >= asked.min_debt)
+    )

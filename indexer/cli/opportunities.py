@@ -1,16 +1,17 @@
 """The verb `opportunities`: what a liquidator would earn from everyone near liquidation, from the database alone."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from indexer.cli.freshness import fails_when_old
-from indexer.cli.options import Number, Session, holds, row_filters, session_of
+from indexer.cli.options import Number, Session, below_option, holds, session_of
 from indexer.cli.output import Output, output_options
 from indexer.cli.positions import say_who_is_left_out
+from indexer.cli.scope import Asked, list_options
 from indexer.console import bars, remark
 from indexer.store.exports import danger_filter
 from indexer.text import iso
@@ -46,7 +47,8 @@ WAD_DIGITS, RAD_DIGITS = 18, 45
     help="Only calls that pay at least this, after gas where its price is given; unknown and refused ones are left out.",
 )
 @click.option("--gas-price", type=Number(min=0), metavar="GWEI", help="What a unit of gas costs, for profit after gas.")
-@row_filters
+@below_option
+@list_options(sort="the most profitable first")
 @output_options
 @fails_when_old
 @session_of
@@ -55,8 +57,7 @@ def opportunities(
     min_profit: float | None,
     gas_price: float | None,
     below: float | None,
-    min_debt: float | None,
-    protocols: Sequence[str],
+    asked: Asked,
     output: Output,
 ) -> None:
     """List what one liquidation call pays for everyone at risk, the most profitable first.
@@ -69,11 +70,14 @@ def opportunities(
     Values are in USD, amounts in whole tokens and, where the column ends in _raw, in smallest units.
     """
     with session.read(for_people=output.table, below=below) as conn:
-        synced = holds(session, conn, protocols=protocols)
+        scope = asked.scope(session, conn)
+        synced = holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments)
         with bars() as progress:
             progress.start("positions", 1, "query")
-            rows = list(found(conn, session.deployments(conn), below, min_debt, protocols, gas_price))
-        say_who_is_left_out(conn, protocols, synced=synced)
+            rows = list(
+                found(conn, session.deployments(conn), danger_filter(below, asked.min_debt, scope), asked, gas_price)
+            )
+        say_who_is_left_out(conn, asked.protocols, scope, synced=synced)
     if gas_price is not None and any(row["gas"] is not None and row["gas_usd"] is None for row in rows):
         remark("no market prices the coin that pays for gas: profit after gas is unknown")
     if min_profit is not None:
@@ -81,15 +85,14 @@ def opportunities(
     if synced and not rows:
         remark("nobody can be liquidated for that" if min_profit is not None else "nobody is at risk")
     rows.sort(key=lambda row: (-pays(row), row["health_factor"] is None, row["health_factor"] or 0.0))
-    output.write_dicts(rows, TABLE, COLUMNS)
+    output.write_dicts(scope.arranged(rows, COLUMNS), TABLE, COLUMNS)
 
 
 def found(
     conn: sqlite3.Connection,
     known: "Mapping[str, Deployment]",
-    below: float | None,
-    min_debt: float | None,
-    protocols: Sequence[str],
+    danger: tuple[str, list[Any]],
+    asked: Asked,
     gas_price: float | None,
 ) -> Iterator[dict[str, Any]]:
     """The row of each position in danger, unordered; a remark names deployments that cannot tell and are left out."""
@@ -97,10 +100,9 @@ def found(
     from indexer.risk.opportunities import opportunity
     from indexer.store import books as loading
 
-    rows, lacking = loading.able(loading.deployments(conn, protocols=protocols), Liquidation)
+    rows, lacking = loading.able(loading.deployments(conn, protocols=asked.protocols), Liquidation)
     for name in lacking:
         remark(f"{name}: its protocol does not say what a liquidation takes, so it is left out")
-    danger = danger_filter(below, min_debt)
     for row in rows:
         if row["deployment"] not in known:
             remark(f"the addresses of {row['deployment']} are unknown: its liquidations are not computed")

@@ -289,18 +289,7 @@ def exact_option(command: F) -> F:
     return click.option("--exact", is_flag=True, help=text)(command)
 
 
-def row_filters(command: F) -> F:
-    """Which rows a list holds."""
-    flags = [
-        click.option("--below", type=Number(min=0), metavar="HF", help="Every position with a lower health factor."),
-        click.option(
-            "--min-debt",
-            type=Number(min=0),
-            metavar="USD",
-            help="At least this debt; unknown debts are kept.",
-        ),
-        click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
-    ]
-    for flag in reversed(flags):
-        command = flag(command)
-    return command
+def below_option(command: F) -> F:
+    """Gives a list of positions --below."""
+    text = "Every position with a lower health factor."
+    return click.option("--below", type=Number(min=0), metavar="HF", help=text)(command)

@@ -7,7 +7,6 @@ Exact integers stay strings, so no reader rounds them.
 import csv
 import functools
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -19,7 +18,7 @@ import click
 from indexer.console import remark
 from indexer.files import replacing, write_file
 from indexer.table import write_table
-from indexer.text import Row, for_people, json_value, plain, printable
+from indexer.text import Row, cell_text, for_people, json_value
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -247,22 +246,3 @@ def write_json(columns: Sequence[str], rows: Iterable[Row], stream: TextIO, *, l
         text = json.dumps(pairs, allow_nan=False).replace("\x7f", "\\u007f")
         stream.write((between if number else "") + text + ("\n" if lines else ""))
     stream.write(after)
-
-
-# A spreadsheet reads such a cell as a formula (OWASP, CSV injection); a plain number is harmless.
-FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # fmt: skip
-NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
-
-
-# Most cells are hex addresses, decimal digits and plain names, which need no closer look.
-HARMLESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.:-]*")
-
-
-def cell_text(value: Any) -> str:
-    """A CSV or TSV cell: empty for NULL, with a leading apostrophe where a spreadsheet would see a formula."""
-    if value is None:
-        return ""
-    if isinstance(value, str) and HARMLESS.fullmatch(value):
-        return value
-    text = printable(plain(value))
-    return "'" + text if isinstance(value, str) and FORMULA.match(text) and not NUMBER.fullmatch(text) else text

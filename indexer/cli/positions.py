@@ -12,15 +12,16 @@ from indexer.cli.freshness import fails_when_old, max_age_option, say, verdict
 from indexer.cli.options import (
     Number,
     Session,
+    below_option,
     chain_options,
     connected,
     exact_option,
     holds,
-    row_filters,
     session_of,
 )
 from indexer.cli.output import Output, output_options
 from indexer.cli.people import WALLETS, person
+from indexer.cli.scope import Asked, list_options
 from indexer.console import bars, remark
 from indexer.model import WAD
 from indexer.store import exports as exporting
@@ -29,6 +30,7 @@ from indexer.store.exports import Kind
 from indexer.store.freshness import freshness
 from indexer.store.progress import left_out
 from indexer.store.rows import POSITION_COLUMNS
+from indexer.store.scope import Scope
 from indexer.text import for_people
 from indexer.units import AT_RISK_BELOW, scaled
 
@@ -41,7 +43,8 @@ AT_RISK_TABLE = "deployment position_group wallet status health_factor debt_usd 
 @click.command(
     "at-risk", epilog="\b\nExamples:\n  indexer at-risk --min-debt 1000\n  indexer at-risk --below 1.02 --json"
 )
-@row_filters
+@below_option
+@list_options()
 @exact_option
 @click.option("--exit-code", is_flag=True, help="Exit with 3 if anyone is at risk, else with 1 if that is unknown.")
 @max_age_option("The same, and rows older than this (10m, 2h) count as unknown.  [default with --exit-code: 10m]")
@@ -50,8 +53,7 @@ AT_RISK_TABLE = "deployment position_group wallet status health_factor debt_usd 
 def at_risk(
     session: Session,
     below: float | None,
-    min_debt: float | None,
-    protocols: Sequence[str],
+    asked: Asked,
     exact: bool,
     exit_code: bool,
     max_age: float | None,
@@ -63,14 +65,18 @@ def at_risk(
     configuration at the time of the sync).
     """
     with session.read(for_people=output.table, exact=exact, below=below) as conn:
-        synced = holds(session, conn, protocols=protocols)
-        ages = freshness(conn, protocols=protocols)
-        hidden = say_who_is_left_out(conn, protocols, synced=synced)
+        scope = asked.scope(session, conn)
+        chosen = {"chain_id": scope.chain_id, "protocols": asked.protocols, "deployments": asked.deployments}
+        synced = holds(session, conn, **chosen)  # type: ignore[arg-type]
+        ages = freshness(conn, **chosen)  # type: ignore[arg-type]
+        hidden = say_who_is_left_out(conn, asked.protocols, scope, synced=synced)
         if not output.table:
             say(conn, only_old=True)  # an empty list of old rows is no good news
         with bars() as progress:
             progress.start("positions", 1, "query")
-            columns, found = exporting.select(conn, Kind.AT_RISK, below=below, min_debt=min_debt, protocols=protocols)
+            columns, found = exporting.select(
+                conn, Kind.AT_RISK, below=below, min_debt=asked.min_debt, protocols=asked.protocols, scope=scope
+            )
             rows = iter(found)
             first = next(rows, None)  # SQLite has sorted them by now; they are written as they come
         listed = () if first is None else chain((first,), rows)
@@ -79,13 +85,13 @@ def at_risk(
     raise SystemExit(verdict(ages, listed=anyone, exit_code=exit_code, max_age=max_age, nothing=not synced))
 
 
-def say_who_is_left_out(conn: sqlite3.Connection, protocols: Sequence[str], *, synced: bool) -> int:
+def say_who_is_left_out(conn: sqlite3.Connection, protocols: Sequence[str], scope: Scope, *, synced: bool) -> int:
     """Remarks on positions of unknown status, with how many are below 1.1, and on deployments whose state is not ok."""
     hidden = 0
     far = left_out(conn) if synced else []
     if far:
         remark(f"not all logs are read yet: {', '.join(f'{name} {words}' for name, words in far)}")
-    for state, count, lower, note in reading.unlisted(conn, AT_RISK_BELOW, protocols):
+    for state, count, lower, note in reading.unlisted(conn, AT_RISK_BELOW, protocols, scope):
         known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
         remark(f"{count:,} positions are {state}{known}; the column note says why, for example: {note}")
         hidden += lower

@@ -1,13 +1,13 @@
 """The verbs `query` and `export`: the rows of any SQL, and whole lists with every column."""
 
 import sys
-from collections.abc import Sequence
 
 import click
 
 from indexer.cli.freshness import fails_when_old
-from indexer.cli.options import Session, exact_option, holds, row_filters, session_of
+from indexer.cli.options import Session, below_option, exact_option, holds, session_of
 from indexer.cli.output import Output, output_options
+from indexer.cli.scope import Asked, list_options
 from indexer.console import counted, remark
 from indexer.store import exports as exporting
 from indexer.store import queries as reading
@@ -35,7 +35,8 @@ def query(session: Session, sql: str, exact: bool, output: Output) -> None:
     epilog="\b\nExamples:\n  indexer export at-risk --csv > at-risk.csv\n  indexer export positions --protocol maker --output maker.json"
 )
 @click.argument("what", type=click.Choice([kind.value for kind in Kind]))
-@row_filters
+@below_option
+@list_options(sort="the largest debt at risk first")
 @exact_option
 @output_options
 @fails_when_old
@@ -44,16 +45,18 @@ def export(
     session: Session,
     what: str,
     below: float | None,
-    min_debt: float | None,
-    protocols: Sequence[str],
+    asked: Asked,
     exact: bool,
     output: Output,
 ) -> None:
     """Write rows with every column, with block and time (UTC), ranked by debt at risk."""
     kind = Kind(what)
     with session.read(for_people=output.table, exact=exact, below=below) as conn:
-        holds(session, conn, protocols=protocols)
-        columns, rows = exporting.select(conn, kind, below=below, min_debt=min_debt, protocols=protocols)
+        scope = asked.scope(session, conn)
+        holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments)
+        columns, rows = exporting.select(
+            conn, kind, below=below, min_debt=asked.min_debt, protocols=asked.protocols, scope=scope
+        )
         if output.table or output.path or not sys.stdout.isatty():
             table = kind if kind in (Kind.BALANCES, Kind.MARKETS) else Kind.POSITIONS
             (total,) = conn.execute(f"select count(*) from {table}").fetchone()  # noqa: S608 - our own names

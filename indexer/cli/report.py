@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any, TextIO
@@ -9,25 +10,33 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from indexer.cli.freshness import fails_when_old, say
-from indexer.cli.options import Moment, Number, Session, exact_option, holds, moment, session_of
+from indexer.cli.options import Moment, Number, Session, exact_option, holds, session_of
 from indexer.cli.output import Output, by_ending, output_options
 from indexer.cli.people import WALLETS, Person, person, person_option
+from indexer.cli.scope import Asked, block_or_moment, list_options
 from indexer.console import bars, remark
+from indexer.errors import ConfigError
 from indexer.files import write_file
 from indexer.store import ranking
+from indexer.store.scope import newest
 from indexer.units import scaled
 
 if TYPE_CHECKING:
+    from indexer.progress import Progress
     from indexer.report.document import Report, Section
     from indexer.report.outlook import Key
 
 #: the values of `indexer.report.document.Form`
-FORMS = ("terminal", "md", "html")
-SUFFIXES = {".md": "md", ".markdown": "md", ".html": "html", ".htm": "html", ".txt": "terminal"}
-
-
-def since_when(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Moment | None:
-    return None if value is None else moment(value)
+FORMS = ("terminal", "md", "html", "json", "csv")
+SUFFIXES = {
+    ".md": "md",
+    ".markdown": "md",
+    ".html": "html",
+    ".htm": "html",
+    ".txt": "terminal",
+    ".json": "json",
+    ".csv": "csv",
+}
 
 
 @click.command(
@@ -39,9 +48,15 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.argument("what", nargs=-1, required=True, metavar=f"book|{WALLETS}")
 @click.option(
     "--since",
-    callback=since_when,
-    metavar="DATE|AGE",
-    help="For a wallet: show the change since a date, or an age such as 7d before the last block.",
+    callback=block_or_moment,
+    metavar="BLOCK|DATE|AGE",
+    help="Show what changed since then: a block, a date, or an age such as 7d before the last block.",
+)
+@click.option(
+    "--levels",
+    multiple=True,
+    metavar="ASSET",
+    help="For the book: at which price of this asset how much debt becomes liquidatable; repeatable.",
 )
 @click.option("--fall", metavar="NAME", help="For the book: the asset or group whose price falls by 10, 20, 30 %.")
 @click.option(
@@ -57,7 +72,7 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write to FILE instead; its ending (.md, .html, .txt) chooses the format.",
+    help="Write to FILE instead; its ending (.md, .html, .txt, .json, .csv) chooses the format.",
 )
 @click.option(
     "--target",
@@ -73,8 +88,9 @@ def since_when(_context: click.Context, _parameter: click.Parameter, value: str 
 def report(
     session: Session,
     what: Sequence[str],
-    since: Moment | None,
+    since: int | Moment | None,
     fall: str | None,
+    levels: Sequence[str],
     protocols: Sequence[str],
     deployments: Sequence[str],
     form: str | None,
@@ -95,23 +111,22 @@ def report(
 
     chosen = Form((by_ending(path, SUFFIXES, form) if path else form) or "terminal")
     whole = list(what) == ["book"]
-    if whole and since is not None:
-        raise click.UsageError("--since is for a wallet; the book has no change since a date")
-    if not whole and (fall or protocols or deployments):
-        raise click.UsageError("--fall, --protocol and --deployment are for `report book`")
+    if not whole and (fall or levels or protocols or deployments):
+        raise click.UsageError("--fall, --levels, --protocol and --deployment are for `report book`")
     who = Person({}) if whole else person(session, what, rpc_urls, "; or write book")
     with session.read(exact=True) as conn:
         if not holds(session, conn, protocols=protocols, deployments=deployments):
             return
         if whole:
-            found = book_report(session, conn, fall, protocols, deployments)
+            asked = Asked(deployments=deployments, protocols=protocols, since=since)
+            found = book_report(session, conn, fall, levels, asked)
         else:
             from indexer.report.wallet import positions, wallet_report
 
             rows = positions(conn, who.wallets)
             who.say_who_is_unknown(rows, f"in {session.db}")
-            newest = max((row["block_timestamp"] for row in rows), default=0)
-            since_seconds = None if since is None else since.since(newest)
+            last = max((row["block_timestamp"] for row in rows), default=0)
+            since_seconds = time_of(conn, since, last)
             if rows:
                 found = wallet_report(conn, who.title, rows, outlooks(session, conn, who, target), since_seconds)
         if found is not None and chosen is Form("terminal"):
@@ -128,6 +143,23 @@ def report(
         write_file(path, fill)
 
 
+def time_of(conn: Connection, since: int | Moment | None, last: int) -> int | None:
+    """Unix seconds of what --since says. Raises `ConfigError` for a block that no snapshot and no history is of."""
+    if not isinstance(since, int):
+        return None if since is None else since.since(last)
+    found = conn.execute(
+        "select min(block_timestamp), count(distinct chain_id) from ("
+        "select chain_id, block_timestamp from book_history where block_number >= ?1 "
+        "union all select chain_id, block_timestamp from blocks where number >= ?1)",
+        (since,),
+    ).fetchone()
+    if found[0] is None:
+        raise ConfigError(f"nothing is known since block {since:,}: the data ends before it")
+    if found[1] > 1:
+        raise ConfigError("several chains are synced: give a date instead of a block")
+    return int(found[0])
+
+
 def outlooks(session: Session, conn: Connection, who: Person, target: float) -> "dict[Key, dict[str, Any]]":
     """What endangers each position and what helps; the adapters are imported for it."""
     from indexer.report.outlook import stored
@@ -136,16 +168,48 @@ def outlooks(session: Session, conn: Connection, who: Person, target: float) -> 
 
 
 def book_report(
-    session: Session, conn: Connection, fall: str | None, protocols: Sequence[str], deployments: Sequence[str]
+    session: Session, conn: Connection, fall: str | None, levels: Sequence[str], asked: Asked
 ) -> "Report | None":
-    """The book with its falls in price; a bar shows the progress, as positions are evaluated again for each fall."""
+    """The book with its trend, its falls in price and its levels; a bar shows the progress of what is evaluated."""
     from indexer.report.book import book
     from indexer.report.price_falls import falls
+    from indexer.report.trend import trends
 
-    section: Section | None
+    extra: list[Section] = []
+    protocols, deployments = asked.protocols, asked.deployments
+    if asked.since is not None:
+        (last, _) = newest(conn, None)
+        since = time_of(conn, asked.since, last)
+        assert since is not None
+        extra += trends(conn, since, protocols, deployments)
     with bars() as progress:
         section = falls(conn, session.config, fall, protocols, deployments, progress)
-        return book(conn, protocols=protocols, deployments=deployments, falls=section, progress=progress)
+        extra += [section] if section else []
+        extra += [level_section(session, conn, asset, replace(asked, since=None), progress) for asset in levels]
+        return book(conn, protocols=protocols, deployments=deployments, extra=extra, progress=progress)
+
+
+def level_section(session: Session, conn: Connection, asset: str, asked: Asked, progress: "Progress") -> "Section":
+    """The histogram of `indexer levels ASSET`."""
+    from indexer.cli.levels import STEP, found
+    from indexer.report.charts import Bars
+    from indexer.report.document import Section
+    from indexer.risk.levels import COLUMNS
+
+    rows = found(session, conn, asset, STEP, asked, progress)
+    bars_of = [
+        ("now" if row["direction"] == "now" else f"{row['change_percent_to']:+d} %", row["debt_usd"])
+        for row in rows
+        if row["change_percent_to"] is not None
+    ]
+    note = "The exact price of each position by the contracts' own rules, other prices as they are; cumulative from now on."
+    return Section(
+        f"Debt by liquidation price of {asset}",
+        COLUMNS,
+        [[row[name] for name in COLUMNS] for row in rows],
+        [note],
+        [Bars(f"Debt that becomes liquidatable as {asset} moves", "USD", bars_of)] if bars_of else [],
+    )
 
 
 TOP_TABLE = (
@@ -164,9 +228,7 @@ TOP_TABLE = (
     show_default=True,
     help="risk: the debt of positions at risk or liquidatable.",
 )
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, metavar="N", help="Wallets.")
-@click.option("--min-debt", type=Number(min=0), metavar="USD", help="At least this debt; unknown debts are kept.")
-@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only wallets in this protocol; repeatable.")
+@list_options(sort="as --by ranks", limit=20)
 @exact_option
 @output_options
 @fails_when_old
@@ -174,17 +236,19 @@ TOP_TABLE = (
 def top(
     session: Session,
     by: str,
-    limit: int,
-    min_debt: float | None,
-    protocols: Sequence[str],
+    asked: Asked,
     exact: bool,
     output: Output,
 ) -> None:
     """List the largest wallets over all protocols, in USD; collateral is all they supply."""
     with session.read(for_people=output.table, exact=exact) as conn, bars() as progress:
         progress.start("wallets", 1, "query")
-        columns, found = ranking.top(conn, by, limit=limit, min_debt=min_debt, protocols=protocols)
+        scope = asked.scope(session, conn)
+        columns, found = ranking.top(
+            conn, by, limit=asked.limit or 20, min_debt=asked.min_debt, protocols=asked.protocols, scope=scope
+        )
         rows = [dict(zip(columns, row, strict=True)) for row in found]
-        if holds(session, conn, protocols=protocols) and not rows:
+        chosen = {"chain_id": scope.chain_id, "protocols": asked.protocols, "deployments": asked.deployments}
+        if holds(session, conn, **chosen) and not rows:  # type: ignore[arg-type]
             remark(f"{session.db} has no such wallet: ask for less")
-    output.write_dicts(rows, TOP_TABLE, columns)
+    output.write_dicts(scope.arranged(rows, columns), TOP_TABLE, columns)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.cli.movements import block_or_moment
 from indexer.cli.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.cli.output import Output, output_options
+from indexer.cli.scope import block_or_moment
 from indexer.console import bars, remark
 from indexer.errors import IndexerError
 from indexer.model import Accounts

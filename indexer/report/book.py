@@ -269,10 +269,10 @@ def book(
     *,
     protocols: Sequence[str] = (),
     deployments: Sequence[str] = (),
-    falls: Section | None = None,
+    extra: Sequence[Section] = (),
     progress: Progress | None = None,
 ) -> Report | None:
-    """The report, with `falls` after the distribution; None where nothing is synced."""
+    """The report, with `extra` sections after the distribution; None where nothing is synced."""
     chosen = Chosen(protocols, deployments)
     synced = blocks(conn, chosen)
     if not synced:
@@ -294,7 +294,7 @@ def book(
         [
             deployments_part,
             health_part,
-            *([falls] if falls else []),
+            *extra,
             assets_part,
             section("Largest wallets by debt", LARGEST_COLUMNS, largest(conn, chosen)),
             section("Concentration", CONCENTRATION_COLUMNS, holders),

@@ -3,9 +3,12 @@
 A column is called as in SQL and carries its unit in its name: `_usd`, `_percent`, amounts in whole tokens.
 """
 
+import csv
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from enum import StrEnum
 from html import escape
 from typing import Any, TextIO
@@ -14,7 +17,7 @@ from indexer.report.charts import Chart, svg
 from indexer.report.charts import text as chart_text
 from indexer.report.palette import CLASSES, DARK, LIGHT, variables
 from indexer.table import BOLD, DIM, STATUS_STYLES, folded, room, styled, write_table
-from indexer.text import Row, printable, short_address, shown
+from indexer.text import Row, cell_text, json_value, printable, short_address, shown
 
 BLOCK = {"block_number", "block_time"}
 
@@ -25,6 +28,8 @@ class Form(StrEnum):
     TERMINAL = "terminal"
     MARKDOWN = "md"
     HTML = "html"
+    JSON = "json"
+    CSV = "csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,13 @@ class Report:
 
 def write(report: Report, form: Form, stream: TextIO) -> None:
     """Write a report in one of its forms."""
-    {Form.TERMINAL: write_terminal, Form.MARKDOWN: write_markdown, Form.HTML: write_html}[form](report, stream)
+    {
+        Form.TERMINAL: write_terminal,
+        Form.MARKDOWN: write_markdown,
+        Form.HTML: write_html,
+        Form.JSON: write_json,
+        Form.CSV: write_csv,
+    }[form](report, stream)
 
 
 def cells(section: Section) -> list[list[str]]:
@@ -80,6 +91,40 @@ def for_reading(section: Section) -> Section:
     ]
     rows = [[row[i] for i in kept] for row in section.rows]
     return replace(section, columns=[section.columns[i] for i in kept], rows=rows)
+
+
+# for programs ------------------------------------------------------------------------------------------------------
+
+
+def write_json(report: Report, stream: TextIO) -> None:
+    """One object: title, as_of, and of each section title, notes and rows as objects; numbers are not rounded."""
+    sections = [
+        {
+            "title": section.title,
+            "notes": list(section.notes),
+            "rows": [
+                {name: bare(value) for name, value in zip(section.columns, row, strict=True)} for row in section.rows
+            ],
+        }
+        for section in report.sections
+    ]
+    json.dump({"title": report.title, "as_of": report.as_of, "sections": sections}, stream, indent=1)
+    stream.write("\n")
+
+
+def write_csv(report: Report, stream: TextIO) -> None:
+    """One line a value: section, row (from 1 on), column, value."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("section", "row", "column", "value"))
+    for section in report.sections:
+        for number, row in enumerate(section.rows, 1):
+            for name, value in zip(section.columns, row, strict=True):
+                writer.writerow([cell_text(part) for part in (section.title, number, name, bare(value))])
+
+
+def bare(value: Any) -> Any:
+    """A value as JSON carries it; a health factor with all of its digits as text."""
+    return str(value) if isinstance(value, Decimal) else json_value(value)
 
 
 # terminal ----------------------------------------------------------------------------------------------------------

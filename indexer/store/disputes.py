@@ -41,6 +41,8 @@ def ended(store: Store, where: tuple[int, str], keys: Collection[PositionKey]) -
 
 def mark(store: Store, where: tuple[int, str], keys: Collection[PositionKey]) -> None:
     """Marks these rows of a deployment (chain id, name) `unverified`; their numbers stay for inspection."""
+    if keys:
+        store.sums.forget()
     row = store.deployment(*where)
     assert row is not None
     place = Place(row["block_number"], row["block_hash"], row["block_timestamp"])

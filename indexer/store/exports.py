@@ -8,6 +8,7 @@ from typing import Any
 
 from indexer.errors import ConfigError
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
+from indexer.store.scope import Scope
 from indexer.text import Row
 from indexer.units import least_at
 
@@ -63,6 +64,7 @@ def select(
     below: float | None = None,
     min_debt: float | None = None,
     protocols: Sequence[str] = (),
+    scope: Scope | None = None,
 ) -> tuple[list[str], Iterable[Row]]:
     """Columns and rows, ranked by debt at risk, then by debt; the last columns are block and time (UTC).
 
@@ -71,6 +73,7 @@ def select(
     those with that status; with `below`, all with debt and a lower health factor. Raises `ConfigError` for a filter that
     does not apply.
     """
+    scope = scope or Scope()
     filters, values = below_filter(below)
     if kind is Kind.AT_RISK and below is None:
         filters.append(f"p.{IS_AT_RISK}")
@@ -85,12 +88,14 @@ def select(
     if kind is Kind.MARKETS:
         if below is not None or min_debt is not None:
             raise ConfigError("markets have no debtor: --below and --min-debt do not apply to them")
+        if scope.wallets:
+            raise ConfigError("markets are nobody's: --wallet does not apply to them")
         names = [f"p.{name}" for name in MARKET_COLUMNS] + [BLOCK_TIME, BLOCK_TIMESTAMP]
         source = f"markets p {deployed}"
         order = ", ".join(f"p.{n}" for n in "chain_id deployment position_group symbol market asset".split())
     elif kind is Kind.WALLETS:
         names, source = WALLET_NAMES, WALLET_SOURCE
-        filters, values = wallet_filters(below, min_debt, protocols)
+        filters, values = wallet_filters(below, min_debt, protocols, scope)
         order = f"p.debt_usd is null, p.debt_at_risk_usd desc, {RANK.format('p.')}, p.wallet"
     elif kind is Kind.BALANCES:
         names = [f"b.{name}" for name in BALANCE_COLUMNS] + [ROW_TIME, ROW_TIMESTAMP]
@@ -100,22 +105,36 @@ def select(
         names = [f"p.{name}" for name in POSITION_COLUMNS] + [ROW_TIME]
         source = f"positions p {deployed}"
         order = f"{RANK.format('p.') if kind is Kind.AT_RISK else RISK_RANK}, {key}"
-    return run(conn, names, source, filters, order, values)
+    if kind is not Kind.WALLETS:
+        time = "d.block_timestamp" if kind is Kind.MARKETS else "coalesce(p.block_timestamp, d.block_timestamp)"
+        more, given = scope.of_positions(time)
+        filters, values = [*filters, *more], [*values, *given]
+    return run(conn, names, source, filters, order, values, scope)
 
 
 def run(
-    conn: sqlite3.Connection, names: Sequence[str], source: str, filters: Sequence[str], order: str, values: list[Any]
+    conn: sqlite3.Connection,
+    names: Sequence[str],
+    source: str,
+    filters: Sequence[str],
+    order: str,
+    values: list[Any],
+    scope: Scope,
 ) -> tuple[list[str], Iterable[Row]]:
+    """Columns and rows; `order` holds where the scope names no other, and among equals."""
     where = f" where {' and '.join(filters)}" if filters else ""
+    order = scope.ordered([name.rpartition(" as ")[2].rpartition(".")[2] for name in names], names, order)
     cursor = conn.execute(f"select {', '.join(names)} from {source}{where} order by {order}", values)  # noqa: S608 - ours
     return [column[0] for column in cursor.description], cursor
 
 
 def wallet_filters(
-    below: float | None, min_debt: float | None, protocols: Sequence[str]
+    below: float | None, min_debt: float | None, protocols: Sequence[str], scope: Scope
 ) -> tuple[list[str], list[Any]]:
     """SQL conditions on the view `wallets` and their values."""
     filters, values = below_filter(below)
+    more, given = scope.of_wallets()
+    filters, values = [*filters, *more], [*values, *given]
     if min_debt is not None:
         filters.append("(p.debt_usd >= ? or p.debt_usd is null)")
         values.append(min_debt)
@@ -127,7 +146,7 @@ def wallet_filters(
     return filters, values
 
 
-def danger_filter(below: float | None, min_debt: float | None) -> tuple[str, list[Any]]:
+def danger_filter(below: float | None, min_debt: float | None, scope: Scope) -> tuple[str, list[Any]]:
     """The SQL condition on `positions p` for rows listed as at risk, see `select`, and its values."""
     filters, values = below_filter(below)
     if below is None:
@@ -135,7 +154,8 @@ def danger_filter(below: float | None, min_debt: float | None) -> tuple[str, lis
     if min_debt is not None:
         filters.append(MIN_DEBT)
         values.append(min_debt)
-    return " and ".join(filters), values
+    more, given = scope.of_positions("p.block_timestamp")
+    return " and ".join([*filters, *more]), [*values, *given]
 
 
 def below_filter(below: float | None) -> tuple[list[str], list[Any]]:

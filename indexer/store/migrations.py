@@ -566,6 +566,67 @@ def names(db: "Database") -> None:
         db.conn.execute(BLOCK_TIME.format(table=table))
 
 
+TRENDS = """
+create table market_history (
+    chain_id integer not null,
+    deployment text not null,
+    position_group text not null,
+    asset text not null collate nocase,
+    market text not null collate nocase,
+    block_number integer not null,
+    block_timestamp integer not null,   -- unix seconds
+    symbol text not null,
+    price_raw text,
+    price_usd real,
+    supply_index_raw text,
+    debt_index_raw text,
+    supply_rate real,
+    borrow_rate real,
+    total_supply_raw text,
+    total_debt_raw text,
+    decimals integer not null,
+    block_time text generated always as (strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch')) virtual,
+    primary key (chain_id, deployment, block_number, position_group, market, asset)
+) strict, without rowid;
+
+create table book_history (
+    chain_id integer not null,
+    deployment text not null,
+    asset text not null collate nocase,
+    status text not null,
+    block_number integer not null,
+    block_timestamp integer not null,   -- unix seconds
+    symbol text not null,
+    positions integer not null,
+    supply_raw text not null,
+    supply_usd real,
+    collateral_raw text not null,
+    collateral_usd real,
+    debt_raw text not null,
+    debt_usd real,
+    unvalued integer not null,
+    block_time text generated always as (strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch')) virtual,
+    primary key (chain_id, deployment, block_number, asset, status)
+) strict, without rowid;
+"""
+
+
+@migrations(name="0023_trends")
+def trends(db: "Database") -> None:
+    """Points of markets and of the book with every snapshot, and where those go whose blocks left the chain."""
+    for statement in filter(str.strip, TRENDS.split(";\n")):
+        db.conn.execute(statement)
+        orphaned = statement.strip().replace("create table ", "create table orphaned_", 1)
+        body, _ = orphaned.rsplit("    block_time text", 1)
+        db.conn.execute(
+            f"{body}    orphaned_at integer not null,\n    orphaned_from_hash text not null,\n"
+            "    block_time text generated always as "
+            "(strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch')) virtual\n) strict"
+        )
+    for name in ("market", "book"):
+        db.conn.execute(f"create index orphaned_{name}_history_by_age on orphaned_{name}_history (orphaned_at)")
+
+
 @migrations(name="0027_disputes")
 def disputes(db: "Database") -> None:
     """A dispute outlives the row that a later snapshot writes. Those of before are known by what their rows say."""

@@ -12,6 +12,7 @@ from indexer.errors import IndexerError
 from indexer.store.database import open_readonly
 from indexer.store.progress import how_far
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
+from indexer.store.scope import Scope
 from indexer.text import Row
 
 PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
@@ -144,16 +145,22 @@ def wallets(conn: sqlite3.Connection, addresses: Sequence[str]) -> list[dict[str
     return found
 
 
-def unlisted(conn: sqlite3.Connection, below: float, protocols: Sequence[str] = ()) -> list[tuple[str, int, int, str]]:
+def unlisted(
+    conn: sqlite3.Connection, below: float, protocols: Sequence[str] = (), scope: Scope | None = None
+) -> list[tuple[str, int, int, str]]:
     """Positions with debt whose status leaves open whether they are at risk.
 
     By status: how many, how many of them below that health factor, and the note of one.
     """
-    of_these = f"and protocol in ({', '.join('?' * len(protocols))}) " if protocols else ""
+    conditions, values = (scope or Scope()).of_positions("p.block_timestamp")
+    if protocols:
+        conditions.append(f"p.protocol in ({', '.join('?' * len(protocols))})")
+        values += protocols
+    of_these = "".join(f"and {condition} " for condition in conditions)
     rows = conn.execute(
-        "select status, count(*), count(*) filter (where health_factor < ?), max(note) from positions "  # noqa: S608 - question marks
+        "select status, count(*), count(*) filter (where health_factor < ?), max(note) from positions p "  # noqa: S608 - question marks
         f"where status in ('unpriceable', 'unverified') and debt_value_raw is not '0' {of_these}group by status",
-        (below, *protocols),
+        (below, *values),
     )
     return [(status, count, lower, note or "unknown before the next sync") for status, count, lower, note in rows]
 

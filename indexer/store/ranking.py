@@ -7,8 +7,10 @@ FEW, are added up; if that leaves the last places open, more positions are exami
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from indexer.store.exports import IS_AT_RISK, RANK, WALLET_NAMES, WALLET_SOURCE, run, wallet_filters
+from indexer.store.scope import Scope
 from indexer.text import Row
 
 #: how wallets are ranked
@@ -49,9 +51,12 @@ def top(
     limit: int,
     min_debt: float | None = None,
     protocols: Sequence[str] = (),
+    scope: Scope | None = None,
 ) -> tuple[list[str], Iterable[Row]]:
     """The columns of `wallets` and at most `limit` rows, ranked by a key of RANKS; by risk, only those with any."""
-    filters, values = wallet_filters(None, min_debt, protocols)
+    scope = scope or Scope()
+    rank = replace(scope, order=None, limit=None)
+    filters, values = wallet_filters(None, min_debt, protocols, scope)
     if by == "risk":
         filters.append("(p.debt_at_risk_usd > 0 or p.debt_at_risk_usd is null)")
     column = COLUMNS[by]
@@ -64,12 +69,12 @@ def top(
             break
         # SQLite pushes a list of values down into the view, but not a table of them
         chosen = [*filters, f"p.wallet in ({', '.join('?' * len(among))})"]
-        names, found = run(conn, WALLET_NAMES, WALLET_SOURCE, chosen, order, [*values, *among])
+        names, found = run(conn, WALLET_NAMES, WALLET_SOURCE, chosen, order, [*values, *among], rank)
         rows = list(found)
         last = rows[-1][names.index(column)] if len(rows) == limit else None
         if least is None or (last or 0.0) > FEW * least * ROUNDING:
             return names, rows
-    return run(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values)
+    return run(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values, rank)
 
 
 def largest(conn: sqlite3.Connection, column: str, count: int) -> tuple[set[str], float | None]:

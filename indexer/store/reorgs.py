@@ -28,6 +28,21 @@ ACCRUALS = (
     "chain_id, deployment, account, position_group, market, asset, side, first_block, first_timestamp, start_block, "
     "start_timestamp, scaled_raw, start_amount_raw, interest_raw, unmeasured_seconds"
 )
+MARKET_POINTS = (
+    "chain_id, deployment, position_group, asset, market, block_number, block_timestamp, symbol, price_raw, price_usd, "
+    "supply_index_raw, debt_index_raw, supply_rate, borrow_rate, total_supply_raw, total_debt_raw, decimals"
+)
+BOOK_POINTS = (
+    "chain_id, deployment, asset, status, block_number, block_timestamp, symbol, positions, supply_raw, supply_usd, "
+    "collateral_raw, collateral_usd, debt_raw, debt_usd, unvalued"
+)
+#: what no chain tells again: the table, where its rows go, its columns, and the column of the block that decides
+KEPT_APART = (
+    ("health_history", "orphaned_history", HISTORY, "block_number"),
+    ("accruals", "orphaned_accruals", ACCRUALS, "start_block"),
+    ("market_history", "orphaned_market_history", MARKET_POINTS, "block_number"),
+    ("book_history", "orphaned_book_history", BOOK_POINTS, "block_number"),
+)
 HERE = "chain_id = ?1 and deployment = ?2"
 
 # What is final ------------------------------------------------------------------------------------------------------------
@@ -102,13 +117,9 @@ def _take_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_
     for (name,) in conn.execute("select deployment from deployments where chain_id = ?", (chain_id,)).fetchall():
         where = (chain_id, name, ancestor)
         _forget_state(conn, where)
-        for table, columns, block in (
-            ("history", HISTORY, "block_number"),
-            ("accruals", ACCRUALS, "start_block"),
-        ):
-            source = "health_history" if table == "history" else table
+        for source, orphaned, columns, block in KEPT_APART:
             conn.execute(
-                f"insert into orphaned_{table} ({columns}, orphaned_at, orphaned_from_hash) "  # noqa: S608 - our names
+                f"insert into {orphaned} ({columns}, orphaned_at, orphaned_from_hash) "  # noqa: S608 - our names
                 f"select {columns}, ?4, ?5 from {source} where {HERE} and {block} > ?3",
                 (*where, now, orphaned_hash),
             )
@@ -158,7 +169,7 @@ def _forget_state(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None
 
 def expire(conn: sqlite3.Connection) -> None:
     """Deletes for good what was orphaned 30 days ago: users had that long to copy it back."""
-    for table in ("orphaned_history", "orphaned_accruals"):
+    for _, table, _, _ in KEPT_APART:
         conn.execute(
             f"delete from {table} where orphaned_at < ?",  # noqa: S608 - our names
             (int(time.time()) - KEPT_SECONDS,),

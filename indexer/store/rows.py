@@ -107,7 +107,8 @@ class Snapshot:
         return self.chain_id, self.deployment
 
 
-def _text(value: int | None) -> str | None:
+def as_text(value: int | None) -> str | None:
+    """An exact integer as its column holds it."""
     return None if value is None else str(value)
 
 
@@ -145,19 +146,19 @@ def market_row(snapshot: Snapshot, a: Asset) -> tuple[Any, ...]:
         a.market,
         a.symbol,
         a.decimals,
-        _text(a.price),
+        as_text(a.price),
         a.price_usd,
-        _text(a.supply_index),
-        _text(a.debt_index),
+        as_text(a.supply_index),
+        as_text(a.debt_index),
         a.supply_rate,
         a.borrow_rate,
         a.ltv,
         a.liquidation_threshold,
         a.liquidation_bonus,
-        _text(a.supply_cap),
-        _text(a.borrow_cap),
-        _text(a.total_supply),
-        _text(a.total_debt),
+        as_text(a.supply_cap),
+        as_text(a.borrow_cap),
+        as_text(a.total_supply),
+        as_text(a.total_debt),
         a.active,
         a.frozen,
         a.paused,

@@ -276,7 +276,7 @@ class Store(WritableFile):
             imported.forget(conn, where)
         conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market_json))
         reorgs.record(conn, snapshot)
-        self._write_rows(conn, snapshot.rows, snapshot.balances, replace=not snapshot.whole)
+        self._write_rows(conn, where, snapshot.rows, snapshot.balances, replace=not snapshot.whole)
         conn.executemany(_insert("markets", 25), [market_row(snapshot, asset) for asset in snapshot.market.assets])
         conn.executemany(
             _insert("assets", 4, "insert or replace"),
@@ -292,16 +292,25 @@ class Store(WritableFile):
             where,
         )
 
-    @staticmethod
     def _write_rows(
-        conn: sqlite3.Connection, rows: Sequence[PositionRow], balances: Sequence[BalanceRow], *, replace: bool
+        self,
+        conn: sqlite3.Connection,
+        where: tuple[int, str],
+        rows: Sequence[PositionRow],
+        balances: Sequence[BalanceRow],
+        *,
+        replace: bool,
     ) -> None:
         """Writes rows of positions, each with all of its balances; with `replace`, over those that are there."""
         if replace:
+            self.sums.take_out(conn, where, [row.key for row in rows])
+            self.sums.put_in(where, rows, balances)
             conn.executemany(
                 "delete from balances where chain_id = ? and deployment = ? and account = ? and position_group = ?",
                 [(row.chain_id, row.deployment, *row.key) for row in rows],
             )
+        else:
+            self.sums.whole(where, rows, balances)
         verb = "insert or replace" if replace else "insert"
         conn.executemany(_insert("positions", len(POSITION_COLUMNS), verb), rows)
         conn.executemany(_insert("balances", len(BALANCE_COLUMNS)), balances)
@@ -315,10 +324,10 @@ class Store(WritableFile):
         return [key for key in keys if self.conn.execute(sql, (*where, *key, block)).fetchone()]
 
     def rewrite_rows(self, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
-        """Replaces older rows by those of the last snapshot's own block."""
+        """Replaces older rows of one deployment by those of the last snapshot's own block."""
         place = Place(rows[0].block_number, rows[0].block_hash, rows[0].block_timestamp)
         with self.transaction() as conn, noted(conn, rows[0].chain_id, place, always=False):
-            self._write_rows(conn, rows, balances, replace=True)
+            self._write_rows(conn, (rows[0].chain_id, rows[0].deployment), rows, balances, replace=True)
 
     def of_people(self, where: tuple[int, str], people: Iterable[str]) -> set[PositionKey]:
         """The positions whose wallet, owner or account is one of these."""

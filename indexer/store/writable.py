@@ -16,6 +16,7 @@ from typing import Self
 from indexer.errors import StoreError, StoreLockedError
 from indexer.files import open_lock
 from indexer.store import migrations
+from indexer.store.book_sums import BookSums
 from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
 
 
@@ -48,6 +49,8 @@ class WritableFile:
             conn.close()
             raise
         self._inode = self.path.stat().st_ino
+        #: what all rows supply and owe; whoever changes rows of `positions` by other ways lets it forget
+        self.sums = BookSums()
 
     def _migrate(self) -> None:
         """Migrates all or nothing; another command that opens the file at the same moment waits, and finds it done."""
@@ -107,11 +110,13 @@ class WritableFile:
             try:
                 yield self.conn
             except BaseException:
+                self.sums.forget()
                 if self.conn.in_transaction:
                     self.conn.execute("rollback")
                 raise
             self.conn.execute("commit")
         except sqlite3.DatabaseError as error:
+            self.sums.forget()
             if self.conn.in_transaction:
                 self.conn.execute("rollback")
             raise unusable(self.path, error) from None

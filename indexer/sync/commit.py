@@ -11,6 +11,7 @@ from indexer.store.history import History
 from indexer.store.liquidations import settling
 from indexer.store.rows import Snapshot
 from indexer.store.store import ChangedMeanwhileError, Rider, Store
+from indexer.store.trends import Trends
 from indexer.sync.tracked import TrackedDeployment
 
 #: computes before the transaction what a rider then writes inside it, from the file, the snapshots, and the tracked
@@ -26,7 +27,7 @@ class Committer:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store, self.settings = store, settings
         self.history = History()
-        self.riders: list[Rider] = [self.history, accrue, settling]
+        self.riders: list[Rider] = [self.history, accrue, settling, Trends(store.sums)]
         self.planners: list[Planner] = []
 
     def commit(

@@ -73,6 +73,7 @@ class Positions:
         total = sum(map(len, todo.values()))
         if not total:
             return target
+        self.progress.start("positions", total, "positions")
         if total <= self.settings.read_chunk:
             due = [one for one in deployments if todo.get(one.name)]
             try:
@@ -80,8 +81,9 @@ class Positions:
             except PrunedError:
                 pass  # the way for many of them moves on to a newer block
             else:
+                self.progress.advance("positions", total)
+                self.progress.done("positions")
                 return target
-        self.progress.start("positions", total, "positions")
         pin, began, done = _Pin(target), int(time.time()), 0
         for tracked in deployments:
             keys = todo.get(tracked.name, [])

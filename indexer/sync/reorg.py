@@ -202,12 +202,14 @@ class Canon:
                 there = self.deployed(target)
                 with self.store.transaction() as conn:
                     reorgs.go_back(conn, chain_id, target.number, there)
+                self.store.sums.forget()
             return newest > target.number
         ancestor = self._ancestor(kept, target)
         confirmed_by = self._confirmed(kept, ancestor, target)
         log.warning("blocks after %d were reorganised; reading what they touched again", ancestor)
         with self.store.transaction() as conn:
             reorgs.roll_back(conn, chain_id, ancestor, newest_hash)
+        self.store.sums.forget()
         detail = {
             "ancestor": ancestor,
             "orphaned_block": newest,

@@ -294,15 +294,17 @@ def test_a_block_from_the_future_makes_no_point_old(free: list[Devnet], tmp_path
     market, path, points = free[0], tmp_path / "indexer.db", 60
     sync_once(path, market.node.url, [market])
     with Store(path) as store, store.transaction() as conn:
-        (row,) = conn.execute("select chain_id, deployment, account, position_group from health_history limit 1")
+        (row,) = conn.execute(
+            "select chain_id, deployment, account, position_group from health_history order by account desc limit 1"
+        )
         conn.execute("delete from health_history")
         conn.executemany(
             "insert into health_history values (?, ?, ?, ?, ?, ?, '1', 1.0, 1.0, 'healthy', 0.0, 0.0)",
             [(*row, n + 1, int(time.time()) - 30 * (points - n)) for n in range(points)],
         )
-    market.node.set_next_timestamp(int(time.time()) + 3_000 * DAY)
-    market.node.mine(1)
+    market.node.mine(1, interval=int(time.time()) + 3_000 * DAY - market.node.timestamp())
     for _ in range(8):  # it begins anywhere
+        market.node.mine(1)
         sync_once(path, market.node.url, [market])
     ((kept,),) = raw(
         path, f"select count(*) from health_history where account = '{row[2]}' and block_number <= {points}"

@@ -29,7 +29,7 @@ from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import Devnet
 from tests.devnet.worlds import every_protocol
 from tests.disturbed import Forks
-from tests.truth import adapter_of, deployment_of, raw, wrong_rows
+from tests.truth import adapter_of, deployment_of, raw, wrong_rows, wrong_trends
 
 REFRESH = 120.0  # seconds: ten of the devnet's blocks
 SAME = {
@@ -100,6 +100,7 @@ def blocks(markets: list[Devnet], tmp_path: Path, seed: int, count: int, *, fall
                 happen(markets, rng, forks)
             for tail in tails:
                 tail.snapshot()
+            assert [wrong for path in (everyone, bounded) for wrong in wrong_trends(path)] == []
             for name, sql in SAME.items():
                 assert raw(bounded, sql) == raw(everyone, sql), f"seed {seed}, step {step}: other {name}"
             ((oldest, rows),) = raw(

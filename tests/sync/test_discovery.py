@@ -50,10 +50,12 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[Named]:
 
 @pytest.mark.parametrize("accounts", ["borrowers", "all"])
 def test_a_quick_look_names_whom_raw_logs_name(
-    markets: list[Devnet], looked: list[Named], tmp_path: Path, accounts: str
+    markets: list[Devnet], looked: list[Named], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accounts: str
 ) -> None:
     exact = tmp_path / "exact.db"
-    sync_once(exact, markets[0].node.url, markets, accounts)
+    with monkeypatch.context() as patch:
+        patch.setattr(missing_logs, "SETTLED", 10**9)
+        sync_once(exact, markets[0].node.url, markets, accounts)
     assert looked == []
     with FaultyNode(markets[0].node.url, seed=1) as node:
         node.range_cap = 30

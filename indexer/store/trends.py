@@ -1,0 +1,121 @@
+"""`market_history` and `book_history`: prices, indexes, rates and totals, and who holds and owes what, with every snapshot.
+
+A snapshot adds one point: a row of `market_history` for each row of `markets`, and a row of `book_history` for each asset
+and status of positions that hold or owe it. Points are thinned with age as those of `health_history` are, and
+of each interval the last one stays. A row takes about 150 bytes.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from indexer.model import Asset, Block
+from indexer.store.history import interval
+from indexer.store.reorgs import recorded
+from indexer.store.rows import Snapshot, as_text
+
+if TYPE_CHECKING:
+    from indexer.store.book_sums import BookSums
+
+TABLES = ("market_history", "book_history")
+
+
+class Moment(NamedTuple):
+    """When a point is of."""
+
+    block_number: int
+    timestamp: int
+
+
+class Trends:
+    """The rider that writes points; keeps in memory when the kept ones are of."""
+
+    def __init__(self, sums: "BookSums") -> None:
+        self.sums = sums
+        self.moments: dict[tuple[int, str], list[Moment]] = {}
+
+    def __call__(self, conn: sqlite3.Connection, snapshots: Sequence[Snapshot], block: Block) -> Callable[[], None]:
+        self.sums.look(conn)
+        new = [one for one in snapshots if one.block.number >= recorded(conn, one.where)]
+
+        def write() -> None:
+            for snapshot in new:
+                self._write(conn, snapshot, block)
+
+        return write
+
+    def _write(self, conn: sqlite3.Connection, snapshot: Snapshot, block: Block) -> None:
+        where, at = snapshot.where, (block.number, block.timestamp)
+        moments = self._moments(conn, where, block.number)
+        for table in TABLES if moments and moments[-1].block_number == block.number else ():
+            conn.execute(f"delete from {table} where {AT}", (*where, block.number))  # noqa: S608 - our own names
+        conn.executemany(
+            f"insert into market_history values ({', '.join('?' * 17)})",  # noqa: S608 - question marks
+            [market_point(snapshot, asset, at) for asset in snapshot.market.assets],
+        )
+        sums = self.sums.of(conn, where)
+        conn.executemany(
+            f"insert into book_history values ({', '.join('?' * 15)})",  # noqa: S608 - question marks
+            [
+                (
+                    *(*where, asset, status, *at, sums.symbols[asset], one.positions),
+                    *(str(one.supply.amount), one.supply.usd, str(one.collateral.amount), one.collateral.usd),
+                    *(str(one.debt.amount), one.debt.usd, one.supply.unvalued + one.debt.unvalued),
+                )
+                for (asset, status), one in sums.by_place.items()
+            ],
+        )
+        if not moments or moments[-1].block_number < block.number:
+            moments.append(Moment(*at))
+        kept = thinned(moments, block.timestamp)
+        gone = [(*where, one.block_number) for one in moments if one not in kept] if len(kept) < len(moments) else []
+        for table in TABLES if gone else ():
+            conn.executemany(f"delete from {table} where {AT}", gone)  # noqa: S608 - our own names
+        self.moments[where] = kept
+
+    def _moments(self, conn: sqlite3.Connection, where: tuple[int, str], number: int) -> list[Moment]:
+        """When the kept points are of, the oldest first; read anew where a step back has taken some."""
+        (last,) = conn.execute(
+            "select max(block_number) from market_history where chain_id = ? and deployment = ?", where
+        ).fetchone()
+        known = self.moments.get(where)
+        if known is None or (known[-1].block_number if known else None) != last:
+            known = [Moment(*row) for row in conn.execute(MOMENTS, where)]
+        return known
+
+
+AT = "chain_id = ? and deployment = ? and block_number = ?"
+#: from each point to the next by the key, without looking at the rows of one point
+MOMENTS = """
+with recursive point(number) as (
+    select min(block_number) from market_history where chain_id = ?1 and deployment = ?2
+    union all
+    select (select min(m.block_number) from market_history m
+        where m.chain_id = ?1 and m.deployment = ?2 and m.block_number > point.number)
+    from point where number is not null
+)
+select number, (select m.block_timestamp from market_history m
+    where m.chain_id = ?1 and m.deployment = ?2 and m.block_number = point.number limit 1)
+from point where number is not null
+"""
+
+
+def market_point(snapshot: Snapshot, asset: Asset, at: tuple[int, int]) -> tuple[object, ...]:
+    """A row of `market_history`."""
+    return (
+        *(*snapshot.where, asset.group, asset.asset, asset.market, *at, asset.symbol),
+        *(as_text(asset.price), asset.price_usd, as_text(asset.supply_index), as_text(asset.debt_index)),
+        *(asset.supply_rate, asset.borrow_rate, as_text(asset.total_supply), as_text(asset.total_debt)),
+        asset.decimals,
+    )
+
+
+def thinned(moments: Sequence[Moment], now: int) -> list[Moment]:
+    """What stays: of each interval, as long as their age asks for, the last point."""
+
+    def place(one: Moment) -> tuple[int, int]:
+        size = interval(now - one.timestamp)
+        return (size, one.timestamp // size) if size else (0, one.block_number)
+
+    return [[*group][-1] for _, group in groupby(moments, key=place)]
