@@ -542,6 +542,9 @@ def test_watching_alone_asks_no_logs_and_as_much_each_block(undone: list[Devnet]
     watch(path, *(Watch(v.wallet, None, None, ()) for v in found[-2:]))
     with FaultyNode(node.url) as proxy, watching(path, proxy.url, undone) as sync:
         first = sync.snapshot()
+        for _ in range(2):  # until what is read at every block is known, and asked at once
+            node.mine(1)
+            sync.snapshot()
         outcomes: list[Outcome] = []
         for seed in range(6):
             for market in undone if seed % 2 else []:

@@ -570,8 +570,7 @@ def test_a_deployment_of_an_unknown_protocol_is_told_with_its_place(empty: Path)
 def test_a_node_that_is_down_is_told(empty: Path) -> None:
     result = CliRunner().invoke(main, ["sync", "--rpc-url", "http://user:secret@127.0.0.1:9/v2/abcdef0123456789"])
     assert (result.exit_code, result.stdout) == (1, "")
-    first, last = result.stderr.splitlines()
-    assert "127.0.0.1:9" in first, "it is named before it is given up"
+    *_, last = result.stderr.splitlines()
     assert last.startswith("Error: ")
     assert "127.0.0.1:9" in last
     assert "Name another with --rpc-url or MAINNET_RPC_URL" in last
