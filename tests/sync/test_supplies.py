@@ -99,6 +99,7 @@ def test_a_sync_ends_when_health_is_right_and_the_rest_follows_across_runs(marke
     market.node.mine(1)
     assert read_supplies(path, market, 3).waiting == len(everyone) - 3
     assert wrong(path, market) == []
+    market.node.mine(1)
     assert read_supplies(path, market, None, read_chunk=4).waiting == 0
     assert incomplete(path) == set()
     assert wrong(path, market) == []
