@@ -96,8 +96,10 @@ def test_a_sync_ends_when_health_is_right_and_the_rest_follows_across_runs(marke
     assert raw(path, "select count(*) from wallets where collateral_usd is not null or net_usd is not null") == [(0,)]
     assert raw(path, "select distinct state from deployments") == [("ok",)]
 
+    market.node.mine(1)
     assert read_supplies(path, market, 3).waiting == len(everyone) - 3
     assert wrong(path, market) == []
+    market.node.mine(1)
     assert read_supplies(path, market, None, read_chunk=4).waiting == 0
     assert incomplete(path) == set()
     assert wrong(path, market) == []
