@@ -196,6 +196,19 @@ def shown_or_told(folder: Path, path: Path, words: list[str], what: object) -> N
     assert "html" not in words or "<script>alert" not in result.stdout, what
 
 
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("balances", "symbol"), ("assets", "symbol"), ("deployments", "note"), ("positions", "blocked_by")],
+)
+def test_controls_are_spelt_out_for_people(folder: Path, table: str, column: str) -> None:
+    path = spoilt(folder, table, column, "\x1b[2J\r\n\x07")
+    with closing(sqlite3.connect(path)) as conn:
+        (wallet,) = conn.execute("select wallet from positions order by health_factor limit 1").fetchone()
+    for verb in VERBS + FORMS:
+        words = [word.replace("TABLE", table).replace("WALLET", wallet) for word in verb]
+        shown_or_told(folder, path, words, (table, column, verb))
+
+
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_value_in_any_column_is_shown_or_told_in_one_line(folder: Path, data: st.DataObject) -> None:
