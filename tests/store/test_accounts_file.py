@@ -26,7 +26,9 @@ CELLS = st.sampled_from(
         "x" * 5_000,
     ]
 )
-LINES = st.lists(st.lists(CELLS, max_size=4).map(",".join), max_size=5).map("\n".join)
+LINES = st.lists(st.lists(CELLS, max_size=4).map(",".join), max_size=5).map("\n".join) | st.lists(
+    CELLS, min_size=1, max_size=3
+).map(lambda cells: "account\n" + "\n".join(cells))
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
