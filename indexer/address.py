@@ -6,7 +6,7 @@ import re
 def checked_address(text: str) -> str:
     """The address in lower case. ValueError if it is not one, or if a mixed-case one fails its EIP-55 checksum."""
     if not re.fullmatch(r"0[xX][0-9a-fA-F]{40}", text):
-        raise ValueError(f"{text!r} is not an address (0x and 40 hex digits)")
+        raise ValueError(f"{text[:100]!r} is not an address (0x and 40 hex digits)")
     digits = text[2:]
     if digits not in (digits.lower(), digits.upper()) and checksummed(digits) != digits:
         raise ValueError(f"{text} fails its checksum (EIP-55), so a digit is wrong; copy it again, or use lower case")

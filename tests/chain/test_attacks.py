@@ -3,16 +3,24 @@
 Time and memory are behaviour here: the assertions leave twice what the bounds allow.
 """
 
+import json
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from eth_abi.abi import encode
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
+from indexer.chain import ens
+from indexer.chain.client import Chain
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.faulty import FaultyNode
@@ -135,3 +143,34 @@ def test_an_ens_name_is_asked_within_the_same_bounds(run: Callable[..., Ended]) 
     assert "vitalik.eth cannot be resolved" in one_line(ended, 1)
     assert ended.seconds < 2 * (ROUNDS * TIMEOUT + PAUSES) + START
     assert ended.memory < MEMORY
+
+
+def test_a_name_is_asked_of_the_next_endpoint_where_one_drips(httpserver: HTTPServer) -> None:
+    """The first says of itself what mainnet's would, and answers about a name a byte now and then, for a minute."""
+    owner = "0x" + "22" * 20
+    asked: Counter[str] = Counter()
+
+    def dripping() -> Iterator[bytes]:
+        for _ in range(300):
+            time.sleep(0.2)
+            yield b" "
+
+    def answer(request: Request) -> Response:
+        call = json.loads(request.data)
+        if call["method"] == "eth_call":
+            asked[request.path] += 1
+            if request.path == "/slow":
+                return Response(dripping(), content_type="application/json")
+        # UniversalResolver.resolve(name, data) -> (what addr(node) answers, resolver)
+        result = "0x" + encode(["bytes", "address"], [encode(["address"], [owner]), owner]).hex()
+        known = {"eth_chainId": "0x1", "eth_getBlockByNumber": {"number": "0x1", "timestamp": hex(int(time.time()))}}
+        return Response(json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": known.get(call["method"], result)}))
+
+    for path in ("/slow", "/fast"):
+        httpserver.expect_request(path).respond_with_handler(answer)
+    urls = [httpserver.url_for("/slow"), httpserver.url_for("/fast")]
+    started = time.monotonic()
+    with closing(Chain("mainnet", 1, urls, MULTICALL3, timeout=TIMEOUT, backoff=0.01)) as chain:
+        assert ens.resolve("vitalik.eth", chain) == owner
+    assert time.monotonic() - started < 2 * ROUNDS * TIMEOUT + START
+    assert min(asked["/slow"], asked["/fast"]) >= 1

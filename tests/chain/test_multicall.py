@@ -136,6 +136,23 @@ def test_a_failed_read_is_a_value_with_its_revert_data(node: Anvil) -> None:
     assert read([]) == []
 
 
+def test_a_text_is_cut_to_the_length_of_a_name_wherever_it_stands_in_an_answer(node: Anvil) -> None:
+    read = PinnedReader(connect(node.url), connect(node.url).block("latest"))
+    long, cut = "x" * 20_000, "x" * 64
+    assert read(
+        [
+            Read(AT["echo"], "symbol(string)(string)", (long,)),
+            Read(AT["echo"], "f(string[])(string[])", ([long, "short"],)),
+            Read(
+                AT["echo"],
+                "f((uint256,string,(string,bool)[]))((uint256,string,(string,bool)[]))",
+                ((7, long, [(long, True)]),),
+            ),
+            Read(AT["echo"], "f(uint256,string)(uint256,string)", (7, long)),
+        ]
+    ) == [cut, (cut, "short"), (7, cut, ((cut, True),)), (7, cut)]
+
+
 def test_a_panic_is_told_in_words_like_every_other_reason(node: Anvil) -> None:
     read = PinnedReader(connect(node.url), connect(node.url).block("latest"))
     panicking = Read(AT["panic_17"], "x()(uint256)")

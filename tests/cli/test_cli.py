@@ -180,6 +180,33 @@ def test_people_are_told_of_which_block_rows_are(run: Run, market: AaveV3, argum
         assert run(*arguments, "--max-age", "1h").exit_code == 1
 
 
+@pytest.mark.parametrize(
+    "arguments", [["simulate", "--shock", "WETH=-1%"], ["levels", "WETH"], ["opportunities"], ["liquidations"]]
+)
+def test_old_rows_of_every_list_are_told_by_the_exit_code(run: Run, arguments: list[str]) -> None:
+    assert run(*arguments, "--max-age", "9999d").exit_code == 0
+    result = run(*arguments, "--max-age", "1h")
+    assert result.exit_code == 1
+    assert "its present state is unknown" in result.stderr
+
+
+def test_an_unknown_movement_is_not_blamed_on_a_reorganisation(
+    run: Run, synced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(synced / "indexer.db", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert "unknown" not in run("movements").stderr
+    with sqlite3.connect(tmp_path / "indexer.db") as conn:
+        names = ", ".join(name for (name,) in conn.execute("select name from pragma_table_info('health_history')"))
+        conn.execute(f"create temp table older as select {names} from health_history limit 2")
+        conn.execute("update older set block_number = block_number - 1")
+        conn.execute(f"insert into health_history ({names}) select {names} from older")
+        conn.execute("update health_history set supply_change_usd = null")
+    told = run("movements").stderr
+    assert "of 2 positions some movement is unknown: a price is missing, they were found late, or" in told
+    assert "reorgani" not in told
+
+
 def test_protocols_lists_addresses_and_start_blocks(run: Run, market: AaveV3) -> None:
     (row,) = rows(run("protocols", "--chain", "devnet"))
     assert row == {

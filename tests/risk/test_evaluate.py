@@ -105,7 +105,7 @@ def test_a_row_has_the_exact_integers_and_what_people_read() -> None:
         "next_health_factor_raw": "1250000000000000000", "next_health_factor": 1.25, "collateral_usd": 15.0,
         "debt_usd": 6.0, "net_usd": 9.0, "leverage": 10 / 6, "ltv": 0.4, "status": "healthy",
         "blocked_by": "paused, stopped", "block_number": 7, "block_hash": BLOCK.hash,
-        "block_timestamp": 1_700_000_000, "note": None,
+        "block_timestamp": 1_700_000_000, "note": None, "supplies_complete": 1,
     }  # fmt: skip
     assert columns(replace(whole, wallet=None))["wallet"] == OWNER
     nobody = columns(replace(whole, wallet=None, owner=None, blocked_by=(), mode=None))

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -20,12 +22,13 @@ from hypothesis import strategies as st
 from indexer.cli.main import main
 from indexer.errors import ConfigError, IndexerError
 from indexer.extras import how_to_install
-from indexer.model import Deployment, Position
+from indexer.model import Deployment, Position, PositionKey
 from indexer.report import sweep_chart
 from indexer.risk import simulate
 from indexer.risk.evaluate import evaluate_all
 from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep
 from indexer.store import books as stored
+from indexer.store import disputes
 from indexer.store.books import Book
 from indexer.store.database import open_readonly
 from indexer.store.rows import POSITION_COLUMNS, balance_row
@@ -635,3 +638,77 @@ def test_groups_of_the_configuration_add_to_the_built_in_ones(run: Run, world: W
     wrong = run("--config", own, "simulate", "--shock", "mine=-50%")
     assert wrong.exit_code == 2
     assert "groups.mine" in wrong.stderr
+
+
+# rows that nobody vouches for -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disputed(world: World, run: Run, tmp_path: Path) -> tuple[Path, set[tuple[str, str, str]]]:
+    """A copy of the database in which each deployment's first two rows that the shock reaches are in dispute."""
+    path = tmp_path / "disputed.db"
+    shutil.copy(world.db, path)
+    chosen: dict[str, list[PositionKey]] = {}
+    for row in sorted(rows(run(*SHOCK)), key=lambda row: row["account"]):
+        keys = chosen.setdefault(row["deployment"], [])
+        if len(keys) < 2:
+            keys.append(PositionKey(row["account"], row["position_group"]))
+    with Store(path) as store:
+        for name, keys in chosen.items():
+            disputes.mark(store, (CHAIN_ID, name), keys)
+    return path, {(name, *key) for name, keys in chosen.items() for key in keys}
+
+
+def keys_of(found: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    return {(row["deployment"], row["account"], row["position_group"]) for row in found}
+
+
+def left_out_of(told: str) -> dict[str, int]:
+    """How many rows are said to be left out, by deployment."""
+    said = re.findall(r"(\S+): nothing is computed for ([\d,]+) unverified positions; their notes say why", told)
+    return {name: int(count) for name, count in said}
+
+
+def test_a_simulation_leaves_out_whom_nobody_vouches_for_and_says_how_many(
+    run: Run, disputed: tuple[Path, set[tuple[str, str, str]]]
+) -> None:
+    path, doubted = disputed
+    counts = Counter(name for name, _, _ in doubted)
+    assert len(counts) > 3, "of several protocols"
+    before = rows(run(*SHOCK))
+    result = run("--db", path, *SHOCK)
+    after = rows(result)
+    assert keys_of(before) - keys_of(after) == doubted
+    assert after == [row for row in before if keys_of([row]).isdisjoint(doubted)], "all others as before"
+    assert left_out_of(result.stderr) == counts
+    assert left_out_of(run(*SHOCK).stderr) == {}
+
+    name, account, group = min(doubted)
+    result = run("--db", path, "simulate", account, "--shock", "eth=-20%")
+    assert (name, account, group) not in keys_of(rows(result))
+    assert left_out_of(result.stderr)[name] == 1
+
+
+def test_the_falls_leave_out_whom_nobody_vouches_for_and_say_how_many(
+    run: Run, disputed: tuple[Path, set[tuple[str, str, str]]]
+) -> None:
+    path, doubted = disputed
+    counts = Counter(name for name, _, _ in doubted)
+    named = [word for name in counts for word in ("--deployment", name)]
+    fall = ("report", "book", "--fall", "eth", "--format", "md", *named)
+    title = "\n## Liquidatable if prices fall: eth"
+
+    def section(result: Result) -> tuple[list[list[str]], str]:
+        assert result.exit_code == 0, result.output
+        text = result.stdout.split(title, 1)[1].split("\n## ", 1)[0]
+        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+        return lines, text
+
+    (header, _, *whole), silent = section(run(*fall))
+    (_, _, *cut), told = section(run("--db", path, *fall))
+    positions = header.index("positions")
+    # at -20 % everyone who was chosen is liquidatable, and at no fall nobody of them
+    assert [int(line[positions]) for line in whole][2] - [int(line[positions]) for line in cut][2] == len(doubted)
+    assert cut[0] == whole[0]
+    assert left_out_of(silent) == {}
+    assert left_out_of(told.replace("\\", "")) == counts

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from indexer.store import exports, migrations, queries, ranking
@@ -133,13 +133,35 @@ def test_a_database_of_before_has_the_same_wallets_after_its_migration(tmp_path:
         assert [tuple(row) for row in conn.execute("select * from wallets")] == [tuple(row) for row in before]
 
 
-@given(POSITIONS, st.integers(1, 4), st.sampled_from(sorted(ranking.RANKS)))
+def held(*wallets: list[float]) -> dict[Any, Any]:
+    """Positions at risk with these debts and as much collateral, by wallet."""
+    return {
+        ((1, f"d{n}"), wallet, ""): {
+            "wallet": wallet, "health": 10**18, "collateral": usd, "debt": usd, "status": "at-risk", "block": 1,
+            "supplies": [usd], "owed": [],
+        }
+        for wallet, debts in zip(WALLETS, wallets, strict=False)
+        for n, usd in enumerate(debts)
+    }  # fmt: skip
+
+
+#: the largest position is of one wallet, and the largest sum of another
+SPREAD = held([5.0, 1.0], [4.0, 4.0])
+
+
+@given(POSITIONS, st.integers(1, 4), st.integers(1, 3), st.sampled_from(sorted(ranking.RANKS)))
+@example(SPREAD, 1, 1, "debt")
+@example(SPREAD, 1, 2, "debt")
+@example(SPREAD, 1, 1, "collateral")
+@example(SPREAD, 1, 2, "collateral")
+@example(SPREAD, 1, 1, "risk")
+@example(SPREAD, 1, 2, "risk")
 def test_top_lists_whom_adding_up_every_wallet_would_list(
-    conn: sqlite3.Connection, found: dict[Any, Any], limit: int, by: str
+    conn: sqlite3.Connection, found: dict[Any, Any], limit: int, few: int, by: str
 ) -> None:
     put(conn, found)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "FEW", 1)
+        patch.setattr(ranking, "FEW", few)
         patch.setattr(ranking, "LOOKS", (1, 2))
         _, rows = ranking.top(conn, by, limit=limit)
         told = [tuple(row) for row in rows]
