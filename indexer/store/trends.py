@@ -6,6 +6,7 @@ of each interval the last one stays. A row takes about 150 bytes.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,11 +30,11 @@ class Moment(NamedTuple):
 
 
 class Trends:
-    """The rider that writes points; keeps in memory when the kept ones are of."""
+    """The rider that writes points, and thins them at the first and then at each `THINNED_EVERY`th of them."""
 
     def __init__(self, sums: "BookSums") -> None:
         self.sums = sums
-        self.moments: dict[tuple[int, str], list[Moment]] = {}
+        self.written: Counter[tuple[int, str]] = Counter()
 
     def __call__(self, conn: sqlite3.Connection, snapshots: Sequence[Snapshot], block: Block) -> Callable[[], None]:
         self.sums.look(conn)
@@ -47,8 +48,7 @@ class Trends:
 
     def _write(self, conn: sqlite3.Connection, snapshot: Snapshot, block: Block) -> None:
         where, at = snapshot.where, (block.number, block.timestamp)
-        moments = self._moments(conn, where, block.number)
-        for table in TABLES if moments and moments[-1].block_number == block.number else ():
+        for table in TABLES:  # a snapshot of the same block replaces its point
             conn.execute(f"delete from {table} where {AT}", (*where, block.number))  # noqa: S608 - our own names
         conn.executemany(
             f"insert into market_history values ({', '.join('?' * 17)})",  # noqa: S608 - question marks
@@ -66,25 +66,22 @@ class Trends:
                 for (asset, status), one in sums.by_place.items()
             ],
         )
-        if not moments or moments[-1].block_number < block.number:
-            moments.append(Moment(*at))
-        kept = thinned(moments, block.timestamp)
-        gone = [(*where, one.block_number) for one in moments if one not in kept] if len(kept) < len(moments) else []
-        for table in TABLES if gone else ():
-            conn.executemany(f"delete from {table} where {AT}", gone)  # noqa: S608 - our own names
-        self.moments[where] = kept
-
-    def _moments(self, conn: sqlite3.Connection, where: tuple[int, str], number: int) -> list[Moment]:
-        """When the kept points are of, the oldest first; read anew where a step back has taken some."""
-        (last,) = conn.execute(
-            "select max(block_number) from market_history where chain_id = ? and deployment = ?", where
-        ).fetchone()
-        known = self.moments.get(where)
-        if known is None or (known[-1].block_number if known else None) != last:
-            known = [Moment(*row) for row in conn.execute(MOMENTS, where)]
-        return known
+        if self.written[where] % THINNED_EVERY == 0:
+            thin(conn, where, block.timestamp)
+        self.written[where] += 1
 
 
+def thin(conn: sqlite3.Connection, where: tuple[int, str], now: int) -> None:
+    """Deletes the points of a deployment that are not the last of their interval."""
+    moments = [Moment(*row) for row in conn.execute(MOMENTS, where)]
+    kept = set(thinned(moments, now))
+    gone = [(*where, one.block_number) for one in moments if one not in kept]
+    for table in TABLES if gone else ():
+        conn.executemany(f"delete from {table} where {AT}", gone)  # noqa: S608 - our own names
+
+
+#: points between two thinnings, which read when all of them are of
+THINNED_EVERY = 64
 AT = "chain_id = ? and deployment = ? and block_number = ?"
 #: from each point to the next by the key, without looking at the rows of one point
 MOMENTS = """
