@@ -9,14 +9,17 @@ from indexer.errors import ChainError, RetryableError
 
 logger = logging.getLogger(__name__)
 
-#: nulls for blocks that an endpoint knows, without a single [], after which its null counts as "none"
-NULLS_FOR_NONE = 4
+#: an address that emits nothing: its logs are none in every block
+NOBODY = "0x" + "00" * 19 + "d1"
+#: nulls for its logs, without a single [], after which an endpoint's null counts as "none"
+NULLS_FOR_NONE = 8
 
 
 def logs_or_null(endpoint: Endpoint, wanted: Mapping[str, Any], result: Any, count: Callable[[], None]) -> Any:
-    """An endpoint's answer to eth_getLogs, with [] for a null that means "none"; `count` counts a further request.
+    """An endpoint's answer to eth_getLogs, with [] for a null that means "none"; `count` counts each further request.
 
-    A node whose null means "none" never answers [], answers null repeatedly, and knows the block.
+    Whether it means that is asked once: a node whose null means "none" answers so for logs that nobody can have emitted, in
+    a block that it knows. However many nulls came where there may be logs, they prove nothing.
     """
     if result == [] or getattr(result, "result", None) == []:
         endpoint.null_logs = -1
@@ -26,11 +29,15 @@ def logs_or_null(endpoint: Endpoint, wanted: Mapping[str, Any], result: Any, cou
     try:
         count()
         known = endpoint.send("eth_getBlockByHash" if len(which) == 66 else "eth_getBlockByNumber", [which, False])
+        if not isinstance(known, dict):
+            return None
+        block = {"blockHash": which} if len(which) == 66 else {"fromBlock": which, "toBlock": which}
+        while 0 <= endpoint.null_logs < NULLS_FOR_NONE:
+            count()
+            none = endpoint.send("eth_getLogs", [{**block, "address": NOBODY}])
+            endpoint.null_logs = endpoint.null_logs + 1 if none is None else -1
+            if endpoint.null_logs == NULLS_FOR_NONE:
+                logger.info("%s answers eth_getLogs with null where there are none", endpoint.masked)
     except (RetryableError, ChainError):
-        known = None
-    if not isinstance(known, dict):
         return None
-    endpoint.null_logs += 1
-    if endpoint.null_logs == NULLS_FOR_NONE:
-        logger.info("%s answers eth_getLogs with null where there are none", endpoint.masked)
-    return [] if endpoint.null_logs >= NULLS_FOR_NONE else None
+    return [] if endpoint.null_logs == NULLS_FOR_NONE else None

@@ -24,6 +24,7 @@ from indexer.chain.logs.block_logs import by_hashes
 from indexer.chain.logs.log_filter import Chunk, Filter, events_of
 from indexer.chain.logs.omissions import by_receipts
 from indexer.chain.logs.ranges import range_cap
+from indexer.chain.null_logs import logs_or_null
 from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError
 from indexer.model import Block, Event
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
@@ -340,6 +341,20 @@ def test_null_for_no_logs_is_learnt_of_a_node_that_never_says_it_otherwise(
     assert chain.requests - before <= 3
     with pytest.raises(ChainError, match="BlockOutOfRange"):
         list(ranges.fetch(chain, BLOCKS + 1, BLOCKS + 5, *WANTED))
+
+
+def test_nulls_where_there_may_be_logs_prove_nothing() -> None:
+    class Forgetful:
+        """Answers null whenever it is asked for these logs, though it knows the block and says [] for none."""
+
+        masked, null_logs = "http://node", 0
+
+        def send(self, method: str, params: list[Any]) -> Any:
+            return {} if method.startswith("eth_getBlock") else []
+
+    wanted = {"fromBlock": "0x1", "toBlock": "0x5", "address": address(1)}
+    node = Forgetful()
+    assert [logs_or_null(node, wanted, None, lambda: None) for _ in range(20)] == [None] * 20  # type: ignore[arg-type]
 
 
 def test_null_is_no_word_for_none_of_a_node_that_also_answers_an_empty_list(faulty: FaultyNode) -> None:

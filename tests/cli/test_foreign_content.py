@@ -236,7 +236,8 @@ def test_any_value_in_any_column_is_shown_or_told_in_one_line(folder: Path, data
 @given(
     st.text(max_size=200)
     | st.recursive(
-        st.sampled_from(["1", "nan", '"x"', "[]", "{}", "1979-05-27"]), lambda inner: inner.map("[{}]".format)
+        st.sampled_from(["1", "nan", '"x"', "[]", "{}", "1979-05-27"]),
+        lambda inner: st.lists(inner, max_size=2).map(lambda parts: f"[{', '.join(parts)}]"),
     ).map("[settings]\nat_risk_below = {}".format)
     | st.sampled_from(["[" * 20_000, "a." * 50_000 + "b = 1", 'a = "' + "x" * 10**6, "x = " + "{a=" * 5_000])
 )

@@ -74,6 +74,7 @@ def screens() -> dict[str, list[str]]:
         "export-balances": ["export", "balances"],
         "export-markets": ["export", "markets"],
         "liquidations": ["liquidations", "--since", "400d"],
+        "levels": ["levels", "WETH"],
         "movements": ["movements"],
         "schema": ["schema"],
         "schema-of-a-table": ["schema", "positions"],
