@@ -1,6 +1,5 @@
 """Deploy and call contracts from Solidity signatures, as any account, on a local node."""
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -252,16 +251,12 @@ class Sender:
     def mine_until(self, hashes: Sequence[str], interval: int | None) -> list[bool]:
         """Mine until all these pooled transactions are in blocks; whether each succeeded."""
         status: dict[str, bool] = {}
-        patience = 50  # a node on a busy machine takes them into its pool a moment later
         while len(status) < len(hashes):
             if interval is not None:
                 self.node.set_next_timestamp(self.node.timestamp() + interval)
             self.node.rpc("evm_mine")
             receipts = self.node.rpc("eth_getBlockReceipts", "latest")
-            if not receipts and patience:
-                patience -= 1
-                time.sleep(0.1)
-            elif not receipts:
+            if not receipts:
                 raise RuntimeError(f"{len(hashes) - len(status)} pooled transactions are never mined")
             status.update({r["transactionHash"]: r["status"] == "0x1" for r in receipts})
         return [status[transaction] for transaction in hashes]

@@ -215,14 +215,12 @@ def test_log_indexes_count_through_the_block_whatever_the_node_counts_by(
         sink(ground, 70)
         till = till_of(ground)
         rows = [row for row in listed(ground, tmp_path) if row["refused"] is None][:3]
-        node.rpc("evm_setAutomine", False)
         call = "liquidationCall(address,address,address,uint256,bool)"
         for row in rows:
             args = [row["collateral_asset"], row["debt_asset"], row["account"], 2**256 - 1, False]
             transaction = {"from": till.payer, "to": ground.pool, "data": calldata(call, args), "gas": hex(3_000_000)}  # type: ignore[attr-defined]
             node.rpc("eth_sendTransaction", transaction)
         node.rpc("evm_mine")
-        node.rpc("evm_setAutomine", True)
         logs = logs_of(devnet, topic(AAVE))
         head = node.block_number()
         expected = sorted(int(log["logIndex"], 16) for log in logs if int(log["blockNumber"], 16) == head)
