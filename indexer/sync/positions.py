@@ -1,5 +1,6 @@
 """Reads the positions that are due, in chunks that survive a kill; a long read moves on with the chain."""
 
+import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from indexer.store.progress import tell
 from indexer.store.store import Store
 from indexer.sync.alone import Failures
 from indexer.sync.tracked import TrackedDeployment
+
+log = logging.getLogger(__name__)
 
 #: a newer block at which to continue reading; the same one where the user named a number
 Fresh = Callable[[Block], Block]
@@ -78,8 +81,8 @@ class Positions:
             due = [one for one in deployments if todo.get(one.name)]
             try:
                 side_by_side(read, [(partial(read_all, one), self.habits[one.name]) for one in due])
-            except PrunedError:
-                pass  # the way for many of them moves on to a newer block
+            except PrunedError as error:  # reading them in turn moves on to a newer block
+                log.info("the state of block %d is gone, reading goes on at a newer one: %s", target.number, error)
             else:
                 self.progress.advance("positions", total)
                 self.progress.done("positions")
