@@ -10,7 +10,7 @@ from indexer.units import AT_RISK_BELOW
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-#: what each aggregate compares with the header of the pinned block, see indexer/chain/guards.py
+#: what each aggregate compares with the header of the pinned block, see indexer/reads/guards.py
 Guard = Literal["full", "number", "arbsys", "timestamp", "none"]
 Factor = Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)]
 
