@@ -1,4 +1,4 @@
-"""What the adapters of both versions of Aave share: logs and the positions they touch, sums, and what if."""
+"""What the adapters of both versions of Aave share: logs and the positions they touch, accounts, sums, and what if."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,20 +6,26 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, ClassVar, TypeVar
 
-from indexer.abi import topic
-from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs
-from indexer.model import Accounts, Check, Event, Logs, LogSource, PositionKey, Shape
+from indexer.abi import abi, topic
+from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs, Reader, required
+from indexer.model import Accounts, Answer, Asset, Check, Event, Logs, LogSource, PositionKey, Read, Shape
 from protocols.aave.market import AaveMarket
 from protocols.aave.position import AavePosition
-from protocols.common import quantity, sources
+from protocols.common import chunks, quantity, sources
 
 M = TypeVar("M", bound=AaveMarket[Any])
 P = TypeVar("P", bound=AavePosition)
 
 LIQUIDATION = topic("LiquidationCall(address,address,address,uint256,uint256,address,bool)")
 
+SCALED_BALANCE = abi("aave_v3_token").function("scaledBalanceOf")  # of aTokens and variable debt tokens of all versions
+STABLE_DEBT = abi("aave_stable_debt_token")
+STABLE = tuple(STABLE_DEBT.function(name) for name in ("principalBalanceOf", "getUserStableRate", "getUserLastUpdated"))
+
 #: topic0 -> the (topics, data words) that name accounts whose positions the event may have changed
 Touches = Mapping[str, tuple[Sequence[int], Sequence[int]]]
+#: (token, function of the account) of each part of a debt
+DebtReads = Sequence[tuple[str, str]]
 
 
 class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P]):
@@ -32,6 +38,8 @@ class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P]):
     borrow: ClassVar[str]
     receipts: ClassVar[tuple[str, str]]
     receipt_shapes: ClassVar[Mapping[str, Shape]]
+    #: what the pool is asked about an account, its flags first
+    account_functions: ClassVar[tuple[str, ...]]
 
     # logs -------------------------------------------------------------------------------------------------------------
 
@@ -73,6 +81,93 @@ class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P]):
             quantity(assets, debt_asset, repaid),
             quantity(assets, seized_asset, seized),
         )
+
+    # accounts ---------------------------------------------------------------------------------------------------------
+
+    def read_positions(self, read: Reader, market: M, keys: Sequence[PositionKey]) -> list[P]:
+        """Two rounds: what the pool says of everyone and all of their aTokens, then the debts that the flags name."""
+        return self._read(read, market, keys, [reserve.a_token for reserve in market.reserves])
+
+    def read_health(self, read: Reader, market: M, keys: Sequence[PositionKey]) -> list[P]:
+        """Two rounds: what the pool says of everyone, then the aTokens and debts that the flags name.
+
+        GenericLogic.calculateUserAccountData passes over every reserve whose two flags are not set.
+        """
+        return self._read(read, market, keys, None)
+
+    def _read(self, read: Reader, market: M, keys: Sequence[PositionKey], every: Sequence[str] | None) -> list[P]:
+        """Positions with their balances of `every` aToken, or of those that back debt if None."""
+        a_tokens = every or ()
+        reads = []
+        for address, _ in keys:
+            reads += [Read(market.pool, function, (address,)) for function in self.account_functions]
+            reads += [Read(token, SCALED_BALANCE, (address,)) for token in a_tokens]
+        asked = len(self.account_functions)
+        rows = chunks(required(read, reads), asked + len(a_tokens))
+        debts = [(reserve, reserve.borrowing_flag, self.debt_reads(reserve)) for reserve in market.reserves]
+        backing = [(r.a_token, r.collateral_flag) for r in market.reserves if every is None]
+        reads = []
+        for (address, _), (flags, *_) in zip(keys, rows, strict=True):
+            for _, flag, parts in debts:
+                if flags & flag:
+                    reads += [Read(token, function, (address,)) for token, function in parts]
+            reads += [Read(token, SCALED_BALANCE, (address,)) for token, flag in backing if flags & flag]
+        rest = iter(required(read, reads))
+        position_type: type[Any] = self.position_type
+        positions: list[P] = []
+        for key, row in zip(keys, rows, strict=True):
+            flags = row[0]
+            owed = [(reserve, [next(rest) for _ in parts]) for reserve, flag, parts in debts if flags & flag]
+            held = dict(zip(a_tokens, row[asked:], strict=True))
+            held |= {token: next(rest) for token, flag in backing if flags & flag}
+            positions.append(
+                position_type(
+                    key=key,
+                    block_number=read.block.number,
+                    supplies_complete=every is not None,
+                    configuration=flags,
+                    supplied={token: scaled for token, scaled in held.items() if scaled},
+                    borrowed={r.variable_debt_token: scaled for r, (scaled, *_) in owed if scaled},
+                    stable={
+                        r.stable_debt_token: tuple(parts[1:4]) for r, parts in owed if r.stable_debt_token and parts[1]
+                    },
+                    **self.own_fields(row[1:asked], owed),
+                )
+            )
+        self.read_unknown(read, market, positions)
+        return positions
+
+    def debt_reads(self, reserve: Any) -> DebtReads:
+        """The parts of an account's debt in a reserve: variable, and principal, rate and last update of the stable one."""
+        stable = [(reserve.stable_debt_token, function) for function in STABLE] if reserve.stable_debt_token else []
+        return [(reserve.variable_debt_token, SCALED_BALANCE), *stable]
+
+    @abstractmethod
+    def own_fields(self, answers: Sequence[Any], debts: Sequence[tuple[Any, Sequence[Any]]]) -> dict[str, Any]:
+        """The fields that only this version's positions have.
+
+        `answers` are those to `account_functions` behind the flags, `debts` each owed reserve with those to `debt_reads`.
+        """
+
+    @abstractmethod
+    def read_unknown(self, read: Reader, market: M, positions: Sequence[P]) -> None:
+        """Ask every token for the positions' balances where the code is unknown, and keep them."""
+
+    def price_source(self, market: M, asset: Asset) -> str | None:
+        return market.oracle
+
+    def contract_answers(self, read: Reader, market: M, keys: Sequence[PositionKey]) -> list[Answer]:
+        """Asks for getUserAccountData, and for balanceOf in every token."""
+        tokens = [*market.sides]
+        return self.answers(read, market, [(key, tokens) for key in keys])
+
+    def audit_answers(self, read: Reader, market: M, positions: Sequence[P]) -> list[Answer]:
+        tokens = [*market.sides]
+        return self.answers(read, market, [(p.key, p.asked(tokens, read.block.number)) for p in positions])
+
+    @abstractmethod
+    def answers(self, read: Reader, market: M, wanted: Sequence[tuple[PositionKey, Sequence[str]]]) -> list[Answer]:
+        """What getUserAccountData says of each account, and balanceOf of the tokens named with it."""
 
     # sums -------------------------------------------------------------------------------------------------------------
 
