@@ -4,14 +4,16 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
 from indexer.abi import abi, topic
-from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs, Reader, required
-from indexer.model import Accounts, Answer, Asset, Check, Event, Logs, LogSource, PositionKey, Read, Shape
+from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs, Reader
+from indexer.model import Accounts, Answer, Asset, Check, Event, Logs, LogSource, PositionKey, Shape
+from protocols.aave.flags import Part, flagged, set_bits
 from protocols.aave.market import AaveMarket
 from protocols.aave.position import AavePosition
-from protocols.common import chunks, quantity, sources
+from protocols.common import quantity, sources
 
 M = TypeVar("M", bound=AaveMarket[Any])
 P = TypeVar("P", bound=AavePosition)
@@ -24,8 +26,6 @@ STABLE = tuple(STABLE_DEBT.function(name) for name in ("principalBalanceOf", "ge
 
 #: topic0 -> the (topics, data words) that name accounts whose positions the event may have changed
 Touches = Mapping[str, tuple[Sequence[int], Sequence[int]]]
-#: (token, function of the account) of each part of a debt
-DebtReads = Sequence[tuple[str, str]]
 
 
 class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P]):
@@ -85,11 +85,11 @@ class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P]):
     # accounts ---------------------------------------------------------------------------------------------------------
 
     def read_positions(self, read: Reader, market: M, keys: Sequence[PositionKey]) -> list[P]:
-        """Two rounds: what the pool says of everyone and all of their aTokens, then the debts that the flags name."""
+        """What the pool says of everyone and all of their aTokens, then the debts that the flags name."""
         return self._read(read, market, keys, [reserve.a_token for reserve in market.reserves])
 
     def read_health(self, read: Reader, market: M, keys: Sequence[PositionKey]) -> list[P]:
-        """Two rounds: what the pool says of everyone, then the aTokens and debts that the flags name.
+        """What the pool says of everyone, then the aTokens and debts that the flags name.
 
         GenericLogic.calculateUserAccountData passes over every reserve whose two flags are not set.
         """
@@ -98,46 +98,42 @@ class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P]):
     def _read(self, read: Reader, market: M, keys: Sequence[PositionKey], every: Sequence[str] | None) -> list[P]:
         """Positions with their balances of `every` aToken, or of those that back debt if None."""
         a_tokens = every or ()
-        reads = []
-        for address, _ in keys:
-            reads += [Read(market.pool, function, (address,)) for function in self.account_functions]
-            reads += [Read(token, SCALED_BALANCE, (address,)) for token in a_tokens]
-        asked = len(self.account_functions)
-        rows = chunks(required(read, reads), asked + len(a_tokens))
-        debts = [(reserve, reserve.borrowing_flag, self.debt_reads(reserve)) for reserve in market.reserves]
-        backing = [(r.a_token, r.collateral_flag) for r in market.reserves if every is None]
-        reads = []
-        for (address, _), (flags, *_) in zip(keys, rows, strict=True):
-            for _, flag, parts in debts:
-                if flags & flag:
-                    reads += [Read(token, function, (address,)) for token, function in parts]
-            reads += [Read(token, SCALED_BALANCE, (address,)) for token, flag in backing if flags & flag]
-        rest = iter(required(read, reads))
+        owed = {reserve.borrowing_flag: reserve for reserve in market.reserves}
+        backing = {reserve.collateral_flag: reserve.a_token for reserve in market.reserves if every is None}
+        always = [(market.pool, function) for function in self.account_functions]
+        always += [(token, SCALED_BALANCE) for token in a_tokens]
+        by_bit = {bit: self.debt_reads(reserve) for bit, reserve in owed.items()}
+        by_bit |= {bit: [(token, SCALED_BALANCE)] for bit, token in backing.items()}
         position_type: type[Any] = self.position_type
         positions: list[P] = []
-        for key, row in zip(keys, rows, strict=True):
-            flags = row[0]
-            owed = [(reserve, [next(rest) for _ in parts]) for reserve, flag, parts in debts if flags & flag]
-            held = dict(zip(a_tokens, row[asked:], strict=True))
-            held |= {token: next(rest) for token, flag in backing if flags & flag}
+        for key, row in zip(keys, flagged(read, [account for account, _ in keys], always, by_bit), strict=True):
+            answers = iter(row)
+            flags, *own = islice(answers, len(self.account_functions))
+            supplied = {token: scaled for token in a_tokens if (scaled := next(answers))}
+            debts = []
+            for bit in set_bits(flags):
+                if bit in owed:
+                    debts.append((owed[bit], [next(answers) for _ in by_bit[bit]]))
+                elif bit in backing and (scaled := next(answers)):
+                    supplied[backing[bit]] = scaled
             positions.append(
                 position_type(
                     key=key,
                     block_number=read.block.number,
                     supplies_complete=every is not None,
                     configuration=flags,
-                    supplied={token: scaled for token, scaled in held.items() if scaled},
-                    borrowed={r.variable_debt_token: scaled for r, (scaled, *_) in owed if scaled},
+                    supplied=supplied,
+                    borrowed={r.variable_debt_token: parts[0] for r, parts in debts if parts[0]},
                     stable={
-                        r.stable_debt_token: tuple(parts[1:4]) for r, parts in owed if r.stable_debt_token and parts[1]
+                        r.stable_debt_token: tuple(parts[1:4]) for r, parts in debts if r.stable_debt_token and parts[1]
                     },
-                    **self.own_fields(row[1:asked], owed),
+                    **self.own_fields(own, debts),
                 )
             )
         self.read_unknown(read, market, positions)
         return positions
 
-    def debt_reads(self, reserve: Any) -> DebtReads:
+    def debt_reads(self, reserve: Any) -> list[Part]:
         """The parts of an account's debt in a reserve: variable, and principal, rate and last update of the stable one."""
         stable = [(reserve.stable_debt_token, function) for function in STABLE] if reserve.stable_debt_token else []
         return [(reserve.variable_debt_token, SCALED_BALANCE), *stable]

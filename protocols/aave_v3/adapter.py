@@ -20,7 +20,8 @@ from indexer.model import (
     Read,
     Shape,
 )
-from protocols.aave.adapter import STABLE_DEBT, AaveAdapter, DebtReads, Touches
+from protocols.aave.adapter import STABLE_DEBT, AaveAdapter, Touches
+from protocols.aave.flags import Part
 from protocols.aave_v3 import liquidation
 from protocols.aave_v3.answers import agrees, answer
 from protocols.aave_v3.bounds import AaveV3Bounds
@@ -90,7 +91,7 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
 
     # positions --------------------------------------------------------------------------------------------------------
 
-    def debt_reads(self, reserve: Reserve) -> DebtReads:
+    def debt_reads(self, reserve: Reserve) -> list[Part]:
         waived = [(reserve.variable_debt_token, function) for function in DISCOUNT] if reserve.discount else []
         return [*super().debt_reads(reserve), *waived]
 
