@@ -11,8 +11,8 @@ from indexer.store.liquidations import ADDED, LIQUIDATION_COLUMNS
 from indexer.text import iso
 
 TABLE = (
-    "deployment position_group account block_number block_time repaid debt_symbol repaid_usd seized collateral_symbol "
-    "seized_usd liquidator"
+    "deployment position_group account block_time repaid debt_symbol repaid_usd seized collateral_symbol seized_usd "
+    "liquidator block_number"
 ).split()
 
 
@@ -62,17 +62,26 @@ def liquidations(
             sort=scope.order.column if scope.order and named else "time",
             **choice,  # type: ignore[arg-type]
         )
+    whence: dict[int | None, list[str]] = {}
     for row in synced:
         chosen = (not asked.deployments or row["deployment"] in asked.deployments) and (
             not asked.protocols or row["protocol"] in asked.protocols
         )
         first = row["liquidations_from_block"]
         if chosen and not (span.since_block is not None and first is not None and first <= span.since_block):
-            whole = "none is complete yet" if first is None else f"complete from block {first} on"
-            remark(f"{row['deployment']}: {whole}; `indexer sync --liquidations --since 400d` fetches older ones")
+            whence.setdefault(first, []).append(row["deployment"])
+    for first, names in whence.items():
+        whole = (
+            "liquidations before the first sync are not fetched"
+            if first is None
+            else f"complete from block {first:,} on"
+        )
+        remark(f"{', '.join(names)}: {whole}; `indexer sync --liquidations --since 400d` fetches older ones")
     for row in rows:
         row["block_time"] = iso(row["block_timestamp"])
     if asked.min_debt is not None:
         rows = [row for row in rows if row["repaid_usd"] is None or row["repaid_usd"] >= asked.min_debt]
+    if not rows and output.table:
+        remark("no liquidation is known of that")
     kept = rows[: scope.limit] if named else scope.arranged(rows, columns)
     output.write_dicts(kept, TABLE, columns)

@@ -14,6 +14,7 @@ from indexer.console import log_to_stderr
 MODULES = {
     "accounts": "accounts",
     "at-risk": "positions",
+    "completion": "completion",
     "export": "query",
     "help": "help",
     "liquidations": "liquidations",

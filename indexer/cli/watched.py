@@ -125,7 +125,11 @@ LIST_TABLE = "wallet label groups rules deployment position_group health_factor 
 PRICE_TABLE = "rule chain price_usd open crossing block_number".split()
 
 
-@click.command("list", epilog="\b\nExamples:\n  indexer watch list --json\n  indexer watch list --prices")
+@click.command(
+    "list",
+    short_help="List the watched wallets with their positions, or prices.",
+    epilog="\b\nExamples:\n  indexer watch list --json\n  indexer watch list --prices",
+)
 @click.option("--prices", is_flag=True, help="The price rules instead, with the price that decided last.")
 @output_options
 @session_of
@@ -192,7 +196,11 @@ def remove(session: Session, wallets: Sequence[str]) -> None:
     remark(f"{len(found) + len(priced)} no longer watched")
 
 
-@click.command("import", epilog="\b\nExamples:\n  indexer watch import wallets.csv\n  indexer watch import wallets.txt")
+@click.command(
+    "import",
+    short_help="Watch every wallet in a file: CSV, JSON, plain text.",
+    epilog="\b\nExamples:\n  indexer watch import wallets.csv\n  indexer watch import wallets.txt",
+)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Mainnet endpoint, to resolve ENS names.")
 @session_of

@@ -260,8 +260,9 @@ def leftover(desk: Desk) -> list[str]:
 
 
 @click.command(
+    short_help="Follow the chain and send alerts until interrupted.",
     epilog="\b\nExamples:\n  indexer watch run\n  indexer watch run --chain mainnet --command 'alarm {wallet}' \\"
-    "\n    --notify 'tgram://${TELEGRAM_TOKEN}/42424242'"
+    "\n    --notify 'tgram://${TELEGRAM_TOKEN}/42424242'",
 )
 @alert_options
 @chain_options

@@ -13,6 +13,7 @@ from indexer.report.charts import CEILING, Bars, Lines
 from indexer.report.document import Report, Section
 from indexer.report.outlook import Key, tables
 from indexer.store import accrual
+from indexer.store.freshness import waits
 from indexer.store.queries import OF_ADDRESSES
 from indexer.text import iso, shown
 
@@ -260,6 +261,12 @@ POSITION_TABLE = (
 ).split()
 
 
+def told(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why equity and supply are unknown, if supplies of these positions are not read yet."""
+    waiting = waits(rows)
+    return None if waiting is None else f"Supply and equity are unknown: {waiting}."
+
+
 def wallet_report(
     conn: sqlite3.Connection,
     title: str,
@@ -281,8 +288,9 @@ def wallet_report(
             SUMMARY_COLUMNS,
             [total],
             notes=[
+                *filter(None, [told(rows)]),
                 "equity: all supply less all debt. leverage: supply / equity. margin use: debt in per cent of the debt at which the "
-                "contract calls the position liquidatable, of the most used position, as positions share no margin."
+                "contract calls the position liquidatable, of the most used position, as positions share no margin.",
             ],
         ),
         section(

@@ -19,6 +19,7 @@ from indexer.model import Deployment, Market, Position, PositionKey, Registered
 from indexer.plugins import adapter_class
 from indexer.store.queries import OF_ADDRESSES
 from indexer.store.rows import POSITION_COLUMNS, PositionRow
+from indexer.store.scope import Span
 from indexer.text import iso
 
 #: blocks that the kept hashes must span before the length of a block is computed from them
@@ -84,7 +85,7 @@ class Stored:
 
     Everyone with debt, or all that these `wallets` hold. With `below` those are left out whose row says that they are
     healthy and have no lower health factor, unless they were read after the row was written. `verified`
-    leaves out those whose rows are `unverified`.
+    leaves out those whose rows are `unverified`, `least` those who owe less USD.
     """
 
     conn: sqlite3.Connection
@@ -94,11 +95,12 @@ class Stored:
     wallets: Sequence[str] = ()
     below: float | None = None
     verified: bool = False
+    least: float | None = None
 
     def __iter__(self) -> Iterator[Position]:
         who = OF_WALLETS if self.wallets else DEBTORS
         rows = self.conn.execute(
-            f"select s.block_number, s.state {who} and {NEAR} and {TRUSTED}",
+            f"select s.block_number, s.state {who} and {NEAR} and {TRUSTED} and {OWING}",
             self._where,
         )
         return load_positions(self.adapter, ((block, state) for block, state in rows))
@@ -111,6 +113,7 @@ class Stored:
             "block_number": self.block_number,
             "below": self.below,
             "verified": self.verified,
+            "least": self.least,
             "wallets": json.dumps([*self.wallets]),
         }
 
@@ -153,6 +156,7 @@ DEBTORS = (
 OF_WALLETS = FROM.replace("positions p", f"({OF_ADDRESSES.replace('?1', ':wallets')}) p", 1)
 FAR = "(:below is not null and p.status = 'healthy' and p.health_factor >= :below)"
 NEAR = f"({FAR} is not true or s.block_number > :block_number)"
+OWING = "(:least is null or p.debt_usd is null or p.debt_usd >= :least)"
 TRUSTED = "(p.status <> 'unverified' or not :verified)"
 
 
@@ -191,6 +195,7 @@ def deployments(
     chain_id: int | None = None,
     protocols: Sequence[str] = (),
     names: Sequence[str] = (),
+    span: Span | None = None,
 ) -> list[sqlite3.Row]:
     """The synced deployments that pass every filter, with their stored market."""
     rows = conn.execute(
@@ -203,6 +208,7 @@ def deployments(
         if (chain_id is None or row["chain_id"] == chain_id)
         and (not protocols or row["protocol"] in protocols)
         and (not names or row["deployment"] in names)
+        and (span is None or span.holds(row))
     ]
 
 
@@ -223,8 +229,9 @@ def load(
     known: Mapping[str, Deployment],
     *,
     wallets: Sequence[str] = (),
+    min_debt: float | None = None,
 ) -> list[Book]:
-    """The books of these rows of `deployments`: everyone with debt, or all that these wallets hold.
+    """The books of these rows of `deployments`: everyone with debt (of at least that many USD), or all that these wallets hold.
 
     Raises `IndexerError` for a deployment that is not `known` (an older file does not have its addresses), or
     whose protocol is no `WhatIf` (`able` leaves those out).
@@ -242,7 +249,7 @@ def load(
         if not isinstance(adapter, WhatIf):
             raise IndexerError(f"{row['deployment']}: {row['protocol']} does not say what other prices would do to it")
         market = load_market(adapter, row["market"])
-        positions = Stored(conn, adapter, row["chain_id"], market.block.number, tuple(wallets))
+        positions = Stored(conn, adapter, row["chain_id"], market.block.number, tuple(wallets), least=min_debt)
         books.append(Book(row["chain_id"], adapter, market, positions))
     return books
 
