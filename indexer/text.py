@@ -83,6 +83,11 @@ def shown(column: str, value: Any) -> str:
     return f"{number:,.6f}".rstrip("0").rstrip(".") if abs(number) >= 1e-4 or number == 0 else f"{number:.3g}"
 
 
+def many(count: int, one: str) -> str:
+    """So many of something: 1 position, 2,300 positions."""
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
+
+
 def iso(timestamp: int) -> str:
     """Unix seconds as a time in UTC, such as 2026-01-31T12:00:00Z."""
     return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -46,7 +46,7 @@ def liquidations(
             output.write_dicts([], TABLE, columns)
             return
         synced = conn.execute(
-            "select chain_id, deployment, protocol, block_timestamp, liquidations_from_block from deployments "
+            "select chain_id, deployment, protocol, start_block, liquidations_from_block from deployments "
             "where block_number is not null and (?1 is null or chain_id = ?1)",
             (scope.chain_id,),
         ).fetchall()
@@ -67,8 +67,8 @@ def liquidations(
         chosen = (not asked.deployments or row["deployment"] in asked.deployments) and (
             not asked.protocols or row["protocol"] in asked.protocols
         )
-        first = row["liquidations_from_block"]
-        if chosen and not (span.since_block is not None and first is not None and first <= span.since_block):
+        first, wanted = row["liquidations_from_block"], max(row["start_block"] or 0, span.since_block or 0)
+        if chosen and not (first is not None and first <= wanted):
             whence.setdefault(first, []).append(row["deployment"])
     for first, names in whence.items():
         whole = (

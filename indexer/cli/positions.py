@@ -32,7 +32,7 @@ from indexer.store.freshness import freshness, waits
 from indexer.store.progress import left_out
 from indexer.store.rows import POSITION_COLUMNS
 from indexer.store.scope import Scope
-from indexer.text import for_people
+from indexer.text import for_people, many
 from indexer.units import AT_RISK_BELOW, scaled
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ def say_who_is_left_out(conn: sqlite3.Connection, protocols: Sequence[str], scop
         remark(f"not all logs are read yet: {', '.join(f'{name} {words}' for name, words in far)}")
     for state, count, lower, note in reading.unlisted(conn, AT_RISK_BELOW, protocols, scope):
         known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
-        remark(f"{count:,} positions are {state}{known}; the column note says why, for example: {note}")
+        remark(
+            f"{many(count, 'position')} {'is' if count == 1 else 'are'} {state}{known}; the column note says why, for example: {note}"
+        )
         hidden += lower
     for row in reading.status(conn, str, time.time()) if reading.troubled(conn) else ():
         if row["state"] != "ok" and (synced or row["state"] != "new"):

@@ -19,6 +19,7 @@ from indexer.errors import ConfigError
 from indexer.files import write_file
 from indexer.store import ranking
 from indexer.store.scope import newest
+from indexer.text import many
 from indexer.units import scaled
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ def top(
         unknown = sum(row["supply_usd"] is None for row in rows)
         if unknown and output.table:
             remark(
-                f"what {unknown:,} of these {len(rows):,} wallets supply is unknown while it is not read or not priced: "
+                f"what {unknown:,} of {many(len(rows), 'wallet')} supply is unknown while it is not read or not priced: "
                 "`indexer sync --supplies` reads it"
             )
     output.write_dicts(scope.arranged(rows, columns), TOP_TABLE, columns)

@@ -19,7 +19,7 @@ from indexer.console import bars, remark
 from indexer.errors import IndexerError
 from indexer.model import Accounts
 from indexer.store import queries as reading
-from indexer.text import age
+from indexer.text import age, many
 
 if TYPE_CHECKING:
     from indexer.alert.stream import Receiver
@@ -293,10 +293,11 @@ def tail(
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
     """One line about a snapshot."""
-    waiting = f"; of {outcome.waiting:,} positions the supplies that back no debt are not read yet"
+    waiting = f"; of {many(outcome.waiting, 'position')} the supplies that back no debt are not read yet"
     return (
-        f"{worker.chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} wallets "
-        f"at risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
+        f"{worker.chain.name} block {outcome.block.number}: {many(outcome.positions, 'position')}, "
+        f"{many(outcome.at_risk, 'wallet')} at risk; {many(outcome.logs, 'log')}, {outcome.read:,} read, "
+        f"{many(outcome.requests, 'request')}, {age(lag)} old"
     ) + (waiting if outcome.waiting else "")
 
 

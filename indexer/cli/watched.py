@@ -14,6 +14,7 @@ from indexer.cli.people import resolved, spellings
 from indexer.console import remark
 from indexer.errors import ChainError, ConfigError, IndexerError
 from indexer.store.store import Store
+from indexer.text import many
 
 if TYPE_CHECKING:
     from indexer.alert.watches import Watch
@@ -79,7 +80,7 @@ def add(
             pricing.add(store, priced)
             _, changed = add_watches(store, [] if wallet is None else [Watch(address, label, name, rules, names)])
         if priced:
-            remark(f"told of on every chain that is watched: {', '.join(map(str, priced))}")
+            remark(f"{', '.join(map(str, priced))} is watched on every chain that `watch run` or `watch check` follows")
         if wallet is None:
             return
         (found,) = (w for w in stored(store) if w.wallet == address)
@@ -156,7 +157,7 @@ def list_(session: Session, prices: bool, output: Output) -> None:
     if not rows:
         remark(NOBODY)
     if priced:
-        remark(f"{len(priced)} price rules: --prices lists them")
+        remark(f"{many(len(priced), 'price rule')}: --prices lists {'it' if len(priced) == 1 else 'them'}")
     output.write_dicts(rows, LIST_TABLE)
 
 
@@ -189,11 +190,16 @@ def remove(session: Session, wallets: Sequence[str]) -> None:
             try:
                 found.append(named[0] if named else checked_address(given.strip()))
             except ValueError as error:
-                raise click.BadParameter(str(error)) from error
+                raise click.BadParameter(f"{error}, and no watched wallet has that label or name") from error
         with store.transaction():
             remove_watches(store, found)
             pricing.remove(store, priced)
-    remark(f"{len(found) + len(priced)} no longer watched")
+    for wallet in found:
+        was = next((w for w in known if w.wallet == wallet), None)
+        label = f" ({was.label})" if was is not None and was.label else ""
+        remark(f"{wallet}{label} is no longer watched" if was is not None else f"{wallet} was not watched")
+    for price in priced:
+        remark(f"{price} is no longer watched")
 
 
 @click.command(
@@ -222,4 +228,4 @@ def import_(session: Session, file: Path, rpc_urls: Sequence[str]) -> None:
     found = load_watches(file, data, lambda name: resolved(session, name, rpc_urls))
     with Store(session.db) as store:
         added, changed = add_watches(store, found)
-    remark(f"{added} wallets are now watched, {changed} were already")
+    remark(f"{many(added, 'wallet')} added to the watch list, {changed:,} already on it")
