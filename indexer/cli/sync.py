@@ -178,6 +178,10 @@ def sync(
             remark(told(worker, outcome, time.time() - outcome.block.timestamp))
         if liquidations:
             worker.backfill_liquidations(lambda target: first_block(worker, since, target), outcome.block)
+            (known,) = worker.store.conn.execute(
+                "select count(*) from liquidations where chain_id = ?", (worker.chain.chain_id,)
+            ).fetchone()
+            remark(f"{many(known, 'log')} of liquidations are known: `indexer liquidations` lists them")
         remark(f"{time.monotonic() - started:.1f} s")
         if outcome.failed:
             raise IndexerError(

@@ -3,8 +3,11 @@
 import csv
 import io
 import json
+import re
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +159,35 @@ def test_a_person_can_be_shown_in_part(run: Callable[..., Result], path: Path) -
     assert "the flags leave out every position of theirs" in nothing.stderr
     assert "say whose positions" in run("show", code=2).stderr
     assert "--live reads the chain now" in run("show", two[0], "--live", "--since", "1d", code=2).stderr
+
+
+def test_a_person_hears_where_supplies_are_not_read(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that is not read counts as 0: sums of it are unknown."""
+    monkeypatch.chdir(tmp_path)
+    late, whole = (
+        w for (w,) in raw(path, "select distinct wallet from positions where debt_usd > 0 order by 1 limit 2")
+    )
+    shutil.copy(path, "late.db")
+    with closing(sqlite3.connect("late.db")) as conn, conn:
+        conn.execute("update positions set supplies_complete = 0 where wallet = ?", (late,))
+
+    def run(*arguments: str) -> Result:
+        result = CliRunner().invoke(main, ["--db", "late.db", *arguments])
+        assert result.exit_code == 0, result.output
+        return result
+
+    for wallet, waits in ((late, True), (whole, False)):
+        assert ("supplies that back no debt are not read yet" in run("show", wallet, "--table").stderr) is waits
+        told = " ".join(run("report", wallet).stdout.split())
+        assert ("Supply and equity are unknown: supplies that back no debt are not read yet" in told) is waits
+        (row,) = rows(run("top", "--wallet", wallet))
+        assert (row["supply_usd"] is None) is waits
+        assert ("is unknown while it is not read" in run("top", "--wallet", wallet, "--table").stderr) is waits
+    both = run("show", late, whole, "--table")
+    assert re.search(r"not read yet of \d of these \d positions", both.stderr)
+    assert re.search(r"^ *\d +- ", both.stdout, re.MULTILINE)  # all of them together: how many, and an unknown supply
 
 
 def test_a_simulation_can_be_of_a_part_of_the_book(run: Callable[..., Result], path: Path) -> None:
