@@ -17,9 +17,7 @@ from indexer.adapter import AnyAdapter, AnyWhatIf, WhatIf
 from indexer.errors import IndexerError, StoreError
 from indexer.model import Deployment, Market, Position, PositionKey, Registered
 from indexer.plugins import adapter_class
-from indexer.store.queries import OF_ADDRESSES
-from indexer.store.rows import POSITION_COLUMNS, PositionRow
-from indexer.store.scope import Span
+from indexer.store.rows import OF_ADDRESSES, POSITION_COLUMNS, PositionRow
 from indexer.text import iso
 
 #: blocks that the kept hashes must span before the length of a block is computed from them
@@ -195,7 +193,6 @@ def deployments(
     chain_id: int | None = None,
     protocols: Sequence[str] = (),
     names: Sequence[str] = (),
-    span: Span | None = None,
 ) -> list[sqlite3.Row]:
     """The synced deployments that pass every filter, with their stored market."""
     rows = conn.execute(
@@ -208,7 +205,6 @@ def deployments(
         if (chain_id is None or row["chain_id"] == chain_id)
         and (not protocols or row["protocol"] in protocols)
         and (not names or row["deployment"] in names)
-        and (span is None or span.holds(row))
     ]
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from indexer.cli.main import main
+from indexer.history.trends import Trends
 from indexer.store import store
 from indexer.store.book_sums import BookSums
-from indexer.store.trends import Trends
 from tests.bench.fake import Fake, fake, run_once, spent
 from tests.bench.follow import BLOCKS, advance
 from tests.bench.run import Result, run
