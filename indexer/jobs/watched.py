@@ -1,8 +1,8 @@
 """The verbs of `indexer watch` for the list of watched wallets: add, list, remove, import."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,7 @@ from indexer.terminal.freshness import say
 from indexer.terminal.options import Session, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.people import resolved, spellings
+from indexer.terminal.scope import Asked, list_options
 from indexer.text import many
 
 if TYPE_CHECKING:
@@ -132,19 +133,25 @@ PRICE_TABLE = "rule chain price_usd open crossing block_number".split()
     epilog="\b\nExamples:\n  indexer watch list --json\n  indexer watch list --prices",
 )
 @click.option("--prices", is_flag=True, help="The price rules instead, with the price that decided last.")
+@list_options(sort="by wallet")
 @output_options
 @session_of
-def list_(session: Session, prices: bool, output: Output) -> None:
+def list_(session: Session, prices: bool, asked: Asked, output: Output) -> None:
     """List the watched wallets and their positions as of the last snapshot."""
-    rows, priced = [], []
+    rows: list[Mapping[str, Any]] = []
+    priced: list[Mapping[str, Any]] = []
+    watched = 0
     if session.db.exists():
         from indexer.alert.prices import listing as price_listing
         from indexer.alert.watches import listing
         from indexer.delivery.queue import refused
 
         with Store(session.db) as store:
-            rows = listing(store.conn, default_rules(session))
-            priced = price_listing(store.conn)
+            everything = listing(store.conn, default_rules(session))
+            scope, watched = asked.scope(session, store.conn), len(everything)
+            if everything:
+                rows = scope.arranged(asked.picked(session, store.conn, everything), [*everything[0]])
+            priced = [rule for rule in price_listing(store.conn) if scope.chain_id in (None, rule["chain_id"])]
             for line in refused(store.conn):
                 remark(line)
             if output.table:
@@ -155,7 +162,7 @@ def list_(session: Session, prices: bool, output: Output) -> None:
         output.write_dicts(priced, PRICE_TABLE)
         return
     if not rows:
-        remark(NOBODY)
+        remark("the flags leave out everyone who is watched" if watched else NOBODY)
     if priced:
         remark(f"{many(len(priced), 'price rule')}: --prices lists {'it' if len(priced) == 1 else 'them'}")
     output.write_dicts(rows, LIST_TABLE)

@@ -78,6 +78,33 @@ def test_every_list_has_the_same_flags(command: str) -> None:
     assert [flag for flag in FLAGS if flag not in options] == []
 
 
+def test_the_watch_list_has_them_too(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(path, "watched.db")
+
+    def run(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(main, ["--db", "watched.db", "watch", *arguments])
+        assert result.exit_code == code, result.output
+        return result
+
+    listing = dict(main.get_command(None, "watch").commands)["list"]  # type: ignore[arg-type, union-attr, attr-defined]
+    assert set(FLAGS) <= {option for parameter in listing.params for option in parameter.opts}
+    wallets = [w for (w,) in raw(path, "select wallet from positions where debt_usd > 0 group by protocol")]
+    for wallet in wallets:
+        run("add", wallet)
+    everything = rows(run("list"))
+    for name in {row["deployment"] for row in everything}:
+        part = rows(run("list", "--deployment", name))
+        assert part == [row for row in everything if row["deployment"] == name]
+    assert {row["wallet"] for row in rows(run("list", "--wallet", wallets[0]))} == {wallets[0]}
+    least = max(row["debt_usd"] for row in everything)
+    assert {row["debt_usd"] for row in rows(run("list", "--min-debt", str(least)))} == {least}
+    assert len(rows(run("list", "--sort", "debt_usd", "--limit", "1"))) == 1
+    nobody = run("list", "--until", "1")
+    assert rows(nobody) == []
+    assert "the flags leave out everyone who is watched" in nobody.stderr
+
+
 def test_the_list_of_what_can_be_synced_has_those_that_its_rows_have_a_column_for() -> None:
     options = {option for parameter in main.get_command(None, "protocols").params for option in parameter.opts}  # type: ignore[union-attr, arg-type]
     assert [flag for flag in FLAGS if flag not in options] == ["--wallet", "--since", "--until", "--min-debt"]
