@@ -190,7 +190,7 @@ def parts(columns: Sequence[Column], width: int) -> list[list[Column]]:
     """The columns in several tables that fit; the first columns of text, by which rows are told apart, are in each."""
     keys: list[Column] = []
     for column in columns:
-        if column.right or total([*keys, column]) > width // 2:
+        if column.right or total([*keys, column]) > width * 2 // 3:
             break
         keys.append(column)
     widest = max((column.longest_word for column in columns[len(keys) :]), default=0)

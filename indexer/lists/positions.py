@@ -176,10 +176,10 @@ def show(
     balances = [balance for row in rows for balance in row["balances"]]
     shown = [{**row, "liquidation_by_interest": outlook.until(row["outlook"])} for row in rows]
     output.write_sets(
-        *((TOGETHER, for_people(TOGETHER, sums)) for _ in sums),
-        (SHOW_TABLE, for_people(SHOW_TABLE, shown)),
-        (held_columns, for_people(held_columns, balances)),
-        *((columns, lines) for _, columns, lines in outlook.tables(rows)),
+        *(("Together", TOGETHER, for_people(TOGETHER, sums)) for _ in sums),
+        ("Positions", SHOW_TABLE, for_people(SHOW_TABLE, shown)),
+        ("What they hold and owe", held_columns, for_people(held_columns, balances)),
+        *((outlook.TITLES[name], columns, lines) for name, columns, lines in outlook.tables(rows)),
     )
 
 

@@ -224,15 +224,19 @@ def write(found: "simulating.Simulation", by: str, scope: Scope, output: Output,
     columns = WORST_TABLE.copy()
     if any(row["health_factor_accrued_after"] is not None for row in worst):
         columns.insert(columns.index("health_factor_after") + 1, "health_factor_accrued_after")
-    sets: list[tuple[Sequence[str], Any]] = []
+    sets: list[tuple[str, Sequence[str], Any]] = []
     if whole:
-        sets.append((DEPLOYMENT_TABLE, for_people(DEPLOYMENT_TABLE, simulating.deployment_rows(found))))
+        sets.append(
+            ("By deployment", DEPLOYMENT_TABLE, for_people(DEPLOYMENT_TABLE, simulating.deployment_rows(found)))
+        )
         assets = simulating.asset_rows(found)
         if assets:
-            sets.append((ASSET_TABLE, for_people(ASSET_TABLE, assets)))
+            sets.append(
+                ("Debts and collateral of those who become liquidatable", ASSET_TABLE, for_people(ASSET_TABLE, assets))
+            )
     elif len(found.outcomes) > 1 and not output.columns:
-        sets.append((TOGETHER_TABLE, for_people(TOGETHER_TABLE, [simulating.together(found.outcomes)])))
-    sets.append((columns, for_people(columns, worst)))
+        sets.append(("Together", TOGETHER_TABLE, for_people(TOGETHER_TABLE, [simulating.together(found.outcomes)])))
+    sets.append(("Positions", columns, for_people(columns, worst)))
     output.write_sets(*sets)
     if len(found.outcomes) > shown:
         remark(f"{len(found.outcomes) - shown:,} more become liquidatable; --limit N shows them, --csv all")
