@@ -148,11 +148,12 @@ def show(
 ) -> None:
     """Show a person's positions, those held through a proxy too, their balances, and what liquidates them.
 
-    Several wallets are one person: their positions are listed together and added up, over protocols and chains.
-
     That is, for each asset, the price at which it happens if the others stay as they are, and how far away that is; the
     time that interest alone takes at today's rates; what to repay or to add to reach a target; what one call could close
     now. Values are in USD, amounts in whole tokens; JSON has the exact integers, CSV and TSV only the positions.
+
+    Several wallets, also those of --wallet, are one person: their positions are listed together and added up, over
+    protocols and chains.
     """
     goal = scaled(target)
     who = person(session, named_by(whom, asked), flags["rpc_urls"])

@@ -128,7 +128,12 @@ def list_options(
             "--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."
         ),
         "wallets": click.option(
-            "--wallet", "wallets", multiple=True, callback=addresses, metavar="ADDRESS", help="Repeatable."
+            "--wallet",
+            "wallets",
+            multiple=True,
+            callback=addresses,
+            metavar="ADDRESS",
+            help="Only this one; repeatable.",
         ),
         "min_debt": click.option(
             "--min-debt", type=Number(min=0), metavar="USD", help="At least this debt; unknown debts are kept."
@@ -140,7 +145,11 @@ def list_options(
             "--until", callback=block_or_moment, metavar=metavar, help="Up to here  [default: the last block]"
         ),
         "order": click.option(
-            "--sort", "order", callback=order, metavar="COLUMN[:asc]", help=f"The largest first  [default: {sort}]"
+            "--sort",
+            "order",
+            callback=order,
+            metavar="COLUMN[:asc]",
+            help=f"By this column, the largest first  [default: {sort}]",
         ),
         "limit": click.option(
             "--limit",
