@@ -19,7 +19,7 @@ from indexer.queries import queries as reading
 from indexer.terminal.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import block_or_moment
-from indexer.text import age
+from indexer.text import age, many
 
 if TYPE_CHECKING:
     from indexer.delivery.stream import Receiver
@@ -233,6 +233,10 @@ def bring(session: Session, wanted: Wanted) -> None:
             remark(told(worker, outcome, time.time() - outcome.block.timestamp))
         if wanted.liquidations:
             worker.backfill_liquidations(lambda target: first_block(worker, wanted.since, target), outcome.block)
+            (known,) = worker.store.conn.execute(
+                "select count(*) from liquidations where chain_id = ?", (worker.chain.chain_id,)
+            ).fetchone()
+            remark(f"{many(known, 'log')} of liquidations are known: `indexer liquidations` lists them")
         remark(f"{time.monotonic() - started:.1f} s")
         if outcome.failed:
             raise IndexerError(
@@ -348,10 +352,11 @@ def tail(
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
     """One line about a snapshot."""
-    waiting = f"; of {outcome.waiting:,} positions the supplies that back no debt are not read yet"
+    waiting = f"; of {many(outcome.waiting, 'position')} the supplies that back no debt are not read yet"
     return (
-        f"{worker.chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} wallets "
-        f"at risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
+        f"{worker.chain.name} block {outcome.block.number}: {many(outcome.positions, 'position')}, "
+        f"{many(outcome.at_risk, 'wallet')} at risk; {many(outcome.logs, 'log')}, {outcome.read:,} read, "
+        f"{many(outcome.requests, 'request')}, {age(lag)} old"
     ) + (waiting if outcome.waiting else "")
 
 

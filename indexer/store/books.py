@@ -83,7 +83,7 @@ class Stored:
 
     Everyone with debt, or all that these `wallets` hold. With `below` those are left out whose row says that they are
     healthy and have no lower health factor, unless they were read after the row was written. `verified`
-    leaves out those whose rows are `unverified`.
+    leaves out those whose rows are `unverified`, `least` those who owe less USD.
     """
 
     conn: sqlite3.Connection
@@ -93,11 +93,12 @@ class Stored:
     wallets: Sequence[str] = ()
     below: float | None = None
     verified: bool = False
+    least: float | None = None
 
     def __iter__(self) -> Iterator[Position]:
         who = OF_WALLETS if self.wallets else DEBTORS
         rows = self.conn.execute(
-            f"select s.block_number, s.state {who} and {NEAR} and {TRUSTED}",
+            f"select s.block_number, s.state {who} and {NEAR} and {TRUSTED} and {OWING}",
             self._where,
         )
         return load_positions(self.adapter, ((block, state) for block, state in rows))
@@ -110,6 +111,7 @@ class Stored:
             "block_number": self.block_number,
             "below": self.below,
             "verified": self.verified,
+            "least": self.least,
             "wallets": json.dumps([*self.wallets]),
         }
 
@@ -152,6 +154,7 @@ DEBTORS = (
 OF_WALLETS = FROM.replace("positions p", f"({OF_ADDRESSES.replace('?1', ':wallets')}) p", 1)
 FAR = "(:below is not null and p.status = 'healthy' and p.health_factor >= :below)"
 NEAR = f"({FAR} is not true or s.block_number > :block_number)"
+OWING = "(:least is null or p.debt_usd is null or p.debt_usd >= :least)"
 TRUSTED = "(p.status <> 'unverified' or not :verified)"
 
 
@@ -222,8 +225,9 @@ def load(
     known: Mapping[str, Deployment],
     *,
     wallets: Sequence[str] = (),
+    min_debt: float | None = None,
 ) -> list[Book]:
-    """The books of these rows of `deployments`: everyone with debt, or all that these wallets hold.
+    """The books of these rows of `deployments`: everyone with debt (of at least that many USD), or all that these wallets hold.
 
     Raises `IndexerError` for a deployment that is not `known` (an older file does not have its addresses), or
     whose protocol is no `WhatIf` (`able` leaves those out).
@@ -241,7 +245,7 @@ def load(
         if not isinstance(adapter, WhatIf):
             raise IndexerError(f"{row['deployment']}: {row['protocol']} does not say what other prices would do to it")
         market = load_market(adapter, row["market"])
-        positions = Stored(conn, adapter, row["chain_id"], market.block.number, tuple(wallets))
+        positions = Stored(conn, adapter, row["chain_id"], market.block.number, tuple(wallets), least=min_debt)
         books.append(Book(row["chain_id"], adapter, market, positions))
     return books
 

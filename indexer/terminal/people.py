@@ -12,6 +12,7 @@ from indexer.console import remark
 from indexer.errors import ChainError, ConfigError
 from indexer.store.database import open_readonly
 from indexer.terminal.options import F, Session
+from indexer.text import many
 
 if TYPE_CHECKING:
     from indexer.alert.watches import Watch
@@ -34,7 +35,9 @@ class Person:
     def title(self) -> str:
         names = ", ".join(self.given)
         count = len(self.wallets)
-        return f"Wallet {names}" if [*self.given] == self.wallets and count == 1 else f"{names} ({count} wallets)"
+        return (
+            f"Wallet {names}" if [*self.given] == self.wallets and count == 1 else f"{names} ({many(count, 'wallet')})"
+        )
 
     def say_who_is_unknown(self, rows: Sequence[Mapping[str, Any]], where: str) -> None:
         """One remark on each wallet that none of these positions is of."""

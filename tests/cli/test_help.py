@@ -144,6 +144,45 @@ def test_help_of_nothing_is_that_of_the_program_and_of_no_command_an_error() -> 
         assert "has no command" in result.stderr
 
 
+@pytest.mark.parametrize("path", [path for path, command in commands() if hasattr(command, "commands")])
+def test_a_list_of_commands_cuts_no_sentence(path: tuple[str, ...]) -> None:
+    """At 80 columns, as click writes it where there is no terminal."""
+    listed = CliRunner().invoke(main, [*path, "--help"], prog_name="indexer").stdout.partition("Commands:\n")[2]
+    lines = listed.partition("\n\n")[0].splitlines()
+    assert len(lines) == len(dict(commands())[path].commands)  # type: ignore[attr-defined]
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_is_the_one_that_click_gives_it(shell: str, folder: Path) -> None:
+    """By the variable that shells have always been told of."""
+    program = Path(sys.executable).with_name("indexer")
+    said = CliRunner().invoke(main, ["completion", shell], prog_name="indexer")
+    asked = {**os.environ, "_INDEXER_COMPLETE": f"{shell}_source"}
+    done = subprocess.run([program], cwd=folder, env=asked, capture_output=True, text=True, check=True)
+    assert said.exit_code == 0
+    assert said.stdout.rstrip("\n") == done.stdout.rstrip("\n")
+    assert "indexer" in said.stdout
+
+
+def test_bash_completes_after_the_example(folder: Path) -> None:
+    """A real bash reads the script and asks for what may follow `indexer show tr`."""
+    script = """
+        eval "$(indexer completion bash)"
+        COMP_WORDS=(indexer show tr) COMP_CWORD=2
+        "$(complete -p indexer | sed 's/.*-F \\([^ ]*\\).*/\\1/')" indexer
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("treasury\n", "")
+
+
+def test_another_shell_is_refused_with_those_that_there_are() -> None:
+    result = CliRunner().invoke(main, ["completion", "csh"])
+    assert result.exit_code == 2
+    assert "'bash', 'zsh', 'fish'" in result.stderr
+
+
 def completed(words: str, folder: Path) -> list[str]:
     """What a shell is offered behind these words."""
     asked = {"_INDEXER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
