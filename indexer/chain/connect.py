@@ -43,6 +43,7 @@ def connect(
             guard=chain.guard,
             bloom=chain.bloom,
             max_log_range=chain.max_log_range,
+            wrapped_native=chain.wrapped_native,
             timeout=chain.timeout_seconds,
             attempts=attempts,
             spread=spread or chain.spread or all(url in public for url in urls),
