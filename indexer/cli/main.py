@@ -14,6 +14,7 @@ from indexer.terminal.options import Session
 MODULES = {
     "accounts": "jobs.accounts",
     "at-risk": "lists.positions",
+    "doctor": "jobs.doctor",
     "export": "lists.query",
     "help": "cli.help",
     "liquidations": "lists.liquidations",
