@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from indexer.chain.blocks import quantity
+from indexer.chain.blocks import check_header
 from indexer.chain.client import LARGEST_BATCH, Chain
 from indexer.chain.errors import BadAnswerError, BatchTooBigError, UnsupportedError
 from indexer.config import ChainConfig
@@ -21,24 +21,27 @@ ALL_OF = 10
 NOBODY = "0x00000000000000000000000000000000c0ffee02"
 
 
-def batches(chain: Chain, _: ChainConfig, _at: Block) -> Finding:
-    """How many calls one request takes."""
+def batches(chain: Chain, _: ChainConfig, at: Block) -> Finding:
+    """How many calls one request takes; each answer must be that to its own call."""
     size = LARGEST_BATCH
     while size > 1:
+        numbers = [max(at.number - i, 0) for i in range(size)]
+        calls = [("eth_getBlockByNumber", [hex(number), False]) for number in numbers]
         try:
-            answers = chain.in_use.send_batch([("eth_blockNumber", [])] * size)
-            whole = all(not isinstance(answer, Exception) and quantity(answer) for answer in answers)
+            answers = chain.in_use.send_batch(calls)
+            for number, answer in zip(numbers, answers, strict=True):
+                if isinstance(answer, Exception):
+                    raise answer
+                check_header(answer, number)
         except BatchTooBigError as error:
             size = error.most if error.most is not None and error.most < size else size // 2
-            continue
         except UnsupportedError:
             break
-        except (ChainError, RetryableError, TypeError, ValueError):
-            whole = False
-        if whole:
-            more = " at least" if size == LARGEST_BATCH else ""
+        except (ChainError, RetryableError):
+            size //= 2
+        else:
+            more = " at least" if size == LARGEST_BATCH else " at most"
             return Finding("", Verdict.OK, f"{size} calls in one request{more}", value=size)
-        size //= 2
     text = "no batches of calls: each call is a request of its own, so that a sync takes longer"
     return Finding("", Verdict.WARNING, text, value=1)
 
@@ -50,36 +53,48 @@ def _list(raw: Any) -> list[Any]:
 
 
 def log_range(chain: Chain, config: ChainConfig, at: Block) -> Finding:
-    """The widest range of blocks that one eth_getLogs takes, up to the most that a sync asks for."""
-    refusal, tried = "", list(RANGES)
+    """The widest range of blocks that one eth_getLogs takes, up to the most that a sync asks for.
+
+    `value` is None where nothing narrower than that was refused.
+    """
+    refusal, pruned = "", False
+    tried = [span for span in RANGES if span <= at.number + 1]
     while tried:
         span = tried.pop(0)
-        if span > at.number + 1:
-            continue
         asked = {"fromBlock": hex(at.number - span + 1), "toBlock": hex(at.number), "address": [NOBODY]}
         try:
-            chain.request("eth_getLogs", [asked], _list, splittable=True)
+            logs = chain.request("eth_getLogs", [asked], _list, splittable=True)
         except PrunedError:
-            refusal = refusal or "older logs are pruned"
-            continue
+            pruned = True
         except (ChainError, RetryableError) as error:
-            named = range_cap(str(error))
-            refusal = str(error)
+            refusal, named = str(error), range_cap(str(error))
             if named is not None and 0 < named < span:
                 tried = sorted({named, *(one for one in tried if one < named)}, reverse=True)
-            continue
-        return _range_finding(config, span, refusal)
-    return Finding("", Verdict.ERROR, f"serves no logs: {refusal or 'of any block'}", value=0)
+        else:
+            if logs:
+                text = (
+                    "ignores the filter of eth_getLogs: all logs are sent, and those that are wanted picked from them"
+                )
+                return Finding("", Verdict.WARNING, text, value=span if refusal else None)
+            return _range_finding(config, span, refusal=refusal, pruned=pruned)
+    return Finding("", Verdict.ERROR, f"serves no logs: {refusal or 'those of every block are pruned'}", value=0)
 
 
-def _range_finding(config: ChainConfig, span: int, refusal: str) -> Finding:
-    if config.max_log_range is not None and config.max_log_range > span and refusal:
+def _range_finding(config: ChainConfig, span: int, *, refusal: str, pruned: bool) -> Finding:
+    if pruned:
+        text = (
+            f"older logs are pruned: it has those of the last {span:,} blocks; a first sync needs an endpoint with all"
+        )
+        return Finding("", Verdict.WARNING, text)
+    if not refusal:
+        return Finding("", Verdict.OK, f"logs of {span:,} blocks in one request at least")
+    if config.max_log_range is not None and config.max_log_range > span:
         text = f"`max_log_range = {config.max_log_range}` is configured, but {span:,} blocks are the most"
         return Finding("", Verdict.WARNING, text, value=span)
-    if refusal and span <= NARROW:
+    if span <= NARROW:
         text = f"logs of {span:,} blocks at most in a request: the first sync takes very many"
         return Finding("", Verdict.WARNING, text, value=span)
-    return Finding("", Verdict.OK, f"logs of {span:,} blocks in one request", value=span)
+    return Finding("", Verdict.OK, f"logs of {span:,} blocks in one request at most", value=span)
 
 
 def all_logs(chain: Chain, _: ChainConfig, at: Block) -> Finding:

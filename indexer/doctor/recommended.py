@@ -5,7 +5,6 @@ from typing import Any
 
 from indexer.config import ChainConfig
 from indexer.doctor.finding import Finding
-from indexer.doctor.limits import RANGES
 from indexer.reads.guards import GUARDS
 
 #: how much a filter says, the least first
@@ -20,7 +19,7 @@ def chain_table(config: ChainConfig, examined: Sequence[Sequence[Finding]]) -> M
     """
     guards = [guard for guard in _values(examined, "guard") if guard in GUARDS]
     blooms = [bloom for bloom in _values(examined, "bloom") if bloom in BLOOMS]
-    ranges = [span for span in _values(examined, "log range") if isinstance(span, int) and 0 < span < max(RANGES)]
+    ranges = [span for span in _values(examined, "log range") if span > 0]
     table: dict[str, Any] = {
         "guard": max(guards, key=list(GUARDS).index, default=config.guard),
         "bloom": min(blooms, key=BLOOMS.index, default=config.bloom),

@@ -50,6 +50,8 @@ def clock(chain: Chain, _: ChainConfig, _at: Block) -> Finding:
 def depth(chain: Chain, _: ChainConfig, at: Block) -> Finding:
     """Of how many blocks below the head the state is known; the answer must be of the block that was asked for."""
     reached, why = 0, ""
+    if not _call(chain, chain.multicall3, TIMESTAMP.calldata, "latest"):
+        return Finding("", Verdict.OK, "not known without Multicall3")
     for distance in DISTANCES:
         if distance > at.number:
             break

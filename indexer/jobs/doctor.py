@@ -24,7 +24,7 @@ WIDTH = 80
 ALL = "all"
 
 
-@click.command(epilog="\b\nExamples:\n  indexer doctor --chain arbitrum\n  indexer doctor --chain all --json")
+@click.command(epilog="\b\nExamples:\n  indexer doctor\n  indexer doctor --json --output chain.toml")
 @click.option("--chain", metavar="NAME|all", help="The chain to examine, or every one.  [default: mainnet]")
 @click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Examine this endpoint instead; repeatable.")
 @click.option(

@@ -47,7 +47,7 @@ def examples() -> Iterator[tuple[str, str]]:
 #: what asks a node of mainnet for a name, or sends to a service with somebody's secrets
 ELSEWHERE = re.compile(r"\.eth\b|\$\{")
 #: what asks a node
-NODE = re.compile(r"indexer (sync|verify|show --live|watch (check|run))\b")
+NODE = re.compile(r"indexer (sync|verify|doctor|show --live|watch (check|run))\b")
 RUN = [(path, line) for path, line in examples() if not ELSEWHERE.search(line)]
 EVERY = [path for path, _ in commands() if path and not hasattr(dict(commands())[path], "commands")]
 
