@@ -67,6 +67,13 @@ if TYPE_CHECKING:
     "[default: settings.refresh_seconds, else 600]",
 )
 @click.option(
+    "--every",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="With --follow: a snapshot at most this often.  [default: settings.every_seconds, else at every block, "
+    "12 where blocks come faster than one a second]",
+)
+@click.option(
     "--liquidations",
     is_flag=True,
     help="Then fetch the liquidations from before a deployment was followed; see --since.",
@@ -100,6 +107,7 @@ def sync(
     accept_reorg: bool,
     cross_check: int | None,
     refresh_seconds: float | None,
+    every: float | None,
     liquidations: bool,
     watch: bool,
     webhook: str | None,
@@ -133,6 +141,8 @@ def sync(
         raise click.UsageError("--since of a stream is a block: that of the last line that was read")
     if liquidations and (follow or dry_run):
         raise click.UsageError("--liquidations is for one sync: run it alone, then --follow keeps the table up to date")
+    if every is not None and (not follow or not math.isfinite(every)):
+        raise click.UsageError("--every is for --follow, and a number of seconds such as 12")
     if refresh_seconds is not None and not follow:
         raise click.UsageError("--refresh-seconds is for --follow: one sync brings every row to its block")
     if refresh_seconds is not None and not math.isfinite(refresh_seconds):
@@ -159,7 +169,14 @@ def sync(
             block = since if isinstance(since, int) else None
             with (
                 suppress(KeyboardInterrupt),
-                syncing(session, flags, accounts, cross_check=cross_check, refresh_seconds=refresh_seconds) as worker,
+                syncing(
+                    session,
+                    flags,
+                    accounts,
+                    cross_check=cross_check,
+                    refresh_seconds=refresh_seconds,
+                    every_seconds=every,
+                ) as worker,
                 streaming(session, worker, receivers, block) as wake,
                 judging(session, flags, worker, alerts) as desk,
             ):
