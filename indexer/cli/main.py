@@ -19,6 +19,7 @@ MODULES = {
     "help": "cli.help",
     "liquidations": "lists.liquidations",
     "levels": "lists.levels",
+    "merge": "jobs.merge",
     "movements": "lists.movements",
     "opportunities": "lists.opportunities",
     "protocols": "lists.status",
