@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 ALL = "all"
+#: chains that are examined at once
+AT_ONCE = 8
 
 
 @click.command(epilog="\b\nExamples:\n  indexer doctor\n  indexer doctor --json --output chain.toml")
@@ -69,8 +71,9 @@ def doctor(
     failed: list[str] = []
     if not as_json:
         write(findings)
-    for config in [] if broken else chains(session.config, chain):
-        found, table = examined(session.config, config, rpc_urls, max_requests_per_second)
+    for config, found, table in (
+        [] if broken else all_examined(session.config, chain, rpc_urls, max_requests_per_second)
+    ):
         if not as_json:
             write(found)
         findings += found
@@ -93,12 +96,22 @@ def doctor(
         raise IndexerError(f"a sync of {', '.join(failed)} would fail, or its rows could not be proven: see above")
 
 
-def chains(config: "Config", name: str | None) -> "list[ChainConfig]":
-    """The chains to examine. Raises `ConfigError` for an unknown name."""
+def all_examined(
+    config: "Config", name: str | None, rpc_urls: Sequence[str], rate: float | None
+) -> "Iterator[tuple[ChainConfig, list[Finding], dict[str, Any] | None]]":
+    """Each chain to examine with what was found, in order; some chains at once. Raises `ConfigError` for an unknown name."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from indexer.config import DEFAULT_CHAIN
 
     config.check_own()
-    return list(config.chains.values()) if name == ALL else [config.chain(name or DEFAULT_CHAIN)]
+    wanted = list(config.chains.values()) if name == ALL else [config.chain(name or DEFAULT_CHAIN)]
+    for chain in wanted:
+        config.endpoints(chain, rpc_urls)  # names what is missing before anything is asked
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        examinations = [pool.submit(examined, config, chain, rpc_urls, rate) for chain in wanted]
+        for chain, examination in zip(wanted, examinations, strict=True):
+            yield (chain, *examination.result())
 
 
 def examined(

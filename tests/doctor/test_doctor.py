@@ -271,6 +271,20 @@ def test_an_endpoint_that_fails_is_exit_code_1_and_a_second_one_mends_that(
     assert doctor(tmp_path, "--chain", "devnet", "--rpc-url", faulty.url, "--rpc-url", node.url)[0] == 0
 
 
+def test_all_chains_are_examined_in_order(node: Anvil, faulty: FaultyNode, tmp_path: Path) -> None:
+    faulty.faults = {"429": 1}
+    more = f"[chains.second]\nchain_id = 99\nrpc = ['{node.url}']\n[chains.third]\nchain_id = {CHAIN_ID}\nrpc = ['{faulty.url}']\n"
+    built_in = "".join(f"[chains.{name}]\nrpc = ['http://127.0.0.1:1']\n" for name in load(None, {}).chains)
+    configured(tmp_path, node.url, more + built_in)
+    code, out, err = doctor(tmp_path, "--chain", "all", "--json")
+    found = json.loads(out)
+    order = list(dict.fromkeys(one["chain"] for one in found["findings"] if one["chain"]))
+    assert order == list(load(tmp_path / "indexer.toml", {}).chains)
+    assert list(found["chains"]) == ["devnet"]
+    assert code == 1
+    assert "third" in err
+
+
 @pytest.mark.parametrize("arguments", [("--chain", "devnot"), ("--chain", "all", "--rpc-url", "http://127.0.0.1:1")])
 def test_usage_is_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "indexer.toml").touch()
