@@ -63,6 +63,7 @@ class Node:
         guard: Guard = "full",
         bloom: Literal["exact", "partial", "none"] = "exact",
         max_log_range: int | None = None,
+        wrapped_native: str | None = None,
         timeout: float = 30,
         attempts: int = 7,
         backoff: float = 0.5,
@@ -74,6 +75,8 @@ class Node:
         self.name = name
         self.chain_id = chain_id
         self.multicall3 = multicall3.lower()
+        #: contracts that most others are younger than, see first_block.py
+        self.older = [self.multicall3] if wrapped_native is None else [wrapped_native, self.multicall3]
         self.guard: Guard = guard
         self.requests = 0
         self.retries = 0

@@ -67,6 +67,13 @@ if TYPE_CHECKING:
     "[default: settings.refresh_seconds, else 600]",
 )
 @click.option(
+    "--every",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="With --follow: a snapshot at most this often.  [default: settings.every_seconds, else at every block, "
+    "12 where blocks come faster than one a second]",
+)
+@click.option(
     "--liquidations",
     is_flag=True,
     help="Then fetch the liquidations from before a deployment was followed; see --since.",
@@ -119,6 +126,7 @@ class Wanted:
     accept_reorg: bool
     cross_check: int | None
     refresh_seconds: float | None
+    every: float | None
     liquidations: bool
     watch: bool
     webhook: str | None
@@ -166,6 +174,10 @@ def check(wanted: Wanted) -> None:
             "--liquidations is for one sync: run it alone, then --follow keeps the table up to date",
         ),
         (
+            wanted.every is not None and (not wanted.follow or not math.isfinite(wanted.every)),
+            "--every is for --follow, and a number of seconds such as 12",
+        ),
+        (
             seconds is not None and not wanted.follow,
             "--refresh-seconds is for --follow: one sync brings every row to its block",
         ),
@@ -206,7 +218,11 @@ def keep_up(session: Session, wanted: Wanted) -> None:
         if alerts is not None and alerts.places.stdout and lines:
             raise click.UsageError("alerts and --nl cannot share standard output: name --notify or --command")
         block = wanted.since if isinstance(wanted.since, int) else None
-        settings = {"cross_check": wanted.cross_check, "refresh_seconds": wanted.refresh_seconds}
+        settings = {
+            "cross_check": wanted.cross_check,
+            "refresh_seconds": wanted.refresh_seconds,
+            "every_seconds": wanted.every,
+        }
         with (
             suppress(KeyboardInterrupt),
             syncing(session, flags, wanted.accounts, **settings) as worker,
