@@ -1,6 +1,7 @@
 """From the configuration to a chain and its adapters."""
 
 import logging
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
@@ -25,12 +26,14 @@ def connect(
     *,
     max_requests_per_second: float | None = None,
     spread: bool = False,
+    timeout: float = math.inf,
+    deadline: float = math.inf,
     on_retry: Callable[[str, float], None] | None = None,
 ) -> Chain:
     """Connects to the chain through its endpoints, one of which must answer. Close it after use.
 
     An endpoint that may be of another chain (ETH_RPC_URL) is asked for its chain id first: if it fits it is the only one
-    used, else the public ones are. Raises `ConfigError` without endpoints, `ChainError` if none works.
+    used, else the public ones are. `timeout` shortens the chain's own; nothing is asked past `deadline` (monotonic). Raises `ConfigError` without endpoints, `ChainError` if none works.
     """
 
     def behind(urls: Sequence[str], attempts: int = 7) -> Chain:
@@ -42,9 +45,10 @@ def connect(
             max_requests_per_second=max_requests_per_second or chain.max_requests_per_second,
             guard=chain.guard,
             bloom=chain.bloom,
-            timeout=chain.timeout_seconds,
+            timeout=min(chain.timeout_seconds, timeout),
             attempts=attempts,
             spread=spread or chain.spread or all(url in public for url in urls),
+            deadline=deadline,
             on_retry=on_retry,
         )
 

@@ -56,7 +56,7 @@ FIRST_SECONDS = 1.5
 class Endpoint:
     """One node URL. `send` and `send_batch` do one HTTP exchange each and raise the classified errors."""
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, deadline: float = math.inf) -> None:
         self.url = url
         self.masked = mask(url)
         self.verified = False
@@ -71,6 +71,8 @@ class Endpoint:
         self.unsupported: set[str] = set()
         self.flight = Flight()
         self._timeout = timeout
+        #: when the last answer must be there, by the monotonic clock
+        self._deadline = deadline
         self._secrets = secrets(url)
         self._ids = itertools.count(1)
         self._transport = Transport(url)
@@ -221,11 +223,14 @@ class Endpoint:
 
     def _exchange(self, payload: bytes, what: str, most: int) -> Reply:
         timeout = self._timeout if self.asked else min(self._timeout, FIRST_SECONDS)
+        timeout = min(timeout, self._deadline - time.monotonic())
+        if timeout <= 0:
+            raise TimedOutError(f"{what}no time is left to ask")
         self.asked = True
         try:
             return self._transport.post(payload, timeout, most)
         except (TimeoutError, requests.Timeout):
-            raise TimedOutError(f"{what}no complete answer within {timeout:g} s") from None
+            raise TimedOutError(f"{what}no complete answer within {timeout:.3g} s") from None
         except OversizeError as error:
             raise OversizedError(f"{what}the answer {error}") from None
         except (BrokenAnswerError, requests.exceptions.ChunkedEncodingError) as error:

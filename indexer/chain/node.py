@@ -5,6 +5,7 @@ node's answer cannot be used and trying again did not help.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +55,7 @@ class Node:
     `requests` counts HTTP requests sent, `retries` those repeated after a failure. `guard` says what each aggregate
     compares with the pinned block: "full" timestamp and parent hash, "timestamp" only the former (L2s whose `blockhash` is
     another chain's), "none" nothing. `bloom` says how far headers' bloom filters can be trusted, see `Blooms`.
-    `on_retry(message, seconds)` is called before each wait.
+    `on_retry(message, seconds)` is called before each wait. Past `deadline`, by the monotonic clock, nothing is asked.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Node:
         attempts: int = 7,
         backoff: float = 0.5,
         spread: bool = False,
+        deadline: float = math.inf,
         on_retry: Callable[[str, float], None] | None = None,
     ) -> None:
         if not urls:
@@ -93,7 +95,8 @@ class Node:
         self.other_blocks = 0
         rate = max_requests_per_second
         self._batches = BatchLimits(LARGEST_BATCH if rate is None else max(1, min(int(rate), LARGEST_BATCH)))
-        self._pool = Pool([Endpoint(url, timeout) for url in dict.fromkeys(urls)], spread=spread)
+        self._deadline = deadline
+        self._pool = Pool([Endpoint(url, timeout, deadline) for url in dict.fromkeys(urls)], spread=spread)
         #: held while what several threads share is changed
         self.lock = threading.Lock()
         self._rounds = attempts
@@ -437,6 +440,7 @@ class Node:
             feature=feature,
             rounds=min(self._rounds, rounds or self._rounds),
             backoff=self._backoff,
+            deadline=self._deadline,
         )
         return attempts.run(lambda endpoint: self._in_flight(endpoint, send))
 

@@ -14,11 +14,12 @@ from indexer.cli.options import Moment, Session, block_name, chain_options, conn
 from indexer.cli.output import Output, output_options
 from indexer.cli.scope import block_or_moment
 from indexer.cli.watched import NOBODY, stored
-from indexer.cli.watching import ALERT_FLAGS, alert_options, alerting, staffed
+from indexer.cli.watching import ALERT_FLAGS, alert_options, alerting, leftover, staffed
 from indexer.console import bars, remark
-from indexer.errors import IndexerError
+from indexer.errors import ChainError, IndexerError
 from indexer.model import Accounts
 from indexer.store import queries as reading
+from indexer.store.store import Store
 from indexer.text import age
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def sync(
             block = since if isinstance(since, int) else None
             with (
                 suppress(KeyboardInterrupt),
+                telling_that_it_is_blind(session, flags, alerts),
                 syncing(session, flags, accounts, cross_check=cross_check, refresh_seconds=refresh_seconds) as worker,
                 streaming(session, worker, receivers, block) as wake,
                 judging(session, flags, worker, alerts) as desk,
@@ -206,7 +208,6 @@ def syncing(
 ) -> Iterator["Sync"]:
     """Connects to the chain, and opens and locks the database; `settings` that are not None replace the configuration's."""
     from indexer.chain.connect import require_contracts
-    from indexer.store.store import Store
     from indexer.sync.sync import Sync
 
     with bars() as progress, connected(session, flags) as (chain, adapters):
@@ -262,6 +263,23 @@ def judging(
             remark(f"{NOBODY}; the sync goes on")
         desk.judging(worker)
         yield desk
+
+
+@contextmanager
+def telling_that_it_is_blind(session: Session, flags: dict[str, Any], alerts: "Alerting | None") -> Iterator[None]:
+    """Where the node keeps a watch from its first snapshot, its channels get to know before the command ends."""
+    from indexer.alert.prices import rules as price_rules
+
+    try:
+        yield
+    except ChainError as error:
+        if alerts is not None and session.db.exists():
+            with Store(session.db) as store, store.lock():
+                if stored(store) or price_rules(store.conn):
+                    with staffed(session, flags, alerts, store) as desk:
+                        desk.blind(error)
+                        leftover(desk)
+        raise
 
 
 def tail(

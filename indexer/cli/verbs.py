@@ -48,6 +48,12 @@ class Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except sqlite3.DataError as error:
+            from indexer.store.database import unusable
+
+            if not ctx.obj:
+                raise
+            raise unusable(ctx.obj.db_path, error) from None
         except (ValueError, ArithmeticError) as error:
             # Another program may have written into the file; what the file does not explain is a defect and keeps its trace.
             from indexer.store.damage import damage
