@@ -21,7 +21,7 @@ from werkzeug import Request, Response
 
 from indexer.chain import ens
 from indexer.chain.client import Chain
-from indexer.cli.people import RESOLVING_SECONDS
+from indexer.terminal.people import RESOLVING_SECONDS
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.faulty import FaultyNode
