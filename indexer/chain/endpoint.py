@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -69,6 +69,8 @@ class Endpoint:
         #: nulls that it answered for the logs of blocks it knows; -1 once it answered []
         self.null_logs = 0
         self.unsupported: set[str] = set()
+        #: requests for receipts in a row that it failed to answer
+        self.lost_receipts = 0
         self.flight = Flight()
         self._timeout = timeout
         #: when the last answer must be there, by the monotonic clock
@@ -118,7 +120,7 @@ class Endpoint:
             raise BadAnswerError(f"{method}: the answer is no JSON-RPC object")
         if "error" in answer and answer["error"] is not None:
             raise self.error(method, answer["error"])
-        if answer.get("id") != request_id:
+        if _id(answer) != request_id:
             raise BadAnswerError(f"{method}: answer to another request (id {self.scrub(answer.get('id'), 40)})")
         if "result" not in answer:
             raise BadAnswerError(f"{method}: answer without a result")
@@ -144,7 +146,7 @@ class Endpoint:
             raise BadAnswerError("batch: the answer is no list of JSON-RPC objects")
         by_id: dict[int, dict[str, Any]] = {}
         for answer in answers:
-            answer_id = answer.get("id")
+            answer_id = _id(answer)
             if not isinstance(answer_id, int) or answer_id in by_id:
                 raise BadAnswerError(f"batch: an answer has the id {self.scrub(answer_id, 40)}")
             by_id[answer_id] = answer
@@ -203,6 +205,8 @@ class Endpoint:
             raise RateLimitedError(f"{what}HTTP 429", retry_after(headers.get("Retry-After")))
         if isinstance(answer, dict) and answer.get("error") and (status < 500 or _tells(answer["error"])):
             return answer  # many providers send their JSON-RPC errors with HTTP 4xx or 5xx
+        if status == 403 and self.verified:  # many a gateway says so where it means "too many requests"
+            raise RateLimitedError(f"{what}HTTP 403")
         if status in {401, 402, 403}:
             raise DeniedError(f"{what}HTTP {status}: the endpoint refuses access")
         if status == 413:
@@ -239,6 +243,12 @@ class Endpoint:
             reason = _reason(error)
             kind = BrokenOffError if re.search("aborted|reset|closed", reason) else UnreachableError
             raise kind(f"{what}{self.scrub(reason, 160)}") from None
+
+
+def _id(answer: Mapping[str, Any]) -> Any:
+    """The id of an answer; some gateways send ours back as a text (trustwallet/blockatlas PR 1062)."""
+    found = answer.get("id")
+    return int(found) if isinstance(found, str) and re.fullmatch(r"\d{1,18}", found, re.ASCII) else found
 
 
 def _tells(error: Any) -> bool:

@@ -192,6 +192,16 @@ class Node:
         finally:
             self.requests, self.retries = alone.requests, alone.retries
 
+    @contextmanager
+    def patient(self, rounds: int) -> Iterator[Self]:
+        """The same chain, which gives a request up after so many rounds."""
+        same = copy(self)
+        same._rounds = min(rounds, self._rounds)  # noqa: SLF001 - of the same class
+        try:
+            yield same
+        finally:
+            self.requests, self.retries = same.requests, same.retries
+
     def opinions(self, number: int) -> list[str | None]:
         """Each endpoint's hash of block `number`, None where its chain does not reach it.
 
