@@ -16,10 +16,10 @@ from indexer.chain.blocks import (
     parse_hex,
 )
 from indexer.chain.endpoint import mask
-from indexer.chain.errors import RejectedError, UnsupportedError
+from indexer.chain.errors import RejectedError, StatelessError, UnsupportedError
 from indexer.chain.node import CHECK_ROUNDS, LARGEST_BATCH, Call
 from indexer.chain.retry import NoSuchBlockError
-from indexer.errors import ReorgError
+from indexer.errors import PrunedError, ReorgError
 from indexer.model import Block
 
 __all__ = ["CHECK_ROUNDS", "LARGEST_BATCH", "Call", "Chain", "Header", "mask"]
@@ -79,8 +79,9 @@ class Chain(BatchingNode):
         if not self.by_number:
             try:
                 return ask(block_parameter(block))
-            except (UnsupportedError, RejectedError) as refusal:
-                if self.guard == "none" or not plain:
+            except (UnsupportedError, RejectedError, PrunedError) as refusal:
+                # some nodes lack a state only where it is named by hash (foundry-rs/foundry 16773)
+                if self.guard == "none" or not plain or isinstance(refusal, StatelessError):
                     raise
                 refused = refusal
         answer = ask(hex(block.number))

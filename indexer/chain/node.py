@@ -5,6 +5,7 @@ node's answer cannot be used and trying again did not help.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +50,7 @@ class Node:
     compares with the pinned block: "full" timestamp and parent hash; where `blockhash` is another chain's, "number" or
     "arbsys" timestamp and number; "timestamp" only that, "none" nothing. `bloom` says how far headers' bloom filters can be trusted, see `Blooms`;
     `max_log_range` how many blocks one eth_getLogs may span, where that is known.
-    `on_retry(message, seconds)` is called before each wait.
+    `on_retry(message, seconds)` is called before each wait. Past `deadline`, by the monotonic clock, nothing is asked.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Node:
         attempts: int = 7,
         backoff: float = 0.5,
         spread: bool = False,
+        deadline: float = math.inf,
         on_retry: Callable[[str, float], None] | None = None,
     ) -> None:
         if not urls:
@@ -94,7 +96,8 @@ class Node:
         self.newest_only = 0
         rate = max_requests_per_second
         self._batches = BatchLimits(LARGEST_BATCH if rate is None else max(1, min(int(rate), LARGEST_BATCH)))
-        self._pool = Pool([Endpoint(url, timeout) for url in dict.fromkeys(urls)], spread=spread)
+        self._deadline = deadline
+        self._pool = Pool([Endpoint(url, timeout, deadline) for url in dict.fromkeys(urls)], spread=spread)
         #: held while what several threads share is changed
         self.lock = threading.Lock()
         self._rounds = attempts
@@ -185,6 +188,16 @@ class Node:
             yield alone
         finally:
             self.requests, self.retries = alone.requests, alone.retries
+
+    @contextmanager
+    def patient(self, rounds: int) -> Iterator[Self]:
+        """The same chain, which gives a request up after so many rounds."""
+        same = copy(self)
+        same._rounds = min(rounds, self._rounds)  # noqa: SLF001 - of the same class
+        try:
+            yield same
+        finally:
+            self.requests, self.retries = same.requests, same.retries
 
     def opinions(self, number: int) -> list[str | None]:
         """Each endpoint's hash of block `number`, None where its chain does not reach it.
@@ -291,6 +304,7 @@ class Node:
             feature=feature,
             rounds=min(self._rounds, rounds or self._rounds),
             backoff=self._backoff,
+            deadline=self._deadline,
         )
         return attempts.run(lambda endpoint: self._in_flight(endpoint, send))
 

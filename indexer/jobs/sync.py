@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer.console import bars, remark
-from indexer.errors import IndexerError
+from indexer.errors import ChainError, IndexerError
 from indexer.jobs.watched import NOBODY, stored
-from indexer.jobs.watching import ALERT_FLAGS, alert_options, alerting, staffed
+from indexer.jobs.watching import ALERT_FLAGS, alert_options, alerting, leftover, staffed
 from indexer.model import Accounts
 from indexer.queries import queries as reading
+from indexer.store.store import Store
 from indexer.terminal.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import block_or_moment
@@ -218,13 +219,14 @@ def keep_up(session: Session, wanted: Wanted) -> None:
         if alerts is not None and alerts.places.stdout and lines:
             raise click.UsageError("alerts and --nl cannot share standard output: name --notify or --command")
         block = wanted.since if isinstance(wanted.since, int) else None
-        settings = {
+        settings: dict[str, Any] = {
             "cross_check": wanted.cross_check,
             "refresh_seconds": wanted.refresh_seconds,
             "every_seconds": wanted.every,
         }
         with (
             suppress(KeyboardInterrupt),
+            telling_that_it_is_blind(session, flags, alerts),
             syncing(session, flags, wanted.accounts, **settings) as worker,
             streaming(session, worker, receivers, block) as wake,
             judging(session, flags, worker, alerts) as desk,
@@ -281,7 +283,6 @@ def syncing(
 ) -> Iterator["Sync"]:
     """Connects to the chain, and opens and locks the database; `settings` that are not None replace the configuration's."""
     from indexer.chain.connect import require_contracts
-    from indexer.store.store import Store
     from indexer.sync.sync import Sync
 
     with bars() as progress, connected(session, flags) as (chain, adapters):
@@ -337,6 +338,23 @@ def judging(
             remark(f"{NOBODY}; the sync goes on")
         desk.judging(worker)
         yield desk
+
+
+@contextmanager
+def telling_that_it_is_blind(session: Session, flags: dict[str, Any], alerts: "Alerting | None") -> Iterator[None]:
+    """Where the node keeps a watch from its first snapshot, its channels get to know before the command ends."""
+    from indexer.alert.prices import rules as price_rules
+
+    try:
+        yield
+    except ChainError as error:
+        if alerts is not None and session.db.exists():
+            with Store(session.db) as store, store.lock():
+                if stored(store) or price_rules(store.conn):
+                    with staffed(session, flags, alerts, store) as desk:
+                        desk.blind(error)
+                        leftover(desk)
+        raise
 
 
 def tail(

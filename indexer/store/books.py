@@ -18,6 +18,7 @@ from indexer.errors import IndexerError, StoreError
 from indexer.model import Deployment, Market, Position, PositionKey, Registered
 from indexer.plugins import adapter_class
 from indexer.store.rows import OF_ADDRESSES, POSITION_COLUMNS, PositionRow
+from indexer.store.stored_json import require_room
 from indexer.text import iso
 
 #: blocks that the kept hashes must span before the length of a block is computed from them
@@ -41,18 +42,20 @@ def dump_market(adapter: AnyAdapter, market: Market) -> str:
 def load_market(adapter: AnyAdapter, text: str, registry: Registered | None = None) -> Market:
     """A stored market, with its registry if asked for."""
     try:
-        market: Market = _json(adapter.market_type).validate_json(text)
-    except ValidationError as error:
+        market: Market = _json(adapter.market_type).validate_json(require_room(text))
+    except ValueError as error:  # pydantic's ValidationError is one
         raise foreign(adapter, "market", error) from error
     return market if registry is None else replace(market, registry=registry)
 
 
-def foreign(adapter: AnyAdapter, what: str, error: ValidationError) -> StoreError:
+def foreign(adapter: AnyAdapter, what: str, error: ValueError) -> StoreError:
     """The error for a stored market or position that no version of this program wrote."""
-    problem = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, problem["loc"]))[:80]
+    where, told = "JSON", str(error)
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where, told = ".".join(map(str, problem["loc"]))[:80] or where, problem["msg"]
     return StoreError(
-        f"a stored {what} of {adapter.deployment.name} is damaged ({where or 'JSON'}: {problem['msg'][:80]}): restore a copy of "
+        f"a stored {what} of {adapter.deployment.name} is damaged ({where}: {told[:80]}): restore a copy of "
         "the file, or delete it and run `indexer sync` again"
     )
 
@@ -66,8 +69,8 @@ def load_positions(adapter: AnyAdapter, rows: Iterable[tuple[int, str]]) -> Iter
     validate = _json(adapter.position_type).validate_json
     for block_number, state in rows:
         try:
-            position: Position = validate(state)
-        except ValidationError as error:
+            position: Position = validate(require_room(state))
+        except ValueError as error:
             raise foreign(adapter, "position", error) from error
         if position.block_number != block_number:  # a reorg moved the block it is known to be right at
             position = replace(position, block_number=block_number)
