@@ -46,7 +46,8 @@ class FaultyNode:
     the words of the range limit, `refuse_all` code and words that every call gets, `override_refusal` those of
     "override-unsupported". Whenever eth_getLogs asks for them, all logs of the blocks in `omit_blocks` are left out, and
     all that name `omit_account` in a topic; with `omit_receipts` also of receipts. `lies` are words of storage
-    that it makes up, by contract and slot: every call is answered as if they were true.
+    that it makes up, by contract and slot: every call is answered as if they were true. In blocks before `code_from` no
+    contract has code, as a node says that has no state of then.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class FaultyNode:
         self.history_from = 0
         self.omit_blocks: set[int] = set()
         self.omit_account: str | None = None
+        self.code_from = 0
         self.omit_receipts = False
         self.omit_share = 0.5
         self.lies: dict[str, dict[str, str]] = {}
@@ -305,6 +307,10 @@ class FaultyNode:
             if word is not None:
                 self._note("lies")
                 return {"jsonrpc": "2.0", "id": call["id"], "result": word}
+        named = params[1] if method == "eth_getCode" and isinstance(params[1], str) else ""
+        if named.startswith("0x") and int(named, 16) < self.code_from:
+            self._note("no-code")
+            return {"jsonrpc": "2.0", "id": call["id"], "result": "0x"}
         if method == "eth_getLogs" and self._happens("ignores-filter"):
             self._note("ignores-filter")
             params[0] = {key: value for key, value in params[0].items() if key not in {"address", "topics"}}

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from indexer.chain.batches import BatchingNode
 from indexer.chain.blocks import (
     Header,
     block_parameter,
@@ -16,7 +17,7 @@ from indexer.chain.blocks import (
 )
 from indexer.chain.endpoint import mask
 from indexer.chain.errors import RejectedError, UnsupportedError
-from indexer.chain.node import CHECK_ROUNDS, LARGEST_BATCH, Call, Node
+from indexer.chain.node import CHECK_ROUNDS, LARGEST_BATCH, Call
 from indexer.chain.retry import NoSuchBlockError
 from indexer.errors import ReorgError
 from indexer.model import Block
@@ -31,7 +32,7 @@ T = TypeVar("T")
 UNKNOWN_BLOCK_ROUNDS = 5
 
 
-class Chain(Node):
+class Chain(BatchingNode):
     """One chain; see `Node` for its endpoints and settings."""
 
     def block(self, which: int | str) -> Block:

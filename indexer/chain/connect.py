@@ -34,18 +34,12 @@ def connect(
     """
 
     def behind(urls: Sequence[str], attempts: int = 7) -> Chain:
-        return Chain(
-            chain.name,
-            chain.chain_id,
+        return unchecked(
+            chain,
             urls,
-            chain.multicall3,
-            max_requests_per_second=max_requests_per_second or chain.max_requests_per_second,
-            guard=chain.guard,
-            bloom=chain.bloom,
-            max_log_range=chain.max_log_range,
-            timeout=chain.timeout_seconds,
+            max_requests_per_second=max_requests_per_second,
             attempts=attempts,
-            spread=spread or chain.spread or all(url in public for url in urls),
+            spread=spread or all(url in public for url in urls),
             on_retry=on_retry,
         )
 
@@ -75,6 +69,33 @@ def connect(
             f"{error}; is the node running? Name another with --rpc-url or {chain.variable}, or try again later"
         ) from None
     return found
+
+
+def unchecked(
+    config: ChainConfig,
+    urls: Sequence[str],
+    *,
+    max_requests_per_second: float | None = None,
+    attempts: int = 7,
+    spread: bool = False,
+    on_retry: Callable[[str, float], None] | None = None,
+) -> Chain:
+    """The chain as configured behind these URLs, none of which has been asked anything."""
+    return Chain(
+        config.name,
+        config.chain_id,
+        urls,
+        config.multicall3,
+        max_requests_per_second=max_requests_per_second or config.max_requests_per_second,
+        guard=config.guard,
+        bloom=config.bloom,
+        max_log_range=config.max_log_range,
+        wrapped_native=config.wrapped_native,
+        timeout=config.timeout_seconds,
+        attempts=attempts,
+        spread=spread or config.spread,
+        on_retry=on_retry,
+    )
 
 
 def adapters(chain: Chain, deployments: Iterable[Deployment]) -> list[AnyAdapter]:

@@ -88,7 +88,7 @@ def unique(names: Sequence[str]) -> list[str]:
 STATUS_COLUMNS = (
     "chain deployment protocol accounts state block_number age_seconds positions at_risk requests revision block_hash "
     "block_timestamp block_time complete_from synced_at chain_id coverage percent blocks blocks_wanted logs positions_wanted "
-    "seconds_left note"
+    "seconds_left start_block start_block_found note"
 ).split()
 
 

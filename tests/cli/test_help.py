@@ -47,7 +47,7 @@ def examples() -> Iterator[tuple[str, str]]:
 #: what asks a node of mainnet for a name, or sends to a service with somebody's secrets
 ELSEWHERE = re.compile(r"\.eth\b|\$\{")
 #: what asks a node
-NODE = re.compile(r"indexer (sync|verify|show --live|watch (check|run))\b")
+NODE = re.compile(r"indexer (sync|verify|doctor|show --live|watch (check|run))\b")
 RUN = [(path, line) for path, line in examples() if not ELSEWHERE.search(line)]
 EVERY = [path for path, _ in commands() if path and not hasattr(dict(commands())[path], "commands")]
 
@@ -61,6 +61,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "indexer.db").write_bytes(gzip.decompress((OLDER / "indexer.db.gz").read_bytes()))
     (tmp_path / "indexer.toml").write_bytes((OLDER / "indexer.toml").read_bytes())
     Store(tmp_path / "indexer.db").close()
+    (tmp_path / "mainnet.db").write_bytes((tmp_path / "indexer.db").read_bytes())
+    Store(tmp_path / "base.db").close()
     with sqlite3.connect(tmp_path / "indexer.db") as conn:
         wallet = conn.execute(
             "select wallet from positions where status = 'healthy' order by debt_usd desc"

@@ -19,10 +19,10 @@ from indexer.errors import StoreError
 from indexer.model import Deployment
 from indexer.store import writable as storing
 from indexer.store.database import open_readonly
-from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.node import CHAIN_ID, Anvil
+from tests.devnet.node import CHAIN_ID
 from tests.devnet.scenario import config_toml
+from tests.devnet.worlds import aave, alone
 from tests.disturbed import FORKS, Moment, sync_in_a_child
 from tests.faulty import FaultyNode
 from tests.truth import deployment_of, raw, sync_once, token_holders, wrong_aave_rows, wrong_rows
@@ -36,10 +36,7 @@ STATEMENTS = 10
 
 @pytest.fixture(scope="module")
 def populated(needs_node: None) -> Iterator[AaveV3]:
-    with Anvil() as node:
-        node.place_multicall3()
-        market = aave_v3.deploy(node, "3.6")
-        market.populate(4, 12)
+    with alone(aave, 4, 12) as market:
         yield market
 
 
