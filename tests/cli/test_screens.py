@@ -116,6 +116,8 @@ def asking(market: AaveV3) -> dict[str, list[str]]:
         "watch-list-of-three": ["watch", "list"],
         "watch-remove": ["watch", "remove", who],
         "sync-follow": ["sync", *chain, "--follow"],
+        "doctor": ["doctor", *chain],
+        "merge-of-the-same": ["merge", "indexer.db", "./indexer.db", "--into", "all.db"],
         "accounts-export": ["accounts", "export", "accounts.csv"],
         "accounts-import": ["accounts", "import", "accounts.csv"],
     }
