@@ -172,7 +172,8 @@ def simulate(
         return
     if whom:
         theirs = [{**simulating.outcome_row(one), "owner": one.after.owner or ""} for one in found.outcomes]
-        who.say_who_is_unknown(theirs, f"in {session.db}")
+        if asked.min_debt is None:  # else they may only owe less
+            who.say_who_is_unknown(theirs, f"in {session.db}")
         if not theirs and output.table:
             return
     write(found, by, Scope(order=asked.order, limit=limit), output, whole=not whom)
