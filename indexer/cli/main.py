@@ -6,37 +6,55 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from indexer.cli.verbs import Named, Verbs
+from indexer.cli.verbs import Verb, Verbs
 from indexer.console import log_to_stderr
 from indexer.terminal.options import Session
 
-#: verb -> the module of `indexer` that is imported when the verb is called
-MODULES = {
-    "accounts": "jobs.accounts",
-    "at-risk": "lists.positions",
-    "export": "lists.query",
-    "help": "cli.help",
-    "liquidations": "lists.liquidations",
-    "levels": "lists.levels",
-    "movements": "lists.movements",
-    "opportunities": "lists.opportunities",
-    "protocols": "lists.status",
-    "query": "lists.query",
-    "report": "lists.report",
-    "schema": "lists.schema",
-    "show": "lists.positions",
-    "simulate": "lists.simulate",
-    "status": "lists.status",
-    "sync": "jobs.sync",
-    "top": "lists.report",
-    "verify": "jobs.verify",
-    "watch": "jobs.watch",
+#: what `--help` and completion list without importing anything
+VERBS = {
+    "accounts": Verb(
+        "jobs.accounts",
+        "Write or read lists of accounts, so that a first sync need not search all of history for them.",
+    ),
+    "at-risk": Verb("lists.positions", "List who is at risk of liquidation, the largest debt first."),
+    "export": Verb("lists.query", "Write rows with every column, with block and time (UTC), ranked by debt at risk."),
+    "help": Verb("cli.help", "Show what a command does and its flags."),
+    "liquidations": Verb("lists.liquidations", "List the liquidations that logs tell of, the newest first."),
+    "levels": Verb(
+        "lists.levels", "Show how much debt becomes liquidatable at which price of ASSET, a symbol or an address."
+    ),
+    "movements": Verb("lists.movements", "List who added or removed most between two snapshots."),
+    "opportunities": Verb(
+        "lists.opportunities", "List what one liquidation call pays for everyone at risk, the most profitable first."
+    ),
+    "protocols": Verb("lists.status", "List the known deployments with their addresses and start blocks."),
+    "query": Verb("lists.query", "Run one SELECT on the database; it cannot write."),
+    "report": Verb(
+        "lists.report", "Explain one person's wallets, or the whole book of positions, as of the last snapshot."
+    ),
+    "schema": Verb(
+        "lists.schema", "Show what every column means, its unit and its source, for all tables and views, or for one."
+    ),
+    "show": Verb(
+        "lists.positions",
+        "Show a person's positions, those held through a proxy too, their balances, and what liquidates them.",
+    ),
+    "simulate": Verb(
+        "lists.simulate", "Show who could be liquidated, and for how much, if prices, thresholds or time changed."
+    ),
+    "status": Verb("lists.status", "Show how far each deployment is synced, and which alerts were refused."),
+    "sync": Verb("jobs.sync", "Bring the database to a block of the chain."),
+    "top": Verb("lists.report", "List the largest wallets over all protocols, in USD; collateral is all they supply."),
+    "verify": Verb(
+        "jobs.verify", "Compare the rows with the contracts' own answers at the same block; exit with 1 if any differs."
+    ),
+    "watch": Verb("jobs.watch", "Watch wallets and send an alert when one comes near liquidation."),
 }
 
 
 @click.group(
     cls=Verbs,
-    commands=Named(MODULES),
+    verbs=VERBS,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nExample:\n  indexer sync && indexer at-risk",

@@ -21,7 +21,7 @@ def status(session: Session, output: Output) -> None:
     from indexer.delivery.queue import refused
 
     with session.read() as conn:
-        rows = reading.status(conn, session.config.chain_name, time.time())
+        rows = reading.status(conn, session.chain_name, time.time())
         for line in refused(conn):
             remark(line)
     if output.table:
