@@ -19,6 +19,7 @@ from indexer.chain.errors import (
     OversizedError,
     RateLimitedError,
     RejectedError,
+    StatelessError,
     TimedOutError,
     TooBigError,
     UnclearError,
@@ -100,7 +101,8 @@ class Attempts:
 
     `verify` raises WrongChainError for an endpoint of another chain; `orphaned(endpoint, block)` tells whether it has
     another block at that number. `block`, `splittable` and `feature` as in `Chain.request`; `rounds` through the
-    endpoints at most, the first pause `backoff` seconds long. `told(message, seconds)` is called before each pause.
+    endpoints at most, the first pause `backoff` seconds long, none past `deadline` (by the monotonic clock).
+    `told(message, seconds)` is called before each pause.
     """
 
     chain: str
@@ -114,6 +116,7 @@ class Attempts:
     feature: str | None
     rounds: int
     backoff: float
+    deadline: float = math.inf
     refused: dict[Endpoint, ChainError] = field(default_factory=dict)
     failures: dict[Endpoint, str] = field(default_factory=dict)
     failing: str = ""
@@ -196,7 +199,7 @@ class Attempts:
     def _missing(self, endpoint: Endpoint, error: PrunedError) -> None:
         """Another backend of the last endpoint left may have a state that this one lacks; with old logs that never helps."""
         self.pruned += 1
-        state = self.block is not None or self.what != "eth_getLogs"
+        state = (self.block is not None or self.what != "eth_getLogs") and not isinstance(error, StatelessError)
         if state and self.pruned < PRUNED_SIGHTS and len(self.refused) == len(self.pool.endpoints) - 1:
             self.failures[endpoint], self.failing = str(error), endpoint.masked
             raise RetryableError(str(error)) from None
@@ -241,6 +244,8 @@ class Attempts:
 
     def _stop(self, state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
+        if time.monotonic() + self._wait(state) >= self.deadline:
+            return True
         if isinstance(error, _ElsewhereError):
             return False
         made = math.ceil(state.attempt_number / self._usable)

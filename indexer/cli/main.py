@@ -12,43 +12,28 @@ from indexer.terminal.options import Session
 
 #: what `--help` and completion list without importing anything
 VERBS = {
-    "accounts": Verb(
-        "jobs.accounts",
-        "Write or read lists of accounts, so that a first sync need not search all of history for them.",
-    ),
+    "accounts": Verb("jobs.accounts", "Export or import lists of accounts, for a quick first sync."),
     "at-risk": Verb("lists.positions", "List who is at risk of liquidation, the largest debt first."),
-    "export": Verb("lists.query", "Write rows with every column, with block and time (UTC), ranked by debt at risk."),
+    "completion": Verb("cli.completion", "Print what makes a shell complete commands and names."),
+    "doctor": Verb("jobs.doctor", "Examine the endpoints of a chain, recommend its settings."),
+    "export": Verb("lists.query", "Write whole lists with every column, as files or for a pipe."),
     "help": Verb("cli.help", "Show what a command does and its flags."),
     "liquidations": Verb("lists.liquidations", "List the liquidations that logs tell of, the newest first."),
-    "levels": Verb(
-        "lists.levels", "Show how much debt becomes liquidatable at which price of ASSET, a symbol or an address."
-    ),
+    "levels": Verb("lists.levels", "Show how much debt is liquidatable at which price of ASSET."),
+    "merge": Verb("jobs.merge", "Write several databases into a new one, for lists over all."),
     "movements": Verb("lists.movements", "List who added or removed most between two snapshots."),
-    "opportunities": Verb(
-        "lists.opportunities", "List what one liquidation call pays for everyone at risk, the most profitable first."
-    ),
-    "protocols": Verb("lists.status", "List the known deployments with their addresses and start blocks."),
+    "opportunities": Verb("lists.opportunities", "List what a liquidation call pays for everyone at risk."),
+    "protocols": Verb("lists.status", "List the known deployments and their addresses."),
     "query": Verb("lists.query", "Run one SELECT on the database; it cannot write."),
-    "report": Verb(
-        "lists.report", "Explain one person's wallets, or the whole book of positions, as of the last snapshot."
-    ),
-    "schema": Verb(
-        "lists.schema", "Show what every column means, its unit and its source, for all tables and views, or for one."
-    ),
-    "show": Verb(
-        "lists.positions",
-        "Show a person's positions, those held through a proxy too, their balances, and what liquidates them.",
-    ),
-    "simulate": Verb(
-        "lists.simulate", "Show who could be liquidated, and for how much, if prices, thresholds or time changed."
-    ),
-    "status": Verb("lists.status", "Show how far each deployment is synced, and which alerts were refused."),
+    "report": Verb("lists.report", "Explain one person's wallets, or the whole book."),
+    "schema": Verb("lists.schema", "Show what every column means, its unit and its source."),
+    "show": Verb("lists.positions", "Show a person's positions and what liquidates them."),
+    "simulate": Verb("lists.simulate", "Show who is liquidatable if prices or other things change."),
+    "status": Verb("lists.status", "Show how far each deployment is synced."),
     "sync": Verb("jobs.sync", "Bring the database to a block of the chain."),
-    "top": Verb("lists.report", "List the largest wallets over all protocols, in USD; collateral is all they supply."),
-    "verify": Verb(
-        "jobs.verify", "Compare the rows with the contracts' own answers at the same block; exit with 1 if any differs."
-    ),
-    "watch": Verb("jobs.watch", "Watch wallets and send an alert when one comes near liquidation."),
+    "top": Verb("lists.report", "List the largest wallets over all protocols, in USD."),
+    "verify": Verb("jobs.verify", "Compare the rows with the contracts' own answers."),
+    "watch": Verb("jobs.watch", "Watch wallets; be told when one comes near liquidation."),
 }
 
 

@@ -19,7 +19,7 @@ from indexer.errors import ConfigError, IndexerError, StoreError
 
 
 class Verb(NamedTuple):
-    """The module of `indexer` that a verb is in, imported when it is called, and the first sentence of its help."""
+    """The module of `indexer` that a verb is in, imported when it is called, and its short help."""
 
     module: str
     summary: str
@@ -57,7 +57,7 @@ class Verbs(click.Group):
         commands: Any = Named(verbs)
         super().__init__(commands=commands, **extra)
         #: what lists of verbs need: names and summaries, and nothing that could be called
-        self.listed = {name: click.Command(name, help=verb.summary) for name, verb in verbs.items()}
+        self.listed = {name: click.Command(name, short_help=verb.summary) for name, verb in verbs.items()}
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the verbs without importing them."""
@@ -105,7 +105,9 @@ class Verbs(click.Group):
                 logging.getLogger("indexer").info("the trace behind it", exc_info=error)
             code = failed(str(error), 1)
         except sqlite3.Error as error:
-            code = failed(f"the database cannot be used: {error}", 1)
+            foreign = isinstance(error, sqlite3.DataError)  # a value beyond LARGEST_VALUE
+            todo = "; this program never writes that: restore a copy, or delete it and run `indexer sync` again"
+            code = failed(f"the database cannot be used: {error}{todo if foreign else ''}", 1)
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the rest of the buffer has nowhere to go either
             where = error.filename or "standard output"

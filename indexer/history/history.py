@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
-from indexer.history.moved import Held, Key, Moved, balances, change_of, change_of_incomplete, incomplete, reread
+from indexer.history.flows import Held, Key, Moved, balances, change_of, change_of_incomplete, incomplete, reread
 from indexer.model import ENDANGERED, Accounts, Block
 from indexer.store.reorgs import recorded
 from indexer.store.rows import Snapshot

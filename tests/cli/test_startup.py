@@ -111,7 +111,7 @@ def test_what_reads_the_configuration_imports_no_adapter(arguments: tuple[str, .
     }
 
 
-def test_each_verb_is_the_function_of_its_name_and_listed_by_the_first_sentence_of_its_help() -> None:
+def test_each_verb_is_the_function_of_its_name_and_listed_with_its_short_help() -> None:
     for name, command in main.commands.items():
         assert command.name == name
         assert command.get_short_help_str(1_000) == VERBS[name].summary
