@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from indexer.adapter import AnyAdapter
-from indexer.chain.client import CHECK_ROUNDS, Chain
+from indexer.chain.client import Chain
 from indexer.chain.pace import seconds_per_block
 from indexer.config import PUBLIC, ChainConfig, Config
 from indexer.errors import ChainError, NoCodeError, WrongChainError
@@ -66,7 +66,7 @@ def connect(
         candidate.close()
     found = behind(named or [endpoint.url for endpoint in endpoints])
     try:  # so that a node that is down is reported before anything is opened for writing
-        found.request("eth_chainId", [], rounds=CHECK_ROUNDS)
+        found.reach()
     except WrongChainError:
         raise
     except ChainError as error:

@@ -69,6 +69,8 @@ class Endpoint:
         #: nulls that it answered for the logs of blocks it knows; -1 once it answered []
         self.null_logs = 0
         self.unsupported: set[str] = set()
+        #: the highest block that it has shown to know
+        self.known = -1
         self.flight = Flight()
         self._timeout = timeout
         self._secrets = secrets(url)

@@ -22,6 +22,7 @@ from indexer.model import (
     Shape,
 )
 from protocols.aave.adapter import AaveAdapter, Touches
+from protocols.aave.math import set_bits
 from protocols.aave_v3 import liquidation
 from protocols.aave_v3.answers import agrees, answer
 from protocols.aave_v3.bounds import AaveV3Bounds
@@ -115,37 +116,40 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
             reads.append(Read(market.pool, USER_E_MODE, args))
             reads += [Read(token, SCALED_BALANCE, args) for token in a_tokens]
         rows = chunks(read(reads), 2 + len(a_tokens))
-        flagged = [(reserve.borrowing_flag, debt_signatures(reserve)) for reserve in market.reserves]
+        marks = {reserve.borrowing_flag: (reserve, debt_signatures(reserve)) for reserve in market.reserves}
         if every is None:
-            flagged += [(reserve.collateral_flag, [(reserve.a_token, SCALED_BALANCE)]) for reserve in market.reserves]
-        reads = []
-        for (address, _), row in zip(keys, rows, strict=True):
-            flags = needed(row[0])
-            for flag, signatures in flagged:
-                if flags & flag:
-                    reads += [Read(token, signature, (address,)) for token, signature in signatures]
-        rest = iter(read(reads) if reads else ())
+            backing = ((r.collateral_flag, (r, [(r.a_token, SCALED_BALANCE)])) for r in market.reserves)
+            marks.update(backing)
+        flagged = [[marks[bit] for bit in set_bits(needed(row[0])) if bit in marks] for row in rows]
+        asked = [
+            Read(token, signature, (key.account,))
+            for key, mine in zip(keys, flagged, strict=True)
+            for _, signatures in mine
+            for token, signature in signatures
+        ]
+        rest = iter(read(asked) if asked else ())
         positions: list[AaveV3Position] = []
-        for key, (flags, mode, *amounts) in zip(keys, rows, strict=True):
-            supplied = {token: needed(scaled) for token, scaled in zip(a_tokens, amounts, strict=True) if scaled != 0}
+        for key, (flags, mode, *amounts), mine in zip(keys, rows, flagged, strict=True):
             position = AaveV3Position(
                 key=key,
                 block_number=read.block.number,
                 configuration=flags,
                 mode=needed(mode),
-                supplied=supplied,
+                supplied={
+                    token: needed(scaled) for token, scaled in zip(a_tokens, amounts, strict=True) if scaled != 0
+                },
                 borrowed={},
                 stable={},
                 discounts={},
                 amounts={},
                 supplies_complete=every is not None,
             )
-            for reserve in market.reserves:
-                if flags & reserve.borrowing_flag:
-                    add_debt(position, reserve, [needed(next(rest)) for _ in debt_signatures(reserve)])
-            for reserve in market.reserves if every is None else ():
-                if flags & reserve.collateral_flag and (scaled := needed(next(rest))):
-                    position.supplied[reserve.a_token] = scaled
+            for reserve, signatures in mine:
+                answers = [needed(next(rest)) for _ in signatures]
+                if signatures[0][0] != reserve.a_token:
+                    add_debt(position, reserve, answers)
+                elif answers[0]:
+                    position.supplied[reserve.a_token] = answers[0]
             positions.append(position)
         if market.version is None:
             read_amounts(read, positions)

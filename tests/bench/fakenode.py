@@ -36,6 +36,8 @@ from tests.bench.fakemarket import (
 )
 
 EMPTY = 1_200
+#: blocks between the head and what is final
+FINAL = 64
 AGGREGATE3 = bytes.fromhex("82ad56cb")
 #: the pairing check, which the probe of a call asks for its gas
 PAIRING = bytes(19) + b"\x08"
@@ -110,7 +112,8 @@ class Node:
         return json.dumps({**found, "cpu": cpu() - self.cpu_before}).encode()
 
     def number(self, name: str) -> int:
-        return int(name, 16) if name.startswith("0x") else 0 if name == "earliest" else self.head
+        tags = {"earliest": 0, "finalized": max(self.head - FINAL, 0)}
+        return int(name, 16) if name.startswith("0x") else tags.get(name, self.head)
 
     def header(self, number: int) -> bytes:
         if not 0 <= number <= self.head:

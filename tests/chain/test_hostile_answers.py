@@ -22,7 +22,7 @@ from indexer.chain.heads import head_number
 from indexer.chain.logs.block_logs import block_logs
 from indexer.chain.logs.log_filter import EVERYTHING, Filter, events_of
 from indexer.chain.logs.omissions import receipt_logs
-from indexer.chain.logs.ranges import range_cap
+from indexer.chain.logs.windows import range_cap
 from indexer.errors import ChainError, RetryableError
 from indexer.model import Block, Failed, Read
 from tests.tiny_contracts import EOA, address
