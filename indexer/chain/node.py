@@ -84,6 +84,8 @@ class Node:
         #: limits found on these nodes, kept between reads: see multicall.py and the package logs
         self.call_limits: dict[str, Limit] = {}
         self.has_pairing = True
+        #: until a code override is seen to be ignored
+        self.has_lens = True
         self.log_limit = LogLimit()
         self.blooms = Blooms(bloom)
         #: whether requests name the block of a state by its number, see `with_state_of`

@@ -147,7 +147,8 @@ def sync(
         with connected(session, flags) as (chain, adapters):
             plan = expected(session.db, chain, adapters, Accounts(accounts), to)
         output.write_dicts(plan, list(plan[0]))
-        remark(f"{sum(row['log_requests'] for row in plan):,} requests for logs are expected; nothing was changed")
+        requests, least, most = (sum(row[name] for row in plan) for name in ("log_requests", "at_least", "at_most"))
+        remark(f"{requests:,} requests for logs are expected, between {least:,} and {most:,}; nothing was changed")
         return
     if follow:
         chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id

@@ -1,20 +1,10 @@
 """Integer maths shared by Aave V2 and V3: rays, percentages, interest. Every division names its rounding."""
 
-from collections.abc import Iterator
-
 RAY = 10**27
 HALF_RAY = RAY // 2
 WAD = 10**18
 PERCENTAGE_FACTOR = 10_000
 SECONDS_PER_YEAR = 31_536_000
-
-
-def set_bits(bitmap: int) -> Iterator[int]:
-    """Each bit that is set in a bitmap, as the power of two that it is, ascending."""
-    while bitmap:
-        bit = bitmap & -bitmap
-        bitmap ^= bit
-        yield bit
 
 
 def ray_mul(a: int, b: int) -> int:

@@ -20,13 +20,14 @@ from indexer.model import (
     Shape,
 )
 from protocols.aave.adapter import AaveAdapter, Touches
+from protocols.aave.flags import flagged, set_bits
 from protocols.aave.math import ray_mul
 from protocols.aave_v2 import liquidation
 from protocols.aave_v2.answers import answer
 from protocols.aave_v2.bounds import AaveV2Bounds
 from protocols.aave_v2.market import AaveV2Market, Reserve, read_market
 from protocols.aave_v2.position import AaveV2Position, balances, evaluate, formula_amount
-from protocols.common import chunks, together
+from protocols.common import together
 
 POOL = abi("aave_v2_pool")
 A_TOKEN = abi("aave_v2_a_token")
@@ -101,11 +102,11 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
     # positions --------------------------------------------------------------------------------------------------------
 
     def read_positions(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[AaveV2Position]:
-        """Two rounds: everyone's flags and all of their aTokens, then the debts that the flags name."""
+        """Everyone's flags and all of their aTokens, then the debts that the flags name."""
         return self._read(read, market, keys, [reserve.a_token for reserve in market.reserves])
 
     def read_health(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[AaveV2Position]:
-        """Two rounds: everyone's flags, then the aTokens and debts that the flags name.
+        """Everyone's flags, then the aTokens and debts that the flags name.
 
         GenericLogic.calculateUserAccountData passes over every reserve whose two flags are not set.
         """
@@ -116,39 +117,32 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
     ) -> list[AaveV2Position]:
         """Positions with their balances of `every` aToken, or of those that back debt if None."""
         a_tokens = every or ()
-        reads = []
-        for address, _ in keys:
-            reads.append(Read(market.pool, USER_CONFIGURATION, (address,)))
-            reads += [Read(token, SCALED_BALANCE, (address,)) for token in a_tokens]
-        answers = required(read, reads)
-        rows = chunks(answers, 1 + len(a_tokens))
-        owed = [[r for r in market.reserves if flags & r.borrowing_flag] for flags, *_ in rows]
-        backing = [
-            [r.a_token for r in market.reserves if every is None and flags & r.collateral_flag] for flags, *_ in rows
-        ]
-        reads = []
-        for (address, _), reserves, tokens in zip(keys, owed, backing, strict=True):
-            for reserve in reserves:
-                reads.append(Read(reserve.variable_debt_token, SCALED_BALANCE, (address,)))
-                reads += [Read(reserve.stable_debt_token, function, (address,)) for function in STABLE]
-            reads += [Read(token, SCALED_BALANCE, (address,)) for token in tokens]
-        debts = iter(required(read, reads))
+        always = [(market.pool, USER_CONFIGURATION), *((token, SCALED_BALANCE) for token in a_tokens)]
+        owed = {reserve.borrowing_flag: reserve for reserve in market.reserves}
+        backing = {reserve.collateral_flag: reserve.a_token for reserve in market.reserves if every is None}
+        by_bit = {bit: debt_signatures(reserve) for bit, reserve in owed.items()}
+        by_bit |= {bit: [(token, SCALED_BALANCE)] for bit, token in backing.items()}
         positions = []
-        for key, (flags, *scaled), reserves, tokens in zip(keys, rows, owed, backing, strict=True):
+        for key, row in zip(keys, flagged(read, [account for account, _ in keys], always, by_bit), strict=True):
+            answers = iter(answered(row))
+            flags = next(answers)
+            supplied = {token: scaled for token in a_tokens if (scaled := next(answers))}
             borrowed, stable = {}, {}
-            for reserve in reserves:
-                variable, principal, rate, last_update = (next(debts) for _ in range(4))
-                if variable:
-                    borrowed[reserve.variable_debt_token] = variable
-                if principal:
-                    stable[reserve.stable_debt_token] = (principal, rate, last_update)
-            held = dict(zip(a_tokens, scaled, strict=True)) | {token: next(debts) for token in tokens}
+            for bit in set_bits(flags):
+                if bit in owed:
+                    variable, principal, rate, last_update = (next(answers) for _ in by_bit[bit])
+                    if variable:
+                        borrowed[owed[bit].variable_debt_token] = variable
+                    if principal:
+                        stable[owed[bit].stable_debt_token] = (principal, rate, last_update)
+                elif bit in backing and (scaled := next(answers)):
+                    supplied[backing[bit]] = scaled
             positions.append(
                 AaveV2Position(
                     key=key,
                     block_number=read.block.number,
                     configuration=flags,
-                    supplied={token: amount for token, amount in held.items() if amount},
+                    supplied=supplied,
                     borrowed=borrowed,
                     stable=stable,
                     offsets={},
@@ -248,6 +242,12 @@ def listed_tokens(market: AaveV2Market) -> dict[str, str]:
     """The tokens of the reserves, and the side of the balances that each keeps."""
     debts = [token for r in market.reserves for token in (r.variable_debt_token, r.stable_debt_token)]
     return dict.fromkeys(market.supplies, "supply") | dict.fromkeys(debts, "debt")
+
+
+def debt_signatures(reserve: Reserve) -> list[tuple[str, str]]:
+    """(token, read) for each part of an account's debt in this reserve."""
+    stable = [(reserve.stable_debt_token, function) for function in STABLE]
+    return [(reserve.variable_debt_token, SCALED_BALANCE), *stable]
 
 
 def answers_of(read: Reader, market: AaveV2Market, wanted: Sequence[tuple[PositionKey, Sequence[str]]]) -> list[Answer]:

@@ -22,14 +22,14 @@ from indexer.model import (
     Shape,
 )
 from protocols.aave.adapter import AaveAdapter, Touches
-from protocols.aave.math import set_bits
+from protocols.aave.flags import flagged, set_bits
 from protocols.aave_v3 import liquidation
 from protocols.aave_v3.answers import agrees, answer
 from protocols.aave_v3.bounds import AaveV3Bounds
 from protocols.aave_v3.market import AaveV3Market, Reserve
 from protocols.aave_v3.position import AaveV3Position, balances, evaluate, misplaced
 from protocols.aave_v3.read import read_market, with_modes
-from protocols.common import chunks, needed
+from protocols.common import needed
 
 POOL = abi("aave_v3_pool")
 TOKEN = abi("aave_v3_token")
@@ -94,11 +94,11 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
     # positions --------------------------------------------------------------------------------------------------------
 
     def read_positions(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[AaveV3Position]:
-        """Two rounds: everyone's flags, e-mode and all of their aTokens, then the debts that the flags name."""
+        """Everyone's flags, e-mode and all of their aTokens, then the debts that the flags name."""
         return self._read(read, market, keys, [reserve.a_token for reserve in market.reserves])
 
     def read_health(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[AaveV3Position]:
-        """Two rounds: everyone's flags and e-mode, then the aTokens and debts that the flags name.
+        """Everyone's flags and e-mode, then the aTokens and debts that the flags name.
 
         GenericLogic.calculateUserAccountData passes over every reserve whose two flags are not set.
         """
@@ -108,48 +108,34 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
         self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey], every: Sequence[str] | None
     ) -> list[AaveV3Position]:
         """Positions with their balances of `every` aToken, or of those that back debt if None."""
-        a_tokens = every or ()
-        reads = []
-        for address, _ in keys:
-            args = (address,)
-            reads.append(Read(market.pool, USER_CONFIGURATION, args))
-            reads.append(Read(market.pool, USER_E_MODE, args))
-            reads += [Read(token, SCALED_BALANCE, args) for token in a_tokens]
-        rows = chunks(read(reads), 2 + len(a_tokens))
-        marks = {reserve.borrowing_flag: (reserve, debt_signatures(reserve)) for reserve in market.reserves}
-        if every is None:
-            backing = ((r.collateral_flag, (r, [(r.a_token, SCALED_BALANCE)])) for r in market.reserves)
-            marks.update(backing)
-        flagged = [[marks[bit] for bit in set_bits(needed(row[0])) if bit in marks] for row in rows]
-        asked = [
-            Read(token, signature, (key.account,))
-            for key, mine in zip(keys, flagged, strict=True)
-            for _, signatures in mine
-            for token, signature in signatures
-        ]
-        rest = iter(read(asked) if asked else ())
+        a_tokens, pool = every or (), market.pool
+        always = [(pool, USER_CONFIGURATION), (pool, USER_E_MODE), *((token, SCALED_BALANCE) for token in a_tokens)]
+        owed = {reserve.borrowing_flag: reserve for reserve in market.reserves}
+        backing = {reserve.collateral_flag: reserve.a_token for reserve in market.reserves if every is None}
+        by_bit = {bit: debt_signatures(reserve) for bit, reserve in owed.items()}
+        by_bit |= {bit: [(token, SCALED_BALANCE)] for bit, token in backing.items()}
+        rows = flagged(read, [account for account, _ in keys], always, by_bit)
         positions: list[AaveV3Position] = []
-        for key, (flags, mode, *amounts), mine in zip(keys, rows, flagged, strict=True):
+        for key, row in zip(keys, rows, strict=True):
+            answers = map(needed, row)
+            flags, mode = next(answers), next(answers)
             position = AaveV3Position(
                 key=key,
                 block_number=read.block.number,
                 configuration=flags,
-                mode=needed(mode),
-                supplied={
-                    token: needed(scaled) for token, scaled in zip(a_tokens, amounts, strict=True) if scaled != 0
-                },
+                mode=mode,
+                supplied={token: scaled for token in a_tokens if (scaled := next(answers))},
                 borrowed={},
                 stable={},
                 discounts={},
                 amounts={},
                 supplies_complete=every is not None,
             )
-            for reserve, signatures in mine:
-                answers = [needed(next(rest)) for _ in signatures]
-                if signatures[0][0] != reserve.a_token:
-                    add_debt(position, reserve, answers)
-                elif answers[0]:
-                    position.supplied[reserve.a_token] = answers[0]
+            for bit in set_bits(flags):
+                if bit in owed:
+                    add_debt(position, owed[bit], [next(answers) for _ in by_bit[bit]])
+                elif bit in backing and (scaled := next(answers)):
+                    position.supplied[backing[bit]] = scaled
             positions.append(position)
         if market.version is None:
             read_amounts(read, positions)

@@ -115,7 +115,7 @@ def _begin(
     while place < len(windows) and (place == 0 or (place < _room(chain) and go_on())):
         window = windows[place]
         if window.answer is None:
-            cut = min(window.last, window.first + chain.log_limit.size - 1)
+            cut = min(window.last, window.first + chain.log_limit.ahead(place) - 1)
             if cut < window.last:
                 windows.insert(place + 1, _Window(cut + 1, window.last))
             window.last, window.retries = cut, chain.retries
@@ -124,11 +124,9 @@ def _begin(
 
 
 def _room(chain: Chain) -> int:
-    """How many windows may be in flight: one while it is unknown whether their size is refused."""
+    """How many windows may be in flight: few while their size is being learnt."""
     limit = chain.log_limit
-    if limit.refusals or not (limit.streak or limit.density):
-        return 1
-    return max(1, min(chain.room, int(LOGS_IN_FLIGHT / max(limit.density * limit.size, 1))))
+    return max(1, min(chain.room, limit.answers + 1, int(LOGS_IN_FLIGHT / max(limit.density * limit.size, 1))))
 
 
 def _narrow(chain: Chain, window: _Window[T], text: str) -> None:
