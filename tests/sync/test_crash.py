@@ -15,17 +15,21 @@ from typing import Any
 
 import pytest
 
+from indexer.chain.client import Chain
 from indexer.errors import StoreError
-from indexer.model import Deployment
+from indexer.model import Accounts, Deployment
+from indexer.settings import Settings
 from indexer.store import writable as storing
 from indexer.store.database import open_readonly
+from indexer.store.store import Store
+from indexer.sync.sync import Sync
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.node import CHAIN_ID, Anvil
+from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import config_toml
 from tests.disturbed import FORKS, Moment, sync_in_a_child
 from tests.faulty import FaultyNode
-from tests.truth import deployment_of, raw, sync_once, token_holders, wrong_aave_rows, wrong_rows
+from tests.truth import adapter_of, deployment_of, raw, sync_once, token_holders, wrong_aave_rows, wrong_rows
 
 #: what a snapshot replaces as a whole, and what else a sync leaves behind
 SNAPSHOT = "positions balances markets snapshots".split()
@@ -120,8 +124,8 @@ def test_a_kill_before_any_request_changes_nothing_in_the_end(
     assert killed > 8
 
 
-def sync_until_statement(path: Path, url: str, deployments: Sequence[Deployment], number: int) -> None:
-    """A sync that is killed right before its SQL statement of that number, schema included."""
+def die_at_statement(number: int) -> None:
+    """This process is killed right before its SQL statement of that number, schema included."""
     connect, left = sqlite3.connect, number
 
     def count(_: str) -> None:
@@ -136,6 +140,11 @@ def sync_until_statement(path: Path, url: str, deployments: Sequence[Deployment]
         return conn
 
     sqlite3.connect = traced  # type: ignore[assignment]
+
+
+def sync_until_statement(path: Path, url: str, deployments: Sequence[Deployment], number: int) -> None:
+    """A sync that is killed right before its SQL statement of that number."""
+    die_at_statement(number)
     sync_in_a_child(path, url, deployments)
 
 
@@ -159,18 +168,64 @@ def test_a_kill_between_any_statements_changes_nothing_in_the_end(
         resumed(path, market, base, wanted, f"before statement {number}: {statements[number - 1][:60]}")
 
 
+def supplies_in_a_child(path: Path, url: str, deployment: Deployment, number: int) -> None:
+    """The second pass, for supplies that wait, which is killed right before its SQL statement of that number."""
+    die_at_statement(number)
+    read_supplies(path, url, deployment)
+
+
+def read_supplies(path: Path, url: str, deployment: Deployment) -> None:
+    """Reads every supply that waits, a few positions at a time."""
+    with Chain("devnet", CHAIN_ID, [url], MULTICALL3) as chain, Store(path) as store, store.lock():
+        sync = Sync(store, chain, [adapter_of(deployment)], Accounts.BORROWERS, Settings(read_chunk=2))
+        sync.supplies = None
+        sync.snapshot()
+
+
+def test_a_kill_while_supplies_that_wait_are_read_changes_nothing_in_the_end(
+    market: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment, url = deployment_of(market), market.node.url
+    base = tmp_path / "base.db"
+    sync_once(base, url, [market], "borrowers")
+    waiting = "select count(*) from positions where supplies_complete = 0"
+    assert raw(base, waiting)[0][0] > 4
+    wanted = copy(base, tmp_path / "wanted.db")
+    statements = traced(monkeypatch, lambda: read_supplies(wanted, url, deployment))
+    assert raw(wanted, waiting) == [(0,)]
+    saves = [i + 1 for i, sql in enumerate(statements) if "into states" in sql.lower()]
+    assert len(saves) > 4
+    for number in sorted({*range(2, len(statements), len(statements) // STATEMENTS), *saves[1::3]}):
+        path = copy(base, tmp_path / "killed.db")
+        child = FORKS.Process(target=supplies_in_a_child, args=(path, url, deployment, number))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        when = f"before statement {number}: {statements[number - 1][:60]}"
+        found = {table: rows(path, table) for table in SNAPSHOT}
+        whole = [{table: rows(one, table) for table in SNAPSHOT} for one in (base, wanted)]
+        assert found in whole, f"killed {when}: half a snapshot"
+        read_supplies(path, url, deployment)
+        assert content(path) == content(wanted), f"killed {when}"
+
+
 def statements_of(path: Path, market: AaveV3, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The SQL of one undisturbed sync."""
+    return traced(monkeypatch, lambda: sync_once(path, market.node.url, [market]))
+
+
+def traced(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[str]:
+    """The SQL of what `act` does."""
     connect, found = sqlite3.connect, []
 
-    def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+    def tracing(*arguments: Any, **options: Any) -> sqlite3.Connection:
         conn: sqlite3.Connection = connect(*arguments, **options)
         conn.set_trace_callback(found.append)
         return conn
 
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite3, "connect", traced)
-        sync_once(path, market.node.url, [market])
+        patch.setattr(sqlite3, "connect", tracing)
+        act()
     return found
 
 
