@@ -7,11 +7,11 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from indexer.chain.client import Chain
-from indexer.chain.logs.ranges import fetch
 from indexer.errors import PrunedError
+from indexer.logs.ranges import fetch
 from indexer.model import Block
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.sync.missing_logs import Piece, plan
-from indexer.sync.tracked import TrackedDeployment
 
 #: requests with which each range is walked through from its beginning, which may be all that it takes
 WALKED = 40

@@ -22,7 +22,7 @@ import resource
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from indexer.chain.lens import LENS
+from indexer.reads.lens import LENS
 from tests.bench.fakemarket import (
     BASE_TIMESTAMP,
     BORROW,
@@ -197,7 +197,7 @@ class Node:
         return b'"0x' + answer.hex().encode() + b'"'
 
     def lens(self, data: bytes, block: int) -> bytes:
-        """What indexer/chain/lens.yul answers."""
+        """What indexer/reads/lens.yul answers."""
         end = 32 + 32 * int.from_bytes(data[:32])
         entries = [(data[at : at + 4], data[at + 4], data[at + 12 : at + 32]) for at in range(32, end, 32)]
         words: list[bytes] = []

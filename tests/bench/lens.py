@@ -1,6 +1,6 @@
 """Reading Aave V3 borrowers in two rounds, and by the lens: `python -m tests.bench.lens [--quick]`.
 
-The lens (indexer/chain/lens.yul) is a program that is never deployed: an eth_call overrides the code of an address with it. In
+The lens (indexer/reads/lens.yul) is a program that is never deployed: an eth_call overrides the code of an address with it. In
 one go it asks the pool and the tokens what decides the health of each account, for which aggregates take two rounds. Both
 are measured on the real contracts, and must read the same.
 
@@ -15,8 +15,8 @@ from typing import Any, Self
 from indexer.adapter import HealthFirst
 from indexer.chain.client import Chain
 from indexer.chain.endpoint import Endpoint
-from indexer.chain.multicall import PinnedReader
 from indexer.model import PositionKey
+from indexer.reads.multicall import PinnedReader
 from tests.bench.run import Result, run
 from tests.devnet.__main__ import MARKETS
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
