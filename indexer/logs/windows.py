@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 #: logs that may be expected of all windows in flight: what they take in memory, and more than one thread can decode
 #: while a request is on its way
-LOGS_IN_FLIGHT = 40_000
+LOGS_IN_FLIGHT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,10 @@ def _begin(
     chain: Chain, windows: "deque[_Window[T]]", read: Callable[[int, int], Answered[T]], go_on: Callable[[], bool]
 ) -> None:
     """Begins windows from the front on, as many as may be in flight, at least the first of them."""
-    place = 0
-    while place < len(windows) and (place == 0 or (place < _room(chain) and go_on())):
+    begun = sum(window.answer is not None for window in windows)
+    for place in range(max(1, _room(chain))):
+        if place == len(windows) or (place and (begun >= _room(chain) or not go_on())):
+            return
         window = windows[place]
         if window.answer is None:
             cut = min(window.last, window.first + chain.log_limit.ahead(place) - 1)
@@ -120,7 +122,7 @@ def _begin(
                 windows.insert(place + 1, _Window(cut + 1, window.last))
             window.last, window.retries = cut, chain.retries
             window.answer = begin(partial(window.ask, read), here=len(windows) == 1 or _room(chain) == 1)
-        place += 1
+            begun += 1
 
 
 def _room(chain: Chain) -> int:
