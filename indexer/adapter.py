@@ -49,7 +49,7 @@ P = TypeVar("P", bound=Position)
 ONE = Fraction(1)
 
 
-#: a contract, and a function of it that takes an address and answers one word
+#: a contract, and a function of it that takes an address and answers one number, e.g. balanceOf(address)(uint256)
 Part = tuple[str, str]
 
 
