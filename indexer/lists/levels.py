@@ -22,9 +22,16 @@ if TYPE_CHECKING:
     from indexer.risk.levels import Level
 
 STEP = 5
+#: what matters most first, as a narrow terminal has no room for all
+TABLE = (
+    "direction change_percent_to price_usd_to positions debt_usd cumulative_debt_usd change_percent_from price_usd_from unvalued"
+).split()
 
 
-@click.command(epilog="\b\nExamples:\n  indexer levels WETH\n  indexer levels WBTC --step 1 --protocol aave-v3 --csv")
+@click.command(
+    short_help="Show how much debt is liquidatable at which price of ASSET.",
+    epilog="\b\nExamples:\n  indexer levels WETH\n  indexer levels WBTC --step 1 --protocol aave-v3 --csv",
+)
 @click.argument("asset", metavar="ASSET")
 @click.option(
     "--step", type=click.IntRange(1, 50), default=STEP, show_default=True, metavar="PERCENT", help="Width of a row."
@@ -52,7 +59,7 @@ def levels(session: Session, asset: str, step: int, asked: Asked, output: Output
             rows = found(session, conn, asset, step, asked, progress)
     if not rows:
         remark(f"no position with debt depends on the price of {asset}")
-    output.write_dicts(scope.arranged(rows, COLUMNS), COLUMNS, COLUMNS)
+    output.write_dicts(scope.arranged(rows, COLUMNS), TABLE, COLUMNS)
 
 
 def found(

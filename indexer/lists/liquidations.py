@@ -11,8 +11,8 @@ from indexer.terminal.scope import Asked, list_options
 from indexer.text import iso
 
 TABLE = (
-    "deployment position_group account block_number block_time repaid debt_symbol repaid_usd seized collateral_symbol "
-    "seized_usd liquidator"
+    "deployment position_group account block_time repaid debt_symbol repaid_usd seized collateral_symbol seized_usd "
+    "liquidator block_number"
 ).split()
 
 
@@ -46,7 +46,7 @@ def liquidations(
             output.write_dicts([], TABLE, columns)
             return
         synced = conn.execute(
-            "select chain_id, deployment, protocol, block_timestamp, liquidations_from_block from deployments "
+            "select chain_id, deployment, protocol, start_block, liquidations_from_block from deployments "
             "where block_number is not null and (?1 is null or chain_id = ?1)",
             (scope.chain_id,),
         ).fetchall()
@@ -62,17 +62,26 @@ def liquidations(
             sort=scope.order.column if scope.order and named else "time",
             **choice,  # type: ignore[arg-type]
         )
+    whence: dict[int | None, list[str]] = {}
     for row in synced:
         chosen = (not asked.deployments or row["deployment"] in asked.deployments) and (
             not asked.protocols or row["protocol"] in asked.protocols
         )
-        first = row["liquidations_from_block"]
-        if chosen and not (span.since_block is not None and first is not None and first <= span.since_block):
-            whole = "none is complete yet" if first is None else f"complete from block {first} on"
-            remark(f"{row['deployment']}: {whole}; `indexer sync --liquidations --since 400d` fetches older ones")
+        first, wanted = row["liquidations_from_block"], max(row["start_block"] or 0, span.since_block or 0)
+        if chosen and not (first is not None and first <= wanted):
+            whence.setdefault(first, []).append(row["deployment"])
+    for first, names in whence.items():
+        whole = (
+            "liquidations before the first sync are not fetched"
+            if first is None
+            else f"complete from block {first:,} on"
+        )
+        remark(f"{', '.join(names)}: {whole}; `indexer sync --liquidations --since 400d` fetches older ones")
     for row in rows:
         row["block_time"] = iso(row["block_timestamp"])
     if asked.min_debt is not None:
         rows = [row for row in rows if row["repaid_usd"] is None or row["repaid_usd"] >= asked.min_debt]
+    if not rows and output.table:
+        remark("no liquidation is known of that")
     kept = rows[: scope.limit] if named else scope.arranged(rows, columns)
     output.write_dicts(kept, TABLE, columns)

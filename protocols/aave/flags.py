@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from indexer.adapter import Part, Reader
+from indexer.adapter import Part, Reader, required
 from indexer.model import Read
-from protocols.common import chunks, needed
+from protocols.common import chunks
 
 
 def set_bits(bitmap: int) -> Iterator[int]:
@@ -24,8 +24,8 @@ def flagged(
     seen = read.by_flags(accounts, always, by_bit)
     if seen is not None:
         return seen
-    rows = chunks(read([Read(target, f, (account,)) for account in accounts for target, f in always]), len(always))
-    named = [[part for bit in set_bits(needed(row[0])) for part in by_bit.get(bit, ())] for row in rows]
-    more = [Read(target, f, (account,)) for account, parts in zip(accounts, named, strict=True) for target, f in parts]
-    answers = iter(read(more) if more else ())
+    rows = chunks(required(read, [Read(to, f, (account,)) for account in accounts for to, f in always]), len(always))
+    named = [[part for bit in set_bits(row[0]) for part in by_bit.get(bit, ())] for row in rows]
+    more = [Read(to, f, (account,)) for account, parts in zip(accounts, named, strict=True) for to, f in parts]
+    answers = iter(required(read, more))
     return [[*row, *islice(answers, len(parts))] for row, parts in zip(rows, named, strict=True)]

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -21,7 +22,9 @@ from indexer.cli.main import main
 from indexer.delivery import receivers, stream
 from indexer.delivery.receivers import Webhook, bodies
 from indexer.delivery.stream import Reader, snapshot_lines
+from indexer.errors import StoreError
 from indexer.store import changes
+from indexer.store.store import Store
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID
 from tests.devnet.scenario import config_toml
@@ -253,6 +256,35 @@ def test_a_webhook_that_fails_gets_the_same_body_again(synced: Path, hook: Hook,
     until(lambda: bool(hook.taken))
     reader.stop(10)
     assert hook.asked[0] == hook.asked[1] == hook.asked[2]
+
+
+@pytest.mark.parametrize("body", ["[" * 10**6, "[]", "", '{"block_timestamp": NaN}'])
+def test_a_change_that_was_spoilt_in_the_file_is_named_and_waits(
+    synced: Path, hook: Hook, impatient: None, caplog: pytest.LogCaptureFixture, body: str
+) -> None:
+    sql = "insert into changes (chain_id, block_number, block_hash, kind, body) values (?, 1, '0x', 'block', ?)"
+    with closing(sqlite3.connect(synced)) as conn, conn:
+        conn.execute(sql, (CHAIN_ID, '{"block_timestamp":1}'))
+    reader = Reader(synced, CHAIN_ID, Webhook(hook.url))
+    reader.start()
+    until(lambda: bool(hook.taken))
+    with closing(sqlite3.connect(synced)) as conn, conn:
+        spoilt = conn.execute(sql, (CHAIN_ID, body)).lastrowid
+        conn.execute(sql, (CHAIN_ID, '{"block_timestamp":2}'))
+    reader.wake()
+    until(lambda: f"changes.body of id {spoilt} is damaged" in told_by_us(caplog))
+    with (
+        Store(synced) as store,
+        pytest.raises(StoreError, match=f"id {spoilt} is damaged"),
+        store.transaction(),
+        changes.noted(store.conn, CHAIN_ID, changes.Place(2, "0x", 10**10)),
+    ):
+        pass
+    with closing(sqlite3.connect(synced)) as conn, conn:
+        conn.execute("update changes set body = ? where id = ?", ('{"block_timestamp":3}', spoilt))
+    reader.wake()
+    until(lambda: [line["block_timestamp"] for line in hook.taken if line["id"] >= spoilt] == [3, 2])
+    reader.stop(10)
 
 
 @pytest.mark.parametrize("status", [500, 404, 302])

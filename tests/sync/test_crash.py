@@ -15,35 +15,35 @@ from typing import Any
 
 import pytest
 
+from indexer.abi import topic
 from indexer.chain.client import Chain
 from indexer.errors import StoreError
-from indexer.model import Accounts, Deployment
+from indexer.model import Accounts, Deployment, PositionKey
 from indexer.settings import Settings
+from indexer.store import imported
 from indexer.store import writable as storing
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
-from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
+from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import config_toml
-from tests.disturbed import FORKS, Moment, sync_in_a_child
+from tests.devnet.worlds import aave, alone
+from tests.disturbed import FORKS, QUICK, Moment, sync_in_a_child
 from tests.faulty import FaultyNode
-from tests.truth import adapter_of, deployment_of, raw, sync_once, token_holders, wrong_aave_rows, wrong_rows
+from tests.truth import adapter_of, deployment_of, logs_of, raw, sync_once, token_holders, wrong_aave_rows, wrong_rows
 
 #: what a snapshot replaces as a whole, and what else a sync leaves behind
 SNAPSHOT = "positions balances markets snapshots".split()
 PROGRESS = "assets states events registry synced_ranges blocks".split()
+LIQUIDATED = "LiquidationCall(address,address,address,uint256,uint256,address,bool)"
 #: kills inside one sync, spread over all its SQL statements
 STATEMENTS = 10
 
 
 @pytest.fixture(scope="module")
 def populated(needs_node: None) -> Iterator[AaveV3]:
-    with Anvil() as node:
-        node.place_multicall3()
-        market = aave_v3.deploy(node, "3.6")
-        market.populate(4, 12)
+    with alone(aave, 4, 12) as market:
         yield market
 
 
@@ -124,8 +124,8 @@ def test_a_kill_before_any_request_changes_nothing_in_the_end(
     assert killed > 8
 
 
-def die_at_statement(number: int) -> None:
-    """This process is killed right before its SQL statement of that number, schema included."""
+def sync_until_statement(path: Path, url: str, deployments: Sequence[Deployment], number: int) -> None:
+    """A sync that is killed right before its SQL statement of that number, schema included."""
     connect, left = sqlite3.connect, number
 
     def count(_: str) -> None:
@@ -140,11 +140,6 @@ def die_at_statement(number: int) -> None:
         return conn
 
     sqlite3.connect = traced  # type: ignore[assignment]
-
-
-def sync_until_statement(path: Path, url: str, deployments: Sequence[Deployment], number: int) -> None:
-    """A sync that is killed right before its SQL statement of that number."""
-    die_at_statement(number)
     sync_in_a_child(path, url, deployments)
 
 
@@ -168,65 +163,93 @@ def test_a_kill_between_any_statements_changes_nothing_in_the_end(
         resumed(path, market, base, wanted, f"before statement {number}: {statements[number - 1][:60]}")
 
 
-def supplies_in_a_child(path: Path, url: str, deployment: Deployment, number: int) -> None:
-    """The second pass, for supplies that wait, which is killed right before its SQL statement of that number."""
-    die_at_statement(number)
-    read_supplies(path, url, deployment)
-
-
-def read_supplies(path: Path, url: str, deployment: Deployment) -> None:
-    """Reads every supply that waits, a few positions at a time."""
-    with Chain("devnet", CHAIN_ID, [url], MULTICALL3) as chain, Store(path) as store, store.lock():
-        sync = Sync(store, chain, [adapter_of(deployment)], Accounts.BORROWERS, Settings(read_chunk=2))
-        sync.supplies = None
-        sync.snapshot()
-
-
-def test_a_kill_while_supplies_that_wait_are_read_changes_nothing_in_the_end(
-    market: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deployment, url = deployment_of(market), market.node.url
-    base = tmp_path / "base.db"
-    sync_once(base, url, [market], "borrowers")
-    waiting = "select count(*) from positions where supplies_complete = 0"
-    assert raw(base, waiting)[0][0] > 4
-    wanted = copy(base, tmp_path / "wanted.db")
-    statements = traced(monkeypatch, lambda: read_supplies(wanted, url, deployment))
-    assert raw(wanted, waiting) == [(0,)]
-    saves = [i + 1 for i, sql in enumerate(statements) if "into states" in sql.lower()]
-    assert len(saves) > 4
-    for number in sorted({*range(2, len(statements), len(statements) // STATEMENTS), *saves[1::3]}):
-        path = copy(base, tmp_path / "killed.db")
-        child = FORKS.Process(target=supplies_in_a_child, args=(path, url, deployment, number))
-        child.start()
-        child.join()
-        assert child.exitcode == -signal.SIGKILL
-        when = f"before statement {number}: {statements[number - 1][:60]}"
-        found = {table: rows(path, table) for table in SNAPSHOT}
-        whole = [{table: rows(one, table) for table in SNAPSHOT} for one in (base, wanted)]
-        assert found in whole, f"killed {when}: half a snapshot"
-        read_supplies(path, url, deployment)
-        assert content(path) == content(wanted), f"killed {when}"
-
-
 def statements_of(path: Path, market: AaveV3, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The SQL of one undisturbed sync."""
-    return traced(monkeypatch, lambda: sync_once(path, market.node.url, [market]))
-
-
-def traced(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[str]:
-    """The SQL of what `act` does."""
     connect, found = sqlite3.connect, []
 
-    def tracing(*arguments: Any, **options: Any) -> sqlite3.Connection:
+    def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
         conn: sqlite3.Connection = connect(*arguments, **options)
         conn.set_trace_callback(found.append)
         return conn
 
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite3, "connect", tracing)
-        act()
+        patch.setattr(sqlite3, "connect", traced)
+        sync_once(path, market.node.url, [market])
     return found
+
+
+def phases(path: Path, url: str, deployment: Deployment, phase: str) -> None:
+    """One sync of borrowers and what follows it: the supplies that back nothing, or the liquidations of old."""
+    chain = Chain("devnet", CHAIN_ID, [url], MULTICALL3, **QUICK)  # type: ignore[arg-type]
+    with closing(chain), Store(path) as store, store.lock():
+        sync = Sync(store, chain, [adapter_of(deployment)], Accounts.BORROWERS, Settings(behind_seconds=0.2))
+        target = sync.snapshot().block
+        if phase == "supplies":
+            sync.supplies = None
+            sync.snapshot()
+        elif phase == "liquidations":
+            sync.backfill_liquidations(lambda _: None, target)
+
+
+def started(path: Path, market: AaveV3, phase: str) -> None:
+    """The file as the phase finds it."""
+    if phase == "imported":
+        users = {PositionKey(user.lower(), ""): None for user in market.users}
+        with Store(path) as store, store.transaction() as conn:
+            store.register(CHAIN_ID, market.name, market.protocol, "borrowers")
+            store.describe(CHAIN_ID, deployment_of(market))
+            imported.keep(conn, (CHAIN_ID, market.name), users)
+        return
+    sync_once(path, market.node.url, [market], "borrowers")
+    if phase == "liquidations":
+        with (
+            closing(sqlite3.connect(path)) as conn,
+            conn,
+        ):  # as in a file from before the logs of liquidations were followed
+            conn.execute("delete from liquidations")
+            conn.execute("delete from synced_ranges where source = 'liquidations'")
+            conn.execute("update deployments set liquidations_from_block = null")
+
+
+def everything(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    found = content(path) | {table: rows(path, table) for table in ("imported", "liquidations")}
+    more = "select deployment, coverage, liquidations_from_block, accounts from deployments"
+    return found | {"what is complete": raw(path, more)}
+
+
+@pytest.mark.parametrize("phase", ["supplies", "liquidations", "imported"])
+def test_a_kill_in_a_later_phase_changes_nothing_in_the_end(market: AaveV3, tmp_path: Path, phase: str) -> None:
+    market.move_price("WETH", 0.7)
+    for user in market.users:
+        market.liquidate(user)
+    assert logs_of(market, topic(LIQUIDATED))
+    deployment = deployment_of(market)
+    base = tmp_path / "base.db"
+    started(base, market, phase)
+    wanted = copy(base, tmp_path / "wanted.db")
+    phases(wanted, market.node.url, deployment, phase)
+    expected = everything(wanted)
+    assert expected["positions"]
+    if phase == "liquidations":
+        assert len(expected[phase]) == len(logs_of(market, topic(LIQUIDATED)))
+    number = killed = 0
+    while killed == number:
+        number += 1
+        path = copy(base, tmp_path / "killed.db")
+        with Moment(market.node.url, lambda request: child.kill() if request == number else None) as node:  # noqa: B023
+            child = FORKS.Process(target=phases, args=(path, node.url, deployment, phase))
+            child.start()
+            child.join()
+        killed += child.exitcode == -signal.SIGKILL
+        if rows(path, "positions"):
+            wrong = wrong_rows(path, market.node, [market])[
+                1
+            ]  # of those imported some commit before everybody is known
+            assert [one for one in wrong if "missing, not named" not in one] == [], f"killed before request {number}"
+        phases(path, market.node.url, deployment, phase)
+        assert everything(path) == expected, f"killed before request {number}"
+    assert child.exitcode == 0
+    assert killed > 3
 
 
 # no space ----------------------------------------------------------------------------------------------------------------
