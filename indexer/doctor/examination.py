@@ -47,7 +47,7 @@ def usable(findings: Sequence[Finding]) -> bool:
 
 def _reached(alone: Chain, config: ChainConfig) -> Finding:
     try:
-        alone.request("eth_chainId", [], rounds=1)
+        alone.request("eth_chainId", [])
     except WrongChainError as error:
         return Finding("chain id", Verdict.ERROR, str(error), value=False)
     except (ChainError, RetryableError) as error:

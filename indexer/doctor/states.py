@@ -9,7 +9,7 @@ from indexer.chain.client import Chain
 from indexer.chain.errors import RejectedError, UnsupportedError
 from indexer.config import ChainConfig
 from indexer.doctor.finding import Finding, Verdict
-from indexer.errors import ChainError, PrunedError
+from indexer.errors import ChainError
 from indexer.model import Block
 from indexer.reads.codec import decode_aggregate, encode_aggregate
 from indexer.reads.guards import GUARDS, TIMESTAMP, Check
@@ -50,26 +50,22 @@ def clock(chain: Chain, _: ChainConfig, _at: Block) -> Finding:
 def depth(chain: Chain, _: ChainConfig, at: Block) -> Finding:
     """Of how many blocks below the head the state is known; the answer must be of the block that was asked for."""
     reached, why = 0, ""
-    if not _call(chain, chain.multicall3, TIMESTAMP.calldata, "latest"):
-        return Finding("", Verdict.OK, "not known without Multicall3")
-    for distance in DISTANCES:
-        if distance > at.number:
-            break
-        try:
+    try:
+        if not _call(chain, chain.multicall3, TIMESTAMP.calldata, "latest"):
+            return Finding("", Verdict.OK, "not known without Multicall3")
+        for distance in DISTANCES:
+            if distance > at.number:
+                break
             block = chain.block(at.number - distance)
             answer = _call(chain, chain.multicall3, TIMESTAMP.calldata, hex(block.number))
-        except PrunedError as error:
-            why = str(error)
-            break
-        except ChainError as error:
-            why = str(error)
-            break
-        if not answer:  # Multicall3 is younger, or the endpoint says so of what it forgot
-            break
-        if answer != TIMESTAMP.implied(block):
-            text = "keeps no state: it answers for another block than the one asked for"
-            return Finding("", Verdict.ERROR, text, value=0)
-        reached = distance
+            if not answer:  # Multicall3 is younger, or the endpoint says so of what it forgot
+                break
+            if answer != TIMESTAMP.implied(block):
+                text = "keeps no state: it answers for another block than the one asked for"
+                return Finding("", Verdict.ERROR, text, value=0)
+            reached = distance
+    except ChainError as error:
+        why = str(error)
     if reached == 0 and why:
         return Finding("", Verdict.ERROR, f"keeps no state of the blocks before the head: {why}", value=0)
     if 0 < reached < min(NEEDED, at.number) and why:

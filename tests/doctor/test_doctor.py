@@ -53,11 +53,18 @@ def faulty(node: Anvil) -> Iterator[FaultyNode]:
         yield proxy
 
 
-def found_at(url: str, **keys: Any) -> dict[str, Finding]:
+def found_at(url: str, timeout: float = 30, **keys: Any) -> dict[str, Finding]:
     """What is found at an endpoint, by check."""
     config = ChainConfig(name="devnet", chain_id=CHAIN_ID, rpc=[url], **keys)
     chain = Chain(
-        "devnet", CHAIN_ID, [url], config.multicall3, guard=config.guard, bloom=config.bloom, backoff=0.01, timeout=2
+        "devnet",
+        CHAIN_ID,
+        [url],
+        config.multicall3,
+        guard=config.guard,
+        bloom=config.bloom,
+        backoff=0.01,
+        timeout=timeout,
     )
     try:
         (endpoint,) = chain.in_turn()
@@ -143,7 +150,7 @@ def test_every_fault_is_accounted_for() -> None:
 @pytest.mark.parametrize("fault", sorted(SEEN))
 def test_each_fault_is_found(faulty: FaultyNode, fault: str) -> None:
     faulty.faults = {fault: 1}
-    found = found_at(faulty.url)
+    found = found_at(faulty.url, timeout=2 if fault in {"hang", "drip"} else 30)
     check, verdict, value, words = SEEN[fault]
     assert (found[check].verdict, found[check].value) == (verdict, value)
     assert words in found[check].text
