@@ -17,7 +17,6 @@ takes 46 kB, an idle one at stable prices 125 bytes. README has the measured siz
 
 import random
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -25,7 +24,7 @@ from typing import NamedTuple
 
 from indexer.history.flows import Held, Key, Moved, balances, change_of, change_of_incomplete, incomplete, reread
 from indexer.model import ENDANGERED, Accounts, Block
-from indexer.store.reorgs import recorded
+from indexer.store.reorgs import earlier, recorded
 from indexer.store.rows import Snapshot
 
 #: (up to this age, one point per so many seconds); each interval divides the next, so a minimum is never thinned away
@@ -89,9 +88,7 @@ class History:
             watched = {wallet.lower() for (wallet,) in conn.execute("select wallet from watches")}
             for plan in plans:
                 added = self._write(conn, plan, block, watched)
-                # A block from the future makes nothing old: what is thinned does not come back.
-                now = min(block.timestamp, int(time.time()))
-                self._thin(conn, plan.snapshot, now, max(SLICE, PER_ADDED * added))
+                self._thin(conn, plan.snapshot, earlier(block), max(SLICE, PER_ADDED * added))
 
         return write
 
@@ -255,7 +252,10 @@ def total(changes: Iterable[float | None]) -> float | None:
 def thin(
     conn: sqlite3.Connection, where: tuple[int, str], now: int, start: tuple[str, str], limit: int
 ) -> tuple[str, str]:
-    """Thins about `limit` rows of a deployment after the position `start`; returns the position to continue after."""
+    """Thins about `limit` rows of a deployment after the position `start`; returns the position to continue after.
+
+    Evidence: the points' own times and `now`, which no single clock can put ahead. Each interval keeps its minimum.
+    """
     columns = (
         "account, position_group, block_number, block_timestamp, health_factor_raw, status, supply_change_usd, "
         "debt_change_usd"

@@ -206,7 +206,8 @@ def plan(session: Session, wanted: Wanted) -> None:
     with connected(session, wanted.flags) as (chain, adapters):
         rows = expected(session.db, chain, adapters, Accounts(wanted.accounts), wanted.to)
     wanted.output.write_dicts(rows, list(rows[0]))
-    remark(f"{sum(row['log_requests'] for row in rows):,} requests for logs are expected; nothing was changed")
+    requests, least, most = (sum(row[name] for row in rows) for name in ("log_requests", "at_least", "at_most"))
+    remark(f"{requests:,} requests for logs are expected, between {least:,} and {most:,}; nothing was changed")
 
 
 def keep_up(session: Session, wanted: Wanted) -> None:

@@ -228,14 +228,15 @@ class Store(WritableFile):
             self._save_block(conn, chain_id, block)
             if final is not None:
                 reorgs.settle(conn, chain_id, final)
-            reorgs.expire(conn)
+            now = reorgs.earlier(block)
+            reorgs.expire(conn, now)
             # Beyond the window, the final block's hash stays, and one in 1,000, so that a reorg of any depth finds an
-            # ancestor. Going back further than the window takes a second opinion anyway.
+            # ancestor. Going back further than the window takes a second opinion anyway. Evidence: `now`, see `earlier`.
             conn.execute(
                 "delete from blocks where chain_id = ?1 and number < ?2 - ?3 and block_timestamp < ?4 and number not in ("
                 "select min(number) from blocks where chain_id = ?1 group by number / 1000) "
                 "and number not in (select block_number from finality where chain_id = ?1)",
-                (chain_id, block.number, keep_blocks, block.timestamp - int(keep_seconds)),
+                (chain_id, block.number, keep_blocks, now - int(keep_seconds)),
             )
 
     def _commit_deployment(self, conn: sqlite3.Connection, snapshot: Snapshot) -> None:
@@ -302,7 +303,10 @@ class Store(WritableFile):
         *,
         replace: bool,
     ) -> None:
-        """Writes rows of positions, each with all of its balances; with `replace`, over those that are there."""
+        """Writes rows of positions, each with all of its balances; with `replace`, over those that are there.
+
+        Evidence: the same positions' new rows, in the same transaction.
+        """
         if replace:
             self.sums.take_out(conn, where, [row.key for row in rows])
             self.sums.put_in(where, rows, balances)
@@ -331,7 +335,7 @@ class Store(WritableFile):
             self._write_rows(conn, (rows[0].chain_id, rows[0].deployment), rows, balances, replace=True)
 
     def of_people(self, where: tuple[int, str], people: Iterable[str]) -> set[PositionKey]:
-        """The positions whose wallet, owner or account is one of these."""
+        """The positions whose wallet, owner or account is one of these. (Evidence: the table is temporary.)"""
         with self.transaction() as conn:
             conn.execute("create temp table if not exists people (address text primary key collate nocase)")
             conn.execute("delete from people")
@@ -374,6 +378,7 @@ class Store(WritableFile):
                 ),
             )
             # A live tail audits every block: only the last audits without mismatches stay. Those with any are never deleted.
+            # Evidence: their number alone; nothing is decided by them.
             conn.execute(
                 "delete from audits where kind in ('self-audit', 'cross-check') and mismatches = 0 "
                 "and id < (select max(id) from audits) - ?",
@@ -385,7 +390,7 @@ class Store(WritableFile):
             run = conn.execute(
                 "insert into runs (chain_id, started_at) values (?, ?)", (chain_id, int(time.time()))
             ).lastrowid
-            # a log of what syncs cost, by count alone; nothing is decided by it
+            # Evidence: their number alone. It is a log of what syncs cost; nothing is decided by it.
             conn.execute("delete from runs where id <= ? - 1000", (run,))
         assert run is not None
         return run

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Reader, required
+from indexer.adapter import ONE, Part, Reader, required
 from indexer.model import (
     Answer,
     Balance,
@@ -21,7 +21,6 @@ from indexer.model import (
     Shape,
 )
 from protocols.aave.adapter import STABLE_DEBT, AaveAdapter, Touches
-from protocols.aave.flags import Part
 from protocols.aave_v3 import liquidation
 from protocols.aave_v3.answers import agrees, answer
 from protocols.aave_v3.bounds import AaveV3Bounds
