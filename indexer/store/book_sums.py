@@ -6,10 +6,13 @@ known, and then follow each replaced row: its old balances are taken out, its ne
 nothing adds up over time; USD count in billionths.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from indexer.model import PositionKey
 from indexer.store.rows import BalanceRow, PositionRow
@@ -75,7 +78,10 @@ class Sums:
         assets = set()
         for held in balances:
             self.symbols[held.asset] = held.symbol
-            self.by_place.setdefault((held.asset, status), Sum()).add(held, sign)
+            place = (held.asset, status)
+            if place not in self.by_place:
+                self.by_place[place] = Sum()
+            self.by_place[place].add(held, sign)
             assets.add(held.asset)
         for asset in assets:
             place = (asset, status)
@@ -115,14 +121,9 @@ class BookSums:
     def take_out(self, conn: sqlite3.Connection, where: Where, keys: Iterable[PositionKey]) -> None:
         """The rows of these positions are about to be replaced."""
         sums = self.known.get(where)
-        if sums is None:
-            return
-        here = "chain_id = ? and deployment = ? and account = ? and position_group = ?"
-        for key in keys:
-            row = conn.execute(f"select status from positions where {here}", (*where, *key)).fetchone()  # noqa: S608
-            if row is not None:
-                found = conn.execute(f"select {COUNTED} from balances where {here}", (*where, *key))  # noqa: S608 - ours
-                sums.count(row[0], [held(one) for one in found], -1)
+        if sums is not None:
+            # One statement for all of them: one for each position takes twice as long.
+            count_rows(sums, conn.execute(THESE, (*where, json.dumps([*keys]))), -1)
 
     def put_in(self, where: Where, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
         """The rows that were put in the place of those taken out."""
@@ -131,11 +132,21 @@ class BookSums:
             added(sums, rows, balances)
 
 
-COUNTED = "asset, symbol, side, is_collateral, amount_raw, value_usd"
+COUNTED = "b.asset, b.symbol, b.side, b.is_collateral, b.amount_raw, b.value_usd"
+#: key, status and balance of every position of a deployment, and of those whose keys are in the JSON list ?3
+ROWS = (
+    f"select p.account, p.position_group, p.status, {COUNTED} from positions p "  # noqa: S608 - our own names
+    "join balances b using (chain_id, deployment, account, position_group) where p.chain_id = ?1 and p.deployment = ?2"
+)
+THESE = ROWS.replace(
+    "positions p join",
+    "json_each(?3) k cross join positions p on p.account = json_extract(k.value, '$[0]') "
+    "and p.position_group = json_extract(k.value, '$[1]') cross join",
+)
 
 
 def held(row: Sequence[object]) -> Held:
-    """A row of COUNTED."""
+    """A row of COUNTED, as the file has it."""
     asset, symbol, side, is_collateral, amount, usd = row
     return Held(asset, symbol, side, is_collateral, int(amount), usd)  # type: ignore[arg-type, call-overload]
 
@@ -154,19 +165,11 @@ def added(sums: Sums, rows: Sequence[PositionRow], balances: Sequence[BalanceRow
 def stored(conn: sqlite3.Connection, where: Where) -> Sums:
     """The sums of a deployment, added up from every row in the file."""
     sums = Sums()
-    cursor = conn.execute(
-        "select p.account, p.position_group, p.status, "  # noqa: S608 - our own names
-        f"{', '.join(f'b.{name}' for name in COUNTED.split(', '))} from positions p "
-        "join balances b using (chain_id, deployment, account, position_group) "
-        "where p.chain_id = ? and p.deployment = ? order by p.account, p.position_group",
-        where,
-    )
-    last: tuple[str, str] | None = None
-    status, mine = "", list[Held]()
-    for account, group, now, *rest in cursor:
-        if (account, group) != last:
-            sums.count(status, mine)
-            last, status, mine = (account, group), now, []
-        mine.append(held(rest))
-    sums.count(status, mine)
+    count_rows(sums, conn.execute(f"{ROWS} order by p.account, p.position_group", where))
     return sums
+
+
+def count_rows(sums: Sums, rows: Iterable[Sequence[Any]], sign: int = 1) -> None:
+    """Counts balances with their position's key and status in front, those of a position behind each other."""
+    for (_, _, status), found in groupby(rows, key=itemgetter(0, 1, 2)):
+        sums.count(status, [held(row[3:]) for row in found], sign)
