@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import msgspec
 from pydantic import TypeAdapter, ValidationError
 
 from indexer.adapter import AnyAdapter, AnyWhatIf, WhatIf
@@ -29,10 +30,20 @@ SPAN = 100
 _SHAPES: dict[type[Any], TypeAdapter[Any]] = {}
 
 
+#: of positions, of which there are many: msgspec takes a third of pydantic's time
+_DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {}
+
+
 def _json(kind: type[Any]) -> TypeAdapter[Any]:
     if kind not in _SHAPES:
         _SHAPES[kind] = TypeAdapter(kind)
     return _SHAPES[kind]
+
+
+def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
+    if kind not in _DECODERS:
+        _DECODERS[kind] = msgspec.json.Decoder(kind)
+    return _DECODERS[kind]
 
 
 def dump_market(adapter: AnyAdapter, market: Market) -> str:
@@ -44,16 +55,15 @@ def load_market(adapter: AnyAdapter, text: str, registry: Registered | None = No
     try:
         market: Market = _json(adapter.market_type).validate_json(text)
     except ValidationError as error:
-        raise foreign(adapter, "market", error) from error
+        problem = error.errors(include_url=False, include_input=False)[0]
+        raise foreign(adapter, "market", ".".join(map(str, problem["loc"])), problem["msg"]) from error
     return market if registry is None else replace(market, registry=registry)
 
 
-def foreign(adapter: AnyAdapter, what: str, error: ValidationError) -> StoreError:
+def foreign(adapter: AnyAdapter, what: str, where: str, problem: str) -> StoreError:
     """The error for a stored market or position that no version of this program wrote."""
-    problem = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, problem["loc"]))[:80]
     return StoreError(
-        f"a stored {what} of {adapter.deployment.name} is damaged ({where or 'JSON'}: {problem['msg'][:80]}): restore a copy of "
+        f"a stored {what} of {adapter.deployment.name} is damaged ({where[:80] or 'JSON'}: {problem[:80]}): restore a copy of "
         "the file, or delete it and run `indexer sync` again"
     )
 
@@ -64,12 +74,13 @@ def dump_position(adapter: AnyAdapter, position: Position) -> str:
 
 def load_positions(adapter: AnyAdapter, rows: Iterable[tuple[int, str]]) -> Iterator[Position]:
     """Stored positions: (the block each is known to be right at, its JSON)."""
-    validate = _json(adapter.position_type).validate_json
+    decode = _decoder(adapter.position_type).decode
     for block_number, state in rows:
         try:
-            position: Position = validate(state)
-        except ValidationError as error:
-            raise foreign(adapter, "position", error) from error
+            position: Position = decode(state)
+        except (msgspec.DecodeError, RecursionError) as error:
+            problem, _, where = str(error).partition(" - at `$.")
+            raise foreign(adapter, "position", where.rstrip("`"), problem) from error
         if position.block_number != block_number:  # a reorg moved the block it is known to be right at
             position = replace(position, block_number=block_number)
         yield position

@@ -8,13 +8,16 @@ from typing import Any
 
 from indexer.model import Accounts, Block, Deployment, PositionKey, Registered
 from indexer.store import imported, reorgs
+from indexer.store.book_sums import COUNTED
 from indexer.store.changes import Place, noted
+from indexer.store.chosen import AMONG, as_json, rows_of
 from indexer.store.described import describe
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
 from indexer.store.synced import SyncedRanges
 from indexer.store.writable import WritableFile
 
 KEPT_AUDITS = 10_000
+DROP_BALANCES = f"delete from balances where {AMONG} returning {', '.join(COUNTED)}"  # noqa: S608 - our own names
 
 
 class ChangedMeanwhileError(Exception):
@@ -244,6 +247,8 @@ class Store(WritableFile):
         sample was compared with the contracts. Undone by the next snapshot; history keeps the past.
         """
         where = snapshot.where
+        if snapshot.whole:
+            self.sums.empty(where)
         replaced = ("positions", "balances") if snapshot.whole else ()
         for table in (*replaced, "markets", "snapshots"):
             conn.execute(f"delete from {table} where chain_id = ? and deployment = ?", where)  # noqa: S608
@@ -303,25 +308,19 @@ class Store(WritableFile):
     ) -> None:
         """Writes rows of positions, each with all of its balances; with `replace`, over those that are there."""
         if replace:
-            self.sums.take_out(conn, where, [row.key for row in rows])
-            self.sums.put_in(where, rows, balances)
-            conn.executemany(
-                "delete from balances where chain_id = ? and deployment = ? and account = ? and position_group = ?",
-                [(row.chain_id, row.deployment, *row.key) for row in rows],
-            )
-        else:
-            self.sums.whole(where, rows, balances)
+            keys = [row.key for row in rows]
+            old = rows_of(conn, "t.account, t.position_group, t.status", "positions", where, keys)
+            statuses = {(account, group): status for account, group, status in old}
+            self.sums.take_out(where, statuses, conn.execute(DROP_BALANCES, (*where, as_json(keys))).fetchall())
         verb = "insert or replace" if replace else "insert"
         conn.executemany(_insert("positions", len(POSITION_COLUMNS), verb), rows)
         conn.executemany(_insert("balances", len(BALANCE_COLUMNS)), balances)
+        self.sums.put_in(where, rows, balances)
 
     def older_rows(self, where: tuple[int, str], keys: Iterable[PositionKey], block: int) -> list[PositionKey]:
         """The positions among these whose row is verified and of an older block than `number`."""
-        sql = (
-            "select 1 from positions where chain_id = ? and deployment = ? and account = ? and position_group = ? "
-            "and block_number < ? and status <> 'unverified'"
-        )
-        return [key for key in keys if self.conn.execute(sql, (*where, *key, block)).fetchone()]
+        rows = rows_of(self.conn, "t.account, t.position_group, t.block_number, t.status", "positions", where, keys)
+        return [PositionKey(a, g) for a, g, number, status in rows if number < block and status != "unverified"]
 
     def rewrite_rows(self, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
         """Replaces older rows of one deployment by those of the last snapshot's own block."""
