@@ -8,9 +8,9 @@ from typing import Any
 
 from indexer.adapter import AnyAdapter, Reader
 from indexer.chain.client import Chain
-from indexer.chain.logs.log_filter import LogParser
-from indexer.chain.multicall import PinnedReader
+from indexer.logs.log_filter import LogParser
 from indexer.model import Block, Event, LogSource, Market, Position, PositionKey, Read
+from indexer.reads.multicall import PinnedReader
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
 

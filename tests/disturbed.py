@@ -13,9 +13,9 @@ from unittest import mock
 from indexer.alert.watcher import Watcher
 from indexer.alert.watches import Policy
 from indexer.errors import ChainError, StoreError
+from indexer.history.history import History
 from indexer.model import Deployment
 from indexer.settings import Alerts
-from indexer.store.history import History
 from tests.devnet.scenario import Devnet
 from tests.faulty import FaultyNode
 from tests.faulty_modes import BLOOM_FAULTS

@@ -20,9 +20,13 @@ TOLD = {
     "interest": "select deployment, account, position_group, market, asset, side, start_block, scaled_raw, start_amount_raw, "
     "interest_raw from accruals",
 }
-#: A Compound V2 debt is stored in another way where a node does not show storage: the same amount, another `scaled_raw`, and
-#: interest around the change is not measured.
-UNSTORED = "select 1 from states where state like '%\"stored\":false%'"
+#: A Compound V2 debt is stored in another way where a node does not show storage: the same amount, another `scaled_raw`.
+#: Where that changes, interest around it is not measured, and history has a point more, as after any change of what is stored.
+UNSTORED = "select distinct deployment from states where state like '%\"stored\":false%'"
+#: how many of its columns name a point of history and say how healthy the position was
+POINT = 6
+
+Telling = Counter[tuple[Any, ...]]
 
 
 @dataclass
@@ -35,6 +39,8 @@ class Mirror:
     accounts: str
     #: deployment -> number and hash of its last snapshot's block
     seen: dict[str, tuple[int, str]] = field(default_factory=dict)
+    #: the deployments where a snapshot of either file did without storage, however the file reads it later
+    unstored: set[str] = field(default_factory=set)
 
     def begin(self, wallets: list[str]) -> None:
         """These wallets are watched in both files, besides those that are; none in files that hold snapshots."""
@@ -42,15 +48,21 @@ class Mirror:
             with Store(path) as store:
                 add(store, [Watch(wallet) for wallet in wallets])
         self.seen = self._committed()
+        self._note_unstored()
 
     def follow(self, url: str, **settings: Any) -> None:
         """Takes the file's last snapshot too, if it is a new one."""
+        self._note_unstored()
         now = self._committed()
         new = [name for name, block in now.items() if self.seen.get(name) != block]
         self.seen = now
         for number in sorted({now[name][0] for name in new}):
             here = [self.deployments[name] for name in new if now[name][0] == number]
             watch_once(self.path, url, here, self.accounts, to=str(number), **settings)
+
+    def _note_unstored(self) -> None:
+        for path in (self.file, self.path):
+            self.unstored |= {name for (name,) in raw(path, UNSTORED)}
 
     def _committed(self) -> dict[str, tuple[int, str]]:
         rows = raw(self.file, "select deployment, block_number, block_hash from deployments where block_number > 0")
@@ -66,8 +78,18 @@ class Mirror:
             ours, theirs = (Counter(raw(path, sql)) for path in (self.file, self.path))
             told += ours.total()
             wrong += [f"{name} {row} is there {count} times" for row, count in ours.items() if count > 1]
-            unstored = name == "interest" and (raw(self.file, UNSTORED) or raw(self.path, UNSTORED))
-            if whole and not unstored:
-                wrong += [f"{name} {row} is lost" for row in theirs - ours]
-                wrong += [f"{name} {row} never was" for row in ours - theirs]
+            if whole:
+                wrong += [f"{name} {row} {what}" for row, what in self._unlike(name, ours, theirs)]
         return told, wrong
+
+    def _unlike(self, name: str, ours: Telling, theirs: Telling) -> list[tuple[tuple[Any, ...], str]]:
+        """What only one of the files tells.
+
+        Of deployments that were read without storage no interest is compared, and of history only that no point is lost.
+        """
+        lost, made_up = theirs - ours, ours - theirs
+        if name != "alert":
+            points = {row[:POINT] for row in ours} if name == "history" else None
+            lost = Counter(row for row in lost if row[0] not in self.unstored or (points and row[:POINT] not in points))
+            made_up = Counter(row for row in made_up if row[0] not in self.unstored)
+        return [*((row, "is lost") for row in lost), *((row, "never was") for row in made_up)]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from indexer.abi import topic
 from indexer.chain.blocks import quantity
-from indexer.chain.logs.log_filter import LogParser
 from indexer.errors import RetryableError
+from indexer.logs.log_filter import LogParser
 from indexer.model import Event
 
 WORD = "0x" + "ab" * 32

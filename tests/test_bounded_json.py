@@ -95,7 +95,7 @@ def test_what_is_no_json_is_a_value_error(text: bytes) -> None:
 def test_the_recursion_limit_stays_what_it_was() -> None:
     program = (
         "import sys; before = sys.getrecursionlimit()\n"
-        "from indexer.chain.codec import codec; codec('f()(uint256)')\n"
+        "from indexer.reads.codec import codec; codec('f()(uint256)')\n"
         "import indexer.chain.ens, indexer.cli.main\n"
         "assert 'py_ecc' in sys.modules\n"
         "print(sys.getrecursionlimit() - before)"

@@ -1,6 +1,6 @@
-"""Watched wallets: the rules, the messages and their delivery. Never prints.
+"""Watched wallets: the rules and what alerts say. Never prints, and knows no channel but by its name.
 
 Doors: `watches.add`, `watches.remove` and `watches.watches` keep the list of watched wallets, `wallets_file.load_watches`
-reads a file of them; `watcher.Watcher` judges each snapshot by `rules.decide` and queues alerts; `delivery.Dispatch`, in a
-process of its own, delivers them to the channels of `places.Places`; `blind.Lookout` says when the watch cannot see.
+reads a file of them; `watcher.Watcher` judges each snapshot by `rules.decide` and queues alerts; `blind.Lookout` says when
+the watch cannot see.
 """

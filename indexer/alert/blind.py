@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from indexer.alert.channels import Channel
-from indexer.alert.queue import enqueue
 from indexer.alert.rules import Event
+from indexer.delivery.channels import Channel
+from indexer.delivery.queue import enqueue
 from indexer.text import age, printable
 
 log = logging.getLogger(__name__)

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.alert import prices
-from indexer.alert.channels import Channel
 from indexer.alert.message import Moved, Subject, compose
-from indexer.alert.queue import enqueue
 from indexer.alert.rules import ALWAYS, Event, Reading, Rule, State, decide, in_order
 from indexer.alert.watches import Policy, Watch, watches
+from indexer.delivery.channels import Channel
+from indexer.delivery.queue import enqueue
 from indexer.model import WAD, Block, Status
 from indexer.risk.simulate import seconds_per_block
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.store import ChangedMeanwhileError, Rider
-from indexer.sync.tracked import TrackedDeployment
 
 log = logging.getLogger(__name__)
 

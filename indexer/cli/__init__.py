@@ -1,5 +1,4 @@
-"""The command line: flags in, rows out, no logic.
+"""The command line as a whole: its verbs by name, help, completion, and how errors end a command.
 
-Door: `main.main`. Each verb is a function of the module that `main.MODULES` names, imported when the verb is called; a verb
-imports what is slow to import when it runs.
+Door: `main.main`. Each verb is a function of the module that `main.MODULES` names, imported when the verb is called.
 """

@@ -6,31 +6,31 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from indexer.cli.options import Session
 from indexer.cli.verbs import Named, Verbs
 from indexer.console import log_to_stderr
+from indexer.terminal.options import Session
 
-#: verb -> the module of `indexer.cli` that is imported when the verb is called
+#: verb -> the module of `indexer` that is imported when the verb is called
 MODULES = {
-    "accounts": "accounts",
-    "at-risk": "positions",
-    "export": "query",
-    "help": "help",
-    "liquidations": "liquidations",
-    "levels": "levels",
-    "movements": "movements",
-    "opportunities": "opportunities",
-    "protocols": "status",
-    "query": "query",
-    "report": "report",
-    "schema": "schema",
-    "show": "positions",
-    "simulate": "simulate",
-    "status": "status",
-    "sync": "sync",
-    "top": "report",
-    "verify": "verify",
-    "watch": "watch",
+    "accounts": "jobs.accounts",
+    "at-risk": "lists.positions",
+    "export": "lists.query",
+    "help": "cli.help",
+    "liquidations": "lists.liquidations",
+    "levels": "lists.levels",
+    "movements": "lists.movements",
+    "opportunities": "lists.opportunities",
+    "protocols": "lists.status",
+    "query": "lists.query",
+    "report": "lists.report",
+    "schema": "lists.schema",
+    "show": "lists.positions",
+    "simulate": "lists.simulate",
+    "status": "lists.status",
+    "sync": "jobs.sync",
+    "top": "lists.report",
+    "verify": "jobs.verify",
+    "watch": "jobs.watch",
 }
 
 

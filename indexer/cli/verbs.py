@@ -18,7 +18,7 @@ from indexer.errors import ConfigError, IndexerError, StoreError
 
 
 class Named(Mapping[str, click.Command]):
-    """The commands `name` of the modules of `indexer.cli` that they are said to be in, as the function of that name.
+    """The commands `name` of the modules of `indexer` that they are said to be in, as the function of that name.
 
     One that would hide a name of Python has an underscore behind it.
     """
@@ -27,7 +27,7 @@ class Named(Mapping[str, click.Command]):
         self.modules = modules
 
     def __getitem__(self, name: str) -> click.Command:
-        module = import_module(f"indexer.cli.{self.modules[name]}")
+        module = import_module(f"indexer.{self.modules[name]}")
         function = name.replace("-", "_")
         command: click.Command = getattr(module, function, None) or getattr(module, f"{function}_")
         return with_values(command)
@@ -50,7 +50,7 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except (ValueError, ArithmeticError) as error:
             # Another program may have written into the file; what the file does not explain is a defect and keeps its trace.
-            from indexer.store.damage import damage
+            from indexer.queries.damage import damage
 
             found = damage(ctx.obj.db_path) if ctx.obj else None
             if found is None:

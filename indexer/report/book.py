@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike
 
 from indexer.model import WAD
 from indexer.progress import NoProgress, Progress
+from indexer.queries.exports import IS_AT_RISK
 from indexer.report.charts import Bars
 from indexer.report.document import Report, Section
 from indexer.report.holders import of_assets, of_deployments
-from indexer.store.exports import IS_AT_RISK
 from indexer.text import Row
 
 #: the lower bounds of the buckets of health factors; each reaches up to the next

@@ -11,7 +11,7 @@ from indexer.model import WAD, Balance, Deployment, LiquidationCall, Market
 from indexer.risk import simulate
 from indexer.risk.liquidation import FOREVER, Outlook, outlook
 from indexer.store import books as loading
-from indexer.store.queries import OF_ADDRESSES
+from indexer.store.rows import OF_ADDRESSES
 from indexer.text import age
 
 KEY = ("chain_id", "deployment", "account", "position_group")

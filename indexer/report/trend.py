@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from indexer.queries.scope import marks
 from indexer.report.charts import Lines
 from indexer.report.document import Section
-from indexer.store.scope import marks
 from indexer.text import iso
 
 #: the assets of most debt and collateral get a line of their own

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from indexer.history import accrual
 from indexer.model import WAD
 from indexer.report.book import as_of, labelled, percent, section
 from indexer.report.charts import CEILING, Bars, Lines
 from indexer.report.document import Report, Section
 from indexer.report.outlook import Key, tables
-from indexer.store import accrual
-from indexer.store.queries import OF_ADDRESSES
+from indexer.store.rows import OF_ADDRESSES
 from indexer.text import iso, shown
 
 KEY = ("chain_id", "deployment", "account", "position_group")

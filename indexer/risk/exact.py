@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from indexer.model import Deployment
 from indexer.plugins import adapter_class
 from indexer.progress import Progress
+from indexer.queries.freshness import OLDER
 from indexer.risk.evaluate import evaluate_all
 from indexer.store.books import load_market, load_positions
-from indexer.store.freshness import OLDER
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, balance_row
 
 CHUNK = 2_000

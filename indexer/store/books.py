@@ -18,8 +18,7 @@ from indexer.adapter import AnyAdapter, AnyWhatIf, WhatIf
 from indexer.errors import IndexerError, StoreError
 from indexer.model import Deployment, Market, Position, PositionKey, Registered
 from indexer.plugins import adapter_class
-from indexer.store.queries import OF_ADDRESSES
-from indexer.store.rows import POSITION_COLUMNS, PositionRow
+from indexer.store.rows import OF_ADDRESSES, POSITION_COLUMNS, PositionRow
 from indexer.text import iso
 
 #: blocks that the kept hashes must span before the length of a block is computed from them

@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from indexer.errors import StoreError
-from indexer.store import migrations
+from indexer.schema import migrations
 
 BUSY_TIMEOUT_MS = 30_000
 

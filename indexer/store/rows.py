@@ -107,6 +107,16 @@ class Snapshot:
         return self.chain_id, self.deployment
 
 
+#: the positions whose wallet, owner or account is one of the JSON list ?1, each once and found by an index: only an owner
+#: that is no account has one
+OF_ADDRESSES = """
+select * from positions where wallet in (select value from json_each(?1))
+union select * from positions where owner in (select value from json_each(?1)) and owner_via <> 'self'
+union select * from positions where account in (select value from json_each(?1))
+    and (chain_id, deployment) in (select chain_id, deployment from deployments)
+"""
+
+
 def as_text(value: int | None) -> str | None:
     """An exact integer as its column holds it."""
     return None if value is None else str(value)

@@ -15,7 +15,7 @@ from typing import Self
 
 from indexer.errors import StoreError, StoreLockedError
 from indexer.files import open_lock
-from indexer.store import migrations
+from indexer.schema import migrations
 from indexer.store.book_sums import BookSums
 from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
 

@@ -8,8 +8,8 @@ from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
 from indexer.errors import ChainError, NoCodeError, PrunedError, ReadFailedError, ReorgError, StoreError
 from indexer.model import Block
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.store import Store
-from indexer.sync.tracked import TrackedDeployment
 
 log = logging.getLogger(__name__)
 

@@ -10,17 +10,17 @@ from typing import Any
 
 from indexer.adapter import Reader
 from indexer.chain.client import Chain
-from indexer.chain.lockstep import Habit, side_by_side
-from indexer.chain.multicall import PinnedReader
 from indexer.model import ENDANGERED, Accounts, Answer, Block, Check, Coverage, PositionKey, Status
+from indexer.reads.lockstep import Habit, side_by_side
+from indexer.reads.multicall import PinnedReader
 from indexer.settings import Settings
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.store import Store
 from indexer.sync.alone import Failures
 from indexer.sync.comparison import compared
 from indexer.sync.cross_check import CrossCheck
 from indexer.sync.missing_logs import AGAIN_SECONDS, MissingLogs
-from indexer.sync.tracked import TrackedDeployment
 
 log = logging.getLogger(__name__)
 

@@ -4,15 +4,15 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 
 from indexer.errors import StoreError
+from indexer.history.accrual import accrue
+from indexer.history.history import History
+from indexer.history.trends import Trends
 from indexer.model import Block
 from indexer.settings import Settings
-from indexer.store.accrual import accrue
-from indexer.store.history import History
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.liquidations import settling
 from indexer.store.rows import Snapshot
 from indexer.store.store import ChangedMeanwhileError, Rider, Store
-from indexer.store.trends import Trends
-from indexer.sync.tracked import TrackedDeployment
 
 #: computes before the transaction what a rider then writes inside it, from the file, the snapshots, and the tracked
 #: deployments by name

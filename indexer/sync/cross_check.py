@@ -7,15 +7,15 @@ from collections.abc import Collection, Sequence
 
 from indexer.chain.client import Chain
 from indexer.chain.endpoint import Endpoint
-from indexer.chain.multicall import PinnedReader
 from indexer.errors import ChainError
 from indexer.model import Block, PositionKey, Status
+from indexer.reads.multicall import PinnedReader
 from indexer.settings import Settings
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store import disputes
 from indexer.store.rows import PositionRow
 from indexer.store.store import Store
 from indexer.sync.comparison import Difference, compared
-from indexer.sync.tracked import TrackedDeployment
 
 log = logging.getLogger(__name__)
 

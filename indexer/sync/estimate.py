@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import Any
 
 from indexer.chain.client import Chain
-from indexer.chain.logs.ranges import fetch
 from indexer.errors import PrunedError
+from indexer.logs.ranges import fetch
 from indexer.model import Block
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.sync.missing_logs import Piece, plan
-from indexer.sync.tracked import TrackedDeployment
 
 #: samples of one block range, spread evenly, and requests by which its provider's limits are found at first
 SAMPLES = 12

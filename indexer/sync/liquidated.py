@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from indexer.adapter import AnyLiquidationLogs, Liquidated, LiquidationLogs, Quantity
 from indexer.chain.blocks import Header, check_header, parse_header
 from indexer.chain.client import Chain
-from indexer.chain.logs.numbering import Numbering
-from indexer.chain.logs.ranges import fetch
 from indexer.errors import PrunedError, ReorgError
+from indexer.logs.numbering import Numbering
+from indexer.logs.ranges import fetch
 from indexer.model import Block, Event
 from indexer.progress import Progress
+from indexer.snapshot.tracked import TrackedDeployment, pairs_of
 from indexer.store import liquidations
 from indexer.store.liquidations import SOURCE, LiquidationRow
 from indexer.store.store import Store
-from indexer.sync.tracked import TrackedDeployment, pairs_of
 
 log = logging.getLogger(__name__)
 

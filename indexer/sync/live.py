@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
-from indexer.chain.multicall import PinnedReader
 from indexer.chain.pace import seconds_per_block
 from indexer.errors import ChainError
 from indexer.model import Accounts, Market, Position
+from indexer.reads.multicall import PinnedReader
 from indexer.risk.liquidation import SECONDS_PER_BLOCK
+from indexer.snapshot.known import KnownDeployment, build
 from indexer.store.rows import BalanceRow, PositionRow
-from indexer.sync.snapshot import KnownDeployment, build
 
 log = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ from functools import partial
 
 from indexer.adapter import AnyAdapter, Reader
 from indexer.chain.client import Chain
-from indexer.chain.lockstep import Habit, side_by_side
-from indexer.chain.multicall import PinnedReader
 from indexer.errors import NoCodeError
 from indexer.model import Accounts, Block
 from indexer.progress import NoProgress, Progress
+from indexer.reads.lockstep import Habit, side_by_side
+from indexer.reads.multicall import PinnedReader
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.store import Store
 from indexer.sync.alone import Failures
-from indexer.sync.tracked import TrackedDeployment
 from indexer.units import AT_RISK_BELOW
 
 

@@ -11,21 +11,21 @@ from itertools import pairwise
 
 from indexer.adapter import AnyAdapter, LiquidationLogs, Registry
 from indexer.chain.client import Chain
-from indexer.chain.logs.lean import Named, Touched
-from indexer.chain.logs.log_filter import Chunk, Filter
-from indexer.chain.logs.ranges import discover, fetch
-from indexer.chain.logs.recent_logs import fetch_recent, quiet
 from indexer.errors import PrunedError
+from indexer.logs.lean import Named, Touched
+from indexer.logs.log_filter import Chunk, Filter
+from indexer.logs.ranges import discover, fetch
+from indexer.logs.recent_logs import fetch_recent, quiet
 from indexer.model import Block, Event, PositionKey, Shape
 from indexer.progress import Progress
 from indexer.settings import Settings
+from indexer.snapshot.tracked import TrackedDeployment, pairs_of, source_name
 from indexer.store import liquidations
 from indexer.store.liquidations import SOURCE as LIQUIDATIONS
 from indexer.store.progress import tell
 from indexer.store.store import Store
 from indexer.store.synced import ACTIVITY
 from indexer.sync.liquidated import Found, Liquidations, told_by
-from indexer.sync.tracked import TrackedDeployment, pairs_of, source_name
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ import logging
 
 from indexer.chain.client import Chain
 from indexer.chain.endpoint import Endpoint
-from indexer.chain.logs.ranges import fetch
 from indexer.errors import ChainError, PrunedError, ReorgError
+from indexer.logs.ranges import fetch
 from indexer.model import Block, PositionKey
+from indexer.snapshot.tracked import TrackedDeployment, pairs_of
 from indexer.store import doubts
 from indexer.store.ranges import Ranges
 from indexer.store.store import Store
-from indexer.sync.tracked import TrackedDeployment, pairs_of
 
 log = logging.getLogger(__name__)
 

@@ -10,16 +10,16 @@ from functools import partial
 from indexer.adapter import Reader
 from indexer.chain.client import Chain
 from indexer.chain.flight import Ahead
-from indexer.chain.lockstep import Habit, side_by_side
-from indexer.chain.multicall import PinnedReader
 from indexer.errors import PrunedError
 from indexer.model import Block, Position, PositionKey
 from indexer.progress import Progress
+from indexer.reads.lockstep import Habit, side_by_side
+from indexer.reads.multicall import PinnedReader
 from indexer.settings import Settings
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.progress import tell
 from indexer.store.store import Store
 from indexer.sync.alone import Failures
-from indexer.sync.tracked import TrackedDeployment
 
 log = logging.getLogger(__name__)
 

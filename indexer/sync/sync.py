@@ -17,6 +17,7 @@ from indexer.errors import PrunedError, ReadFailedError, ReorgError
 from indexer.model import ENDANGERED, Accounts, Block
 from indexer.progress import NoProgress, Progress
 from indexer.settings import Settings
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.rows import Snapshot
 from indexer.store.store import Store
 from indexer.sync.alone import Failures
@@ -28,7 +29,6 @@ from indexer.sync.missing_logs import MissingLogs
 from indexer.sync.older_names import OlderNames
 from indexer.sync.positions import Positions
 from indexer.sync.reorg import Canon
-from indexer.sync.tracked import TrackedDeployment
 
 log = logging.getLogger(__name__)
 

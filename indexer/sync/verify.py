@@ -9,9 +9,9 @@ from typing import Any
 
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
-from indexer.chain.multicall import PinnedReader
 from indexer.errors import PrunedError, ReorgError, StoreError
 from indexer.model import Accounts, Block, Market, PositionKey, Status
+from indexer.reads.multicall import PinnedReader
 from indexer.risk.evaluate import Held, evaluate_all
 from indexer.settings import Settings
 from indexer.store import disputes

@@ -22,24 +22,24 @@ from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from indexer.alert.channels import Channel
 from indexer.alert.rules import LIQUIDATABLE, UNKNOWN, Event, Reading, Rule, State, below, decide, drop, in_order, parse
 from indexer.alert.watcher import Watcher
 from indexer.alert.watches import Policy, Watch, add, open_crossings, watches
 from indexer.chain import connect
 from indexer.chain.client import Chain
-from indexer.chain.multicall import PinnedReader
 from indexer.cli.main import main
-from indexer.cli.options import Session
-from indexer.cli.watch import watch as watch_group
-from indexer.cli.watched import warn_of_moved_names
+from indexer.delivery.channels import Channel
+from indexer.jobs.watch import watch as watch_group
+from indexer.jobs.watched import warn_of_moved_names
 from indexer.model import WAD, Accounts, PositionKey, Status
+from indexer.reads.multicall import PinnedReader
 from indexer.report import outlook
 from indexer.settings import Alerts, Settings
+from indexer.snapshot.known import KnownDeployment, build
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
-from indexer.sync.snapshot import KnownDeployment, build
 from indexer.sync.sync import Outcome, Sync
+from indexer.terminal.options import Session
 from indexer.units import scaled
 from tests.devnet import compound_v2
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil

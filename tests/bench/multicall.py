@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable, Iterator
 
-from indexer.chain.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.model import Read
+from indexer.reads.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
 from tests.bench.run import Result, run
 from tests.tiny_contracts import EOA
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from indexer.history.history import LAST, History, last_points, thin
 from indexer.model import Block, Market
 from indexer.store.books import position_rows
-from indexer.store.history import LAST, History, last_points, thin
 from indexer.store.rows import Snapshot
 from indexer.store.store import Store
 from tests.bench.database import command, large_database, largest_wallet

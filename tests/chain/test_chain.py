@@ -17,9 +17,9 @@ from indexer.chain.client import LARGEST_BATCH, Chain
 from indexer.chain.endpoint import Endpoint, mask, retry_after
 from indexer.chain.errors import BadAnswerError, DeniedError, RejectedError, RevertError, TooBigError, UnsupportedError
 from indexer.chain.limits import Pace
-from indexer.chain.multicall import PinnedReader
 from indexer.errors import ChainError, PrunedError, ReorgError, WrongChainError
 from indexer.model import Block, Read
+from indexer.reads.multicall import PinnedReader
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
 from tests.tiny_contracts import EOA, REVERT_42, address

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 
 from indexer.chain.blocks import LATEST_TIME, parse_header
 from indexer.chain.client import Chain
-from indexer.chain.codec import decode_aggregate, decode_read
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import BadAnswerError, read_by
 from indexer.chain.exchange import Reply
 from indexer.chain.heads import head_number
-from indexer.chain.logs.block_logs import block_logs
-from indexer.chain.logs.log_filter import EVERYTHING, Filter, events_of
-from indexer.chain.logs.omissions import receipt_logs
-from indexer.chain.logs.ranges import range_cap
 from indexer.errors import ChainError, RetryableError
+from indexer.logs.block_logs import block_logs
+from indexer.logs.log_filter import EVERYTHING, Filter, events_of
+from indexer.logs.omissions import receipt_logs
+from indexer.logs.ranges import range_cap
 from indexer.model import Block, Failed, Read
+from indexer.reads.codec import decode_aggregate, decode_read
 from tests.tiny_contracts import EOA, address
 
 SCALARS = st.one_of(

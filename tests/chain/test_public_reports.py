@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.chain.errors import BadAnswerError
-from indexer.chain.logs.log_filter import EVERYTHING, events_of
 from indexer.errors import RetryableError
+from indexer.logs.log_filter import EVERYTHING, events_of
 from protocols.common import symbol_of
 
 HASH, OTHER = "0x" + "ab" * 32, "0x" + "cd" * 32

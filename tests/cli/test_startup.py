@@ -19,7 +19,7 @@ SLOW = NODE | {
 }  # fmt: skip
 #: and what no command needs that only looks at the rows
 CONFIGURED = {"pydantic", "platformdirs", "protocols", "indexer.config", "indexer.risk"}
-OWN = {"indexer.chain", "indexer.sync", "indexer.alert"}
+OWN = {f"indexer.{name}" for name in "chain logs reads snapshot sync alert delivery".split()}
 WALLET = "0x" + 40 * "1"
 
 
@@ -79,7 +79,9 @@ def test_what_reads_rows_imports_neither_node_nor_configuration(arguments: tuple
 def test_what_reads_the_configuration_imports_no_adapter(arguments: tuple[str, ...], folder: Path) -> None:
     found = imported(*arguments, folder=folder)
     assert not found & (SLOW - {"Crypto"})  # which checks the addresses of the built-in deployments
-    assert not {name for name in found if name.startswith(("protocols.", "indexer.chain", "indexer.sync"))}
+    assert not {
+        name for name in found if name.startswith(("protocols.", "indexer.chain", "indexer.sync", "indexer.snapshot"))
+    }
 
 
 def test_each_verb_is_the_function_of_its_name() -> None:

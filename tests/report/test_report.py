@@ -21,13 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.cli.main import main
+from indexer.history import accrual
 from indexer.report import book as report_book
 from indexer.report import charts
 from indexer.report import wallet as report_wallet
 from indexer.report.book import Chosen, hhi, top_share
 from indexer.report.charts import Bars, Lines
 from indexer.report.document import Form, Report, Section, write
-from indexer.store import accrual
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.text import iso

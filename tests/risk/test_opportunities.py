@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from indexer.cli.main import main
-from indexer.cli.opportunities import COLUMNS
+from indexer.lists.opportunities import COLUMNS
 from indexer.model import PositionKey
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID

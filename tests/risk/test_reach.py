@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from indexer import config
-from indexer.cli.options import Session
 from indexer.risk import simulate as simulating
 from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep
 from indexer.store import books as stored
 from indexer.store.database import open_readonly
+from indexer.terminal.options import Session
 from tests.bench.population import populate
 
 #: of the reserves that fall, and of those that rise: a debt that rises endangers as a collateral that falls does

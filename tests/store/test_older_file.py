@@ -13,8 +13,8 @@ from indexer.config import load
 from indexer.model import Accounts
 from indexer.risk.evaluate import status
 from indexer.risk.liquidation import outlook
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.store import Store
-from indexer.sync.tracked import TrackedDeployment
 from tests.truth import adapter_of
 
 OLDER = Path(__file__).parent / "older"

@@ -16,11 +16,11 @@ from pyarrow import parquet
 from indexer.chain.client import Chain
 from indexer.cli.main import main
 from indexer.model import Accounts
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.store import Store
 from indexer.sync import sync as sync_module
 from indexer.sync.missing_logs import MissingLogs
 from indexer.sync.sync import Sync
-from indexer.sync.tracked import TrackedDeployment
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet, config_toml

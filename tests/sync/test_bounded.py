@@ -17,11 +17,11 @@ from indexer.alert.watches import Policy, Watch, add
 from indexer.chain.client import Chain
 from indexer.model import Accounts
 from indexer.progress import NoProgress
+from indexer.queries.freshness import older_rows
 from indexer.risk import bounds
 from indexer.risk.exact import lay_exact_rows
 from indexer.settings import Alerts, Settings
 from indexer.store.database import open_readonly
-from indexer.store.freshness import older_rows
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
 from tests.alert.test_watch import Nowhere

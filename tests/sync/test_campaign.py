@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from indexer.chain.client import Chain
-from indexer.chain.multicall import PinnedReader
 from indexer.model import PositionKey
-from indexer.sync.snapshot import KnownDeployment, build
+from indexer.reads.multicall import PinnedReader
+from indexer.snapshot.known import KnownDeployment, build
 from tests import disturbed, faulty_modes
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from indexer.chain.logs import ranges
-from indexer.chain.logs.lean import Named
 from indexer.cli.main import main
+from indexer.logs import ranges
+from indexer.logs.lean import Named
 from indexer.sync import missing_logs
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.node import CHAIN_ID, Anvil

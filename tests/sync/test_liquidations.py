@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from indexer.abi import topic
 from indexer.chain.client import Chain
-from indexer.chain.logs.log_filter import Chunk
 from indexer.cli.main import main
+from indexer.logs.log_filter import Chunk
 from indexer.sync import liquidated as liquidated_logs
 from indexer.sync.liquidated import first_block_since
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker

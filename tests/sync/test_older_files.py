@@ -11,7 +11,8 @@ import pytest
 
 from indexer.model import Deployment
 from indexer.risk.evaluate import evaluate_all
-from indexer.store import books, migrations
+from indexer.schema import migrations
+from indexer.store import books
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from tests.devnet import aave_v3

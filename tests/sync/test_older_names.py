@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from indexer.model import Event, PositionKey
-from indexer.store import migrations
+from indexer.schema import migrations
 from indexer.store.store import Store
 from protocols.compound_v2.adapter import ACCOUNT_WORDS, TRANSFER, CompoundV2
 from protocols.compound_v2.market import CompoundV2Market

@@ -8,12 +8,12 @@ import pytest
 from indexer.adapter import HealthFirst
 from indexer.alert import watches
 from indexer.chain.client import Chain
-from indexer.chain.multicall import PinnedReader
 from indexer.model import Accounts, Position, PositionKey
+from indexer.reads.multicall import PinnedReader
 from indexer.settings import Settings
+from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.store import Store
 from indexer.sync.sync import Outcome, Sync
-from indexer.sync.tracked import TrackedDeployment
 from tests.compound import keys
 from tests.devnet import aave_v2, aave_v3, compound_v2
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil

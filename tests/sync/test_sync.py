@@ -12,7 +12,7 @@ import pytest
 
 from indexer.chain.client import Chain
 from indexer.errors import ChainError, StoreLockedError
-from indexer.store import migrations
+from indexer.schema import migrations
 from indexer.store.store import Store
 from indexer.sync.verify import verify
 from tests.devnet import aave_v3

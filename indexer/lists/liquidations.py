@@ -1,0 +1,78 @@
+"""The verb `liquidations`."""
+
+import click
+
+from indexer.console import remark
+from indexer.store.liquidations import ADDED, LIQUIDATION_COLUMNS
+from indexer.terminal.freshness import fails_when_old
+from indexer.terminal.options import Session, holds, session_of
+from indexer.terminal.output import Output, output_options
+from indexer.terminal.scope import Asked, list_options
+from indexer.text import iso
+
+TABLE = (
+    "deployment position_group account block_number block_time repaid debt_symbol repaid_usd seized collateral_symbol "
+    "seized_usd liquidator"
+).split()
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer liquidations --since 7d\n  indexer liquidations --protocol maker --sort seized --limit 20"
+    "\n  indexer liquidations --since 21000000 --until 21007200 --csv"
+)
+@list_options(sort="the newest first; also time, repaid, seized", what="Logs")
+@output_options
+@fails_when_old
+@session_of
+def liquidations(
+    session: Session,
+    asked: Asked,
+    output: Output,
+) -> None:
+    """List the liquidations that logs tell of, the newest first.
+
+    One row a log. Amounts are in whole tokens and, where the column ends in _raw, in smallest units; USD only where a price
+    of that time is known. Aave tells what the liquidator got, without the protocol's fee; Compound V2 seizes cTokens;
+    Comet tells of an absorption in a row for the debt and one for each collateral; Maker of an auction that begins,
+    and not who called. `indexer sync --liquidations` fetches those from before a deployment was followed.
+    """
+    from indexer.store import liquidations as store
+
+    columns = [*LIQUIDATION_COLUMNS, *ADDED, "wallet", "block_time"]
+    with session.read(for_people=output.table) as conn:
+        scope = asked.scope(session, conn)
+        choice = {"chain_id": scope.chain_id, "protocols": asked.protocols, "deployments": asked.deployments}
+        if not holds(session, conn, **choice):  # type: ignore[arg-type]
+            output.write_dicts([], TABLE, columns)
+            return
+        synced = conn.execute(
+            "select chain_id, deployment, protocol, block_timestamp, liquidations_from_block from deployments "
+            "where block_number is not null and (?1 is null or chain_id = ?1)",
+            (scope.chain_id,),
+        ).fetchall()
+        named = scope.order is not None and scope.order.column in store.SORTS
+        span = scope.span
+        rows = store.listed(
+            conn,
+            since_block=span.since_block,
+            since=span.since,
+            until_block=span.until_block,
+            until=span.until,
+            wallets=asked.wallets,
+            sort=scope.order.column if scope.order and named else "time",
+            **choice,  # type: ignore[arg-type]
+        )
+    for row in synced:
+        chosen = (not asked.deployments or row["deployment"] in asked.deployments) and (
+            not asked.protocols or row["protocol"] in asked.protocols
+        )
+        first = row["liquidations_from_block"]
+        if chosen and not (span.since_block is not None and first is not None and first <= span.since_block):
+            whole = "none is complete yet" if first is None else f"complete from block {first} on"
+            remark(f"{row['deployment']}: {whole}; `indexer sync --liquidations --since 400d` fetches older ones")
+    for row in rows:
+        row["block_time"] = iso(row["block_timestamp"])
+    if asked.min_debt is not None:
+        rows = [row for row in rows if row["repaid_usd"] is None or row["repaid_usd"] >= asked.min_debt]
+    kept = rows[: scope.limit] if named else scope.arranged(rows, columns)
+    output.write_dicts(kept, TABLE, columns)

@@ -1,0 +1,219 @@
+"""The verbs `at-risk` and `show`: the positions of everyone near liquidation, and those of one wallet."""
+
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from indexer.console import bars, remark
+from indexer.model import WAD
+from indexer.queries import exports as exporting
+from indexer.queries import queries as reading
+from indexer.queries.exports import Kind
+from indexer.queries.freshness import freshness
+from indexer.queries.scope import Scope
+from indexer.store.progress import left_out
+from indexer.store.rows import POSITION_COLUMNS
+from indexer.terminal.freshness import fails_when_old, max_age_option, say, verdict
+from indexer.terminal.options import (
+    Number,
+    Session,
+    below_option,
+    chain_options,
+    connected,
+    exact_option,
+    holds,
+    session_of,
+)
+from indexer.terminal.output import Output, output_options
+from indexer.terminal.people import WALLETS, person
+from indexer.terminal.scope import Asked, list_options
+from indexer.text import for_people
+from indexer.units import AT_RISK_BELOW, scaled
+
+if TYPE_CHECKING:
+    from indexer.sync.live import LivePosition
+
+AT_RISK_TABLE = "deployment position_group wallet status health_factor debt_usd collateral_usd blocked_by".split()
+
+
+@click.command(
+    "at-risk", epilog="\b\nExamples:\n  indexer at-risk --min-debt 1000\n  indexer at-risk --below 1.02 --json"
+)
+@below_option
+@list_options()
+@exact_option
+@click.option("--exit-code", is_flag=True, help="Exit with 3 if anyone is at risk, else with 1 if that is unknown.")
+@max_age_option("The same, and rows older than this (10m, 2h) count as unknown.  [default with --exit-code: 10m]")
+@output_options
+@session_of
+def at_risk(
+    session: Session,
+    below: float | None,
+    asked: Asked,
+    exact: bool,
+    exit_code: bool,
+    max_age: float | None,
+    output: Output,
+) -> None:
+    """List who is at risk of liquidation, the largest debt first.
+
+    Without --below, that is everyone who can be liquidated now or has a health factor below 1.1 (at_risk_below in the
+    configuration at the time of the sync).
+    """
+    with session.read(for_people=output.table, exact=exact, below=below) as conn:
+        scope = asked.scope(session, conn)
+        chosen = {"chain_id": scope.chain_id, "protocols": asked.protocols, "deployments": asked.deployments}
+        synced = holds(session, conn, **chosen)  # type: ignore[arg-type]
+        ages = freshness(conn, **chosen)  # type: ignore[arg-type]
+        hidden = say_who_is_left_out(conn, asked.protocols, scope, synced=synced)
+        if not output.table:
+            say(conn, only_old=True)  # an empty list of old rows is no good news
+        with bars() as progress:
+            progress.start("positions", 1, "query")
+            columns, found = exporting.select(
+                conn, Kind.AT_RISK, below=below, min_debt=asked.min_debt, protocols=asked.protocols, scope=scope
+            )
+            rows = iter(found)
+            first = next(rows, None)  # SQLite has sorted them by now; they are written as they come
+        listed = () if first is None else chain((first,), rows)
+        output.write_list(AT_RISK_TABLE, columns, listed)
+    anyone = first is not None or (hidden > 0 and below is None)
+    raise SystemExit(verdict(ages, listed=anyone, exit_code=exit_code, max_age=max_age, nothing=not synced))
+
+
+def say_who_is_left_out(conn: sqlite3.Connection, protocols: Sequence[str], scope: Scope, *, synced: bool) -> int:
+    """Remarks on positions of unknown status, with how many are below 1.1, and on deployments whose state is not ok."""
+    hidden = 0
+    far = left_out(conn) if synced else []
+    if far:
+        remark(f"not all logs are read yet: {', '.join(f'{name} {words}' for name, words in far)}")
+    for state, count, lower, note in reading.unlisted(conn, AT_RISK_BELOW, protocols, scope):
+        known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
+        remark(f"{count:,} positions are {state}{known}; the column note says why, for example: {note}")
+        hidden += lower
+    for row in reading.status(conn, str, time.time()) if reading.troubled(conn) else ():
+        if row["state"] != "ok" and (synced or row["state"] != "new"):
+            remark(f"{row['deployment']} is {row['state']}: {row['note']}")
+    return hidden
+
+
+SHOW_TABLE = (
+    "deployment position_group account owner_via status health_factor collateral_usd debt_usd net_usd "
+    "liquidation_by_interest block_number"
+).split()
+SHOW_BALANCES = "deployment position_group account side symbol amount value_usd is_collateral".split()
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer show 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503"
+    "\n  indexer show --live 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503"
+    "\n  indexer show --target 2 treasury @family"
+)
+@click.argument("whom", nargs=-1, required=True, metavar=WALLETS)
+@click.option("--live", is_flag=True, help="Read it from the chain now, without the database.")
+@click.option(
+    "--target",
+    type=Number(min=1, max=1000),
+    default=1.5,
+    show_default=True,
+    metavar="HF",
+    help="The health factor to which the amounts to repay or add lead.",
+)
+@chain_options
+@exact_option
+@output_options
+@fails_when_old
+@session_of
+def show(
+    session: Session, /, whom: Sequence[str], live: bool, target: float, exact: bool, output: Output, **flags: Any
+) -> None:
+    """Show a person's positions, those held through a proxy too, their balances, and what liquidates them.
+
+    Several wallets are one person: their positions are listed together and added up, over protocols and chains.
+
+    That is, for each asset, the price at which it happens if the others stay as they are, and how far away that is; the
+    time that interest alone takes at today's rates; what to repay or to add to reach a target; what one call could close
+    now. Values are in USD, amounts in whole tokens; JSON has the exact integers, CSV and TSV only the positions.
+    """
+    from indexer.report import outlook
+
+    goal = scaled(target)
+    who = person(session, whom, flags["rpc_urls"])
+    if live:
+        from indexer.sync.live import live as read_live
+
+        with connected(session, flags) as (chain, adapters):
+            rows = [live_row(found, goal) for found in read_live(chain, adapters, who.wallets)]
+        who.say_who_is_unknown(rows, f"on {chain.name} now")
+    else:
+        with session.read(exact=exact) as conn:
+            rows = reading.wallets(conn, who.wallets)
+            outlooks = outlook.stored(conn, session.deployments(conn), who.wallets, goal) if rows else {}
+            if holds(session, conn):
+                who.say_who_is_unknown(rows, f"in {session.db}")
+            if rows and output.table:
+                say(conn)
+        rows = [{**row, "outlook": outlooks.get(tuple(row[name] for name in outlook.KEY))} for row in rows]
+    if not output.table:
+        output.write_dicts(rows, SHOW_TABLE, POSITION_COLUMNS)
+        return
+    if not rows:
+        return
+    sums = [together(rows)] if len(rows) > 1 and not output.columns else []
+    held_columns = outlook.apart(SHOW_BALANCES, rows)
+    balances = [balance for row in rows for balance in row["balances"]]
+    shown = [{**row, "liquidation_by_interest": outlook.until(row["outlook"])} for row in rows]
+    output.write_sets(
+        *((TOGETHER, for_people(TOGETHER, sums)) for _ in sums),
+        (SHOW_TABLE, for_people(SHOW_TABLE, shown)),
+        (held_columns, for_people(held_columns, balances)),
+        *((columns, lines) for _, columns, lines in outlook.tables(rows)),
+    )
+
+
+TOGETHER = "positions supply_usd debt_usd net_usd health_factor".split()
+
+
+def together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All positions of a person as one line; sums with an unknown part are unknown, the health factor is the lowest."""
+    supplies = [held(row) for row in rows]
+    debts = [row["debt_usd"] for row in rows]
+    supply = None if None in supplies else sum(filter(None, supplies))
+    debt = None if None in debts else sum(debts)
+    worst = min((int(row["health_factor_raw"]) for row in rows if row["health_factor_raw"] is not None), default=None)
+    return {
+        "positions": len(rows),
+        "supply_usd": supply,
+        "debt_usd": debt,
+        "net_usd": None if supply is None or debt is None else supply - debt,
+        "health_factor": None if worst is None else worst / WAD,
+        "health_factor_raw": None if worst is None else str(worst),
+    }
+
+
+def held(row: Mapping[str, Any]) -> float | None:
+    """All that a position supplies in USD, also what backs no debt, as in the view `wallets`."""
+    values = [balance["value_usd"] for balance in row["balances"] if balance["side"] == "supply"]
+    if not values:
+        return None if row["collateral_usd"] is None else float(row["collateral_usd"])
+    return None if None in values else float(sum(values))
+
+
+def live_row(found: "LivePosition", target: int) -> dict[str, Any]:
+    """A position read from the chain in the shape of `indexer.queries.queries.wallets`."""
+    from indexer.adapter import Liquidation
+    from indexer.report import outlook
+    from indexer.risk.liquidation import outlook as outlook_of
+
+    columns = found.row._asdict()
+    balances = [row._asdict() for row in found.balances]
+    pace = found.seconds_per_block
+    if not isinstance(found.adapter, Liquidation):
+        remark(outlook.unknown(found.adapter.deployment.name))
+        return {**columns, "balances": balances, "outlook": None}
+    ahead = outlook_of(found.adapter, found.market, found.position, target=target, seconds_per_block=pace)
+    return {**columns, "balances": balances, "outlook": outlook.plain(ahead, found.market)}

@@ -1,0 +1,64 @@
+"""The verbs `query` and `export`: the rows of any SQL, and whole lists with every column."""
+
+import sys
+
+import click
+
+from indexer.console import counted, remark
+from indexer.queries import exports as exporting
+from indexer.queries import queries as reading
+from indexer.queries.exports import Kind
+from indexer.schema.dictionary import old_names
+from indexer.terminal.freshness import fails_when_old
+from indexer.terminal.options import Session, below_option, exact_option, holds, session_of
+from indexer.terminal.output import Output, output_options
+from indexer.terminal.scope import Asked, list_options
+
+
+@click.command(epilog='\b\nExample:\n  indexer query "select status, count(*) from positions group by status"')
+@click.argument("sql")
+@exact_option
+@output_options
+@fails_when_old
+@session_of
+def query(session: Session, sql: str, exact: bool, output: Output) -> None:
+    """Run one SELECT on the database; it cannot write."""
+    with session.read(for_people=output.table, exact=exact) as conn:
+        reads: set[tuple[str, str]] = set()
+        columns, rows = reading.run(conn, sql, reads)
+        for line in old_names(reads, sql):
+            remark(line)
+        output.write(columns, rows)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer export at-risk --csv > at-risk.csv\n  indexer export positions --protocol maker --output maker.json"
+)
+@click.argument("what", type=click.Choice([kind.value for kind in Kind]))
+@below_option
+@list_options(sort="the largest debt at risk first")
+@exact_option
+@output_options
+@fails_when_old
+@session_of
+def export(
+    session: Session,
+    what: str,
+    below: float | None,
+    asked: Asked,
+    exact: bool,
+    output: Output,
+) -> None:
+    """Write rows with every column, with block and time (UTC), ranked by debt at risk."""
+    kind = Kind(what)
+    with session.read(for_people=output.table, exact=exact, below=below) as conn:
+        scope = asked.scope(session, conn)
+        holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments)
+        columns, rows = exporting.select(
+            conn, kind, below=below, min_debt=asked.min_debt, protocols=asked.protocols, scope=scope
+        )
+        if output.table or output.path or not sys.stdout.isatty():
+            table = kind if kind in (Kind.BALANCES, Kind.MARKETS) else Kind.POSITIONS
+            (total,) = conn.execute(f"select count(*) from {table}").fetchone()  # noqa: S608 - our own names
+            rows = counted(rows, total, "rows")
+        output.write(columns, rows)

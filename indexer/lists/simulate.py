@@ -1,0 +1,231 @@
+"""The verb `simulate`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from indexer.console import bars, remark
+from indexer.terminal.freshness import fails_when_old
+from indexer.terminal.options import Number, Session, holds, session_of
+from indexer.terminal.output import Output, output_options
+from indexer.terminal.people import WALLETS, person, person_option
+from indexer.text import for_people
+
+if TYPE_CHECKING:
+    from indexer.risk import simulate as simulating
+    from indexer.risk.scenario import Change, Names, Scenario, Sweep
+    from indexer.store import books as stored
+
+DAY = 86_400
+NOTHING = "say what changes: --shock WETH=-20%, --days 30, --liquidation-threshold WETH=-5% or --sweep WETH=0..-60%"
+
+DEPLOYMENT_TABLE = (
+    "deployment positions liquidatable_before liquidatable_after new new_wallets new_debt_usd bad_debt_usd block_number "
+    "block_time"
+).split()
+ASSET_TABLE = "deployment side symbol positions amount value_usd".split()
+TOGETHER_TABLE = (
+    "positions liquidatable_before liquidatable_after health_factor_before health_factor_after debt_usd collateral_usd"
+).split()
+WORST_TABLE = (
+    "deployment position_group wallet health_factor_before health_factor_after debt_usd collateral_usd status_before "
+    "status_after blocked_by"
+).split()
+
+
+@click.command(
+    epilog="\b\nExamples:\n  indexer simulate --shock WETH=-20% --shock stablecoins=-2%"
+    "\n  indexer simulate treasury --shock eth=-30% --days 30"
+    "\n  indexer simulate --liquidation-threshold WETH=-5%"
+    "\n  indexer simulate --sweep eth=0..-60%:2% --chart eth.png"
+)
+@click.argument("whom", nargs=-1, metavar=f"[{WALLETS}]")
+@click.option("--all", "everyone", is_flag=True, help="The whole book, as without WALLET.")
+@click.option("--shock", "shocks", multiple=True, metavar="NAME=-20%", help="A price in USD changes; repeatable.")
+@click.option("--days", type=Number(min=0, max=1_000_000), default=0.0, help="Interest of that time, nobody acting.")
+@click.option(
+    "--liquidation-threshold",
+    "thresholds",
+    multiple=True,
+    metavar="NAME=-5%|80%",
+    help="Lower a threshold by 5 % of itself, or set it to 80 %; repeatable.",
+)
+@click.option("--sweep", metavar="NAME=0..-60%[:2%]", help="Change a price in steps of 5 %, or of the given size.")
+@click.option(
+    "--chart", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the sweep as PNG or SVG."
+)
+@click.option(
+    "--by",
+    type=click.Choice(["position", "deployment", "asset"]),
+    default="position",
+    show_default=True,
+    help="Which rows JSON, CSV and TSV contain; a table shows all three.",
+)
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="At most N positions  [default: 20 in a table]")
+@click.option(
+    "--seconds-per-block",
+    type=Number(min=0, min_open=True),
+    metavar="S",
+    help="For interest that counts blocks (Compound V2)  [default: as synced, else 12]",
+)
+@click.option("--chain", metavar="NAME", help="Only this chain.")
+@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable.")
+@click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable.")
+@person_option
+@output_options
+@fails_when_old
+@session_of
+def simulate(
+    session: Session,
+    whom: Sequence[str],
+    everyone: bool,
+    shocks: Sequence[str],
+    days: float,
+    thresholds: Sequence[str],
+    sweep: str | None,
+    chart: Path | None,
+    by: str,
+    top: int | None,
+    seconds_per_block: float | None,
+    chain: str | None,
+    protocols: Sequence[str],
+    deployments: Sequence[str],
+    rpc_urls: Sequence[str],
+    output: Output,
+) -> None:
+    """Show who could be liquidated, and for how much, if prices, thresholds or time changed.
+
+    Works on the last snapshot, without a node, and lists the positions that become liquidatable (of wallets: all of
+    their positions, added up as one person). NAME is a symbol, an address, a Maker ilk, or a group such as stablecoins, eth and btc; [groups] of the
+    configuration adds more. A shock to WETH leaves wstETH as it is; the group eth takes both. Prices are rounded down
+    to the oracle's integer. Values are in USD at the changed prices.
+    """
+    from indexer.adapter import WhatIf
+    from indexer.report import sweep_chart
+    from indexer.risk import simulate as simulating
+    from indexer.risk.scenario import GROUPS, Change, Names, Sweep
+    from indexer.store import books as stored
+
+    if whom and everyone:
+        raise click.UsageError("WALLET and --all exclude each other; choose one")
+    if not (shocks or days or thresholds or sweep):
+        raise click.UsageError(NOTHING)
+    if chart is not None:
+        if sweep is None:
+            raise click.UsageError("--chart draws a sweep; add --sweep WETH=0..-60%")
+        sweep_chart.check(chart)
+    who = person(session, whom, rpc_urls)
+    config = session.config
+    supposed = [Change.shock(text) for text in shocks]
+    limits = [Change.threshold(text) for text in thresholds]
+    swept = None if sweep is None else Sweep.parse(sweep)
+    names = Names({**GROUPS, **config.groups})
+    with session.read(for_people=output.table) as conn, bars() as progress:
+        chain_id = session.chain_id(conn, chain)
+        if not holds(session, conn, chain_id=chain_id, protocols=protocols, deployments=deployments):
+            output.write_dicts([], simulating.OUTCOME_COLUMNS)
+            return
+        rows = stored.deployments(conn, chain_id=chain_id, protocols=protocols, names=deployments)
+        rows, lacking = stored.able(rows, WhatIf)
+        for name in lacking:
+            remark(
+                f"{name} is left out: its protocol does not say what other prices, thresholds or time would do to it"
+            )
+        if not rows:
+            output.write_dicts([], simulating.OUTCOME_COLUMNS)
+            return
+        pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
+        books = stored.load(conn, rows, session.deployments(conn), wallets=who.wallets)
+        scenario = spelt(books, names, supposed, limits, swept, days, pace)
+        if scenario[1] is not None:
+            steps = simulating.sweep(
+                books, scenario[0], scenario[1], names, at_risk_below=config.settings.at_risk_below, progress=progress
+            )
+            swept_rows = simulating.sweep_rows(books, steps)
+        else:
+            found = simulating.simulate(
+                books,
+                scenario[0],
+                names,
+                at_risk_below=config.settings.at_risk_below,
+                keep=(lambda _: True) if whom else (lambda outcome: outcome.becomes_liquidatable),
+                progress=progress,
+            )
+        for line in simulating.remarks(books, scenario[0], names):
+            remark(line)
+        if days:
+            remark(f"{days:g} days are {scenario[0].blocks:,} blocks of {pace:g} s where interest counts blocks")
+    if scenario[1] is not None:
+        output.write_dicts(swept_rows, list(swept_rows[0]))
+        if chart is not None:
+            also = [*shocks, *(f"threshold {text}" for text in thresholds), *([f"{days:g} days"] if days else [])]
+            sweep_chart.draw(chart, scenario[1].name, swept_rows, "; ".join(also))
+            remark(f"{chart} is written")
+        return
+    if whom:
+        theirs = [{**simulating.outcome_row(one), "owner": one.after.owner or ""} for one in found.outcomes]
+        who.say_who_is_unknown(theirs, f"in {session.db}")
+        if not theirs and output.table:
+            return
+    write(found, by, top, output, whole=not whom)
+
+
+def spelt(
+    books: "Sequence[stored.Book]",
+    names: "Names",
+    shocks: "Sequence[Change]",
+    thresholds: "Sequence[Change]",
+    swept: "Sweep | None",
+    days: float,
+    seconds_per_block: float,
+) -> "tuple[Scenario, Sweep | None]":
+    """The scenario, with every name resolved in the books. Raises `ConfigError` for unknown names."""
+    from indexer.risk.scenario import Change, Scenario, Sweep
+
+    prices = [(book.market, book.adapter.quotes(book.market).prices.keys()) for book in books]
+    limits = [(book.market, book.adapter.thresholds(book.market).keys()) for book in books]
+    if swept is not None:
+        (change,) = names.spelt([Change(swept.name)], prices)
+        swept = Sweep(change.name, swept.shares)
+    seconds = round(days * DAY)
+    scenario = Scenario(
+        shocks=tuple(names.spelt(shocks, prices)),
+        thresholds=tuple(names.spelt(thresholds, limits)),
+        seconds=seconds,
+        blocks=int(seconds / seconds_per_block),
+    )
+    return scenario, swept
+
+
+def write(found: "simulating.Simulation", by: str, top: int | None, output: Output, *, whole: bool) -> None:
+    """Writes deployments, assets and the worst positions as tables, or in other formats the rows that --by names."""
+    from indexer.risk import simulate as simulating
+
+    if not output.table:
+        if by == "deployment":
+            output.write_dicts(simulating.deployment_rows(found), DEPLOYMENT_TABLE)
+        elif by == "asset":
+            output.write_dicts(simulating.asset_rows(found), ASSET_TABLE, simulating.ASSET_COLUMNS)
+        else:
+            rows = [simulating.outcome_row(outcome) for outcome in found.outcomes[:top]]
+            output.write_dicts(rows, simulating.OUTCOME_COLUMNS)
+        return
+    shown = top or (20 if whole else len(found.outcomes))
+    worst = [simulating.outcome_row(outcome) for outcome in found.outcomes[:shown]]
+    columns = WORST_TABLE.copy()
+    if any(row["health_factor_accrued_after"] is not None for row in worst):
+        columns.insert(columns.index("health_factor_after") + 1, "health_factor_accrued_after")
+    sets: list[tuple[Sequence[str], Any]] = []
+    if whole:
+        sets.append((DEPLOYMENT_TABLE, for_people(DEPLOYMENT_TABLE, simulating.deployment_rows(found))))
+        assets = simulating.asset_rows(found)
+        if assets:
+            sets.append((ASSET_TABLE, for_people(ASSET_TABLE, assets)))
+    elif len(found.outcomes) > 1 and not output.columns:
+        sets.append((TOGETHER_TABLE, for_people(TOGETHER_TABLE, [simulating.together(found.outcomes)])))
+    sets.append((columns, for_people(columns, worst)))
+    output.write_sets(*sets)
+    if len(found.outcomes) > shown:
+        remark(f"{len(found.outcomes) - shown:,} more become liquidatable; --top N shows them, --csv all")

@@ -1,0 +1,88 @@
+"""The largest wallets, found without adding up every one of them.
+
+The largest positions limit who can be among the first: a wallet with at most FEW positions, none of them among those,
+holds no more than FEW times the smallest of them. So only the wallets of the largest positions, and those with more than
+FEW, are added up; if that leaves the last places open, more positions are examined, and in the end all.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from indexer.queries.exports import IS_AT_RISK, RANK, WALLET_NAMES, WALLET_SOURCE, run, wallet_filters
+from indexer.queries.scope import Scope
+from indexer.text import Row
+
+#: how wallets are ranked
+RANKS = {
+    "debt": RANK.format("p."),
+    "collateral": f"p.supply_usd is null, p.supply_usd desc, {RANK.format('p.')}",
+    "risk": f"p.debt_at_risk_usd is null, p.debt_at_risk_usd desc, {RANK.format('p.')}",
+}
+COLUMNS = {"debt": "debt_usd", "collateral": "supply_usd", "risk": "debt_at_risk_usd"}
+FEW = 8
+#: how many of the largest positions are examined in each step
+LOOKS = (1_000, 20_000)
+#: wallets in one query at most (SQLite accepts 32,766 values)
+MOST = 30_000
+#: how much the order of additions can change a sum of floats
+ROUNDING = 1 + 1e-9
+
+MANY = "select wallet from positions group by wallet having count(*) > ?"
+#: wallet and USD of the largest positions; a position's supply is the sum of its balances, where it has any
+LARGEST = {
+    "debt_usd": ("select wallet, debt_usd from positions order by debt_usd desc limit ?",),
+    "supply_usd": (
+        "select wallet, collateral_usd from positions order by collateral_usd desc limit ?",
+        "select wallet, usd from (select chain_id, deployment, account, position_group, total(value_usd) as usd "
+        "from balances where side = 'supply' group by 1, 2, 3, 4 order by usd desc limit ?) "
+        "join positions using (chain_id, deployment, account, position_group) order by usd desc",
+    ),
+    "debt_at_risk_usd": (
+        f"select wallet, debt_usd from positions where {IS_AT_RISK} order by debt_usd desc limit ?",  # noqa: S608 - ours
+    ),
+}
+
+
+def top(
+    conn: sqlite3.Connection,
+    by: str,
+    *,
+    limit: int,
+    min_debt: float | None = None,
+    protocols: Sequence[str] = (),
+    scope: Scope | None = None,
+) -> tuple[list[str], Iterable[Row]]:
+    """The columns of `wallets` and at most `limit` rows, ranked by a key of RANKS; by risk, only those with any."""
+    scope = scope or Scope()
+    rank = replace(scope, order=None, limit=None)
+    filters, values = wallet_filters(None, min_debt, protocols, scope)
+    if by == "risk":
+        filters.append("(p.debt_at_risk_usd > 0 or p.debt_at_risk_usd is null)")
+    column = COLUMNS[by]
+    order = f"{RANKS[by]}, p.wallet limit {int(limit)}"
+    many = {wallet for (wallet,) in conn.execute(MANY, (FEW,))}
+    for count in LOOKS:
+        wallets, least = largest(conn, column, count)
+        among = [*wallets | many]
+        if len(among) > MOST:
+            break
+        # SQLite pushes a list of values down into the view, but not a table of them
+        chosen = [*filters, f"p.wallet in ({', '.join('?' * len(among))})"]
+        names, found = run(conn, WALLET_NAMES, WALLET_SOURCE, chosen, order, [*values, *among], rank)
+        rows = list(found)
+        last = rows[-1][names.index(column)] if len(rows) == limit else None
+        if least is None or (last or 0.0) > FEW * least * ROUNDING:
+            return names, rows
+    return run(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values, rank)
+
+
+def largest(conn: sqlite3.Connection, column: str, count: int) -> tuple[set[str], float | None]:
+    """The wallets of the `count` largest positions, and the bound of all other positions, None if there are no others."""
+    wallets, least = set(), None
+    for sql in LARGEST[column]:
+        rows = conn.execute(sql, (count,)).fetchall()
+        wallets |= {wallet for wallet, _ in rows}
+        if len(rows) == count:
+            least = max(least or 0.0, rows[-1][1] or 0.0)
+    return wallets, least

@@ -1,0 +1,235 @@
+"""From the contracts to rows: the steps of every snapshot, in the only possible order.
+
+    read_market -> registry -> [logs] -> with_keys -> read_positions -> fit -> evaluate
+
+`build` takes one deployment all the way without logs; the sync takes several through the steps side by side, fetches
+their logs together and compares sums in between.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from indexer.adapter import AnyAdapter, HealthFirst, Reader, Registry
+from indexer.model import Accounts, Answer, Balance, Market, Position, PositionKey, Registered
+from indexer.risk.evaluate import evaluate_all
+from indexer.snapshot.screen import Screen
+from indexer.store.rows import BalanceRow, PositionRow, balance_row
+from indexer.units import AT_RISK_BELOW
+
+
+class KnownDeployment:
+    """What is known of one deployment, in memory only, and the steps that lead from there to rows.
+
+    With `wallets`, nothing is discovered by logs: the contracts name the positions of these wallets, which are few and are
+    all read at each snapshot. A subclass stores what is found (the methods that begin with `keep_`).
+    """
+
+    def __init__(
+        self,
+        chain_id: int,
+        adapter: AnyAdapter,
+        accounts: Accounts = Accounts.WATCHED,
+        wallets: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
+        self.chain_id, self.adapter, self.accounts, self.wallets = chain_id, adapter, accounts, wallets
+        self.name = adapter.deployment.name
+        self.previous: Market | None = None
+        self.market: Market = None  # type: ignore[assignment]  # set by read_market before any use
+        self.registry = Registered()
+        #: every known position: the first and the last block in which an event named it
+        self.known: dict[PositionKey, tuple[int, int]] = {}
+        self.positions: dict[PositionKey, Position] = {}
+        self.evaluated: list[Position] = []
+        self.candidates: list[PositionKey] = []
+        self.answers: Mapping[PositionKey, Answer] | None = None
+        self.read_count = 0
+        #: positions that changed since they were last read, according to logs
+        self.unread: set[PositionKey] = set()
+        #: selects the positions to evaluate while the chain is followed block by block
+        self.screen: Screen | None = None
+
+    # the steps ------------------------------------------------------------------------------------------------------
+
+    def read_market(self, read: Reader) -> None:
+        """Reads the market at the reader's block, and the positions that contracts themselves number or name."""
+        market = self.adapter.read_market(read, self.previous)
+        if self.previous is not None and not self.previous.exact and market.exact:
+            self.forget_positions()  # they were read only to compare with the contract's own answers
+        self.market = replace(market, registry=self.registry)
+        keys = self._numbered(read) if self.wallets is None else self._of_wallets(read, self.wallets())
+        self.candidates = [key for key in keys if key not in self.known]
+
+    def _numbered(self, read: Reader) -> Iterable[PositionKey]:
+        """Newly numbered positions; older ones too if no snapshot was committed since they were found.
+
+        Where history is pruned, a numbered position that no log names may still hold something.
+        """
+        if not isinstance(self.adapter, Registry):
+            return ()
+        after = max(self.registry.keys, default=0)
+        new = dict(enumerate(self.adapter.enumerate(read, self.market, after), after + 1))
+        if new:
+            self.keep_numbers(new, read.block.number)
+            self.market = replace(self.market, registry=self.registry)
+        return self.registry.numbers if self.previous is None else new.values()
+
+    def _of_wallets(self, read: Reader, wallets: Sequence[str]) -> Iterable[PositionKey]:
+        if not isinstance(self.adapter, Registry):
+            return [PositionKey(wallet) for wallet in wallets]
+        self.market, keys = self.adapter.of_wallets(read, self.market, wallets)
+        new = {n: key for n, key in self.market.registry.keys.items() if self.registry.keys.get(n) != key}
+        if new:
+            self.keep_numbers(new, read.block.number)
+        self.registry = self.market.registry
+        return keys
+
+    def to_read(self, read: Reader, supplies: int | None = 0) -> list[PositionKey]:
+        """Known positions whose stored state is not that of the reader's block, and candidates never read.
+
+        And up to `supplies` of those whose supplies wait (None: all), if a subclass lets any wait.
+
+        Call it after the logs, at the market's block: it first completes the market by what only keys and logs name.
+        """
+        self.market = replace(self.market, registry=self.registry)
+        if isinstance(self.adapter, Registry):
+            self.market = self.adapter.with_keys(read, self.market, [*self.known, *self.candidates])
+        target = read.block.number
+        due, touched = [], set()
+        suspects = self.known if self.screen is None else self.unread | self.screen.silent
+        for key in suspects:
+            (_, last), position = self.known[key], self.positions.get(key)
+            if position is None or last > position.block_number:
+                due.append(key)
+                touched.add(key)
+            elif position.block_number < target and self._silent(position):
+                due.append(key)
+        self.unread = touched
+        return due + [key for key in self.candidates if key not in self.known]
+
+    def _silent(self, position: Position) -> bool:
+        """Whether the position may have changed without an event that is followed."""
+        return self.wallets is not None or self.adapter.changes_silently(self.market, position)
+
+    def read(self, read: Reader, keys: Sequence[PositionKey]) -> None:
+        """Reads the positions of `keys` at the reader's block; a candidate that logs need not name stays unknown."""
+        self.take(keys, self.fetch(read, keys), read.block.number)
+
+    def fetch(self, read: Reader, keys: Sequence[PositionKey]) -> list[Position]:
+        """The positions of `keys` at the reader's block, in any order. It changes nothing: several may run at once."""
+        found: list[Position] = []
+        now = keys
+        if isinstance(self.adapter, HealthFirst) and (later := [key for key in keys if self.supplies_wait(key)]):
+            found = self.adapter.read_health(read, self.market, later)
+            waiting = set(later)
+            now = [key for key in keys if key not in waiting]
+        return found + self.adapter.read_positions(read, self.market, now) if now else found
+
+    def supplies_wait(self, key: PositionKey) -> bool:
+        """Whether only what decides the position's health is read now."""
+        return False
+
+    def take(self, keys: Sequence[PositionKey], positions: Iterable[Position], block: int) -> None:
+        """Takes over positions as `fetch` read them at `block`."""
+        self.read_count += len(keys)
+        here = {position.key: position for position in positions}
+        found = {
+            key: (block, block)
+            for key, position in here.items()
+            if key not in self.known and self.adapter.discovers(position, self.accounts)
+        }
+        kept = {key: position for key, position in here.items() if key in self.known or key in found}
+        changed = {key: position for key, position in kept.items() if not self._as_before(position)}
+        self.keep_positions(found, changed, block)
+        self.positions.update(kept)
+        self.touch(found)
+        self.unread -= here.keys()
+        if self.screen is not None:
+            for position in changed.values():
+                self.screen.put(self.market, position)
+
+    def _as_before(self, position: Position) -> bool:
+        """Whether a position that may have changed silently did not, so that its stored state stays valid."""
+        old = self.positions.get(position.key)
+        if old is None or position.key in self.unread:
+            return False
+        return replace(position, block_number=old.block_number) == old
+
+    def evaluate(
+        self, read: Reader, *, at_risk_below: float = AT_RISK_BELOW, also: Iterable[PositionKey] = ()
+    ) -> list[PositionRow]:
+        """Rows of every known position, with the contracts' own answers in them where the code is unknown.
+
+        With a screen, only rows of those that it leaves open, and of `also`.
+        """
+        positions = self.held()
+        self.market = self.adapter.fit(read, self.market, positions)
+        self.answers = None
+        if self.screen is not None and not self.screen.fits(self.market):
+            self.screen = None
+        self.evaluated = positions
+        if self.screen is not None:
+            self.evaluated = positions = [self.positions[key] for key in self.screen.due(self.market, also)]
+        if not self.market.exact:
+            given = self.adapter.contract_answers(read, self.market, [p.key for p in positions])
+            self.answers = {answer.key: answer for answer in given}
+        return evaluate_all(
+            self.chain_id,
+            self.adapter,
+            self.market,
+            positions,
+            at_risk_below=at_risk_below,
+            answers=self.answers,
+        )
+
+    def balances(self) -> list[BalanceRow]:
+        """Rows of the balances of the positions that `evaluate` returned."""
+        block, usd = self.market.block.number, self.market.usd
+        return [
+            balance_row(self.chain_id, self.name, position.key, balance, usd, block)
+            for position in self.evaluated
+            for balance in self._balances(position)
+        ]
+
+    def _balances(self, position: Position) -> Sequence[Balance]:
+        balances = self.adapter.balances(self.market, position)
+        if self.answers is None:
+            return balances
+        amounts = self.answers[position.key].amounts
+        return [
+            replace(b, amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None)
+            for b in balances
+        ]
+
+    # what is known --------------------------------------------------------------------------------------------------
+
+    def held(self) -> list[Position]:
+        return [self.positions[key] for key in self.known]
+
+    def touch(self, touches: Mapping[PositionKey, tuple[int, int]]) -> None:
+        for key, (first, last) in touches.items():
+            old = self.known.get(key)
+            self.known[key] = (first, last) if old is None else (min(old[0], first), max(old[1], last))
+            self.unread.add(key)
+
+    def forget_positions(self) -> None:
+        """Makes every position be read again, which heals whatever a lying node left behind."""
+        self.positions.clear()
+        self.screen = None
+
+    def keep_numbers(self, new: Mapping[int, PositionKey], block: int) -> None:
+        """Takes over positions that a contract numbers, read at `block`."""
+        keys = {**self.registry.keys, **new}
+        numbers = {key: number for number, key in keys.items()}
+        self.registry = replace(self.registry, keys=keys, numbers=numbers)
+
+    def keep_positions(
+        self, found: Mapping[PositionKey, tuple[int, int]], positions: Mapping[PositionKey, Position], block: int
+    ) -> None:
+        """Takes over positions as read at `block`; `found` are those that were unknown before."""
+
+
+def build(deployment: KnownDeployment, read: Reader, *, at_risk_below: float = AT_RISK_BELOW) -> list[PositionRow]:
+    """Rows of a deployment's known positions, and those its contracts name, at the reader's block, without any logs."""
+    deployment.read_market(read)
+    deployment.read(read, deployment.to_read(read))
+    return deployment.evaluate(read, at_risk_below=at_risk_below) if deployment.known else []

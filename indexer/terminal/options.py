@@ -1,0 +1,295 @@
+"""What the verbs share: the global options and groups of flags.
+
+Here, and in the modules of the verbs, functions import what is slow to import: --help and completion load every verb, and
+a verb that reads the database needs neither a node nor the adapters.
+"""
+
+import math
+import os
+import re
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from indexer.address import checked_address
+from indexer.console import remark
+from indexer.errors import ConfigError
+from indexer.files import require_own
+from indexer.store.database import open_readonly
+from indexer.text import iso
+
+if TYPE_CHECKING:
+    from indexer.adapter import AnyAdapter
+    from indexer.chain.client import Chain
+    from indexer.config import Config
+    from indexer.model import Deployment
+
+F = TypeVar("F", bound=Callable[..., Any])
+AGO = re.compile(r"(\d+)\s*(h|d|w)")
+UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass
+class Session:
+    """The global options; the configuration is loaded by the commands that need it."""
+
+    config_path: Path | None
+    db_path: Path
+    db_named: bool = True
+
+    @cached_property
+    def db(self) -> Path:
+        """The database; unless the user named it, it and SQLite's files beside it must be the user's own."""
+        if not self.db_named:
+            for ending in ("", "-wal", "-journal", "-shm"):
+                require_own(self.db_path.with_name(self.db_path.name + ending), f"--db {self.db_path}")
+        return self.db_path
+
+    @cached_property
+    def config(self) -> "Config":
+        from indexer.config import load
+
+        return load(self.config_path, os.environ)
+
+    def deployments(self, conn: sqlite3.Connection) -> "dict[str, Deployment]":
+        """What the database says of its deployments, and the configuration of others."""
+        from indexer.store.described import described
+
+        return described(conn, self.config.deployments)
+
+    def chain_id(self, conn: sqlite3.Connection, chain: str | None) -> int | None:
+        """The id of a chain that the database or the configuration names. Raises `ConfigError` for an unknown one."""
+        from indexer.store.described import chain_id_of
+
+        if chain is None:
+            return None
+        return chain_id_of(conn, chain, {name: found.chain_id for name, found in self.config.chains.items()})
+
+    @contextmanager
+    def read(
+        self, *, for_people: bool = False, exact: bool = False, below: float | None = None
+    ) -> Iterator[sqlite3.Connection]:
+        """Opens the database for reading; where nothing is synced yet, a line says what to do.
+
+        `for_people` prints lines on stderr at the end about the block and the age of the rows; other formats have columns.
+        With `exact`, or with a `below` above the limit to which a following sync keeps rows current, every row is of its
+        deployment's block.
+        """
+        from indexer.terminal.freshness import say
+
+        with closing(open_readonly(self.db)) as conn:
+            conn.execute("begin")  # all statements read the same snapshot, while a sync may commit the next one
+            if conn.execute("select 1 from deployments where block_number is not null").fetchone() is None:
+                remark(f"{self.db} {unsynced(conn)}")
+            if exact or below is not None:
+                self._lay_exact_rows(conn, None if exact else below)
+            yield conn
+            if for_people:
+                say(conn)
+
+    def _lay_exact_rows(self, conn: sqlite3.Connection, below: float | None) -> None:
+        from indexer.queries.freshness import older_rows
+
+        if older_rows(conn, below):
+            from indexer.console import bars
+            from indexer.risk.exact import lay_exact_rows
+
+            with bars() as progress:
+                lay_exact_rows(conn, self.deployments(conn), progress)
+            conn.execute("pragma query_only = on")
+
+
+def unsynced(conn: sqlite3.Connection) -> str:
+    """Why a database without a snapshot has no rows, as the end of a sentence."""
+    from indexer.queries.queries import status
+
+    begun = [row for row in status(conn, str, time.time()) if row["percent"] is not None]
+    if not begun:
+        return "holds nothing yet: run `indexer sync`"
+    far = ", ".join(f"{row['deployment']} {row['percent']:g} %" for row in begun)
+    return f"is in its first sync, and nothing can be listed before that is through ({far}); `indexer status` says more"
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Treats SIGTERM (a service manager, `kill`) like Ctrl-C; knows whether either came, even if the exception gets lost."""
+    came = threading.Event()
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        came.set()
+        raise KeyboardInterrupt
+
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, interrupt) for number in heeded]
+    try:
+        yield came.is_set
+    finally:
+        for number, handler in zip(heeded, before, strict=True):
+            signal.signal(number, handler)
+
+
+session_of = click.make_pass_decorator(Session)
+
+
+def holds(
+    session: Session,
+    conn: sqlite3.Connection,
+    *,
+    chain_id: int | None = None,
+    protocols: Sequence[str] = (),
+    deployments: Sequence[str] = (),
+) -> bool:
+    """Whether a snapshot of the chosen deployments is stored; if only others are, a remark says so.
+
+    Raises `ConfigError` for a name that neither the database nor the installation knows: a typing error must not read
+    as "nobody is at risk".
+    """
+    from indexer.plugins import installed
+
+    rows = conn.execute("select chain_id, protocol, deployment, block_number from deployments").fetchall()
+    if protocols:
+        require("protocol", protocols, {row["protocol"] for row in rows} | installed().keys())
+    if deployments:
+        require("deployment", deployments, {row["deployment"] for row in rows} | session.config.deployments.keys())
+    synced = [row for row in rows if row["block_number"] is not None]
+    if any(
+        (chain_id is None or row["chain_id"] == chain_id)
+        and (not protocols or row["protocol"] in protocols)
+        and (not deployments or row["deployment"] in deployments)
+        for row in synced
+    ):
+        return True
+    if synced:
+        remark(f"{session.db} holds none of those deployments: `indexer status` lists what it holds")
+    return False
+
+
+def require(what: str, names: Sequence[str], known: Collection[str]) -> None:
+    from indexer.plugins import did_you_mean
+
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"unknown {what} {name!r}{did_you_mean(name, known)}")
+
+
+class Number(click.FloatRange):
+    """A finite number in a range: nothing is below NaN, so NaN as a bound would silently empty a list."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = click.FLOAT.convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return super().convert(number, param, ctx)
+
+
+def chain_options(command: F) -> F:
+    """Which deployments of which chain, and the endpoints to reach it."""
+    flags = [
+        click.option("--chain", metavar="NAME", help="[default: mainnet, or that of the named deployments]"),
+        click.option(
+            "--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Endpoint; repeat it for a fail-over."
+        ),
+        click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
+        click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable."),
+        click.option(
+            "--max-requests-per-second",
+            type=Number(min=0, min_open=True),
+            metavar="N",
+            help="Spare the endpoint; each call of a JSON-RPC batch counts, as with most providers.",
+        ),
+        click.option(
+            "--spread", is_flag=True, help="Send requests that leave together to all endpoints, not only to the first."
+        ),
+    ]
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
+
+
+@contextmanager
+def connected(session: Session, flags: Mapping[str, Any]) -> Iterator[tuple["Chain", list["AnyAdapter"]]]:
+    """The chain and the adapters that `chain_options` chose."""
+    from indexer.chain.connect import adapters, connect
+
+    chain, deployments = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])
+    found = connect(
+        session.config,
+        chain,
+        flags["rpc_urls"],
+        max_requests_per_second=flags["max_requests_per_second"],
+        spread=flags["spread"],
+    )
+    with closing(found):
+        yield found, adapters(found, deployments)
+
+
+def block_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """latest, safe, finalized, a number, or a distance from one of them such as latest:-64."""
+    if not re.fullmatch(r"(latest|safe|finalized)(:-\d+)?|\d+", value):
+        raise click.BadParameter(f"{value!r} is no block: latest, safe, finalized, a number, or latest:-64")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time the user gave: unix seconds, or seconds back from the last block of the data."""
+
+    seconds: int
+    ago: bool = False
+
+    def before(self, last: int) -> int:
+        """Unix seconds, where `last` is the time of the data's last block."""
+        return max(last - self.seconds, 0) if self.ago else self.seconds
+
+    def since(self, last: int) -> int:
+        """As `before`. Raises `ConfigError` for a time after the last block, since which no change can be known."""
+        if self.before(last) > last > 0:
+            raise ConfigError(
+                f"the data ends at {iso(last)}, so it holds nothing since {iso(self.seconds)}: sync first"
+            )
+        return self.before(last)
+
+
+def moment(text: str) -> Moment:
+    """A date or time (UTC unless it says otherwise), or an age such as 7d."""
+    ago = AGO.fullmatch(text.strip())
+    try:
+        if ago:
+            return Moment(int(timedelta(**{UNITS[ago[2]]: int(ago[1])}).total_seconds()), ago=True)
+        at = datetime.fromisoformat(text.strip())
+        return Moment(int(at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC).timestamp()))
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{text!r} is no time: 2026-01-31, 2026-01-31T12:00, or 7d for a week before the last block"
+        ) from None
+
+
+def wallet_address(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """An address in lower case; a mixed-case one must have the right checksum."""
+    try:
+        return checked_address(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def exact_option(command: F) -> F:
+    """Adds --exact to a command that reads the database."""
+    text = "Evaluate rows that `sync --follow` left at an older block (implied by --below 1.25 and more)."
+    return click.option("--exact", is_flag=True, help=text)(command)
+
+
+def below_option(command: F) -> F:
+    """Gives a list of positions --below."""
+    text = "Every position with a lower health factor."
+    return click.option("--below", type=Number(min=0), metavar="HF", help=text)(command)

@@ -1,0 +1,126 @@
+"""The flags of every command that lists rows: which chain, deployments, protocols and wallets, since when, how many."""
+
+import functools
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from indexer.errors import ConfigError
+from indexer.queries.scope import Order, Scope, Span, newest
+from indexer.terminal.options import Moment, Number, Session, moment, wallet_address
+
+P = ParamSpec("P")
+R = TypeVar("R")
+#: the largest integer of SQLite
+LAST = 2**63 - 1
+
+
+def block_or_moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | Moment | None:
+    """A block number, or the moment of a date or an age."""
+    if value is None:
+        return None
+    return min(int(value), LAST) if value.isdecimal() else moment(value)
+
+
+def addresses(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[str]:
+    """Addresses as `wallet_address` takes one."""
+    return [wallet_address(context, parameter, value) for value in values]
+
+
+def order(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Order | None:
+    """A column, with :asc or :desc behind it or not."""
+    if value is None:
+        return None
+    column, _, way = value.partition(":")
+    if way not in ("", "asc", "desc"):
+        raise click.BadParameter(f"{value!r} does not say how to sort: COLUMN, COLUMN:asc or COLUMN:desc")
+    return Order(column, ascending=way == "asc")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the flags say; `scope` and `span` need the data, as an age counts back from its last block."""
+
+    chain: str | None = None
+    deployments: Sequence[str] = ()
+    protocols: Sequence[str] = ()
+    wallets: Sequence[str] = ()
+    since: int | Moment | None = None
+    until: int | Moment | None = None
+    min_debt: float | None = None
+    order: Order | None = None
+    limit: int | None = None
+
+    def scope(self, session: Session, conn: sqlite3.Connection) -> Scope:
+        """What is asked of a file. Raises `ConfigError` where it cannot be told whose blocks are meant."""
+        chain_id = session.chain_id(conn, self.chain)
+        return Scope(
+            chain_id=chain_id,
+            deployments=self.deployments,
+            wallets=self.wallets,
+            span=self.span(conn, chain_id),
+            order=self.order,
+            limit=self.limit,
+        )
+
+    def span(self, conn: sqlite3.Connection, chain_id: int | None, default: Moment | None = None) -> Span:
+        """From when to when; `default` where no --since was given."""
+        last, chains = newest(conn, chain_id)
+        since, until = default if self.since is None else self.since, self.until
+        if chains > 1 and (isinstance(since, int) or isinstance(until, int)):
+            raise ConfigError("several chains are synced: say whose blocks these are with --chain, or give dates")
+        return Span(
+            since_block=since if isinstance(since, int) else None,
+            since=since.since(last) if isinstance(since, Moment) else None,
+            until_block=until if isinstance(until, int) else None,
+            until=until.before(last) if isinstance(until, Moment) else None,
+        )
+
+
+def list_options(
+    *, sort: str = "the largest debt first", since: str = "all", limit: int | None = None, what: str = "Rows of blocks"
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Gives a command that lists rows its flags, as one `asked: Asked`; the texts say its defaults."""
+    metavar = "BLOCK|DATE|AGE"
+    flags = [
+        click.option("--chain", metavar="NAME", help="Only this chain."),
+        click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable."),
+        click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
+        click.option("--wallet", "wallets", multiple=True, callback=addresses, metavar="ADDRESS", help="Repeatable."),
+        click.option(
+            "--min-debt", type=Number(min=0), metavar="USD", help="At least this debt; unknown debts are kept."
+        ),
+        click.option(
+            "--since", callback=block_or_moment, metavar=metavar, help=f"{what} from here on  [default: {since}]"
+        ),
+        click.option(
+            "--until", callback=block_or_moment, metavar=metavar, help="Up to here  [default: the last block]"
+        ),
+        click.option(
+            "--sort", "order", callback=order, metavar="COLUMN[:asc]", help=f"The largest first  [default: {sort}]"
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(1, 1_000_000),
+            default=limit,
+            show_default=limit is not None,
+            metavar="N",
+            help="At most so many rows.",
+        ),
+    ]
+
+    def decorate(command: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(command)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+            given: dict[str, Any] = {name: kwargs.pop(name) for name in Asked.__dataclass_fields__}
+            kwargs["asked"] = Asked(**given)
+            return command(*args, **kwargs)
+
+        for flag in reversed(flags):
+            flag(wrapped)
+        return wrapped
+
+    return decorate
