@@ -77,7 +77,11 @@ class Sums:
                 found.positions += sign
             amount, billionths = int(amount_raw), None if usd is None else round(usd * BILLION)
             for part in (
-                (found.debt,) if side == "debt" else (found.supply, found.collateral) if is_collateral else (found.supply,)
+                (found.debt,)
+                if side == "debt"
+                else (found.supply, found.collateral)
+                if is_collateral
+                else (found.supply,)
             ):
                 part.amount += sign * amount
                 if billionths is None:

@@ -11,20 +11,16 @@ ROWS = (
     "from json_each(?3) k cross join {table} t on t.chain_id = ?1 and t.deployment = ?2 "
     "and t.account = json_extract(k.value, '$[0]') and t.position_group = json_extract(k.value, '$[1]')"
 )
-#: a condition on the key columns of such a table
-AMONG = (
-    "chain_id = ?1 and deployment = ?2 and (account, position_group) in "
-    "(select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(?3))"
-)
 
 
 def rows_of(
-    conn: sqlite3.Connection, columns: str, table: str, where: tuple[int, str], keys: Iterable[PositionKey]
+    conn: sqlite3.Connection,
+    columns: str,
+    table: str,
+    where: tuple[int, str],
+    keys: Iterable[PositionKey],
+    condition: str = "true",
 ) -> sqlite3.Cursor:
     """`columns` of the rows that a table keyed by positions has of these, in their order."""
-    return conn.execute(f"select {columns} {ROWS.format(table=table)}", (*where, as_json(keys)))  # noqa: S608 - our own names
-
-
-def as_json(keys: Iterable[PositionKey]) -> str:
-    """The keys as ROWS and AMONG take them."""
-    return json.dumps([*keys])
+    sql = f"select {columns} {ROWS.format(table=table)} where {condition}"
+    return conn.execute(sql, (*where, json.dumps([*keys])))

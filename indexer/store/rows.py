@@ -1,10 +1,12 @@
 """The columns of the public tables, and how a snapshot becomes their rows."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from indexer.model import Asset, Balance, Block, Coverage, Market, PositionKey
+
+if TYPE_CHECKING:
+    from indexer.store.spool import Spool
 
 
 class PositionRow(NamedTuple):
@@ -78,7 +80,7 @@ BALANCE_COLUMNS = BalanceRow._fields
 class Snapshot:
     """Everything that one deployment's snapshot commits, already computed.
 
-    `rows` and `balances` are of every known position if `whole`, else of those that were evaluated, while the others are
+    `parts` are rows and balances of every known position if `whole`, else of those that were evaluated, while the others are
     proven to keep their rows' status. Rows with a health factor below `exact_below` are exact at this block; None if all
     rows are.
     """
@@ -93,8 +95,7 @@ class Snapshot:
     coverage: str = Coverage.HISTORY
     market: Market
     market_json: str
-    rows: Sequence[PositionRow]
-    balances: Sequence[BalanceRow]
+    parts: "Spool"
     whole: bool = True
     exact_below: float | None = None
 

@@ -3,21 +3,24 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from indexer.model import Accounts, Block, Deployment, PositionKey, Registered
 from indexer.store import imported, reorgs
 from indexer.store.book_sums import COUNTED
 from indexer.store.changes import Place, noted
-from indexer.store.chosen import AMONG, as_json, rows_of
+from indexer.store.chosen import rows_of
 from indexer.store.described import describe
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
 from indexer.store.synced import SyncedRanges
 from indexer.store.writable import WritableFile
 
 KEPT_AUDITS = 10_000
-DROP_BALANCES = f"delete from balances where {AMONG} returning {', '.join(COUNTED)}"  # noqa: S608 - our own names
+PEOPLE_BEFORE = "t.account, t.position_group, t.status, t.owner, t.owner_via, t.wallet"
+BALANCES_BEFORE = ", ".join(f"t.{name}" for name in ("market", "side", *COUNTED))
+PEOPLE = ("owner", "owner_via", "wallet")
+KEY = ("chain_id", "deployment", "account", "position_group")
 
 
 class ChangedMeanwhileError(Exception):
@@ -26,10 +29,21 @@ class ChangedMeanwhileError(Exception):
 
 #: called before the rows are replaced; what it returns, if anything, is called afterwards
 Rider = Callable[[sqlite3.Connection, Sequence[Snapshot], Block], Callable[[], None] | None]
+Taker = Callable[[sqlite3.Connection, Snapshot, Sequence[PositionRow]], None]
 
 
 def _insert(table: str, columns: int, verb: str = "insert") -> str:
     return f"{verb} into {table} values ({', '.join('?' * columns)})"
+
+
+def _upsert(table: str, columns: Sequence[str], kept: Collection[str]) -> str:
+    """Inserts a row, or sets all but the `kept` columns of the one that is there."""
+    changed = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in kept)
+    return f"{_insert(table, len(columns))} on conflict do update set {changed}"
+
+
+UPSERT_POSITION = _upsert("positions", POSITION_COLUMNS, (*KEY, *PEOPLE))
+UPSERT_BALANCE = _upsert("balances", BALANCE_COLUMNS, (*KEY, "market", "asset", "side"))
 
 
 class Store(WritableFile):
@@ -47,19 +61,31 @@ class Store(WritableFile):
         row = cursor.fetchone()
         return None if row is None else dict(zip([c[0] for c in cursor.description], row, strict=True))
 
-    def events(self, chain_id: int, deployment: str) -> dict[PositionKey, tuple[int, int]]:
-        """Every known position: first and last block in which an event named it."""
+    def known(self, chain_id: int, deployment: str) -> Iterator[tuple[PositionKey, int, int | None, bool]]:
+        """Every known position, in the order of the keys: the last block in which an event named it, the block at which its
+        stored state is known to be right, None where there is none, and whether that has all supplies.
+        """
         rows = self.conn.execute(
-            "select account, position_group, first_block, last_block from events where chain_id = ? and deployment = ?",
+            "select e.account, e.position_group, e.last_block, s.block_number, "
+            "instr(s.state, '\"supplies_complete\":false') from events e left join states s "
+            "using (chain_id, deployment, account, position_group) where e.chain_id = ? and e.deployment = ? "
+            "order by e.account, e.position_group",
             (chain_id, deployment),
         )
-        return {PositionKey(a, g): (first, last) for a, g, first, last in rows}
+        for account, group, named, read, incomplete in rows:
+            yield PositionKey(account, group), named, read, not incomplete
 
-    def states(self, chain_id: int, deployment: str) -> list[tuple[int, str]]:
-        """Every position as last read: the block it is known to be right at, and its JSON."""
+    def states(self, chain_id: int, deployment: str) -> Iterator[tuple[int, str]]:
+        """Every position as last read, in the order of the keys: the block it is known to be right at, and its JSON."""
         return self.conn.execute(
-            "select block_number, state from states where chain_id = ? and deployment = ?", (chain_id, deployment)
-        ).fetchall()
+            "select block_number, state from states where chain_id = ? and deployment = ? "
+            "order by account, position_group",
+            (chain_id, deployment),
+        )
+
+    def states_of(self, chain_id: int, deployment: str, keys: Iterable[PositionKey]) -> list[tuple[int, str]]:
+        """Those of these positions that were read, in their order."""
+        return rows_of(self.conn, "t.block_number, t.state", "states", (chain_id, deployment), keys).fetchall()
 
     def ranges(self, chain_id: int, deployment: str) -> SyncedRanges:
         """The blocks whose logs were fetched."""
@@ -213,8 +239,11 @@ class Store(WritableFile):
         keep_blocks: int,
         riders: Sequence[Rider] = (),
         final: Block | None = None,
+        took: Taker = lambda *_: None,
     ) -> None:
         """Writes every row of these deployments, and the block, in one transaction; `final` as in `reorgs.settle`.
+
+        `took` is called inside it with each part of the rows, once that is written.
 
         Each rider runs inside it, before the rows are replaced: what it writes from old and new rows (history, alerts)
         is kept exactly if the snapshot is. A rider may return a function to call once the rows are replaced.
@@ -223,7 +252,7 @@ class Store(WritableFile):
             left = [rider(conn, snapshots, block) for rider in riders]
             with noted(conn, chain_id, Place(block.number, block.hash, block.timestamp)):
                 for snapshot in snapshots:
-                    self._commit_deployment(conn, snapshot)
+                    self._commit_deployment(conn, snapshot, took)
             for rest in left:
                 if rest is not None:
                     rest()
@@ -240,7 +269,7 @@ class Store(WritableFile):
                 (chain_id, block.number, keep_blocks),
             )
 
-    def _commit_deployment(self, conn: sqlite3.Connection, snapshot: Snapshot) -> None:
+    def _commit_deployment(self, conn: sqlite3.Connection, snapshot: Snapshot, took: Taker) -> None:
         """Replaces the rows of the last snapshot by those of this one.
 
         Evidence: all of them follow from the contracts' answers at one block, which was on the chain right before; a
@@ -281,7 +310,9 @@ class Store(WritableFile):
             imported.forget(conn, where)
         conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market_json))
         reorgs.record(conn, snapshot)
-        self._write_rows(conn, where, snapshot.rows, snapshot.balances, replace=not snapshot.whole)
+        for rows, balances in snapshot.parts:
+            self._write_rows(conn, where, rows, balances, replace=not snapshot.whole)
+            took(conn, snapshot, rows)
         conn.executemany(_insert("markets", 25), [market_row(snapshot, asset) for asset in snapshot.market.assets])
         conn.executemany(
             _insert("assets", 4, "insert or replace"),
@@ -308,14 +339,46 @@ class Store(WritableFile):
     ) -> None:
         """Writes rows of positions, each with all of its balances; with `replace`, over those that are there."""
         if replace:
-            keys = [row.key for row in rows]
-            old = rows_of(conn, "t.account, t.position_group, t.status", "positions", where, keys)
-            statuses = {(account, group): status for account, group, status in old}
-            self.sums.take_out(where, statuses, conn.execute(DROP_BALANCES, (*where, as_json(keys))).fetchall())
-        verb = "insert or replace" if replace else "insert"
-        conn.executemany(_insert("positions", len(POSITION_COLUMNS), verb), rows)
-        conn.executemany(_insert("balances", len(BALANCE_COLUMNS)), balances)
+            self._overwrite(conn, where, rows, balances)
+        else:
+            conn.executemany(_insert("positions", len(POSITION_COLUMNS)), rows)
+            conn.executemany(_insert("balances", len(BALANCE_COLUMNS)), balances)
         self.sums.put_in(where, rows, balances)
+
+    def _overwrite(
+        self,
+        conn: sqlite3.Connection,
+        where: tuple[int, str],
+        rows: Sequence[PositionRow],
+        balances: Sequence[BalanceRow],
+    ) -> None:
+        """Rows are changed in place, and whose they are only where that differs: what is in an index costs a page each."""
+        keys = [row.key for row in rows]
+        before = {
+            (account, group): (status, people)
+            for account, group, status, *people in rows_of(conn, PEOPLE_BEFORE, "positions", where, keys)
+        }
+        held = rows_of(conn, BALANCES_BEFORE, "balances", where, keys).fetchall()
+        self.sums.take_out(where, {key: status for key, (status, _) in before.items()}, [row[2:] for row in held])
+        conn.executemany(UPSERT_POSITION, rows)
+        moved = [
+            row for row in rows if row.key in before and before[row.key][1] != [row.owner, row.owner_via, row.wallet]
+        ]
+        conn.executemany(
+            "update positions set owner = ?, owner_via = ?, wallet = ? where chain_id = ? and deployment = ? "
+            "and account = ? and position_group = ?",
+            [(row.owner, row.owner_via, row.wallet, *where, *row.key) for row in moved],
+        )
+        conn.executemany(UPSERT_BALANCE, balances)
+        places = {(b.account, b.position_group, b.market, b.asset, b.side) for b in balances}
+        gone = {
+            (account, group, market, asset, side) for market, _, account, group, asset, _, side, *_ in held
+        } - places
+        conn.executemany(
+            "delete from balances where chain_id = ? and deployment = ? and account = ? and position_group = ? "
+            "and market = ? and asset = ? and side = ?",
+            [(*where, *place) for place in gone],
+        )
 
     def older_rows(self, where: tuple[int, str], keys: Iterable[PositionKey], block: int) -> list[PositionKey]:
         """The positions among these whose row is verified and of an older block than `number`."""
