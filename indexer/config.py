@@ -23,7 +23,7 @@ from indexer.files import require_own
 from indexer.masking import harmless
 from indexer.model import Deployment
 from indexer.plugins import adapter_class, deployment_files, did_you_mean, installed
-from indexer.settings import Alerts, Settings
+from indexer.settings import Alerts, Guard, Settings
 
 MULTICALL3 = "0xca11bde05977b3631167028862be2a173976ca11"
 DEFAULT_CHAIN = "mainnet"
@@ -51,12 +51,14 @@ class ChainConfig(Section):
     rpc: list[str] = []
     public_rpc: list[str] = []
     multicall3: Address = MULTICALL3
-    guard: Literal["full", "timestamp", "none"] = "full"
+    guard: Guard = "full"
     bloom: Literal["exact", "partial", "none"] = "exact"
     timeout_seconds: float = Field(default=30, ge=0.1, le=600)
     explorer: str | None = None
     native_symbol: str = Field(default="ETH", min_length=1, max_length=64)
     max_requests_per_second: float | None = Field(default=None, gt=0)
+    #: blocks of one eth_getLogs at most; None: found by trying
+    max_log_range: int | None = Field(default=None, ge=1)
     #: whether requests that leave together go to all endpoints, not only to the one in use
     spread: bool = False
 

@@ -1,7 +1,7 @@
 """What a user may tune."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,8 @@ from indexer.units import AT_RISK_BELOW
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+#: what each aggregate compares with the header of the pinned block, see indexer/reads/guards.py
+Guard = Literal["full", "number", "arbsys", "timestamp", "none"]
 Factor = Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)]
 
 

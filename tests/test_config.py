@@ -94,7 +94,7 @@ def test_every_chain_has_public_endpoints_and_its_own_id():
     for chain in chains.values():
         assert load().endpoints(chain)
         assert all(url.startswith("https://") for url in chain.public_rpc)
-    assert chains["arbitrum"].guard == "timestamp"
+    assert chains["arbitrum"].guard == "arbsys"
 
 
 @pytest.mark.parametrize("name", ADDRESSES)
@@ -327,7 +327,11 @@ def test_unknown_keys_name_file_key_and_the_nearest(text, message):
         ("[chains.mainet]\nrpc = []", "chains.mainet.chain_id is missing; did you mean [chains.mainnet]?"),
         ("[chains.x]\nchain_id = '1'", "indexer.toml: chains.x.chain_id: should be a valid integer, not '1'"),
         ("[chains.x]\nchain_id = 0", "chains.x.chain_id: should be greater than 0, not 0"),
-        ("[chains.mainnet]\nguard = 'half'", "should be 'full', 'timestamp' or 'none', not 'half'"),
+        ("[chains.mainnet]\nguard = 'half'", "should be 'full', 'number', 'arbsys', 'timestamp' or 'none', not 'half'"),
+        (
+            "[chains.mainnet]\nmax_log_range = 0",
+            "chains.mainnet.max_log_range: should be greater than or equal to 1, not 0",
+        ),
         ("[chains.mainnet]\nmax_requests_per_second = 0", "should be greater than 0"),
         ("[deployments.maker]\nstart_block = -1", "should be greater than or equal to 0, not -1"),
         ("[deployments.maker]\nstart_block = true", "should be a valid integer, not True"),

@@ -42,6 +42,7 @@ def connect(
             max_requests_per_second=max_requests_per_second or chain.max_requests_per_second,
             guard=chain.guard,
             bloom=chain.bloom,
+            max_log_range=chain.max_log_range,
             timeout=chain.timeout_seconds,
             attempts=attempts,
             spread=spread or chain.spread or all(url in public for url in urls),

@@ -11,6 +11,7 @@ RetryableError          ask again, here or elsewhere
 └── UnknownBlockError   the endpoint does not know that block (yet, or no longer)
 ChainError
 ├── PrunedError         not here, another endpoint may have it
+│   └── StatelessError  it answers with its newest state, whichever block is named
 ├── UnsupportedError    not here, another endpoint may do it
 ├── DeniedError         refused for good: key, plan, no such service
 ├── RejectedError       refused for good: invalid parameters
@@ -64,6 +65,10 @@ class OtherBlockError(BadAnswerError):
 
 class UnknownBlockError(RetryableError):
     """The endpoint does not know the block that the request names."""
+
+
+class StatelessError(PrunedError):
+    """The endpoint answers with its newest state, whichever block is named (hyperliquid-dex/node 158)."""
 
 
 class UnsupportedError(ChainError):

@@ -33,12 +33,12 @@ from indexer.chain.null_logs import logs_or_null
 from indexer.chain.retry import Attempts, Pool
 from indexer.errors import ChainError, ReorgError, RetryableError, WrongChainError
 from indexer.model import Block
+from indexer.settings import Guard
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Call = tuple[str, Sequence[Any]]  # method and parameters
-Guard = Literal["full", "timestamp", "none"]
 
 #: calls in one JSON-RPC batch at most; providers allow 10 to 1,000
 LARGEST_BATCH = 100
@@ -52,8 +52,9 @@ class Node:
     Requests that leave together go to the endpoint in use, as many as it takes (`Flight`); to all with `spread`.
 
     `requests` counts HTTP requests sent, `retries` those repeated after a failure. `guard` says what each aggregate
-    compares with the pinned block: "full" timestamp and parent hash, "timestamp" only the former (L2s whose `blockhash` is
-    another chain's), "none" nothing. `bloom` says how far headers' bloom filters can be trusted, see `Blooms`.
+    compares with the pinned block: "full" timestamp and parent hash; where `blockhash` is another chain's, "number" or
+    "arbsys" timestamp and number; "timestamp" only that, "none" nothing. `bloom` says how far headers' bloom filters can be trusted, see `Blooms`;
+    `max_log_range` how many blocks one eth_getLogs may span, where that is known.
     `on_retry(message, seconds)` is called before each wait.
     """
 
@@ -67,6 +68,7 @@ class Node:
         max_requests_per_second: float | None = None,
         guard: Guard = "full",
         bloom: Literal["exact", "partial", "none"] = "exact",
+        max_log_range: int | None = None,
         timeout: float = 30,
         attempts: int = 7,
         backoff: float = 0.5,
@@ -84,13 +86,15 @@ class Node:
         #: limits found on these nodes, kept between reads: see multicall.py and the package logs
         self.call_limits: dict[str, Limit] = {}
         self.has_pairing = True
-        self.log_limit = LogLimit()
+        self.log_limit = LogLimit(cap=max_log_range)
         self.blooms = Blooms(bloom)
         #: whether requests name the block of a state by its number, see `with_state_of`
         self.by_number = False
         #: see block_logs.py
         self.ignores_block_hash = False
         self.other_blocks = 0
+        #: see multicall.py: answers in a row with the state of a later block
+        self.newest_only = 0
         rate = max_requests_per_second
         self._batches = BatchLimits(LARGEST_BATCH if rate is None else max(1, min(int(rate), LARGEST_BATCH)))
         self._pool = Pool([Endpoint(url, timeout) for url in dict.fromkeys(urls)], spread=spread)

@@ -19,6 +19,7 @@ from indexer.chain.errors import (
     OversizedError,
     RateLimitedError,
     RejectedError,
+    StatelessError,
     TimedOutError,
     TooBigError,
     UnclearError,
@@ -196,7 +197,7 @@ class Attempts:
     def _missing(self, endpoint: Endpoint, error: PrunedError) -> None:
         """Another backend of the last endpoint left may have a state that this one lacks; with old logs that never helps."""
         self.pruned += 1
-        state = self.block is not None or self.what != "eth_getLogs"
+        state = (self.block is not None or self.what != "eth_getLogs") and not isinstance(error, StatelessError)
         if state and self.pruned < PRUNED_SIGHTS and len(self.refused) == len(self.pool.endpoints) - 1:
             self.failures[endpoint], self.failing = str(error), endpoint.masked
             raise RetryableError(str(error)) from None

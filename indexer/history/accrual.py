@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from indexer.history.flows import Held, balances, reread
 from indexer.history.history import trusted
-from indexer.history.moved import Held, balances, reread
 from indexer.model import Block
 from indexer.store.reorgs import recorded
 from indexer.store.rows import Snapshot

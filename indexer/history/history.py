@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
-from indexer.history.moved import (
+from indexer.history.flows import (
     Held,
     Key,
     Moved,

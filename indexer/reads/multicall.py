@@ -8,26 +8,33 @@ keeps them.
 import logging
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 from indexer.chain.blocks import parse_hex
 from indexer.chain.client import Call, Chain
-from indexer.chain.errors import BadAnswerError, RejectedError, RevertError, TooBigError, UnsupportedError
+from indexer.chain.errors import (
+    BadAnswerError,
+    RejectedError,
+    RevertError,
+    StatelessError,
+    TooBigError,
+    UnsupportedError,
+)
 from indexer.chain.limits import Limit
 from indexer.errors import ChainError
 from indexer.model import Block, Read
 from indexer.reads.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
+from indexer.reads.guards import GUARDS, PARENT, TIMESTAMP
 
 logger = logging.getLogger(__name__)
 
 #: calls per aggregate to begin with, and at most
 FIRST_SIZE = 1_000
 LARGEST_SIZE = 5_000
+#: answers in a row with the state of a later block, after which an endpoint counts as one that has only its newest state
+NEWEST_SIGHTS = 4
 #: bytes of calldata per aggregate at most; nodes and proxies cap request bodies at 0.5 to 5 MB of JSON
 LARGEST_CALLDATA = 400_000
-
-TIMESTAMP = bytes.fromhex("0f28c97d")  # getCurrentBlockTimestamp()
-PARENT_HASH = bytes.fromhex("27e86d6e")  # getLastBlockHash()
 
 # The probe: a call that starves burns 63/64 of the gas that is left, so if this much gas is still there at the end, no
 # call had less than 64 times as much. The pairing check of EIP-197 costs 45,000 gas plus 34,000 a pair (EIP-1108), but no
@@ -195,12 +202,10 @@ class PinnedReader:
         if self._chain.has_pairing:
             return PAIRING, PAIR_AT_INFINITY * PROBE_PAIRS
         multicall3 = self._chain.multicall3
-        return multicall3, encode_aggregate([(multicall3, TIMESTAMP)] * NESTED_CALLS)
+        return multicall3, encode_aggregate([(multicall3, TIMESTAMP.calldata)] * NESTED_CALLS)
 
     def _guards(self) -> list[tuple[str, bytes]]:
-        multicall3 = self._chain.multicall3
-        guards = {"full": [TIMESTAMP, PARENT_HASH], "timestamp": [TIMESTAMP], "none": []}[self._chain.guard]
-        return [(multicall3, guard) for guard in guards]
+        return [(check.target or self._chain.multicall3, check.calldata) for check in GUARDS[self._chain.guard]]
 
     def _ask(
         self, calls: Sequence[tuple[str, bytes]], overrides: dict[str, Any] | None = None, *, splittable: bool = True
@@ -250,12 +255,22 @@ class PinnedReader:
         raise ChainError(f"{chain.endpoint} returns nothing for Multicall3 at {chain.multicall3}")
 
     def _check_guards(self, results: Sequence[tuple[bool, bytes]]) -> None:
-        wanted = [self._block.timestamp.to_bytes(32), bytes.fromhex(self._block.parent_hash[2:])]
-        for (success, data), want in zip(results, wanted, strict=False):
-            if not success or data != want:
-                raise BadAnswerError(
-                    f"eth_call: the node answered for another block than {self._block.number} ({self._block.hash})"
-                )
+        for check, (success, data) in zip(GUARDS[self._chain.guard], results, strict=True):
+            implied = check.implied(self._block)
+            if not success or data != implied:
+                self._of_another_block(later=success and check is not PARENT and data > implied)
+        self._chain.newest_only = 0
+
+    def _of_another_block(self, *, later: bool) -> NoReturn:
+        """BadAnswerError, as another backend may do better; StatelessError once an endpoint showed that it always does so."""
+        chain, block = self._chain, self._block
+        chain.newest_only = chain.newest_only + 1 if later else 0
+        if chain.newest_only >= NEWEST_SIGHTS:
+            raise StatelessError(
+                f"this endpoint keeps no state: asked for block {block.number} it answers with another block, its newest; "
+                "give one that keeps the state of recent blocks"
+            )
+        raise BadAnswerError(f"eth_call: the node answered for another block than {block.number} ({block.hash})")
 
     # other reads
 

@@ -12,7 +12,7 @@ from indexer.report.document import Section
 from indexer.risk import simulate as simulating
 from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep, canonical, named
 from indexer.store import books as stored
-from indexer.store.described import described
+from indexer.store.deployments import described
 
 SHARES = tuple(Fraction(-tenths, 10) for tenths in range(4))
 STABLE = "stablecoins"

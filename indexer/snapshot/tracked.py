@@ -16,7 +16,7 @@ from indexer.store.books import dump_market, dump_position, load_market, load_po
 from indexer.store.imported import imported
 from indexer.store.rows import PositionRow, Snapshot, balance_row
 from indexer.store.store import Store
-from indexer.store.synced import ACTIVITY
+from indexer.store.synced_ranges import ACTIVITY
 from indexer.units import AT_RISK_BELOW
 
 Pair = tuple[str, str]  # address and topic0 of a log

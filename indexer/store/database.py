@@ -67,9 +67,8 @@ def check_version(conn: sqlite3.Connection, path: Path) -> None:
         return  # new, or a first sync was killed before its schema was there
     if migrations.TABLE not in tables:
         raise StoreError(f"{path} is a database of another program; nothing was changed: name another file with --db")
-    applied = migrations.applied(conn)
-    newer = [name for name in applied if name not in migrations.STEPS]
-    if newer or not applied:
+    newer = migrations.unknown(conn)
+    if newer or not migrations.applied(conn):
         raise StoreError(
             f"{path} was written by a newer version (migration {', '.join(newer)}): update lending-indexer"
             if newer

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from indexer.model import PositionKey
-from indexer.store.ranges import Ranges
+from indexer.store.block_ranges import Ranges
 
 Where = tuple[int, str]
 

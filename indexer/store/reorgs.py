@@ -14,7 +14,7 @@ from indexer.model import Block
 from indexer.store import liquidations
 from indexer.store.changes import Place, noted
 from indexer.store.rows import Snapshot
-from indexer.store.synced import SyncedRanges
+from indexer.store.synced_ranges import SyncedRanges
 
 #: blocks below a snapshot that count as final where the chain does not say what is
 FINAL_BELOW = 128

@@ -11,9 +11,9 @@ from indexer.store import imported, reorgs
 from indexer.store.book_sums import COUNTED
 from indexer.store.changes import Place, noted
 from indexer.store.chosen import rows_of
-from indexer.store.described import describe
+from indexer.store.deployments import describe
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
-from indexer.store.synced import SyncedRanges
+from indexer.store.synced_ranges import SyncedRanges
 from indexer.store.writable import WritableFile
 
 KEPT_AUDITS = 10_000

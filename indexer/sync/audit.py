@@ -19,9 +19,9 @@ from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store import disputes
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.store import Store
-from indexer.sync.alone import Failures
 from indexer.sync.comparison import compared
 from indexer.sync.cross_check import CrossCheck
+from indexer.sync.failures import Failures
 from indexer.sync.missing_logs import AGAIN_SECONDS, MissingLogs
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from indexer.reads.lockstep import Habit, side_by_side
 from indexer.reads.multicall import PinnedReader
 from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.store import Store
-from indexer.sync.alone import Failures
+from indexer.sync.failures import Failures
 from indexer.units import AT_RISK_BELOW
 
 

@@ -24,7 +24,7 @@ from indexer.store import liquidations
 from indexer.store.liquidations import SOURCE as LIQUIDATIONS
 from indexer.store.progress import tell
 from indexer.store.store import Store
-from indexer.store.synced import ACTIVITY
+from indexer.store.synced_ranges import ACTIVITY
 from indexer.sync.liquidated import Found, Liquidations, told_by
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from indexer.errors import ChainError, PrunedError, ReorgError
 from indexer.logs.ranges import fetch
 from indexer.model import Block, PositionKey
 from indexer.snapshot.tracked import TrackedDeployment, pairs_of
-from indexer.store import doubts
-from indexer.store.ranges import Ranges
+from indexer.store import doubted as doubts
+from indexer.store.block_ranges import Ranges
 from indexer.store.store import Store
 
 log = logging.getLogger(__name__)

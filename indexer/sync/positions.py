@@ -19,7 +19,7 @@ from indexer.settings import Settings
 from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.progress import tell
 from indexer.store.store import Store
-from indexer.sync.alone import Failures
+from indexer.sync.failures import Failures
 
 log = logging.getLogger(__name__)
 

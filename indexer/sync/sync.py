@@ -20,10 +20,10 @@ from indexer.settings import Settings
 from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.rows import Snapshot
 from indexer.store.store import Store
-from indexer.sync.alone import Failures
 from indexer.sync.audit import Auditor
 from indexer.sync.commit import Committer
 from indexer.sync.estimate import dry_run
+from indexer.sync.failures import Failures
 from indexer.sync.markets import Markets
 from indexer.sync.missing_logs import MissingLogs
 from indexer.sync.older_names import OlderNames

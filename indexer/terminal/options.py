@@ -64,13 +64,13 @@ class Session:
 
     def deployments(self, conn: sqlite3.Connection) -> "dict[str, Deployment]":
         """What the database says of its deployments, and the configuration of others."""
-        from indexer.store.described import described
+        from indexer.store.deployments import described
 
         return described(conn, self.config.deployments)
 
     def chain_id(self, conn: sqlite3.Connection, chain: str | None) -> int | None:
         """The id of a chain that the database or the configuration names. Raises `ConfigError` for an unknown one."""
-        from indexer.store.described import chain_id_of
+        from indexer.store.deployments import chain_id_of
 
         if chain is None:
             return None

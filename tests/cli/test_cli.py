@@ -29,7 +29,7 @@ from indexer.chain.client import Chain
 from indexer.cli.main import main
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
 from indexer.store.store import Store
-from indexer.store.synced import SyncedRanges
+from indexer.store.synced_ranges import SyncedRanges
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil

@@ -17,9 +17,11 @@ from indexer.abi import topic
 from indexer.chain.blocks import Header, parse_header
 from indexer.chain.bloom import bloom_may_contain, bloom_of, suspects
 from indexer.chain.client import Chain
+from indexer.chain.connect import connect as configured
 from indexer.chain.errors import TooBigError
 from indexer.chain.limits import FIRST_WINDOW, LARGEST_WINDOW, LogLimit
 from indexer.chain.null_logs import logs_or_null
+from indexer.config import load
 from indexer.errors import ChainError, PrunedError, ReorgError, RetryableError
 from indexer.logs import ranges, recent_logs
 from indexer.logs.block_logs import by_hashes
@@ -202,6 +204,17 @@ def test_a_named_limit_is_taken_at_its_word(faulty: FaultyNode) -> None:
     list(ranges.fetch(chain, 0, 59, *WANTED))
     assert chain.requests - before == 1 + 6
     assert faulty.injected["range-cap"] == 1
+
+
+def test_a_limit_that_the_configuration_knows_is_never_exceeded(faulty: FaultyNode, tmp_path: Path) -> None:
+    faulty.range_cap = 10
+    file = tmp_path / "indexer.toml"
+    file.write_text(f"[chains.devnet]\nchain_id = {CHAIN_ID}\nrpc = ['{faulty.url}']\nmax_log_range = 10\n")
+    config = load(file, {})
+    with configured(config, config.chain("devnet")) as chain:
+        chunks = list(ranges.fetch(chain, 0, 59, *WANTED))
+    assert [chunk.to_block for chunk in chunks] == [9, 19, 29, 39, 49, 59]
+    assert faulty.injected["range-cap"] == 0
 
 
 def test_a_suggestion_of_the_very_range_asked_for_ends(faulty: FaultyNode, truth: list[Event]) -> None:

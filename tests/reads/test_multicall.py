@@ -24,7 +24,8 @@ from indexer.chain.limits import Limit
 from indexer.errors import ChainError, PrunedError, ReadFailedError, ReorgError
 from indexer.model import Failed, Read
 from indexer.reads.codec import codec, decode_aggregate, decode_read, encode_aggregate, encode_read
-from indexer.reads.multicall import FIRST_SIZE, PinnedReader
+from indexer.reads.guards import ARBSYS
+from indexer.reads.multicall import FIRST_SIZE, NEWEST_SIGHTS, PinnedReader
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
 from tests.tiny_contracts import (
@@ -388,6 +389,45 @@ def test_the_guard_can_be_loosened_for_chains_that_define_it_otherwise(
             read([number()])
     else:
         assert read([number()])[0] >= BLOCKS
+
+
+@pytest.mark.parametrize(
+    ("guard", "noticed"), [("full", True), ("number", True), ("arbsys", True), ("timestamp", False)]
+)
+def test_a_node_one_block_off_is_caught_where_four_blocks_share_a_second(
+    needs_node: None, guard: Any, noticed: bool
+) -> None:
+    with Anvil() as node, FaultyNode(node.url) as ahead:
+        node.place_multicall3()
+        node.set_code(AT["number"], BLOCK_NUMBER)
+        node.set_code(ARBSYS, BLOCK_NUMBER)
+        node.mine(3)
+        node.mine(4, interval=0)
+        head = node.block_number()
+        assert node.timestamp(head - 1) == node.timestamp(head)
+        right = connect(node.url, guard=guard)
+        assert PinnedReader(right, right.block(head - 1))([number()]) == [head - 1]
+        ahead.faults = {"ignores-block": 1}  # it answers for the head
+        wrong = connect(ahead.url, guard=guard, attempts=2)
+        read = PinnedReader(wrong, wrong.block(head - 1))
+        if noticed:
+            with pytest.raises(ChainError, match="another block"):
+                read([number()])
+        else:
+            assert read([number()]) == [head]
+
+
+@pytest.mark.parametrize("guard", ["full", "number", "timestamp"])
+def test_an_endpoint_that_keeps_no_state_is_named_in_one_line_and_not_asked_again(
+    node: Anvil, faulty: FaultyNode, guard: Any
+) -> None:
+    faulty.faults = {"ignores-block": 1}
+    alone = connect(faulty.url, guard=guard, attempts=7)
+    with pytest.raises(PrunedError, match=r"^http://127[^\n]*: this endpoint keeps no state: [^\n]*$"):
+        PinnedReader(alone, alone.block(5))([number()])
+    assert faulty.injected["ignores-block"] == NEWEST_SIGHTS
+    both = connect(faulty.url, node.url, guard=guard)
+    assert PinnedReader(both, both.block(5))([number()]) == [5]
 
 
 def test_another_block_of_the_same_second_is_told_by_its_parent(needs_node: None) -> None:

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterable
 
-from indexer.store.ranges import Ranges
+from indexer.store.block_ranges import Ranges
 
 #: the source for all logs that can change a known position; other sources are address:topic0 of a discovery log
 ACTIVITY = "activity"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.store.ranges import Ranges
+from indexer.store.block_ranges import Ranges
 
 bounds = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda pair: (min(pair), max(pair)))
 sets = st.lists(bounds, max_size=8)
