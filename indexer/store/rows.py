@@ -1,12 +1,10 @@
 """The columns of the public tables, and how a snapshot becomes their rows."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from indexer.model import Asset, Balance, Block, Coverage, Market, PositionKey
-
-if TYPE_CHECKING:
-    from indexer.store.spool import Spool
 
 
 class PositionRow(NamedTuple):
@@ -76,6 +74,14 @@ POSITION_COLUMNS = PositionRow._fields
 BALANCE_COLUMNS = BalanceRow._fields
 
 
+class Parts(Protocol):
+    """Rows of positions, each with all of its balances, part by part."""
+
+    def __iter__(self) -> Iterator[tuple[Sequence[PositionRow], Sequence[BalanceRow]]]: ...
+    def rows(self) -> Iterator[PositionRow]:
+        """The rows of positions alone."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything that one deployment's snapshot commits, already computed.
@@ -95,7 +101,7 @@ class Snapshot:
     coverage: str = Coverage.HISTORY
     market: Market
     market_json: str
-    parts: "Spool"
+    parts: Parts
     whole: bool = True
     exact_below: float | None = None
 
