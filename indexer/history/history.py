@@ -120,13 +120,15 @@ class History:
     ) -> Mapping[PositionKey, tuple[str, str | None]]:
         """Writes the points of rows that were just written; returns the last point of each: status and health factor."""
         plan, where, block = self.plans.get(snapshot.where), snapshot.where, snapshot.block
-        points = last_points(conn, where, [row.key for row in rows])
+        keys = [row.key for row in rows]
+        points = last_points(conn, where, keys)
         if plan is None:
             return points
-        moved = self._moved(conn, plan, [row for row in rows if row.key in plan.reread], points)
+        reread = [row for key, row in zip(keys, rows, strict=True) if key in plan.reread]
+        moved = self._moved(conn, plan, reread, points)
         new = []
-        for row in rows:
-            key, status, health = row.key, row.status, row.health_factor_raw
+        for key, row in zip(keys, rows, strict=True):
+            status, health = row.status, row.health_factor_raw
             last = points.get(key)
             seen = not plan.watched.isdisjoint(row.people)
             if not (seen or key in moved or worth_keeping(last, status, health)):

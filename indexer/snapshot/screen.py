@@ -126,7 +126,7 @@ class Screen:
             health = self._row_health[number] = _float(row.health_factor_raw)
             self._point_health[number] = health if point == row.health_factor_raw else _float(point)
             self._timestamp[number] = row.block_timestamp or 0
-        self.fresh.difference_update(known[row.key] for row in rows)
+            self.fresh.discard(number)
 
 
 def _float(raw: str | None) -> float:
