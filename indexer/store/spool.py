@@ -6,6 +6,7 @@ beyond the first KEPT positions wait in a temporary file, which is gone with the
 
 import marshal
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
@@ -41,6 +42,7 @@ class Spool:
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
+            weakref.finalize(self, self._file.close)
         blobs = [marshal.dumps([*map(tuple, some)]) for some in (rows, balances)]
         for blob in blobs:
             self._file.write(blob)
