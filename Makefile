@@ -4,6 +4,7 @@
 # make coverage  all tests, and which lines none of them runs
 # make bench     every bench with little data, as one JSON object a line; make bench FULL=1 with much
 # make lowest    the tests of quick, with the lowest versions that are allowed
+# make deployments  write the generated chains and deployments anew, from their packages
 # make lock      renew constraints.txt, the versions of make venv
 # make venv      only the virtual environment, in .venv
 # Needs Python 3.11 or later and, for the node, Node.js 20 or later. Nothing is installed outside .venv and the cache.
@@ -56,9 +57,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --group dev --editable .
 	@touch $@
 
-.PHONY: lock lowest
+.PHONY: deployments lock lowest
 LOCK := $(VENV)-lock
 LOWEST := $(VENV)-lowest
+
+deployments: venv
+	@$(BIN)/python -m tests.deployments.refresh
 
 # The versions that `make venv` installs, renewed: the newest that fit together.
 lock:

@@ -31,11 +31,13 @@ class Bars:
         self.tasks[name] = self.progress.add_task(printable(name), total=total, completed=done, unit=unit, note="")
 
     def advance(self, name: str, count: int, note: str = "") -> None:
-        self.progress.update(self.tasks[name], advance=count, note=note)
+        if name in self.tasks:
+            self.progress.update(self.tasks[name], advance=count, note=note)
 
     def done(self, name: str) -> None:
-        task = self.tasks[name]
-        self.progress.update(task, completed=self.progress.tasks[self.progress.task_ids.index(task)].total)
+        task = self.tasks.get(name)
+        if task is not None:
+            self.progress.update(task, completed=self.progress.tasks[self.progress.task_ids.index(task)].total)
 
     def say(self, line: str) -> None:
         """Prints a line above the bars."""

@@ -22,15 +22,20 @@ def loads(content: bytes | bytearray) -> Any:
 
     Depth and size are checked before anything is parsed.
     """
-    size = parsed_size(content)
-    if size > MAX_PARSED:
-        raise ValueError(f"it would take some {size >> 20} MB of memory, {MAX_PARSED >> 20} at most are allowed")
+    require_size(content)
     if too_deep(content):
         raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
     try:
         return _DECODER.decode(content.decode())
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def require_size(content: bytes | bytearray) -> None:
+    """ValueError if the parsed value might take more memory than allowed; for other parsers, which bound the depth alone."""
+    size = parsed_size(content)
+    if size > MAX_PARSED:
+        raise ValueError(f"it would take some {size >> 20} MB of memory, {MAX_PARSED >> 20} at most are allowed")
 
 
 def parsed_size(content: bytes | bytearray) -> int:

@@ -57,6 +57,8 @@ class ChainConfig(Section):
     explorer: str | None = None
     native_symbol: str = Field(default="ETH", min_length=1, max_length=64)
     max_requests_per_second: float | None = Field(default=None, gt=0)
+    #: the wrapped coin of the chain, older than most contracts
+    wrapped_native: Address | None = None
     #: blocks of one eth_getLogs at most; None: found by trying
     max_log_range: int | None = Field(default=None, ge=1)
     #: whether requests that leave together go to all endpoints, not only to the one in use
@@ -74,7 +76,8 @@ class DeploymentTable(Section):
     name: str
     protocol: str
     chain: str
-    start_block: int = Field(ge=0)
+    #: 0: from the first block on, or from where the chain proves that the contracts were created
+    start_block: int = Field(default=0, ge=0)
     addresses: dict[str, Address]
     options: dict[str, Any] = {}
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from indexer.progress import Progress
-from indexer.table import folded, room
+from indexer.table import folded, moves, room
 from indexer.text import age, printable
 
 T = TypeVar("T")
@@ -140,8 +140,8 @@ def told() -> Iterator[Told]:
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """Shows progress bars on stderr until the end; where that is no terminal, a line every `TELL_SECONDS`."""
-    if not sys.stderr.isatty():
+    """Shows progress bars on stderr until the end; where that is no terminal that can, a line every `TELL_SECONDS`."""
+    if not moves(sys.stderr):
         with told() as progress:
             yield progress
         return

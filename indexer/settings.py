@@ -20,7 +20,8 @@ class Settings:
     """[settings] of the configuration; the defaults suit a public endpoint."""
 
     at_risk_below: Factor = AT_RISK_BELOW
-    keep_blocks: Positive = 256  # hashes of snapshot blocks kept for reorgs
+    keep_blocks: Positive = 256  # blocks below the last snapshot of which hashes are kept for reorgs
+    keep_seconds: Seconds = 3600.0  # and those of this time, which is more blocks where they come fast
     audit_sample: Count = 10  # random rows compared with the contracts after each snapshot, per deployment
     audit_at_risk: Count = 20  # likewise the rows with the lowest health factors
     cross_check: Count = 0  # rows per deployment that a second endpoint is asked about at each snapshot
@@ -31,6 +32,9 @@ class Settings:
     #: --follow and watch evaluate everyone whose health factor may be below this exactly at every block
     exact_below: Factor = 1.25
     refresh_seconds: Seconds = 600.0  # and the others at least this often, in seconds; 0: everyone at every block
+    #: --follow takes a snapshot at most every so many seconds; None: at each block, 12 s apart where blocks come faster
+    #: than one a second
+    every_seconds: Seconds | None = None
     behind_seconds: Seconds = 4.0  # seconds for which a node may be behind the last snapshot before it is believed
 
 

@@ -2,7 +2,7 @@
 
 Where a table is too wide, in this order: columns that are empty throughout go (where nobody named them), headings break
 at their underscores, addresses lose their middle, text breaks at its blanks. What is still too wide is turned if it has few rows;
-a list loses its last columns, and anything else becomes several tables with the first columns in each.
+a list loses the columns for which the first ones leave no room, and anything else becomes several tables with the first columns in each.
 """
 
 import os
@@ -40,8 +40,12 @@ def room(stream: TextIO) -> int | None:
 
 def has_styles(stream: TextIO) -> bool:
     """Whether text may be bold or coloured there: a terminal that can, and whose user did not ask for none (NO_COLOR)."""
-    dumb = os.environ.get("TERM", "dumb") in {"dumb", "unknown"}
-    return stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
+    return moves(stream) and not os.environ.get("NO_COLOR")
+
+
+def moves(stream: TextIO) -> bool:
+    """Whether the stream is a terminal that obeys, where a bar can be drawn again and again."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
 
 
 def styled(line: str, style: str, stream: TextIO) -> str:
@@ -138,6 +142,8 @@ def write_table(
     """
     lines = [list(row) for row in rows]
     whole = columns_of(names, lines, headers=headers)
+    if droppable and not lines and stream.isatty():
+        return []  # headings of nothing tell nobody anything
     width = None if wide else room(stream)
     if width is None or total(whole) <= width:
         print_columns(whole, stream)
@@ -152,10 +158,14 @@ def write_table(
     fitted = squeezed(whole, width)
     left_out: list[str] = []
     if droppable:
-        while total(fitted) > width and len(fitted) > 1:
-            left_out.insert(0, fitted.pop().name)
-        print_columns(fitted, stream)
-        return left_out if lines else []
+        kept: list[Column] = []
+        for column in fitted:
+            if kept and total([*kept, column]) > width:
+                left_out.append(column.name)
+            else:
+                kept.append(column)
+        print_columns(kept, stream)
+        return left_out
     for number, part in enumerate(parts(fitted, width)):
         stream.write("\n" * bool(number))
         print_columns(part, stream)
@@ -180,7 +190,7 @@ def parts(columns: Sequence[Column], width: int) -> list[list[Column]]:
     """The columns in several tables that fit; the first columns of text, by which rows are told apart, are in each."""
     keys: list[Column] = []
     for column in columns:
-        if column.right or total([*keys, column]) > width // 2:
+        if column.right or total([*keys, column]) > width * 2 // 3:
             break
         keys.append(column)
     widest = max((column.longest_word for column in columns[len(keys) :]), default=0)

@@ -11,6 +11,8 @@ from typing import Any
 Row = Sequence[Any]
 #: characters kept of a label or a token's symbol: a contract can return one of 200 kB
 NAME_CHARACTERS = 64
+#: health factors from here on are shown by their magnitude: their digits tell nobody anything
+FAR_FROM_DANGER = 10_000
 
 
 def json_value(value: Any) -> Any:
@@ -73,12 +75,17 @@ def shown(column: str, value: Any) -> str:
     if not math.isfinite(number):
         return str(number)
     if "health_factor" in column:
-        return f"{math.floor(value * 10_000) / 10_000:,.4f}" if number < 1e9 else f"{number:.3g}"
+        return f"{math.floor(value * 10_000) / 10_000:,.4f}" if number < FAR_FROM_DANGER else f"{number:.3g}"
     if column.endswith(("usd", "percent", "hhi")):
-        return f"{number:,.2f}"
+        return f"{round(number, 2) + 0.0:,.2f}"  # no -0.00
     if abs(number) >= 1e15:
         return f"{number:.6g}"
     return f"{number:,.6f}".rstrip("0").rstrip(".") if abs(number) >= 1e-4 or number == 0 else f"{number:.3g}"
+
+
+def many(count: int, one: str) -> str:
+    """So many of something: 1 position, 2,300 positions."""
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
 def iso(timestamp: int) -> str:

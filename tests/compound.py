@@ -9,7 +9,7 @@ from typing import Any
 from indexer.adapter import AnyAdapter, Reader
 from indexer.chain.client import Chain
 from indexer.logs.log_filter import LogParser
-from indexer.model import Block, Event, LogSource, Market, Position, PositionKey, Read
+from indexer.model import Accounts, Block, Event, LogSource, Market, Position, PositionKey, Read
 from indexer.reads.multicall import PinnedReader
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
@@ -45,6 +45,10 @@ class Connection:
 
     def reader(self, block: int | str = "latest") -> Reader:
         return PinnedReader(self.chain, self.chain.block(block))
+
+    def news(self, adapter: AnyAdapter, market: Market) -> list[Event]:
+        """The logs behind the market's block that may have changed somebody's state."""
+        return self.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
 
     def requests(self, act: Callable[[], Any]) -> int:
         """How many requests `act` makes."""

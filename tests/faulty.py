@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -46,7 +46,9 @@ class FaultyNode:
     the words of the range limit, `refuse_all` code and words that every call gets, `override_refusal` those of
     "override-unsupported". Whenever eth_getLogs asks for them, all logs of the blocks in `omit_blocks` are left out, and
     all that name `omit_account` in a topic; with `omit_receipts` also of receipts. `lies` are words of storage
-    that it makes up, by contract and slot: every call is answered as if they were true.
+    that it makes up, by contract and slot: every call is answered as if they were true. In blocks before `code_from` no
+    contract has code, as a node says that has no state of then. `edit(call, answer)` returns what is sent instead of the
+    answer to a call, `status(number)` the HTTP status of the request of that number.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class FaultyNode:
         self.history_from = 0
         self.omit_blocks: set[int] = set()
         self.omit_account: str | None = None
+        self.code_from = 0
         self.omit_receipts = False
         self.omit_share = 0.5
         self.lies: dict[str, dict[str, str]] = {}
@@ -85,6 +88,8 @@ class FaultyNode:
         self.limit_text = "You can make eth_getLogs requests with up to a {cap} block range"
         self.override_refusal = -32602, "too many arguments, want at most 2"
         self.refuse_all: tuple[int, str] | None = None
+        self.edit: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = lambda _, answer: answer
+        self.status: Callable[[int], int] = lambda _: 200
         self.down = False
         self.injected: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
@@ -165,8 +170,12 @@ class FaultyNode:
         calls = request if isinstance(request, list) else [request]
         with self._lock:
             self.requests += 1
+            status = self.status(self.requests)
             self.calls.update(call["method"] for call in calls)
             fault = "reset" if self.down else self._http_fault(isinstance(request, list))
+        if status >= 400:
+            self._note(f"status {status}")
+            return self._reply(handler, status, b"<html>no</html>")
         if fault in {"429", "429-retry-after", "500", "502", "503"}:
             headers = {"Retry-After": str(self.retry_after)} if fault == "429-retry-after" else {}
             return self._reply(handler, int(fault[:3]), b"<html>try later</html>", headers)
@@ -198,7 +207,7 @@ class FaultyNode:
             text = "method eth_getLogs in batch triggered rate limit"
             return self._reply(handler, 200, json.dumps([_error(call["id"], -32005, text) for call in calls]).encode())
         lagging = self._happens("lagging")  # one backend answers a whole HTTP request
-        answers = [self._answer(call, lagging) for call in calls]
+        answers = [self.edit(call, self._answer(call, lagging)) for call in calls]
         if fault == "batch-missing":
             answers.pop(self._random(len(answers)))
         elif fault == "batch-duplicate":
@@ -219,7 +228,7 @@ class FaultyNode:
         if fault == "truncated":
             self._reply(handler, 200, payload, cut=len(payload) // 2)
             return self._reset(handler)
-        return self._reply(handler, 200, payload)
+        return self._reply(handler, status, payload)
 
     def _http_fault(self, batch: bool) -> str | None:
         for name in HTTP_FAULTS:
@@ -305,6 +314,10 @@ class FaultyNode:
             if word is not None:
                 self._note("lies")
                 return {"jsonrpc": "2.0", "id": call["id"], "result": word}
+        named = params[1] if method == "eth_getCode" and isinstance(params[1], str) else ""
+        if named.startswith("0x") and int(named, 16) < self.code_from:
+            self._note("no-code")
+            return {"jsonrpc": "2.0", "id": call["id"], "result": "0x"}
         if method == "eth_getLogs" and self._happens("ignores-filter"):
             self._note("ignores-filter")
             params[0] = {key: value for key, value in params[0].items() if key not in {"address", "topics"}}

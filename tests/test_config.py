@@ -82,7 +82,7 @@ def test_mainnet_and_its_deployments_need_no_file():
     assert (chain.name, chain.chain_id, chain.guard) == ("mainnet", 1, "full")
     assert chain.multicall3 == "0xca11bde05977b3631167028862be2a173976ca11"
     assert {deployment.name for deployment in deployments} == {
-        "aave-v2", "aave-v3-core", "aave-v3-etherfi", "aave-v3-horizon", "aave-v3-prime", "sparklend", "compound-v2",
+        "aave-v2", "aave-v2-amm", "aave-v2-arc", "aave-v3-core", "aave-v3-etherfi", "aave-v3-horizon", "aave-v3-prime", "sparklend", "compound-v2",
         "compound-v3-usdc", "compound-v3-usds", "compound-v3-usdt", "compound-v3-wbtc", "compound-v3-weth",
         "compound-v3-wsteth", "maker",
     }  # fmt: skip
@@ -159,14 +159,18 @@ def shared(name: str):
     return json.loads(path.read_text())
 
 
+def comets_of_mainnet() -> list[str]:
+    return [one.name for one in load().deployments.values() if (one.protocol, one.chain) == ("compound-v3", "mainnet")]
+
+
 def test_comets_are_all_of_mainnet_s():
     comets = {base: roots["comet"] for base, roots in shared("comet_addresses.json").items()}
-    names = [name for name in load().deployments if name.startswith("compound-v3-")]
+    names = comets_of_mainnet()
     assert {name.removeprefix("compound-v3-"): built_in(name)["comet"] for name in names} == comets
 
 
 def test_only_comets_that_count_in_eth_have_an_eth_usd_feed():
-    names = [name for name in load().deployments if name.startswith("compound-v3-")]
+    names = comets_of_mainnet()
     feeds = {name: built_in(name)["eth_usd_feed"] for name in names if "eth_usd_feed" in built_in(name)}
     feed = "0x5f4eC3Df9cbd43714FE2740f5E3616155c5b8419"
     assert feeds == {"compound-v3-weth": feed, "compound-v3-wsteth": feed}
@@ -398,7 +402,7 @@ def names(found: config.Config, *arguments, **filters) -> list[str]:
 
 
 def test_filters_narrow_the_selection():
-    assert names(load(), protocols=["maker", "aave-v2"]) == ["aave-v2", "maker"]
+    assert names(load(), protocols=["maker", "aave-v2"]) == ["aave-v2", "maker", "aave-v2-amm", "aave-v2-arc"]
     assert names(load(), "mainnet", deployments=["maker"]) == ["maker"]
     assert names(load(), protocols=["aave-v3"], deployments=["sparklend", "maker"]) == ["sparklend"]
 

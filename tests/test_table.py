@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len as cell_width
 
 from indexer.table import folded, write_table
+from indexer.text import shown
 
 ADDRESS = "0x41ee1dded0fa5c6b0873982459cb596b8d68c9bb"
 COLUMNS = "deployment wallet status health_factor debt_usd collateral_usd blocked_by".split()
@@ -60,6 +61,44 @@ def test_a_list_with_less_room_says_which_columns_it_leaves_out():
         patch.setenv("TERM", "dumb")
         assert write_table(COLUMNS, ROWS, stream, droppable=True) == ["collateral_usd"]
     assert max(map(len, stream.getvalue().splitlines())) <= 62
+
+
+def test_a_column_that_is_too_wide_leaves_its_room_to_those_behind_it():
+    rows = [("maker", "x" * 70, 5.0)] * 4
+    table = drawn(40, ["deployment", "note", "debt_usd"], rows, droppable=True).splitlines()
+    assert [line.split() for line in table[-4:]] == [["maker", "5.00"]] * 4
+
+
+def test_a_list_of_nobody_is_no_table():
+    assert drawn(80, rows=[], droppable=True) == ""
+    assert drawn(200, rows=[]).split() == COLUMNS
+
+
+def test_the_parts_of_a_wide_table_name_the_account_in_each():
+    columns = "deployment position_group account side amount value_usd is_collateral block_number".split()
+    rows = [
+        ("compound-v2-devnet", "ETH-A", ADDRESS, side, 1_234_567.5, 12_345_678.25, 1, 21_000_000) for side in "ab" * 3
+    ]
+    tables = drawn(80, columns, rows).rstrip("\n").split("\n\n")
+    assert len(tables) == 2
+    for table in tables:
+        assert [line.split()[:4] for line in table.splitlines()[-6:]] == [
+            ["compound-v2-devnet", "ETH-A", "0x41ee..c9bb", side] for side in "ab" * 3
+        ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        ("health_factor", Decimal("0.99999"), "0.9999"),
+        ("health_factor", Decimal("9999.99999"), "9,999.9999"),
+        ("health_factor", Decimal("93161590.9039"), "9.32e+07"),
+        ("profit_usd", -1e-18, "0.00"),
+        ("profit_usd", -0.006, "-0.01"),
+    ],
+)
+def test_a_number_has_the_digits_that_tell_something(column, value, text):
+    assert shown(column, value) == text
 
 
 def test_wide_means_as_it_is():

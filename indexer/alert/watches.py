@@ -135,7 +135,7 @@ def listing(conn: sqlite3.Connection, default_rules: str) -> list[dict[str, Any]
         "(select group_concat(name, ', ') from (select name from watch_groups g where g.wallet = w.wallet order by name)) "
         "as groups, p.chain_id, p.deployment, p.protocol, p.account, p.position_group, "
         "p.health_factor_raw, p.health_factor, p.debt_usd, p.collateral_usd, p.status, p.block_number, "
-        "strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time, "
+        "strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time, d.block_timestamp, "
         "(select group_concat(s.rule, ', ') from watch_states s where s.open and s.wallet = w.wallet "
         " and s.chain_id = p.chain_id and s.deployment = p.deployment and s.account = p.account "
         " and s.position_group = p.position_group) as open, "

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from indexer.chain.batches import BatchingNode
 from indexer.chain.blocks import (
     Header,
     block_parameter,
@@ -15,10 +16,10 @@ from indexer.chain.blocks import (
     parse_hex,
 )
 from indexer.chain.endpoint import mask
-from indexer.chain.errors import RejectedError, UnsupportedError
-from indexer.chain.node import CHECK_ROUNDS, LARGEST_BATCH, Call, Node
+from indexer.chain.errors import RejectedError, StatelessError, UnsupportedError
+from indexer.chain.node import CHECK_ROUNDS, LARGEST_BATCH, Call
 from indexer.chain.retry import NoSuchBlockError
-from indexer.errors import ReorgError
+from indexer.errors import PrunedError, ReorgError
 from indexer.model import Block
 
 __all__ = ["CHECK_ROUNDS", "LARGEST_BATCH", "Call", "Chain", "Header", "mask"]
@@ -31,7 +32,7 @@ T = TypeVar("T")
 UNKNOWN_BLOCK_ROUNDS = 5
 
 
-class Chain(Node):
+class Chain(BatchingNode):
     """One chain; see `Node` for its endpoints and settings."""
 
     def block(self, which: int | str) -> Block:
@@ -78,8 +79,9 @@ class Chain(Node):
         if not self.by_number:
             try:
                 return ask(block_parameter(block))
-            except (UnsupportedError, RejectedError) as refusal:
-                if self.guard == "none" or not plain:
+            except (UnsupportedError, RejectedError, PrunedError) as refusal:
+                # some nodes lack a state only where it is named by hash (foundry-rs/foundry 16773)
+                if self.guard == "none" or not plain or isinstance(refusal, StatelessError):
                     raise
                 refused = refusal
         answer = ask(hex(block.number))

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -56,7 +56,7 @@ FIRST_SECONDS = 1.5
 class Endpoint:
     """One node URL. `send` and `send_batch` do one HTTP exchange each and raise the classified errors."""
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, deadline: float = math.inf) -> None:
         self.url = url
         self.masked = mask(url)
         self.verified = False
@@ -69,8 +69,12 @@ class Endpoint:
         #: nulls that it answered for the logs of blocks it knows; -1 once it answered []
         self.null_logs = 0
         self.unsupported: set[str] = set()
+        #: requests for receipts in a row that it failed to answer
+        self.lost_receipts = 0
         self.flight = Flight()
         self._timeout = timeout
+        #: when the last answer must be there, by the monotonic clock
+        self._deadline = deadline
         self._secrets = secrets(url)
         self._ids = itertools.count(1)
         self._transport = Transport(url)
@@ -116,7 +120,7 @@ class Endpoint:
             raise BadAnswerError(f"{method}: the answer is no JSON-RPC object")
         if "error" in answer and answer["error"] is not None:
             raise self.error(method, answer["error"])
-        if answer.get("id") != request_id:
+        if _id(answer) != request_id:
             raise BadAnswerError(f"{method}: answer to another request (id {self.scrub(answer.get('id'), 40)})")
         if "result" not in answer:
             raise BadAnswerError(f"{method}: answer without a result")
@@ -142,7 +146,7 @@ class Endpoint:
             raise BadAnswerError("batch: the answer is no list of JSON-RPC objects")
         by_id: dict[int, dict[str, Any]] = {}
         for answer in answers:
-            answer_id = answer.get("id")
+            answer_id = _id(answer)
             if not isinstance(answer_id, int) or answer_id in by_id:
                 raise BadAnswerError(f"batch: an answer has the id {self.scrub(answer_id, 40)}")
             by_id[answer_id] = answer
@@ -201,6 +205,8 @@ class Endpoint:
             raise RateLimitedError(f"{what}HTTP 429", retry_after(headers.get("Retry-After")))
         if isinstance(answer, dict) and answer.get("error") and (status < 500 or _tells(answer["error"])):
             return answer  # many providers send their JSON-RPC errors with HTTP 4xx or 5xx
+        if status == 403 and self.verified:  # many a gateway says so where it means "too many requests"
+            raise RateLimitedError(f"{what}HTTP 403")
         if status in {401, 402, 403}:
             raise DeniedError(f"{what}HTTP {status}: the endpoint refuses access")
         if status == 413:
@@ -221,11 +227,14 @@ class Endpoint:
 
     def _exchange(self, payload: bytes, what: str, most: int) -> Reply:
         timeout = self._timeout if self.asked else min(self._timeout, FIRST_SECONDS)
+        timeout = min(timeout, self._deadline - time.monotonic())
+        if timeout <= 0:
+            raise TimedOutError(f"{what}no time is left to ask")
         self.asked = True
         try:
             return self._transport.post(payload, timeout, most)
         except (TimeoutError, requests.Timeout):
-            raise TimedOutError(f"{what}no complete answer within {timeout:g} s") from None
+            raise TimedOutError(f"{what}no complete answer within {timeout:.3g} s") from None
         except OversizeError as error:
             raise OversizedError(f"{what}the answer {error}") from None
         except (BrokenAnswerError, requests.exceptions.ChunkedEncodingError) as error:
@@ -234,6 +243,12 @@ class Endpoint:
             reason = _reason(error)
             kind = BrokenOffError if re.search("aborted|reset|closed", reason) else UnreachableError
             raise kind(f"{what}{self.scrub(reason, 160)}") from None
+
+
+def _id(answer: Mapping[str, Any]) -> Any:
+    """The id of an answer; some gateways send ours back as a text (trustwallet/blockatlas PR 1062)."""
+    found = answer.get("id")
+    return int(found) if isinstance(found, str) and re.fullmatch(r"\d{1,18}", found, re.ASCII) else found
 
 
 def _tells(error: Any) -> bool:

@@ -34,7 +34,7 @@ class _Provider(BaseProvider):
 
 
 def resolve(name: str, chain: Chain) -> str:
-    """The lower-case address a name points to.
+    """The lower-case address a name points to; the chain bounds how long its answers may take.
 
     ConfigError if it is not a name, points nowhere, or is resolved by a server off the chain; ChainError if no endpoint
     answers.
@@ -45,14 +45,21 @@ def resolve(name: str, chain: Chain) -> str:
         raise ConfigError(f"{name!r} is no ENS name that can be resolved: {error}") from error
     except OffchainLookup:
         raise ConfigError(f"the ENS name {name} is resolved by a server off the chain; give the address") from None
+    except ChainError as error:
+        raise unresolved(name, error) from None
     except (Web3Exception, ValueError, TypeError) as error:
-        raise ChainError(
-            f"{name} cannot be resolved, {chain.endpoint} answers {type(error).__name__}: set MAINNET_RPC_URL, or give "
-            "the address"
-        ) from None
+        raise unresolved(name, f"{chain.endpoint} answers {type(error).__name__}") from None
     if found is None:
         raise ConfigError(f"the ENS name {name} points to no address; check its spelling, or give the address")
     return str(found).lower()
+
+
+def unresolved(name: str, reason: object) -> ChainError:
+    """The error for a name that no endpoint resolves."""
+    return ChainError(
+        f"{name} cannot be resolved: {reason}; name another endpoint of mainnet with --rpc-url or MAINNET_RPC_URL, or give "
+        "the address"
+    )
 
 
 def normalized(name: str) -> str:

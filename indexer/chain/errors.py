@@ -153,6 +153,7 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
             r"not (currently )?canonical|after last accepted block|future block|unfinalized|not yet available",
             r"blockoutofrange|block ?height is \d+ but|(greater|higher) than (the )?(latest|current|head)",
             r"resource not found|invalid block (hash|height)|still syncing|block is out of range",
+            r"invalid block range params|blocks? specified .{0,80}cannot be found|not (yet )?executed",
         ),
     ),
     (
@@ -165,6 +166,7 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
             r"old data not available|maximum proof window|metadata is not found|no historical rpc",
             r"receipts? (are |is )?(not available|unavailable|missing)|no (receipts|tx|block) data|missing (block|receipt)",
             r"(earliest|lowest|oldest) (available|height)|body not found|failed to get logs for block",
+            r"height is not available",
         ),
     ),
     (
@@ -230,7 +232,7 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
             }
         ),
         (
-            r"internal|temporar|try again|retry|unavailable|overload|healthy|bad gateway|syncing|cannot fulfill",
+            r"internal|temporar|at this time|try again|retry|unavailable|overload|healthy|bad gateway|syncing|cannot fulfill",
             r"backend (is )?offline|no backends?\b|backend returned|route your request|upstream",
         ),
     ),

@@ -1,10 +1,11 @@
-"""Several endpoints of a chain as one node: the chain-id check, requests, batches and the rate limit.
+"""Several endpoints of a chain as one node: the chain-id check, requests and the rate limit; batches are in `batches`.
 
 Endpoints are tried in the order given and kept while they work. Every error that leaves this module is a ChainError: the
 node's answer cannot be used and trying again did not help.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +19,8 @@ from indexer.chain.bloom import Blooms
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import (
     BadAnswerError,
-    BatchTooBigError,
-    DeniedError,
     RateLimitedError,
-    RevertError,
     TimedOutError,
-    TooBigError,
-    UnclearError,
-    UnsupportedError,
     read_by,
 )
 from indexer.chain.limits import BatchLimits, Limit, LogLimit, Pace
@@ -55,7 +50,7 @@ class Node:
     compares with the pinned block: "full" timestamp and parent hash; where `blockhash` is another chain's, "number" or
     "arbsys" timestamp and number; "timestamp" only that, "none" nothing. `bloom` says how far headers' bloom filters can be trusted, see `Blooms`;
     `max_log_range` how many blocks one eth_getLogs may span, where that is known.
-    `on_retry(message, seconds)` is called before each wait.
+    `on_retry(message, seconds)` is called before each wait. Past `deadline`, by the monotonic clock, nothing is asked.
     """
 
     def __init__(
@@ -69,10 +64,12 @@ class Node:
         guard: Guard = "full",
         bloom: Literal["exact", "partial", "none"] = "exact",
         max_log_range: int | None = None,
+        wrapped_native: str | None = None,
         timeout: float = 30,
         attempts: int = 7,
         backoff: float = 0.5,
         spread: bool = False,
+        deadline: float = math.inf,
         on_retry: Callable[[str, float], None] | None = None,
     ) -> None:
         if not urls:
@@ -80,6 +77,8 @@ class Node:
         self.name = name
         self.chain_id = chain_id
         self.multicall3 = multicall3.lower()
+        #: contracts that most others are younger than, see first_block.py
+        self.older = [self.multicall3] if wrapped_native is None else [wrapped_native, self.multicall3]
         self.guard: Guard = guard
         self.requests = 0
         self.retries = 0
@@ -97,7 +96,8 @@ class Node:
         self.newest_only = 0
         rate = max_requests_per_second
         self._batches = BatchLimits(LARGEST_BATCH if rate is None else max(1, min(int(rate), LARGEST_BATCH)))
-        self._pool = Pool([Endpoint(url, timeout) for url in dict.fromkeys(urls)], spread=spread)
+        self._deadline = deadline
+        self._pool = Pool([Endpoint(url, timeout, deadline) for url in dict.fromkeys(urls)], spread=spread)
         #: held while what several threads share is changed
         self.lock = threading.Lock()
         self._rounds = attempts
@@ -189,6 +189,16 @@ class Node:
         finally:
             self.requests, self.retries = alone.requests, alone.retries
 
+    @contextmanager
+    def patient(self, rounds: int) -> Iterator[Self]:
+        """The same chain, which gives a request up after so many rounds."""
+        same = copy(self)
+        same._rounds = min(rounds, self._rounds)  # noqa: SLF001 - of the same class
+        try:
+            yield same
+        finally:
+            self.requests, self.retries = same.requests, same.retries
+
     def opinions(self, number: int) -> list[str | None]:
         """Each endpoint's hash of block `number`, None where its chain does not reach it.
 
@@ -237,157 +247,10 @@ class Node:
 
         return self._call(method, send, block=block, splittable=splittable, feature=feature, rounds=rounds)
 
-    def batch(
-        self,
-        calls: Sequence[Call],
-        parse: Callable[[Any, Call], Any] | None = None,
-        *,
-        block: Block | None = None,
-        splittable: bool = False,
-    ) -> list[Any]:
-        """The results of many requests in few HTTP bodies, in order; a reverted eth_call is a RevertError in its place.
-
-        `parse` also gets the call that it parses the answer of, as nodes may mix up ids. Otherwise like `request`, which
-        serves single calls where the node answers no batches.
-        """
-        results: dict[int, Any] = {}
-        pending = list(range(len(calls)))
-        while pending:
-            limit = self._batches.of(calls[pending[0]][0])
-            part = pending[: limit.size]
-            answers = self._part(calls, part, limit, parse, block, splittable)
-            too_big = [answer for answer in answers.values() if isinstance(answer, TooBigError)]  # they stay pending
-            refusal = next((answer for answer in too_big if isinstance(answer, BatchTooBigError)), None)
-            if refusal is not None:
-                limit.refused(len(part), refusal.most)
-            elif too_big and splittable:
-                raise too_big[0]
-            elif too_big:
-                limit.too_big(len(part))
-            elif answers and len(part) > 1:
-                limit.fits(len(part))
-            for i, answer in answers.items():
-                if isinstance(answer, ChainError) and not isinstance(answer, RevertError | TooBigError):
-                    # calls that this endpoint cannot answer are sent alone, to others too
-                    results[i] = self._alone(calls[i], parse, block, splittable)
-                elif not isinstance(answer, TooBigError):
-                    results[i] = answer
-            pending = [i for i in pending if i not in results]
-        return [results[i] for i in range(len(calls))]
-
-    def _part(
-        self,
-        calls: Sequence[Call],
-        part: Sequence[int],
-        limit: Limit,
-        parse: Callable[[Any, Call], Any] | None,
-        block: Block | None,
-        splittable: bool,
-    ) -> dict[int, Any]:
-        """The final answers of one batch, refusals included; none where the batch as a whole was too much."""
-        if len(part) == 1:
-            return {part[0]: self._alone(calls[part[0]], parse, block, splittable)}
-        try:
-            return self._call(
-                "batch", lambda endpoint: self._send_part(endpoint, calls, part, parse), block=block, splittable=True
-            )
-        except UnsupportedError:
-            self._batches.none()
-        except BatchTooBigError as error:
-            limit.refused(len(part), error.most)
-        except (
-            DeniedError,
-            UnclearError,
-        ):  # it may refuse batches, this batch, or everything: single requests will tell
-            return {i: self._alone(calls[i], parse, block, splittable) for i in part}
-        except TooBigError:
-            if splittable:
-                raise
-            limit.too_big(len(part))
-        return {}
-
     def in_turn(self) -> list[Endpoint]:
         """All endpoints, the one in use first."""
         current = self._pool.current
         return self._pool.endpoints[current:] + self._pool.endpoints[:current]
-
-    def ask_once(
-        self,
-        endpoint: Endpoint,
-        calls: Sequence[Call],
-        parse: Callable[[Any, Call], Any],
-        *,
-        feature: str | None = None,
-    ) -> list[Any]:
-        """One endpoint's answer to each of the calls, None where it has none: no second try, no pause.
-
-        An endpoint that asked for patience, or that lately took too long, is not asked at all.
-        """
-        answers: list[Any] = [None] * len(calls)
-        if max(endpoint.not_before, endpoint.spared_until) > time.monotonic() or feature in endpoint.unsupported:
-            return answers
-        size = self._batches.of(calls[0][0]).size if calls else 1
-        for start in range(0, len(calls), size):
-            part = range(start, min(start + size, len(calls)))
-            try:
-                self._verify(endpoint)
-                if len(part) == 1:
-                    self._count(1)
-                    answer = self._logs(endpoint, *calls[start], endpoint.send(*calls[start]))
-                    settled = {start: read_by(parse, answer, calls[start])}
-                else:
-                    settled = self._send_part(endpoint, calls, part, parse)
-                refusals = [answer for answer in settled.values() if isinstance(answer, UnsupportedError)]
-                if refusals:
-                    raise refusals[0]
-            except (RetryableError, ChainError) as error:
-                logger.info("%s: %s", endpoint.masked, error)
-                endpoint.failed(error)
-                if feature is not None and isinstance(error, UnsupportedError):
-                    endpoint.unsupported.add(feature)
-                break
-            for i, answer in settled.items():
-                answers[i] = None if isinstance(answer, Exception) else answer
-        return answers
-
-    def _alone(
-        self, call: Call, parse: Callable[[Any, Call], Any] | None, block: Block | None, splittable: bool
-    ) -> Any:
-        parse_one = None if parse is None else lambda raw: parse(raw, call)
-        try:
-            return self.request(*call, parse_one, block=block, splittable=splittable)
-        except RevertError as error:
-            return error
-
-    def _send_part(
-        self,
-        endpoint: Endpoint,
-        calls: Sequence[Call],
-        part: Sequence[int],
-        parse: Callable[[Any, Call], Any] | None,
-    ) -> dict[int, Any]:
-        """The final answers of one HTTP batch, refusals included; raises only if all calls have to be sent again."""
-        self._count(len(part))
-        settled: dict[int, Any] = {}
-        failure: RetryableError | None = None
-        limited = False
-        for i, answer in zip(part, endpoint.send_batch([calls[i] for i in part]), strict=True):
-            outcome = self._logs(endpoint, *calls[i], answer)
-            if parse is not None and not isinstance(answer, Exception):
-                try:
-                    outcome = read_by(parse, outcome, calls[i])
-                except RetryableError as error:
-                    outcome = error
-            if isinstance(outcome, RetryableError):
-                failure = failure or outcome
-                limited = limited or isinstance(outcome, RateLimitedError)
-            else:
-                settled[i] = outcome
-        if failure is not None and not settled:
-            raise failure
-        if limited:  # the rest is sent again, but not at once
-            endpoint.not_before = time.monotonic() + self._backoff
-        return settled
 
     def _logs(self, endpoint: Endpoint, method: str, params: Sequence[Any], result: Any) -> Any:
         if method != "eth_getLogs" or isinstance(result, Exception):
@@ -441,6 +304,7 @@ class Node:
             feature=feature,
             rounds=min(self._rounds, rounds or self._rounds),
             backoff=self._backoff,
+            deadline=self._deadline,
         )
         return attempts.run(lambda endpoint: self._in_flight(endpoint, send))
 

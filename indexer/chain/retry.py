@@ -101,7 +101,8 @@ class Attempts:
 
     `verify` raises WrongChainError for an endpoint of another chain; `orphaned(endpoint, block)` tells whether it has
     another block at that number. `block`, `splittable` and `feature` as in `Chain.request`; `rounds` through the
-    endpoints at most, the first pause `backoff` seconds long. `told(message, seconds)` is called before each pause.
+    endpoints at most, the first pause `backoff` seconds long, none past `deadline` (by the monotonic clock).
+    `told(message, seconds)` is called before each pause.
     """
 
     chain: str
@@ -115,6 +116,7 @@ class Attempts:
     feature: str | None
     rounds: int
     backoff: float
+    deadline: float = math.inf
     refused: dict[Endpoint, ChainError] = field(default_factory=dict)
     failures: dict[Endpoint, str] = field(default_factory=dict)
     failing: str = ""
@@ -242,6 +244,8 @@ class Attempts:
 
     def _stop(self, state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
+        if time.monotonic() + self._wait(state) >= self.deadline:
+            return True
         if isinstance(error, _ElsewhereError):
             return False
         made = math.ceil(state.attempt_number / self._usable)

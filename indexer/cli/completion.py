@@ -1,4 +1,5 @@
-"""What a shell may complete beside commands and flags: chains, deployments, protocols, labels, groups and wallets.
+"""The verb `completion`, and what a shell may complete beside commands and flags: chains, deployments, protocols, labels,
+groups and wallets.
 
 Names come from the database and from the configuration; where neither can be read there is nothing to complete, and
 nothing is said.
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, get_completion_class
 
 from indexer.errors import IndexerError
 
@@ -103,3 +104,23 @@ def with_values(command: click.Command) -> click.Command:
     for inner in getattr(command, "commands", {}).values():
         with_values(inner)
     return command
+
+
+@click.command(
+    short_help="Print what makes a shell complete commands and names.",
+    epilog="\b\nExamples:\n  indexer completion zsh > _indexer\n  indexer completion fish > indexer.fish"
+    '\n  eval "$(indexer completion bash)"',
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the script that makes SHELL complete commands, flags, and the names that are known.
+
+    Put the last example's line into ~/.bashrc (or the same with zsh into ~/.zshrc); for fish, write the script to
+    ~/.config/fish/completions/indexer.fish.
+    """
+    main = context.find_root()
+    kind = get_completion_class(shell)
+    assert kind is not None
+    name = main.info_name or "indexer"
+    click.echo(kind(main.command, {}, name, f"_{name.replace('-', '_').upper()}_COMPLETE").source())

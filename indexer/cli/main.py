@@ -14,10 +14,13 @@ from indexer.terminal.options import Session
 MODULES = {
     "accounts": "jobs.accounts",
     "at-risk": "lists.positions",
+    "completion": "cli.completion",
+    "doctor": "jobs.doctor",
     "export": "lists.query",
     "help": "cli.help",
     "liquidations": "lists.liquidations",
     "levels": "lists.levels",
+    "merge": "jobs.merge",
     "movements": "lists.movements",
     "opportunities": "lists.opportunities",
     "protocols": "lists.status",

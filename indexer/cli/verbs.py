@@ -81,7 +81,9 @@ class Verbs(click.Group):
                 logging.getLogger("indexer").info("the trace behind it", exc_info=error)
             code = failed(str(error), 1)
         except sqlite3.Error as error:
-            code = failed(f"the database cannot be used: {error}", 1)
+            foreign = isinstance(error, sqlite3.DataError)  # a value beyond LARGEST_VALUE
+            todo = "; this program never writes that: restore a copy, or delete it and run `indexer sync` again"
+            code = failed(f"the database cannot be used: {error}{todo if foreign else ''}", 1)
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the rest of the buffer has nowhere to go either
             where = error.filename or "standard output"

@@ -21,6 +21,7 @@ from string import Formatter
 from typing import Any
 
 from indexer.errors import ConfigError, IndexerError
+from indexer.table import folded, room
 from indexer.text import printable
 
 Alert = Mapping[str, Any]
@@ -70,12 +71,16 @@ def channel_key(kind: str, address: str) -> str:
 
 
 class Stdout(Channel):
-    """JSON on standard output, one object per line."""
+    """JSON on standard output, one object per line; in a terminal the text that people read."""
 
     key = place = "stdout"
 
     def deliver(self, alert: Alert, at_send: AtSend) -> None:
         line = json.dumps(alert).replace("\x7f", "\\u007f") + "\n"
+        width = room(sys.stdout)
+        if width is not None:
+            said = [alert["title"], *str(alert["text"]).split("\n")]
+            line = "\n".join(part for told in said for part in folded(printable(told), width)) + "\n\n"
         at_send()
         try:
             sys.stdout.write(line)

@@ -31,7 +31,6 @@ send; if the process dies in such an attempt, the message is sent again. A power
 and so repeat what was sent right before it.
 """
 
-import json
 import logging
 import sqlite3
 import threading
@@ -44,6 +43,8 @@ from typing import Self, TypeVar
 from indexer.delivery.channels import Channel, DeliveryError, GoneError, RefusedError
 from indexer.delivery.queue import BEHIND, DUE, LANE, LONGEST_PAUSE, PAUSES, TURN, Delivery, recover
 from indexer.delivery.short_form import short_form
+from indexer.errors import StoreError
+from indexer.store.stored_json import stored_object
 
 log = logging.getLogger(__name__)
 
@@ -184,12 +185,14 @@ class DeliveryWorker:
                 self._mark(conn, number, "sending")
 
         try:
-            alert = json.loads(delivery.body)
+            alert = stored_object(delivery.body, f"alerts.body of number {number}")
             self.channel.deliver(short_form(alert) if delivery.short else alert, at_send)
         except DeliveryError as error:
             failure = error
         except sqlite3.Error as error:  # `sending` could not be written, so nothing was sent
             failure = DeliveryError(f"the database cannot be written: {error}")
+        except StoreError as error:
+            failure = RefusedError(str(error))
         except (ValueError, TypeError) as error:
             log.exception("%s: an alert that it cannot be given", self.place)
             failure = RefusedError(f"bad argument: {type(error).__name__}")

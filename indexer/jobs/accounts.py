@@ -22,6 +22,7 @@ DEPLOYMENT = click.option("--deployment", "deployments", multiple=True, metavar=
 
 
 @click.group(
+    short_help="Export or import lists of accounts, for a quick first sync.",
     invoke_without_command=True,
     epilog="\b\nExample:\n  indexer accounts import borrowers.csv && indexer sync --no-history",
 )
@@ -70,7 +71,11 @@ def export(session: Session, file: Path, chain: str | None, deployments: Sequenc
     remark(f"the accounts of {', '.join(name for _, name in wanted) or 'no deployment'} are in {file}")
 
 
-@accounts.command("import", epilog="\b\nExample:\n  indexer accounts import borrowers.csv --deployment aave-v3-core")
+@accounts.command(
+    "import",
+    short_help="Import the accounts in FILE; the next sync reads them.",
+    epilog="\b\nExample:\n  indexer accounts import borrowers.csv --deployment aave-v3-core",
+)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @CHAIN
 @DEPLOYMENT

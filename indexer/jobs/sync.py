@@ -6,21 +6,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from indexer.console import bars, remark
-from indexer.errors import IndexerError
+from indexer.errors import ChainError, IndexerError
 from indexer.jobs.watched import NOBODY, stored
-from indexer.jobs.watching import ALERT_FLAGS, alert_options, alerting, staffed
+from indexer.jobs.watching import ALERT_FLAGS, alert_options, alerting, leftover, staffed
 from indexer.model import Accounts
 from indexer.queries import queries as reading
+from indexer.store.store import Store
 from indexer.terminal.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import block_or_moment
-from indexer.text import age
+from indexer.text import age, many
 
 if TYPE_CHECKING:
     from indexer.delivery.stream import Receiver
@@ -68,6 +69,13 @@ if TYPE_CHECKING:
     "[default: settings.refresh_seconds, else 600]",
 )
 @click.option(
+    "--every",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="With --follow: a snapshot at most this often.  [default: settings.every_seconds, else at every block, "
+    "12 where blocks come faster than one a second]",
+)
+@click.option(
     "--liquidations",
     is_flag=True,
     help="Then fetch the liquidations from before a deployment was followed; see --since.",
@@ -89,96 +97,165 @@ if TYPE_CHECKING:
 )
 @output_options
 @session_of
-def sync(
-    session: Session,
-    /,
-    accounts: str,
-    to: str,
-    follow: bool,
-    no_history: bool,
-    supplies: bool,
-    dry_run: bool,
-    accept_reorg: bool,
-    cross_check: int | None,
-    refresh_seconds: float | None,
-    liquidations: bool,
-    watch: bool,
-    webhook: str | None,
-    since: int | Moment | None,
-    output: Output,
-    **flags: Any,
-) -> None:
+def sync(session: Session, /, output: Output, **given: Any) -> None:
     """Bring the database to a block of the chain.
 
     It prints no rows, so --json, --output and the like are for the plan that --dry-run prints. But `--follow --nl` prints how
     the list of who is at risk changes, line by line (docs/searcher-stream.md): all of it first, or with --since BLOCK
     what has changed from that block on.
     """
-    streams = follow and (webhook is not None or output.lines)
-    if webhook is not None and not follow:
-        raise click.UsageError("--webhook is for --follow: it tells what changes from block to block")
-    if output.asked and not dry_run and not (follow and output.lines):
-        raise click.UsageError(
-            "a sync prints no rows, so it takes no --json, --output and the like; with --dry-run they print the plan, "
-            "afterwards `indexer export` writes rows"
-        )
-    if accept_reorg and (follow or dry_run):
-        raise click.UsageError("--accept-reorg is for one sync: run it alone, then --follow")
-    if watch and not follow:
-        raise click.UsageError("--watch is for --follow; `indexer watch check` judges once")
-    if not watch and any(flags[name] not in (None, (), False) for name in ALERT_FLAGS):
-        raise click.UsageError("--notify, --command, --stdout, --hysteresis and --target are for --follow --watch")
-    if since is not None and not liquidations and not streams:
-        raise click.UsageError("--since is for --liquidations, and for --follow with --nl or --webhook")
-    if streams and isinstance(since, Moment):
-        raise click.UsageError("--since of a stream is a block: that of the last line that was read")
-    if liquidations and (follow or dry_run):
-        raise click.UsageError("--liquidations is for one sync: run it alone, then --follow keeps the table up to date")
-    if refresh_seconds is not None and not follow:
-        raise click.UsageError("--refresh-seconds is for --follow: one sync brings every row to its block")
-    if refresh_seconds is not None and not math.isfinite(refresh_seconds):
-        raise click.UsageError(f"--refresh-seconds is a number of seconds such as 600, not {refresh_seconds}")
-    if supplies and (follow or dry_run):
-        raise click.UsageError("--supplies is for one sync: --follow reads them by itself, --dry-run reads nothing")
-    if follow and to.isdecimal():
-        raise click.UsageError(f"--follow needs a block that moves on, such as latest or latest:-64, not {to}")
-    if dry_run:
-        from indexer.sync.dry_run import expected
+    own = {one.name: given.pop(one.name) for one in fields(Wanted) if one.name in given}
+    wanted = Wanted(**own, output=output, flags=given)
+    check(wanted)
+    if wanted.dry_run:
+        plan(session, wanted)
+    elif wanted.follow:
+        keep_up(session, wanted)
+    else:
+        bring(session, wanted)
 
-        with connected(session, flags) as (chain, adapters):
-            plan = expected(session.db, chain, adapters, Accounts(accounts), to)
-        output.write_dicts(plan, list(plan[0]))
-        remark(f"{sum(row['log_requests'] for row in plan):,} requests for logs are expected; nothing was changed")
-        return
-    if follow:
-        chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
-        with interruptible() as interrupted:
-            receivers = receivers_of(session, webhook, stdout=output.lines)
-            alerts = alerting(session, flags) if watch else None
-            if alerts is not None and alerts.places.stdout and output.lines:
-                raise click.UsageError("alerts and --nl cannot share standard output: name --notify or --command")
-            block = since if isinstance(since, int) else None
-            with (
-                suppress(KeyboardInterrupt),
-                syncing(session, flags, accounts, cross_check=cross_check, refresh_seconds=refresh_seconds) as worker,
-                streaming(session, worker, receivers, block) as wake,
-                judging(session, flags, worker, alerts) as desk,
-            ):
-                worker.history = not no_history
-                tail(session, flags, worker, to, interrupted, wake, desk)
-            remark(stopped(reading.last_block(session.db, chain_id)))
-        return
-    with syncing(session, flags, accounts, accept_reorg=accept_reorg, cross_check=cross_check) as worker:
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a sync is asked for, by the names of its flags; `flags` are those of the connection and of alerts."""
+
+    accounts: str
+    to: str
+    follow: bool
+    no_history: bool
+    supplies: bool
+    dry_run: bool
+    accept_reorg: bool
+    cross_check: int | None
+    refresh_seconds: float | None
+    every: float | None
+    liquidations: bool
+    watch: bool
+    webhook: str | None
+    since: int | Moment | None
+    output: Output
+    flags: dict[str, Any]
+
+    @property
+    def streams(self) -> bool:
+        """Whether the changes of the list go somewhere."""
+        return self.follow and (self.webhook is not None or self.output.lines)
+
+
+def check(wanted: Wanted) -> None:
+    """Refuses flags that do not go together."""
+    once = wanted.follow or wanted.dry_run
+    alerts = any(wanted.flags[name] not in (None, (), False) for name in ALERT_FLAGS)
+    seconds = wanted.refresh_seconds
+    for wrong, why in (
+        (
+            wanted.webhook is not None and not wanted.follow,
+            "--webhook is for --follow: it tells what changes from block to block",
+        ),
+        (
+            wanted.output.asked and not wanted.dry_run and not (wanted.follow and wanted.output.lines),
+            "a sync prints no rows, so it takes no --json, --output and the like; with --dry-run they print the plan, "
+            "afterwards `indexer export` writes rows",
+        ),
+        (wanted.accept_reorg and once, "--accept-reorg is for one sync: run it alone, then --follow"),
+        (wanted.watch and not wanted.follow, "--watch is for --follow; `indexer watch check` judges once"),
+        (
+            alerts and not wanted.watch,
+            "--notify, --command, --stdout, --hysteresis and --target are for --follow --watch",
+        ),
+        (
+            wanted.since is not None and not wanted.liquidations and not wanted.streams,
+            "--since is for --liquidations, and for --follow with --nl or --webhook",
+        ),
+        (
+            wanted.streams and isinstance(wanted.since, Moment),
+            "--since of a stream is a block: that of the last line that was read",
+        ),
+        (
+            wanted.liquidations and once,
+            "--liquidations is for one sync: run it alone, then --follow keeps the table up to date",
+        ),
+        (
+            wanted.every is not None and (not wanted.follow or not math.isfinite(wanted.every)),
+            "--every is for --follow, and a number of seconds such as 12",
+        ),
+        (
+            seconds is not None and not wanted.follow,
+            "--refresh-seconds is for --follow: one sync brings every row to its block",
+        ),
+        (
+            seconds is not None and not math.isfinite(seconds),
+            f"--refresh-seconds is a number of seconds such as 600, not {seconds}",
+        ),
+        (
+            wanted.supplies and once,
+            "--supplies is for one sync: --follow reads them by itself, --dry-run reads nothing",
+        ),
+        (
+            wanted.follow and wanted.to.isdecimal(),
+            f"--follow needs a block that moves on, such as latest or latest:-64, not {wanted.to}",
+        ),
+    ):
+        if wrong:
+            raise click.UsageError(why)
+
+
+def plan(session: Session, wanted: Wanted) -> None:
+    """Prints what a sync would request."""
+    from indexer.sync.dry_run import expected
+
+    with connected(session, wanted.flags) as (chain, adapters):
+        rows = expected(session.db, chain, adapters, Accounts(wanted.accounts), wanted.to)
+    wanted.output.write_dicts(rows, list(rows[0]))
+    remark(f"{sum(row['log_requests'] for row in rows):,} requests for logs are expected; nothing was changed")
+
+
+def keep_up(session: Session, wanted: Wanted) -> None:
+    """Follows the chain until interrupted."""
+    flags, lines = wanted.flags, wanted.output.lines
+    chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
+    with interruptible() as interrupted:
+        receivers = receivers_of(session, wanted.webhook, stdout=lines)
+        alerts = alerting(session, flags) if wanted.watch else None
+        if alerts is not None and alerts.places.stdout and lines:
+            raise click.UsageError("alerts and --nl cannot share standard output: name --notify or --command")
+        block = wanted.since if isinstance(wanted.since, int) else None
+        settings: dict[str, Any] = {
+            "cross_check": wanted.cross_check,
+            "refresh_seconds": wanted.refresh_seconds,
+            "every_seconds": wanted.every,
+        }
+        with (
+            suppress(KeyboardInterrupt),
+            telling_that_it_is_blind(session, flags, alerts),
+            syncing(session, flags, wanted.accounts, **settings) as worker,
+            streaming(session, worker, receivers, block) as wake,
+            judging(session, flags, worker, alerts) as desk,
+        ):
+            worker.history = not wanted.no_history
+            tail(session, flags, worker, wanted.to, interrupted, wake, desk)
+        remark(stopped(reading.last_block(session.db, chain_id)))
+
+
+def bring(session: Session, wanted: Wanted) -> None:
+    """Takes one snapshot, then what is left for after it."""
+    with syncing(
+        session, wanted.flags, wanted.accounts, accept_reorg=wanted.accept_reorg, cross_check=wanted.cross_check
+    ) as worker:
         started = time.monotonic()
-        worker.history, worker.tell = not no_history, remark
-        outcome = worker.snapshot(to)
+        worker.history, worker.tell = not wanted.no_history, remark
+        outcome = worker.snapshot(wanted.to)
         remark(told(worker, outcome, time.time() - outcome.block.timestamp))
-        if supplies and outcome.waiting:
+        if wanted.supplies and outcome.waiting:
             worker.supplies = None
-            outcome = worker.snapshot(to)
+            outcome = worker.snapshot(wanted.to)
             remark(told(worker, outcome, time.time() - outcome.block.timestamp))
-        if liquidations:
-            worker.backfill_liquidations(lambda target: first_block(worker, since, target), outcome.block)
+        if wanted.liquidations:
+            worker.backfill_liquidations(lambda target: first_block(worker, wanted.since, target), outcome.block)
+            (known,) = worker.store.conn.execute(
+                "select count(*) from liquidations where chain_id = ?", (worker.chain.chain_id,)
+            ).fetchone()
+            remark(f"{many(known, 'log')} of liquidations are known: `indexer liquidations` lists them")
         remark(f"{time.monotonic() - started:.1f} s")
         if outcome.failed:
             raise IndexerError(
@@ -211,7 +288,6 @@ def syncing(
 ) -> Iterator["Sync"]:
     """Connects to the chain, and opens and locks the database; `settings` that are not None replace the configuration's."""
     from indexer.chain.connect import require_contracts
-    from indexer.store.store import Store
     from indexer.sync.sync import Sync
 
     # Rows by the hundred thousand and hardly a cycle among them: looking for one at each 700th object took a tenth of a sync.
@@ -271,6 +347,23 @@ def judging(
         yield desk
 
 
+@contextmanager
+def telling_that_it_is_blind(session: Session, flags: dict[str, Any], alerts: "Alerting | None") -> Iterator[None]:
+    """Where the node keeps a watch from its first snapshot, its channels get to know before the command ends."""
+    from indexer.alert.prices import rules as price_rules
+
+    try:
+        yield
+    except ChainError as error:
+        if alerts is not None and session.db.exists():
+            with Store(session.db) as store, store.lock():
+                if stored(store) or price_rules(store.conn):
+                    with staffed(session, flags, alerts, store) as desk:
+                        desk.blind(error)
+                        leftover(desk)
+        raise
+
+
 def tail(
     session: Session,
     flags: Mapping[str, Any],
@@ -300,10 +393,11 @@ def tail(
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:
     """One line about a snapshot."""
-    waiting = f"; of {outcome.waiting:,} positions the supplies that back no debt are not read yet"
+    waiting = f"; of {many(outcome.waiting, 'position')} the supplies that back no debt are not read yet"
     return (
-        f"{worker.chain.name} block {outcome.block.number}: {outcome.positions:,} positions, {outcome.at_risk:,} wallets "
-        f"at risk; {outcome.logs:,} logs, {outcome.read:,} read, {outcome.requests:,} requests, {age(lag)} old"
+        f"{worker.chain.name} block {outcome.block.number}: {many(outcome.positions, 'position')}, "
+        f"{many(outcome.at_risk, 'wallet')} at risk; {many(outcome.logs, 'log')}, {outcome.read:,} read, "
+        f"{many(outcome.requests, 'request')}, {age(lag)} old"
     ) + (waiting if outcome.waiting else "")
 
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from indexer.sync.verify import Verdict
 
 
-@click.command(epilog="\b\nExamples:\n  indexer verify\n  indexer verify --all --deployment aave-v3-core")
+@click.command(
+    short_help="Compare the rows with the contracts' own answers.",
+    epilog="\b\nExamples:\n  indexer verify\n  indexer verify --all --deployment aave-v3-core",
+)
 @click.option("--all", "everyone", is_flag=True, help="Every position.")
 @click.option("--at-risk", "risky", is_flag=True, help="Positions at risk.")
 @click.option(

@@ -7,6 +7,7 @@ from indexer.jobs.watching import check, run
 
 
 @click.group(
+    short_help="Watch wallets; be told when one comes near liquidation.",
     invoke_without_command=True,
     epilog="\b\nExample:\n  indexer watch add 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503 --below 1.2\n  indexer watch run",
 )

@@ -1,8 +1,8 @@
 """The verbs of `indexer watch` for the list of watched wallets: add, list, remove, import."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,8 @@ from indexer.terminal.freshness import say
 from indexer.terminal.options import Session, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.people import resolved, spellings
+from indexer.terminal.scope import Asked, list_options
+from indexer.text import many
 
 if TYPE_CHECKING:
     from indexer.alert.watches import Watch
@@ -79,7 +81,7 @@ def add(
             pricing.add(store, priced)
             _, changed = add_watches(store, [] if wallet is None else [Watch(address, label, name, rules, names)])
         if priced:
-            remark(f"told of on every chain that is watched: {', '.join(map(str, priced))}")
+            remark(f"{', '.join(map(str, priced))} is watched on every chain that `watch run` or `watch check` follows")
         if wallet is None:
             return
         (found,) = (w for w in stored(store) if w.wallet == address)
@@ -125,21 +127,31 @@ LIST_TABLE = "wallet label groups rules deployment position_group health_factor 
 PRICE_TABLE = "rule chain price_usd open crossing block_number".split()
 
 
-@click.command("list", epilog="\b\nExamples:\n  indexer watch list --json\n  indexer watch list --prices")
+@click.command(
+    "list",
+    short_help="List the watched wallets with their positions, or prices.",
+    epilog="\b\nExamples:\n  indexer watch list --json\n  indexer watch list --prices",
+)
 @click.option("--prices", is_flag=True, help="The price rules instead, with the price that decided last.")
+@list_options(sort="by wallet")
 @output_options
 @session_of
-def list_(session: Session, prices: bool, output: Output) -> None:
+def list_(session: Session, prices: bool, asked: Asked, output: Output) -> None:
     """List the watched wallets and their positions as of the last snapshot."""
-    rows, priced = [], []
+    rows: list[Mapping[str, Any]] = []
+    priced: list[Mapping[str, Any]] = []
+    watched = 0
     if session.db.exists():
         from indexer.alert.prices import listing as price_listing
         from indexer.alert.watches import listing
         from indexer.delivery.queue import refused
 
         with Store(session.db) as store:
-            rows = listing(store.conn, default_rules(session))
-            priced = price_listing(store.conn)
+            everything = listing(store.conn, default_rules(session))
+            scope, watched = asked.scope(session, store.conn), len(everything)
+            if everything:
+                rows = scope.arranged(asked.picked(session, store.conn, everything), [*everything[0]])
+            priced = [rule for rule in price_listing(store.conn) if scope.chain_id in (None, rule["chain_id"])]
             for line in refused(store.conn):
                 remark(line)
             if output.table:
@@ -150,9 +162,9 @@ def list_(session: Session, prices: bool, output: Output) -> None:
         output.write_dicts(priced, PRICE_TABLE)
         return
     if not rows:
-        remark(NOBODY)
+        remark("the flags leave out everyone who is watched" if watched else NOBODY)
     if priced:
-        remark(f"{len(priced)} price rules: --prices lists them")
+        remark(f"{many(len(priced), 'price rule')}: --prices lists {'it' if len(priced) == 1 else 'them'}")
     output.write_dicts(rows, LIST_TABLE)
 
 
@@ -185,14 +197,23 @@ def remove(session: Session, wallets: Sequence[str]) -> None:
             try:
                 found.append(named[0] if named else checked_address(given.strip()))
             except ValueError as error:
-                raise click.BadParameter(str(error)) from error
+                raise click.BadParameter(f"{error}, and no watched wallet has that label or name") from error
         with store.transaction():
             remove_watches(store, found)
             pricing.remove(store, priced)
-    remark(f"{len(found) + len(priced)} no longer watched")
+    for wallet in found:
+        was = next((w for w in known if w.wallet == wallet), None)
+        label = f" ({was.label})" if was is not None and was.label else ""
+        remark(f"{wallet}{label} is no longer watched" if was is not None else f"{wallet} was not watched")
+    for price in priced:
+        remark(f"{price} is no longer watched")
 
 
-@click.command("import", epilog="\b\nExamples:\n  indexer watch import wallets.csv\n  indexer watch import wallets.txt")
+@click.command(
+    "import",
+    short_help="Watch every wallet in a file: CSV, JSON, plain text.",
+    epilog="\b\nExamples:\n  indexer watch import wallets.csv\n  indexer watch import wallets.txt",
+)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Mainnet endpoint, to resolve ENS names.")
 @session_of
@@ -214,4 +235,4 @@ def import_(session: Session, file: Path, rpc_urls: Sequence[str]) -> None:
     found = load_watches(file, data, lambda name: resolved(session, name, rpc_urls))
     with Store(session.db) as store:
         added, changed = add_watches(store, found)
-    remark(f"{added} wallets are now watched, {changed} were already")
+    remark(f"{many(added, 'wallet')} added to the watch list, {changed:,} already on it")

@@ -16,7 +16,7 @@ from indexer.model import Accounts
 from indexer.store.store import Store
 from indexer.terminal.freshness import ANYONE_LISTED, MAX_AGE_SECONDS, max_age_option
 from indexer.terminal.options import Number, Session, chain_options, connected, interruptible, session_of
-from indexer.text import age
+from indexer.text import age, many
 
 if TYPE_CHECKING:
     from indexer.alert.blind import Lookout
@@ -46,7 +46,7 @@ def alert_options(command: F) -> F:
             help="Any URL of apprise, ${NAME} from the environment; repeatable.",
         ),
         click.option("--command", metavar="'PROG {wallet}'", help="Run this; the alert is JSON on its standard input."),
-        click.option("--stdout", is_flag=True, help="JSON lines on standard output, the default without a channel."),
+        click.option("--stdout", is_flag=True, help="On standard output, the default: JSON lines, text in a terminal."),
         click.option("--hysteresis", type=Number(min=0, max=100), metavar="P", help="Margin in percent.  [default: 2]"),
         click.option(
             "--target",
@@ -192,8 +192,8 @@ def told(watcher: "Watcher", outcome: "Outcome", chain: str) -> str:
 
     worst = "" if watcher.worst is None else f", lowest health factor {factor(watcher.worst)}"
     return (
-        f"{chain} block {outcome.block.number}: {watcher.positions} watched positions{worst}; {watcher.queued} alerts, "
-        f"{outcome.requests} requests, {age(max(time.time() - outcome.block.timestamp, 0))} old"
+        f"{chain} block {outcome.block.number}: {many(watcher.positions, 'watched position')}{worst}; "
+        f"{many(watcher.queued, 'alert')}, {many(outcome.requests, 'request')}, {age(max(time.time() - outcome.block.timestamp, 0))} old"
     )
 
 
@@ -260,8 +260,9 @@ def leftover(desk: Desk) -> list[str]:
 
 
 @click.command(
+    short_help="Follow the chain and send alerts until interrupted.",
     epilog="\b\nExamples:\n  indexer watch run\n  indexer watch run --chain mainnet --command 'alarm {wallet}' \\"
-    "\n    --notify 'tgram://${TELEGRAM_TOKEN}/42424242'"
+    "\n    --notify 'tgram://${TELEGRAM_TOKEN}/42424242'",
 )
 @alert_options
 @chain_options

@@ -9,6 +9,7 @@ import click
 
 from indexer.console import bars, remark
 from indexer.errors import ConfigError
+from indexer.lists.liquidatable import liquidatable
 from indexer.queries.exports import MIN_DEBT
 from indexer.queries.scope import Scope, marks
 from indexer.terminal.freshness import fails_when_old
@@ -22,9 +23,16 @@ if TYPE_CHECKING:
     from indexer.risk.levels import Level
 
 STEP = 5
+#: what matters most first, as a narrow terminal has no room for all
+TABLE = (
+    "direction change_percent_to price_usd_to positions debt_usd cumulative_debt_usd change_percent_from price_usd_from unvalued"
+).split()
 
 
-@click.command(epilog="\b\nExamples:\n  indexer levels WETH\n  indexer levels WBTC --step 1 --protocol aave-v3 --csv")
+@click.command(
+    short_help="Show how much debt is liquidatable at which price of ASSET.",
+    epilog="\b\nExamples:\n  indexer levels WETH\n  indexer levels WBTC --step 1 --protocol aave-v3 --csv",
+)
 @click.argument("asset", metavar="ASSET")
 @click.option(
     "--step", type=click.IntRange(1, 50), default=STEP, show_default=True, metavar="PERCENT", help="Width of a row."
@@ -52,7 +60,7 @@ def levels(session: Session, asset: str, step: int, asked: Asked, output: Output
             rows = found(session, conn, asset, step, asked, progress)
     if not rows:
         remark(f"no position with debt depends on the price of {asset}")
-    output.write_dicts(scope.arranged(rows, COLUMNS), COLUMNS, COLUMNS)
+    output.write_dicts(scope.arranged(rows, COLUMNS), TABLE, COLUMNS)
 
 
 def found(
@@ -108,17 +116,16 @@ def each(
     if asked.min_debt is not None:
         conditions.append(MIN_DEBT)
         given.append(asked.min_debt)
-    rows, lacking = loading.able(
-        loading.deployments(conn, chain_id=scope.chain_id, protocols=asked.protocols, names=asked.deployments),
-        Liquidation,
+    books = liquidatable(
+        conn,
+        known,
+        of="what endangers a position",
+        computed="levels",
+        chain_id=scope.chain_id,
+        protocols=asked.protocols,
+        names=asked.deployments,
     )
-    for name in lacking:
-        remark(f"{name}: its protocol does not say what endangers a position, so it is left out")
-    for row in rows:
-        if row["deployment"] not in known:
-            remark(f"the addresses of {row['deployment']} are unknown: its levels are not computed")
-            continue
-        (book,) = loading.load(conn, [row], known)
+    for book in books:
         assert isinstance(book.adapter, Liquidation)
         progress.start(book.name, 0, "positions")
         for _, position in loading.chosen(conn, book, " and ".join(conditions), given):

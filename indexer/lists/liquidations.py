@@ -1,5 +1,8 @@
 """The verb `liquidations`."""
 
+import sqlite3
+from collections.abc import Sequence
+
 import click
 
 from indexer.console import remark
@@ -11,8 +14,8 @@ from indexer.terminal.scope import Asked, list_options
 from indexer.text import iso
 
 TABLE = (
-    "deployment position_group account block_number block_time repaid debt_symbol repaid_usd seized collateral_symbol "
-    "seized_usd liquidator"
+    "deployment position_group account block_time repaid debt_symbol repaid_usd seized collateral_symbol seized_usd "
+    "liquidator block_number"
 ).split()
 
 
@@ -24,11 +27,7 @@ TABLE = (
 @output_options
 @fails_when_old
 @session_of
-def liquidations(
-    session: Session,
-    asked: Asked,
-    output: Output,
-) -> None:
+def liquidations(session: Session, asked: Asked, output: Output) -> None:
     """List the liquidations that logs tell of, the newest first.
 
     One row a log. Amounts are in whole tokens and, where the column ends in _raw, in smallest units; USD only where a price
@@ -46,7 +45,7 @@ def liquidations(
             output.write_dicts([], TABLE, columns)
             return
         synced = conn.execute(
-            "select chain_id, deployment, protocol, block_timestamp, liquidations_from_block from deployments "
+            "select chain_id, deployment, protocol, start_block, liquidations_from_block from deployments "
             "where block_number is not null and (?1 is null or chain_id = ?1)",
             (scope.chain_id,),
         ).fetchall()
@@ -62,17 +61,31 @@ def liquidations(
             sort=scope.order.column if scope.order and named else "time",
             **choice,  # type: ignore[arg-type]
         )
-    for row in synced:
-        chosen = (not asked.deployments or row["deployment"] in asked.deployments) and (
-            not asked.protocols or row["protocol"] in asked.protocols
-        )
-        first = row["liquidations_from_block"]
-        if chosen and not (span.since_block is not None and first is not None and first <= span.since_block):
-            whole = "none is complete yet" if first is None else f"complete from block {first} on"
-            remark(f"{row['deployment']}: {whole}; `indexer sync --liquidations --since 400d` fetches older ones")
+    say_what_is_missing(synced, asked, span.since_block or 0)
     for row in rows:
         row["block_time"] = iso(row["block_timestamp"])
     if asked.min_debt is not None:
         rows = [row for row in rows if row["repaid_usd"] is None or row["repaid_usd"] >= asked.min_debt]
+    if not rows and output.table:
+        remark("no liquidation is known of that")
     kept = rows[: scope.limit] if named else scope.arranged(rows, columns)
     output.write_dicts(kept, TABLE, columns)
+
+
+def say_what_is_missing(synced: Sequence[sqlite3.Row], asked: Asked, since_block: int) -> None:
+    """Says of which deployments older liquidations are not fetched."""
+    whence: dict[int | None, list[str]] = {}
+    for row in synced:
+        chosen = (not asked.deployments or row["deployment"] in asked.deployments) and (
+            not asked.protocols or row["protocol"] in asked.protocols
+        )
+        first, wanted = row["liquidations_from_block"], max(row["start_block"] or 0, since_block)
+        if chosen and not (first is not None and first <= wanted):
+            whence.setdefault(first, []).append(row["deployment"])
+    for first, names in whence.items():
+        whole = (
+            "liquidations before the first sync are not fetched"
+            if first is None
+            else f"complete from block {first:,} on"
+        )
+        remark(f"{', '.join(names)}: {whole}; `indexer sync --liquidations --since 400d` fetches older ones")

@@ -1,8 +1,5 @@
 """The verb `movements`."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import click
 
 from indexer.console import bars, remark
@@ -70,7 +67,7 @@ def movements(
             **where,  # type: ignore[arg-type]
         )
         unknown = moved.unknown_movements(conn, scope.chain_id)
-    rows = [row for row in rows if of_whom(row, asked)]
+    rows = [row for row in rows if asked.keeps(row)]
     for row in rows:
         row["last_block_time"] = iso(int(str(row["last_block_timestamp"])))
     if unknown:
@@ -81,13 +78,3 @@ def movements(
     if not rows:
         remark(f"nobody moved {min_usd:,.0f} USD in that time")
     output.write_dicts(scope.arranged(rows, columns), MOVEMENT_TABLE, columns)
-
-
-def of_whom(row: Mapping[str, Any], asked: Asked) -> bool:
-    """Whether a row is of the deployments and wallets that are asked for, with enough debt now, or an unknown one."""
-    debt = row["debt_usd"]
-    return (
-        (not asked.deployments or row["deployment"] in asked.deployments)
-        and (not asked.wallets or row["wallet"].lower() in asked.wallets)
-        and (asked.min_debt is None or debt is None or debt >= asked.min_debt)
-    )

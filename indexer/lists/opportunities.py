@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer.console import bars, remark
+from indexer.lists.liquidatable import liquidatable
 from indexer.lists.positions import say_who_is_left_out
 from indexer.queries.exports import danger_filter
+from indexer.queries.scope import Scope
 from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Number, Session, below_option, holds, session_of
 from indexer.terminal.output import Output, output_options
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from indexer.store.books import Book
 
 TABLE = (
-    "deployment position_group account function repaid debt_symbol seized collateral_symbol bonus_percent "
-    "profit_before_gas_usd profit_after_gas_usd sale_profit_before_gas_usd refused"
+    "deployment position_group account function profit_before_gas_usd profit_after_gas_usd refused repaid debt_symbol "
+    "seized collateral_symbol bonus_percent sale_profit_before_gas_usd"
 ).split()
 COLUMNS = (
     "chain_id deployment protocol account position_group wallet status health_factor_raw health_factor function "
@@ -37,8 +39,9 @@ WAD_DIGITS, RAD_DIGITS = 18, 45
 
 
 @click.command(
+    short_help="List what a liquidation call pays for everyone at risk.",
     epilog="\b\nExamples:\n  indexer opportunities\n  indexer opportunities --min-profit 50 --gas-price 12.5"
-    "\n  indexer opportunities --below 1.02 --protocol aave-v3 --json"
+    "\n  indexer opportunities --below 1.02 --protocol aave-v3 --json",
 )
 @click.option(
     "--min-profit",
@@ -88,6 +91,26 @@ def opportunities(
     output.write_dicts(scope.arranged(rows, COLUMNS), TABLE, COLUMNS)
 
 
+def lay_table(session: Session, conn: sqlite3.Connection) -> None:
+    """Put the rows of everyone at risk into a temporary table `opportunities` of this connection, without a gas price.
+
+    SQL cannot do the contracts' integer maths, so it is made when somebody asks for it; it is then of the same snapshot as
+    every other table.
+    """
+    from indexer.schema.dictionary import dictionary
+
+    told = dictionary().lists["opportunities"].columns
+    columns = ", ".join(f"{name} {told[name].type}" for name in COLUMNS)
+    conn.execute(f"create temp table opportunities ({columns}) strict")
+    with bars() as progress:
+        progress.start("positions", 1, "query")
+        rows = found(conn, session.deployments(conn), danger_filter(None, None, Scope()), Asked(), None)
+        conn.executemany(
+            f"insert into temp.opportunities values ({', '.join('?' * len(COLUMNS))})",  # noqa: S608 - question marks
+            ([row[name] for name in COLUMNS] for row in rows),
+        )
+
+
 def found(
     conn: sqlite3.Connection,
     known: "Mapping[str, Deployment]",
@@ -100,14 +123,8 @@ def found(
     from indexer.risk.opportunities import opportunity
     from indexer.store import books as loading
 
-    rows, lacking = loading.able(loading.deployments(conn, protocols=asked.protocols), Liquidation)
-    for name in lacking:
-        remark(f"{name}: its protocol does not say what a liquidation takes, so it is left out")
-    for row in rows:
-        if row["deployment"] not in known:
-            remark(f"the addresses of {row['deployment']} are unknown: its liquidations are not computed")
-            continue
-        (book,) = loading.load(conn, [row], known)
+    of, computed = "what a liquidation takes", "liquidations"
+    for book in liquidatable(conn, known, of=of, computed=computed, protocols=asked.protocols):
         assert isinstance(book.adapter, Liquidation)
         native = native_usd(conn, book) if gas_price is not None else None
         for whose, position in loading.chosen(conn, book, *danger):

@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from indexer.model import WAD
 from indexer.queries import exports as exporting
 from indexer.queries import queries as reading
 from indexer.queries.exports import Kind
-from indexer.queries.freshness import freshness
+from indexer.queries.freshness import freshness, waits
 from indexer.queries.scope import Scope
 from indexer.store.progress import left_out
 from indexer.store.rows import POSITION_COLUMNS
@@ -22,16 +23,16 @@ from indexer.terminal.options import (
     Number,
     Session,
     below_option,
-    chain_options,
     connected,
+    endpoint_options,
     exact_option,
     holds,
     session_of,
 )
 from indexer.terminal.output import Output, output_options
-from indexer.terminal.people import WALLETS, person
+from indexer.terminal.people import WALLETS, Person, person
 from indexer.terminal.scope import Asked, list_options
-from indexer.text import for_people
+from indexer.text import for_people, many
 from indexer.units import AT_RISK_BELOW, scaled
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def at_risk(
             first = next(rows, None)  # SQLite has sorted them by now; they are written as they come
         listed = () if first is None else chain((first,), rows)
         output.write_list(AT_RISK_TABLE, columns, listed)
+    if first is None and synced and output.table:
+        remark("nobody is at risk" if below is None else f"nobody has a health factor below {below:g}")
     anyone = first is not None or (hidden > 0 and below is None)
     raise SystemExit(verdict(ages, listed=anyone, exit_code=exit_code, max_age=max_age, nothing=not synced))
 
@@ -93,7 +96,9 @@ def say_who_is_left_out(conn: sqlite3.Connection, protocols: Sequence[str], scop
         remark(f"not all logs are read yet: {', '.join(f'{name} {words}' for name, words in far)}")
     for state, count, lower, note in reading.unlisted(conn, AT_RISK_BELOW, protocols, scope):
         known = f", {lower:,} of them below {AT_RISK_BELOW}: --below {AT_RISK_BELOW} lists them" if lower else ""
-        remark(f"{count:,} positions are {state}{known}; the column note says why, for example: {note}")
+        remark(
+            f"{many(count, 'position')} {'is' if count == 1 else 'are'} {state}{known}; the column note says why, for example: {note}"
+        )
         hidden += lower
     for row in reading.status(conn, str, time.time()) if reading.troubled(conn) else ():
         if row["state"] != "ok" and (synced or row["state"] != "new"):
@@ -109,11 +114,12 @@ SHOW_BALANCES = "deployment position_group account side symbol amount value_usd 
 
 
 @click.command(
+    short_help="Show a person's positions and what liquidates them.",
     epilog="\b\nExamples:\n  indexer show 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503"
     "\n  indexer show --live 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503"
-    "\n  indexer show --target 2 treasury @family"
+    "\n  indexer show --target 2 treasury @family",
 )
-@click.argument("whom", nargs=-1, required=True, metavar=WALLETS)
+@click.argument("whom", nargs=-1, metavar=WALLETS)
 @click.option("--live", is_flag=True, help="Read it from the chain now, without the database.")
 @click.option(
     "--target",
@@ -123,56 +129,104 @@ SHOW_BALANCES = "deployment position_group account side symbol amount value_usd 
     metavar="HF",
     help="The health factor to which the amounts to repay or add lead.",
 )
-@chain_options
+@list_options()
+@endpoint_options
 @exact_option
 @output_options
 @fails_when_old
 @session_of
 def show(
-    session: Session, /, whom: Sequence[str], live: bool, target: float, exact: bool, output: Output, **flags: Any
+    session: Session,
+    /,
+    whom: Sequence[str],
+    live: bool,
+    target: float,
+    asked: Asked,
+    exact: bool,
+    output: Output,
+    **flags: Any,
 ) -> None:
     """Show a person's positions, those held through a proxy too, their balances, and what liquidates them.
-
-    Several wallets are one person: their positions are listed together and added up, over protocols and chains.
 
     That is, for each asset, the price at which it happens if the others stay as they are, and how far away that is; the
     time that interest alone takes at today's rates; what to repay or to add to reach a target; what one call could close
     now. Values are in USD, amounts in whole tokens; JSON has the exact integers, CSV and TSV only the positions.
+
+    Several wallets, also those of --wallet, are one person: their positions are listed together and added up, over
+    protocols and chains.
     """
-    from indexer.report import outlook
-
     goal = scaled(target)
-    who = person(session, whom, flags["rpc_urls"])
+    who = person(session, named_by(whom, asked), flags["rpc_urls"])
+    asked = replace(asked, wallets=())
     if live:
-        from indexer.sync.live import live as read_live
-
-        with connected(session, flags) as (chain, adapters):
-            rows = [live_row(found, goal) for found in read_live(chain, adapters, who.wallets)]
-        who.say_who_is_unknown(rows, f"on {chain.name} now")
+        if asked.since is not None or asked.until is not None:
+            raise click.UsageError("--since and --until choose rows of the database, and --live reads the chain now")
+        found = shown_live(session, who, goal, asked, flags)
     else:
-        with session.read(exact=exact) as conn:
-            rows = reading.wallets(conn, who.wallets)
-            outlooks = outlook.stored(conn, session.deployments(conn), who.wallets, goal) if rows else {}
-            if holds(session, conn):
-                who.say_who_is_unknown(rows, f"in {session.db}")
-            if rows and output.table:
-                say(conn)
-        rows = [{**row, "outlook": outlooks.get(tuple(row[name] for name in outlook.KEY))} for row in rows]
+        found = shown_stored(session, who, goal, asked, exact=exact, for_people=output.table)
+    rows = Scope(order=asked.order, limit=asked.limit).arranged(found, POSITION_COLUMNS)
     if not output.table:
         output.write_dicts(rows, SHOW_TABLE, POSITION_COLUMNS)
         return
     if not rows:
         return
-    sums = [together(rows)] if len(rows) > 1 and not output.columns else []
+    from indexer.report import outlook
+
+    sums = [together(found)] if len(found) > 1 and not output.columns else []
     held_columns = outlook.apart(SHOW_BALANCES, rows)
     balances = [balance for row in rows for balance in row["balances"]]
     shown = [{**row, "liquidation_by_interest": outlook.until(row["outlook"])} for row in rows]
     output.write_sets(
-        *((TOGETHER, for_people(TOGETHER, sums)) for _ in sums),
-        (SHOW_TABLE, for_people(SHOW_TABLE, shown)),
-        (held_columns, for_people(held_columns, balances)),
-        *((columns, lines) for _, columns, lines in outlook.tables(rows)),
+        *(("Together", TOGETHER, for_people(TOGETHER, sums)) for _ in sums),
+        ("Positions", SHOW_TABLE, for_people(SHOW_TABLE, shown)),
+        ("What they hold and owe", held_columns, for_people(held_columns, balances)),
+        *((outlook.TITLES[name], columns, lines) for name, columns, lines in outlook.tables(rows)),
     )
+
+
+def named_by(whom: Sequence[str], asked: Asked) -> list[str]:
+    """Whom the arguments and --wallet name. Raises `click.UsageError` if that is nobody."""
+    named = [*whom, *asked.wallets]
+    if not named:
+        raise click.UsageError("say whose positions: an address, an ENS name, a label, or a @group of the watch list")
+    return named
+
+
+def shown_live(
+    session: Session, who: Person, goal: int, asked: Asked, flags: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """A person's positions on the chain now."""
+    from indexer.sync.live import live as read_live
+
+    places = {"chain": asked.chain, "protocols": asked.protocols, "deployments": asked.deployments}
+    with connected(session, {**flags, **places}) as (chain, adapters):
+        rows = [live_row(found, goal) for found in read_live(chain, adapters, who.wallets)]
+    who.say_who_is_unknown(rows, f"on {chain.name} now")
+    return [row for row in rows if asked.keeps(row)]
+
+
+def shown_stored(
+    session: Session, who: Person, goal: int, asked: Asked, *, exact: bool, for_people: bool
+) -> list[Mapping[str, Any]]:
+    """A person's positions in the database."""
+    from indexer.report import outlook
+
+    with session.read(exact=exact) as conn:
+        places = {"protocols": asked.protocols, "deployments": asked.deployments}
+        synced = holds(session, conn, chain_id=session.chain_id(conn, asked.chain), **places)
+        theirs = reading.wallets(conn, who.wallets)
+        rows = asked.picked(session, conn, theirs)
+        outlooks = outlook.stored(conn, session.deployments(conn), who.wallets, goal) if rows else {}
+        if synced:
+            who.say_who_is_unknown(theirs, f"in {session.db}")
+        if theirs and not rows:
+            remark(f"the flags leave out every position of theirs in {session.db} ({len(theirs):,})")
+        if rows and for_people:
+            say(conn, sorted({row["deployment"] for row in rows}))
+            waiting = waits(rows)
+            if waiting:
+                remark(waiting)
+    return [{**row, "outlook": outlooks.get(tuple(row[name] for name in outlook.KEY))} for row in rows]
 
 
 TOGETHER = "positions supply_usd debt_usd net_usd health_factor".split()
@@ -196,7 +250,9 @@ def together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def held(row: Mapping[str, Any]) -> float | None:
-    """All that a position supplies in USD, also what backs no debt, as in the view `wallets`."""
+    """All that a position supplies in USD, also what backs no debt, as in the view `wallets`; None while that is not read."""
+    if not row["supplies_complete"]:
+        return None
     values = [balance["value_usd"] for balance in row["balances"] if balance["side"] == "supply"]
     if not values:
         return None if row["collateral_usd"] is None else float(row["collateral_usd"])

@@ -1,5 +1,6 @@
 """The verbs `query` and `export`: the rows of any SQL, and whole lists with every column."""
 
+import re
 import sys
 
 import click
@@ -15,15 +16,27 @@ from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
 
 
-@click.command(epilog='\b\nExample:\n  indexer query "select status, count(*) from positions group by status"')
+@click.command(
+    epilog='\b\nExamples:\n  indexer query "select status, count(*) from positions group by status"'
+    '\n  indexer query "select account, profit_before_gas_usd from opportunities"'
+)
 @click.argument("sql")
 @exact_option
 @output_options
 @fails_when_old
 @session_of
 def query(session: Session, sql: str, exact: bool, output: Output) -> None:
-    """Run one SELECT on the database; it cannot write."""
+    """Run one SELECT on the database; it cannot write.
+
+    `indexer schema` lists the tables. Beside them there is `opportunities`, what `indexer opportunities` lists: its rows are
+    computed when a query names it.
+    """
     with session.read(for_people=output.table, exact=exact) as conn:
+        if re.search(r"\bopportunities\b", sql, re.IGNORECASE):
+            from indexer.lists.opportunities import lay_table
+
+            lay_table(session, conn)
+            conn.execute("pragma query_only = on")
         reads: set[tuple[str, str]] = set()
         columns, rows = reading.run(conn, sql, reads)
         for line in old_names(reads, sql):
@@ -32,7 +45,8 @@ def query(session: Session, sql: str, exact: bool, output: Output) -> None:
 
 
 @click.command(
-    epilog="\b\nExamples:\n  indexer export at-risk --csv > at-risk.csv\n  indexer export positions --protocol maker --output maker.json"
+    short_help="Write whole lists with every column, as files or for a pipe.",
+    epilog="\b\nExamples:\n  indexer export at-risk --csv > at-risk.csv\n  indexer export positions --protocol maker --output maker.json",
 )
 @click.argument("what", type=click.Choice([kind.value for kind in Kind]))
 @below_option

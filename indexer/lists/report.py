@@ -19,6 +19,7 @@ from indexer.terminal.options import Moment, Number, Session, exact_option, hold
 from indexer.terminal.output import Output, by_ending, output_options
 from indexer.terminal.people import WALLETS, Person, person, person_option
 from indexer.terminal.scope import Asked, block_or_moment, list_options
+from indexer.text import many
 from indexer.units import scaled
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ SUFFIXES = {
 
 
 @click.command(
+    short_help="Explain one person's wallets, or the whole book.",
     epilog="\b\nExamples:\n  indexer report book"
     "\n  indexer report book --protocol aave-v3 --fall WETH --output book.html"
     "\n  indexer report treasury --since 2026-01-31 --format md"
-    "\n  indexer report treasury @family --output together.html"
+    "\n  indexer report treasury @family --output together.html",
 )
 @click.argument("what", nargs=-1, required=True, metavar=f"book|{WALLETS}")
 @click.option(
@@ -58,6 +60,7 @@ SUFFIXES = {
     metavar="ASSET",
     help="For the book: at which price of this asset how much debt becomes liquidatable; repeatable.",
 )
+@click.option("--chain", metavar="NAME", help="For the book: only this chain.")
 @click.option("--fall", metavar="NAME", help="For the book: the asset or group whose price falls by 10, 20, 30 %.")
 @click.option(
     "--protocol", "protocols", multiple=True, metavar="P", help="For the book: only this protocol; repeatable."
@@ -89,6 +92,7 @@ def report(
     session: Session,
     what: Sequence[str],
     since: int | Moment | None,
+    chain: str | None,
     fall: str | None,
     levels: Sequence[str],
     protocols: Sequence[str],
@@ -111,12 +115,15 @@ def report(
 
     chosen = Form((by_ending(path, SUFFIXES, form) if path else form) or "terminal")
     whole = list(what) == ["book"]
-    if not whole and (fall or levels or protocols or deployments):
-        raise click.UsageError("--fall, --levels, --protocol and --deployment are for `report book`")
+    if not whole and (chain or fall or levels or protocols or deployments):
+        raise click.UsageError("--chain, --fall, --levels, --protocol and --deployment are for `report book`")
     who = Person({}) if whole else person(session, what, rpc_urls, "; or write book")
     with session.read(exact=True) as conn:
-        if not holds(session, conn, protocols=protocols, deployments=deployments):
+        chain_id = session.chain_id(conn, chain)
+        if not holds(session, conn, chain_id=chain_id, protocols=protocols, deployments=deployments):
             return
+        if chain_id is not None and names_on(conn, chain_id) != names_on(conn, None):
+            deployments = [name for name in names_on(conn, chain_id) if not deployments or name in deployments]
         if whole:
             asked = Asked(deployments=deployments, protocols=protocols, since=since)
             found = book_report(session, conn, fall, levels, asked)
@@ -130,7 +137,7 @@ def report(
             if rows:
                 found = wallet_report(conn, who.title, rows, outlooks(session, conn, who, target), since_seconds)
         if found is not None and chosen is Form("terminal"):
-            say(conn)
+            say(conn, () if whole else sorted({row["deployment"] for row in rows}))
     if found is None:
         return
 
@@ -141,6 +148,16 @@ def report(
         fill(sys.stdout)
     else:
         write_file(path, fill)
+
+
+def names_on(conn: Connection, chain_id: int | None) -> list[str]:
+    """The deployments of a chain, or of all, that have a snapshot."""
+    rows = conn.execute(
+        "select deployment from deployments where (?1 is null or chain_id = ?1) and block_number is not null "
+        "order by 1",
+        (chain_id,),
+    )
+    return [name for (name,) in rows]
 
 
 def time_of(conn: Connection, since: int | Moment | None, last: int) -> int | None:
@@ -219,7 +236,8 @@ TOP_TABLE = (
 
 
 @click.command(
-    epilog="\b\nExamples:\n  indexer top --by debt\n  indexer top --by risk --protocol maker --limit 50 --csv"
+    short_help="List the largest wallets over all protocols, in USD.",
+    epilog="\b\nExamples:\n  indexer top --by debt\n  indexer top --by risk --protocol maker --limit 50 --csv",
 )
 @click.option(
     "--by",
@@ -251,4 +269,10 @@ def top(
         chosen = {"chain_id": scope.chain_id, "protocols": asked.protocols, "deployments": asked.deployments}
         if holds(session, conn, **chosen) and not rows:  # type: ignore[arg-type]
             remark(f"{session.db} has no such wallet: ask for less")
+        unknown = sum(row["supply_usd"] is None for row in rows)
+        if unknown and output.table:
+            remark(
+                f"what {unknown:,} of {many(len(rows), 'wallet')} supply is unknown while it is not read or not priced: "
+                "`indexer sync --supplies` reads it"
+            )
     output.write_dicts(scope.arranged(rows, columns), TOP_TABLE, columns)

@@ -11,7 +11,8 @@ FORMS = ("markdown", "sql", "datasette")
 
 
 @click.command(
-    epilog="\b\nExamples:\n  indexer schema\n  indexer schema positions --json\n  indexer schema --datasette > metadata.json"
+    short_help="Show what every column means, its unit and its source.",
+    epilog="\b\nExamples:\n  indexer schema\n  indexer schema positions --json\n  indexer schema --datasette > metadata.json",
 )
 @click.argument("table", required=False, metavar="[TABLE]")
 @click.option("--markdown", is_flag=True, help="The whole reference, as docs/reference-tables.md has it.")
@@ -22,7 +23,7 @@ FORMS = ("markdown", "sql", "datasette")
 def schema(session: Session, table: str | None, markdown: bool, sql: bool, datasette: bool, output: Output) -> None:
     """Show what every column means, its unit and its source, for all tables and views, or for one.
 
-    Without a table a terminal lists the tables. Only --sql needs a database.
+    A list of a command (opportunities, status, levels ...) is shown by its name too. Without a table a terminal lists the tables. Only --sql needs a database.
     """
     from indexer.plugins import did_you_mean
     from indexer.schema import dictionary as reference
@@ -33,7 +34,8 @@ def schema(session: Session, table: str | None, markdown: bool, sql: bool, datas
         raise click.UsageError(f"--{asked[0]} and --{asked[1]} exclude each other; choose one")
     if asked and (output.asked or (table and not sql)):
         raise click.UsageError(f"--{asked[0]} is a form of its own, of all tables; leave the other away")
-    if table is not None and table not in tables:
+    known = {one.name for one in reference.dictionary()}
+    if table is not None and table not in (tables if sql else known):
         hint = did_you_mean(table, tables) or f": there are {', '.join(tables)}"
         raise ConfigError(f"unknown table {table!r}{hint}")
     if markdown:

@@ -1,16 +1,20 @@
 """The verb `simulate`."""
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from indexer.console import bars, remark
+from indexer.queries.scope import Scope
 from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Number, Session, holds, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.people import WALLETS, person, person_option
+from indexer.terminal.scope import Asked, list_options
 from indexer.text import for_people
 
 if TYPE_CHECKING:
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from indexer.store import books as stored
 
 DAY = 86_400
+#: positions in a table of everyone
+WORST = 20
 NOTHING = "say what changes: --shock WETH=-20%, --days 30, --liquidation-threshold WETH=-5% or --sweep WETH=0..-60%"
 
 DEPLOYMENT_TABLE = (
@@ -36,10 +42,11 @@ WORST_TABLE = (
 
 
 @click.command(
+    short_help="Show who is liquidatable if prices or other things change.",
     epilog="\b\nExamples:\n  indexer simulate --shock WETH=-20% --shock stablecoins=-2%"
     "\n  indexer simulate treasury --shock eth=-30% --days 30"
     "\n  indexer simulate --liquidation-threshold WETH=-5%"
-    "\n  indexer simulate --sweep eth=0..-60%:2% --chart eth.png"
+    "\n  indexer simulate --sweep eth=0..-60%:2% --chart eth.png",
 )
 @click.argument("whom", nargs=-1, metavar=f"[{WALLETS}]")
 @click.option("--all", "everyone", is_flag=True, help="The whole book, as without WALLET.")
@@ -63,16 +70,14 @@ WORST_TABLE = (
     show_default=True,
     help="Which rows JSON, CSV and TSV contain; a table shows all three.",
 )
-@click.option("--top", type=click.IntRange(min=1), metavar="N", help="At most N positions  [default: 20 in a table]")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="As --limit  [default: 20 positions in a table]")
 @click.option(
     "--seconds-per-block",
     type=Number(min=0, min_open=True),
     metavar="S",
     help="For interest that counts blocks (Compound V2)  [default: as synced, else 12]",
 )
-@click.option("--chain", metavar="NAME", help="Only this chain.")
-@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable.")
-@click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable.")
+@list_options(sort="the largest debt first", what="Deployments whose last snapshot is")
 @person_option
 @output_options
 @fails_when_old
@@ -89,9 +94,7 @@ def simulate(
     by: str,
     top: int | None,
     seconds_per_block: float | None,
-    chain: str | None,
-    protocols: Sequence[str],
-    deployments: Sequence[str],
+    asked: Asked,
     rpc_urls: Sequence[str],
     output: Output,
 ) -> None:
@@ -102,20 +105,17 @@ def simulate(
     configuration adds more. A shock to WETH leaves wstETH as it is; the group eth takes both. Prices are rounded down
     to the oracle's integer. Values are in USD at the changed prices.
     """
-    from indexer.adapter import WhatIf
-    from indexer.report import sweep_chart
     from indexer.risk import simulate as simulating
     from indexer.risk.scenario import GROUPS, Change, Names, Sweep
     from indexer.store import books as stored
 
+    whom, limit = [*whom, *asked.wallets], asked.limit or top
     if whom and everyone:
         raise click.UsageError("WALLET and --all exclude each other; choose one")
     if not (shocks or days or thresholds or sweep):
         raise click.UsageError(NOTHING)
     if chart is not None:
-        if sweep is None:
-            raise click.UsageError("--chart draws a sweep; add --sweep WETH=0..-60%")
-        sweep_chart.check(chart)
+        check(chart, sweep)
     who = person(session, whom, rpc_urls)
     config = session.config
     supposed = [Change.shock(text) for text in shocks]
@@ -123,53 +123,78 @@ def simulate(
     swept = None if sweep is None else Sweep.parse(sweep)
     names = Names({**GROUPS, **config.groups})
     with session.read(for_people=output.table) as conn, bars() as progress:
-        chain_id = session.chain_id(conn, chain)
-        if not holds(session, conn, chain_id=chain_id, protocols=protocols, deployments=deployments):
-            output.write_dicts([], simulating.OUTCOME_COLUMNS)
-            return
-        rows = stored.deployments(conn, chain_id=chain_id, protocols=protocols, names=deployments)
-        rows, lacking = stored.able(rows, WhatIf)
-        for name in lacking:
-            remark(
-                f"{name} is left out: its protocol does not say what other prices, thresholds or time would do to it"
-            )
+        scope = asked.scope(session, conn)
+        rows = suitable(session, conn, asked, scope)
         if not rows:
             output.write_dicts([], simulating.OUTCOME_COLUMNS)
             return
         pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
-        books = stored.load(conn, rows, session.deployments(conn), wallets=who.wallets)
-        scenario = spelt(books, names, supposed, limits, swept, days, pace)
-        if scenario[1] is not None:
-            steps = simulating.sweep(
-                books, scenario[0], scenario[1], names, at_risk_below=config.settings.at_risk_below, progress=progress
-            )
+        books = stored.load(conn, rows, session.deployments(conn), wallets=who.wallets, min_debt=asked.min_debt)
+        scenario, swept = spelt(books, names, supposed, limits, swept, days, pace)
+        at_risk_below = config.settings.at_risk_below
+        if swept is not None:
+            steps = simulating.sweep(books, scenario, swept, names, at_risk_below=at_risk_below, progress=progress)
             swept_rows = simulating.sweep_rows(books, steps)
         else:
             found = simulating.simulate(
                 books,
-                scenario[0],
+                scenario,
                 names,
-                at_risk_below=config.settings.at_risk_below,
+                at_risk_below=at_risk_below,
                 keep=(lambda _: True) if whom else (lambda outcome: outcome.becomes_liquidatable),
                 progress=progress,
             )
-        for line in simulating.remarks(books, scenario[0], names):
+        for line in simulating.remarks(books, scenario, names):
             remark(line)
         if days:
-            remark(f"{days:g} days are {scenario[0].blocks:,} blocks of {pace:g} s where interest counts blocks")
-    if scenario[1] is not None:
-        output.write_dicts(swept_rows, list(swept_rows[0]))
+            remark(f"{days:g} days are {scenario.blocks:,} blocks of {pace:g} s where interest counts blocks")
+    if swept is not None:
+        output.write_dicts(scope.arranged(swept_rows, list(swept_rows[0])), list(swept_rows[0]))
         if chart is not None:
             also = [*shocks, *(f"threshold {text}" for text in thresholds), *([f"{days:g} days"] if days else [])]
-            sweep_chart.draw(chart, scenario[1].name, swept_rows, "; ".join(also))
-            remark(f"{chart} is written")
+            draw(chart, swept.name, swept_rows, also)
         return
     if whom:
         theirs = [{**simulating.outcome_row(one), "owner": one.after.owner or ""} for one in found.outcomes]
-        who.say_who_is_unknown(theirs, f"in {session.db}")
+        if asked.min_debt is None:  # else they may only owe less
+            who.say_who_is_unknown(theirs, f"in {session.db}")
         if not theirs and output.table:
             return
-    write(found, by, top, output, whole=not whom)
+    write(found, by, Scope(order=asked.order, limit=limit), output, whole=not whom)
+
+
+def check(chart: Path, sweep: str | None) -> None:
+    """Refuses a chart of nothing, or one that cannot be drawn, before anything is computed."""
+    from indexer.report import sweep_chart
+
+    if sweep is None:
+        raise click.UsageError("--chart draws a sweep; add --sweep WETH=0..-60%")
+    sweep_chart.check(chart)
+
+
+def draw(chart: Path, name: str, rows: "Sequence[dict[str, Any]]", also: Sequence[str]) -> None:
+    """Draws the sweep of `name`; `also` is what else is supposed."""
+    from indexer.report import sweep_chart
+
+    sweep_chart.draw(chart, name, rows, "; ".join(also))
+    remark(f"{chart} is written")
+
+
+def suitable(session: Session, conn: sqlite3.Connection, asked: Asked, scope: Scope) -> list[sqlite3.Row]:
+    """The deployments that are asked for and can be simulated; remarks say which are left out, and why."""
+    from indexer.adapter import WhatIf
+    from indexer.store import books as stored
+
+    if not holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments):
+        return []
+    synced = stored.deployments(conn, chain_id=scope.chain_id, protocols=asked.protocols, names=asked.deployments)
+    rows = [row for row in synced if scope.span.holds(row)]
+    if not rows:
+        remark("no snapshot is of the time that --since and --until ask for")
+    rows, lacking = stored.able(rows, WhatIf)
+    for name in lacking:
+        remark(f"{name} is left out: its protocol does not say what other prices, thresholds or time would do to it")
+    return rows
 
 
 def spelt(
@@ -199,33 +224,46 @@ def spelt(
     return scenario, swept
 
 
-def write(found: "simulating.Simulation", by: str, top: int | None, output: Output, *, whole: bool) -> None:
+def write(found: "simulating.Simulation", by: str, scope: Scope, output: Output, *, whole: bool) -> None:
     """Writes deployments, assets and the worst positions as tables, or in other formats the rows that --by names."""
     from indexer.risk import simulate as simulating
 
     if not output.table:
         if by == "deployment":
-            output.write_dicts(simulating.deployment_rows(found), DEPLOYMENT_TABLE)
+            rows = simulating.deployment_rows(found)
+            output.write_dicts(scope.arranged(rows, list(rows[0])), DEPLOYMENT_TABLE)
         elif by == "asset":
-            output.write_dicts(simulating.asset_rows(found), ASSET_TABLE, simulating.ASSET_COLUMNS)
+            by_asset = scope.arranged(simulating.asset_rows(found), simulating.ASSET_COLUMNS)
+            output.write_dicts(by_asset, ASSET_TABLE, simulating.ASSET_COLUMNS)
         else:
-            rows = [simulating.outcome_row(outcome) for outcome in found.outcomes[:top]]
-            output.write_dicts(rows, simulating.OUTCOME_COLUMNS)
+            output.write_dicts(outcome_rows(found, scope), simulating.OUTCOME_COLUMNS)
         return
-    shown = top or (20 if whole else len(found.outcomes))
-    worst = [simulating.outcome_row(outcome) for outcome in found.outcomes[:shown]]
+    shown = scope.limit or (WORST if whole else len(found.outcomes))
+    worst = outcome_rows(found, replace(scope, limit=shown))
     columns = WORST_TABLE.copy()
     if any(row["health_factor_accrued_after"] is not None for row in worst):
         columns.insert(columns.index("health_factor_after") + 1, "health_factor_accrued_after")
-    sets: list[tuple[Sequence[str], Any]] = []
+    sets: list[tuple[str, Sequence[str], Any]] = []
     if whole:
-        sets.append((DEPLOYMENT_TABLE, for_people(DEPLOYMENT_TABLE, simulating.deployment_rows(found))))
+        sets.append(
+            ("By deployment", DEPLOYMENT_TABLE, for_people(DEPLOYMENT_TABLE, simulating.deployment_rows(found)))
+        )
         assets = simulating.asset_rows(found)
         if assets:
-            sets.append((ASSET_TABLE, for_people(ASSET_TABLE, assets)))
+            sets.append(
+                ("Debts and collateral of those who become liquidatable", ASSET_TABLE, for_people(ASSET_TABLE, assets))
+            )
     elif len(found.outcomes) > 1 and not output.columns:
-        sets.append((TOGETHER_TABLE, for_people(TOGETHER_TABLE, [simulating.together(found.outcomes)])))
-    sets.append((columns, for_people(columns, worst)))
+        sets.append(("Together", TOGETHER_TABLE, for_people(TOGETHER_TABLE, [simulating.together(found.outcomes)])))
+    sets.append(("Positions", columns, for_people(columns, worst)))
     output.write_sets(*sets)
     if len(found.outcomes) > shown:
-        remark(f"{len(found.outcomes) - shown:,} more become liquidatable; --top N shows them, --csv all")
+        remark(f"{len(found.outcomes) - shown:,} more become liquidatable; --limit N shows them, --csv all")
+
+
+def outcome_rows(found: "simulating.Simulation", scope: Scope) -> "list[Mapping[str, Any]]":
+    """The rows of the positions that were kept, in the order that is asked for."""
+    from indexer.risk import simulate as simulating
+
+    outcomes = found.outcomes if scope.order else found.outcomes[: scope.limit]
+    return scope.arranged([simulating.outcome_row(one) for one in outcomes], simulating.OUTCOME_COLUMNS)

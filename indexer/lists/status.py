@@ -6,42 +6,77 @@ import click
 
 from indexer.console import remark
 from indexer.queries import queries as reading
-from indexer.terminal.options import Session, session_of
+from indexer.queries.scope import Scope
+from indexer.terminal.options import Session, known_names, require, session_of
 from indexer.terminal.output import Output, output_options
+from indexer.terminal.scope import Asked, list_options
 from indexer.text import age
 
 STATUS_TABLE = "chain deployment state block_number age positions at_risk requests note".split()
 
 
-@click.command(epilog="\b\nExample:\n  indexer status")
+@click.command(
+    short_help="Show how far each deployment is synced.",
+    epilog="\b\nExamples:\n  indexer status\n  indexer status --protocol aave-v3 --sort age_seconds --json",
+)
+@list_options(sort="chain and name", what="Deployments whose last snapshot is")
 @output_options
 @session_of
-def status(session: Session, output: Output) -> None:
-    """Show how far each deployment is synced, and which alerts were refused."""
+def status(session: Session, asked: Asked, output: Output) -> None:
+    """Show how far each deployment is synced, and which alerts were refused.
+
+    With --wallet or --min-debt, those in which such a position is held.
+    """
     from indexer.delivery.queue import refused
 
     with session.read() as conn:
+        known_names(session, conn, asked.protocols, asked.deployments)
+        scope = asked.scope(session, conn)
         rows = reading.status(conn, session.config.chain_name, time.time())
+        if asked.wallets or asked.min_debt is not None:
+            held = reading.deployments_of(conn, Scope(wallets=asked.wallets), asked.min_debt)
+            rows = [row for row in rows if (row["chain_id"], row["deployment"]) in held]
         for line in refused(conn):
             remark(line)
+    rows = [row for row in rows if asked.of_place(row, scope.chain_id) and scope.span.holds(row)]
+    shown = scope.arranged(rows, reading.STATUS_COLUMNS)
     if output.table:
-        rows = [{**row, "age": age(row["age_seconds"])} for row in rows]
-    output.write_dicts(rows, STATUS_TABLE, reading.STATUS_COLUMNS)
+        shown = [{**row, "age": age(row["age_seconds"])} for row in shown]
+    output.write_dicts(shown, STATUS_TABLE, reading.STATUS_COLUMNS)
 
 
-@click.command(epilog="\b\nExample:\n  indexer protocols --chain mainnet")
-@click.option("--chain", metavar="NAME", help="Only this chain.")
+PROTOCOL_COLUMNS = ["chain", "deployment", "protocol", "start_block", "addresses"]
+
+
+@click.command(
+    short_help="List the known deployments and their addresses.",
+    epilog="\b\nExamples:\n  indexer protocols --chain mainnet\n  indexer protocols --protocol maker --json",
+)
+@list_options(sort="as configured", without=("wallets", "min_debt", "since", "until"))
 @output_options
 @session_of
-def protocols(session: Session, chain: str | None, output: Output) -> None:
+def protocols(session: Session, asked: Asked, output: Output) -> None:
     """List the known deployments with their addresses and start blocks."""
+    from indexer.plugins import installed
+
     config = session.config
     config.check_own()
-    if chain is not None:
-        config.chain(chain)
+    if asked.chain is not None:
+        config.chain(asked.chain)
+    require("protocol", asked.protocols, installed().keys())
+    require("deployment", asked.deployments, config.deployments.keys())
     rows = [
-        (found.chain, found.name, found.protocol, found.start_block, dict(found.addresses))
+        {
+            "chain": found.chain,
+            "deployment": found.name,
+            "protocol": found.protocol,
+            "start_block": found.start_block,
+            "addresses": dict(found.addresses),
+        }
         for found in config.deployments.values()
-        if chain in (None, found.chain)
+        if asked.chain in (None, found.chain)
     ]
-    output.write(["chain", "deployment", "protocol", "start_block", "addresses"], rows)
+    kept = Scope(order=asked.order, limit=asked.limit).arranged(
+        [row for row in rows if asked.of_place(row)], PROTOCOL_COLUMNS[:-1]
+    )
+    output.write(PROTOCOL_COLUMNS, [[row[name] for name in PROTOCOL_COLUMNS] for row in kept])

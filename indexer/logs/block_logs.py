@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from indexer.chain.blocks import check_header, parse_block
+from indexer.chain.blocks import check_header, parse_block, quantity
 from indexer.chain.client import Call, Chain
 from indexer.chain.errors import (
     BadAnswerError,
@@ -33,13 +33,21 @@ def block_logs(raw: Any, wanted: Filter, block: Block) -> list[Event]:
         raise UnknownBlockError(f"block {block.number} is not known")
     if not isinstance(raw, list):
         raise BadAnswerError("eth_getLogs: the answer is no list")
-    numbers = {str(log.get("blockNumber")) for log in raw if isinstance(log, dict)}
-    if numbers and hex(block.number) not in numbers:
-        raise OtherBlockError(f"eth_getLogs: logs of block {min(numbers)[:20]} instead of {block.number}")
+    numbers = {_number(log.get("blockNumber")) for log in raw if isinstance(log, dict)}
+    if numbers and block.number not in numbers:
+        raise OtherBlockError(f"eth_getLogs: logs of block {min(numbers)} instead of {block.number}")
     events = events_of(raw, wanted, block.number, block.number)
     if events and events[0].block_hash != block.hash:
         raise OtherBlockError(f"eth_getLogs: logs of block {events[0].block_hash} instead of {block.hash}")
     return events
+
+
+def _number(value: Any) -> int:
+    """The number of a log's block, with leading zeros or without; -1 for what is none."""
+    try:
+        return quantity(value)
+    except ValueError:
+        return -1
 
 
 def by_hash(chain: Chain, wanted: Filter, block: Block) -> list[Event]:

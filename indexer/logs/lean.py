@@ -49,8 +49,9 @@ _DECODER = msgspec.json.Decoder(Answer)
 def decoded(content: bytearray) -> Answer | None:
     """The answer, None for anything but a list of logs, which the general way then reads or refuses."""
     try:
+        bounded_json.require_size(content)
         answer = _DECODER.decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # msgspec's errors and those of UTF-8 are ValueErrors too
         return None
     if answer.error is not None:
         return None

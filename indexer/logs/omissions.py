@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 #: a mainnet block's receipts are about 1 MB of JSON
 RECEIPTS_PER_BATCH = 8
 RECEIPTS = "eth_getBlockReceipts"
+#: rounds through the endpoints for what a second look would be nice to have for
+LOOK_ROUNDS = 3
+#: requests for receipts in a row that failed, after which no more are made
+LOST_RECEIPTS = 2
 
 
 @dataclass(slots=True)
@@ -106,16 +110,21 @@ def _calls(method: str, headers: Sequence[Header]) -> tuple[list[Call], Callable
 
 
 def _shown(chain: Chain, headers: Sequence[Header]) -> Sequence[list[Event] | None]:
-    """All events of each block from whichever endpoint answers, with retries; None where none answers."""
+    """All events of each block from whichever endpoint answers, with few retries; None where none answers.
+
+    A node may fail on the receipts of every block (sei-protocol/sei-chain 1815): that is no passing fault for long.
+    """
     calls, parse = _calls(RECEIPTS, headers)
     blocks = [header.block for header in headers]
-    looks: list[Callable[[], list[list[Event]]]] = [
-        lambda: chain.batch(calls, parse, block=blocks[-1]),
-        lambda: by_numbers(chain, EVERYTHING, blocks),
+    looks: list[Callable[[Chain], list[list[Event]]]] = [
+        lambda chain: chain.batch(calls, parse, block=blocks[-1]),
+        lambda chain: by_numbers(chain, EVERYTHING, blocks),
     ]
-    for look in looks[all(RECEIPTS in endpoint.unsupported for endpoint in chain.in_turn()) :]:
+    by_receipts = not all(RECEIPTS in endpoint.unsupported for endpoint in chain.in_turn())
+    for look in looks if by_receipts else looks[1:]:
         try:
-            answers = look()
+            with chain.patient(LOOK_ROUNDS) as hurried:
+                answers = look(hurried)
         except ReorgError:
             raise
         except UnsupportedError:
@@ -123,7 +132,14 @@ def _shown(chain: Chain, headers: Sequence[Header]) -> Sequence[list[Event] | No
                 endpoint.unsupported.add(RECEIPTS)
         except ChainError as error:
             logger.info("all logs of blocks %d and others: %s", blocks[0].number, error)
+            if look is looks[0]:
+                for endpoint in chain.in_turn():
+                    endpoint.lost_receipts += 1
+                    if endpoint.lost_receipts >= LOST_RECEIPTS:
+                        endpoint.unsupported.add(RECEIPTS)
         else:
+            if look is looks[0]:
+                chain.in_use.lost_receipts = 0
             return [answer if isinstance(answer, list) else None for answer in answers]
     return [None] * len(headers)
 

@@ -1,8 +1,9 @@
 """How old the rows of each deployment are, and whether an empty list of them can be trusted."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from indexer.model import Coverage
 from indexer.text import age
@@ -61,13 +62,18 @@ def freshness(
     ]
 
 
+#: so many deployments are not named one by one where all are of one block
+MANY = 3
+
+
 def described(rows: Sequence[Freshness], now: float) -> list[str]:
     """One line for each block that has rows, with its age."""
     blocks: dict[tuple[int, int | None, int | None], list[Freshness]] = {}
     for row in rows:
         blocks.setdefault((row.chain_id, row.block_number, row.block_timestamp), []).append(row)
+    whole = len(blocks) == 1 and len(rows) >= MANY
     return [
-        f"{', '.join(row.deployment for row in found)}: block {block:,}, {age(found[0].seconds(now))} old"
+        f"{f'all {len(rows)} deployments' if whole else ', '.join(row.deployment for row in found)}: block {block:,}, {age(found[0].seconds(now))} old"
         for (_, block, _), found in blocks.items()
         if block is not None
     ]
@@ -88,3 +94,15 @@ def older_rows(conn: sqlite3.Connection, below: float | None = None) -> bool:
     bound = "" if below is None else " and d.exact_below < ?"
     values = () if below is None else (below,)
     return conn.execute(f"select 1 {OLDER}{bound} limit 1", values).fetchone() is not None
+
+
+def waits(rows: Sequence[Mapping[str, Any] | sqlite3.Row]) -> str | None:
+    """A sentence where supplies of these rows of `positions` are not read yet; None where all are."""
+    late = sum(not row["supplies_complete"] for row in rows)
+    if not late:
+        return None
+    which = "" if late == len(rows) else f" of {late:,} of these {len(rows):,} positions"
+    return (
+        f"supplies that back no debt are not read yet{which}, so more may be supplied than is shown: "
+        "`indexer sync --supplies` reads them"
+    )

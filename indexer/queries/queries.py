@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.errors import IndexerError
+from indexer.queries.exports import MIN_DEBT
 from indexer.queries.scope import Scope
 from indexer.store.database import open_readonly
 from indexer.store.progress import how_far
@@ -87,7 +88,7 @@ def unique(names: Sequence[str]) -> list[str]:
 STATUS_COLUMNS = (
     "chain deployment protocol accounts state block_number age_seconds positions at_risk requests revision block_hash "
     "block_timestamp block_time complete_from synced_at chain_id coverage percent blocks blocks_wanted logs positions_wanted "
-    "seconds_left note"
+    "seconds_left start_block start_block_found note"
 ).split()
 
 
@@ -111,6 +112,22 @@ def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: floa
         columns |= far
         found.append({name: columns[name] for name in STATUS_COLUMNS})
     return found
+
+
+def deployments_of(conn: sqlite3.Connection, scope: Scope, min_debt: float | None) -> set[tuple[int, str]]:
+    """Chain id and name of the deployments in which such a position is held; an unknown debt may be large enough."""
+    conditions, values = scope.of_positions("p.block_timestamp")
+    if min_debt is not None:
+        conditions.append(MIN_DEBT)
+        values.append(min_debt)
+    where = " and ".join(["true", *conditions])
+    return {
+        (chain_id, name)
+        for chain_id, name in conn.execute(
+            f"select distinct chain_id, deployment from positions p where {where}",  # noqa: S608 - question marks
+            values,
+        )
+    }
 
 
 def troubled(conn: sqlite3.Connection) -> bool:

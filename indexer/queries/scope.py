@@ -29,6 +29,18 @@ class Span:
             if value is not None:
                 yield condition, value
 
+    def holds(self, row: Mapping[str, Any] | sqlite3.Row) -> bool:
+        """Whether a row's `block_number` and `block_timestamp` are in it; one that has no block yet is not."""
+        return all(
+            bound is None or (row[name] is not None and (row[name] >= bound if first else row[name] <= bound))
+            for name, first, bound in (
+                ("block_number", True, self.since_block),
+                ("block_timestamp", True, self.since),
+                ("block_number", False, self.until_block),
+                ("block_timestamp", False, self.until),
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Order:

@@ -167,6 +167,14 @@ def until(prospects: Mapping[str, Any] | None) -> str:
     return age(seconds) if seconds else "now"
 
 
+#: of the tables below
+TITLES = {
+    "prices": "What liquidates it",
+    "ways": "What to repay or add",
+    "calls": "What one call can close now",
+}
+
+
 def tables(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, Sequence[str], list[list[Any]]]]:
     """The tables `prices`, `ways` and `calls` of all positions: liquidation prices, ways to the target, and what one call
     closes; empty ones are left out.

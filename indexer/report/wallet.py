@@ -9,10 +9,11 @@ from typing import Any
 
 from indexer.history import accrual
 from indexer.model import WAD
+from indexer.queries.freshness import waits
 from indexer.report.book import as_of, labelled, percent, section
 from indexer.report.charts import CEILING, Bars, Lines
 from indexer.report.document import Report, Section
-from indexer.report.outlook import Key, tables
+from indexer.report.outlook import TITLES, Key, tables
 from indexer.store.rows import OF_ADDRESSES
 from indexer.text import iso, shown
 
@@ -260,6 +261,12 @@ POSITION_TABLE = (
 ).split()
 
 
+def told(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why equity and supply are unknown, if supplies of these positions are not read yet."""
+    waiting = waits(rows)
+    return None if waiting is None else f"Supply and equity are unknown: {waiting}."
+
+
 def wallet_report(
     conn: sqlite3.Connection,
     title: str,
@@ -281,8 +288,9 @@ def wallet_report(
             SUMMARY_COLUMNS,
             [total],
             notes=[
+                *filter(None, [told(rows)]),
                 "equity: all supply less all debt. leverage: supply / equity. margin use: debt in per cent of the debt at which the "
-                "contract calls the position liquidatable, of the most used position, as positions share no margin."
+                "contract calls the position liquidatable, of the most used position, as positions share no margin.",
             ],
         ),
         section(
@@ -318,26 +326,15 @@ def wallet_report(
 
 
 DANGERS = {
-    "prices": (
-        "What liquidates it",
-        "The price of each asset at which the contract allows liquidation, all other prices as they are; where the distance is negative it has to fall.",
-    ),
-    "ways": (
-        "What to repay or add",
-        "The smallest amount, in whole tokens, that alone leads to the target health factor.",
-    ),
-    "calls": (
-        "What one call can close now",
-        "By the contract's own rules, in whole tokens, with interest stored first.",
-    ),
+    "prices": "The price of each asset at which the contract allows liquidation, all other prices as they are; where the distance is negative it has to fall.",
+    "ways": "The smallest amount, in whole tokens, that alone leads to the target health factor.",
+    "calls": "By the contract's own rules, in whole tokens, with interest stored first.",
 }
 
 
 def danger_sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
     """What endangers the positions and what helps; a section without rows is left out."""
-    return [
-        Section(DANGERS[name][0], columns, lines, notes=[DANGERS[name][1]]) for name, columns, lines in tables(rows)
-    ]
+    return [Section(TITLES[name], columns, lines, notes=[DANGERS[name]]) for name, columns, lines in tables(rows)]
 
 
 def change_section(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], since: int) -> Section:

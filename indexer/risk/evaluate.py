@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from indexer.adapter import AnyAdapter
 from indexer.model import UNCLEAR, WAD, Answer, Health, Market, Position, PositionKey, Status
-from indexer.store.rows import PositionRow
+from indexer.store.rows import PositionRow, as_text
 from indexer.units import AT_RISK_BELOW, least_at
 
 
@@ -51,10 +51,6 @@ def _scaled(value: int | None) -> tuple[str | None, float | None]:
     return (None, None) if value is None else (str(value), value / WAD)
 
 
-def _text(value: int | None) -> str | None:
-    return None if value is None else str(value)
-
-
 def row(
     chain_id: int,
     adapter: AnyAdapter,
@@ -91,9 +87,9 @@ def row(
         health.owner_via,
         health.wallet or owner,
         health.mode,
-        _text(health.collateral_value),
-        _text(health.liquidation_limit),
-        _text(health.debt_value),
+        as_text(health.collateral_value),
+        as_text(health.liquidation_limit),
+        as_text(health.debt_value),
         *_scaled(health.health_factor),
         *_scaled(health.health_factor_accrued),
         *_scaled(health.next_health_factor),

@@ -98,10 +98,11 @@ def old_names(reads: Iterable[tuple[str, str]], sql: str) -> list[str]:
 
 
 def rows(name: str | None = None) -> list[dict[str, str]]:
-    """One row a column of every table and view, or of the one of that name, with the keys of ROW_COLUMNS."""
+    """One row a column of every table and view, or of the one or the list of that name, with the keys of ROW_COLUMNS."""
+    known = dictionary()
     return [
         dict(zip(ROW_COLUMNS, (table.name, column, *told), strict=True))
-        for table in dictionary().tables.values()
+        for table in (known.tables.values() if name is None else known)
         if name in (None, table.name)
         for column, told in table.columns.items()
     ]

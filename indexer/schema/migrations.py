@@ -177,3 +177,9 @@ def doubted(db: "Database") -> None:
         "and not exists (select 1 from health_history h where (h.chain_id, h.deployment, h.account, h.position_group) "
         "= (p.chain_id, p.deployment, p.account, p.position_group) and h.status <> 'no-debt')"
     )
+
+
+@migrations(name="0035_start_block_found")
+def start_block_found(db: "Database") -> None:
+    """The first block of a deployment as the chain proves it; NULL until then, and where nothing proves it."""
+    db.conn.execute("alter table deployments add column start_block_found integer")

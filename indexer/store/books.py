@@ -19,6 +19,7 @@ from indexer.errors import IndexerError, StoreError
 from indexer.model import Deployment, Market, Position, PositionKey, Registered
 from indexer.plugins import adapter_class
 from indexer.store.rows import OF_ADDRESSES, POSITION_COLUMNS, PositionRow
+from indexer.store.stored_json import require_room
 from indexer.text import iso
 
 #: blocks that the kept hashes must span before the length of a block is computed from them
@@ -52,17 +53,23 @@ def dump_market(adapter: AnyAdapter, market: Market) -> str:
 def load_market(adapter: AnyAdapter, text: str, registry: Registered | None = None) -> Market:
     """A stored market, with its registry if asked for."""
     try:
-        market: Market = _json(adapter.market_type).validate_json(text)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        raise foreign(adapter, "market", ".".join(map(str, problem["loc"])), problem["msg"]) from error
+        market: Market = _json(adapter.market_type).validate_json(require_room(text))
+    except ValueError as error:  # pydantic's ValidationError is one
+        raise foreign(adapter, "market", error) from error
     return market if registry is None else replace(market, registry=registry)
 
 
-def foreign(adapter: AnyAdapter, what: str, where: str, problem: str) -> StoreError:
+def foreign(adapter: AnyAdapter, what: str, error: ValueError | RecursionError) -> StoreError:
     """The error for a stored market or position that no version of this program wrote."""
+    where, told = "JSON", str(error)
+    if isinstance(error, msgspec.DecodeError):
+        told, _, place = told.partition(" - at `$.")
+        where = place.rstrip("`")[:80] or where
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where, told = ".".join(map(str, problem["loc"]))[:80] or where, problem["msg"]
     return StoreError(
-        f"a stored {what} of {adapter.deployment.name} is damaged ({where[:80] or 'JSON'}: {problem[:80]}): restore a copy of "
+        f"a stored {what} of {adapter.deployment.name} is damaged ({where}: {told[:80]}): restore a copy of "
         "the file, or delete it and run `indexer sync` again"
     )
 
@@ -76,10 +83,9 @@ def load_positions(adapter: AnyAdapter, rows: Iterable[tuple[int, str]]) -> Iter
     decode = _decoder(adapter.position_type).decode
     for block_number, state in rows:
         try:
-            position: Position = decode(state)
-        except (msgspec.DecodeError, RecursionError) as error:
-            problem, _, where = str(error).partition(" - at `$.")
-            raise foreign(adapter, "position", where.rstrip("`"), problem) from error
+            position: Position = decode(require_room(state))
+        except (ValueError, RecursionError) as error:  # msgspec's DecodeError is a ValueError
+            raise foreign(adapter, "position", error) from error
         if position.block_number != block_number:  # a reorg moved the block it is known to be right at
             position = replace(position, block_number=block_number)
         yield position
@@ -94,7 +100,7 @@ class Stored:
 
     Everyone with debt, or all that these `wallets` hold. With `below` those are left out whose row says that they are
     healthy and have no lower health factor, unless they were read after the row was written. `verified`
-    leaves out those whose rows are `unverified`.
+    leaves out those whose rows are `unverified`, `least` those who owe less USD.
     """
 
     conn: sqlite3.Connection
@@ -104,11 +110,12 @@ class Stored:
     wallets: Sequence[str] = ()
     below: float | None = None
     verified: bool = False
+    least: float | None = None
 
     def __iter__(self) -> Iterator[Position]:
         who = OF_WALLETS if self.wallets else DEBTORS
         rows = self.conn.execute(
-            f"select s.block_number, s.state {who} and {NEAR} and {TRUSTED}",
+            f"select s.block_number, s.state {who} and {NEAR} and {TRUSTED} and {OWING}",
             self._where,
         )
         return load_positions(self.adapter, ((block, state) for block, state in rows))
@@ -121,6 +128,7 @@ class Stored:
             "block_number": self.block_number,
             "below": self.below,
             "verified": self.verified,
+            "least": self.least,
             "wallets": json.dumps([*self.wallets]),
         }
 
@@ -163,6 +171,7 @@ DEBTORS = (
 OF_WALLETS = FROM.replace("positions p", f"({OF_ADDRESSES.replace('?1', ':wallets')}) p", 1)
 FAR = "(:below is not null and p.status = 'healthy' and p.health_factor >= :below)"
 NEAR = f"({FAR} is not true or s.block_number > :block_number)"
+OWING = "(:least is null or p.debt_usd is null or p.debt_usd >= :least)"
 TRUSTED = "(p.status <> 'unverified' or not :verified)"
 
 
@@ -233,8 +242,9 @@ def load(
     known: Mapping[str, Deployment],
     *,
     wallets: Sequence[str] = (),
+    min_debt: float | None = None,
 ) -> list[Book]:
-    """The books of these rows of `deployments`: everyone with debt, or all that these wallets hold.
+    """The books of these rows of `deployments`: everyone with debt (of at least that many USD), or all that these wallets hold.
 
     Raises `IndexerError` for a deployment that is not `known` (an older file does not have its addresses), or
     whose protocol is no `WhatIf` (`able` leaves those out).
@@ -252,7 +262,7 @@ def load(
         if not isinstance(adapter, WhatIf):
             raise IndexerError(f"{row['deployment']}: {row['protocol']} does not say what other prices would do to it")
         market = load_market(adapter, row["market"])
-        positions = Stored(conn, adapter, row["chain_id"], market.block.number, tuple(wallets))
+        positions = Stored(conn, adapter, row["chain_id"], market.block.number, tuple(wallets), least=min_debt)
         books.append(Book(row["chain_id"], adapter, market, positions))
     return books
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from indexer.store.rows import POSITION_COLUMNS
+from indexer.store.stored_json import stored_object
 
 #: the version of the lines made of these rows; a new one means that old readers would misread them
 VERSION = 1
@@ -123,8 +124,8 @@ def _expire(conn: sqlite3.Connection, chain_id: int, now: int | None) -> None:
     for number, body in conn.execute(
         "select id, body from changes where chain_id = ? and kind = 'block' order by id", (chain_id,)
     ):
-        at = json.loads(body)["block_timestamp"]
-        old = at is not None and now is not None and at < now - KEPT_SECONDS
+        at = stored_object(body, f"changes.body of id {number}").get("block_timestamp")
+        old = isinstance(at, int) and now is not None and at < now - KEPT_SECONDS
         if number == newest or not (old or newest - number > KEPT_ROWS):
             break
         cut = number
@@ -158,7 +159,7 @@ def _line(number: int, kind: str, chain_id: int, block: int, block_hash: str, bo
         "chain_id": chain_id,
         "block_number": block,
         "block_hash": block_hash,
-        **json.loads(body),
+        **stored_object(body, f"changes.body of id {number}"),
     }
 
 

@@ -7,6 +7,8 @@ from indexer.errors import StoreError
 from indexer.schema import migrations
 
 BUSY_TIMEOUT_MS = 30_000
+#: bytes of a value or a row; the file may come from anywhere, and SQLite itself allows 1 GB
+LARGEST_VALUE = 64 * 2**20
 
 
 def open_readonly(path: Path | str, *, current: bool = True) -> sqlite3.Connection:
@@ -23,6 +25,7 @@ def open_readonly(path: Path | str, *, current: bool = True) -> sqlite3.Connecti
         raise unusable(path, error) from None
     try:
         conn.row_factory = sqlite3.Row
+        conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
         conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
         check_version(conn, path)
         if current and migrations.pending(conn):
@@ -55,6 +58,11 @@ def unusable(path: Path, error: sqlite3.Error) -> StoreError:
         return StoreError(f"{path} or its folder cannot be written ({text}): check its permissions")
     if "malformed" in text:
         return StoreError(f"{path} is damaged ({text}): restore a copy, or delete it and run `indexer sync` again")
+    if "too big" in text:
+        return StoreError(
+            f"{path} holds a value of more than {LARGEST_VALUE >> 20} MB, which this program never writes: "
+            "restore a copy, or delete it and run `indexer sync` again"
+        )
     if "I/O error" in text:
         return StoreError(f"{path} cannot be read or written ({text}): check the disk; the last snapshot is intact")
     return StoreError(f"{path}: {text}")

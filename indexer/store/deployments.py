@@ -5,10 +5,10 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from indexer import bounded_json
 from indexer.errors import ConfigError, StoreError
 from indexer.model import Deployment
 from indexer.plugins import did_you_mean
+from indexer.store.stored_json import stored_object
 
 
 def describe(conn: sqlite3.Connection, chain_id: int, deployment: Deployment) -> None:
@@ -52,10 +52,11 @@ def described(conn: sqlite3.Connection, configured: Mapping[str, Deployment]) ->
 def texts(text: str | None, where: str) -> dict[str, Any]:
     """A JSON object of texts and numbers. Raises `StoreError` for anything else."""
     try:
-        value = bounded_json.loads(str(text or "").encode(errors="replace"))
-    except ValueError:
-        value = None
-    if not isinstance(value, dict) or not all(isinstance(inner, str | int | float) for inner in value.values()):
+        value = stored_object(text or "", where)
+        plain = all(isinstance(inner, str | int | float) for inner in value.values())
+    except StoreError:
+        plain = False
+    if not plain:
         raise StoreError(f"{where} is damaged: it is no JSON object of texts and numbers; run `indexer sync` again")
     return value
 

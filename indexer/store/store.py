@@ -239,6 +239,7 @@ class Store(WritableFile):
         keep_blocks: int,
         riders: Sequence[Rider] = (),
         final: Block | None = None,
+        keep_seconds: float = 0,
         took: Taker = lambda *_: None,
     ) -> None:
         """Writes every row of these deployments, and the block, in one transaction; `final` as in `reorgs.settle`.
@@ -263,10 +264,10 @@ class Store(WritableFile):
             # Beyond the window, the final block's hash stays, and one in 1,000, so that a reorg of any depth finds an
             # ancestor. Going back further than the window takes a second opinion anyway.
             conn.execute(
-                "delete from blocks where chain_id = ?1 and number < ?2 - ?3 and number not in ("
+                "delete from blocks where chain_id = ?1 and number < ?2 - ?3 and block_timestamp < ?4 and number not in ("
                 "select min(number) from blocks where chain_id = ?1 group by number / 1000) "
                 "and number not in (select block_number from finality where chain_id = ?1)",
-                (chain_id, block.number, keep_blocks),
+                (chain_id, block.number, keep_blocks, block.timestamp - int(keep_seconds)),
             )
 
     def _commit_deployment(self, conn: sqlite3.Connection, snapshot: Snapshot, took: Taker) -> None:

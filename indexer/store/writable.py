@@ -17,7 +17,7 @@ from indexer.errors import StoreError, StoreLockedError
 from indexer.files import open_lock
 from indexer.schema import migrations
 from indexer.store.book_sums import BookSums
-from indexer.store.database import BUSY_TIMEOUT_MS, check_version, no_folder, unusable
+from indexer.store.database import BUSY_TIMEOUT_MS, LARGEST_VALUE, check_version, no_folder, unusable
 
 #: pages of the WAL (64 MB) before they go into the database: a live tail changes many of the same ones at each block
 WAL_PAGES = 16_000
@@ -40,6 +40,7 @@ class WritableFile:
         self.conn = conn
         try:
             conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+            conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
             check_version(conn, self.path)
             conn.execute("pragma journal_mode=wal")
             conn.execute("pragma synchronous=normal")

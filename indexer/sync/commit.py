@@ -52,7 +52,8 @@ class Committer:
             planned = [plan(self.store.conn, snapshots, tracked) for plan in self.planners]
             riders = [*self.riders, *planned]
             try:
-                self.store.commit(snapshots, target, chain_id, self.settings.keep_blocks, riders, final, took)
+                keep = self.settings.keep_blocks, riders, final, self.settings.keep_seconds
+                self.store.commit(snapshots, target, chain_id, *keep, took)
             except ChangedMeanwhileError:
                 continue
             return at_risk

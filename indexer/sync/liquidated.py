@@ -80,6 +80,9 @@ class Liquidations:
             if not isinstance(adapter, LiquidationLogs):
                 log.warning("%s: its protocol does not say which logs tell of liquidations", tracked.name)
                 continue
+            if not pairs_of(adapter.liquidation_logs(tracked.market)):
+                log.warning("%s: no contract is configured whose logs tell of liquidations", tracked.name)
+                continue
             first = max(since or 0, adapter.deployment.start_block)
             gaps = tracked.ranges[SOURCE].missing(first, target.number) if first <= target.number else []
             pieces += [(tracked, adapter, *piece) for gap in reversed(gaps) for piece in newest_first(*gap)]

@@ -14,6 +14,7 @@ from indexer.reads.multicall import PinnedReader
 from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.store import Store
 from indexer.sync.failures import Failures
+from indexer.sync.start_blocks import StartBlocks
 from indexer.units import AT_RISK_BELOW
 
 
@@ -34,6 +35,7 @@ class Markets:
         self.store, self.chain, self.adapters, self.accounts = store, chain, list(adapters), accounts
         self.tracked: dict[str, TrackedDeployment] = {}
         self.checked_code: set[str] = set()
+        self.start_blocks = StartBlocks(store, chain)
         self.habits: dict[str, Habit] = defaultdict(Habit)
 
     def read(self, target: Block, failures: Failures, names: Collection[str] | None = None) -> list[TrackedDeployment]:
@@ -45,7 +47,10 @@ class Markets:
             with failures.alone(adapter):
                 tracked = self.tracked.get(name)
                 if tracked is None or self.accounts not in (tracked.accounts, Accounts.WATCHED):
+                    if self.accounts is not Accounts.WATCHED:
+                        self.start_blocks.settle(adapter, target)
                     tracked = self.tracked[name] = self._tracked(adapter)
+                    self.start_blocks.keep(name)
                 self._check_code(adapter, target)
                 tracked.read_market(read)
                 found[name] = tracked

@@ -104,6 +104,8 @@ class MissingLogs:
         self.store, self.chain, self.settings, self.progress = store, chain, settings, progress
         self.liquidations = Liquidations(store, chain, progress)
         self.begin(None)
+        #: whether blocks come too fast to look at each: logs are asked for by range up to the target, and sums decide
+        self.by_range = False
         #: deployments whose older logs no endpoint has, and when they were asked for
         self.refused: dict[str, float] = {}
         self._alone: Alone = together
@@ -211,6 +213,8 @@ class MissingLogs:
         More of the blocks since the last snapshot, if that is cheap: sums reveal an account that an omitted log of history
         left out, but not always a row that an omitted log of activity left unchanged.
         """
+        if self.by_range:
+            return 1
         few, many = self.settings.recent_blocks, self.settings.quiet_blocks
         follows = any(ACTIVITY in want.sources for want in wanted)
         if not follows or many <= few or first > target.number - few:

@@ -37,15 +37,9 @@ class Mismatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Dispute:
+class Dispute(Mismatch):
     """One value of one row about which two nodes contradict each other: the contract's answer from each of them."""
 
-    deployment: str
-    account: str
-    position_group: str
-    what: str
-    ours: str
-    contract: str
     against: str
 
 

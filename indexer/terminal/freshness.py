@@ -59,10 +59,14 @@ def fails_when_old(command: Callable[P, None]) -> Callable[P, None]:
     return max_age_option("Exit with 1 if rows are older than this (10m, 2h), failed or incomplete.")(wrapped)
 
 
-def say(conn: sqlite3.Connection, *, only_old: bool = False) -> None:
-    """Prints on stderr the block and the age of the rows, of all deployments or of those with old rows."""
+def say(conn: sqlite3.Connection, deployments: Sequence[str] = (), *, only_old: bool = False) -> None:
+    """Prints on stderr the block and the age of the rows, of all or these deployments, or of those with old rows."""
     now = time.time()
-    rows = [row for row in freshness(conn) if not only_old or (row.seconds(now) or 0) > MAX_AGE_SECONDS]
+    rows = [
+        row
+        for row in freshness(conn, deployments=deployments)
+        if not only_old or (row.seconds(now) or 0) > MAX_AGE_SECONDS
+    ]
     for line in described(rows, now):
         remark(line)
 

@@ -155,13 +155,7 @@ def holds(
     Raises `ConfigError` for a name that neither the database nor the installation knows: a typing error must not read
     as "nobody is at risk".
     """
-    from indexer.plugins import installed
-
-    rows = conn.execute("select chain_id, protocol, deployment, block_number from deployments").fetchall()
-    if protocols:
-        require("protocol", protocols, {row["protocol"] for row in rows} | installed().keys())
-    if deployments:
-        require("deployment", deployments, {row["deployment"] for row in rows} | session.config.deployments.keys())
+    rows = known_names(session, conn, protocols, deployments)
     synced = [row for row in rows if row["block_number"] is not None]
     if any(
         (chain_id is None or row["chain_id"] == chain_id)
@@ -173,6 +167,20 @@ def holds(
     if synced:
         remark(f"{session.db} holds none of those deployments: `indexer status` lists what it holds")
     return False
+
+
+def known_names(
+    session: Session, conn: sqlite3.Connection, protocols: Sequence[str], deployments: Sequence[str]
+) -> list[sqlite3.Row]:
+    """The deployments of the file. Raises `ConfigError` for a name that neither it nor the installation knows."""
+    from indexer.plugins import installed
+
+    rows = conn.execute("select chain_id, protocol, deployment, block_number from deployments").fetchall()
+    if protocols:
+        require("protocol", protocols, {row["protocol"] for row in rows} | installed().keys())
+    if deployments:
+        require("deployment", deployments, {row["deployment"] for row in rows} | session.config.deployments.keys())
+    return rows
 
 
 def require(what: str, names: Sequence[str], known: Collection[str]) -> None:
@@ -197,11 +205,21 @@ def chain_options(command: F) -> F:
     """Which deployments of which chain, and the endpoints to reach it."""
     flags = [
         click.option("--chain", metavar="NAME", help="[default: mainnet, or that of the named deployments]"),
+        click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
+        click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable."),
+    ]
+    command = endpoint_options(command)
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
+
+
+def endpoint_options(command: F) -> F:
+    """The endpoints of the chain, and how to treat them."""
+    flags = [
         click.option(
             "--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Endpoint; repeat it for a fail-over."
         ),
-        click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
-        click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable."),
         click.option(
             "--max-requests-per-second",
             type=Number(min=0, min_open=True),

@@ -17,7 +17,7 @@ import click
 
 from indexer.console import remark
 from indexer.files import replacing, write_file
-from indexer.table import write_table
+from indexer.table import BOLD, styled, write_table
 from indexer.text import Row, cell_text, for_people, json_value
 
 P = ParamSpec("P")
@@ -107,12 +107,13 @@ class Output:
         every = (dict(zip(columns, row, strict=True)) for row in rows)
         self._fill([(names, for_people(names, every))], droppable=not self.columns)
 
-    def write_sets(self, *sets: tuple[Sequence[str], Iterable[Row]]) -> None:
-        """Write several tables one below the other; --columns chooses of the first, and leaves out the others."""
+    def write_sets(self, *sets: tuple[str, Sequence[str], Iterable[Row]]) -> None:
+        """Write several tables one below the other, on a terminal each under its title; --columns chooses of the first alone."""
+        tables = [(columns, rows) for _, columns, rows in sets]
         if self.columns:
-            self.write(*sets[0])
+            self.write(*tables[0])
         else:
-            self._fill(sets, sparse=True)
+            self._fill(tables, sparse=True, titles=[title for title, *_ in sets] if len(sets) > 1 else ())
 
     def named(self, columns: Iterable[str], default: Sequence[str]) -> list[str]:
         """The columns that --columns names, else the default. Raises `click.UsageError` for one that there is not."""
@@ -126,7 +127,12 @@ class Output:
         return list(dict.fromkeys(self.columns)) or list(default)
 
     def _fill(
-        self, sets: Sequence[tuple[Sequence[str], Iterable[Row]]], *, sparse: bool = False, droppable: bool = False
+        self,
+        sets: Sequence[tuple[Sequence[str], Iterable[Row]]],
+        *,
+        sparse: bool = False,
+        droppable: bool = False,
+        titles: Sequence[str] = (),
     ) -> None:
         if self.format is Format.PARQUET:
             self.write_parquet(sets)
@@ -137,6 +143,8 @@ class Output:
             for number, (columns, rows) in enumerate(sets):
                 if number:
                     stream.write("\n")
+                if titles and self.headers and stream.isatty():
+                    stream.write(styled(titles[number], BOLD, stream) + "\n")
                 how = {"wide": self.wide, "sparse": sparse, "droppable": droppable} if self.table else {}
                 left_out.extend(write(columns, rows, self.format, stream, headers=self.headers, **how))
 

@@ -1,5 +1,6 @@
 """Whom a command is about: addresses, ENS names, labels and groups of the watch list, all of them as one person."""
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from indexer.console import remark
 from indexer.errors import ChainError, ConfigError
 from indexer.store.database import open_readonly
 from indexer.terminal.options import F, Session
+from indexer.text import many
 
 if TYPE_CHECKING:
     from indexer.alert.watches import Watch
 
+#: for everything that is asked about one ENS name, however often and of however many endpoints
+RESOLVING_SECONDS = 15.0
 WALLETS = "WALLET|ENS|LABEL|@GROUP..."
 
 
@@ -34,7 +38,9 @@ class Person:
     def title(self) -> str:
         names = ", ".join(self.given)
         count = len(self.wallets)
-        return f"Wallet {names}" if [*self.given] == self.wallets and count == 1 else f"{names} ({count} wallets)"
+        return (
+            f"Wallet {names}" if [*self.given] == self.wallets and count == 1 else f"{names} ({many(count, 'wallet')})"
+        )
 
     def say_who_is_unknown(self, rows: Sequence[Mapping[str, Any]], where: str) -> None:
         """One remark on each wallet that none of these positions is of."""
@@ -109,10 +115,14 @@ def resolved(session: Session, name: str, rpc_urls: Sequence[str]) -> tuple[str,
     from indexer.chain.ens import normalized, resolve
 
     name = normalized(name)
+    deadline = time.monotonic() + RESOLVING_SECONDS
     try:
-        chain = connect(session.config, session.config.chain("mainnet"), rpc_urls)
+        # several endpoints may each need their time before one answers
+        chain = connect(
+            session.config, session.config.chain("mainnet"), rpc_urls, timeout=RESOLVING_SECONDS / 4, deadline=deadline
+        )
     except ChainError as error:
-        raise ChainError(f"{name} cannot be resolved: {error}; set MAINNET_RPC_URL, or give the address") from None
+        raise ChainError(f"{name} cannot be resolved: {error}, or give the address") from None
     with chain:
         return resolve(name, chain), name
 

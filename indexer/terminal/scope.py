@@ -2,7 +2,7 @@
 
 import functools
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,6 +16,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 #: the largest integer of SQLite
 LAST = 2**63 - 1
+#: columns of whoever a row belongs to
+WHOSE = ("wallet", "owner", "account")
 
 
 def block_or_moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | Moment | None:
@@ -66,6 +68,30 @@ class Asked:
             limit=self.limit,
         )
 
+    def picked(
+        self, session: Session, conn: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]
+    ) -> list[Mapping[str, Any]]:
+        """Those of the positions' rows that are asked for."""
+        scope = self.scope(session, conn)
+        return [row for row in rows if self.keeps(row, scope.chain_id) and scope.span.holds(row)]
+
+    def keeps(self, row: Mapping[str, Any], chain_id: int | None = None) -> bool:
+        """Whether a position's row is asked for; with an unknown debt, it may be."""
+        debt = row["debt_usd"]
+        return (
+            self.of_place(row, chain_id)
+            and (not self.wallets or any(str(row.get(name)).lower() in self.wallets for name in WHOSE))
+            and (self.min_debt is None or debt is None or debt >= self.min_debt)
+        )
+
+    def of_place(self, row: Mapping[str, Any], chain_id: int | None = None) -> bool:
+        """Whether a row is of the chain, and of the deployments and protocols that are asked for."""
+        return (
+            (chain_id is None or row["chain_id"] == chain_id)
+            and (not self.deployments or row["deployment"] in self.deployments)
+            and (not self.protocols or row["protocol"] in self.protocols)
+        )
+
     def span(self, conn: sqlite3.Connection, chain_id: int | None, default: Moment | None = None) -> Span:
         """From when to when; `default` where no --since was given."""
         last, chains = newest(conn, chain_id)
@@ -81,28 +107,51 @@ class Asked:
 
 
 def list_options(
-    *, sort: str = "the largest debt first", since: str = "all", limit: int | None = None, what: str = "Rows of blocks"
+    *,
+    sort: str = "the largest debt first",
+    since: str = "all",
+    limit: int | None = None,
+    what: str = "Rows of blocks",
+    without: Collection[str] = (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Gives a command that lists rows its flags, as one `asked: Asked`; the texts say its defaults."""
+    """Gives a command that lists rows its flags, as one `asked: Asked`; the texts say its defaults.
+
+    `without` names those that its rows have no column for.
+    """
     metavar = "BLOCK|DATE|AGE"
-    flags = [
-        click.option("--chain", metavar="NAME", help="Only this chain."),
-        click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable."),
-        click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
-        click.option("--wallet", "wallets", multiple=True, callback=addresses, metavar="ADDRESS", help="Repeatable."),
-        click.option(
+    flags = {
+        "chain": click.option("--chain", metavar="NAME", help="Only this chain."),
+        "deployments": click.option(
+            "--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable."
+        ),
+        "protocols": click.option(
+            "--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."
+        ),
+        "wallets": click.option(
+            "--wallet",
+            "wallets",
+            multiple=True,
+            callback=addresses,
+            metavar="ADDRESS",
+            help="Only this one; repeatable.",
+        ),
+        "min_debt": click.option(
             "--min-debt", type=Number(min=0), metavar="USD", help="At least this debt; unknown debts are kept."
         ),
-        click.option(
+        "since": click.option(
             "--since", callback=block_or_moment, metavar=metavar, help=f"{what} from here on  [default: {since}]"
         ),
-        click.option(
+        "until": click.option(
             "--until", callback=block_or_moment, metavar=metavar, help="Up to here  [default: the last block]"
         ),
-        click.option(
-            "--sort", "order", callback=order, metavar="COLUMN[:asc]", help=f"The largest first  [default: {sort}]"
+        "order": click.option(
+            "--sort",
+            "order",
+            callback=order,
+            metavar="COLUMN[:asc]",
+            help=f"By this column, the largest first  [default: {sort}]",
         ),
-        click.option(
+        "limit": click.option(
             "--limit",
             type=click.IntRange(1, 1_000_000),
             default=limit,
@@ -110,17 +159,18 @@ def list_options(
             metavar="N",
             help="At most so many rows.",
         ),
-    ]
+    }
 
     def decorate(command: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(command)
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-            given: dict[str, Any] = {name: kwargs.pop(name) for name in Asked.__dataclass_fields__}
+            given: dict[str, Any] = {name: kwargs.pop(name) for name in Asked.__dataclass_fields__ if name in kwargs}
             kwargs["asked"] = Asked(**given)
             return command(*args, **kwargs)
 
-        for flag in reversed(flags):
-            flag(wrapped)
+        for name, flag in reversed(flags.items()):
+            if name not in without:
+                flag(wrapped)
         return wrapped
 
     return decorate

@@ -1,14 +1,16 @@
-"""What the adapters of both versions of Aave share: logs and the positions they touch, sums, and what if."""
+"""What the adapters of both versions of Aave share: logs and the positions they touch, accounts, sums, and what if."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
-from indexer.abi import topic
-from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs
-from indexer.model import Accounts, Check, Event, Logs, LogSource, PositionKey, Shape
+from indexer.abi import abi, topic
+from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs, Reader
+from indexer.model import Accounts, Answer, Asset, Check, Event, Logs, LogSource, PositionKey, Shape
+from protocols.aave.flags import Part, flagged, set_bits
 from protocols.aave.market import AaveMarket
 from protocols.aave.position import AavePosition
 from protocols.common import quantity, sources
@@ -17,6 +19,10 @@ M = TypeVar("M", bound=AaveMarket[Any])
 P = TypeVar("P", bound=AavePosition)
 
 LIQUIDATION = topic("LiquidationCall(address,address,address,uint256,uint256,address,bool)")
+
+SCALED_BALANCE = abi("aave_v3_token").function("scaledBalanceOf")  # of aTokens and variable debt tokens of all versions
+STABLE_DEBT = abi("aave_stable_debt_token")
+STABLE = tuple(STABLE_DEBT.function(name) for name in ("principalBalanceOf", "getUserStableRate", "getUserLastUpdated"))
 
 #: topic0 -> the (topics, data words) that name accounts whose positions the event may have changed
 Touches = Mapping[str, tuple[Sequence[int], Sequence[int]]]
@@ -32,6 +38,8 @@ class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P]):
     borrow: ClassVar[str]
     receipts: ClassVar[tuple[str, str]]
     receipt_shapes: ClassVar[Mapping[str, Shape]]
+    #: what the pool is asked about an account, its flags first
+    account_functions: ClassVar[tuple[str, ...]]
 
     # logs -------------------------------------------------------------------------------------------------------------
 
@@ -73,6 +81,89 @@ class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P]):
             quantity(assets, debt_asset, repaid),
             quantity(assets, seized_asset, seized),
         )
+
+    # accounts ---------------------------------------------------------------------------------------------------------
+
+    def read_positions(self, read: Reader, market: M, keys: Sequence[PositionKey]) -> list[P]:
+        """What the pool says of everyone and all of their aTokens, then the debts that the flags name."""
+        return self._read(read, market, keys, [reserve.a_token for reserve in market.reserves])
+
+    def read_health(self, read: Reader, market: M, keys: Sequence[PositionKey]) -> list[P]:
+        """What the pool says of everyone, then the aTokens and debts that the flags name.
+
+        GenericLogic.calculateUserAccountData passes over every reserve whose two flags are not set.
+        """
+        return self._read(read, market, keys, None)
+
+    def _read(self, read: Reader, market: M, keys: Sequence[PositionKey], every: Sequence[str] | None) -> list[P]:
+        """Positions with their balances of `every` aToken, or of those that back debt if None."""
+        a_tokens = every or ()
+        owed = {reserve.borrowing_flag: reserve for reserve in market.reserves}
+        backing = {reserve.collateral_flag: reserve.a_token for reserve in market.reserves if every is None}
+        always = [(market.pool, function) for function in self.account_functions]
+        always += [(token, SCALED_BALANCE) for token in a_tokens]
+        by_bit = {bit: self.debt_reads(reserve) for bit, reserve in owed.items()}
+        by_bit |= {bit: [(token, SCALED_BALANCE)] for bit, token in backing.items()}
+        position_type: type[Any] = self.position_type
+        positions: list[P] = []
+        for key, row in zip(keys, flagged(read, [account for account, _ in keys], always, by_bit), strict=True):
+            answers = iter(row)
+            flags, *own = islice(answers, len(self.account_functions))
+            supplied = {token: scaled for token in a_tokens if (scaled := next(answers))}
+            debts = []
+            for bit in set_bits(flags):
+                if bit in owed:
+                    debts.append((owed[bit], [next(answers) for _ in by_bit[bit]]))
+                elif bit in backing and (scaled := next(answers)):
+                    supplied[backing[bit]] = scaled
+            positions.append(
+                position_type(
+                    key=key,
+                    block_number=read.block.number,
+                    supplies_complete=every is not None,
+                    configuration=flags,
+                    supplied=supplied,
+                    borrowed={r.variable_debt_token: parts[0] for r, parts in debts if parts[0]},
+                    stable={
+                        r.stable_debt_token: tuple(parts[1:4]) for r, parts in debts if r.stable_debt_token and parts[1]
+                    },
+                    **self.own_fields(own, debts),
+                )
+            )
+        self.read_unknown(read, market, positions)
+        return positions
+
+    def debt_reads(self, reserve: Any) -> list[Part]:
+        """The parts of an account's debt in a reserve: variable, and principal, rate and last update of the stable one."""
+        stable = [(reserve.stable_debt_token, function) for function in STABLE] if reserve.stable_debt_token else []
+        return [(reserve.variable_debt_token, SCALED_BALANCE), *stable]
+
+    @abstractmethod
+    def own_fields(self, answers: Sequence[Any], debts: Sequence[tuple[Any, Sequence[Any]]]) -> dict[str, Any]:
+        """The fields that only this version's positions have.
+
+        `answers` are those to `account_functions` behind the flags, `debts` each owed reserve with those to `debt_reads`.
+        """
+
+    @abstractmethod
+    def read_unknown(self, read: Reader, market: M, positions: Sequence[P]) -> None:
+        """Ask every token for the positions' balances where the code is unknown, and keep them."""
+
+    def price_source(self, market: M, asset: Asset) -> str | None:
+        return market.oracle
+
+    def contract_answers(self, read: Reader, market: M, keys: Sequence[PositionKey]) -> list[Answer]:
+        """Asks for getUserAccountData, and for balanceOf in every token."""
+        tokens = [*market.sides]
+        return self.answers(read, market, [(key, tokens) for key in keys])
+
+    def audit_answers(self, read: Reader, market: M, positions: Sequence[P]) -> list[Answer]:
+        tokens = [*market.sides]
+        return self.answers(read, market, [(p.key, p.asked(tokens, read.block.number)) for p in positions])
+
+    @abstractmethod
+    def answers(self, read: Reader, market: M, wanted: Sequence[tuple[PositionKey, Sequence[str]]]) -> list[Answer]:
+        """What getUserAccountData says of each account, and balanceOf of the tokens named with it."""
 
     # sums -------------------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,12 @@ class AaveMarket(Market, Generic[R]):
                 places[reserve.stable_debt_token] = Place("stable", reserve, reserve.borrowing_flag)
         return places
 
+    @property
+    def sides(self) -> dict[str, str]:
+        """The tokens of the reserves, and the side of the balances that each keeps."""
+        reserved = {token: place.kind for token, place in self.tokens.items() if place.reserve is not None}
+        return {token: "supply" if kind == "a" else "debt" for token, kind in reserved.items()}
+
     def contracts_of(self, kind: str) -> frozenset[str]:
         return frozenset(address for address, place in self.tokens.items() if place.kind == kind)
 

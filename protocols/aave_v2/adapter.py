@@ -2,13 +2,12 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from indexer.abi import abi
 from indexer.adapter import Reader, answered, required
 from indexer.model import (
     Answer,
-    Asset,
     Balance,
     Effect,
     Health,
@@ -19,19 +18,18 @@ from indexer.model import (
     Read,
     Shape,
 )
-from protocols.aave.adapter import AaveAdapter, Touches
+from protocols.aave.adapter import SCALED_BALANCE, STABLE_DEBT, AaveAdapter, Touches
 from protocols.aave.math import ray_mul
 from protocols.aave_v2 import liquidation
 from protocols.aave_v2.answers import answer
 from protocols.aave_v2.bounds import AaveV2Bounds
 from protocols.aave_v2.market import AaveV2Market, Reserve, read_market
 from protocols.aave_v2.position import AaveV2Position, balances, evaluate, formula_amount
-from protocols.common import chunks, together
+from protocols.common import together
 
 POOL = abi("aave_v2_pool")
 A_TOKEN = abi("aave_v2_a_token")
 VARIABLE_DEBT = abi("aave_v2_variable_debt_token")
-STABLE_DEBT = abi("aave_stable_debt_token")
 
 #: How many holders of each aToken are checked at each snapshot for balances that moved without an event.
 WITNESSES = 3
@@ -40,13 +38,7 @@ LARGE = 1_000
 
 USER_CONFIGURATION = POOL.function("getUserConfiguration")  # a struct of one word
 ACCOUNT_DATA = POOL.function("getUserAccountData")
-SCALED_BALANCE = A_TOKEN.function("scaledBalanceOf")
 BALANCE = A_TOKEN.function("balanceOf")
-STABLE = (
-    STABLE_DEBT.function("principalBalanceOf"),
-    STABLE_DEBT.function("getUserStableRate"),
-    STABLE_DEBT.function("getUserLastUpdated"),
-)
 
 BORROW = POOL.event("Borrow")
 # The aToken's Mint has the topic0 of Compound's and Uniswap's: only the address tells them apart.
@@ -56,10 +48,7 @@ BALANCE_TRANSFER = A_TOKEN.event("BalanceTransfer")
 EVENTS: Mapping[str, Touches] = {
     "pool": {
         BORROW: ((2,), ()),  # onBehalfOf; `user` is only the caller
-        POOL.event("LiquidationCall"): (
-            (3,),
-            (2,),
-        ),  # user, liquidator
+        POOL.event("LiquidationCall"): ((3,), (2,)),  # user, liquidator
         POOL.event("ReserveUsedAsCollateralEnabled"): ((2,), ()),
         POOL.event("ReserveUsedAsCollateralDisabled"): ((2,), ()),
         POOL.event("Swap"): ((2,), ()),
@@ -90,6 +79,7 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
     required_addresses = ("lending_pool_addresses_provider",)
     events = EVENTS
     borrow = BORROW
+    account_functions = (USER_CONFIGURATION,)
     receipts = (MINT, BALANCE_TRANSFER)
     receipt_shapes: ClassVar[Mapping[str, Shape]] = {
         MINT: Shape(topics=2, words=2, accounts=(1,)),
@@ -102,64 +92,20 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
 
     # positions --------------------------------------------------------------------------------------------------------
 
-    def read_positions(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[AaveV2Position]:
-        """Two rounds: everyone's flags and all of their aTokens, then the debts that the flags name."""
-        return self._read(read, market, keys, [reserve.a_token for reserve in market.reserves])
+    def own_fields(self, answers: Sequence[Any], debts: Sequence[tuple[Any, Sequence[Any]]]) -> dict[str, Any]:
+        return {"offsets": {}}
 
-    def read_health(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[AaveV2Position]:
-        """Two rounds: everyone's flags, then the aTokens and debts that the flags name.
-
-        GenericLogic.calculateUserAccountData passes over every reserve whose two flags are not set.
-        """
-        return self._read(read, market, keys, None)
-
-    def _read(
-        self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey], every: Sequence[str] | None
-    ) -> list[AaveV2Position]:
-        """Positions with their balances of `every` aToken, or of those that back debt if None."""
-        a_tokens = every or ()
-        reads = []
-        for address, _ in keys:
-            reads.append(Read(market.pool, USER_CONFIGURATION, (address,)))
-            reads += [Read(token, SCALED_BALANCE, (address,)) for token in a_tokens]
-        answers = required(read, reads)
-        rows = chunks(answers, 1 + len(a_tokens))
-        owed = [[r for r in market.reserves if flags & r.borrowing_flag] for flags, *_ in rows]
-        backing = [
-            [r.a_token for r in market.reserves if every is None and flags & r.collateral_flag] for flags, *_ in rows
-        ]
-        reads = []
-        for (address, _), reserves, tokens in zip(keys, owed, backing, strict=True):
-            for reserve in reserves:
-                reads.append(Read(reserve.variable_debt_token, SCALED_BALANCE, (address,)))
-                reads += [Read(reserve.stable_debt_token, function, (address,)) for function in STABLE]
-            reads += [Read(token, SCALED_BALANCE, (address,)) for token in tokens]
-        debts = iter(required(read, reads))
-        positions = []
-        for key, (flags, *scaled), reserves, tokens in zip(keys, rows, owed, backing, strict=True):
-            borrowed, stable = {}, {}
-            for reserve in reserves:
-                variable, principal, rate, last_update = (next(debts) for _ in range(4))
-                if variable:
-                    borrowed[reserve.variable_debt_token] = variable
-                if principal:
-                    stable[reserve.stable_debt_token] = (principal, rate, last_update)
-            held = dict(zip(a_tokens, scaled, strict=True)) | {token: next(debts) for token in tokens}
-            positions.append(
-                AaveV2Position(
-                    key=key,
-                    block_number=read.block.number,
-                    configuration=flags,
-                    supplied={token: amount for token, amount in held.items() if amount},
-                    borrowed=borrowed,
-                    stable=stable,
-                    offsets={},
-                    supplies_complete=every is not None,
-                )
-            )
-        if not market.exact:
-            read_offsets(read, market, positions)
-        return list(positions)
+    def read_unknown(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> None:
+        """Keeps what differs from the formula."""
+        if market.exact:
+            return
+        there = market if read.block == market.block else market.at(read.block)
+        wanted = [(p, token) for p in positions for token in p.held]
+        amounts = required(read, [Read(token, BALANCE, (p.key.account,)) for p, token in wanted])
+        for (p, token), amount in zip(wanted, amounts, strict=True):
+            offset = amount - formula_amount(there, p, token)
+            if offset:
+                p.offsets[token] = offset
 
     def changes_silently(self, market: AaveV2Market, position: AaveV2Position) -> bool:
         """Whether the position holds tokens whose code is unknown."""
@@ -214,22 +160,25 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
     def evaluate(self, market: AaveV2Market, position: AaveV2Position) -> Health:
         return evaluate(market, position)
 
-    def price_source(self, market: AaveV2Market, asset: Asset) -> str | None:
-        return market.oracle
-
     def balances(self, market: AaveV2Market, position: AaveV2Position) -> list[Balance]:
         return balances(market, position)
 
     # the contracts' own answers ---------------------------------------------------------------------------------------
 
-    def contract_answers(self, read: Reader, market: AaveV2Market, keys: Sequence[PositionKey]) -> list[Answer]:
-        """Asks for getUserAccountData, and for balanceOf in every token."""
-        tokens = [*listed_tokens(market)]
-        return answers_of(read, market, [(key, tokens) for key in keys])
-
-    def audit_answers(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> list[Answer]:
-        tokens = [*listed_tokens(market)]
-        return answers_of(read, market, [(p.key, p.asked(tokens, read.block.number)) for p in positions])
+    def answers(
+        self, read: Reader, market: AaveV2Market, wanted: Sequence[tuple[PositionKey, Sequence[str]]]
+    ) -> list[Answer]:
+        side = market.sides
+        data, amounts = together(
+            read,
+            [Read(market.pool, ACCOUNT_DATA, (key.account,)) for key, _ in wanted],
+            [Read(token, BALANCE, (key.account,)) for key, tokens in wanted for token in tokens],
+        )
+        answered_amounts = iter(answered(amounts))
+        return [
+            answer(key, one, {(token, side[token]): next(answered_amounts) for token in tokens})
+            for (key, tokens), one in zip(wanted, data, strict=True)
+        ]
 
     def stable_total(self, reserve: Reserve) -> int:
         return reserve.stable_debt
@@ -252,35 +201,3 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
 
     def liquidation_calls(self, market: AaveV2Market, position: AaveV2Position) -> list[LiquidationCall]:
         return liquidation.liquidation_calls(market, position)
-
-
-def listed_tokens(market: AaveV2Market) -> dict[str, str]:
-    """The tokens of the reserves, and the side of the balances that each keeps."""
-    debts = [token for r in market.reserves for token in (r.variable_debt_token, r.stable_debt_token)]
-    return dict.fromkeys(market.supplies, "supply") | dict.fromkeys(debts, "debt")
-
-
-def answers_of(read: Reader, market: AaveV2Market, wanted: Sequence[tuple[PositionKey, Sequence[str]]]) -> list[Answer]:
-    """Ask for getUserAccountData, and for balanceOf of the tokens named with each key."""
-    side = listed_tokens(market)
-    data, amounts = together(
-        read,
-        [Read(market.pool, ACCOUNT_DATA, (key.account,)) for key, _ in wanted],
-        [Read(token, BALANCE, (key.account,)) for key, tokens in wanted for token in tokens],
-    )
-    answered_amounts = iter(answered(amounts))
-    return [
-        answer(key, one, {(token, side[token]): next(answered_amounts) for token in tokens})
-        for (key, tokens), one in zip(wanted, data, strict=True)
-    ]
-
-
-def read_offsets(read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> None:
-    """Ask every token of unknown code for the positions' balances, and keep what differs from the formula."""
-    there = market if read.block == market.block else market.at(read.block)
-    wanted = [(p, token) for p in positions for token in p.held]
-    amounts = required(read, [Read(token, BALANCE, (p.key.account,)) for p, token in wanted])
-    for (p, token), amount in zip(wanted, amounts, strict=True):
-        offset = amount - formula_amount(there, p, token)
-        if offset:
-            p.offsets[token] = offset

@@ -4,13 +4,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Reader
+from indexer.adapter import ONE, Reader, required
 from indexer.model import (
     Answer,
-    Asset,
     Balance,
     Effect,
     Health,
@@ -21,18 +20,17 @@ from indexer.model import (
     Read,
     Shape,
 )
-from protocols.aave.adapter import AaveAdapter, Touches
+from protocols.aave.adapter import STABLE_DEBT, AaveAdapter, Touches
+from protocols.aave.flags import Part
 from protocols.aave_v3 import liquidation
 from protocols.aave_v3.answers import agrees, answer
 from protocols.aave_v3.bounds import AaveV3Bounds
 from protocols.aave_v3.market import AaveV3Market, Reserve
 from protocols.aave_v3.position import AaveV3Position, balances, evaluate, misplaced
 from protocols.aave_v3.read import read_market, with_modes
-from protocols.common import chunks, needed
 
 POOL = abi("aave_v3_pool")
 TOKEN = abi("aave_v3_token")
-STABLE_DEBT = abi("aave_stable_debt_token")
 GHO_DEBT = abi("aave_gho_debt_token")
 
 #: How many accounts with debt are asked when the contracts' totals leave several versions open.
@@ -41,8 +39,8 @@ CALIBRATION_ACCOUNTS = 32
 USER_CONFIGURATION = POOL.function("getUserConfiguration")
 USER_E_MODE = POOL.function("getUserEMode")
 ACCOUNT_DATA = POOL.function("getUserAccountData")
-SCALED_BALANCE = TOKEN.function("scaledBalanceOf")
 BALANCE = TOKEN.function("balanceOf")
+DISCOUNT = (GHO_DEBT.function("getPreviousIndex"), GHO_DEBT.function("getDiscountPercent"))
 
 BORROW = POOL.event("Borrow")
 MINT = TOKEN.event("Mint")
@@ -80,6 +78,7 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
     required_addresses = ("pool_addresses_provider",)
     events = EVENTS
     borrow = BORROW
+    account_functions = (USER_CONFIGURATION, USER_E_MODE)
     receipts = (MINT, BALANCE_TRANSFER)
     receipt_shapes: ClassVar[Mapping[str, Shape]] = {
         MINT: Shape(topics=3, words=3, accounts=(2,)),
@@ -92,64 +91,23 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
 
     # positions --------------------------------------------------------------------------------------------------------
 
-    def read_positions(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[AaveV3Position]:
-        """Two rounds: everyone's flags, e-mode and all of their aTokens, then the debts that the flags name."""
-        return self._read(read, market, keys, [reserve.a_token for reserve in market.reserves])
+    def debt_reads(self, reserve: Reserve) -> list[Part]:
+        waived = [(reserve.variable_debt_token, function) for function in DISCOUNT] if reserve.discount else []
+        return [*super().debt_reads(reserve), *waived]
 
-    def read_health(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[AaveV3Position]:
-        """Two rounds: everyone's flags and e-mode, then the aTokens and debts that the flags name.
+    def own_fields(self, answers: Sequence[Any], debts: Sequence[tuple[Any, Sequence[Any]]]) -> dict[str, Any]:
+        (mode,) = answers
+        discounts = {r.variable_debt_token: (parts[-2], parts[-1]) for r, parts in debts if r.discount and parts[0]}
+        return {"mode": mode, "discounts": discounts, "amounts": {}}
 
-        GenericLogic.calculateUserAccountData passes over every reserve whose two flags are not set.
-        """
-        return self._read(read, market, keys, None)
-
-    def _read(
-        self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey], every: Sequence[str] | None
-    ) -> list[AaveV3Position]:
-        """Positions with their balances of `every` aToken, or of those that back debt if None."""
-        a_tokens = every or ()
-        reads = []
-        for address, _ in keys:
-            args = (address,)
-            reads.append(Read(market.pool, USER_CONFIGURATION, args))
-            reads.append(Read(market.pool, USER_E_MODE, args))
-            reads += [Read(token, SCALED_BALANCE, args) for token in a_tokens]
-        rows = chunks(read(reads), 2 + len(a_tokens))
-        flagged = [(reserve.borrowing_flag, debt_signatures(reserve)) for reserve in market.reserves]
-        if every is None:
-            flagged += [(reserve.collateral_flag, [(reserve.a_token, SCALED_BALANCE)]) for reserve in market.reserves]
-        reads = []
-        for (address, _), row in zip(keys, rows, strict=True):
-            flags = needed(row[0])
-            for flag, signatures in flagged:
-                if flags & flag:
-                    reads += [Read(token, signature, (address,)) for token, signature in signatures]
-        rest = iter(read(reads) if reads else ())
-        positions: list[AaveV3Position] = []
-        for key, (flags, mode, *amounts) in zip(keys, rows, strict=True):
-            supplied = {token: needed(scaled) for token, scaled in zip(a_tokens, amounts, strict=True) if scaled != 0}
-            position = AaveV3Position(
-                key=key,
-                block_number=read.block.number,
-                configuration=flags,
-                mode=needed(mode),
-                supplied=supplied,
-                borrowed={},
-                stable={},
-                discounts={},
-                amounts={},
-                supplies_complete=every is not None,
-            )
-            for reserve in market.reserves:
-                if flags & reserve.borrowing_flag:
-                    add_debt(position, reserve, [needed(next(rest)) for _ in debt_signatures(reserve)])
-            for reserve in market.reserves if every is None else ():
-                if flags & reserve.collateral_flag and (scaled := needed(next(rest))):
-                    position.supplied[reserve.a_token] = scaled
-            positions.append(position)
-        if market.version is None:
-            read_amounts(read, positions)
-        return list(positions)
+    def read_unknown(self, read: Reader, market: AaveV3Market, positions: Sequence[AaveV3Position]) -> None:
+        """Rounding is unknown where the version is."""
+        if market.version is not None:
+            return
+        wanted = [(p, token) for p in positions for token in p.held]
+        amounts = required(read, [Read(token, BALANCE, (p.key.account,)) for p, token in wanted])
+        for (p, token), amount in zip(wanted, amounts, strict=True):
+            p.amounts[token] = amount
 
     def changes_silently(self, market: AaveV3Market, position: AaveV3Position) -> bool:
         """Also true where the code is unknown: amounts then come from balanceOf alone, and grow old."""
@@ -158,21 +116,25 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
     def evaluate(self, market: AaveV3Market, position: AaveV3Position) -> Health:
         return evaluate(market, position)
 
-    def price_source(self, market: AaveV3Market, asset: Asset) -> str | None:
-        return market.oracle
-
     def balances(self, market: AaveV3Market, position: AaveV3Position) -> list[Balance]:
         return balances(market, position)
 
     # what the contracts say -------------------------------------------------------------------------------------------
 
-    def contract_answers(self, read: Reader, market: AaveV3Market, keys: Sequence[PositionKey]) -> list[Answer]:
-        tokens = [*listed_tokens(market)]
-        return answers_of(read, market, [(key, tokens) for key in keys])
-
-    def audit_answers(self, read: Reader, market: AaveV3Market, positions: Sequence[AaveV3Position]) -> list[Answer]:
-        tokens = [*listed_tokens(market)]
-        return answers_of(read, market, [(p.key, p.asked(tokens, read.block.number)) for p in positions])
+    def answers(
+        self, read: Reader, market: AaveV3Market, wanted: Sequence[tuple[PositionKey, Sequence[str]]]
+    ) -> list[Answer]:
+        """Asks for the e-mode too."""
+        side, average = market.sides, market.exact and market.averages
+        reads = []
+        for (address, _), tokens in wanted:
+            reads += [Read(market.pool, ACCOUNT_DATA, (address,)), Read(market.pool, USER_E_MODE, (address,))]
+            reads += [Read(token, BALANCE, (address,)) for token in tokens]
+        answers = iter(read(reads))
+        return [
+            answer(key, [(token, side[token]) for token in tokens], list(islice(answers, 2 + len(tokens))), average)
+            for key, tokens in wanted
+        ]
 
     def fit(self, read: Reader, market: AaveV3Market, positions: Sequence[AaveV3Position]) -> AaveV3Market:
         """Asks for e-modes that accounts have entered since they were configured; where several versions agree with the
@@ -250,68 +212,6 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
 
     def liquidation_calls(self, market: AaveV3Market, position: AaveV3Position) -> list[LiquidationCall]:
         return liquidation.liquidation_calls(market, position)
-
-
-def listed_tokens(market: AaveV3Market) -> dict[str, str]:
-    """The tokens of the reserves, and the side of the balances that each keeps."""
-    return {
-        token: "supply" if place.kind == "a" else "debt"
-        for token, place in market.tokens.items()
-        if place.reserve is not None
-    }
-
-
-def answers_of(read: Reader, market: AaveV3Market, wanted: Sequence[tuple[PositionKey, Sequence[str]]]) -> list[Answer]:
-    """Ask for account data, the e-mode and balanceOf of the tokens named with each key."""
-    side, average = listed_tokens(market), market.exact and market.averages
-    reads = []
-    for (address, _), tokens in wanted:
-        reads += [Read(market.pool, ACCOUNT_DATA, (address,)), Read(market.pool, USER_E_MODE, (address,))]
-        reads += [Read(token, BALANCE, (address,)) for token in tokens]
-    answers = iter(read(reads))
-    return [
-        answer(key, [(token, side[token]) for token in tokens], list(islice(answers, 2 + len(tokens))), average)
-        for key, tokens in wanted
-    ]
-
-
-def debt_signatures(reserve: Reserve) -> list[tuple[str, str]]:
-    """(token, read) for each part of an account's debt in this reserve."""
-    reads = [(reserve.variable_debt_token, SCALED_BALANCE)]
-    if reserve.stable_debt_token:
-        reads += [
-            (reserve.stable_debt_token, STABLE_DEBT.function("principalBalanceOf")),
-            (reserve.stable_debt_token, STABLE_DEBT.function("getUserStableRate")),
-            (reserve.stable_debt_token, STABLE_DEBT.function("getUserLastUpdated")),
-        ]
-    if reserve.discount:
-        reads += [
-            (reserve.variable_debt_token, GHO_DEBT.function("getPreviousIndex")),
-            (reserve.variable_debt_token, GHO_DEBT.function("getDiscountPercent")),
-        ]
-    return reads
-
-
-def add_debt(position: AaveV3Position, reserve: Reserve, answers: Sequence[int]) -> None:
-    """Fill in the answers to `debt_signatures`."""
-    scaled, *rest = answers
-    if scaled:
-        position.borrowed[reserve.variable_debt_token] = scaled
-    if reserve.stable_debt_token:
-        principal, rate, last_update, *rest = rest
-        if principal:
-            position.stable[reserve.stable_debt_token] = (principal, rate, last_update)
-    if reserve.discount and scaled:
-        previous_index, percent = rest
-        position.discounts[reserve.variable_debt_token] = (previous_index, percent)
-
-
-def read_amounts(read: Reader, positions: Sequence[AaveV3Position]) -> None:
-    """Ask each token for the positions' balances, for code whose rounding is unknown."""
-    wanted = [(p, token) for p in positions for token in p.held]
-    amounts = read([Read(token, BALANCE, (p.key.account,)) for p, token in wanted])
-    for (p, token), amount in zip(wanted, amounts, strict=True):
-        p.amounts[token] = needed(amount)
 
 
 def undecided(market: AaveV3Market, position: AaveV3Position) -> bool:

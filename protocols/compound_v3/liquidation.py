@@ -3,7 +3,8 @@
 from dataclasses import replace
 from fractions import Fraction
 
-from indexer.model import WAD, Balance, Effect, LiquidationCall, Price, Sale
+from indexer.auctions import Sale
+from indexer.model import WAD, Balance, Effect, LiquidationCall, Price
 from protocols.compound_v3.market import INDEX_SCALE, PRICE_SCALE, Collateral, CompoundV3Market
 from protocols.compound_v3.position import CompoundV3Position, balances, evaluate
 

@@ -84,23 +84,25 @@ class CompoundV3Market(Market):
         return {one.asset: one for one in self.collaterals}
 
 
+BASIC = (
+    COMET.function("numAssets"),
+    COMET.function("baseToken"),
+    COMET.function("baseTokenPriceFeed"),
+    COMET.function("baseScale"),
+    COMET.function("baseBorrowMin"),
+    COMET.function("storeFrontPriceFactor"),
+    COMET.function("getUtilization"),
+    TOTALS_BASIC,
+)
+
+
 def read_market(read: Reader, comet: str, usd_feeds: Sequence[str]) -> CompoundV3Market:
     """Reads the market in four requests, and one for the storage of the proxy.
 
     The product of `usd_feeds` converts the unit of the Comet's prices to USD; there are none if that is USD already.
     """
     count, base, base_feed, base_scale, borrow_min, store_front, utilization, totals = required(
-        read,
-        [
-            Read(comet, COMET.function("numAssets")),
-            Read(comet, COMET.function("baseToken")),
-            Read(comet, COMET.function("baseTokenPriceFeed")),
-            Read(comet, COMET.function("baseScale")),
-            Read(comet, COMET.function("baseBorrowMin")),
-            Read(comet, COMET.function("storeFrontPriceFactor")),
-            Read(comet, COMET.function("getUtilization")),
-            Read(comet, TOTALS_BASIC),
-        ],
+        read, [Read(comet, function) for function in BASIC]
     )
     supply_rate, borrow_rate, *infos = required(
         read,

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from fractions import Fraction
 
-from indexer.model import RAY, WAD, Auction, Balance, Effect, LiquidationCall, Price
+from indexer.auctions import Auction
+from indexer.model import RAY, WAD, Balance, Effect, LiquidationCall, Price
 from protocols.maker.market import Ilk, MakerMarket
 from protocols.maker.math import barked, bitten, feed_of
 from protocols.maker.position import Urn, balances, evaluate

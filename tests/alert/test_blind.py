@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +132,17 @@ def market(needs_node: None) -> Iterator[aave_v3.AaveV3]:
 
 
 def program(tmp_path: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "indexer", "--db", str(tmp_path / "w.db"), "watch", *arguments, "--chain", "devnet"]
+    return [sys.executable, "-m", "indexer", "--db", str(tmp_path / "w.db"), *arguments, "--chain", "devnet"]
 
 
 def check(tmp_path: Path, *flags: str) -> tuple[int, list[dict[str, Any]], str]:
+    return ended(tmp_path, "watch", "check", *flags)
+
+
+def ended(tmp_path: Path, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+    """A command's exit code, the alerts it printed, and what it said."""
     done = subprocess.run(
-        program(tmp_path, "check", *flags),
+        program(tmp_path, *arguments),
         cwd=tmp_path, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
@@ -185,7 +190,7 @@ def test_run_tells_while_it_watches(market: aave_v3.AaveV3, tmp_path: Path) -> N
     with Hook() as hook:
         now_on(market)
         process = subprocess.Popen(
-            program(tmp_path, "run", "--notify", hook.url), cwd=tmp_path, stderr=subprocess.DEVNULL
+            program(tmp_path, "watch", "run", "--notify", hook.url), cwd=tmp_path, stderr=subprocess.DEVNULL
         )
         try:
 
@@ -198,3 +203,19 @@ def test_run_tells_while_it_watches(market: aave_v3.AaveV3, tmp_path: Path) -> N
         finally:
             process.terminate()
             assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("words", [("watch", "run"), ("sync", "--follow", "--watch", "--stdout")])
+def test_a_watch_that_cannot_even_connect_tells_before_it_ends(
+    market: aave_v3.AaveV3, tmp_path: Path, words: Sequence[str]
+) -> None:
+    (tmp_path / "indexer.toml").write_text(config_toml(CHAIN_ID, "http://127.0.0.1:9", [market]))
+    with Store(tmp_path / "w.db") as store:
+        add(store, [Watch(market.users[0], None, None, ())])
+    code, lines, errors = ended(tmp_path, *words)
+    assert (code, [(a["kind"], a["event"]) for a in lines]) == (1, [("blind", "crossed")])
+    assert "no rows yet" in lines[0]["text"]
+    assert "is the node running" in lines[0]["reason"]
+    assert "is the node running" in errors
+    code, lines, _ = ended(tmp_path, *words)
+    assert (code, lines) == (1, [])

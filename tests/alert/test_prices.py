@@ -18,9 +18,8 @@ from indexer.cli.main import main
 from indexer.model import WAD
 from indexer.store.database import open_readonly
 from tests.alert.test_watch import outbox, watch, watching
-from tests.devnet import aave_v2, aave_v3
-from tests.devnet.node import CHAIN_ID, Anvil
-from tests.devnet.scenario import Devnet
+from tests.devnet.node import CHAIN_ID
+from tests.devnet.worlds import together
 from tests.truth import raw
 
 MARGIN = 2 * WAD // 100
@@ -29,11 +28,7 @@ MARGIN = 2 * WAD // 100
 @pytest.fixture(scope="module")
 def markets(needs_node: None) -> Iterator[list[Any]]:
     """An oracle that counts in USD and one that counts in ETH."""
-    with Anvil() as node:
-        node.place_multicall3()
-        found: list[Devnet] = [aave_v3.deploy(node, "3.6"), aave_v2.deploy(node)]
-        for market in found:
-            market.populate(seed=1, users=12)
+    with together(("aave-3.6", "aave-v2"), seed=1, users=12) as found:
         yield found
 
 

@@ -21,6 +21,7 @@ from werkzeug import Request, Response
 
 from indexer.chain import ens
 from indexer.chain.client import Chain
+from indexer.terminal.people import RESOLVING_SECONDS
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.faulty import FaultyNode
@@ -145,15 +146,45 @@ def test_an_ens_name_is_asked_within_the_same_bounds(run: Callable[..., Ended]) 
     assert ended.memory < MEMORY
 
 
+def dripping() -> Iterator[bytes]:
+    for _ in range(300):
+        time.sleep(0.2)
+        yield b" "
+
+
+@pytest.mark.parametrize("kind", ["drip", "failure", "words"])
+def test_a_name_that_a_node_answers_nothing_about_is_named_in_time(
+    run: Callable[..., Ended], httpserver: HTTPServer, kind: str
+) -> None:
+    """It knows its chain and its blocks, and each eth_call fails in the same way."""
+    answers: dict[str, dict[str, object]] = {
+        "failure": {"error": {"code": -32603, "message": "internal error"}},
+        "words": {"result": "0x" + "ff" * 1_000},
+    }
+
+    def answer(request: Request) -> Response:
+        call = json.loads(request.data)
+        block = {"number": "0x1", "timestamp": hex(int(time.time()))}
+        known = {"eth_chainId": {"result": "0x1"}, "eth_getBlockByNumber": {"result": block}}
+        if call["method"] in known:
+            return Response(json.dumps({"jsonrpc": "2.0", "id": call["id"], **known[call["method"]]}))
+        if kind == "drip":
+            return Response(dripping(), content_type="application/json")
+        return Response(json.dumps({"jsonrpc": "2.0", "id": call["id"], **answers[kind]}))
+
+    httpserver.expect_request("/").respond_with_handler(answer)
+    ended = run("watch", "add", "vitalik.eth", "--rpc-url", httpserver.url_for("/"))
+    line = one_line(ended, 1)
+    assert "vitalik.eth cannot be resolved" in line
+    assert f"localhost:{httpserver.port}" in line
+    assert re.search("name another endpoint of mainnet with --rpc-url or MAINNET_RPC_URL, or give the address", line)
+    assert ended.seconds < 2 * RESOLVING_SECONDS + START
+
+
 def test_a_name_is_asked_of_the_next_endpoint_where_one_drips(httpserver: HTTPServer) -> None:
     """The first says of itself what mainnet's would, and answers about a name a byte now and then, for a minute."""
     owner = "0x" + "22" * 20
     asked: Counter[str] = Counter()
-
-    def dripping() -> Iterator[bytes]:
-        for _ in range(300):
-            time.sleep(0.2)
-            yield b" "
 
     def answer(request: Request) -> Response:
         call = json.loads(request.data)

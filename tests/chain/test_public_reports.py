@@ -1,15 +1,26 @@
 """What public bug reports of other indexers tell of nodes and tokens, tried on this one; each names its report."""
 
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.chain.errors import BadAnswerError
+from indexer.cli.main import main
 from indexer.errors import RetryableError
 from indexer.logs.log_filter import EVERYTHING, events_of
 from protocols.common import symbol_of
+from tests.devnet.aave_v3 import AaveV3
+from tests.devnet.node import CHAIN_ID
+from tests.devnet.scenario import config_toml
+from tests.faulty import FaultyNode
+from tests.truth import wrong_rows
 
 HASH, OTHER = "0x" + "ab" * 32, "0x" + "cd" * 32
 LOG = {
@@ -78,3 +89,128 @@ def test_a_symbol_is_what_people_call_the_token(text: str, word: bytes, symbol: 
 def test_any_symbol_is_a_text(text: str, word: bytes) -> None:
     assert isinstance(symbol_of(text, word, "0x12"), str)
     assert symbol_of(text, word, "0x12")
+
+
+# through the command line -------------------------------------------------------------------------------------------------
+
+EMPTY = {"result": "0x"}
+STATE = ("eth_call", "eth_getCode", "eth_getStorageAt")
+
+
+def synced(folder: Path, node: FaultyNode, market: AaveV3) -> Result:
+    config = config_toml(CHAIN_ID, node.url, [market])
+    (folder / "indexer.toml").write_text(config)
+    files = ["--config", str(folder / "indexer.toml"), "--db", str(folder / "indexer.db")]
+    return CliRunner().invoke(main, [*files, "sync", "--chain", "devnet"])
+
+
+def right(folder: Path, market: AaveV3) -> bool:
+    checked, wrong = wrong_rows(folder / "indexer.db", market.node, [market])
+    return checked > 0 and not wrong
+
+
+@pytest.fixture
+def faulty(aave_v3_6: AaveV3) -> Iterator[FaultyNode]:
+    with FaultyNode(aave_v3_6.node.url) as node:
+        yield node
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_a_node_that_has_not_executed_its_newest_block_is_asked_again(
+    faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path, times: int
+) -> None:
+    """erigontech/erigon 18912: it knows the header, and answers every call about the state with nothing."""
+    asked = count()
+    faulty.edit = lambda call, answer: answer | EMPTY if call["method"] in STATE and next(asked) < times else answer
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert next(asked) > times
+    assert right(tmp_path, aave_v3_6)
+
+
+def test_a_node_that_has_no_state_at_all_is_not_believed_that_a_contract_is_missing(
+    faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path
+) -> None:
+    faulty.edit = lambda call, answer: answer | EMPTY if call["method"] in STATE else answer
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 1
+    assert "answers as if nothing were deployed, not even Multicall3" in ended.stderr
+    assert not (tmp_path / "indexer.db").exists()
+
+
+def test_ids_that_come_back_as_texts_are_ours(faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path) -> None:
+    """trustwallet/blockatlas PR 1062, loomnetwork/loomchain PR 1414."""
+    faulty.edit = lambda _, answer: answer | {"id": str(answer["id"])}
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert right(tmp_path, aave_v3_6)
+
+
+def test_a_gateway_that_now_and_then_forbids_what_it_served_is_asked_again(
+    faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path
+) -> None:
+    """aurora-is-near/aurora-relayer 156, BobTheBuidler/eth_retry PR 139: HTTP 403 for a client that asks too fast."""
+    faulty.status = lambda number: 403 if number % 5 == 4 else 200
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert faulty.injected["status 403"] > 2
+    assert right(tmp_path, aave_v3_6)
+
+
+def test_receipts_that_fail_in_every_block_are_no_passing_fault(
+    faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path
+) -> None:
+    """sei-protocol/sei-chain 1815: half a minute of retries for each look at a bloom filter, which cost 97 s here."""
+    failure = {"code": -32000, "message": "failed to find transaction in block"}
+    faulty.edit = lambda call, answer: (
+        {"id": answer["id"], "error": failure} if call["method"] == "eth_getBlockReceipts" else answer
+    )
+    faulty.faults = {"bloom-more": 1}
+    began = time.monotonic()
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert faulty.calls["eth_getBlockReceipts"] > 0
+    assert time.monotonic() - began < 20
+    assert right(tmp_path, aave_v3_6)
+
+
+def padded(value: Any) -> Any:
+    """Every quantity in it with two leading zeros, and in capital letters."""
+    if isinstance(value, dict):
+        return {key: padded(inner) if key in PADDED else inner for key, inner in value.items()}
+    if isinstance(value, list):
+        return [padded(inner) for inner in value]
+    return "0x00" + value[2:].upper() if isinstance(value, str) else value
+
+
+PADDED = frozenset({"number", "timestamp", "blockNumber", "logIndex", "transactionIndex", "logs", "result"})
+METHODS = frozenset(
+    {"eth_chainId", "eth_getLogs", "eth_getBlockByNumber", "eth_getBlockByHash", "eth_getBlockReceipts"}
+)
+
+
+def test_quantities_with_leading_zeros_are_numbers(faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path) -> None:
+    """Against the specification, but what they say is plain; logs of such blocks were refused for ever."""
+    faulty.edit = lambda call, answer: padded(answer) if call["method"] in METHODS else answer
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert right(tmp_path, aave_v3_6)
+
+
+@pytest.mark.parametrize("methods", [STATE, ("eth_getCode", "eth_getStorageAt")])
+def test_a_state_that_is_lacking_by_hash_is_asked_by_number(
+    faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path, methods: tuple[str, ...]
+) -> None:
+    """foundry-rs/foundry 16773: Somnia."""
+    failure = {"code": -1, "message": "unable to load historical state"}
+
+    def edit(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        named = call["method"] in methods and isinstance(
+            call["params"][-1 if call["method"] == "eth_getStorageAt" else 1], dict
+        )
+        return {"id": answer["id"], "error": failure} if named else answer
+
+    faulty.edit = edit
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert right(tmp_path, aave_v3_6)

@@ -54,6 +54,9 @@ TEXTS = {
         (0, "Monthly capacity limit exceeded. Visit https://dashboard.alchemyapi.io/settings/billing"),
     ],
     "unknown": [
+        (-32000, "invalid block range params"),  # rindexer PR 435: of a range beyond the head
+        (-32000, "One of the blocks specified in filter (fromBlock, toBlock or blockHash) cannot be found."),
+        (-32000, "requested block is not executed yet"),  # erigontech/erigon PR 17651
         (-32000, "header not found"),
         (-32000, "header for hash not found"),
         (-32000, "unknown block"),
@@ -69,6 +72,10 @@ TEXTS = {
         (-32019, "block is out of range"),
     ],
     "pruned": [
+        (-32000, "height is not available (requested height: 138905662, base height: 161957762)"),  # enviodev/hyperindex 714
+        (-32001, "Receipt not available for 'From' block '1273020'."),  # NethermindEth/nethermind 5228
+        (-32603, "Unable to recover receipts for block 0xab12 because of missing block data."),  # nethermind PR 10771
+        (-1, "unable to load historical state"),  # foundry-rs/foundry 16773: Somnia
         (-32602, "BlockOutOfRangeError: block height is 99 but requested was 5"),
         (-32000, "missing trie node 5a4d1f2e (path ) state 0x5a4d is not available, not found"),
         (-32000, "missing trie node 5a4d1f2e (path ) <nil>"),
@@ -183,6 +190,7 @@ TEXTS = {
         (-32013, "backend returned an invalid response"),
         (12, "can't route your request to suitable provider, if you specified certain providers revise the list"),
         (-32050, "failed to connect to upstream"),
+        (-32001, "Unable to complete request at this time"),  # joshstevens19/rindexer PR 435: an outage of 25 minutes
     ],
     "rejected": [(-32602, "invalid argument 0: hex string without 0x prefix"), (-32600, "Invalid Request")],
     "unclear": [(-1, "no"), (-40000, "words that nobody has ever seen")],

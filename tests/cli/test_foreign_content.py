@@ -21,7 +21,23 @@ from tests.devnet import aave_v3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
 
-HOSTILE = ["", "abc", "0x10", "-", "1e5", "9" * 5_000, "١٢", "\x00", "\ud7ff\x1b[2J", "[]", "{}", "null", "[" * 20_000]
+HOSTILE = [
+    "",
+    "abc",
+    "0x10",
+    "-",
+    "1e5",
+    "1e999999999",
+    "nan",
+    "9" * 5_000,
+    "١٢",
+    "\x00",
+    "\ud7ff\x1b[2J",
+    "[]",
+    "{}",
+    "null",
+    "[" * 20_000,
+]
 #: what one command may take, with much room, and what it may add to the most memory held so far
 SECONDS = 20
 MEMORY = 512 * 2**20
@@ -51,6 +67,7 @@ ANYTHING: list[Any] = [
     float("nan"),
     "nan",
     "9" * 5_000,
+    "1e999999999",
     "{}",
     "[]",
     "null",

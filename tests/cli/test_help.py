@@ -47,7 +47,7 @@ def examples() -> Iterator[tuple[str, str]]:
 #: what asks a node of mainnet for a name, or sends to a service with somebody's secrets
 ELSEWHERE = re.compile(r"\.eth\b|\$\{")
 #: what asks a node
-NODE = re.compile(r"indexer (sync|verify|show --live|watch (check|run))\b")
+NODE = re.compile(r"indexer (sync|verify|doctor|show --live|watch (check|run))\b")
 RUN = [(path, line) for path, line in examples() if not ELSEWHERE.search(line)]
 EVERY = [path for path, _ in commands() if path and not hasattr(dict(commands())[path], "commands")]
 
@@ -61,6 +61,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "indexer.db").write_bytes(gzip.decompress((OLDER / "indexer.db.gz").read_bytes()))
     (tmp_path / "indexer.toml").write_bytes((OLDER / "indexer.toml").read_bytes())
     Store(tmp_path / "indexer.db").close()
+    (tmp_path / "mainnet.db").write_bytes((tmp_path / "indexer.db").read_bytes())
+    Store(tmp_path / "base.db").close()
     with sqlite3.connect(tmp_path / "indexer.db") as conn:
         wallet = conn.execute(
             "select wallet from positions where status = 'healthy' order by debt_usd desc"
@@ -142,6 +144,45 @@ def test_help_of_nothing_is_that_of_the_program_and_of_no_command_an_error() -> 
         result = CliRunner().invoke(main, ["help", *words])
         assert (result.exit_code, result.stdout) == (2, "")
         assert "has no command" in result.stderr
+
+
+@pytest.mark.parametrize("path", [path for path, command in commands() if hasattr(command, "commands")])
+def test_a_list_of_commands_cuts_no_sentence(path: tuple[str, ...]) -> None:
+    """At 80 columns, as click writes it where there is no terminal."""
+    listed = CliRunner().invoke(main, [*path, "--help"], prog_name="indexer").stdout.partition("Commands:\n")[2]
+    lines = listed.partition("\n\n")[0].splitlines()
+    assert len(lines) == len(dict(commands())[path].commands)  # type: ignore[attr-defined]
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_is_the_one_that_click_gives_it(shell: str, folder: Path) -> None:
+    """By the variable that shells have always been told of."""
+    program = Path(sys.executable).with_name("indexer")
+    said = CliRunner().invoke(main, ["completion", shell], prog_name="indexer")
+    asked = {**os.environ, "_INDEXER_COMPLETE": f"{shell}_source"}
+    done = subprocess.run([program], cwd=folder, env=asked, capture_output=True, text=True, check=True)
+    assert said.exit_code == 0
+    assert said.stdout.rstrip("\n") == done.stdout.rstrip("\n")
+    assert "indexer" in said.stdout
+
+
+def test_bash_completes_after_the_example(folder: Path) -> None:
+    """A real bash reads the script and asks for what may follow `indexer show tr`."""
+    script = """
+        eval "$(indexer completion bash)"
+        COMP_WORDS=(indexer show tr) COMP_CWORD=2
+        "$(complete -p indexer | sed 's/.*-F \\([^ ]*\\).*/\\1/')" indexer
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("treasury\n", "")
+
+
+def test_another_shell_is_refused_with_those_that_there_are() -> None:
+    result = CliRunner().invoke(main, ["completion", "csh"])
+    assert result.exit_code == 2
+    assert "'bash', 'zsh', 'fish'" in result.stderr
 
 
 def completed(words: str, folder: Path) -> list[str]:

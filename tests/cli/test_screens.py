@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,23 +25,35 @@ from rich.cells import cell_len
 from indexer.cli.main import main
 from indexer.store.store import Store
 from tests.cli.test_help import commands
+from tests.devnet import aave_v3
+from tests.devnet.aave_v3 import AaveV3
+from tests.devnet.node import CHAIN_ID, Anvil
+from tests.devnet.scenario import config_toml
 
 OLDER = Path(__file__).parents[1] / "store" / "older"
 STRANGER = "0x" + "12" * 20
 MARK = "\x1e"
-#: runs each command as a shell would, in one process
+#: runs each command as a shell would, in one process; those that go on until somebody interrupts them, for a second
 CHILD = """
-import json, sys
+import json, os, signal, sys, threading
 from indexer.cli.main import main
 for arguments in json.loads(sys.argv[1]):
     for stream in (sys.stderr, sys.stdout):
         stream.flush()
     print('\\x1e', flush=True)
+    stop = threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT))
     try:
+        if '--follow' in arguments or arguments == ['watch', 'run', '--chain', 'devnet']:
+            stop.start()
         main(arguments, prog_name='indexer')
-    except SystemExit:
-        pass
+    except (SystemExit, KeyboardInterrupt):
+        stop.cancel()
 """
+WIDTHS = (80, 120, 200)
+#: what terminals tell of their colours, and a user who wants none
+LOOKS = {"dark": {"COLORFGBG": "15;0"}, "light": {"COLORFGBG": "0;15"}, "no-color": {"NO_COLOR": "1"}}
+#: what `completion` prints is a script, for a shell and not for people
+SCRIPTS = {"completion"}
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +77,59 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def market(needs_node: None) -> Iterator[AaveV3]:
+    with Anvil() as node:
+        node.place_multicall3()
+        market = aave_v3.deploy(node, "3.6")
+        market.populate(seed=1, users=8)
+        yield market
+
+
+def living(market: AaveV3, folder: Path) -> Path:
+    """A folder before the first sync of that market, with lists to import."""
+    folder.mkdir(parents=True)
+    (folder / "indexer.toml").write_text(config_toml(CHAIN_ID, market.node.url, [market]))
+    (folder / "wallets.csv").write_text(f"address,name\n{max(market.borrowers)},the last one\n{STRANGER},nobody\n")
+    return folder
+
+
+def asking(market: AaveV3) -> dict[str, list[str]]:
+    """By name, the arguments of every command that asks a node or changes the file, in the order they are used."""
+    who, chain = min(market.borrowers), ["--chain", "devnet"]
+    return {
+        "sync-dry-run": ["sync", *chain, "--dry-run"],
+        "sync": ["sync", *chain],
+        "sync-again": ["sync", *chain],
+        "sync-supplies": ["sync", *chain, "--supplies"],
+        "sync-liquidations": ["sync", *chain, "--liquidations", "--since", "400d"],
+        "sync-of-nothing": ["sync", *chain, "--deployment", "aave-v3-cor"],
+        "verify": ["verify", *chain, "--all"],
+        "show-live": ["show", "--live", *chain, who],
+        "show-live-stranger": ["show", "--live", *chain, STRANGER],
+        "watch-add": ["watch", "add", who, "--label", "the one who is watched", "--below", "1.3", "--group", "family"],
+        "watch-add-price": ["watch", "add", "--price", "ETH<2000"],
+        "watch-add-wrong": ["watch", "add", who[:-1]],
+        "watch-import": ["watch", "import", "wallets.csv"],
+        "watch-check": ["watch", "check", *chain],
+        "watch-run": ["watch", "run", *chain],
+        "watch-list-of-three": ["watch", "list"],
+        "watch-remove": ["watch", "remove", who],
+        "sync-follow": ["sync", *chain, "--follow"],
+        "doctor": ["doctor", *chain],
+        "merge-of-the-same": ["merge", "indexer.db", "./indexer.db", "--into", "all.db"],
+        "accounts-export": ["accounts", "export", "accounts.csv"],
+        "accounts-import": ["accounts", "import", "accounts.csv"],
+    }
+
+
 def screens() -> dict[str, list[str]]:
     """By name, the arguments of every command that reads the file, and every help."""
     found = {
         "at-risk": ["at-risk"],
         "at-risk-below": ["at-risk", "--below", "3"],
+        "completion": ["completion", "bash"],
+        "help-command": ["help", "watch", "add"],
         "export-positions": ["export", "positions"],
         "export-wallets": ["export", "wallets"],
         "export-balances": ["export", "balances"],
@@ -144,10 +205,9 @@ class Pane:
                 raise AssertionError(f"an unknown sequence {sequence!r}")
 
 
-def raw(folder: Path, names: Sequence[str], width: int | None, **environment: str) -> dict[str, str]:
+def raw(folder: Path, asked: dict[str, list[str]], width: int | None, **environment: str) -> dict[str, str]:
     """By name, everything that reached the terminal, or the pipe where `width` is None."""
-    arguments = [screens()[name] for name in names]
-    command = [sys.executable, "-c", CHILD, json.dumps(arguments)]
+    command = [sys.executable, "-c", CHILD, json.dumps([*asked.values()])]
     env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "FORCE_COLOR")}
     env |= {"TERM": "xterm-256color", "XDG_CONFIG_HOME": str(folder), **environment}
     if width is None:
@@ -157,7 +217,7 @@ def raw(folder: Path, names: Sequence[str], width: int | None, **environment: st
     else:
         out = terminal(command, folder, env, width)
     parts = out.decode().replace("\r\n", "\n").split(f"{MARK}\n")[1:]
-    return dict(zip(names, parts, strict=True))
+    return dict(zip(asked, parts, strict=True))
 
 
 def terminal(command: Sequence[str], folder: Path, env: dict[str, str], width: int) -> bytes:
@@ -179,73 +239,121 @@ def terminal(command: Sequence[str], folder: Path, env: dict[str, str], width: i
     return bytes(out)
 
 
-def kept(folder: Path, kind: str, texts: dict[str, str], width: int) -> Iterator[tuple[str, Pane]]:
-    """Each pane, written to a file."""
+@cache
+def shown(folder: Path, width: int, look: str) -> dict[str, str]:
+    """What the commands that read the file print; help, which has no colours, of one look."""
+    return raw(folder, {n: a for n, a in screens().items() if look == "dark" or not is_help(n)}, width, **LOOKS[look])
+
+
+def is_help(name: str) -> bool:
+    return name == "help" or name.startswith("help-")
+
+
+def kept(folder: Path, kind: str, texts: dict[str, str], width: int) -> dict[str, Pane]:
+    """Each pane, written to a file; nothing in it may be wider than the terminal, or an accident."""
     place = folder / "panes" / kind
     place.mkdir(parents=True, exist_ok=True)
+    panes, wrapped = {}, {}
     for name, text in texts.items():
-        pane = Pane(width)
+        panes[name] = pane = Pane(width)
         pane.feed(text)
         (place / f"{name}.txt").write_text("\n".join(line.rstrip() for line in pane.lines))
-        yield name, pane
-    print(f"panes are in {place}")
-
-
-@pytest.mark.parametrize("width", [80, 120, 200])
-def test_nothing_is_wider_than_the_terminal(folder: Path, width: int) -> None:
-    wrapped = {}
-    for name, pane in kept(folder, f"{width}-dark", raw(folder, [*screens()], width, COLORFGBG="15;0"), width):
-        assert "Traceback" not in "\n".join(pane.lines)
-        if pane.wrapped:
+        assert "Traceback" not in text, name
+        assert "unforeseen" not in text, name
+        if pane.wrapped and name not in SCRIPTS:
             wrapped[name] = pane.wrapped[0]
+    print(f"panes are in {place}")
     assert wrapped == {}
+    return panes
 
 
-def test_every_command_has_a_screen() -> None:
-    """But those that ask a node: their tables and lines are made by the same code."""
-    asking = {("sync",), ("verify",), ("watch", "check"), ("watch", "run"), ("watch", "add"), ("watch", "remove"), ("watch", "import"), ("help",), ("accounts", "export"), ("accounts", "import")}  # fmt: skip
-    shown = [arguments for name, arguments in screens().items() if not name.startswith("help")]
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_is_wider_than_the_terminal(folder: Path, width: int, look: str) -> None:
+    panes = kept(folder, f"{width}-{look}", shown(folder, width, look), width)
+    assert all(any(line.strip() for line in pane.lines) for pane in panes.values())
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_of_a_command_that_asks_a_node_is_wider(market: AaveV3, tmp_path: Path, width: int, look: str) -> None:
+    with market.rewound():
+        texts = raw(living(market, tmp_path / "living"), asking(market), width, **LOOKS[look])
+    panes = kept(tmp_path, f"{width}-{look}", texts, width)
+    assert all(any(line.strip() for line in pane.lines) for pane in panes.values())
+    styles_fit(texts, look)
+
+
+def test_every_command_has_a_screen(market: AaveV3) -> None:
+    arguments = [*asking(market).values(), *(words for name, words in screens().items() if "--help" not in words)]
     for path, command in commands():
-        if path and not hasattr(command, "commands") and path not in asking:
-            assert any(tuple(arguments[: len(path)]) == path for arguments in shown), path
+        if path and not hasattr(command, "commands"):
+            assert any(tuple(words[: len(path)]) == path for words in arguments), path
 
 
 STYLE = re.compile(r"\x1b\[([0-9;]*)m")
-LISTS = ["at-risk", "show-together", "report-together", "watch-list", "simulate-together"]
 #: colours of the terminal's own palette that are legible on white and on black, and what ends them
 LEGIBLE = {"0", "1", "2", "1;31", "33"}
+AGE = re.compile(r"\b[\d,.]+ (days|h|min|s)\b")
 
 
-def test_light_and_dark_are_the_terminals_own_colours(folder: Path) -> None:
-    dark = raw(folder, LISTS, 120, COLORFGBG="15;0")
-    light = raw(folder, LISTS, 120, COLORFGBG="0;15")
-    list(kept(folder, "120-light", light, 120))
-    for name in LISTS:
-        tables = [line for line in light[name].split("\n") if "━" not in line]
-        assert {code for line in tables for code in STYLE.findall(line)} <= LEGIBLE, name
-        assert set(tables) <= set(dark[name].split("\n")), name
-    assert "\x1b[1;31mliquidatable\x1b[0m" in light["at-risk"]
-    assert "\x1b[33mat-risk\x1b[0m" in light["at-risk"]
+def styles_fit(texts: dict[str, str], look: str) -> None:
+    """Tables and lines have legible styles only, or none; bars, which go away again, have rich's own."""
+    for name, text in texts.items():
+        lines = [line for line in text.split("\n") if "━" not in line]
+        allowed = {"0", "1", "2"} if look == "no-color" else LEGIBLE
+        assert {code for line in lines for code in STYLE.findall(line)} <= allowed, name
 
 
-@pytest.mark.parametrize(("kind", "environment"), [("no-color", {"NO_COLOR": "1"}), ("dumb", {"TERM": "dumb"})])
-def test_a_status_is_a_word_where_there_are_no_colours(folder: Path, kind: str, environment: dict[str, str]) -> None:
-    texts = raw(folder, LISTS, 80, **environment)
-    for name, pane in kept(folder, f"80-{kind}", texts, 80):
-        tables = "\n".join(line for line in texts[name].split("\n") if "━" not in line)
-        assert not re.search(r"\x1b\[[0-9;]*3\dm", tables), name
-        assert pane.wrapped == []
+@pytest.mark.parametrize("width", WIDTHS)
+def test_light_dark_and_plain_say_the_same_in_the_terminals_own_colours(folder: Path, width: int) -> None:
+    """Colour says nothing that a word does not."""
+    said = {}
+    for look in LOOKS:
+        texts = {name: text for name, text in shown(folder, width, look).items() if not is_help(name)}
+        styles_fit(texts, look)
+        panes = kept(folder, f"{width}-{look}", texts, width)
+        said[look] = {name: AGE.sub("AGE", "\n".join(pane.lines)) for name, pane in panes.items()}
+    assert said["light"] == said["dark"] == said["no-color"]
+    assert "\x1b[1;31mliquidatable\x1b[0m" in shown(folder, width, "light")["at-risk"]
+    assert "\x1b[33mat-risk\x1b[0m" in shown(folder, width, "light")["at-risk"]
+    assert "liquidatable" in said["no-color"]["at-risk"]
+    assert "at-risk" in said["no-color"]["at-risk"]
+
+
+def test_a_terminal_that_is_dumb_gets_words_alone(folder: Path) -> None:
+    names = ["at-risk", "show-together", "report-together", "watch-list", "simulate-together", "opportunities"]
+    texts = raw(folder, {name: screens()[name] for name in names}, 80, TERM="dumb")
+    kept(folder, "80-dumb", texts, 80)
+    for name, text in texts.items():
+        assert "\x1b" not in text, name
+        assert text == text.lstrip("\n"), name
     assert "liquidatable" in texts["at-risk"]
-    assert "at-risk" in texts["at-risk"]
+
+
+def without_terminal(folder: Path, asked: dict[str, list[str]]) -> dict[str, str]:
+    """What comes through a pipe, written to files."""
+    texts = raw(folder, asked, None)
+    place = folder / "panes" / "no-tty"
+    place.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (place / f"{name}.txt").write_text(text)
+        assert "\x1b" not in text, name
+        assert "Traceback" not in text, name
+        if name not in ("watch-check", "watch-run"):  # alerts are read on a phone
+            assert not re.search(r"0x[0-9a-f]{4}\.\.", text), name
+    return texts
 
 
 def test_without_a_terminal_rows_are_whole_json(folder: Path) -> None:
-    names = [name for name in screens() if not name.startswith(("report", "help", "query-error", "columns", "schema"))]
-    for name, text in raw(folder, names, None).items():
-        place = folder / "panes" / "no-tty"
-        place.mkdir(parents=True, exist_ok=True)
-        (place / f"{name}.txt").write_text(text)
-        assert "\x1b" not in text
-        assert not re.search(r"0x[0-9a-f]{4}\.\.", text), name
-        (start,) = re.findall(r"^\[", text, re.MULTILINE) or [None]
-        assert start, name
+    texts = without_terminal(folder, {name: words for name, words in screens().items() if not is_help(name)})
+    for name, text in texts.items():
+        if not name.startswith(("report", "query-error", "columns", "schema", "completion")):
+            assert re.search(r"^\[", text, re.MULTILINE), name
+
+
+def test_without_a_terminal_a_command_that_asks_a_node_prints_whole_lines(market: AaveV3, tmp_path: Path) -> None:
+    with market.rewound():
+        texts = without_terminal(living(market, tmp_path / "living"), asking(market))
+    for name in ("sync-dry-run", "verify", "show-live", "watch-list-of-three"):
+        assert re.search(r"^\[", texts[name], re.MULTILINE), name

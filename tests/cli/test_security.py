@@ -20,12 +20,12 @@ from indexer.chain.client import Chain
 from indexer.cli.main import main
 from indexer.errors import IndexerError
 from indexer.store.store import Store
-from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import USD, AaveV3, Listing
 from tests.devnet.aave_v3_scenario import Actions
-from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
+from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import config_toml
 from tests.devnet.send import account
+from tests.devnet.worlds import aave, alone
 from tests.faulty import FaultyNode
 from tests.truth import raw, sync_once
 
@@ -36,10 +36,7 @@ NOISY = {"429": 0.1, "500": 0.05, "html": 0.1, "truncated": 0.05, "reset": 0.1, 
 
 @pytest.fixture(scope="module")
 def populated(needs_node: None) -> Iterator[AaveV3]:
-    with Anvil() as node:
-        node.place_multicall3()
-        market = aave_v3.deploy(node, "3.6")
-        market.populate(9, 12)
+    with alone(aave, 9, 12) as market:
         yield market
 
 

@@ -436,6 +436,20 @@ def test_a_label_that_is_no_argument_holds_up_nobody(path: Path, tmp_path: Path,
     assert "\x1b" not in said[0][1]
 
 
+@pytest.mark.parametrize("body", ["[" * 10**6, "{}," * 10**6, "[]", "", "null", '{"label": NaN}'])
+def test_an_alert_that_was_spoilt_in_the_file_holds_up_nobody(path: Path, body: str) -> None:
+    with Hook() as hook:
+        channel = Apprise(hook.url)
+        queue(path, [channel.key], 2)
+        with sqlite3.connect(path) as conn:
+            conn.execute("update alerts set body = ? where number = 1", (body,))
+        with DeliveryWorkers(path, [channel], HOUR):
+            until(lambda: states(path) == ["refused", "delivered"])
+        assert ids(hook.taken) == [2]
+    with sqlite3.connect(path) as conn:
+        assert "alerts.body of number 1 is damaged" in refused(conn)[0]
+
+
 # secrets ------------------------------------------------------------------------------------------------------------
 
 

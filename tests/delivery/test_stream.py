@@ -4,10 +4,11 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from werkzeug import Request, Response
 from indexer.cli.main import main
 from indexer.delivery import receivers, stream
 from indexer.delivery.receivers import Webhook, bodies
-from indexer.delivery.stream import Reader, snapshot_lines
+from indexer.delivery.stream import Reader, Receiver, snapshot_lines
+from indexer.errors import StoreError
 from indexer.store import changes
+from indexer.store.store import Store
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID
 from tests.devnet.scenario import config_toml
@@ -173,6 +176,45 @@ def test_a_reader_that_dies_does_not_end_the_sync(aave_v3_6: AaveV3, tmp_path: P
         assert program.process.poll() is None
 
 
+class Slow(Receiver):
+    """Takes its time over a few lines; what it took, in order."""
+
+    place = "somebody slow"
+
+    def __init__(self) -> None:
+        self.taken: list[dict[str, Any]] = []
+
+    def take(self, lines: Sequence[bytes], stopped: threading.Event) -> None:
+        stopped.wait(0.02)
+        self.taken += map(json.loads, lines)
+
+
+def test_a_slow_receiver_gets_every_line_once_in_the_order_of_ids(
+    aave_v3_6: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While new ones are written, and more of them than it takes at once."""
+    monkeypatch.setattr(stream, "LINES_AT_ONCE", 3)
+    path, slow = tmp_path / "indexer.db", Slow()
+    sync_once(path, aave_v3_6.node.url, [aave_v3_6])
+    reader = Reader(path, CHAIN_ID, slow)
+    reader.start()
+    until(lambda: bool(slow.taken))
+    for factor in (0.9, 0.9, 1.2):
+        aave_v3_6.move_price("WETH", factor)
+        sync_once(path, aave_v3_6.node.url, [aave_v3_6])
+        reader.wake()
+    ((newest,),) = raw(path, "select max(id) from changes")
+    until(lambda: slow.taken[-1]["id"] >= newest)
+    reader.stop(10)
+    first, *rest = slow.taken
+    assert first["kind"] == "snapshot"
+    assert [line["id"] for line in rest] == [
+        i for (i,) in raw(path, f"select id from changes where id > {first['id']} order by id")
+    ]
+    assert len(rest) > 3 * 3
+    assert replayed(slow.taken) == at_risk(path)
+
+
 # webhook --------------------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +295,35 @@ def test_a_webhook_that_fails_gets_the_same_body_again(synced: Path, hook: Hook,
     until(lambda: bool(hook.taken))
     reader.stop(10)
     assert hook.asked[0] == hook.asked[1] == hook.asked[2]
+
+
+@pytest.mark.parametrize("body", ["[" * 10**6, "[]", "", '{"block_timestamp": NaN}'])
+def test_a_change_that_was_spoilt_in_the_file_is_named_and_waits(
+    synced: Path, hook: Hook, impatient: None, caplog: pytest.LogCaptureFixture, body: str
+) -> None:
+    sql = "insert into changes (chain_id, block_number, block_hash, kind, body) values (?, 1, '0x', 'block', ?)"
+    with closing(sqlite3.connect(synced)) as conn, conn:
+        conn.execute(sql, (CHAIN_ID, '{"block_timestamp":1}'))
+    reader = Reader(synced, CHAIN_ID, Webhook(hook.url))
+    reader.start()
+    until(lambda: bool(hook.taken))
+    with closing(sqlite3.connect(synced)) as conn, conn:
+        spoilt = conn.execute(sql, (CHAIN_ID, body)).lastrowid
+        conn.execute(sql, (CHAIN_ID, '{"block_timestamp":2}'))
+    reader.wake()
+    until(lambda: f"changes.body of id {spoilt} is damaged" in told_by_us(caplog))
+    with (
+        Store(synced) as store,
+        pytest.raises(StoreError, match=f"id {spoilt} is damaged"),
+        store.transaction(),
+        changes.noted(store.conn, CHAIN_ID, changes.Place(2, "0x", 10**10)),
+    ):
+        pass
+    with closing(sqlite3.connect(synced)) as conn, conn:
+        conn.execute("update changes set body = ? where id = ?", ('{"block_timestamp":3}', spoilt))
+    reader.wake()
+    until(lambda: [line["block_timestamp"] for line in hook.taken if line["id"] >= spoilt] == [3, 2])
+    reader.stop(10)
 
 
 @pytest.mark.parametrize("status", [500, 404, 302])

@@ -14,13 +14,20 @@ from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.packages import PackageError, missing_tools
 from tests.devnet.scenario import Devnet, config_toml
 
+
+def with_liquidator(market: maker.Maker) -> maker.Maker:
+    """A Maker whose Cat is configured, so that it is known what a liquidation takes."""
+    market.addresses["cat"] = market.contracts["MCD_CAT"]
+    return market
+
+
 MARKETS: dict[str, Callable[[Anvil], Devnet]] = {
     "aave-v3-0": lambda node: aave_v3.deploy(node, "3.0.2"),
     "aave-v3-6": lambda node: aave_v3.deploy(node, "3.6"),
     "aave-v2": aave_v2.deploy,
     "compound-v2": compound_v2.deploy,
     "compound-v3": compound_v3.deploy,
-    "maker": maker.deploy,
+    "maker": lambda node: with_liquidator(maker.deploy(node)),
 }
 
 

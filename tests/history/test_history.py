@@ -4,7 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,13 @@ from indexer.model import WAD
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.text import iso
-from tests.devnet import aave_v2, aave_v3, compound_v3, maker
 from tests.devnet.aave_v2 import AaveV2
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.compound_v3 import CompoundV3
 from tests.devnet.maker import Maker
-from tests.devnet.node import CHAIN_ID, Anvil
+from tests.devnet.node import CHAIN_ID
 from tests.devnet.scenario import Devnet
+from tests.devnet.worlds import rewound, together
 from tests.truth import raw, sync_once
 
 NO_DEBT = 2**256 - 1
@@ -45,22 +45,14 @@ DAY = 86_400
 
 @pytest.fixture(scope="module")
 def markets(needs_node: None) -> Iterator[list[Devnet]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        markets: list[Devnet] = [
-            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v3.deploy(node), maker.deploy(node),
-        ]  # fmt: skip
-        for market in markets:
-            market.populate(seed=5, users=12)
+    with together(("aave-3.6", "aave-v2", "comet USDC", "maker"), seed=5, users=12) as markets:
         yield markets
 
 
 @pytest.fixture
 def free(markets: list[Devnet]) -> Iterator[list[Devnet]]:
     """The markets, in which what a test does is undone."""
-    with ExitStack() as stack:
-        for market in markets:
-            stack.enter_context(market.rewound())
+    with rewound(markets):
         yield markets
 
 

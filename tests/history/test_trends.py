@@ -1,7 +1,6 @@
 """Trends: points of markets and of the book say what the contracts and the rows of their block say, and thin with age."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,9 @@ from hypothesis import strategies as st
 from indexer.history.history import interval
 from indexer.history.trends import Moment, thinned
 from indexer.store.store import Store
-from tests.devnet import aave_v3, compound_v3
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.node import Anvil
 from tests.devnet.scenario import Devnet
+from tests.devnet.worlds import rewound, together
 from tests.truth import raw, sync_once, wrong_trends
 
 DAY = 86_400
@@ -22,19 +20,13 @@ DAY = 86_400
 
 @pytest.fixture(scope="module")
 def markets(needs_node: None) -> Iterator[list[Devnet]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        markets: list[Devnet] = [aave_v3.deploy(node, "3.6"), compound_v3.deploy(node)]
-        for market in markets:
-            market.populate(seed=3, users=10)
+    with together(("aave-3.6", "comet USDC"), seed=3, users=10) as markets:
         yield markets
 
 
 @pytest.fixture
 def free(markets: list[Devnet]) -> Iterator[list[Devnet]]:
-    with ExitStack() as stack:
-        for market in markets:
-            stack.enter_context(market.rewound())
+    with rewound(markets):
         yield markets
 
 

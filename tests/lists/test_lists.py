@@ -3,8 +3,11 @@
 import csv
 import io
 import json
+import re
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,9 @@ from tests.devnet.node import Anvil
 from tests.devnet.scenario import Devnet
 from tests.truth import raw, sync_once
 
-LISTS = ("at-risk", "export", "levels", "liquidations", "movements", "opportunities", "top")
+LISTS = (
+    "at-risk", "export", "levels", "liquidations", "movements", "opportunities", "show", "simulate", "status", "top",
+)  # fmt: skip
 FLAGS = "--chain --deployment --protocol --wallet --limit --sort --since --until --min-debt".split()
 WAD = 10**18
 
@@ -73,6 +78,38 @@ def test_every_list_has_the_same_flags(command: str) -> None:
     assert [flag for flag in FLAGS if flag not in options] == []
 
 
+def test_the_watch_list_has_them_too(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(path, "watched.db")
+
+    def run(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(main, ["--db", "watched.db", "watch", *arguments])
+        assert result.exit_code == code, result.output
+        return result
+
+    listing = dict(main.get_command(None, "watch").commands)["list"]  # type: ignore[arg-type, union-attr, attr-defined]
+    assert set(FLAGS) <= {option for parameter in listing.params for option in parameter.opts}
+    wallets = [w for (w,) in raw(path, "select wallet from positions where debt_usd > 0 group by protocol")]
+    for wallet in wallets:
+        run("add", wallet)
+    everything = rows(run("list"))
+    for name in {row["deployment"] for row in everything}:
+        part = rows(run("list", "--deployment", name))
+        assert part == [row for row in everything if row["deployment"] == name]
+    assert {row["wallet"] for row in rows(run("list", "--wallet", wallets[0]))} == {wallets[0]}
+    least = max(row["debt_usd"] for row in everything)
+    assert {row["debt_usd"] for row in rows(run("list", "--min-debt", str(least)))} == {least}
+    assert len(rows(run("list", "--sort", "debt_usd", "--limit", "1"))) == 1
+    nobody = run("list", "--until", "1")
+    assert rows(nobody) == []
+    assert "the flags leave out everyone who is watched" in nobody.stderr
+
+
+def test_the_list_of_what_can_be_synced_has_those_that_its_rows_have_a_column_for() -> None:
+    options = {option for parameter in main.get_command(None, "protocols").params for option in parameter.opts}  # type: ignore[union-attr, arg-type]
+    assert [flag for flag in FLAGS if flag not in options] == ["--wallet", "--since", "--until", "--min-debt"]
+
+
 @pytest.mark.parametrize(
     "command",
     [["at-risk", "--below", "9"], ["export", "positions"], ["export", "balances"], ["opportunities", "--below", "9"]],
@@ -90,6 +127,122 @@ def test_a_list_can_be_of_one_deployment_or_wallet(run: Callable[..., Result], p
     of = {a for (a,) in raw(path, f"select account from positions where '{wallet}' in (account, owner, wallet)")}
     assert rows(run(*command, "--wallet", wallet)) == [row for row in everything if row["account"] in of]
     assert rows(run(*command, "--limit", "3")) == everything[:3]
+
+
+def test_status_can_be_of_whoever_has_a_position_there(run: Callable[..., Result], path: Path) -> None:
+    everything = rows(run("status"))
+    assert len(everything) == 3
+    for flags, chosen in (
+        (["--protocol", "maker"], "protocol = 'maker'"),
+        (["--deployment", "compound-v3-usdc"], "deployment = 'compound-v3-usdc'"),
+    ):
+        names = {name for (name,) in raw(path, f"select deployment from deployments where {chosen}")}
+        assert rows(run("status", *flags)) == [row for row in everything if row["deployment"] in names]
+        assert len(names) == 1
+    ((wallet, most),) = raw(path, "select wallet, debt_usd from positions order by debt_usd desc limit 1")
+    held = {
+        name for (name,) in raw(path, f"select deployment from positions where '{wallet}' in (wallet, owner, account)")
+    }
+    owing = {name for (name,) in raw(path, f"select deployment from positions where debt_usd >= {most}")}
+    assert {row["deployment"] for row in rows(run("status", "--wallet", wallet))} == held
+    assert {row["deployment"] for row in rows(run("status", "--min-debt", str(most)))} == owing
+    assert len(owing) == 1
+    block = everything[0]["block_number"]
+    assert rows(run("status", "--since", str(block))) == everything
+    assert rows(run("status", "--since", str(block + 1))) == rows(run("status", "--until", str(block - 1))) == []
+    counts = [row["positions"] for row in rows(run("status", "--sort", "positions:asc"))]
+    assert counts == sorted(row["positions"] for row in everything)
+    assert len(rows(run("status", "--limit", "2"))) == 2
+    assert "did you mean 'aave-v3'" in run("status", "--protocol", "aave-v", code=2).stderr
+
+
+def test_protocols_can_be_of_one_and_are_cut(run: Callable[..., Result]) -> None:
+    everything = rows(run("protocols"))
+    maker = rows(run("protocols", "--protocol", "maker"))
+    assert maker == [row for row in everything if row["protocol"] == "maker"]
+    assert 0 < len(maker) < len(everything)
+    assert rows(run("protocols", "--deployment", "aave-v3-core"))[0]["chain"] == "mainnet"
+    firsts = [row["start_block"] for row in rows(run("protocols", "--sort", "start_block:asc", "--limit", "3"))]
+    assert firsts == sorted(row["start_block"] for row in everything)[:3]
+    assert "unknown deployment 'aave-v3-cor'" in run("protocols", "--deployment", "aave-v3-cor", code=2).stderr
+
+
+def test_a_person_can_be_shown_in_part(run: Callable[..., Result], path: Path) -> None:
+    """By whom --wallet names as well; the flags choose of all that they have."""
+    two = [w for (w,) in raw(path, "select wallet from positions where debt_usd > 0 group by protocol")][:2]
+    everything = rows(run("show", *two))
+    assert rows(run("show", two[0], "--wallet", two[1])) == rows(run("show", "--wallet", two[0], "--wallet", two[1]))
+    assert {row["protocol"] for row in everything} > {row["protocol"] for row in rows(run("show", two[0]))}
+    for row in everything:
+        part = rows(run("show", *two, "--deployment", row["deployment"]))
+        assert part == [one for one in everything if one["deployment"] == row["deployment"]]
+    least = max(row["debt_usd"] for row in everything)
+    assert {row["debt_usd"] for row in rows(run("show", *two, "--min-debt", str(least)))} == {least}
+    assert rows(run("show", *two, "--sort", "debt_usd:asc", "--limit", "1")) == [
+        min((row for row in everything if row["debt_usd"] is not None), key=lambda row: row["debt_usd"])
+    ]
+    nothing = run("show", *two, "--until", "1")
+    assert rows(nothing) == []
+    assert "the flags leave out every position of theirs" in nothing.stderr
+    assert "say whose positions" in run("show", code=2).stderr
+    assert "--live reads the chain now" in run("show", two[0], "--live", "--since", "1d", code=2).stderr
+
+
+def test_a_person_hears_where_supplies_are_not_read(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that is not read counts as 0: sums of it are unknown."""
+    monkeypatch.chdir(tmp_path)
+    late, whole = (
+        w for (w,) in raw(path, "select distinct wallet from positions where debt_usd > 0 order by 1 limit 2")
+    )
+    shutil.copy(path, "late.db")
+    with closing(sqlite3.connect("late.db")) as conn, conn:
+        conn.execute("update positions set supplies_complete = 0 where wallet = ?", (late,))
+
+    def run(*arguments: str) -> Result:
+        result = CliRunner().invoke(main, ["--db", "late.db", *arguments])
+        assert result.exit_code == 0, result.output
+        return result
+
+    for wallet, waits in ((late, True), (whole, False)):
+        assert ("supplies that back no debt are not read yet" in run("show", wallet, "--table").stderr) is waits
+        told = " ".join(run("report", wallet).stdout.split())
+        assert ("Supply and equity are unknown: supplies that back no debt are not read yet" in told) is waits
+        (row,) = rows(run("top", "--wallet", wallet))
+        assert (row["supply_usd"] is None) is waits
+        assert ("is unknown while it is not read" in run("top", "--wallet", wallet, "--table").stderr) is waits
+    both = run("show", late, whole, "--table")
+    assert re.search(r"not read yet of \d of these \d positions", both.stderr)
+    assert re.search(r"^ *\d +- ", both.stdout, re.MULTILINE)  # all of them together: how many, and an unknown supply
+
+
+def test_a_simulation_can_be_of_a_part_of_the_book(run: Callable[..., Result], path: Path) -> None:
+    shock = ["simulate", "--shock", "eth=-60%"]
+    everything = rows(run(*shock))
+    debts = dict(raw(path, "select account || position_group, debt_usd from positions where debt_usd is not null"))
+    least = sorted(debts.values())[len(debts) // 2]
+    large = rows(run(*shock, "--min-debt", str(least)))
+    assert large == [row for row in everything if debts[row["account"] + row["position_group"]] >= least]
+    assert 0 < len(large) < len(everything)
+    assert rows(run(*shock, "--limit", "2")) == rows(run(*shock, "--top", "2")) == everything[:2]
+    factors = [
+        int(row["health_factor_after_raw"]) for row in rows(run(*shock, "--sort", "health_factor_after_raw:asc"))
+    ]
+    assert factors == sorted(int(row["health_factor_after_raw"]) for row in everything)
+    wallet = everything[0]["wallet"]
+    assert rows(run(*shock, "--wallet", wallet)) == rows(run(*shock[:1], wallet, *shock[1:]))
+    assert rows(run(*shock, "--chain", "devnet", "--since", "1h")) == everything
+    assert rows(run(*shock, "--until", "1")) == []
+    assert "unknown chain 'devent'" in run(*shock, "--chain", "devent", code=2).stderr
+
+
+def test_a_book_is_of_one_chain(run: Callable[..., Result], path: Path) -> None:
+    whole = json.loads(run("report", "book", "--format", "json").stdout)
+    assert json.loads(run("report", "book", "--chain", "devnet", "--format", "json").stdout) == whole
+    elsewhere = run("report", "book", "--chain", "mainnet", "--format", "json")
+    assert elsewhere.stdout == ""
+    assert "holds none of those deployments" in elsewhere.stderr
 
 
 def test_rows_are_sorted_by_any_column_exact_ones_by_their_integers(run: Callable[..., Result], path: Path) -> None:
@@ -118,6 +271,23 @@ def test_top_and_movements_and_opportunities_sort_and_cut_too(run: Callable[...,
     gains = rows(run("opportunities", "--below", "9", "--sort", "health_factor_raw:asc"))
     factors = [int(row["health_factor_raw"]) for row in gains if row["health_factor_raw"]]
     assert factors == sorted(factors)
+
+
+def test_sql_reads_what_the_command_lists(run: Callable[..., Result], path: Path) -> None:
+    """As a table of the same rows and columns, which joins with the others, is not in the file and cannot be written."""
+    listed = rows(run("opportunities"))
+    asked = rows(run("query", "select * from Opportunities"))
+    key = ("deployment", "account", "position_group")
+    assert sorted(asked, key=lambda row: [row[name] for name in key]) == sorted(
+        listed, key=lambda row: [row[name] for name in key]
+    )
+    assert any(row["profit_before_gas_usd"] for row in listed)
+    joined = "select o.account from opportunities o join at_risk using (chain_id, deployment, account, position_group)"
+    assert len(rows(run("query", joined))) == len(listed)
+    assert "may only read" in run("query", "delete from opportunities", code=1).stderr
+    assert raw(path, "select count(*) from sqlite_master where name = 'opportunities'") == [(0,)]
+    told = {row["column"]: row["type"] for row in rows(run("schema", "opportunities"))}
+    assert list(told) == list(listed[0])
 
 
 def test_since_and_until_count_from_the_data(run: Callable[..., Result], path: Path) -> None:

@@ -291,9 +291,7 @@ def test_events_name_everyone_who_changed(adapter: AaveV2, node: Connection, dev
     market, positions = snapshot(adapter, node, devnet)
     for seed in range(3):
         devnet.step(seed)
-        touched = accounts_in(
-            adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
-        )
+        touched = accounts_in(adapter, market, node.news(adapter, market))
         assert touched <= {*devnet.users, *devnet.bystanders}
         changed = touched & {*positions, *devnet.users}
         assert len(changed) < len(positions)
@@ -470,12 +468,7 @@ def test_a_rebase_without_an_event_is_seen(adapter: AaveV2, node: Connection, de
         if devnet.rebasing:
             devnet.rebase(factor, 1_000_000)
         devnet.node.elapse(DAY)
-        assert (
-            accounts_in(
-                adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
-            )
-            == set()
-        )
+        assert accounts_in(adapter, market, node.news(adapter, market)) == set()
         market = refreshed(adapter, node, market, positions)
         assert wrong(adapter, devnet, market, positions) == []
         assert broken(adapter, market, positions) == []

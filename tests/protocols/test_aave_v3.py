@@ -644,7 +644,7 @@ def test_every_change_of_a_position_shows_in_the_activity(devnet: aave_v3.AaveV3
     adapter, (market, before) = adapter_of(devnet), snapshot(devnet, node.reader())
     devnet.step(seed)
     _, after = snapshot(devnet, node.reader())
-    events = node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
+    events = node.news(adapter, market)
     touched = accounts_in(adapter, market, events)
     changed = {
         user

@@ -179,9 +179,7 @@ def test_events_name_everyone_who_changed(
     market, positions = snapshot(adapter, node, devnet)
     for seed in range(3):
         devnet.step(seed)
-        touched = accounts_in(
-            adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
-        )
+        touched = accounts_in(adapter, market, node.news(adapter, market))
         assert touched < {*devnet.users, *devnet.bystanders}
         read = node.reader()
         market = adapter.read_market(read, market)
@@ -202,9 +200,7 @@ def test_other_histories_are_right_too(needs_node: None, generation: compound_v2
         node, adapter = Connection(anvil), adapter_of(devnet)
         market, positions = snapshot(adapter, node, devnet)
         devnet.step(seed)
-        touched = accounts_in(
-            adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
-        )
+        touched = accounts_in(adapter, market, node.news(adapter, market))
         read = node.reader()
         market = adapter.read_market(read, market)
         positions |= by_account(adapter.read_positions(read, market, keys(touched | {*devnet.users} - {*positions})))

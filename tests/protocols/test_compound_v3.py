@@ -190,9 +190,7 @@ def test_reading_everyone_who_holds_something_finds_every_change(
     market, positions = snapshot(adapter, node, devnet)
     for seed in range(3):
         devnet.step(seed)
-        touched = accounts_in(
-            adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
-        )
+        touched = accounts_in(adapter, market, node.news(adapter, market))
         assert touched <= set(devnet.users)
         read = node.reader()
         market = adapter.read_market(read, market)
@@ -215,9 +213,7 @@ def test_debt_moves_without_a_log_that_names_the_debtor(
     devnet.transfer(role["silent sender"], supplier, part)
     devnet.transfer(supplier, role["silent receiver"], part)
     devnet.transfer(owner, role["silent receiver"], devnet.borrow_minimum)
-    touched = accounts_in(
-        adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
-    )
+    touched = accounts_in(adapter, market, node.news(adapter, market))
     assert touched == {supplier}
     silent = {role["silent sender"], role["silent receiver"], owner}
     _, after = snapshot(adapter, node, devnet)
@@ -234,9 +230,7 @@ def test_even_a_supplier_changes_without_a_log(
     suppliers = [user for user in devnet.users if before[user].principal > 0]
     for supplier in suppliers:
         devnet.transfer(sender, supplier, 0)
-    touched = accounts_in(
-        adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
-    )
+    touched = accounts_in(adapter, market, node.news(adapter, market))
     _, after = snapshot(adapter, node, devnet)
     changed = {user for user in suppliers if after[user].principal != before[user].principal}
     assert changed - touched
@@ -599,9 +593,7 @@ def test_other_histories_are_right_too(needs_node: None, base: str, extended: bo
         market, positions = snapshot(adapter, node, devnet)
         for step in range(3):
             devnet.step(step)
-            touched = accounts_in(
-                adapter, market, node.events(adapter.logs(market, Accounts.ALL).activity, market.block.number + 1)
-            )
+            touched = accounts_in(adapter, market, node.news(adapter, market))
             read = node.reader()
             market = adapter.read_market(read, market)
             again = touched | {

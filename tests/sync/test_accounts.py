@@ -4,7 +4,7 @@ import csv
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from indexer.store.store import Store
 from indexer.sync import sync as sync_module
 from indexer.sync.missing_logs import MissingLogs
 from indexer.sync.sync import Sync
-from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
-from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
+from tests.devnet import aave_v3
+from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import Devnet, config_toml
+from tests.devnet.worlds import every_protocol, rewound
 from tests.faulty import FaultyNode
 from tests.truth import adapter_of, raw, rows_of, wrong_rows
 
@@ -32,14 +33,7 @@ INVENTED = [f"0x{n:040x}" for n in (0, 1, 2**160 - 1, 0xABCDEF)]
 
 @pytest.fixture(scope="module")
 def populated(needs_node: None) -> Iterator[list[Devnet]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        found: list[Devnet] = [
-            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v2.deploy(node), compound_v3.deploy(node),
-            maker.deploy(node),
-        ]  # fmt: skip
-        for market in found:
-            market.populate(8, 12)
+    with every_protocol(8, 12) as found:
         yield found
 
 
@@ -48,9 +42,7 @@ def markets(populated: list[Devnet], tmp_path: Path, monkeypatch: pytest.MonkeyP
     """The markets, in a folder of the test's own whose configuration names them."""
     monkeypatch.chdir(tmp_path)
     Path("indexer.toml").write_text(config_toml(CHAIN_ID, populated[0].node.url, populated))
-    with ExitStack() as stack:
-        for market in populated:
-            stack.enter_context(market.rewound())
+    with rewound(populated):
         yield populated
 
 

@@ -15,31 +15,35 @@ from typing import Any
 
 import pytest
 
+from indexer.abi import topic
+from indexer.chain.client import Chain
 from indexer.errors import StoreError
-from indexer.model import Deployment
+from indexer.model import Accounts, Deployment, PositionKey
+from indexer.settings import Settings
+from indexer.store import imported
 from indexer.store import writable as storing
 from indexer.store.database import open_readonly
-from tests.devnet import aave_v3
+from indexer.store.store import Store
+from indexer.sync.sync import Sync
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.node import CHAIN_ID, Anvil
+from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import config_toml
-from tests.disturbed import FORKS, Moment, sync_in_a_child
+from tests.devnet.worlds import aave, alone
+from tests.disturbed import FORKS, QUICK, Moment, sync_in_a_child
 from tests.faulty import FaultyNode
-from tests.truth import deployment_of, raw, sync_once, token_holders, wrong_aave_rows, wrong_rows
+from tests.truth import adapter_of, deployment_of, logs_of, raw, sync_once, token_holders, wrong_aave_rows, wrong_rows
 
 #: what a snapshot replaces as a whole, and what else a sync leaves behind
 SNAPSHOT = "positions balances markets snapshots".split()
 PROGRESS = "assets states events registry synced_ranges blocks".split()
+LIQUIDATED = "LiquidationCall(address,address,address,uint256,uint256,address,bool)"
 #: kills inside one sync, spread over all its SQL statements
 STATEMENTS = 10
 
 
 @pytest.fixture(scope="module")
 def populated(needs_node: None) -> Iterator[AaveV3]:
-    with Anvil() as node:
-        node.place_multicall3()
-        market = aave_v3.deploy(node, "3.6")
-        market.populate(4, 12)
+    with alone(aave, 4, 12) as market:
         yield market
 
 
@@ -172,6 +176,80 @@ def statements_of(path: Path, market: AaveV3, monkeypatch: pytest.MonkeyPatch) -
         patch.setattr(sqlite3, "connect", traced)
         sync_once(path, market.node.url, [market])
     return found
+
+
+def phases(path: Path, url: str, deployment: Deployment, phase: str) -> None:
+    """One sync of borrowers and what follows it: the supplies that back nothing, or the liquidations of old."""
+    chain = Chain("devnet", CHAIN_ID, [url], MULTICALL3, **QUICK)  # type: ignore[arg-type]
+    with closing(chain), Store(path) as store, store.lock():
+        sync = Sync(store, chain, [adapter_of(deployment)], Accounts.BORROWERS, Settings(behind_seconds=0.2))
+        target = sync.snapshot().block
+        if phase == "supplies":
+            sync.supplies = None
+            sync.snapshot()
+        elif phase == "liquidations":
+            sync.backfill_liquidations(lambda _: None, target)
+
+
+def started(path: Path, market: AaveV3, phase: str) -> None:
+    """The file as the phase finds it."""
+    if phase == "imported":
+        users = {PositionKey(user.lower(), ""): None for user in market.users}
+        with Store(path) as store, store.transaction() as conn:
+            store.register(CHAIN_ID, market.name, market.protocol, "borrowers")
+            store.describe(CHAIN_ID, deployment_of(market))
+            imported.keep(conn, (CHAIN_ID, market.name), users)
+        return
+    sync_once(path, market.node.url, [market], "borrowers")
+    if phase == "liquidations":
+        with (
+            closing(sqlite3.connect(path)) as conn,
+            conn,
+        ):  # as in a file from before the logs of liquidations were followed
+            conn.execute("delete from liquidations")
+            conn.execute("delete from synced_ranges where source = 'liquidations'")
+            conn.execute("update deployments set liquidations_from_block = null")
+
+
+def everything(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    found = content(path) | {table: rows(path, table) for table in ("imported", "liquidations")}
+    more = "select deployment, coverage, liquidations_from_block, accounts from deployments"
+    return found | {"what is complete": raw(path, more)}
+
+
+@pytest.mark.parametrize("phase", ["supplies", "liquidations", "imported"])
+def test_a_kill_in_a_later_phase_changes_nothing_in_the_end(market: AaveV3, tmp_path: Path, phase: str) -> None:
+    market.move_price("WETH", 0.7)
+    for user in market.users:
+        market.liquidate(user)
+    assert logs_of(market, topic(LIQUIDATED))
+    deployment = deployment_of(market)
+    base = tmp_path / "base.db"
+    started(base, market, phase)
+    wanted = copy(base, tmp_path / "wanted.db")
+    phases(wanted, market.node.url, deployment, phase)
+    expected = everything(wanted)
+    assert expected["positions"]
+    if phase == "liquidations":
+        assert len(expected[phase]) == len(logs_of(market, topic(LIQUIDATED)))
+    number = killed = 0
+    while killed == number:
+        number += 1
+        path = copy(base, tmp_path / "killed.db")
+        with Moment(market.node.url, lambda request: child.kill() if request == number else None) as node:  # noqa: B023
+            child = FORKS.Process(target=phases, args=(path, node.url, deployment, phase))
+            child.start()
+            child.join()
+        killed += child.exitcode == -signal.SIGKILL
+        if rows(path, "positions"):
+            wrong = wrong_rows(path, market.node, [market])[
+                1
+            ]  # of those imported some commit before everybody is known
+            assert [one for one in wrong if "missing, not named" not in one] == [], f"killed before request {number}"
+        phases(path, market.node.url, deployment, phase)
+        assert everything(path) == expected, f"killed before request {number}"
+    assert child.exitcode == 0
+    assert killed > 3
 
 
 # no space ----------------------------------------------------------------------------------------------------------------

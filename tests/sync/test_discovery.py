@@ -13,23 +13,16 @@ from indexer.cli.main import main
 from indexer.logs import ranges
 from indexer.logs.lean import Named
 from indexer.sync import missing_logs
-from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
-from tests.devnet.node import CHAIN_ID, Anvil
+from tests.devnet.node import CHAIN_ID
 from tests.devnet.scenario import Devnet, config_toml
+from tests.devnet.worlds import every_protocol
 from tests.faulty import FaultyNode
 from tests.truth import named_in_logs, raw, sync_once, wrong_rows
 
 
 @pytest.fixture(scope="module")
 def markets(needs_node: None) -> Iterator[list[Devnet]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        found: list[Devnet] = [
-            aave_v3.deploy(node, "3.6"), aave_v2.deploy(node), compound_v2.deploy(node), compound_v3.deploy(node),
-            maker.deploy(node),
-        ]  # fmt: skip
-        for market in found:
-            market.populate(8, 12)
+    with every_protocol(8, 12) as found:
         yield found
 
 

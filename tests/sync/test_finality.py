@@ -16,10 +16,10 @@ from indexer.cli.main import main
 from indexer.errors import UnconfirmedError
 from indexer.store import reorgs
 from indexer.sync import follow as following
-from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil, Connections
 from tests.devnet.scenario import config_toml
+from tests.devnet.worlds import aave, alone
 from tests.disturbed import QUICK, Forks
 from tests.faulty import FaultyNode
 from tests.sync.test_follow import Follower, eventually
@@ -34,10 +34,7 @@ TABLES = (
 
 @pytest.fixture(scope="module")
 def populated(needs_node: None) -> Iterator[AaveV3]:
-    with Anvil() as node:
-        node.place_multicall3()
-        market = aave_v3.deploy(node, "3.6")
-        market.populate(3, 12)
+    with alone(aave, 3, 12) as market:
         yield market
 
 

@@ -15,9 +15,9 @@ from indexer.schema import migrations
 from indexer.store import books
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
-from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.node import CHAIN_ID, Anvil
+from tests.devnet.node import CHAIN_ID
+from tests.devnet.worlds import aave, alone
 from tests.truth import raw, sync_once, token_holders, wrong_aave_rows
 
 DATA = Path(__file__).parents[1] / "data"
@@ -84,10 +84,7 @@ def as_version_0_1(path: Path, older: Path) -> None:
 
 @pytest.fixture(scope="module")
 def market(needs_node: None) -> Iterator[AaveV3]:
-    with Anvil() as node:
-        node.place_multicall3()
-        market = aave_v3.deploy(node, "3.6")
-        market.populate(3, 12)
+    with alone(aave, 3, 12) as market:
         yield market
 
 

@@ -96,11 +96,11 @@ def test_beyond_the_kept_window_everything_is_read_again(market: AaveV3, forks: 
     forks.mark()
     perform(market, lambda act: act.withdraw(market.cast["supplier"], "WETH", 10**15))
     forks.other_blocks(70)
-    sync_once(path, market.node.url, [market], keep_blocks=8)
+    sync_once(path, market.node.url, [market], keep_blocks=8, keep_seconds=0)
     kept = raw(path, "select number from blocks order by number")
     assert kept[0][0] > market.node.block_number() - 70, "the test needs a reorg below every kept hash"
     forks.take_back(75)
-    outcome = sync_once(path, market.node.url, [market], keep_blocks=8, accept_reorg=True)
+    outcome = sync_once(path, market.node.url, [market], keep_blocks=8, keep_seconds=0, accept_reorg=True)
     check(path, market)
     assert outcome.read == outcome.positions
     told = "json_extract(detail, '$.ancestor'), json_extract(detail, '$.confirmed_by')"

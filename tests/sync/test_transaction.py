@@ -16,19 +16,15 @@ from indexer.model import Accounts
 from indexer.settings import Alerts, Settings
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
-from tests.devnet import aave_v3, maker
-from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
+from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import Devnet
+from tests.devnet.worlds import together
 from tests.truth import adapter_of, raw, rows_of
 
 
 @pytest.fixture(scope="module")
 def markets(needs_node: None) -> Iterator[list[Devnet]]:
-    with Anvil() as node:
-        node.place_multicall3()
-        found: list[Devnet] = [aave_v3.deploy(node, "3.6"), maker.deploy(node)]
-        for market in found:
-            market.populate(3, 10)
+    with together(("aave-3.6", "maker"), seed=3, users=10) as found:
         yield found
 
 

@@ -1,0 +1,30 @@
+"""JSON in the columns of a database, which may come from outside like any other file."""
+
+from typing import Any
+
+from indexer import bounded_json
+from indexer.errors import StoreError
+
+#: characters of a market or position that need no closer look before they are parsed
+SMALL = 2**20
+
+
+def stored_object(text: object, where: str) -> dict[str, Any]:
+    """The JSON object in a column. Raises `StoreError`, which names `where` it stands, for anything else."""
+    try:
+        value = bounded_json.loads(str(text).encode())
+        reason = "no JSON object"
+    except ValueError as error:
+        value, reason = None, str(error)[:120]
+    if not isinstance(value, dict):
+        raise StoreError(
+            f"{where} is damaged ({reason}): restore a copy of the file, or delete it and run `indexer sync` again"
+        )
+    return value
+
+
+def require_room(content: Any) -> Any:
+    """A column's content, for a parser that bounds the depth alone. ValueError if its value might fill the memory."""
+    if isinstance(content, str | bytes) and len(content) > SMALL:
+        bounded_json.require_size(content.encode(errors="replace") if isinstance(content, str) else content)
+    return content

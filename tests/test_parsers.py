@@ -1,0 +1,189 @@
+"""Every place that parses text or bytes, and what bounds it: a parser that is added without a bound fails here."""
+
+import ast
+import sqlite3
+import sys
+import tracemalloc
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from indexer.cli.main import main
+from indexer.errors import StoreError
+from indexer.logs import lean
+from indexer.store.database import LARGEST_VALUE
+from indexer.store.store import Store
+from indexer.store.stored_json import SMALL, require_room, stored_object
+
+ROOT = Path(__file__).parent.parent
+
+#: calls that turn text or bytes into values that may be far larger, by the end of their dotted names. Not among them are
+#: `int`, `bytes.fromhex` and the like: what bounds their text bounds their value.
+PARSERS = {
+    "json.loads", "json.load", "json.JSONDecoder", "json.Decoder", "validate_json", "msgspec.convert", "tomllib.loads",
+    "tomllib.load", "csv.reader", "csv.DictReader", "decompressobj", "decompress", "GzipFile", "ZipFile", "literal_eval",
+    "eval", "exec", "Decimal", "_ABI.decode", "ParquetFile", "read_table",
+}  # fmt: skip
+#: modules that run or amplify what they read; nobody here needs them
+FORBIDDEN = {"pickle", "marshal", "shelve", "yaml", "xml", "tarfile", "zipfile", "bz2", "lzma", "gzip"}
+
+INSTALLED = "written by whoever installed this copy, and trusted like its code"
+OURS = "a file of this package"
+RAW = "a `_raw` column: whatever it holds, it is shown by way of a float"
+
+#: module, function and parser -> what bounds it
+BOUNDED = {
+    ("abi.abi", "json.loads"): OURS,
+    ("accounts_file.of_csv", "csv.reader"): "lines of at most 16 cells, LARGEST_FILE and MOST_ROWS",
+    ("accounts_file.of_parquet", "ParquetFile"): "LARGEST_FILE, LARGEST_UNPACKED and MOST_ROWS",
+    ("book.largest", "Decimal"): RAW,
+    ("books.load_market", "validate_json"): "require_room",
+    ("books.load_positions", "validate_json"): "require_room",
+    ("bounded_json.<module>", "json.JSONDecoder"): "`loads` uses it behind require_size and too_deep",
+    ("codec.generic", "_ABI.decode"): "MOST_READS of an answer whose size exchange.py and limits.py bound",
+    ("config.parse", "tomllib.loads"): "LARGEST_FILE and DEEPEST",
+    ("dispatch.work", "json.loads"): "one line from the process that started this one",
+    ("dictionary.dictionary", "tomllib.loads"): OURS,
+    ("exchange._unpacked", "decompress"): "LARGEST_RATIO and PLAUSIBLE, PIECE by PIECE",
+    ("exchange._unpacked", "decompressobj"): "LARGEST_RATIO and PLAUSIBLE, PIECE by PIECE",
+    ("extras.requirement", "json.loads"): INSTALLED,
+    ("installation.editable_folder", "json.loads"): INSTALLED,
+    ("lean.<module>", "json.Decoder"): "`decoded` uses it behind require_size; it bounds the depth itself",
+    ("message.factor", "Decimal"): RAW,
+    ("prices.scaled", "Decimal"): "a float",
+    ("text.for_people", "Decimal"): RAW,
+    ("units.least_at", "Decimal"): "a float",
+    ("units.scaled", "Decimal"): "two digits of an exponent, and 18 decimals",
+    ("wallet.exact", "Decimal"): RAW,
+    ("wallet.tokens", "Decimal"): RAW,
+    ("wallets_file.of_csv", "csv.reader"): "LARGEST_FILE; csv.Error is one line",
+}
+
+
+class Calls(ast.NodeVisitor):
+    """The calls of parsers in one module, by function."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.inside: list[str] = []
+        self.found: set[tuple[str, str]] = set()
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self.inside.append(node.name)
+        self.generic_visit(node)
+        self.inside.pop()
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if node.args and all(isinstance(one, ast.Constant) for one in node.args):
+            if isinstance(node.func, ast.Attribute):
+                self.visit(node.func.value)
+            return
+        if isinstance(node.func, ast.Name):
+            self.note(node.func.id)
+        self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self.note(ast.unparse(node))
+        self.generic_visit(node)
+
+    def note(self, name: str) -> None:
+        found = next((one for one in PARSERS if name == one or name.endswith(f".{one}")), None)
+        if found is not None and (self.inside or found != "Decimal"):  # else it is a constant of ours
+            self.found.add((f"{self.module}.{self.inside[-1] if self.inside else '<module>'}", found))
+
+
+def calls() -> set[tuple[str, str]]:
+    """(module.function, parser) of every call in the product."""
+    found = set()
+    for root in ("indexer", "protocols"):
+        for path in (ROOT / root).rglob("*.py"):
+            calls = Calls(path.stem)
+            calls.visit(ast.parse(path.read_text()))
+            found |= calls.found
+    return found
+
+
+def test_every_parser_has_a_bound() -> None:
+    """Add a new one to the list only with what bounds its bytes, its depth, and what they may unpack to."""
+    found = calls()
+    assert sorted(found - BOUNDED.keys()) == []
+    assert sorted(BOUNDED.keys() - found) == [], "no longer there"
+
+
+def test_no_module_imports_what_runs_or_swells_or_hides_a_parsers_name() -> None:
+    nodes = [
+        node
+        for root in ("indexer", "protocols")
+        for path in (ROOT / root).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    parts = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in whole | parts} & FORBIDDEN == set()
+    assert parts & {"json", "tomllib", "csv", "zlib", "struct", "msgspec", "ast"} == set()
+
+
+def test_python_itself_bounds_the_digits_of_a_number() -> None:
+    assert 0 < sys.get_int_max_str_digits() <= 4_300
+    texts = [path.read_text() for root in ("indexer", "protocols") for path in (ROOT / root).rglob("*.py")]
+    assert not any("set_int_max_str_digits" in text for text in texts)
+
+
+def peak(act: Callable[[], object]) -> int:
+    """The most memory that an act adds, in bytes."""
+    tracemalloc.start()
+    try:
+        act()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("where", ["error", "content"])
+def test_logs_beside_something_that_swells_are_not_unpacked(where: str) -> None:
+    content = bytearray(b'{"id":1,"result":[],"%s":[%s[]]}' % (where.encode(), b"[]," * 2_000_000))
+    assert peak(lambda: lean.decoded(content)) < 16 * 2**20
+    assert lean.decoded(content) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 10**6, "{}," * 10**6, "[]", "null", '"a"', "", None, 7, "{'a': 1}", "[NaN]", "\ud800"]
+)
+def test_what_is_no_object_in_a_column_names_its_place(text: object) -> None:
+    with pytest.raises(StoreError, match=r"^changes\.body of id 7 is damaged"):
+        stored_object(text, "changes.body of id 7")
+
+
+def test_a_column_that_swells_is_not_unpacked() -> None:
+    swelling = "[" + "[]," * SMALL + "[]]"
+
+    def refused() -> None:
+        with pytest.raises(ValueError, match="MB of memory"):
+            require_room(swelling)
+
+    assert peak(refused) < 16 * 2**20
+    assert require_room("[]," * 100) == "[]," * 100
+
+
+def test_a_value_beyond_all_bounds_in_the_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "indexer.db"
+    with Store(path) as store:
+        store.conn.execute(
+            "insert into deployments (chain_id, deployment, protocol, accounts, state) values (1, 'a', 'aave-v3', 'all', 'ok')"
+        )
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("update deployments set note = cast(zeroblob(?) as text)", (LARGEST_VALUE + 1,))
+    for words in (
+        ["status"],
+        ["export", "positions"],
+        ["sync", "--rpc-url", "http://127.0.0.1:9", "--chain", "mainnet"],
+    ):
+        ended = CliRunner().invoke(main, ["--db", str(path), *words])
+        assert ended.exit_code in (0, 1)
+        assert "Traceback" not in ended.output
+    ended = CliRunner().invoke(main, ["--db", str(path), "query", "select * from deployments"])
+    assert ended.exit_code == 1
+    assert "string or blob too big; this program never writes that: restore a copy" in ended.stderr
