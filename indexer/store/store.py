@@ -3,24 +3,20 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from indexer.model import Accounts, Block, Deployment, PositionKey, Registered
 from indexer.store import imported, reorgs
-from indexer.store.book_sums import COUNTED
 from indexer.store.changes import Place, noted
 from indexer.store.chosen import rows_of
 from indexer.store.deployments import describe
+from indexer.store.row_writes import insert, overwritten
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
 from indexer.store.synced_ranges import SyncedRanges
 from indexer.store.writable import WritableFile
 
 KEPT_AUDITS = 10_000
-PEOPLE_BEFORE = "t.account, t.position_group, t.status, t.owner, t.owner_via, t.wallet"
-BALANCES_BEFORE = ", ".join(f"t.{name}" for name in ("market", "side", *COUNTED))
-PEOPLE = ("owner", "owner_via", "wallet")
-KEY = ("chain_id", "deployment", "account", "position_group")
 
 
 class ChangedMeanwhileError(Exception):
@@ -30,20 +26,6 @@ class ChangedMeanwhileError(Exception):
 #: called before the rows are replaced; what it returns, if anything, is called afterwards
 Rider = Callable[[sqlite3.Connection, Sequence[Snapshot], Block], Callable[[], None] | None]
 Taker = Callable[[sqlite3.Connection, Snapshot, Sequence[PositionRow]], None]
-
-
-def _insert(table: str, columns: int, verb: str = "insert") -> str:
-    return f"{verb} into {table} values ({', '.join('?' * columns)})"
-
-
-def _upsert(table: str, columns: Sequence[str], kept: Collection[str]) -> str:
-    """Inserts a row, or sets all but the `kept` columns of the one that is there."""
-    changed = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in kept)
-    return f"{_insert(table, len(columns))} on conflict do update set {changed}"
-
-
-UPSERT_POSITION = _upsert("positions", POSITION_COLUMNS, (*KEY, *PEOPLE))
-UPSERT_BALANCE = _upsert("balances", BALANCE_COLUMNS, (*KEY, "market", "asset", "side"))
 
 
 class Store(WritableFile):
@@ -314,9 +296,9 @@ class Store(WritableFile):
         for rows, balances in snapshot.parts:
             self._write_rows(conn, where, rows, balances, replace=not snapshot.whole)
             took(conn, snapshot, rows)
-        conn.executemany(_insert("markets", 25), [market_row(snapshot, asset) for asset in snapshot.market.assets])
+        conn.executemany(insert("markets", 25), [market_row(snapshot, asset) for asset in snapshot.market.assets])
         conn.executemany(
-            _insert("assets", 4, "insert or replace"),
+            insert("assets", 4, "insert or replace"),
             [(snapshot.chain_id, a.asset, a.symbol, a.decimals) for a in snapshot.market.assets],
         )
         if not snapshot.whole:
@@ -340,46 +322,11 @@ class Store(WritableFile):
     ) -> None:
         """Writes rows of positions, each with all of its balances; with `replace`, over those that are there."""
         if replace:
-            self._overwrite(conn, where, rows, balances)
+            self.sums.take_out(where, *overwritten(conn, where, rows, balances))
         else:
-            conn.executemany(_insert("positions", len(POSITION_COLUMNS)), rows)
-            conn.executemany(_insert("balances", len(BALANCE_COLUMNS)), balances)
+            conn.executemany(insert("positions", len(POSITION_COLUMNS)), rows)
+            conn.executemany(insert("balances", len(BALANCE_COLUMNS)), balances)
         self.sums.put_in(where, rows, balances)
-
-    def _overwrite(
-        self,
-        conn: sqlite3.Connection,
-        where: tuple[int, str],
-        rows: Sequence[PositionRow],
-        balances: Sequence[BalanceRow],
-    ) -> None:
-        """Rows are changed in place, and whose they are only where that differs: what is in an index costs a page each."""
-        keys = [row.key for row in rows]
-        before = {
-            (account, group): (status, people)
-            for account, group, status, *people in rows_of(conn, PEOPLE_BEFORE, "positions", where, keys)
-        }
-        held = rows_of(conn, BALANCES_BEFORE, "balances", where, keys).fetchall()
-        self.sums.take_out(where, {key: status for key, (status, _) in before.items()}, [row[2:] for row in held])
-        conn.executemany(UPSERT_POSITION, rows)
-        moved = [
-            row for row in rows if row.key in before and before[row.key][1] != [row.owner, row.owner_via, row.wallet]
-        ]
-        conn.executemany(
-            "update positions set owner = ?, owner_via = ?, wallet = ? where chain_id = ? and deployment = ? "
-            "and account = ? and position_group = ?",
-            [(row.owner, row.owner_via, row.wallet, *where, *row.key) for row in moved],
-        )
-        conn.executemany(UPSERT_BALANCE, balances)
-        places = {(b.account, b.position_group, b.market, b.asset, b.side) for b in balances}
-        gone = {
-            (account, group, market, asset, side) for market, _, account, group, asset, _, side, *_ in held
-        } - places
-        conn.executemany(
-            "delete from balances where chain_id = ? and deployment = ? and account = ? and position_group = ? "
-            "and market = ? and asset = ? and side = ?",
-            [(*where, *place) for place in gone],
-        )
 
     def older_rows(self, where: tuple[int, str], keys: Iterable[PositionKey], block: int) -> list[PositionKey]:
         """The positions among these whose row is verified and of an older block than `number`."""
