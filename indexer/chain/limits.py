@@ -146,11 +146,20 @@ class LogLimit:
     patience: int = PATIENCE
     most: int = 0
     density: float = 0.0
+    #: how much more of them there were in a block from one answer to the next, lately
+    slope: float = 0.0
     refusals: int = 0  # in a row
+    answers: int = 0  # since the last refusal, or since the window grew by half or more
 
     @property
     def size(self) -> int:
         return max(1, self.window if self.cap is None else min(self.window, self.cap))
+
+    def ahead(self, windows: int) -> int:
+        """The blocks of a window that is asked for while so many before it are on their way."""
+        if self.results is None or not self.slope:
+            return self.size
+        return max(1, min(self.size, int(AIMED * self.results / (self.density + windows * self.slope))))
 
     def cut_short(self, logs: int) -> bool:
         """Whether an answer of so many logs may have been cut off there without a word."""
@@ -164,7 +173,7 @@ class LogLimit:
         `named` is the number that the refusal allows, `lasting` if everywhere; `results` the number of logs that it
         allows, 0 if it is about logs without a number.
         """
-        self.ceiling, self.streak = span, 0
+        self.ceiling, self.streak, self.answers = span, 0, 0
         self.refusals += 1
         self.patience = PATIENCE * max(1, round(seconds))
         if results is not None:
@@ -191,9 +200,12 @@ class LogLimit:
     def fits(self, span: int, logs: int, seconds: float) -> None:
         """`span` blocks were answered with so many logs in so many seconds."""
         before, self.density = self.density, logs / span
+        if before:
+            self.slope = max(0.0, (self.slope + self.density - before) / 2)
         self.refusals = 0
         if self.results is not None and logs > self.results:
             self.results = None
+        self.answers += 1
         if span < self.size:
             return
         self.streak += 1
@@ -201,13 +213,15 @@ class LogLimit:
             self.ceiling, self.streak = 0, 0
             if self.guessed and self.results is not None:
                 self.results += self.results // 4
-        if self.ceiling and self.results and 0 < 2 * self.density < self.results / self.ceiling:
+        if self.ceiling and self.results and 2 * self.density < self.results / self.ceiling:
             self.ceiling = 0
         load = max(logs / WANTED_LOGS, seconds / WANTED_SECONDS)
         if load > 1.5:
             self.window = max(1, int(span / min(load, 4)))
         elif load < 0.75 or self.results is not None:
             self._widen(span, before)
+            if self.size > 1.5 * span:
+                self.answers = 0
 
     def _widen(self, span: int, before: float) -> None:
         """Up to twice as wide, as far as the logs to be expected allow: no fewer in a block than last time, where they grew."""

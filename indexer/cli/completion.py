@@ -108,15 +108,15 @@ def with_values(command: click.Command) -> click.Command:
 
 @click.command(
     short_help="Print what makes a shell complete commands and names.",
-    epilog='\b\nExamples:\n  eval "$(indexer completion bash)"\n  indexer completion zsh > _indexer'
-    "\n  indexer completion fish > indexer.fish",
+    epilog="\b\nExamples:\n  indexer completion zsh > _indexer\n  indexer completion fish > indexer.fish"
+    '\n  eval "$(indexer completion bash)"',
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print the script that makes SHELL complete commands, flags, and the names that are known.
 
-    Put the first example's line into ~/.bashrc (or the same with zsh into ~/.zshrc); for fish, write the script to
+    Put the last example's line into ~/.bashrc (or the same with zsh into ~/.zshrc); for fish, write the script to
     ~/.config/fish/completions/indexer.fish.
     """
     main = context.find_root()

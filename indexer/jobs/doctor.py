@@ -26,7 +26,10 @@ ALL = "all"
 AT_ONCE = 8
 
 
-@click.command(epilog="\b\nExamples:\n  indexer doctor\n  indexer doctor --json --output chain.toml")
+@click.command(
+    short_help="Examine the endpoints of a chain, recommend its settings.",
+    epilog="\b\nExamples:\n  indexer doctor\n  indexer doctor --json --output chain.toml",
+)
 @click.option("--chain", metavar="NAME|all", help="The chain to examine, or every one.  [default: mainnet]")
 @click.option("--rpc-url", "rpc_urls", multiple=True, metavar="URL", help="Examine this endpoint instead; repeatable.")
 @click.option(

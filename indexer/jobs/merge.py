@@ -7,7 +7,10 @@ import click
 from indexer.console import remark
 
 
-@click.command(epilog="\b\nExample:\n  indexer merge mainnet.db base.db --into all.db")
+@click.command(
+    short_help="Write several databases into a new one, for lists over all.",
+    epilog="\b\nExample:\n  indexer merge mainnet.db base.db --into all.db",
+)
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--into",

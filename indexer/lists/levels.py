@@ -9,6 +9,7 @@ import click
 
 from indexer.console import bars, remark
 from indexer.errors import ConfigError
+from indexer.lists.liquidatable import liquidatable
 from indexer.queries.exports import MIN_DEBT
 from indexer.queries.scope import Scope, marks
 from indexer.terminal.freshness import fails_when_old
@@ -115,17 +116,16 @@ def each(
     if asked.min_debt is not None:
         conditions.append(MIN_DEBT)
         given.append(asked.min_debt)
-    rows, lacking = loading.able(
-        loading.deployments(conn, chain_id=scope.chain_id, protocols=asked.protocols, names=asked.deployments),
-        Liquidation,
+    books = liquidatable(
+        conn,
+        known,
+        of="what endangers a position",
+        computed="levels",
+        chain_id=scope.chain_id,
+        protocols=asked.protocols,
+        names=asked.deployments,
     )
-    for name in lacking:
-        remark(f"{name}: its protocol does not say what endangers a position, so it is left out")
-    for row in rows:
-        if row["deployment"] not in known:
-            remark(f"the addresses of {row['deployment']} are unknown: its levels are not computed")
-            continue
-        (book,) = loading.load(conn, [row], known)
+    for book in books:
         assert isinstance(book.adapter, Liquidation)
         progress.start(book.name, 0, "positions")
         for _, position in loading.chosen(conn, book, " and ".join(conditions), given):

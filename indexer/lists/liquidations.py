@@ -1,5 +1,8 @@
 """The verb `liquidations`."""
 
+import sqlite3
+from collections.abc import Sequence
+
 import click
 
 from indexer.console import remark
@@ -24,11 +27,7 @@ TABLE = (
 @output_options
 @fails_when_old
 @session_of
-def liquidations(
-    session: Session,
-    asked: Asked,
-    output: Output,
-) -> None:
+def liquidations(session: Session, asked: Asked, output: Output) -> None:
     """List the liquidations that logs tell of, the newest first.
 
     One row a log. Amounts are in whole tokens and, where the column ends in _raw, in smallest units; USD only where a price
@@ -62,12 +61,25 @@ def liquidations(
             sort=scope.order.column if scope.order and named else "time",
             **choice,  # type: ignore[arg-type]
         )
+    say_what_is_missing(synced, asked, span.since_block or 0)
+    for row in rows:
+        row["block_time"] = iso(row["block_timestamp"])
+    if asked.min_debt is not None:
+        rows = [row for row in rows if row["repaid_usd"] is None or row["repaid_usd"] >= asked.min_debt]
+    if not rows and output.table:
+        remark("no liquidation is known of that")
+    kept = rows[: scope.limit] if named else scope.arranged(rows, columns)
+    output.write_dicts(kept, TABLE, columns)
+
+
+def say_what_is_missing(synced: Sequence[sqlite3.Row], asked: Asked, since_block: int) -> None:
+    """Says of which deployments older liquidations are not fetched."""
     whence: dict[int | None, list[str]] = {}
     for row in synced:
         chosen = (not asked.deployments or row["deployment"] in asked.deployments) and (
             not asked.protocols or row["protocol"] in asked.protocols
         )
-        first, wanted = row["liquidations_from_block"], max(row["start_block"] or 0, span.since_block or 0)
+        first, wanted = row["liquidations_from_block"], max(row["start_block"] or 0, since_block)
         if chosen and not (first is not None and first <= wanted):
             whence.setdefault(first, []).append(row["deployment"])
     for first, names in whence.items():
@@ -77,11 +89,3 @@ def liquidations(
             else f"complete from block {first:,} on"
         )
         remark(f"{', '.join(names)}: {whole}; `indexer sync --liquidations --since 400d` fetches older ones")
-    for row in rows:
-        row["block_time"] = iso(row["block_timestamp"])
-    if asked.min_debt is not None:
-        rows = [row for row in rows if row["repaid_usd"] is None or row["repaid_usd"] >= asked.min_debt]
-    if not rows and output.table:
-        remark("no liquidation is known of that")
-    kept = rows[: scope.limit] if named else scope.arranged(rows, columns)
-    output.write_dicts(kept, TABLE, columns)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer.console import bars, remark
+from indexer.lists.liquidatable import liquidatable
 from indexer.lists.positions import say_who_is_left_out
 from indexer.queries.exports import danger_filter
 from indexer.queries.scope import Scope
@@ -122,14 +123,8 @@ def found(
     from indexer.risk.opportunities import opportunity
     from indexer.store import books as loading
 
-    rows, lacking = loading.able(loading.deployments(conn, protocols=asked.protocols), Liquidation)
-    for name in lacking:
-        remark(f"{name}: its protocol does not say what a liquidation takes, so it is left out")
-    for row in rows:
-        if row["deployment"] not in known:
-            remark(f"the addresses of {row['deployment']} are unknown: its liquidations are not computed")
-            continue
-        (book,) = loading.load(conn, [row], known)
+    of, computed = "what a liquidation takes", "liquidations"
+    for book in liquidatable(conn, known, of=of, computed=computed, protocols=asked.protocols):
         assert isinstance(book.adapter, Liquidation)
         native = native_usd(conn, book) if gas_price is not None else None
         for whose, position in loading.chosen(conn, book, *danger):

@@ -1,5 +1,6 @@
 """The verb `simulate`."""
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -104,8 +105,6 @@ def simulate(
     configuration adds more. A shock to WETH leaves wstETH as it is; the group eth takes both. Prices are rounded down
     to the oracle's integer. Values are in USD at the changed prices.
     """
-    from indexer.adapter import WhatIf
-    from indexer.report import sweep_chart
     from indexer.risk import simulate as simulating
     from indexer.risk.scenario import GROUPS, Change, Names, Sweep
     from indexer.store import books as stored
@@ -116,9 +115,7 @@ def simulate(
     if not (shocks or days or thresholds or sweep):
         raise click.UsageError(NOTHING)
     if chart is not None:
-        if sweep is None:
-            raise click.UsageError("--chart draws a sweep; add --sweep WETH=0..-60%")
-        sweep_chart.check(chart)
+        check(chart, sweep)
     who = person(session, whom, rpc_urls)
     config = session.config
     supposed = [Change.shock(text) for text in shocks]
@@ -127,55 +124,77 @@ def simulate(
     names = Names({**GROUPS, **config.groups})
     with session.read(for_people=output.table) as conn, bars() as progress:
         scope = asked.scope(session, conn)
-        if not holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments):
-            output.write_dicts([], simulating.OUTCOME_COLUMNS)
-            return
-        synced = stored.deployments(conn, chain_id=scope.chain_id, protocols=asked.protocols, names=asked.deployments)
-        rows = [row for row in synced if scope.span.holds(row)]
-        if not rows:
-            remark("no snapshot is of the time that --since and --until ask for")
-        rows, lacking = stored.able(rows, WhatIf)
-        for name in lacking:
-            remark(
-                f"{name} is left out: its protocol does not say what other prices, thresholds or time would do to it"
-            )
+        rows = suitable(session, conn, asked, scope)
         if not rows:
             output.write_dicts([], simulating.OUTCOME_COLUMNS)
             return
         pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
         books = stored.load(conn, rows, session.deployments(conn), wallets=who.wallets, min_debt=asked.min_debt)
-        scenario = spelt(books, names, supposed, limits, swept, days, pace)
-        if scenario[1] is not None:
-            steps = simulating.sweep(
-                books, scenario[0], scenario[1], names, at_risk_below=config.settings.at_risk_below, progress=progress
-            )
+        scenario, swept = spelt(books, names, supposed, limits, swept, days, pace)
+        at_risk_below = config.settings.at_risk_below
+        if swept is not None:
+            steps = simulating.sweep(books, scenario, swept, names, at_risk_below=at_risk_below, progress=progress)
             swept_rows = simulating.sweep_rows(books, steps)
         else:
             found = simulating.simulate(
                 books,
-                scenario[0],
+                scenario,
                 names,
-                at_risk_below=config.settings.at_risk_below,
+                at_risk_below=at_risk_below,
                 keep=(lambda _: True) if whom else (lambda outcome: outcome.becomes_liquidatable),
                 progress=progress,
             )
-        for line in simulating.remarks(books, scenario[0], names):
+        for line in simulating.remarks(books, scenario, names):
             remark(line)
         if days:
-            remark(f"{days:g} days are {scenario[0].blocks:,} blocks of {pace:g} s where interest counts blocks")
-    if scenario[1] is not None:
+            remark(f"{days:g} days are {scenario.blocks:,} blocks of {pace:g} s where interest counts blocks")
+    if swept is not None:
         output.write_dicts(scope.arranged(swept_rows, list(swept_rows[0])), list(swept_rows[0]))
         if chart is not None:
             also = [*shocks, *(f"threshold {text}" for text in thresholds), *([f"{days:g} days"] if days else [])]
-            sweep_chart.draw(chart, scenario[1].name, swept_rows, "; ".join(also))
-            remark(f"{chart} is written")
+            draw(chart, swept.name, swept_rows, also)
         return
     if whom:
         theirs = [{**simulating.outcome_row(one), "owner": one.after.owner or ""} for one in found.outcomes]
-        who.say_who_is_unknown(theirs, f"in {session.db}")
+        if asked.min_debt is None:  # else they may only owe less
+            who.say_who_is_unknown(theirs, f"in {session.db}")
         if not theirs and output.table:
             return
     write(found, by, Scope(order=asked.order, limit=limit), output, whole=not whom)
+
+
+def check(chart: Path, sweep: str | None) -> None:
+    """Refuses a chart of nothing, or one that cannot be drawn, before anything is computed."""
+    from indexer.report import sweep_chart
+
+    if sweep is None:
+        raise click.UsageError("--chart draws a sweep; add --sweep WETH=0..-60%")
+    sweep_chart.check(chart)
+
+
+def draw(chart: Path, name: str, rows: "Sequence[dict[str, Any]]", also: Sequence[str]) -> None:
+    """Draws the sweep of `name`; `also` is what else is supposed."""
+    from indexer.report import sweep_chart
+
+    sweep_chart.draw(chart, name, rows, "; ".join(also))
+    remark(f"{chart} is written")
+
+
+def suitable(session: Session, conn: sqlite3.Connection, asked: Asked, scope: Scope) -> list[sqlite3.Row]:
+    """The deployments that are asked for and can be simulated; remarks say which are left out, and why."""
+    from indexer.adapter import WhatIf
+    from indexer.store import books as stored
+
+    if not holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments):
+        return []
+    synced = stored.deployments(conn, chain_id=scope.chain_id, protocols=asked.protocols, names=asked.deployments)
+    rows = [row for row in synced if scope.span.holds(row)]
+    if not rows:
+        remark("no snapshot is of the time that --since and --until ask for")
+    rows, lacking = stored.able(rows, WhatIf)
+    for name in lacking:
+        remark(f"{name} is left out: its protocol does not say what other prices, thresholds or time would do to it")
+    return rows
 
 
 def spelt(

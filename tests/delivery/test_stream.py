@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from werkzeug import Request, Response
 from indexer.cli.main import main
 from indexer.delivery import receivers, stream
 from indexer.delivery.receivers import Webhook, bodies
-from indexer.delivery.stream import Reader, snapshot_lines
+from indexer.delivery.stream import Reader, Receiver, snapshot_lines
 from indexer.errors import StoreError
 from indexer.store import changes
 from indexer.store.store import Store
@@ -174,6 +174,45 @@ def test_a_reader_that_dies_does_not_end_the_sync(aave_v3_6: AaveV3, tmp_path: P
             program.reaches(aave_v3_6)
         until(lambda: "the stream to standard output ends, the sync goes on" in program.stderr())
         assert program.process.poll() is None
+
+
+class Slow(Receiver):
+    """Takes its time over a few lines; what it took, in order."""
+
+    place = "somebody slow"
+
+    def __init__(self) -> None:
+        self.taken: list[dict[str, Any]] = []
+
+    def take(self, lines: Sequence[bytes], stopped: threading.Event) -> None:
+        stopped.wait(0.02)
+        self.taken += map(json.loads, lines)
+
+
+def test_a_slow_receiver_gets_every_line_once_in_the_order_of_ids(
+    aave_v3_6: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While new ones are written, and more of them than it takes at once."""
+    monkeypatch.setattr(stream, "LINES_AT_ONCE", 3)
+    path, slow = tmp_path / "indexer.db", Slow()
+    sync_once(path, aave_v3_6.node.url, [aave_v3_6])
+    reader = Reader(path, CHAIN_ID, slow)
+    reader.start()
+    until(lambda: bool(slow.taken))
+    for factor in (0.9, 0.9, 1.2):
+        aave_v3_6.move_price("WETH", factor)
+        sync_once(path, aave_v3_6.node.url, [aave_v3_6])
+        reader.wake()
+    ((newest,),) = raw(path, "select max(id) from changes")
+    until(lambda: slow.taken[-1]["id"] >= newest)
+    reader.stop(10)
+    first, *rest = slow.taken
+    assert first["kind"] == "snapshot"
+    assert [line["id"] for line in rest] == [
+        i for (i,) in raw(path, f"select id from changes where id > {first['id']} order by id")
+    ]
+    assert len(rest) > 3 * 3
+    assert replayed(slow.taken) == at_risk(path)
 
 
 # webhook --------------------------------------------------------------------------------------------------------------

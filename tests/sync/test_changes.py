@@ -95,6 +95,18 @@ def test_replaying_gives_the_list_of_each_step(
     assert [line["id"] for line in told] == sorted({line["id"] for line in told})
 
 
+def test_a_block_at_which_nothing_changes_is_told_all_the_same(tmp_path: Path) -> None:
+    """A reader knows how far the list goes; a step back that changes nothing is no news."""
+    path, place = tmp_path / "list.db", changes.Place(5, "0x" + "11" * 32, 1_700_000_000)
+    with Store(path) as store:
+        for always in (True, False):
+            with store.transaction() as conn, changes.noted(conn, CHAIN_ID, place, always=always):
+                pass
+    (line,) = lines(path)
+    assert (line["kind"], line["block_number"], line["block_hash"]) == ("block", 5, place.hash)
+    assert replayed([line]) == {}
+
+
 def test_an_older_target_is_told_as_well(worker: Sync, scene: tuple[AaveV3, CompoundV3], tmp_path: Path) -> None:
     path, node = tmp_path / "list.db", scene[0].node
     worker.snapshot()
