@@ -55,9 +55,9 @@ def doctor(
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """Examine endpoints, and say which settings fit them.
+    """Examine the endpoints of a chain, and recommend its table for the configuration.
 
-    What it recommends is the chain's table of the configuration. It opens no database and changes nothing. Exit code 0 if a sync would work, 1 if something would make it fail or its
+    It opens no database and changes nothing. Exit code 0 if a sync would work, 1 if something would make it fail or its
     rows unprovable; warnings do not count.
     """
     from indexer.doctor.finding import Verdict

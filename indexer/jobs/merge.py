@@ -20,10 +20,9 @@ from indexer.console import remark
     help="The new database; it must not exist.",
 )
 def merge(files: tuple[Path, ...], into: Path) -> None:
-    """Write several databases into a new one.
+    """Write several databases into a new one, for lists and reports over all of them.
 
-    Lists and reports are then over all of them. Two files may hold deployments of one chain, but not the same
-    deployment. Watched wallets, their rules and alerts stay where they are.
+    Two files may hold deployments of one chain, but not the same deployment. Watched wallets, their rules and alerts stay where they are.
     """
     from indexer.store.merging import merge as merged
 
