@@ -174,6 +174,14 @@ class Adapter(ABC, Generic[M, P]):
         """Complete the market with what only positions reveal (a generation of rounding), asking the contracts if needed."""
         return market
 
+    def fit_group(self, market: M, position: P) -> Hashable | None:
+        """Sort positions by what `fit` learns from them: while the chain is followed it is given one of each group, and none
+        of None. Optional; without it `fit` is given all positions, which are loaded as it goes through them.
+
+        Where a fit changes `Bounded.layout` or `read_market` finds other code, everyone is fitted again.
+        """
+        return position.key
+
     def checks(self, market: M, positions: Iterable[P], accounts: Accounts) -> list[Check]:
         """Compare sums over all known positions with the contracts' own totals: they reveal logs that a node left out.
 

@@ -122,3 +122,31 @@ def test_what_the_page_names_exists() -> None:
     missing = [path for path, _ in named if not (ROOT / path).is_file()]
     missing += [f"{path}:{name}" for path, name in named if name and name not in defined(ROOT / path)]
     assert missing == []
+
+
+def deletions() -> list[tuple[str, str]]:
+    """(module:line, the function around it or the module) of every SQL text that deletes rows, tables or views."""
+    found = []
+    for root in ("indexer", "protocols"):
+        for path in sorted((ROOT / root).rglob("*.py")):
+            text = path.read_text()
+            tree = ast.parse(text)
+            functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+            docs = {node.body[0].value for node in functions if isinstance(node.body[0], ast.Expr)}
+            for node in ast.walk(tree):
+                if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or node in docs:
+                    continue
+                if re.search(r"\b(delete from|drop (table|view|column))\b", node.value, re.IGNORECASE):
+                    around = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
+                    inner = max(around, key=lambda f: f.lineno, default=None)
+                    where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                    found.append((where, (inner and ast.get_source_segment(text, inner)) or text))
+    return found
+
+
+def test_what_deletes_says_on_what_evidence() -> None:
+    """No step that cannot be undone on one answer: beside each stands what it acts on, and how it is undone."""
+    found = deletions()
+    assert len(found) > 30
+    assert [where for where, text in found if "Evidence" not in text and "schema/wallets.py" not in where] == []
+    assert "Evidence" in (ROOT / "indexer" / "schema" / "wallets.py").read_text()

@@ -1,8 +1,9 @@
 """A watch that cannot see says so: it raises an alert of kind `blind` for deployments whose newest rows grow old.
 
 The reason does not matter: the node is down, its head stands still, a deployment cannot be read, this program hangs. All
-that counts is the age of the newest rows' block. The alert is queued once and its end once, for the same channels as
-position alerts; the table `blind_deployments` remembers what was said when the process restarts.
+that counts is the age of the newest rows' block; a time far ahead means that the clock here is wrong, and no age known.
+The alert is queued once and its end once, for the same channels as position alerts; the table `blind_deployments`
+remembers what was said when the process restarts.
 """
 
 import hashlib
@@ -104,10 +105,10 @@ class Lookout:
                 "select deployment, crossing from blind_deployments where chain_id = ?", (self.chain_id,)
             ).fetchall()
         )
-        old = {s.deployment for s in sights if now - max(s.block_timestamp or 0, since) > self.after_seconds}
+        old = {s.deployment for s in sights if abs(now - max(s.block_timestamp or 0, since)) > self.after_seconds}
         begins = [s for s in sights if s.deployment in old and s.deployment not in told]
         # Only rows that are really young end an alert: when a watch starts, `since` makes all of them look young.
-        ends = [s for s in sights if s.deployment in told and now - (s.block_timestamp or 0) <= self.after_seconds]
+        ends = [s for s in sights if s.deployment in told and abs(now - (s.block_timestamp or 0)) <= self.after_seconds]
         if begins:
             (last,) = conn.execute(
                 "select coalesce(max(crossing), 0) from alerts where kind = 'blind' and chain_id = ?", (self.chain_id,)
@@ -194,7 +195,6 @@ def rows_of(sight: Sight, now: float) -> str:
         return "no rows yet"
     at = datetime.fromtimestamp(sight.block_timestamp, UTC)
     note = f" ({printable(sight.note[:REASON_CHARACTERS])})" if sight.note else ""
-    return (
-        f"newest rows of block {sight.block_number:,} of {at:%Y-%m-%d %H:%M:%S} UTC, "
-        f"{age(max(now - sight.block_timestamp, 0))} old{note}"
-    )
+    ahead = sight.block_timestamp - now
+    how_old = f"{age(ahead)} ahead of this machine's clock" if ahead > 0 else f"{age(-ahead)} old"
+    return f"newest rows of block {sight.block_number:,} of {at:%Y-%m-%d %H:%M:%S} UTC, {how_old}{note}"

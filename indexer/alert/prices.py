@@ -105,7 +105,10 @@ def add(store: Store, new: Iterable[PriceRule]) -> None:
 
 
 def remove(store: Store, gone: Iterable[PriceRule]) -> None:
-    """Removes rules, all or none; IndexerError if there is no such one. Alerts that wait are still delivered."""
+    """Removes rules, all or none; IndexerError if there is no such one. Alerts that wait are still delivered.
+
+    Evidence: the user names them. Undone by `watch add --price`; what they remembered begins anew.
+    """
     with store.transaction() as conn:
         for rule in gone:
             if not conn.execute("delete from price_rules where rule = ?", (str(rule),)).rowcount:

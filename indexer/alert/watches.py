@@ -87,7 +87,7 @@ def watches(conn: sqlite3.Connection) -> list[Watch]:
 def add(store: Store, new: Iterable[Watch]) -> tuple[int, int]:
     """Watches these wallets, all or none; returns how many are new and how many were changed.
 
-    The user's word replaces rules; adding the old ones undoes it.
+    Evidence: the user's word, which replaces rules and groups; adding the old ones undoes it.
     A wallet that is already watched gets the new rules, groups and label, and keeps what it is not given.
     """
     added = changed = 0

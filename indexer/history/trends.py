@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.history.history import interval
 from indexer.model import Asset, Block
-from indexer.store.reorgs import recorded
+from indexer.store.reorgs import earlier, recorded
 from indexer.store.rows import Snapshot, as_text
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Trends:
 
     def _write(self, conn: sqlite3.Connection, snapshot: Snapshot, block: Block) -> None:
         where, at = snapshot.where, (block.number, block.timestamp)
-        for table in TABLES:  # a snapshot of the same block replaces its point
+        for table in TABLES:  # Evidence: a snapshot of the same block replaces its point
             conn.execute(f"delete from {table} where {AT}", (*where, block.number))  # noqa: S608 - our own names
         conn.executemany(
             f"insert into market_history values ({', '.join('?' * 17)})",  # noqa: S608 - question marks
@@ -67,12 +67,15 @@ class Trends:
             ],
         )
         if self.written[where] % THINNED_EVERY == 0:
-            thin(conn, where, block.timestamp)
+            thin(conn, where, earlier(block))
         self.written[where] += 1
 
 
 def thin(conn: sqlite3.Connection, where: tuple[int, str], now: int) -> None:
-    """Deletes the points of a deployment that are not the last of their interval."""
+    """Deletes the points of a deployment that are not the last of their interval.
+
+    Evidence: the points' own times and `now`, which no single clock can put ahead.
+    """
     moments = [Moment(*row) for row in conn.execute(MOMENTS, where)]
     kept = set(thinned(moments, now))
     gone = [(*where, one.block_number) for one in moments if one not in kept]

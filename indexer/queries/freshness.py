@@ -37,6 +37,9 @@ class Freshness:
             return f"is {self.state}{f' ({self.note})' if self.note else ''}, its rows are {age(seconds)} old"
         if max_age is not None and seconds > max_age:
             return f"has rows that are {age(seconds)} old"
+        ahead = (self.block_timestamp or 0) - now
+        if max_age is not None and ahead > max_age:
+            return f"has rows of a time that is {age(ahead)} ahead: set this machine's clock, or how old they are is unknown"
         return None
 
 

@@ -65,6 +65,7 @@ def _evaluate(conn: sqlite3.Connection, row: sqlite3.Row, deployment: Deployment
             for position in positions
             for balance in adapter.balances(market, position)
         ]
+        # Evidence: rows of the same positions, right below; the table is temporary.
         conn.executemany(
             "delete from temp.balances where chain_id = ? and deployment = ? and account = ? and position_group = ?",
             [(*where, *position.key) for position in positions],

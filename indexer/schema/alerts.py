@@ -83,7 +83,8 @@ def watching(db: "Database") -> None:
 
 
 #: `deliveries.failures` counts failures that may be the message's fault; with `short` 1 the alert has stepped aside, and
-#: only a short plain message is tried
+#: only a short plain message is tried. Evidence for dropping the old table: all its rows are in the new one, by the same
+#: transaction.
 ALERTS = """
 create table alerts_of_kinds (          -- the outbox: what was decided, in order
     number integer primary key,

@@ -7,6 +7,7 @@ the order of their ids to an empty list, the rows give the view `at_risk` of eac
 import json
 import math
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -118,7 +119,12 @@ def _body(place: Place, kind: str, old: Row | None, new: Row | None) -> str:
 
 
 def _expire(conn: sqlite3.Connection, chain_id: int, now: int | None) -> None:
-    """Drops whole steps that are too old or too many; the newest always stays, so that no id is ever given twice."""
+    """Drops whole steps that are too old or too many; the newest always stays, so that no id is ever given twice.
+
+    Evidence: the times of their blocks against `now`, the time of the newest one or the clock's if that is earlier. A
+    reader that they were dropped for gets the whole list.
+    """
+    now = None if now is None else min(now, int(time.time()))
     (newest,) = conn.execute("select max(id) from changes where chain_id = ?", (chain_id,)).fetchone()
     cut = 0
     for number, body in conn.execute(

@@ -28,7 +28,10 @@ def keep(conn: sqlite3.Connection, where: Where, keys: Iterable[PositionKey]) ->
 
 
 def forget(conn: sqlite3.Connection, where: Where) -> None:
-    """Those of a deployment, of whom a snapshot that is being committed has asked."""
+    """Those of a deployment, of whom a snapshot that is being committed has asked.
+
+    Evidence: that snapshot, which has a state of each of them; undone by importing them again.
+    """
     conn.execute("delete from imported where chain_id = ? and deployment = ?", where)
 
 

@@ -86,6 +86,14 @@ def record(conn: sqlite3.Connection, snapshot: Snapshot) -> None:
     )
 
 
+def earlier(block: Block) -> int:
+    """The time (unix seconds) by which what is kept grows old: that of the newest block, or of the clock if it is earlier.
+
+    A clock that is wrong for a moment, or a block from the future, must delete nothing: it does not come back.
+    """
+    return min(block.timestamp, int(time.time()))
+
+
 # Steps back ---------------------------------------------------------------------------------------------------------------
 
 
@@ -110,6 +118,7 @@ def _place(conn: sqlite3.Connection, chain_id: int, number: int) -> Place:
 
 
 def _take_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_hash: str) -> None:
+    """Evidence: that of `roll_back`, which alone calls it."""
     now = int(time.time())
     conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
     conn.execute("delete from finality where chain_id = ? and block_number > ?", (chain_id, ancestor))
@@ -140,7 +149,7 @@ def go_back(conn: sqlite3.Connection, chain_id: int, target: int, deployments: S
 
 def _forget_state(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None:
     """Deletes what can be read from the chain again. The rows of the last snapshot stay until the next commit replaces them
-    as a whole, but become unverified.
+    as a whole, but become unverified. Evidence: that of `roll_back` or `go_back`, which call it.
     """
     # A state read above the ancestor also holds at the ancestor only if all activity in between is known and none of it
     # touched the position. Activity is not known in the first block of its range: positions were read after it.
@@ -167,10 +176,13 @@ def _forget_state(conn: sqlite3.Connection, where: tuple[int, str, int]) -> None
     SyncedRanges(conn, where[0], where[1]).forget_from(where[2] + 1)
 
 
-def expire(conn: sqlite3.Connection) -> None:
-    """Deletes for good what was orphaned 30 days ago: users had that long to copy it back."""
+def expire(conn: sqlite3.Connection, now: int) -> None:
+    """Deletes for good what was orphaned 30 days ago: users had that long to copy it back.
+
+    Evidence: `now`, which neither the clock here nor the newest block's time alone can put ahead (`earlier`).
+    """
     for _, table, _, _ in KEPT_APART:
         conn.execute(
             f"delete from {table} where orphaned_at < ?",  # noqa: S608 - our names
-            (int(time.time()) - KEPT_SECONDS,),
+            (now - KEPT_SECONDS,),
         )

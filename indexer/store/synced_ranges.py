@@ -47,6 +47,7 @@ class SyncedRanges:
             self._set(source, ranges.remove(first, LAST))
 
     def _set(self, source: str, ranges: Ranges) -> None:
+        """Evidence: the ranges in memory, which are what a fetch, or whoever gave one up, says."""
         if ranges == self[source]:
             return
         where = (*self._where, source)

@@ -72,6 +72,18 @@ def test_old_rows_are_told_once_and_so_is_their_end(path: Path) -> None:
     assert said(path)[-1] == ("crossed", 2, ["a", "b"])
 
 
+def test_a_clock_that_was_set_back_leaves_the_watch_blind(path: Path) -> None:
+    """Whatever stops then would look young for as long as the clock is behind."""
+    made(path, a=NOW)
+    assert lookout(path, "a").look(NOW - 500) == 0
+    assert lookout(path, "a").look(NOW - 7_200) == 1
+    assert lookout(path, "a").look(NOW - 7_100) == 0
+    with sqlite3.connect(path) as conn:
+        assert "2 h ahead of this machine's clock" in conn.execute("select body from alerts").fetchone()[0]
+    assert lookout(path, "a").look(NOW + 10) == 1
+    assert [event for event, *_ in said(path)] == ["crossed", "recovered"]
+
+
 def test_a_deployment_that_stays_behind_is_told_beside_one_that_did_before(path: Path) -> None:
     made(path, a=NOW - 10_000, b=NOW, c=NOW)
     lookout(path, "a", "b").look(NOW)

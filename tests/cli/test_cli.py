@@ -148,6 +148,11 @@ def test_old_rows_are_no_good_news(
     with sqlite3.connect(tmp_path / "indexer.db") as conn:
         conn.execute("update deployments set block_timestamp = ?", (int(time.time()) - 60,))
     assert run(*nobody, "--exit-code").exit_code == 0
+    with sqlite3.connect(tmp_path / "indexer.db") as conn:
+        conn.execute("update deployments set block_timestamp = block_timestamp + 7200")
+    result = run(*nobody, "--exit-code")
+    assert result.exit_code == 1
+    assert "ahead: set this machine's clock" in result.stderr
     for state in ("failed", "incomplete"):
         with sqlite3.connect(tmp_path / "indexer.db") as conn:
             conn.execute("update deployments set state = ?, note = 'out of reach'", (state,))

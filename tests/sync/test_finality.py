@@ -212,9 +212,15 @@ def test_orphans_are_kept_thirty_days(market: AaveV3, tmp_path: Path) -> None:
     sync_once(path, market.node.url, [market])
     kept = raw(path, "select count(*) from orphaned_history")
     assert kept > [(0,)]
-    for age, left in ((reorgs.KEPT_SECONDS - 3600, kept), (reorgs.KEPT_SECONDS + 3600, [(0,)])):
+    chain, clock = "(select max(block_timestamp) from deployments)", "unixepoch()"
+    early, late = reorgs.KEPT_SECONDS - 3600, reorgs.KEPT_SECONDS + 3600
+    for age, now, left in (
+        (early, chain, kept),
+        (late, clock, kept),
+        (late, chain, [(0,)]),
+    ):  # the chain's time is earlier
         with closing(sqlite3.connect(path)) as conn, conn:
-            conn.execute("update orphaned_history set orphaned_at = unixepoch() - ?", (age,))
+            conn.execute(f"update orphaned_history set orphaned_at = {now} - ?", (age,))
         market.node.mine(1)
         sync_once(path, market.node.url, [market])
         assert raw(path, "select count(*) from orphaned_history") == left
