@@ -190,12 +190,14 @@ class Node:
     @contextmanager
     def behind(self, endpoint: Endpoint, *, rounds: int) -> Iterator[Self]:
         """The same chain behind this endpoint alone; limits found on it do not apply to the others."""
-        alone = copy(self)
+        alone, requests, retries = copy(self), self.requests, self.retries
         vars(alone).update(_pool=Pool([endpoint]), _rounds=rounds, _batches=deepcopy(self._batches), call_limits={})
         try:
             yield alone
         finally:
-            self.requests, self.retries = alone.requests, alone.retries
+            with self.lock:
+                self.requests += alone.requests - requests
+                self.retries += alone.retries - retries
 
     @contextmanager
     def patient(self, rounds: int) -> Iterator[Self]:
