@@ -146,20 +146,12 @@ class LogLimit:
     patience: int = PATIENCE
     most: int = 0
     density: float = 0.0
-    #: how much more of them there were in a block from one answer to the next, lately
-    slope: float = 0.0
     refusals: int = 0  # in a row
     answers: int = 0  # since the last refusal, or since the window grew by half or more
 
     @property
     def size(self) -> int:
         return max(1, self.window if self.cap is None else min(self.window, self.cap))
-
-    def ahead(self, windows: int) -> int:
-        """The blocks of a window that is asked for while so many before it are on their way."""
-        if self.results is None or not self.slope:
-            return self.size
-        return max(1, min(self.size, int(AIMED * self.results / (self.density + windows * self.slope))))
 
     def cut_short(self, logs: int) -> bool:
         """Whether an answer of so many logs may have been cut off there without a word."""
@@ -200,8 +192,6 @@ class LogLimit:
     def fits(self, span: int, logs: int, seconds: float) -> None:
         """`span` blocks were answered with so many logs in so many seconds."""
         before, self.density = self.density, logs / span
-        if before:
-            self.slope = max(0.0, (self.slope + self.density - before) / 2)
         self.refusals = 0
         if self.results is not None and logs > self.results:
             self.results = None

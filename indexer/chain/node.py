@@ -91,6 +91,8 @@ class Node:
         self.blooms = Blooms(bloom)
         #: whether requests name the block of a state by its number, see `with_state_of`
         self.by_number = False
+        #: whether a state that was named by its block's hash has been answered
+        self.by_hash = False
         #: see block_logs.py
         self.ignores_block_hash = False
         self.other_blocks = 0
@@ -188,12 +190,14 @@ class Node:
     @contextmanager
     def behind(self, endpoint: Endpoint, *, rounds: int) -> Iterator[Self]:
         """The same chain behind this endpoint alone; limits found on it do not apply to the others."""
-        alone = copy(self)
+        alone, requests, retries = copy(self), self.requests, self.retries
         vars(alone).update(_pool=Pool([endpoint]), _rounds=rounds, _batches=deepcopy(self._batches), call_limits={})
         try:
             yield alone
         finally:
-            self.requests, self.retries = alone.requests, alone.retries
+            with self.lock:
+                self.requests += alone.requests - requests
+                self.retries += alone.retries - retries
 
     @contextmanager
     def patient(self, rounds: int) -> Iterator[Self]:

@@ -117,7 +117,7 @@ def _begin(
             return
         window = windows[place]
         if window.answer is None:
-            cut = min(window.last, window.first + chain.log_limit.ahead(place) - 1)
+            cut = min(window.last, window.first + chain.log_limit.size - 1)
             if cut < window.last:
                 windows.insert(place + 1, _Window(cut + 1, window.last))
             window.last, window.retries = cut, chain.retries

@@ -37,6 +37,9 @@ def overwritten(
 
     They are changed in place, and whose they are only where that differs: what is in an index costs a page each. Returns
     the statuses that were there by account and group, and the balances.
+
+    Evidence for the balances that are deleted: the contracts' answers that `rows` were made of do not have them any more.
+    Undone by the next snapshot that does.
     """
     keys = [row.key for row in rows]
     before = {

@@ -48,7 +48,7 @@ class Markets:
                 tracked = self.tracked.get(name)
                 if tracked is None or self.accounts not in (tracked.accounts, Accounts.WATCHED):
                     if self.accounts is not Accounts.WATCHED:
-                        self.start_blocks.settle(adapter, target)
+                        self.start_blocks.settle(adapter)
                     tracked = self.tracked[name] = self._tracked(adapter)
                     self.start_blocks.keep(name)
                 self._check_code(adapter, codes, target)
@@ -60,6 +60,8 @@ class Markets:
         adapters = [one for one in wanted if one.deployment.name not in failures.reasons]
         tasks = [(partial(read_one, one), self.habits[one.deployment.name]) for one in adapters]
         self.progress.start("markets", len(adapters), "deployments")
+        if self.accounts is not Accounts.WATCHED:
+            self.start_blocks.search((one for one in adapters if one.deployment.name not in self.tracked), target)
         codes = self._codes(adapters, target)
         side_by_side(PinnedReader(self.chain, target), tasks)
         self.progress.done("markets")
