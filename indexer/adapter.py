@@ -49,6 +49,10 @@ P = TypeVar("P", bound=Position)
 ONE = Fraction(1)
 
 
+#: a contract, and a function of it that takes an address and answers one number, e.g. balanceOf(address)(uint256)
+Part = tuple[str, str]
+
+
 class Reader(Protocol):
     """Contract reads pinned to one block, however many; every read is answered exactly once, in order."""
 
@@ -66,6 +70,15 @@ class Reader(Protocol):
 
     def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
         """Raw storage words of (contract, slot) pairs; None where the node cannot (no eth_call state override)."""
+
+    def by_flags(
+        self, accounts: Sequence[str], always: Sequence[Part], by_bit: Mapping[int, Sequence[Part]]
+    ) -> list[list[Any]] | None:
+        """For each account the answers to `always`, the first of which are its flags, and then to the functions that each
+        bit set in them names, lowest bit first. `by_bit` has them by the power of two that the bit is.
+
+        None where that cannot be asked in one go, or a function failed: plain reads then tell.
+        """
 
 
 def answered(answers: list[Any]) -> list[Any]:
@@ -160,6 +173,14 @@ class Adapter(ABC, Generic[M, P]):
     def fit(self, read: Reader, market: M, positions: Sequence[P]) -> M:
         """Complete the market with what only positions reveal (a generation of rounding), asking the contracts if needed."""
         return market
+
+    def fit_group(self, market: M, position: P) -> Hashable | None:
+        """Sort positions by what `fit` learns from them: while the chain is followed it is given one of each group, and none
+        of None. Optional; without it `fit` is given all positions, which are loaded as it goes through them.
+
+        Where a fit changes `Bounded.layout` or `read_market` finds other code, everyone is fitted again.
+        """
+        return position.key
 
     def checks(self, market: M, positions: Iterable[P], accounts: Accounts) -> list[Check]:
         """Compare sums over all known positions with the contracts' own totals: they reveal logs that a node left out.

@@ -4,7 +4,6 @@ import io
 import os
 import pwd
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +28,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     A link stays, its target is replaced. Anything that is not a file, such as a pipe or /dev/stdout, is written to directly.
     """
+    import tempfile  # noqa: PLC0415 - slow to import, and most commands write no file
+
     scratch = None
     try:
         if path.exists() and not path.is_file():

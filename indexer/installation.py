@@ -23,7 +23,12 @@ def require_genuine(entry: EntryPoint) -> None:
     point without a distribution, or whose distribution has neither record, is not checked.
     """
     if entry.dist is not None:
-        require_packages(entry.dist.name, entry.module.partition(".")[0])
+        require_packages(name_of(entry.dist), entry.module.partition(".")[0])
+
+
+@cache  # the metadata is parsed anew each time
+def name_of(dist: Distribution) -> str:
+    return str(dist.name)
 
 
 @cache  # a distribution has several entry points, which are looked up more than once

@@ -8,16 +8,17 @@ adapter's module:
 """
 
 import importlib
-import importlib.resources
 from collections.abc import Collection
-from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
-from indexer.adapter import Adapter, AnyAdapter
 from indexer.errors import ConfigError, InstallationError
-from indexer.installation import require_genuine
 from indexer.masking import harmless
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from indexer.adapter import AnyAdapter
 
 GROUP = "lending_indexer.protocols"
 DISTRIBUTION = "lending-indexer"
@@ -26,12 +27,14 @@ REQUIRED = ("protocol", "market_type", "position_type", "required_addresses")
 
 
 @cache
-def registered() -> tuple[EntryPoint, ...]:
+def registered() -> "tuple[EntryPoint, ...]":
     """Every entry point of the group, unordered; cached, as reading the metadata of all packages takes a while."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import, and reading rows needs no protocol
+
     return tuple(entry_points(group=GROUP))
 
 
-def installed() -> dict[str, EntryPoint]:
+def installed() -> "dict[str, EntryPoint]":
     """Every registered protocol by name, not yet imported. Raises `ConfigError` if two packages claim the same name."""
     found: dict[str, EntryPoint] = {}
     for entry in sorted(registered(), key=lambda entry: (entry.name, entry.value)):
@@ -44,16 +47,21 @@ def installed() -> dict[str, EntryPoint]:
     return found
 
 
-def package(entry: EntryPoint) -> str:
+def package(entry: "EntryPoint") -> str:
     """The name of the distribution that registered an entry point."""
-    return entry.dist.name if entry.dist else "an unnamed package"
+    from indexer.installation import name_of  # noqa: PLC0415 - as below
+
+    return name_of(entry.dist) if entry.dist else "an unnamed package"
 
 
-def adapter_class(protocol: str) -> type[AnyAdapter]:
+def adapter_class(protocol: str) -> "type[AnyAdapter]":
     """The adapter class of a protocol. Raises `ConfigError` if there is none, it cannot be imported, or is no Adapter.
 
     `InstallationError` if another package hides it.
     """
+    from indexer.adapter import Adapter  # noqa: PLC0415 - as below
+    from indexer.installation import require_genuine  # noqa: PLC0415 - reads the metadata of packages
+
     entries = installed()
     if protocol not in entries:
         raise ConfigError(
@@ -82,6 +90,10 @@ def deployment_files() -> list[tuple[str, str]]:
 
     Raises `InstallationError` if another package hides an adapter: its deployments would silently be missing.
     """
+    from importlib import resources  # noqa: PLC0415 - slow to import
+
+    from indexer.installation import require_genuine  # noqa: PLC0415 - reads the metadata of packages
+
     files: dict[str, str] = {}
     for entry in installed().values():
         folder = entry.module.rpartition(".")[0] or entry.module
@@ -96,7 +108,7 @@ def deployment_files() -> list[tuple[str, str]]:
                 f"protocol {entry.name}: {entry.value} of {package(entry)} cannot be loaded: {error}; reinstall it"
             ) from error
         if hasattr(module, "__path__"):
-            file = importlib.resources.files(module) / DEPLOYMENTS_FILE
+            file = resources.files(module) / DEPLOYMENTS_FILE
             if file.is_file():
                 files[label] = file.read_text(encoding="utf-8")
             elif package(entry) == DISTRIBUTION:
@@ -106,6 +118,8 @@ def deployment_files() -> list[tuple[str, str]]:
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """The end of a message about an unknown name: the nearest known name, else all of them."""
+    from difflib import get_close_matches  # noqa: PLC0415 - slow to import, and most names are known
+
     near = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {near[0]!r}?"

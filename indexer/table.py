@@ -13,8 +13,6 @@ from decimal import Decimal
 from itertools import zip_longest
 from typing import TextIO
 
-from rich.cells import cell_len
-
 from indexer.text import Row, printable, short_address, shown
 
 #: how a terminal sets text (ECMA-48, SGR); colours are those of its own palette, legible on light and on dark
@@ -25,6 +23,15 @@ GAP = "  "
 FEW = 3
 #: an address or a hash
 HEX = re.compile(r"\b0x[0-9a-fA-F]{40,64}\b")
+
+
+def cell_len(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    if text.isascii() and text.isprintable():
+        return len(text)
+    from rich import cells  # noqa: PLC0415 - slow to import, and most texts are ASCII
+
+    return cells.cell_len(text)
 
 
 def room(stream: TextIO) -> int | None:

@@ -32,6 +32,9 @@ class AlteredReader:
     def __call__(self, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
         return [self.alter(read, answer) for read, answer in zip(reads, self.reader(reads, prelude), strict=True)]
 
+    def by_flags(self, *_: object) -> None:
+        """Never: plain reads can be altered."""
+
     def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
         return self.reader.storage(slots) if self.has_storage else None
 

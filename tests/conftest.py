@@ -41,6 +41,7 @@ def required(present: bool, what: str) -> None:
     pytest.skip(f"{what} is missing")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in this hook too, and only once
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs the node, group what shares one, and leave the `long` tests out unless -m names them.
 
@@ -62,9 +63,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in long]
 
 
-def pytest_collection_finish() -> None:
-    """What is imported by now stays: the garbage collector need not look at it again and again."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is imported by now stays: the garbage collector need not look at it again and again.
+
+    Fails where pytest-xdist does not see the groups (it writes them into node ids): all would pass, but each process would
+    make for itself what is to be made once.
+    """
     gc.freeze()
+    grouped = [item.nodeid for item in session.items if item.get_closest_marker("xdist_group")]
+    if session.config.getoption("loadgroup", False) and not all("@" in name for name in grouped):
+        raise pytest.UsageError("this pytest-xdist cannot group tests under this pytest: see pyproject.toml")
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -76,7 +76,8 @@ class Watcher:
         watched = {watch.wallet: watch for watch in verdicts.watched}
         priced = prices.judge(conn, self.chain, snapshots, self.policy.hysteresis)
         for snapshot in sorted(snapshots, key=lambda s: s.deployment):
-            mine = [row for row in snapshot.rows if not watched.keys().isdisjoint(row.people)]
+            rows = snapshot.parts.rows() if watched else ()
+            mine = [row for row in rows if not watched.keys().isdisjoint(row.people)]
             judge = Judge(self, conn, snapshot, tracked[snapshot.deployment], verdicts) if mine else None
             for row in sorted(mine, key=lambda row: row.key):
                 verdicts.positions += 1
@@ -171,7 +172,9 @@ class Judge:
         """The row of `alerts`, and the alert as it is delivered."""
         tracked, block, before = self.tracked, self.snapshot.block, subject.health_before
         identity = alert_id(subject)
-        body = compose(identity, subject, tracked.adapter, tracked.market, tracked.positions[row.key], self.moved)
+        position = tracked.position(row.key)
+        assert position is not None
+        body = compose(identity, subject, tracked.adapter, tracked.market, position, self.moved)
         columns = {
             "id": identity,
             "kind": "position",

@@ -1,7 +1,7 @@
 """A chain behind one or several endpoints: its blocks, and requests for their state."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from indexer.chain.batches import BatchingNode
@@ -66,9 +66,16 @@ class Chain(BatchingNode):
 
     def code(self, address: str, block: Block) -> bytes:
         """The contract code at an address in a block, empty for none."""
-        return self.with_state_of(
-            block, lambda at: bytes(self.request("eth_getCode", [address, at], parse_hex, block=block))
-        )
+        return self.codes([address], block)[0]
+
+    def codes(self, addresses: Sequence[str], block: Block) -> list[bytes]:
+        """The contract code at each of these addresses in a block, empty for none."""
+
+        def ask(at: Any) -> list[bytes]:
+            calls: list[Call] = [("eth_getCode", [address, at]) for address in addresses]
+            return self.batch(calls, lambda raw, _: parse_hex(raw), block=block)
+
+        return self.with_state_of(block, ask)
 
     def with_state_of(self, block: Block, ask: Callable[[Any], T], *, plain: bool = True) -> T:
         """Returns `ask(parameter)`, where the parameter names this block: by hash, while it is canonical (EIP-1898).

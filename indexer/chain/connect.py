@@ -71,7 +71,7 @@ def connect(
         candidate.close()
     found = behind(named or [endpoint.url for endpoint in endpoints])
     try:  # so that a node that is down is reported before anything is opened for writing
-        found.request("eth_chainId", [], rounds=CHECK_ROUNDS)
+        found.reach()
     except WrongChainError:
         raise
     except ChainError as error:

@@ -69,6 +69,8 @@ class Endpoint:
         #: nulls that it answered for the logs of blocks it knows; -1 once it answered []
         self.null_logs = 0
         self.unsupported: set[str] = set()
+        #: the highest block that it has shown to know
+        self.known = -1
         #: requests for receipts in a row that it failed to answer
         self.lost_receipts = 0
         self.flight = Flight()

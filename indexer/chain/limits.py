@@ -147,6 +147,7 @@ class LogLimit:
     most: int = 0
     density: float = 0.0
     refusals: int = 0  # in a row
+    answers: int = 0  # since the last refusal, or since the window grew by half or more
 
     @property
     def size(self) -> int:
@@ -164,7 +165,7 @@ class LogLimit:
         `named` is the number that the refusal allows, `lasting` if everywhere; `results` the number of logs that it
         allows, 0 if it is about logs without a number.
         """
-        self.ceiling, self.streak = span, 0
+        self.ceiling, self.streak, self.answers = span, 0, 0
         self.refusals += 1
         self.patience = PATIENCE * max(1, round(seconds))
         if results is not None:
@@ -194,6 +195,7 @@ class LogLimit:
         self.refusals = 0
         if self.results is not None and logs > self.results:
             self.results = None
+        self.answers += 1
         if span < self.size:
             return
         self.streak += 1
@@ -201,13 +203,15 @@ class LogLimit:
             self.ceiling, self.streak = 0, 0
             if self.guessed and self.results is not None:
                 self.results += self.results // 4
-        if self.ceiling and self.results and 0 < 2 * self.density < self.results / self.ceiling:
+        if self.ceiling and self.results and 2 * self.density < self.results / self.ceiling:
             self.ceiling = 0
         load = max(logs / WANTED_LOGS, seconds / WANTED_SECONDS)
         if load > 1.5:
             self.window = max(1, int(span / min(load, 4)))
         elif load < 0.75 or self.results is not None:
             self._widen(span, before)
+            if self.size > 1.5 * span:
+                self.answers = 0
 
     def _widen(self, span: int, before: float) -> None:
         """Up to twice as wide, as far as the logs to be expected allow: no fewer in a block than last time, where they grew."""

@@ -85,6 +85,8 @@ class Node:
         #: limits found on these nodes, kept between reads: see multicall.py and the package logs
         self.call_limits: dict[str, Limit] = {}
         self.has_pairing = True
+        #: until a code override is seen to be ignored
+        self.has_lens = True
         self.log_limit = LogLimit(cap=max_log_range)
         self.blooms = Blooms(bloom)
         #: whether requests name the block of a state by its number, see `with_state_of`
@@ -145,9 +147,13 @@ class Node:
             except (RetryableError, ChainError) as error:
                 failures.append(f"{endpoint.masked}: {error}")
         if len(failures) == len(self._pool.endpoints):
-            self._call("eth_chainId", lambda _: None, rounds=CHECK_ROUNDS)
+            self.reach()
         for failure in failures:
             logger.warning("endpoint passed over: %s", failure)
+
+    def reach(self) -> None:
+        """Ask one endpoint after another for its chain id until one serves this chain. ChainError if none does."""
+        self._call("eth_chainId", lambda _: None, rounds=CHECK_ROUNDS)
 
     def check_again(self) -> None:
         """Ask the endpoints for their chain ids once more, before they make us undo anything.
@@ -184,12 +190,14 @@ class Node:
     @contextmanager
     def behind(self, endpoint: Endpoint, *, rounds: int) -> Iterator[Self]:
         """The same chain behind this endpoint alone; limits found on it do not apply to the others."""
-        alone = copy(self)
+        alone, requests, retries = copy(self), self.requests, self.retries
         vars(alone).update(_pool=Pool([endpoint]), _rounds=rounds, _batches=deepcopy(self._batches), call_limits={})
         try:
             yield alone
         finally:
-            self.requests, self.retries = alone.requests, alone.retries
+            with self.lock:
+                self.requests += alone.requests - requests
+                self.retries += alone.retries - retries
 
     @contextmanager
     def patient(self, rounds: int) -> Iterator[Self]:
@@ -231,18 +239,26 @@ class Node:
         feature: str | None = None,
         rounds: int | None = None,
         decode: Callable[[bytearray], Any] | None = None,
+        known: int | None = None,
     ) -> Any:
         """The result of one JSON-RPC request, run through `parse`.
 
         `parse` raises RetryableError for an answer that cannot be true; the request is then repeated, first here, then
         elsewhere. `block` is the pinned block that `params` names; it tells a reorg from a backend that lags. With
         `splittable` a request that keeps failing raises TooBigError early, and the caller asks for less. `feature` names
-        what some nodes lack, so that they are not asked for it twice. `rounds`: at most so many through the endpoints.
+        what some nodes lack, so that they are not asked for it twice. `rounds`: at most so many through the endpoints. Only
+        an endpoint that shows that it knows the block number `known` is asked, if that is given.
 
         Raises TooBigError, RevertError, PrunedError, UnsupportedError, ReorgError, WrongChainError or ChainError.
         """
 
         def send(endpoint: Endpoint) -> Any:
+            if known is not None and endpoint.known < known:
+                self._count(1)
+                read_by(
+                    lambda raw: check_header(raw, known), endpoint.send("eth_getBlockByNumber", [hex(known), False])
+                )
+                endpoint.known = known
             self._count(1)
             result = self._logs(endpoint, method, params, endpoint.send(method, params, decode))
             return result if parse is None else read_by(parse, result)

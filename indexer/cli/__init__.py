@@ -1,4 +1,4 @@
 """The command line as a whole: its verbs by name, help, completion, and how errors end a command.
 
-Door: `main.main`. Each verb is a function of the module that `main.MODULES` names, imported when the verb is called.
+Door: `main.main`. Each verb is a function of the module that `main.VERBS` names, imported when the verb is called.
 """

@@ -6,40 +6,40 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from indexer.cli.verbs import Named, Verbs
+from indexer.cli.verbs import Verb, Verbs
 from indexer.console import log_to_stderr
 from indexer.terminal.options import Session
 
-#: verb -> the module of `indexer` that is imported when the verb is called
-MODULES = {
-    "accounts": "jobs.accounts",
-    "at-risk": "lists.positions",
-    "completion": "cli.completion",
-    "doctor": "jobs.doctor",
-    "export": "lists.query",
-    "help": "cli.help",
-    "liquidations": "lists.liquidations",
-    "levels": "lists.levels",
-    "merge": "jobs.merge",
-    "movements": "lists.movements",
-    "opportunities": "lists.opportunities",
-    "protocols": "lists.status",
-    "query": "lists.query",
-    "report": "lists.report",
-    "schema": "lists.schema",
-    "show": "lists.positions",
-    "simulate": "lists.simulate",
-    "status": "lists.status",
-    "sync": "jobs.sync",
-    "top": "lists.report",
-    "verify": "jobs.verify",
-    "watch": "jobs.watch",
+#: what `--help` and completion list without importing anything
+VERBS = {
+    "accounts": Verb("jobs.accounts", "Export or import lists of accounts, for a quick first sync."),
+    "at-risk": Verb("lists.positions", "List who is at risk of liquidation, the largest debt first."),
+    "completion": Verb("cli.completion", "Print what makes a shell complete commands and names."),
+    "doctor": Verb("jobs.doctor", "Examine the endpoints of a chain, recommend its settings."),
+    "export": Verb("lists.query", "Write whole lists with every column, as files or for a pipe."),
+    "help": Verb("cli.help", "Show what a command does and its flags."),
+    "liquidations": Verb("lists.liquidations", "List the liquidations that logs tell of, the newest first."),
+    "levels": Verb("lists.levels", "Show how much debt is liquidatable at which price of ASSET."),
+    "merge": Verb("jobs.merge", "Write several databases into a new one, for lists over all."),
+    "movements": Verb("lists.movements", "List who added or removed most between two snapshots."),
+    "opportunities": Verb("lists.opportunities", "List what a liquidation call pays for everyone at risk."),
+    "protocols": Verb("lists.status", "List the known deployments and their addresses."),
+    "query": Verb("lists.query", "Run one SELECT on the database; it cannot write."),
+    "report": Verb("lists.report", "Explain one person's wallets, or the whole book."),
+    "schema": Verb("lists.schema", "Show what every column means, its unit and its source."),
+    "show": Verb("lists.positions", "Show a person's positions and what liquidates them."),
+    "simulate": Verb("lists.simulate", "Show who is liquidatable if prices or other things change."),
+    "status": Verb("lists.status", "Show how far each deployment is synced."),
+    "sync": Verb("jobs.sync", "Bring the database to a block of the chain."),
+    "top": Verb("lists.report", "List the largest wallets over all protocols, in USD."),
+    "verify": Verb("jobs.verify", "Compare the rows with the contracts' own answers."),
+    "watch": Verb("jobs.watch", "Watch wallets; be told when one comes near liquidation."),
 }
 
 
 @click.group(
     cls=Verbs,
-    commands=Named(MODULES),
+    verbs=VERBS,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nExample:\n  indexer sync && indexer at-risk",

@@ -8,42 +8,66 @@ import traceback
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from indexer.cli.completion import with_values
 from indexer.console import remark
 from indexer.errors import ConfigError, IndexerError, StoreError
 
 
+class Verb(NamedTuple):
+    """The module of `indexer` that a verb is in, imported when it is called, and its short help."""
+
+    module: str
+    summary: str
+
+
 class Named(Mapping[str, click.Command]):
-    """The commands `name` of the modules of `indexer` that they are said to be in, as the function of that name.
+    """The commands `name` of the modules that they are said to be in, as the function of that name.
 
     One that would hide a name of Python has an underscore behind it.
     """
 
-    def __init__(self, modules: Mapping[str, str]) -> None:
-        self.modules = modules
+    def __init__(self, verbs: Mapping[str, Verb]) -> None:
+        self.verbs = verbs
 
     def __getitem__(self, name: str) -> click.Command:
-        module = import_module(f"indexer.{self.modules[name]}")
+        module = import_module(f"indexer.{self.verbs[name].module}")
         function = name.replace("-", "_")
         command: click.Command = getattr(module, function, None) or getattr(module, f"{function}_")
         return with_values(command)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.modules)
+        return iter(self.verbs)
 
     def __len__(self) -> int:
-        return len(self.modules)
+        return len(self.verbs)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.modules
+        return name in self.verbs
 
 
 class Verbs(click.Group):
     """Any error ends a command with one line on stderr; exit code 2 for wrong usage, 130 when interrupted, else 1."""
+
+    def __init__(self, *, verbs: Mapping[str, Verb], **extra: Any) -> None:
+        commands: Any = Named(verbs)
+        super().__init__(commands=commands, **extra)
+        #: what lists of verbs need: names and summaries, and nothing that could be called
+        self.listed = {name: click.Command(name, short_help=verb.summary) for name, verb in verbs.items()}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the verbs without importing them."""
+        click.Group(commands=self.listed).format_commands(ctx, formatter)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Completes to verbs without importing them, and to the global options."""
+        named = {name: verb for name, verb in sorted(self.listed.items()) if name.startswith(incomplete)}
+        found = [CompletionItem(name, help=verb.get_short_help_str()) for name, verb in named.items()]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

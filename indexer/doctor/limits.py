@@ -8,7 +8,7 @@ from indexer.chain.errors import BadAnswerError, BatchTooBigError, UnsupportedEr
 from indexer.config import ChainConfig
 from indexer.doctor.finding import Finding, Verdict
 from indexer.errors import ChainError, PrunedError, RetryableError
-from indexer.logs.ranges import range_cap
+from indexer.logs.windows import range_cap
 from indexer.model import Block
 
 #: block ranges of one eth_getLogs that are tried, the largest first

@@ -1,7 +1,11 @@
 """What was added to positions or taken from them between two snapshots."""
 
 import sqlite3
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from indexer.model import PositionKey
+from indexer.store.chosen import rows_of
 
 Key = tuple[str, str]  # account, position_group
 
@@ -35,11 +39,25 @@ def reread(conn: sqlite3.Connection, where: tuple[int, str], previous: int) -> d
 def balances(conn: sqlite3.Connection, where: tuple[int, str], previous: int) -> dict[Key, dict[tuple[str, ...], Held]]:
     """The stored balances of the positions that were read after block `previous`, by (market, asset, side)."""
     rows = conn.execute(
-        "select b.account, b.position_group, b.market, b.asset, b.side, b.scaled_raw, b.amount_raw, b.value_usd "
-        "from states s cross join balances b using (chain_id, deployment, account, position_group) "
+        f"select {HELD} from states s cross join balances t using (chain_id, deployment, account, position_group) "  # noqa: S608
         "where s.chain_id = ? and s.deployment = ? and s.block_number > ?",
         (*where, previous),
     )
+    return by_position(rows)
+
+
+def balances_of(
+    conn: sqlite3.Connection, where: tuple[int, str], keys: Iterable[PositionKey]
+) -> dict[Key, dict[tuple[str, ...], Held]]:
+    """The stored balances of these positions, by (market, asset, side)."""
+    return by_position(rows_of(conn, HELD, "balances", where, keys))
+
+
+HELD = "t.account, t.position_group, t.market, t.asset, t.side, t.scaled_raw, t.amount_raw, t.value_usd"
+
+
+def by_position(rows: Iterable[tuple[Any, ...]]) -> dict[Key, dict[tuple[str, ...], Held]]:
+    """Rows of HELD."""
     found: dict[Key, dict[tuple[str, ...], Held]] = {}
     for account, group, market, asset, side, scaled, amount, value in rows:
         found.setdefault((account, group), {})[market, asset, side] = Held(scaled, int(amount), value)
@@ -48,7 +66,7 @@ def balances(conn: sqlite3.Connection, where: tuple[int, str], previous: int) ->
 
 def incomplete(conn: sqlite3.Connection, where: tuple[int, str], previous: int) -> set[Key]:
     """The positions that were read after block `previous` and whose present rows do not have every supply."""
-    waiting = "positions p where p.chain_id = ? and p.deployment = ? and p.supplies_complete = 0"
+    waiting = "positions p indexed by positions_incomplete where p.chain_id = ? and p.deployment = ? and p.supplies_complete = 0"
     if conn.execute(f"select 1 from {waiting} limit 1", where).fetchone() is None:  # noqa: S608 - our own names
         return set()
     rows = conn.execute(

@@ -18,14 +18,25 @@ takes 46 kB, an idle one at stable prices 125 bytes. README has the measured siz
 import random
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
-from indexer.history.flows import Held, Key, Moved, balances, change_of, change_of_incomplete, incomplete, reread
-from indexer.model import ENDANGERED, Accounts, Block
+from indexer.history.flows import (
+    Held,
+    Key,
+    Moved,
+    balances,
+    balances_of,
+    change_of,
+    change_of_incomplete,
+    incomplete,
+    reread,
+)
+from indexer.model import ENDANGERED, Accounts, Block, PositionKey
+from indexer.store.chosen import rows_of
 from indexer.store.reorgs import earlier, recorded
-from indexer.store.rows import Snapshot
+from indexer.store.rows import PositionRow, Snapshot
 
 #: (up to this age, one point per so many seconds); each interval divides the next, so a minimum is never thinned away
 TIERS = ((7_200, 0), (86_400, 600), (30 * 86_400, 3_600))
@@ -47,52 +58,42 @@ class Point(NamedTuple):
 
 
 @dataclass(slots=True)
-class Memory:
-    """The last points of a deployment, as of its snapshot at (number, hash)."""
-
-    at: tuple[int, str]
-    points: dict[Key, tuple[str, str | None]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class Plan:
     """The old rows, before they are replaced. `previous` is the block to compare with, None if there is none.
 
-    `incomplete` are the positions whose old rows do not have every supply.
+    `reread` are the positions that were read since, with the first block that named them, `before` their old balances, and
+    `incomplete` those of them whose old rows do not have every supply. `added` counts the points that were written.
     """
 
     snapshot: Snapshot
-    points: dict[Key, tuple[str, str | None]]
     previous: int | None
+    watched: set[str]
+    reread: dict[Key, int]
     before: dict[Key, dict[tuple[str, ...], Held]]
     incomplete: set[Key]
+    added: int = 0
 
 
 class History:
-    """The rider that writes points; it keeps each position's last one in memory between snapshots."""
+    """The rider that writes points, part by part of the rows."""
 
     def __init__(self) -> None:
-        self.memories: dict[tuple[int, str], Memory] = {}
+        self.plans: dict[tuple[int, str], Plan] = {}
         self.cursors: dict[tuple[int, str], tuple[str, str]] = {}
         self.random = random.Random()  # noqa: S311 - where thinning begins, not a secret
 
-    def points(self, where: tuple[int, str]) -> Mapping[Key, tuple[str, str | None]]:
-        """The last point of each position in a deployment that was just committed: status and health factor."""
-        memory = self.memories.get(where)
-        return {} if memory is None else memory.points
-
     def __call__(self, conn: sqlite3.Connection, snapshots: Sequence[Snapshot], block: Block) -> Callable[[], None]:
-        plans = [plan for snapshot in snapshots if (plan := self._plan(conn, snapshot))]
+        watched = {wallet.lower() for (wallet,) in conn.execute("select wallet from watches")}
+        plans = [plan for snapshot in snapshots if (plan := self._plan(conn, snapshot, watched))]
+        self.plans = {plan.snapshot.where: plan for plan in plans}
 
-        def write() -> None:
-            watched = {wallet.lower() for (wallet,) in conn.execute("select wallet from watches")}
+        def rest() -> None:
             for plan in plans:
-                added = self._write(conn, plan, block, watched)
-                self._thin(conn, plan.snapshot, earlier(block), max(SLICE, PER_ADDED * added))
+                self._thin(conn, plan.snapshot, earlier(block), max(SLICE, PER_ADDED * plan.added))
 
-        return write
+        return rest
 
-    def _plan(self, conn: sqlite3.Connection, snapshot: Snapshot) -> Plan | None:
+    def _plan(self, conn: sqlite3.Connection, snapshot: Snapshot, watched: set[str]) -> Plan | None:
         """None if the block's history is already written, because the user went back to that block."""
         where = snapshot.where
         found = conn.execute(
@@ -105,28 +106,33 @@ class History:
             return None
         # A rollback makes all rows unverified, as their balances are of blocks that are gone.
         rolled_back = at is not None and not trusted(conn, where)
-        memory = self.memories.pop(where, None)
-        fresh = memory is not None and memory.at == at and not rolled_back
-        points = memory.points if memory is not None and fresh else last_points(conn, where)
         previous = None if at is None or rolled_back or went_back else at[0]
-        before = {} if previous is None else balances(conn, where, previous)
-        waiting = set() if previous is None else incomplete(conn, where, previous)
-        return Plan(snapshot, points, previous, before, waiting)
+        if previous is None:
+            return Plan(snapshot, None, watched, reread(conn, where, snapshot.block.number - 1), {}, set())
+        before, waiting = balances(conn, where, previous), incomplete(conn, where, previous)
+        return Plan(snapshot, previous, watched, reread(conn, where, previous), before, waiting)
 
-    def _write(self, conn: sqlite3.Connection, plan: Plan, block: Block, watched: set[str]) -> int:
-        snapshot, points = plan.snapshot, plan.points
-        where = snapshot.where
-        moved = self._moved(conn, plan, block)
-        rows = []
-        for row in snapshot.rows:
-            key, status, health = row.key, row.status, row.health_factor_raw
+    def take(
+        self, conn: sqlite3.Connection, snapshot: Snapshot, rows: Sequence[PositionRow]
+    ) -> Mapping[PositionKey, tuple[str, str | None]]:
+        """Writes the points of rows that were just written; returns the last point of each: status and health factor."""
+        plan, where, block = self.plans.get(snapshot.where), snapshot.where, snapshot.block
+        keys = [row.key for row in rows]
+        points = last_points(conn, where, keys)
+        if plan is None:
+            return points
+        reread = [row for key, row in zip(keys, rows, strict=True) if key in plan.reread]
+        moved = self._moved(conn, plan, reread, points)
+        new = []
+        for key, row in zip(keys, rows, strict=True):
+            status, health = row.status, row.health_factor_raw
             last = points.get(key)
-            seen = not watched.isdisjoint(row.people)
+            seen = not plan.watched.isdisjoint(row.people)
             if not (seen or key in moved or worth_keeping(last, status, health)):
                 continue
             points[key] = (status, health)
             change = moved.get(key, Moved(0.0, 0.0) if last else Moved(None, None))
-            rows.append(
+            new.append(
                 (
                     *(*where, *key, block.number, block.timestamp, health),
                     *(row.collateral_usd, row.debt_usd, status, *change),
@@ -140,29 +146,31 @@ class History:
             "debt_usd = excluded.debt_usd, status = excluded.status, "
             "supply_change_usd = supply_change_usd + excluded.supply_change_usd, "
             "debt_change_usd = debt_change_usd + excluded.debt_change_usd",
-            rows,
+            new,
         )
-        self.memories[where] = Memory((block.number, block.hash), points)
-        return len(rows)
+        plan.added += len(new)
+        return points
 
-    def _moved(self, conn: sqlite3.Connection, plan: Plan, block: Block) -> dict[Key, Moved]:
-        """What was added or taken since the last snapshot, of the positions that were read again."""
-        snapshot = plan.snapshot
-        where = snapshot.where
-        if plan.previous is None:
-            return dict.fromkeys(reread(conn, where, block.number - 1), Moved(None, None))
-        after = balances(conn, where, plan.previous)
-        waiting = incomplete(conn, where, plan.previous)
+    @staticmethod
+    def _moved(
+        conn: sqlite3.Connection, plan: Plan, rows: Sequence[PositionRow], points: Mapping[PositionKey, object]
+    ) -> dict[PositionKey, Moved]:
+        """What was added or taken since the last snapshot, of the positions of these rows, which were read again."""
+        snapshot, previous = plan.snapshot, plan.previous
+        if previous is None:
+            return dict.fromkeys((row.key for row in rows), Moved(None, None))
+        after = balances_of(conn, snapshot.where, [row.key for row in rows]) if rows else {}
         found = {}
-        for key, first_block in reread(conn, where, plan.previous).items():
+        for row in rows:
+            key = row.key
             old, new = plan.before.get(key, {}), after.get(key, {})
             if key in plan.incomplete:
-                change = change_of_incomplete(old, new, complete=key not in waiting)
+                change = change_of_incomplete(old, new, complete=bool(row.supplies_complete))
             else:
                 change = change_of(old, new)
             if change is None:
                 continue
-            if key not in plan.points and (snapshot.accounts == Accounts.WATCHED or first_block <= plan.previous):
+            if key not in points and (snapshot.accounts == Accounts.WATCHED or plan.reread[key] <= previous):
                 change = Moved(None, None)  # the position existed before it was found
             found[key] = change
         return found
@@ -196,17 +204,18 @@ def trusted(conn: sqlite3.Connection, where: tuple[int, str]) -> bool:
     return bool(found[0])
 
 
-def last_points(conn: sqlite3.Connection, where: tuple[int, str]) -> dict[Key, tuple[str, str | None]]:
-    """The newest point of each known position: status and health factor."""
-    rows = conn.execute(
-        "select e.account, e.position_group, h.status, h.health_factor_raw from events e join health_history h "
-        "on h.chain_id = e.chain_id and h.deployment = e.deployment and h.account = e.account "
-        "and h.position_group = e.position_group and h.block_number = (select max(block_number) from health_history n "
-        "where n.chain_id = e.chain_id and n.deployment = e.deployment and n.account = e.account "
-        "and n.position_group = e.position_group) where e.chain_id = ? and e.deployment = ?",
-        where,
+def last_points(
+    conn: sqlite3.Connection, where: tuple[int, str], keys: Iterable[PositionKey]
+) -> dict[PositionKey, tuple[str, str | None]]:
+    """The newest point of each of these positions that has one: status and health factor."""
+    newest = (
+        "t.block_number = (select max(block_number) from health_history n where n.chain_id = t.chain_id "
+        "and n.deployment = t.deployment and n.account = t.account and n.position_group = t.position_group)"
     )
-    return {(account, group): (status, health) for account, group, status, health in rows}
+    rows = rows_of(
+        conn, "t.account, t.position_group, t.status, t.health_factor_raw", "health_history", where, keys, newest
+    )
+    return {PositionKey(account, group): (status, health) for account, group, status, health in rows}
 
 
 # thinning ---------------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def status(session: Session, asked: Asked, output: Output) -> None:
     with session.read() as conn:
         known_names(session, conn, asked.protocols, asked.deployments)
         scope = asked.scope(session, conn)
-        rows = reading.status(conn, session.config.chain_name, time.time())
+        rows = reading.status(conn, session.chain_name, time.time())
         if asked.wallets or asked.min_debt is not None:
             held = reading.deployments_of(conn, Scope(wallets=asked.wallets), asked.min_debt)
             rows = [row for row in rows if (row["chain_id"], row["deployment"]) in held]

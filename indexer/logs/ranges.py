@@ -5,8 +5,6 @@ History (`fetch`) is asked for by block numbers in windows that grow and shrink;
 """
 
 import logging
-import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -26,9 +24,10 @@ from indexer.logs.lean import Answer, Named, Pair, decoded, named
 from indexer.logs.log_filter import Chunk, Filter, events_of, merged
 from indexer.logs.omissions import by_receipts
 from indexer.logs.recent_logs import fetch_recent, quiet
+from indexer.logs.windows import Answered, always, in_windows
 from indexer.model import Event, Shape
 
-__all__ = ["Chunk", "Filter", "discover", "fetch", "fetch_recent", "quiet", "range_cap"]
+__all__ = ["Chunk", "Filter", "discover", "fetch", "fetch_recent", "quiet"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,69 +40,64 @@ def fetch(
     topics: Iterable[str],
     *,
     on_progress: Callable[[int, int], None] | None = None,
+    go_on: Callable[[], bool] = always,
 ) -> Iterator[Chunk]:
     """The wanted logs of a range as ascending, contiguous chunks; `on_progress(block, events so far)` after each.
 
-    Raises PrunedError where no endpoint holds that history, ReorgError where a block changed meanwhile, ChainError for
-    anything that retries do not cure.
+    Several are asked for at once, as long as `go_on()`. Raises PrunedError where no endpoint holds that history, ReorgError
+    where a block changed meanwhile, ChainError for anything that retries do not cure.
     """
     wanted = Filter.of(addresses, topics)
-    start, total = from_block, 0
-    while start <= to_block:
-        last = min(to_block, start + chain.log_limit.size - 1)
-        began, retries = time.monotonic(), chain.retries
-        try:
-            events, end_hash = _range(chain, wanted, start, last)
-        except (TooBigError, RejectedError) as error:
-            if start < last:
-                _narrow(chain, last - start + 1, str(error), time.monotonic() - began)
-                continue
-            events, end_hash = _single_block(chain, wanted, start, error)
-        else:
-            waited = chain.retries > retries
-            chain.log_limit.fits(last - start + 1, len(events), 0 if waited else time.monotonic() - began)
-        total += len(events)
-        yield Chunk(start, last, events, end_hash)
+    total = 0
+
+    def read(first: int, last: int) -> Answered[Chunk]:
+        events, end_hash, most = _range(chain, wanted, first, last)
+        return Answered(Chunk(first, last, events, end_hash), len(events), most)
+
+    def alone(first: int, _: int, error: ChainError) -> Iterator[Chunk]:
+        events, end_hash = _single_block(chain, wanted, first, error)
+        yield Chunk(first, first, events, end_hash)
+
+    for chunk in in_windows(chain, from_block, to_block, read, alone, go_on):
+        total += len(chunk.events)
+        yield chunk
         if on_progress is not None:
-            on_progress(last, total)
-        start = last + 1
+            on_progress(chunk.to_block, total)
 
 
 def discover(
-    chain: Chain, from_block: int, to_block: int, wanted: Filter, shapes: Mapping[Pair, Shape]
+    chain: Chain,
+    from_block: int,
+    to_block: int,
+    wanted: Filter,
+    shapes: Mapping[Pair, Shape],
+    go_on: Callable[[], bool] = always,
 ) -> Iterator[Named]:
-    """Whom the wanted logs of settled blocks name, as ascending, contiguous pieces; errors as `fetch`.
+    """Whom the wanted logs of settled blocks name, as ascending, contiguous pieces; otherwise like `fetch`.
 
     Logs of one of the `shapes`, by (address, topic0), are only looked through; the others become events. No header is
     asked for with each answer: an endpoint shows once that it knows the last block, which a reorg no longer reaches.
     """
-    chain.header(to_block)
-    known = {chain.in_turn()[0]}
-    start = from_block
-    while start <= to_block:
-        last = min(to_block, start + chain.log_limit.size - 1)
-        began, retries = time.monotonic(), chain.retries
-        try:
-            found = _look_through(chain, wanted, shapes, start, last)
-        except (TooBigError, RejectedError) as error:
-            if isinstance(error, TooBigError) and start < last:
-                _narrow(chain, last - start + 1, str(error), time.monotonic() - began)
-                continue
-            for chunk in fetch(chain, start, last, wanted.addresses, wanted.topics):
-                yield Named(chunk.from_block, chunk.to_block, events=chunk.events, count=len(chunk.events))
-            start = last + 1
-            continue
-        if chain.in_turn()[0] not in known:
-            chain.header(to_block)
-            known.add(chain.in_turn()[0])
-            continue  # whether it knew the block before is not certain
-        waited = chain.retries > retries
-        chain.log_limit.fits(last - start + 1, found.count, 0 if waited else time.monotonic() - began)
-        yield found
-        start = last + 1
+
+    def read(first: int, last: int) -> Answered[Named]:
+        found = _look_through(chain, wanted, shapes, first, last, to_block)
+        return Answered(found, found.count, found.count)
+
+    def exactly(first: int, last: int, _: ChainError | None = None) -> Iterator[Named]:
+        for chunk in fetch(chain, first, last, wanted.addresses, wanted.topics, go_on=go_on):
+            yield Named(chunk.from_block, chunk.to_block, events=chunk.events, count=len(chunk.events))
+
+    if chain.log_limit.addresses is None:
+        yield from in_windows(chain, from_block, to_block, read, exactly, go_on, narrows=TooBigError)
+    else:  # so many addresses are asked in parts
+        yield from exactly(from_block, to_block)
 
 
-def _look_through(chain: Chain, wanted: Filter, shapes: Mapping[Pair, Shape], first: int, last: int) -> Named:
+def _look_through(
+    chain: Chain, wanted: Filter, shapes: Mapping[Pair, Shape], first: int, last: int, known: int
+) -> Named:
+    """Whom the logs name, from an endpoint that knows the block `known`."""
+
     def parse(raw: Any) -> Named:
         logs = raw.result if isinstance(raw, Answer) else raw
         if isinstance(logs, list) and chain.log_limit.cut_short(len(logs)):
@@ -113,72 +107,15 @@ def _look_through(chain: Chain, wanted: Filter, shapes: Mapping[Pair, Shape], fi
         events = _parse(raw, "eth_getLogs", wanted, first, last)
         return Named(first, last, events=events, count=len(events))
 
-    if chain.log_limit.addresses is not None:
-        raise RejectedError("eth_getLogs: so many addresses are asked in parts")
     asked = {"fromBlock": hex(first), "toBlock": hex(last), **wanted.json()}
-    found: Named = chain.request("eth_getLogs", [asked], parse, splittable=True, decode=decoded)
-    chain.log_limit.most = max(chain.log_limit.most, found.count)
+    found: Named = chain.request("eth_getLogs", [asked], parse, splittable=True, decode=decoded, known=known)
     return found
 
 
-_SUGGESTED = re.compile(
-    r"(?:range(?: should work:)? |should work: )\[?\s*(0x[0-9a-f]+|\d+)\s*[,\-]\s*(0x[0-9a-f]+|\d+)\b(?! blocks)",
-    re.IGNORECASE,
-)
-_NUMBER = r"(\d[\d,._]*) ?(k?)\b"
-#: the words around the number of blocks that a provider allows, the surest first
-_CAPS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"(?:limited to|up to|at most|over|not exceed) (?:an? |0 - )?{_NUMBER} ?(?:blocks?|range)",
-        rf"max(?:imum)?(?: allowed)?(?: block| blocks)?(?: range| distance)?(?: is| of|:| set to)* ?{_NUMBER}(?! results| logs)",
-        rf"(?:exceeds limit of|bigger than range limit|greater than|exceeds|requested blocks is|distance:) {_NUMBER}(?! results| logs)",
-        r"\((?:\d+ > |maximum )(\d+)(k?)\)",
-    )
-)
-
-
-def range_cap(text: str) -> int | None:
-    """The number of blocks that a provider's error text allows, None if it names none."""
-    suggested = _SUGGESTED.search(text)
-    if suggested:
-        first, last = (int(number, 16 if number[:2].lower() == "0x" else 10) for number in suggested.groups())
-        return last - first + 1 if last >= first else None
-    if not re.search("block|range", text, re.IGNORECASE):
-        return None  # it counts results
-    for pattern in _CAPS:
-        found = pattern.search(text)
-        if found:
-            number, thousand = found.groups()
-            return int(re.sub("[,._]", "", number)) * (1_000 if thousand else 1)
-    return None
-
-
-_RESULTS = re.compile(rf"{_NUMBER} ?(?:results|logs|events)", re.IGNORECASE)
-
-
-def results_cap(text: str) -> int | None:
-    """The number of logs that a provider's error text allows, 0 if it counts logs and names none; None if it does not."""
-    found = _RESULTS.search(text)
-    if found:
-        number, thousand = found.groups()
-        return int(re.sub("[,._]", "", number) or 0) * (1_000 if thousand else 1)
-    return (
-        0
-        if re.search(r"results|logs? (?:response|matched|requested|limit)|response size", text, re.IGNORECASE)
-        else None
-    )
-
-
-def _narrow(chain: Chain, span: int, text: str, seconds: float) -> None:
-    """A smaller window after a refusal: the one the text allows if that is smaller, else half."""
-    lasting = not _SUGGESTED.search(text) and "results" not in text.lower()
-    chain.log_limit.refused(span, range_cap(text), lasting, seconds, results_cap(text))
-    logger.info("eth_getLogs: %d blocks refused, now %d (%s)", span, chain.log_limit.size, text[:160])
-
-
-def _range(chain: Chain, wanted: Filter, first: int, last: int) -> tuple[list[Event], str]:
-    """The events of first..last and the hash of block `last`, read after the logs in the same HTTP batch."""
+def _range(chain: Chain, wanted: Filter, first: int, last: int) -> tuple[list[Event], str, int]:
+    """The events of first..last, the hash of block `last`, read after the logs in the same HTTP batch, and the most logs
+    that one answer had.
+    """
     parts = wanted.by_addresses(chain.log_limit.addresses)
     calls: list[tuple[str, list[Any]]] = [
         ("eth_getLogs", [{"fromBlock": hex(first), "toBlock": hex(last), **part.json()}]) for part in parts
@@ -202,11 +139,10 @@ def _range(chain: Chain, wanted: Filter, first: int, last: int) -> tuple[list[Ev
             logger.info("eth_getLogs: now at most %d addresses a request", chain.log_limit.addresses)
             return _range(chain, wanted, first, last)
         raise
-    chain.log_limit.most = max(chain.log_limit.most, *counts)
     events = merged(answers)
     if events and events[-1].block_number == last and events[-1].block_hash != header.hash:
         raise ReorgError(f"block {last} changed while its logs were read")
-    return events, header.hash
+    return events, header.hash, max(counts)
 
 
 def _names_addresses(text: str) -> bool:
@@ -233,7 +169,7 @@ def _single_block(chain: Chain, wanted: Filter, number: int, error: ChainError) 
         end_hash = ""
         for half in halves:
             try:
-                part, seen = _range(chain, half, number, number)
+                part, seen, _ = _range(chain, half, number, number)
             except (TooBigError, RejectedError) as again:
                 part, seen = _single_block(chain, half, number, again)
             if end_hash not in {"", seen}:

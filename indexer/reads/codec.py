@@ -252,17 +252,27 @@ def _revert_reason(data: bytes) -> str:
     return f"reverted with 0x{data[:4].hex()}"
 
 
+#: words of true and false, and where the data of a call begins: allowFailure and an offset
+TRUE, FALSE = (1).to_bytes(32), bytes(32)
+FLAGS = TRUE + (96).to_bytes(32)
+
+
 def encode_aggregate(calls: Sequence[tuple[str, bytes]]) -> bytes:
     """Calldata of aggregate3 for (target, calldata) pairs, each of which may fail."""
-    heads, tails = [], []
+    heads: list[bytes] = []
+    tails: list[bytes] = []
     offset = 32 * len(calls)
-    flags = (1).to_bytes(32) + (96).to_bytes(32)
+    kinds: dict[tuple[str, int], tuple[bytes, bytes, int]] = {}  # of one target and size: what goes before and after
     for target, data in calls:
         heads.append(offset.to_bytes(32))
         size = len(data)
-        padding = -size % 32
-        tails.append(b"".join((bytes(12), bytes.fromhex(target[2:]), flags, size.to_bytes(32), data, bytes(padding))))
-        offset += 128 + size + padding
+        kind = kinds.get((target, size))
+        if kind is None:
+            before = b"".join((bytes(12), bytes.fromhex(target[2:]), FLAGS, size.to_bytes(32)))
+            padding = bytes(-size % 32)
+            kind = kinds[target, size] = before, padding, 128 + size + len(padding)
+        tails += (kind[0], data, kind[1])
+        offset += kind[2]
     return b"".join((AGGREGATE3, (32).to_bytes(32), len(calls).to_bytes(32), *heads, *tails))
 
 
@@ -271,12 +281,11 @@ def decode_aggregate(data: bytes, count: int) -> list[tuple[bool, bytes]]:
     if len(data) < 64 + 32 * count or int.from_bytes(data[:32]) != 32 or int.from_bytes(data[32:64]) != count:
         raise BadAnswerError(f"the aggregate does not answer {count} calls")
     results = []
-    for i in range(count):
-        start = 64 + int.from_bytes(data[64 + 32 * i : 96 + 32 * i])
+    for at in range(64, 64 + 32 * count, 32):
+        start = 64 + int.from_bytes(data[at : at + 32])
         success = data[start : start + 32]
-        size = int.from_bytes(data[start + 64 : start + 96])
-        end = start + 96 + size
-        if end > len(data) or any(success[:31]) or success[31:] not in {b"\0", b"\1"}:
+        end = start + 96 + int.from_bytes(data[start + 64 : start + 96])
+        if end > len(data) or success not in (TRUE, FALSE):
             raise BadAnswerError("the aggregate's answer is malformed")
-        results.append((success[31] == 1, data[start + 96 : end]))
+        results.append((success == TRUE, data[start + 96 : end]))
     return results

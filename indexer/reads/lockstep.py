@@ -8,13 +8,13 @@ Greenlets of one thread carry them: a store and its transactions belong to one t
 where it reads.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
 
-from indexer.adapter import Reader
+from indexer.adapter import Part, Reader
 from indexer.errors import PrunedError, ReorgError
 from indexer.model import Block, Read
 from indexer.reads.multicall import Group, PinnedReader
@@ -69,6 +69,9 @@ class _Waiting:
     def storage(self, slots: Sequence[Slot]) -> list[int] | None:
         words = self._answers(Questions(slots=tuple(slots)))
         return None if None in words else words
+
+    def by_flags(self, accounts: Sequence[str], always: Sequence[Part], by_bit: Mapping[int, Sequence[Part]]) -> None:
+        """Never: what deployments ask about few accounts goes out together."""
 
     def _answers(self, wanted: Questions) -> list[Any]:
         keys = list(wanted.all())

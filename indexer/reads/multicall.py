@@ -6,10 +6,11 @@ keeps them.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NoReturn
 
+from indexer.adapter import Part
 from indexer.chain.blocks import parse_hex
 from indexer.chain.client import Call, Chain
 from indexer.chain.errors import (
@@ -23,6 +24,7 @@ from indexer.chain.errors import (
 from indexer.chain.limits import Limit
 from indexer.errors import ChainError
 from indexer.model import Block, Read
+from indexer.reads import lens
 from indexer.reads.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.reads.guards import GUARDS, PARENT, TIMESTAMP
 
@@ -138,6 +140,55 @@ class PinnedReader:
             words += part
         return words
 
+    def by_flags(
+        self, accounts: Sequence[str], always: Sequence[Part], by_bit: Mapping[int, Sequence[Part]]
+    ) -> list[list[Any]] | None:
+        """By the lens, in as many calls as the node needs; see `Reader.by_flags`."""
+        chain, rows = self._chain, list[list[Any]]()
+        name = f"lens of {len(always)}"
+        while chain.has_lens and len(rows) < len(accounts):
+            with chain.lock:
+                first = Limit(max(1, lens.FIRST_FUNCTIONS // len(always)), lens.MOST_ACCOUNTS)
+                size = chain.call_limits.setdefault(name, first).size
+            part = accounts[len(rows) : len(rows) + size]
+            try:
+                found = self._through_lens(part, always, by_bit)
+            except TooBigError as error:
+                logger.debug("a lens over %d accounts was too much: %s", len(part), error)
+                with chain.lock:
+                    limit = chain.call_limits[name]
+                    if limit.size == size:  # else another thread has learnt it
+                        limit.too_big(len(part))
+                if len(part) == 1:
+                    return None
+                continue
+            if found is None:
+                return None
+            with chain.lock:
+                chain.call_limits[name].fits(len(part))
+            rows += found
+        return rows if chain.has_lens else None
+
+    def _through_lens(
+        self, accounts: Sequence[str], always: Sequence[Part], by_bit: Mapping[int, Sequence[Part]]
+    ) -> list[list[Any]] | None:
+        """Guards, canary, lens and probe in one aggregate. TooBigError where less may be asked."""
+        data = lens.encode(accounts, always, by_bit)
+        if data is None:
+            return None
+        overrides = {CANARY: {"code": STORAGE_CODE}, lens.LENS: {"code": lens.LENS_CODE}}
+        try:
+            canary, answer, probe = self._ask([(CANARY, bytes(32)), (lens.LENS, data), self._probe()], overrides)
+        except (UnsupportedError, RejectedError):  # whatever the message: an eth_call without overrides is valid
+            return None
+        if canary != (True, bytes(32)):
+            self._chain.has_lens = False
+            return None
+        if not self._enough(probe):
+            raise OutOfGasError(f"a lens over {len(accounts)} accounts left too little gas")
+        success, words = answer
+        return lens.decode(words, len(accounts), always, by_bit) if success else None
+
     # aggregates
 
     def _aggregate(
@@ -190,13 +241,21 @@ class PinnedReader:
         if len(calls) == 1:  # with all the gas there is
             return self._ask([*before, *calls], splittable=False)[len(before) :]
         answers = self._ask([*before, *calls, self._probe()])
-        enough = answers[-1] == PAIRING_HOLDS if chain.has_pairing else answers[-1][0]
-        if enough:
+        had_pairing = chain.has_pairing
+        if self._enough(answers[-1]):
             return answers[len(before) : -1]
-        if chain.has_pairing and self._ask([(PAIRING, PAIR_AT_INFINITY)])[0] != PAIRING_HOLDS:
-            chain.has_pairing = False
+        if chain.has_pairing != had_pairing:
             return self._one(calls, before)
         raise OutOfGasError(f"{len(calls)} calls left too little gas")
+
+    def _enough(self, probe: tuple[bool, bytes]) -> bool:
+        """Whether the probe found enough gas; also finds out whether the node knows the pairing check at all."""
+        chain = self._chain
+        if not chain.has_pairing:
+            return probe[0]
+        if probe != PAIRING_HOLDS and self._ask([(PAIRING, PAIR_AT_INFINITY)])[0] != PAIRING_HOLDS:
+            chain.has_pairing = False
+        return probe == PAIRING_HOLDS
 
     def _probe(self) -> tuple[str, bytes]:
         if self._chain.has_pairing:

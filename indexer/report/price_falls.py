@@ -33,7 +33,7 @@ def falls(
     Raises `ConfigError` for an unknown name. None where nothing is synced.
     """
     rows = stored.deployments(conn, protocols=protocols, names=deployments)
-    found = described(conn, config.deployments)
+    found = described(conn, lambda: config.deployments)
     known = [row for row in rows if row["deployment"] in found]
     if not rows:
         return None

@@ -84,11 +84,12 @@ class Book:
         return self._has_debt[: self._rows]
 
     def put(self, row: int, lines: Sequence[Line] | None) -> None:
-        """Set the lines of a row, which may be the next new one; with None nothing bounds it and it stays open."""
-        if row == self._rows:
-            self._grow_rows()
-        elif row > self._rows:
-            raise IndexError(f"row {row} of a book of {self._rows}")
+        """Set the lines of a row, which may be new; with None nothing bounds it and it stays open.
+
+        So do the rows before a new one until they have lines.
+        """
+        if row >= self._rows:
+            self._grow_rows(row + 1)
         else:
             self._forget(row)
         self._open[row] = lines is None
@@ -111,13 +112,15 @@ class Book:
         table = np.array([nothing, *(weight or nothing for weight in weights)], np.float64).T
         unbounded = np.array([False, *(weight is None for weight in weights)])
         slot, row, amount = self._slot_of[: self._used], self._row_of[: self._used], self._amount[: self._used]
-        limit_low, limit_high, debt, limit_slack, debt_slack = (column[slot] for column in table)
 
-        def total(per_line: Floats) -> Floats:
+        def total(column: int, *, times_amount: bool = True) -> Floats:
+            per_line = table[column][slot]  # one at a time, as each is as long as the book
+            if times_amount:
+                per_line *= amount
             return np.asarray(np.bincount(row, per_line, self._rows), np.float64)
 
-        low, high, owed = total(limit_low * amount), total(limit_high * amount), total(debt * amount)
-        limit_slack, debt_slack = total(limit_slack), total(debt_slack)
+        low, high, owed = total(0), total(1), total(2)
+        limit_slack, debt_slack = total(3, times_amount=False), total(4, times_amount=False)
         opened = self._open[: self._rows].copy()
         if unbounded.any():
             opened[row[unbounded[slot]]] = True
@@ -129,12 +132,13 @@ class Book:
             opened,
         )
 
-    def _grow_rows(self) -> None:
-        self._rows += 1
-        if self._rows > len(self._open):
-            size = max(2 * self._rows, 1024)
+    def _grow_rows(self, rows: int) -> None:
+        if rows > len(self._open):
+            size = max(rows + rows // 4, 1024)
             self._open, self._has_debt = longer(self._open, size), longer(self._has_debt, size)
             self._first, self._count = longer(self._first, size), longer(self._count, size)
+        self._open[self._rows : rows] = True
+        self._rows = rows
 
     def _forget(self, row: int) -> None:
         first, count = int(self._first[row]), int(self._count[row])
@@ -157,7 +161,8 @@ class Book:
 
     def _reserve(self, count: int) -> None:
         if self._used + count > len(self._amount):
-            size = max(2 * (self._used + count), 4096)
+            needed = self._used + count
+            size = max(needed + needed // 4, 4096)
             self._row_of, self._slot_of = longer(self._row_of, size), longer(self._slot_of, size)
             self._amount = longer(self._amount, size)
 

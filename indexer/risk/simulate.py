@@ -337,10 +337,13 @@ def sweep(
     left_out = [book.positions.left_out() for book in books]
     found = [[Totals(positions=count) for count in left_out] for _ in steps]
     for n, (book, later) in enumerate(zip(books, markets, strict=True)):
-        evaluate = book.adapter.evaluate
+        evaluate, bounds = book.adapter.evaluate, [reach(book, [market]) for market in later]
         for part in parts(book.positions):
-            for market, totals in zip(later, (step[n] for step in found), strict=True):
-                for position in part:
+            now = [_present(book, position) for position in part] if min(bounds) < math.inf else [0.0] * len(part)
+            for market, bound, totals in zip(later, bounds, (step[n] for step in found), strict=True):
+                near = [position for position, factor in zip(part, now, strict=True) if factor < bound]
+                totals.positions += len(part) - len(near)
+                for position in near:
                     health = evaluate(market, position)
                     name = status_of(market, health, at_risk_below, accrued=bool(scenario.seconds))
                     wallet = health.wallet or health.owner or position.key.account
@@ -349,6 +352,13 @@ def sweep(
     for share, totals_of in zip(swept.shares, found, strict=True):
         yield float(share * 100), totals_of
     progress.done("sweeping")
+
+
+def _present(book: Book, position: Position) -> float:
+    """The position's health factor at present prices, 0 where it has none that tells how far it may fall."""
+    health = book.adapter.evaluate(book.market, position)
+    healthy = status(health, verified=book.market.exact) is Status.HEALTHY
+    return health.health_factor / WAD if healthy and health.health_factor is not None else 0.0
 
 
 def sweep_rows(books: Sequence[Book], steps: Iterable[tuple[float, list[Totals]]]) -> list[dict[str, Any]]:

@@ -8,12 +8,15 @@ their logs together and compares sums in between.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
-from indexer.adapter import AnyAdapter, HealthFirst, Reader, Registry
+from indexer.adapter import Adapter, AnyAdapter, HealthFirst, Reader, Registry
 from indexer.model import Accounts, Answer, Balance, Market, Position, PositionKey, Registered
 from indexer.risk.evaluate import evaluate_all
+from indexer.snapshot.keys import Keys
 from indexer.snapshot.screen import Screen
 from indexer.store.rows import BalanceRow, PositionRow, balance_row
+from indexer.store.spool import PART, Spool
 from indexer.units import AT_RISK_BELOW
 
 
@@ -36,17 +39,14 @@ class KnownDeployment:
         self.previous: Market | None = None
         self.market: Market = None  # type: ignore[assignment]  # set by read_market before any use
         self.registry = Registered()
-        #: every known position: the first and the last block in which an event named it
-        self.known: dict[PositionKey, tuple[int, int]] = {}
-        self.positions: dict[PositionKey, Position] = {}
-        self.evaluated: list[Position] = []
+        self.known = Keys()
         self.candidates: list[PositionKey] = []
-        self.answers: Mapping[PositionKey, Answer] | None = None
         self.read_count = 0
         #: positions that changed since they were last read, according to logs
         self.unread: set[PositionKey] = set()
         #: selects the positions to evaluate while the chain is followed block by block
         self.screen: Screen | None = None
+        self._positions: dict[PositionKey, Position] = {}
 
     # the steps ------------------------------------------------------------------------------------------------------
 
@@ -93,22 +93,21 @@ class KnownDeployment:
         self.market = replace(self.market, registry=self.registry)
         if isinstance(self.adapter, Registry):
             self.market = self.adapter.with_keys(read, self.market, [*self.known, *self.candidates])
-        target = read.block.number
-        due, touched = [], set()
-        suspects = self.known if self.screen is None else self.unread | self.screen.silent
-        for key in suspects:
-            (_, last), position = self.known[key], self.positions.get(key)
-            if position is None or last > position.block_number:
-                due.append(key)
-                touched.add(key)
-            elif position.block_number < target and self._silent(position):
-                due.append(key)
-        self.unread = touched
-        return due + [key for key in self.candidates if key not in self.known]
+        due = {key: None for key in (self.known if self.screen is None else self.unread) if self.known.stale(key)}
+        self.unread = set(due)
+        number, before = self.known.read, read.block.number
+        due |= {key: None for key in self._silent_ones() if number[self.known[key]] < before}
+        return [*due, *(key for key in self.candidates if key not in self.known)]
 
-    def _silent(self, position: Position) -> bool:
-        """Whether the position may have changed without an event that is followed."""
-        return self.wallets is not None or self.adapter.changes_silently(self.market, position)
+    def _silent_ones(self) -> Iterable[PositionKey]:
+        """The positions that may have changed without an event that is followed."""
+        if self.wallets is not None:
+            return self.known
+        if self.screen is not None:
+            return self.screen.silent
+        if type(self.adapter).changes_silently is Adapter.changes_silently:
+            return ()
+        return [one.key for one in self.held() if self.adapter.changes_silently(self.market, one)]
 
     def read(self, read: Reader, keys: Sequence[PositionKey]) -> None:
         """Reads the positions of `keys` at the reader's block; a candidate that logs need not name stays unknown."""
@@ -138,82 +137,114 @@ class KnownDeployment:
             if key not in self.known and self.adapter.discovers(position, self.accounts)
         }
         kept = {key: position for key, position in here.items() if key in self.known or key in found}
-        changed = {key: position for key, position in kept.items() if not self._as_before(position)}
+        old = {one.key: one for one in self.loaded(key for key in kept if key in self.known)}
+        changed = {key: position for key, position in kept.items() if not self._as_before(old.get(key), position)}
         self.keep_positions(found, changed, block)
-        self.positions.update(kept)
         self.touch(found)
+        for key, position in kept.items():
+            self.known.was_read(key, position.block_number)
         self.unread -= here.keys()
         if self.screen is not None:
-            for position in changed.values():
-                self.screen.put(self.market, position)
+            for key, position in changed.items():
+                self.screen.put(self.known[key], self.market, position)
 
-    def _as_before(self, position: Position) -> bool:
+    def _as_before(self, old: Position | None, position: Position) -> bool:
         """Whether a position that may have changed silently did not, so that its stored state stays valid."""
-        old = self.positions.get(position.key)
         if old is None or position.key in self.unread:
             return False
         return replace(position, block_number=old.block_number) == old
 
     def evaluate(
-        self, read: Reader, *, at_risk_below: float = AT_RISK_BELOW, also: Iterable[PositionKey] = ()
-    ) -> list[PositionRow]:
-        """Rows of every known position, with the contracts' own answers in them where the code is unknown.
+        self,
+        read: Reader,
+        *,
+        at_risk_below: float = AT_RISK_BELOW,
+        also: Iterable[PositionKey] = (),
+        see: Callable[[Sequence[PositionRow]], None] = lambda _: None,
+    ) -> Spool:
+        """Rows and balances of every known position, with the contracts' own answers where the code is unknown.
 
-        With a screen, only rows of those that it leaves open, and of `also`.
+        With a screen, only of those that it leaves open, and of `also`. `see` is shown the rows part by part.
         """
-        positions = self.held()
-        self.market = self.adapter.fit(read, self.market, positions)
-        self.answers = None
-        if self.screen is not None and not self.screen.fits(self.market):
-            self.screen = None
-        self.evaluated = positions
+        self._fit(read)
+        if self.screen is None:
+            chosen: Iterable[Position] = self.held()
+        else:
+            chosen = self.loaded(self.screen.due(self.known, self.market, also))
+        spool, positions = Spool(), iter(chosen)
+        while part := list(islice(positions, PART)):
+            self._see(part)
+            answers = self._answers(read, part)
+            rows = evaluate_all(
+                self.chain_id, self.adapter, self.market, part, at_risk_below=at_risk_below, answers=answers
+            )
+            see(rows)
+            spool.add(rows, self._balances(part, answers))
+        return spool
+
+    def _fit(self, read: Reader) -> None:
+        """Completes the market by what only positions reveal; where that makes the screen invalid, by all of them."""
+        market = self.market
         if self.screen is not None:
-            self.evaluated = positions = [self.positions[key] for key in self.screen.due(self.market, also)]
-        if not self.market.exact:
-            given = self.adapter.contract_answers(read, self.market, [p.key for p in positions])
-            self.answers = {answer.key: answer for answer in given}
-        return evaluate_all(
-            self.chain_id,
-            self.adapter,
-            self.market,
-            positions,
-            at_risk_below=at_risk_below,
-            answers=self.answers,
-        )
+            unlike = self.previous is None or self.previous.revision != market.revision or not self.screen.fits(market)
+            if not unlike:
+                fitting = self.screen.fitting()
+                self.market = self.adapter.fit(read, market, self.held() if fitting is None else self.loaded(fitting))
+                if self.screen.fits(self.market):
+                    return
+            self.screen = None
+        self.market = self.adapter.fit(read, market, self.held())
 
-    def balances(self) -> list[BalanceRow]:
-        """Rows of the balances of the positions that `evaluate` returned."""
+    def _see(self, positions: Sequence[Position]) -> None:
+        """Is shown each part before its evaluation."""
+
+    def _answers(self, read: Reader, positions: Sequence[Position]) -> Mapping[PositionKey, Answer] | None:
+        if self.market.exact:
+            return None
+        given = self.adapter.contract_answers(read, self.market, [position.key for position in positions])
+        return {answer.key: answer for answer in given}
+
+    def _balances(
+        self, positions: Iterable[Position], answers: Mapping[PositionKey, Answer] | None
+    ) -> list[BalanceRow]:
         block, usd = self.market.block.number, self.market.usd
-        return [
-            balance_row(self.chain_id, self.name, position.key, balance, usd, block)
-            for position in self.evaluated
-            for balance in self._balances(position)
-        ]
-
-    def _balances(self, position: Position) -> Sequence[Balance]:
-        balances = self.adapter.balances(self.market, position)
-        if self.answers is None:
-            return balances
-        amounts = self.answers[position.key].amounts
-        return [
-            replace(b, amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None)
-            for b in balances
-        ]
+        found: list[BalanceRow] = []
+        for position in positions:
+            balances: Iterable[Balance] = self.adapter.balances(self.market, position)
+            if answers is not None:
+                amounts = answers[position.key].amounts
+                balances = [
+                    replace(
+                        b, amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None
+                    )
+                    for b in balances
+                ]
+            found += [balance_row(self.chain_id, self.name, position.key, balance, usd, block) for balance in balances]
+        return found
 
     # what is known --------------------------------------------------------------------------------------------------
 
-    def held(self) -> list[Position]:
-        return [self.positions[key] for key in self.known]
+    def held(self) -> Sequence[Position]:
+        """Every known position that was read, in the order of their keys; a subclass loads them anew at each iteration."""
+        return [self._positions[key] for key in sorted(self._positions)]
+
+    def loaded(self, keys: Iterable[PositionKey]) -> list[Position]:
+        """Those of these positions that were read, in the order of `keys`."""
+        return [self._positions[key] for key in keys if key in self._positions]
+
+    def position(self, key: PositionKey) -> Position | None:
+        """One position as it was read last."""
+        return next(iter(self.loaded([key])), None)
 
     def touch(self, touches: Mapping[PositionKey, tuple[int, int]]) -> None:
-        for key, (first, last) in touches.items():
-            old = self.known.get(key)
-            self.known[key] = (first, last) if old is None else (min(old[0], first), max(old[1], last))
+        for key, (_, last) in touches.items():
+            self.known.touch(key, last)
             self.unread.add(key)
 
     def forget_positions(self) -> None:
         """Makes every position be read again, which heals whatever a lying node left behind."""
-        self.positions.clear()
+        self._positions.clear()
+        self.known.forget_reads()
         self.screen = None
 
     def keep_numbers(self, new: Mapping[int, PositionKey], block: int) -> None:
@@ -226,10 +257,11 @@ class KnownDeployment:
         self, found: Mapping[PositionKey, tuple[int, int]], positions: Mapping[PositionKey, Position], block: int
     ) -> None:
         """Takes over positions as read at `block`; `found` are those that were unknown before."""
+        self._positions.update(positions)
 
 
-def build(deployment: KnownDeployment, read: Reader, *, at_risk_below: float = AT_RISK_BELOW) -> list[PositionRow]:
-    """Rows of a deployment's known positions, and those its contracts name, at the reader's block, without any logs."""
+def build(deployment: KnownDeployment, read: Reader, *, at_risk_below: float = AT_RISK_BELOW) -> Spool:
+    """Rows and balances of a deployment's known positions, and those its contracts name, at the reader's block, without logs."""
     deployment.read_market(read)
     deployment.read(read, deployment.to_read(read))
-    return deployment.evaluate(read, at_risk_below=at_risk_below) if deployment.known else []
+    return deployment.evaluate(read, at_risk_below=at_risk_below) if deployment.known else Spool()

@@ -11,17 +11,18 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 
 import numpy as np
 
-from indexer.adapter import AnyBounded
+from indexer.adapter import Adapter, AnyBounded
 from indexer.model import Market, Position, PositionKey, Status
 from indexer.risk.bounds import Book, longer
+from indexer.snapshot.keys import Keys
 from indexer.store.rows import PositionRow
 
-#: a change of the health factor that makes a point of history (`store.history.worth_keeping`)
+#: a change of the health factor that makes a point of history (`history.history.worth_keeping`)
 MOVED = 0.01
 #: how far to stay inside when floats are compared with exact integers
 MARGIN = 1e-9
 #: the part of `refresh_seconds` in which all rows are refreshed, so that a slow block makes none of them late
-HASTE = 0.8
+HASTE = 0.95
 QUIET = frozenset({Status.HEALTHY, Status.NO_DEBT})
 
 
@@ -36,42 +37,56 @@ class Screen:
         self.adapter, self.exact_below, self.refresh_seconds = adapter, exact_below, refresh_seconds
         self.layout: Hashable = adapter.layout(market)
         self.book = Book()
-        self.rows: dict[PositionKey, int] = {}
-        self.keys: list[PositionKey] = []
         self.silent: set[PositionKey] = set()
-        self.fresh: set[int] = set()  # rows whose position was read since its last evaluation
+        self.fresh: set[int] = set()  # positions that were read since their last evaluation
         self._quiet = np.zeros(0, np.bool_)
         self._row_health = np.zeros(0, np.float64)  # NaN for none
         self._point_health = np.zeros(0, np.float64)
         self._timestamp = np.zeros(0, np.int64)
         self._cursor = 0
         self._seen = market.block.timestamp
+        #: whether the adapter fits a market by all positions, else by one of each group
+        self._fits_all = type(adapter).fit_group is Adapter.fit_group
+        self._groups: dict[Hashable, set[PositionKey]] = {}
+        self._group_of: dict[PositionKey, Hashable] = {}
 
     def fits(self, market: Market) -> bool:
         """Whether the lines of the positions are still valid in this market."""
         return market.exact and self.adapter.layout(market) == self.layout
 
-    def put(self, market: Market, position: Position) -> None:
-        """Takes over a position that was read; the next selection includes it."""
+    def put(self, number: int, market: Market, position: Position) -> None:
+        """Takes over a position that was read, by its number; the next selection includes it."""
         key = position.key
-        row = self.rows.get(key)
-        if row is None:
-            row = self.rows[key] = len(self.keys)
-            self.keys.append(key)
-            if row >= len(self._quiet):
-                size = max(2 * row, 1024)
-                self._quiet, self._timestamp = longer(self._quiet, size), longer(self._timestamp, size)
-                self._row_health, self._point_health = longer(self._row_health, size), longer(self._point_health, size)
-        self.book.put(row, self.adapter.lines(market, position))
-        self.fresh.add(row)
+        if number >= len(self._quiet):
+            size = max(number + number // 4, 1024)
+            self._quiet, self._timestamp = longer(self._quiet, size), longer(self._timestamp, size)
+            self._row_health, self._point_health = longer(self._row_health, size), longer(self._point_health, size)
+        self.book.put(number, self.adapter.lines(market, position))
+        self.fresh.add(number)
         if self.adapter.changes_silently(market, position):
             self.silent.add(key)
         else:
             self.silent.discard(key)
+        if not self._fits_all:
+            self._sort_in(key, self.adapter.fit_group(market, position))
 
-    def due(self, market: Market, also: Iterable[PositionKey] = ()) -> list[PositionKey]:
-        """The positions to evaluate at the market's block, in the order of the rows; always includes `also`."""
-        count, now = len(self.keys), market.block.timestamp
+    def _sort_in(self, key: PositionKey, group: Hashable) -> None:
+        before = self._group_of.pop(key, None)
+        if before is not None:
+            self._groups[before].discard(key)
+            if not self._groups[before]:
+                del self._groups[before]
+        if group is not None:
+            self._group_of[key] = group
+            self._groups.setdefault(group, set()).add(key)
+
+    def fitting(self) -> list[PositionKey] | None:
+        """The positions by which the adapter fits a market, None for all."""
+        return None if self._fits_all else sorted(next(iter(group)) for group in self._groups.values())
+
+    def due(self, known: Keys, market: Market, also: Iterable[PositionKey] = ()) -> list[PositionKey]:
+        """The positions to evaluate at the market's block, in the order of their numbers; always includes `also`."""
+        count, now = len(self.book), market.block.timestamp
         if not count:
             return []
         quiet = self._quiet[:count]
@@ -87,26 +102,29 @@ class Screen:
         due |= now - self._timestamp[:count] >= self.refresh_seconds
         due[self._slice(now)] = True
         due[list(self.fresh)] = True
-        due[[self.rows[key] for key in also]] = True
-        return [self.keys[row] for row in np.flatnonzero(due)]
+        due[[known[key] for key in also]] = True
+        return [known.keys_by_number[number] for number in np.flatnonzero(due).tolist()]
 
     def _slice(self, now: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
         """The next rows to refresh, in the order of the key, as many as the time since the last block requires."""
-        count = len(self.keys)
+        count = len(self.book)
         share = (now - self._seen) / (HASTE * self.refresh_seconds)
         size = min(math.ceil(count * share), count) if now > self._seen else 0
         found = np.arange(self._cursor, self._cursor + size, dtype=np.int64) % count
         self._cursor, self._seen = (self._cursor + size) % count, now
         return found
 
-    def took(self, rows: Collection[PositionRow], points: Mapping[tuple[str, str], tuple[str, str | None]]) -> None:
-        """Takes over the rows that were committed; `points` are all positions' last points: status and health factor."""
+    def took(
+        self, known: Keys, rows: Collection[PositionRow], points: Mapping[PositionKey, tuple[str, str | None]]
+    ) -> None:
+        """Takes over the rows that were written; `points` are the last points of their history: status and health factor."""
         for row in rows:
-            number = self.rows[row.key]
-            _, point = points.get(row.key, (row.status, row.health_factor_raw))
+            key = row.key
+            number = known[key]
+            _, point = points.get(key, (row.status, row.health_factor_raw))
             self._quiet[number] = row.status in QUIET
-            self._row_health[number] = _float(row.health_factor_raw)
-            self._point_health[number] = _float(point)
+            health = self._row_health[number] = _float(row.health_factor_raw)
+            self._point_health[number] = health if point == row.health_factor_raw else _float(point)
             self._timestamp[number] = row.block_timestamp or 0
             self.fresh.discard(number)
 

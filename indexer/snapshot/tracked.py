@@ -1,18 +1,20 @@
 """One deployment as the store knows it: its positions and ranges of logs, with everything learnt stored at once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import overload
 
 from indexer.adapter import AnyAdapter, Bounded, HealthFirst, Reader
 from indexer.model import Accounts, Coverage, LogSource, Position, PositionKey
 from indexer.risk.evaluate import evaluate_all
 from indexer.settings import Settings
+from indexer.snapshot.keys import NEVER
 from indexer.snapshot.known import KnownDeployment
 from indexer.snapshot.screen import Screen
 from indexer.store.books import dump_market, dump_position, load_market, load_positions
 from indexer.store.imported import imported
-from indexer.store.rows import Snapshot, balance_row
+from indexer.store.rows import PositionRow, Snapshot, balance_row
 from indexer.store.store import Store
 from indexer.store.synced_ranges import ACTIVITY
 from indexer.units import AT_RISK_BELOW
@@ -63,18 +65,23 @@ class TrackedDeployment(KnownDeployment):
         if row["market"] is not None:
             self.previous = load_market(adapter, row["market"])
         self.registry = store.registry(chain_id, self.name)
-        self.known = store.events(chain_id, self.name)
-        self.positions = {p.key: p for p in load_positions(adapter, store.states(chain_id, self.name))}
+        #: positions whose supplies wait, in the order in which they were read; and those whose turn it is
+        self.waiting: dict[PositionKey, None] = {}
+        for key, named, read, complete in store.known(chain_id, self.name):
+            self.known.touch(key, named)
+            if read is not None:
+                self.known.was_read(key, read)
+                if not complete:
+                    self.waiting[key] = None
         self.ranges = store.ranges(chain_id, self.name)
         self.at_risk_below = at_risk_below
         #: of whom it could not be found out whether they were named for a cause, see `older_names`
         self.doubted: set[PositionKey] = set()
-        #: positions whose supplies wait, in the order in which they were read; and those whose turn it is
-        self.waiting: dict[PositionKey, None] = {
-            key: None for key, p in self.positions.items() if key in self.known and not p.supplies_complete
-        }
         self.turn: set[PositionKey] = set()
         self.complete: set[PositionKey] = set()  # positions to read again that had all their supplies
+        #: set while snapshots are taken block by block; and the screen that is made of a snapshot of everyone
+        self.following: Settings | None = None
+        self.building: Screen | None = None
         self._watched: frozenset[str] = frozenset()
         self._of_watched: set[PositionKey] = set()
 
@@ -103,18 +110,18 @@ class TrackedDeployment(KnownDeployment):
         """A position that had all its supplies keeps them; any other waits for its turn."""
         if not self._health_first or key in self.turn or key in self.complete:
             return False
-        old = self.positions.get(key)
-        return old is None or not old.supplies_complete
+        return key in self.waiting or not self._was_read(key)
+
+    def _was_read(self, key: PositionKey) -> bool:
+        return key in self.known and self.known.read[self.known[key]] != NEVER
 
     def take(self, keys: Sequence[PositionKey], positions: Iterable[Position], block: int) -> None:
-        super().take(keys, positions, block)
+        here = list(positions)
+        super().take(keys, here, block)
         for key in keys:
-            position = self.positions.get(key)
-            if position is not None and not position.supplies_complete:
-                self.waiting[key] = None
-            else:
-                self.waiting.pop(key, None)
+            self.waiting.pop(key, None)
             self.complete.discard(key)
+        self.waiting |= {one.key: None for one in here if not one.supplies_complete and one.key in self.known}
         if self.imported:  # whoever holds nothing by now is named by a log when that changes
             asked = set(keys)
             self.imported = [key for key in self.imported if key not in asked]
@@ -211,11 +218,7 @@ class TrackedDeployment(KnownDeployment):
         previous = self.previous
         if previous is None or not previous.exact:
             return
-        older = [
-            self.positions[key]
-            for key in self.store.older_rows((self.chain_id, self.name), keys, previous.block.number)
-            if key in self.positions
-        ]
+        older = self.loaded(self.store.older_rows((self.chain_id, self.name), keys, previous.block.number))
         if older:
             market = replace(previous, registry=self.registry)
             rows = evaluate_all(self.chain_id, self.adapter, market, older, at_risk_below=self.at_risk_below)
@@ -226,19 +229,30 @@ class TrackedDeployment(KnownDeployment):
             ]
             self.store.rewrite_rows(rows, balances)
 
+    # what is in the file --------------------------------------------------------------------------------------------
+
+    def held(self) -> Sequence[Position]:
+        return Held(self)
+
+    def loaded(self, keys: Iterable[PositionKey]) -> list[Position]:
+        return [*load_positions(self.adapter, self.store.states_of(self.chain_id, self.name, keys))]
+
     # following the chain --------------------------------------------------------------------------------------------
 
-    def follow(self, settings: Settings) -> None:
-        """Makes the next snapshots evaluate only positions that the bounds leave open; call it before `committed`."""
-        if self.wallets is None and self.screen is None and isinstance(self.adapter, Bounded) and self.market.exact:
-            self.screen = Screen(
-                self.adapter,
-                self.market,
-                exact_below=settings.exact_below,
-                refresh_seconds=settings.refresh_seconds,
+    def _see(self, positions: Sequence[Position]) -> None:
+        """Where the chain is followed, the next snapshots evaluate only whom bounds leave open, from all of these on."""
+        settings, adapter = self.following, self.adapter
+        if self.screen is not None or settings is None or self.wallets is not None or not self.market.exact:
+            return
+        if not isinstance(adapter, Bounded):
+            return
+        if self.building is None:
+            self.known.sort()  # so that neighbours in the file are refreshed together
+            self.building = Screen(
+                adapter, self.market, exact_below=settings.exact_below, refresh_seconds=settings.refresh_seconds
             )
-            for key in sorted(self.known):
-                self.screen.put(self.market, self.positions[key])
+        for position in positions:
+            self.building.put(self.known[position.key], self.market, position)
 
     def watched_positions(self) -> set[PositionKey]:
         """The positions of watched wallets."""
@@ -246,19 +260,24 @@ class TrackedDeployment(KnownDeployment):
         if watched != self._watched:
             self._watched = watched
             self._of_watched = self.store.of_people((self.chain_id, self.name), watched) if watched else set()
-        return {key for key in self._of_watched if key in self.positions}
+        return {key for key in self._of_watched if self._was_read(key)}
 
-    def committed(self, snapshot: Snapshot, points: Mapping[tuple[str, str], tuple[str, str | None]]) -> None:
-        """Keeps what the next snapshot needs; `points` are the last points of history."""
-        self.previous, self.coverage = self.market, snapshot.coverage
+    def took(self, rows: Sequence[PositionRow], points: Mapping[PositionKey, tuple[str, str | None]]) -> None:
+        """These rows were written; `points` are the last points of their history."""
         if self._watched:
-            self._of_watched |= {row.key for row in snapshot.rows if not self._watched.isdisjoint(row.people)}
-        if self.screen is not None:
-            self.screen.took(snapshot.rows, points)
+            self._of_watched |= {row.key for row in rows if not self._watched.isdisjoint(row.people)}
+        screen = self.building or self.screen
+        if screen is not None:
+            screen.took(self.known, rows, points)
+
+    def committed(self, snapshot: Snapshot) -> None:
+        """Keeps what the next snapshot needs."""
+        self.previous, self.coverage = self.market, snapshot.coverage
+        self.screen, self.building = self.building or self.screen, None
 
     def forget_positions(self) -> None:
         """Also those of the file; nothing is lost, as the same snapshot reads them again (`Store.drop_states`)."""
-        self.complete |= {key for key, position in self.positions.items() if position.supplies_complete}
+        self.complete |= {key for key in self.known if self._was_read(key) and key not in self.waiting}
         self.waiting.clear()
         super().forget_positions()
         self.store.drop_states(self.chain_id, self.name)
@@ -279,3 +298,25 @@ class TrackedDeployment(KnownDeployment):
         """
         with self.store.transaction():
             self.ranges.forget_from(first)
+
+
+class Held(Sequence[Position]):
+    """Every known position of a deployment that was read, loaded anew at each iteration, in the order of the keys."""
+
+    def __init__(self, tracked: TrackedDeployment) -> None:
+        self.tracked = tracked
+
+    def __len__(self) -> int:
+        return sum(block != NEVER for block in self.tracked.known.read)
+
+    def __iter__(self) -> Iterator[Position]:
+        tracked = self.tracked
+        states = tracked.store.states(tracked.chain_id, tracked.name)
+        return (one for one in load_positions(tracked.adapter, states) if one.key in tracked.known)
+
+    @overload
+    def __getitem__(self, index: int) -> Position: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Position]: ...
+    def __getitem__(self, index: int | slice) -> Position | Sequence[Position]:
+        return list(self)[index]

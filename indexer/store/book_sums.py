@@ -7,27 +7,23 @@ nothing adds up over time; USD count in billionths.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from operator import itemgetter
 
-from indexer.model import PositionKey
-from indexer.store.rows import BalanceRow, PositionRow
+from indexer.store.rows import BALANCE_COLUMNS, BalanceRow, PositionRow
 
 Where = tuple[int, str]
 Place = tuple[str, str]  # asset, status
+Key = tuple[str, str]  # account, position_group
 BILLION = 10**9
 
 
-class Held(NamedTuple):
-    """What is counted of a balance."""
-
-    asset: str
-    symbol: str
-    side: str
-    is_collateral: int
-    amount: int
-    value_usd: float | None
+#: what is counted of a balance: a row of `balances` has it in these columns
+COUNTED = ("account", "position_group", "asset", "symbol", "side", "is_collateral", "amount_raw", "value_usd")
+#: a row of COUNTED
+Counted = tuple[str, str, str, str, str, int, str, float | None]
+counted_of: Callable[[BalanceRow], Counted] = itemgetter(*map(BALANCE_COLUMNS.index, COUNTED))
 
 
 @dataclass(slots=True)
@@ -53,15 +49,6 @@ class Sum:
     collateral: Amount = field(default_factory=Amount)
     debt: Amount = field(default_factory=Amount)
 
-    def add(self, held: Held, sign: int) -> None:
-        parts = [self.debt] if held.side == "debt" else [self.supply, self.collateral][: 1 + held.is_collateral]
-        for part in parts:
-            part.amount += sign * held.amount
-            if held.value_usd is None:
-                part.unvalued += sign
-            else:
-                part.billionths += sign * round(held.value_usd * BILLION)
-
 
 @dataclass(slots=True)
 class Sums:
@@ -70,17 +57,39 @@ class Sums:
     by_place: dict[Place, Sum] = field(default_factory=dict)
     symbols: dict[str, str] = field(default_factory=dict)
 
-    def count(self, status: str, balances: Iterable[Held], sign: int = 1) -> None:
-        """Puts in the balances of one position, or with sign -1 takes them out."""
-        assets = set()
-        for held in balances:
-            self.symbols[held.asset] = held.symbol
-            self.by_place.setdefault((held.asset, status), Sum()).add(held, sign)
-            assets.add(held.asset)
-        for asset in assets:
+    def count(self, statuses: Mapping[Key, str], balances: Iterable[Counted], sign: int = 1) -> None:
+        """Puts in the balances of positions with these statuses, or with sign -1 takes them out.
+
+        Those of one position stand together.
+        """
+        last, status, seen = ("", ""), "", set[str]()
+        for account, group, asset, symbol, side, is_collateral, amount_raw, usd in balances:
+            if (account, group) != last:
+                last, seen = (account, group), set()
+                status = statuses[last]
             place = (asset, status)
-            self.by_place[place].positions += sign
-            if not self.by_place[place].positions:
+            found = self.by_place.get(place)
+            if found is None:
+                found = self.by_place[place] = Sum()
+                self.symbols[asset] = symbol
+            if asset not in seen:
+                seen.add(asset)
+                found.positions += sign
+            amount, billionths = int(amount_raw), None if usd is None else round(usd * BILLION)
+            for part in (
+                (found.debt,)
+                if side == "debt"
+                else (found.supply, found.collateral)
+                if is_collateral
+                else (found.supply,)
+            ):
+                part.amount += sign * amount
+                if billionths is None:
+                    part.unvalued += sign
+                else:
+                    part.billionths += sign * billionths
+        if sign < 0:
+            for place in [place for place, found in self.by_place.items() if not found.positions]:
                 del self.by_place[place]
 
 
@@ -108,65 +117,38 @@ class BookSums:
             self.known[where] = stored(conn, where)
         return self.known[where]
 
-    def whole(self, where: Where, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
-        """All rows of a deployment are these."""
-        self.known[where] = added(Sums(), rows, balances)
+    def empty(self, where: Where) -> None:
+        """The rows of a deployment are about to be put in anew."""
+        self.known[where] = Sums()
 
-    def take_out(self, conn: sqlite3.Connection, where: Where, keys: Iterable[PositionKey]) -> None:
-        """The rows of these positions are about to be replaced."""
-        sums = self.known.get(where)
-        if sums is None:
-            return
-        here = "chain_id = ? and deployment = ? and account = ? and position_group = ?"
-        for key in keys:
-            row = conn.execute(f"select status from positions where {here}", (*where, *key)).fetchone()  # noqa: S608
-            if row is not None:
-                found = conn.execute(f"select {COUNTED} from balances where {here}", (*where, *key))  # noqa: S608 - ours
-                sums.count(row[0], [held(one) for one in found], -1)
-
-    def put_in(self, where: Where, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
-        """The rows that were put in the place of those taken out."""
+    def take_out(self, where: Where, statuses: Mapping[Key, str], balances: Iterable[Counted]) -> None:
+        """The rows of these positions, with all of their balances, have left the file."""
         sums = self.known.get(where)
         if sums is not None:
-            added(sums, rows, balances)
+            sums.count(statuses, balances, -1)
 
-
-COUNTED = "asset, symbol, side, is_collateral, amount_raw, value_usd"
-
-
-def held(row: Sequence[object]) -> Held:
-    """A row of COUNTED."""
-    asset, symbol, side, is_collateral, amount, usd = row
-    return Held(asset, symbol, side, is_collateral, int(amount), usd)  # type: ignore[arg-type, call-overload]
-
-
-def added(sums: Sums, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> Sums:
-    """The sums with these rows put in."""
-    by_key: dict[tuple[str, str], list[Held]] = {}
-    for b in balances:
-        one = Held(b.asset, b.symbol, b.side, b.is_collateral, int(b.amount_raw), b.value_usd)
-        by_key.setdefault((b.account, b.position_group), []).append(one)
-    for row in rows:
-        sums.count(row.status, by_key.get((row.account, row.position_group), ()))
-    return sums
+    def put_in(self, where: Where, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
+        """These rows were put in the place of those taken out."""
+        sums = self.known.get(where)
+        if sums is not None:
+            sums.count({(row.account, row.position_group): row.status for row in rows}, map(counted_of, balances))
 
 
 def stored(conn: sqlite3.Connection, where: Where) -> Sums:
     """The sums of a deployment, added up from every row in the file."""
-    sums = Sums()
-    cursor = conn.execute(
-        "select p.account, p.position_group, p.status, "  # noqa: S608 - our own names
-        f"{', '.join(f'b.{name}' for name in COUNTED.split(', '))} from positions p "
+    sums, statuses = Sums(), dict[Key, str]()
+    rows = conn.execute(
+        f"select p.status, {', '.join(f'b.{name}' for name in COUNTED)} from positions p "  # noqa: S608 - our own names
         "join balances b using (chain_id, deployment, account, position_group) "
         "where p.chain_id = ? and p.deployment = ? order by p.account, p.position_group",
         where,
     )
-    last: tuple[str, str] | None = None
-    status, mine = "", list[Held]()
-    for account, group, now, *rest in cursor:
-        if (account, group) != last:
-            sums.count(status, mine)
-            last, status, mine = (account, group), now, []
-        mine.append(held(rest))
-    sums.count(status, mine)
+
+    def balances() -> Iterator[Counted]:
+        for status, *counted in rows:
+            statuses.clear()  # only that of the position in hand is asked for
+            statuses[counted[0], counted[1]] = status
+            yield tuple(counted)
+
+    sums.count(statuses, balances())
     return sums

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import msgspec
 from pydantic import TypeAdapter, ValidationError
 
 from indexer.adapter import AnyAdapter, AnyWhatIf, WhatIf
@@ -29,10 +30,20 @@ SPAN = 100
 _SHAPES: dict[type[Any], TypeAdapter[Any]] = {}
 
 
+#: of positions, of which there are many: msgspec takes a third of pydantic's time
+_DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {}
+
+
 def _json(kind: type[Any]) -> TypeAdapter[Any]:
     if kind not in _SHAPES:
         _SHAPES[kind] = TypeAdapter(kind)
     return _SHAPES[kind]
+
+
+def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
+    if kind not in _DECODERS:
+        _DECODERS[kind] = msgspec.json.Decoder(kind)
+    return _DECODERS[kind]
 
 
 def dump_market(adapter: AnyAdapter, market: Market) -> str:
@@ -48,9 +59,12 @@ def load_market(adapter: AnyAdapter, text: str, registry: Registered | None = No
     return market if registry is None else replace(market, registry=registry)
 
 
-def foreign(adapter: AnyAdapter, what: str, error: ValueError) -> StoreError:
+def foreign(adapter: AnyAdapter, what: str, error: ValueError | RecursionError) -> StoreError:
     """The error for a stored market or position that no version of this program wrote."""
     where, told = "JSON", str(error)
+    if isinstance(error, msgspec.DecodeError):
+        told, _, place = told.partition(" - at `$.")
+        where = place.rstrip("`")[:80] or where
     if isinstance(error, ValidationError):
         problem = error.errors(include_url=False, include_input=False)[0]
         where, told = ".".join(map(str, problem["loc"]))[:80] or where, problem["msg"]
@@ -66,11 +80,11 @@ def dump_position(adapter: AnyAdapter, position: Position) -> str:
 
 def load_positions(adapter: AnyAdapter, rows: Iterable[tuple[int, str]]) -> Iterator[Position]:
     """Stored positions: (the block each is known to be right at, its JSON)."""
-    validate = _json(adapter.position_type).validate_json
+    decode = _decoder(adapter.position_type).decode
     for block_number, state in rows:
         try:
-            position: Position = validate(require_room(state))
-        except ValueError as error:
+            position: Position = decode(require_room(state))
+        except (ValueError, RecursionError) as error:  # msgspec's DecodeError is a ValueError
             raise foreign(adapter, "position", error) from error
         if position.block_number != block_number:  # a reorg moved the block it is known to be right at
             position = replace(position, block_number=block_number)

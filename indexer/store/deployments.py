@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from indexer.errors import ConfigError, StoreError
@@ -27,13 +27,16 @@ def describe(conn: sqlite3.Connection, chain_id: int, deployment: Deployment) ->
     )
 
 
-def described(conn: sqlite3.Connection, configured: Mapping[str, Deployment]) -> dict[str, Deployment]:
-    """The deployments by name: as recorded in the file, or as configured where an older version recorded nothing.
+def described(conn: sqlite3.Connection, configured: Callable[[], Mapping[str, Deployment]]) -> Mapping[str, Deployment]:
+    """The file's deployments by name: as recorded in it, or as configured where an older version recorded nothing.
 
-    Raises `StoreError` for a row that no version of this program wrote.
+    The configuration is asked for only then. Raises `StoreError` for a row that no version of this program wrote.
     """
-    found = dict(configured)
-    for row in conn.execute("select * from deployments where addresses is not null"):
+    found: dict[str, Deployment] = {}
+    for row in conn.execute("select * from deployments"):
+        if row["addresses"] is None:
+            found.update({name: known for name, known in configured().items() if name == row["deployment"]})
+            continue
         where = f"deployments.{row['deployment']}"
         options = texts(row["options"], f"{where}.options")
         native = options.pop("native_symbol", "ETH")

@@ -1,8 +1,8 @@
 """The columns of the public tables, and how a snapshot becomes their rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from indexer.model import Asset, Balance, Block, Coverage, Market, PositionKey
 
@@ -74,11 +74,19 @@ POSITION_COLUMNS = PositionRow._fields
 BALANCE_COLUMNS = BalanceRow._fields
 
 
+class Parts(Protocol):
+    """Rows of positions, each with all of its balances, part by part."""
+
+    def __iter__(self) -> Iterator[tuple[Sequence[PositionRow], Sequence[BalanceRow]]]: ...
+    def rows(self) -> Iterator[PositionRow]:
+        """The rows of positions alone."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything that one deployment's snapshot commits, already computed.
 
-    `rows` and `balances` are of every known position if `whole`, else of those that were evaluated, while the others are
+    `parts` are rows and balances of every known position if `whole`, else of those that were evaluated, while the others are
     proven to keep their rows' status. Rows with a health factor below `exact_below` are exact at this block; None if all
     rows are.
     """
@@ -93,8 +101,7 @@ class Snapshot:
     coverage: str = Coverage.HISTORY
     market: Market
     market_json: str
-    rows: Sequence[PositionRow]
-    balances: Sequence[BalanceRow]
+    parts: Parts
     whole: bool = True
     exact_below: float | None = None
 

@@ -3,13 +3,15 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from indexer.model import Accounts, Block, Deployment, PositionKey, Registered
 from indexer.store import imported, reorgs
 from indexer.store.changes import Place, noted
+from indexer.store.chosen import rows_of
 from indexer.store.deployments import describe
+from indexer.store.row_writes import insert, overwritten
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
 from indexer.store.synced_ranges import SyncedRanges
 from indexer.store.writable import WritableFile
@@ -23,10 +25,7 @@ class ChangedMeanwhileError(Exception):
 
 #: called before the rows are replaced; what it returns, if anything, is called afterwards
 Rider = Callable[[sqlite3.Connection, Sequence[Snapshot], Block], Callable[[], None] | None]
-
-
-def _insert(table: str, columns: int, verb: str = "insert") -> str:
-    return f"{verb} into {table} values ({', '.join('?' * columns)})"
+Taker = Callable[[sqlite3.Connection, Snapshot, Sequence[PositionRow]], None]
 
 
 class Store(WritableFile):
@@ -44,19 +43,31 @@ class Store(WritableFile):
         row = cursor.fetchone()
         return None if row is None else dict(zip([c[0] for c in cursor.description], row, strict=True))
 
-    def events(self, chain_id: int, deployment: str) -> dict[PositionKey, tuple[int, int]]:
-        """Every known position: first and last block in which an event named it."""
+    def known(self, chain_id: int, deployment: str) -> Iterator[tuple[PositionKey, int, int | None, bool]]:
+        """Every known position, in the order of the keys: the last block in which an event named it, the block at which its
+        stored state is known to be right, None where there is none, and whether that has all supplies.
+        """
         rows = self.conn.execute(
-            "select account, position_group, first_block, last_block from events where chain_id = ? and deployment = ?",
+            "select e.account, e.position_group, e.last_block, s.block_number, "
+            "instr(s.state, '\"supplies_complete\":false') from events e left join states s "
+            "using (chain_id, deployment, account, position_group) where e.chain_id = ? and e.deployment = ? "
+            "order by e.account, e.position_group",
             (chain_id, deployment),
         )
-        return {PositionKey(a, g): (first, last) for a, g, first, last in rows}
+        for account, group, named, read, incomplete in rows:
+            yield PositionKey(account, group), named, read, not incomplete
 
-    def states(self, chain_id: int, deployment: str) -> list[tuple[int, str]]:
-        """Every position as last read: the block it is known to be right at, and its JSON."""
+    def states(self, chain_id: int, deployment: str) -> Iterator[tuple[int, str]]:
+        """Every position as last read, in the order of the keys: the block it is known to be right at, and its JSON."""
         return self.conn.execute(
-            "select block_number, state from states where chain_id = ? and deployment = ?", (chain_id, deployment)
-        ).fetchall()
+            "select block_number, state from states where chain_id = ? and deployment = ? "
+            "order by account, position_group",
+            (chain_id, deployment),
+        )
+
+    def states_of(self, chain_id: int, deployment: str, keys: Iterable[PositionKey]) -> list[tuple[int, str]]:
+        """Those of these positions that were read, in their order."""
+        return rows_of(self.conn, "t.block_number, t.state", "states", (chain_id, deployment), keys).fetchall()
 
     def ranges(self, chain_id: int, deployment: str) -> SyncedRanges:
         """The blocks whose logs were fetched."""
@@ -211,8 +222,11 @@ class Store(WritableFile):
         riders: Sequence[Rider] = (),
         final: Block | None = None,
         keep_seconds: float = 0,
+        took: Taker = lambda *_: None,
     ) -> None:
         """Writes every row of these deployments, and the block, in one transaction; `final` as in `reorgs.settle`.
+
+        `took` is called inside it with each part of the rows, once that is written.
 
         Each rider runs inside it, before the rows are replaced: what it writes from old and new rows (history, alerts)
         is kept exactly if the snapshot is. A rider may return a function to call once the rows are replaced.
@@ -221,7 +235,7 @@ class Store(WritableFile):
             left = [rider(conn, snapshots, block) for rider in riders]
             with noted(conn, chain_id, Place(block.number, block.hash, block.timestamp)):
                 for snapshot in snapshots:
-                    self._commit_deployment(conn, snapshot)
+                    self._commit_deployment(conn, snapshot, took)
             for rest in left:
                 if rest is not None:
                     rest()
@@ -239,13 +253,15 @@ class Store(WritableFile):
                 (chain_id, block.number, keep_blocks, now - int(keep_seconds)),
             )
 
-    def _commit_deployment(self, conn: sqlite3.Connection, snapshot: Snapshot) -> None:
+    def _commit_deployment(self, conn: sqlite3.Connection, snapshot: Snapshot, took: Taker) -> None:
         """Replaces the rows of the last snapshot by those of this one.
 
         Evidence: all of them follow from the contracts' answers at one block, which was on the chain right before; a
         sample was compared with the contracts. Undone by the next snapshot; history keeps the past.
         """
         where = snapshot.where
+        if snapshot.whole:
+            self.sums.empty(where)
         replaced = ("positions", "balances") if snapshot.whole else ()
         for table in (*replaced, "markets", "snapshots"):
             conn.execute(f"delete from {table} where chain_id = ? and deployment = ?", where)  # noqa: S608
@@ -278,10 +294,12 @@ class Store(WritableFile):
             imported.forget(conn, where)
         conn.execute("insert into snapshots values (?, ?, ?)", (*where, snapshot.market_json))
         reorgs.record(conn, snapshot)
-        self._write_rows(conn, where, snapshot.rows, snapshot.balances, replace=not snapshot.whole)
-        conn.executemany(_insert("markets", 25), [market_row(snapshot, asset) for asset in snapshot.market.assets])
+        for rows, balances in snapshot.parts:
+            self._write_rows(conn, where, rows, balances, replace=not snapshot.whole)
+            took(conn, snapshot, rows)
+        conn.executemany(insert("markets", 25), [market_row(snapshot, asset) for asset in snapshot.market.assets])
         conn.executemany(
-            _insert("assets", 4, "insert or replace"),
+            insert("assets", 4, "insert or replace"),
             [(snapshot.chain_id, a.asset, a.symbol, a.decimals) for a in snapshot.market.assets],
         )
         if not snapshot.whole:
@@ -308,25 +326,16 @@ class Store(WritableFile):
         Evidence: the same positions' new rows, in the same transaction.
         """
         if replace:
-            self.sums.take_out(conn, where, [row.key for row in rows])
-            self.sums.put_in(where, rows, balances)
-            conn.executemany(
-                "delete from balances where chain_id = ? and deployment = ? and account = ? and position_group = ?",
-                [(row.chain_id, row.deployment, *row.key) for row in rows],
-            )
+            self.sums.take_out(where, *overwritten(conn, where, rows, balances))
         else:
-            self.sums.whole(where, rows, balances)
-        verb = "insert or replace" if replace else "insert"
-        conn.executemany(_insert("positions", len(POSITION_COLUMNS), verb), rows)
-        conn.executemany(_insert("balances", len(BALANCE_COLUMNS)), balances)
+            conn.executemany(insert("positions", len(POSITION_COLUMNS)), rows)
+            conn.executemany(insert("balances", len(BALANCE_COLUMNS)), balances)
+        self.sums.put_in(where, rows, balances)
 
     def older_rows(self, where: tuple[int, str], keys: Iterable[PositionKey], block: int) -> list[PositionKey]:
         """The positions among these whose row is verified and of an older block than `number`."""
-        sql = (
-            "select 1 from positions where chain_id = ? and deployment = ? and account = ? and position_group = ? "
-            "and block_number < ? and status <> 'unverified'"
-        )
-        return [key for key in keys if self.conn.execute(sql, (*where, *key, block)).fetchone()]
+        rows = rows_of(self.conn, "t.account, t.position_group, t.block_number, t.status", "positions", where, keys)
+        return [PositionKey(a, g) for a, g, number, status in rows if number < block and status != "unverified"]
 
     def rewrite_rows(self, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
         """Replaces older rows of one deployment by those of the last snapshot's own block."""

@@ -19,6 +19,9 @@ from indexer.schema import migrations
 from indexer.store.book_sums import BookSums
 from indexer.store.database import BUSY_TIMEOUT_MS, LARGEST_VALUE, check_version, no_folder, unusable
 
+#: pages of the WAL (64 MB) before they go into the database: a live tail changes many of the same ones at each block
+WAL_PAGES = 16_000
+
 
 class WritableFile:
     """The database file for writing. Use as a context manager."""
@@ -41,6 +44,7 @@ class WritableFile:
             check_version(conn, self.path)
             conn.execute("pragma journal_mode=wal")
             conn.execute("pragma synchronous=normal")
+            conn.execute(f"pragma wal_autocheckpoint={WAL_PAGES}")
             if migrations.pending(conn):
                 self._migrate()
         except sqlite3.DatabaseError as error:

@@ -1,10 +1,11 @@
 """Evaluates a deployment, and compares it with the contracts before its rows are committed."""
 
+import heapq
 import logging
 import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from indexer.reads.lockstep import Habit, side_by_side
 from indexer.reads.multicall import PinnedReader
 from indexer.settings import Settings
 from indexer.snapshot.tracked import TrackedDeployment
+from indexer.store import disputes
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.store import Store
 from indexer.sync.comparison import compared
@@ -58,23 +60,28 @@ class Auditor:
         below = self.settings.at_risk_below
         doubted = self.cross_check.choose(tracked)
         sample = [*self._sample(tracked), *doubted]
-        rows = tracked.evaluate(read, at_risk_below=below, also=[*tracked.watched_positions(), *sample])
-        wrong = self._audit(tracked, target, rows, sample, read)
+        seen = Seen(sample, self.settings.audit_at_risk)
+        also = [*tracked.watched_positions(), *sample]
+        parts = tracked.evaluate(read, at_risk_below=below, also=also, see=seen.see)
+        wrong = self._audit(tracked, target, seen.rows(), read)
         if wrong:
             log.error("%s: %d rows differ from the contracts; reading every position again", tracked.name, len(wrong))
             read = PinnedReader(self.chain, target)  # alone, and nothing remembered
             tracked.forget_positions()
             tracked.read_market(read)
             tracked.read(read, tracked.to_read(read))
-            rows = tracked.evaluate(read, at_risk_below=below)  # all of them: what the screen knew is void
-            wrong = self._audit(tracked, target, rows, sample, read)
+            seen = Seen(sample, self.settings.audit_at_risk)
+            parts = tracked.evaluate(read, at_risk_below=below, see=seen.see)  # all: what the screen knew is void
+            wrong = self._audit(tracked, target, seen.rows(), read)
         lacks = tracked.lacks_history(target.number)
         coverage = self._coverage(tracked, checks, lacks=lacks)
         state, note = self._state(tracked, coverage, checks, wrong, lacks=lacks)
         if wrong:
-            rows = [row._replace(status=Status.UNVERIFIED.value, note=note) for row in rows]
+            parts.mark = partial(unverified, note=note)
         else:
-            rows = self.cross_check.believed(tracked, target, rows, doubted)
+            disputed = self.cross_check.disputes(tracked, target, [row for row in seen.rows() if row.key in {*doubted}])
+            if disputed:
+                parts.mark = lambda row: unverified(row, note=disputes.NOTE) if row.key in disputed else row
             note = note or self.cross_check.note(tracked)
         return Snapshot(
             chain_id=self.chain.chain_id,
@@ -87,8 +94,7 @@ class Auditor:
             coverage=coverage,
             market=tracked.market,
             market_json=tracked.dump_market(),
-            rows=rows,
-            balances=tracked.balances(),
+            parts=parts,
             whole=tracked.screen is None,
             exact_below=None if tracked.screen is None else tracked.screen.exact_below,
         )
@@ -133,31 +139,21 @@ class Auditor:
         return "ok", tracked.market.note
 
     def _sample(self, tracked: TrackedDeployment) -> list[PositionKey]:
-        return self.random.sample(list(tracked.known), min(self.settings.audit_sample, len(tracked.known)))
+        return self.random.sample(tracked.known.keys_by_number, min(self.settings.audit_sample, len(tracked.known)))
 
     def _audit(
-        self,
-        tracked: TrackedDeployment,
-        target: Block,
-        rows: Sequence[PositionRow],
-        sample: Sequence[PositionKey],
-        read: Reader,
+        self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow], read: Reader
     ) -> list[dict[str, Any]]:
         """Compares a random sample and the worst rows with the contracts' own answers; returns what differs."""
         if not tracked.market.exact or not rows:
             return []
-        worst = sorted(
-            ((row.health_factor, row) for row in rows if row.status in ENDANGERED and row.health_factor is not None),
-            key=lambda pair: pair[0],
-        )[: self.settings.audit_at_risk]
-        sampled = set(sample)
-        chosen = {row.key: row for row in (*(row for _, row in worst), *(row for row in rows if row.key in sampled))}
-        held = {key: tracked.adapter.balances(tracked.market, tracked.positions[key]) for key in chosen}
+        positions = {position.key: position for position in tracked.loaded(row.key for row in rows)}
+        held = {key: tracked.adapter.balances(tracked.market, position) for key, position in positions.items()}
 
         def ask(keys: Sequence[PositionKey]) -> list[Answer]:
-            return tracked.adapter.audit_answers(read, tracked.market, [tracked.positions[key] for key in keys])
+            return tracked.adapter.audit_answers(read, tracked.market, [positions[key] for key in keys])
 
-        found = compared(read, tracked.adapter, tracked.market, list(chosen.values()), held, ask)
+        found = compared(read, tracked.adapter, tracked.market, rows, held, ask)
         wrong = [
             {"position": list(key), "what": what, "ours": str(ours), "contract": str(theirs)}
             for key, differences in found.items()
@@ -167,7 +163,7 @@ class Auditor:
             self.chain.chain_id,
             tracked.name,
             "self-audit",
-            checked=len(chosen),
+            checked=len(rows),
             mismatches=len({tuple(w["position"]) for w in wrong}),
             block=target,
             detail=wrong[:20] or None,
@@ -239,6 +235,27 @@ class Auditor:
         return tracked.complete_from is not None or (
             {c.name for c in broken} <= names and time.monotonic() - at < AGAIN_SECONDS
         )
+
+
+class Seen:
+    """Of all rows that go by, those of a sample, and so many of those at risk with the lowest health factors."""
+
+    def __init__(self, sample: Iterable[PositionKey], worst: int) -> None:
+        self.sample, self.count = set(sample), worst
+        self.sampled: list[PositionRow] = []
+        self.worst: list[PositionRow] = []
+
+    def see(self, rows: Sequence[PositionRow]) -> None:
+        self.sampled += [row for row in rows if row.key in self.sample]
+        risky = [row for row in rows if row.status in ENDANGERED and row.health_factor is not None]
+        self.worst = heapq.nsmallest(self.count, [*self.worst, *risky], key=lambda row: row.health_factor or 0.0)
+
+    def rows(self) -> list[PositionRow]:
+        return list({row.key: row for row in (*self.worst, *self.sampled)}.values())
+
+
+def unverified(row: PositionRow, note: str | None) -> PositionRow:
+    return row._replace(status=Status.UNVERIFIED.value, note=note)
 
 
 PRUNED = (

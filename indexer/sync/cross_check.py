@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from indexer.chain.client import Chain
 from indexer.chain.endpoint import Endpoint
 from indexer.errors import ChainError
-from indexer.model import Block, PositionKey, Status
+from indexer.model import Block, PositionKey
 from indexer.reads.multicall import PinnedReader
 from indexer.settings import Settings
 from indexer.snapshot.tracked import TrackedDeployment
@@ -55,9 +55,11 @@ class CrossCheck:
         """
         name = tracked.name
         self.speakers[name] = self.chain.in_use
-        self.disputed[name] = disputes.disputed(self.store.conn, (self.chain.chain_id, name)) & tracked.known.keys()
+        self.disputed[name] = {
+            key for key in disputes.disputed(self.store.conn, (self.chain.chain_id, name)) if key in tracked.known
+        }
         turns = self.turns.setdefault(name, [])
-        if not turns:
+        if not turns and self.count:
             turns += tracked.known
             self.random.shuffle(turns)
         turn = [turns.pop() for _ in range(min(self.count, len(turns)))]
@@ -65,26 +67,22 @@ class CrossCheck:
         again = self.random.sample(disputed, min(self.count or AGAIN, len(disputed)))
         return [key for key in dict.fromkeys([*again, *turn]) if key in tracked.known]
 
-    def believed(
-        self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow], chosen: Collection[PositionKey]
-    ) -> list[PositionRow]:
-        """The rows, with those in dispute marked `unverified`."""
+    def disputes(
+        self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow]
+    ) -> Collection[PositionKey]:
+        """The positions in dispute once a second endpoint was asked about these rows, which were chosen."""
         if not tracked.market.exact:
-            return list(rows)
+            return ()
         where, disputed = (self.chain.chain_id, tracked.name), self.disputed[tracked.name]
         if self.count:
-            wanted = set(chosen)
-            found = self._second_opinion(tracked, target, [row for row in rows if row.key in wanted])
+            found = self._second_opinion(tracked, target, rows)
             agreed, contradicted = (
                 {key for key, wrong in found.items() if bool(wrong) is bad} for bad in (False, True)
             )
             disputes.ended(self.store, where, disputed & agreed)
             disputes.opened(self.store, where, contradicted, target.number)
             disputed = self.disputed[tracked.name] = disputed - agreed | contradicted
-        return [
-            row._replace(status=Status.UNVERIFIED.value, note=disputes.NOTE) if row.key in disputed else row
-            for row in rows
-        ]
+        return disputed
 
     def note(self, tracked: TrackedDeployment) -> str | None:
         """The note of a deployment with rows in dispute."""
@@ -116,7 +114,8 @@ class CrossCheck:
     def _opinion(
         self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow], other: Endpoint
     ) -> dict[PositionKey, list[Difference]]:
-        held = {row.key: tracked.adapter.balances(tracked.market, tracked.positions[row.key]) for row in rows}
+        positions = tracked.loaded(row.key for row in rows)
+        held = {position.key: tracked.adapter.balances(tracked.market, position) for position in positions}
         try:
             with self.chain.behind(other, rounds=ROUNDS) as second:
                 found = compared(PinnedReader(second, target), tracked.adapter, tracked.market, rows, held)

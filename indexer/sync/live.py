@@ -42,11 +42,11 @@ def live(
     for adapter in adapters:
         deployment = KnownDeployment(chain.chain_id, adapter, Accounts.WATCHED, lambda: list(wallets))
         try:
-            rows = build(deployment, read)
+            spool = build(deployment, read)
         except ChainError as error:
             log.error("%s: %s", adapter.deployment.name, error)
             continue
-        balances = deployment.balances()
-        for row in rows:
-            mine = [b for b in balances if (b.account, b.position_group) == row.key]
-            yield LivePosition(row, mine, adapter, deployment.market, deployment.positions[row.key], pace)
+        for rows, balances in spool:
+            for row, position in zip(rows, deployment.loaded(row.key for row in rows), strict=True):
+                mine = [b for b in balances if (b.account, b.position_group) == row.key]
+                yield LivePosition(row, mine, adapter, deployment.market, position, pace)

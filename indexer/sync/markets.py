@@ -1,7 +1,7 @@
 """The deployments of a sync, what is known of each, and their markets at the block in progress."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from indexer.adapter import AnyAdapter, Reader
@@ -48,10 +48,10 @@ class Markets:
                 tracked = self.tracked.get(name)
                 if tracked is None or self.accounts not in (tracked.accounts, Accounts.WATCHED):
                     if self.accounts is not Accounts.WATCHED:
-                        self.start_blocks.settle(adapter, target)
+                        self.start_blocks.settle(adapter)
                     tracked = self.tracked[name] = self._tracked(adapter)
                     self.start_blocks.keep(name)
-                self._check_code(adapter, target)
+                self._check_code(adapter, codes, target)
                 tracked.read_market(read)
                 found[name] = tracked
             self.progress.advance("markets", 1)
@@ -60,6 +60,9 @@ class Markets:
         adapters = [one for one in wanted if one.deployment.name not in failures.reasons]
         tasks = [(partial(read_one, one), self.habits[one.deployment.name]) for one in adapters]
         self.progress.start("markets", len(adapters), "deployments")
+        if self.accounts is not Accounts.WATCHED:
+            self.start_blocks.search((one for one in adapters if one.deployment.name not in self.tracked), target)
+        codes = self._codes(adapters, target)
         side_by_side(PinnedReader(self.chain, target), tasks)
         self.progress.done("markets")
         return [found[one.deployment.name] for one in adapters if one.deployment.name in found]
@@ -72,13 +75,19 @@ class Markets:
             accounts = accounts if discovers is None else Accounts(discovers)
         return TrackedDeployment(self.store, chain_id, adapter, accounts, at_risk_below=self.at_risk_below)
 
-    def _check_code(self, adapter: AnyAdapter, target: Block) -> None:
+    def _codes(self, adapters: Sequence[AnyAdapter], target: Block) -> dict[str, bytes]:
+        """The code at each address that an adapter needs and that was not looked at before."""
+        unseen = [adapter for adapter in adapters if adapter.deployment.name not in self.checked_code]
+        needed = list(dict.fromkeys(a.deployment.addresses[key] for a in unseen for key in a.required_addresses))
+        return dict(zip(needed, self.chain.codes(needed, target), strict=True)) if needed else {}
+
+    def _check_code(self, adapter: AnyAdapter, codes: Mapping[str, bytes], target: Block) -> None:
         name = adapter.deployment.name
         if name in self.checked_code:
             return
         for key in adapter.required_addresses:
             address = adapter.deployment.addresses[key]
-            if not self.chain.code(address, target):
+            if not codes[address]:
                 raise NoCodeError(
                     f"no contract at {key} {address} of deployment {name} on {self.chain.name} "
                     f"at block {target.number}: check the address and the chain"

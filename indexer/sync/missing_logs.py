@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from indexer.adapter import AnyAdapter, LiquidationLogs, Registry
 from indexer.chain.client import Chain
+from indexer.chain.flight import begin
 from indexer.errors import PrunedError
 from indexer.logs.lean import Named, Touched
 from indexer.logs.log_filter import Chunk, Filter
@@ -179,31 +180,53 @@ class MissingLogs:
     def _fetch_piece(self, first: int, last: int, wanted: list[Wanted], target: Block) -> None:
         addresses = frozenset(address for w in wanted for address, _ in w.pairs)
         topics = frozenset(topic for w in wanted for _, topic in w.pairs)
+        wants = Filter.of(addresses, topics)
         recent = max(first, target.number - self._checked_blocks(first, addresses, topics, wanted, target) + 1)
-        shapes = self._shapes(wanted)
-        settled = min(last, recent - 1, target.number - SETTLED)
         while first <= last:
             try:
-                if shapes and settled - first >= SETTLED:
-                    for found in discover(self.chain, first, settled, Filter.of(addresses, topics), shapes):
-                        self._save_chunk(found, wanted)
-                        first = found.to_block + 1
-                        if self._late():
-                            return
-                if first < recent:
-                    for chunk in fetch(self.chain, first, min(last, recent - 1), addresses, topics):
-                        self._save_chunk(chunk, wanted)
-                        first = chunk.to_block + 1
-                        if self._late():
-                            return
-                if first <= last:
-                    for chunk in fetch_recent(self.chain, first, last, addresses, topics, target):
-                        if chunk.omitted:
-                            self._tell_omitted(chunk, wanted)
-                        self._save_chunk(chunk, wanted)
-                        first = chunk.to_block + 1
+                for chunk in self._chunks(first, last, recent, wants, self._shapes(wanted), target):
+                    if isinstance(chunk, Chunk) and chunk.omitted:
+                        self._tell_omitted(chunk, wanted)
+                    self._save_chunk(chunk, wanted)
+                    first = chunk.to_block + 1
+                if self._late():
+                    return
             except PrunedError as error:
                 first = self._after_pruned(first, last, addresses, topics, wanted, error)
+
+    def _chunks(
+        self,
+        first: int,
+        last: int,
+        recent: int,
+        wants: Filter,
+        shapes: Mapping[tuple[str, str], Shape],
+        target: Block,
+    ) -> Iterator[Chunk | Named]:
+        """The logs of a range, those of blocks from `recent` on by hash; it ends early when it is late.
+
+        Along with a long history, which comes first, the last blocks are asked for.
+        """
+
+        def last_blocks(since: int) -> Iterator[Chunk]:
+            return fetch_recent(self.chain, since, last, wants.addresses, wants.topics, target)
+
+        def go_on() -> bool:
+            return not self._late()
+
+        ahead = None
+        settled = min(last, recent - 1, target.number - SETTLED)
+        if shapes and settled - first >= SETTLED:
+            ahead = begin(lambda: list(last_blocks(recent))) if recent <= last else None
+            for found in discover(self.chain, first, settled, wants, shapes, go_on):
+                yield found
+                first = found.to_block + 1
+        if first < recent and (ahead is None or go_on()):
+            for chunk in fetch(self.chain, first, min(last, recent - 1), wants.addresses, wants.topics, go_on=go_on):
+                yield chunk
+                first = chunk.to_block + 1
+        if max(first, recent) <= last and go_on():
+            yield from last_blocks(max(first, recent)) if ahead is None else ahead.result()
 
     def _checked_blocks(
         self, first: int, addresses: frozenset[str], topics: frozenset[str], wanted: list[Wanted], target: Block

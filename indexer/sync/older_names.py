@@ -53,10 +53,9 @@ class OlderNames:
         indebted = {key for key in tracked.doubted if not self._holds_nothing(tracked, key)}
         never = tracked.doubted - named - indebted
         doubts.settle(self.store, where, dropped=never)
-        for key in never:
-            del tracked.known[key]
-            tracked.positions.pop(key, None)
-            tracked.unread.discard(key)
+        if never:
+            tracked.known.drop(never)
+            tracked.unread -= never
         self.store.audit(
             *where,
             "never-borrowed",
@@ -70,7 +69,7 @@ class OlderNames:
     @staticmethod
     def _holds_nothing(tracked: TrackedDeployment, key: PositionKey) -> bool:
         """Whether the position, as it was read last, has no debt."""
-        position = tracked.positions.get(key)
+        position = tracked.position(key)
         if position is None:
             return False
         return not any(b.side == "debt" and b.amount for b in tracked.adapter.balances(tracked.market, position))

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: a newer block at which to continue reading; the same one where the user named a number
 Fresh = Callable[[Block], Block]
+#: positions of a deployment that are read together
+Chunk = tuple[TrackedDeployment, Sequence[PositionKey]]
 
 
 @dataclass(slots=True)
@@ -88,51 +90,67 @@ class Positions:
                 self.progress.done("positions")
                 return target
         pin, began, done = _Pin(target), int(time.time()), 0
-        for tracked in deployments:
-            keys = todo.get(tracked.name, [])
-            with failures.alone(tracked.adapter):
-                for count in self._read(tracked, keys, pin, fresh):
-                    self.progress.advance("positions", count)
-                    done += count
-                    with self.store.transaction() as conn:
-                        tell(conn, self.run, positions_read=done, positions_wanted=total, stage_began_at=began)
+        for work in self._work(deployments, todo):
+            for count in self._read(work, pin, fresh, failures):
+                self.progress.advance("positions", count)
+                done += count
+                with self.store.transaction() as conn:
+                    tell(conn, self.run, positions_read=done, positions_wanted=total, stage_began_at=began)
         self.progress.done("positions")
         return pin.block
 
-    def _read(self, tracked: TrackedDeployment, keys: Sequence[PositionKey], pin: _Pin, fresh: Fresh) -> Iterator[int]:
+    def _work(
+        self, deployments: Sequence[TrackedDeployment], todo: Mapping[str, Sequence[PositionKey]]
+    ) -> Iterator[list[Chunk]]:
+        """Chunks of positions: together those of all adapters of which several threads may read, then those of each other."""
+        size = self.settings.read_chunk
+        together: list[Chunk] = []
+        others: list[list[Chunk]] = []
+        for tracked in deployments:
+            keys = todo.get(tracked.name, [])
+            chunks = [(tracked, keys[start : start + size]) for start in range(0, len(keys), size)]
+            if tracked.adapter.concurrent:
+                together += chunks
+            else:
+                others.append(chunks)
+        yield from [together, *others]
+
+    def _read(self, work: Sequence[Chunk], pin: _Pin, fresh: Fresh, failures: Failures) -> Iterator[int]:
         """Reads chunk after chunk at the pin, which moves on when it grows old or its state is gone; yields their sizes.
 
-        Where the adapter allows it, several chunks are read at once. They are saved in their order, so that the activity
-        that is followed begins no later than any of them was read.
+        Where the adapters allow it, several chunks are read at once. They are saved in their order, so that the activity
+        that is followed begins no later than any of them was read. What is left of a deployment that failed is left out.
         """
-        size = self.settings.read_chunk
-        chunks = [keys[start : start + size] for start in range(0, len(keys), size)]
         pins: deque[Block] = deque()
 
         def tasks() -> Iterator[Callable[[], list[Position]]]:
-            for chunk in chunks:
+            for tracked, chunk in work:
                 if time.monotonic() - pin.since > self.settings.repin_seconds:
                     pin.move(fresh(pin.block))
                 pins.append(pin.block)
-                yield partial(tracked.fetch, PinnedReader(self.chain, pin.block), chunk)
+                failed = tracked.name in failures.reasons
+                yield list if failed else partial(tracked.fetch, PinnedReader(self.chain, pin.block), chunk)
 
         gone = -1  # the newest block whose state is gone
-        at_once = tracked.adapter.concurrent and len(chunks) > 1
+        at_once = len(work) > 1 and work[0][0].adapter.concurrent
         with Ahead(tasks(), lambda: self.chain.room if at_once else 1) as ahead:
-            for chunk, done in zip(chunks, ahead, strict=True):
+            for (tracked, chunk), done in zip(work, ahead, strict=True):
                 block = pins.popleft()
-                try:
-                    if block.number <= gone:
-                        raise PrunedError(f"the state of block {block.number} is gone")
-                    positions = done.result()
-                except PrunedError:
-                    gone = max(gone, block.number)
-                    if pin.block.number <= gone:
-                        newer = fresh(pin.block)
-                        if newer.number <= gone:
-                            raise
-                        pin.move(newer)
-                    block = pin.block
-                    positions = tracked.fetch(PinnedReader(self.chain, block), chunk)
-                tracked.take(chunk, positions, block.number)
+                if tracked.name in failures.reasons:
+                    continue
+                with failures.alone(tracked.adapter):
+                    try:
+                        if block.number <= gone:
+                            raise PrunedError(f"the state of block {block.number} is gone")
+                        positions = done.result()
+                    except PrunedError:
+                        gone = max(gone, block.number)
+                        if pin.block.number <= gone:
+                            newer = fresh(pin.block)
+                            if newer.number <= gone:
+                                raise
+                            pin.move(newer)
+                        block = pin.block
+                        positions = tracked.fetch(PinnedReader(self.chain, block), chunk)
+                    tracked.take(chunk, positions, block.number)
                 yield len(chunk)

@@ -5,11 +5,14 @@ moves any other value earlier, never later.
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
 from indexer.chain.first_block import first_block
+from indexer.chain.flight import Ahead
 from indexer.chain.limits import FIRST_WINDOW
 from indexer.model import Block
 from indexer.store.store import Store
@@ -27,10 +30,17 @@ class StartBlocks:
         self.store, self.chain = store, chain
         self._searched: dict[str, int | None] = {}
 
-    def settle(self, adapter: AnyAdapter, target: Block) -> None:
-        """Gives the adapter's deployment its start block."""
+    def search(self, adapters: Iterable[AnyAdapter], target: Block) -> None:
+        """Looks for the first blocks of several deployments at once, where they are not known."""
+        due = [adapter for adapter in adapters if self._unknown(adapter, target)]
+        with Ahead((partial(self._first, adapter, target) for adapter in due), lambda: self.chain.room) as ahead:
+            for adapter, done in zip(due, ahead, strict=True):
+                self._searched[adapter.deployment.name] = done.result()
+
+    def settle(self, adapter: AnyAdapter) -> None:
+        """Gives the adapter's deployment its start block, after `search`."""
         deployment = adapter.deployment
-        found = self._found(adapter, target)
+        found = self._searched.get(deployment.name)
         if found is None or (deployment.start_block and found >= deployment.start_block):
             return
         if deployment.start_block:
@@ -52,13 +62,16 @@ class StartBlocks:
                     (found, self.chain.chain_id, name),
                 )
 
-    def _found(self, adapter: AnyAdapter, target: Block) -> int | None:
+    def _unknown(self, adapter: AnyAdapter, target: Block) -> bool:
+        """Whether it has to be looked for; what the file knows is taken from there."""
+        name = adapter.deployment.name
+        if name in self._searched:
+            return False
+        row = self.store.deployment(self.chain.chain_id, name) or {}
+        self._searched[name] = row.get("start_block_found")
+        return self._searched[name] is None and row.get("block_number") is None and target.number >= FEWEST_BLOCKS
+
+    def _first(self, adapter: AnyAdapter, target: Block) -> int | None:
         deployment = adapter.deployment
-        if deployment.name not in self._searched:
-            row = self.store.deployment(self.chain.chain_id, deployment.name) or {}
-            found: int | None = row.get("start_block_found")
-            if found is None and row.get("block_number") is None and target.number >= FEWEST_BLOCKS:
-                addresses = [deployment.addresses[key] for key in adapter.required_addresses]
-                found = first_block(self.chain, addresses, target, deployment.start_block)
-            self._searched[deployment.name] = found
-        return self._searched[deployment.name]
+        addresses = [deployment.addresses[key] for key in adapter.required_addresses]
+        return first_block(self.chain, addresses, target, deployment.start_block)

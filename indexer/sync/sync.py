@@ -14,7 +14,7 @@ from typing import Any
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
 from indexer.errors import PrunedError, ReadFailedError, ReorgError
-from indexer.model import ENDANGERED, Accounts, Block
+from indexer.model import Accounts, Block
 from indexer.progress import NoProgress, Progress
 from indexer.settings import Settings
 from indexer.snapshot.tracked import TrackedDeployment
@@ -238,15 +238,16 @@ class Sync:
             if newest.number == target.number:
                 break
             target = self.canon.at_least(newest, to)
+        for tracked in deployments:
+            tracked.following = self.settings if self.following and self.settings.refresh_seconds else None
         snapshots = self.auditor.snapshots(deployments, target, failures)
         done = {tracked.name: tracked for tracked in failures.left(deployments, target, none=committed)}
-        self._commit([snapshot for snapshot in snapshots if snapshot.deployment in done], target, done)
+        at_risk = self._commit([snapshot for snapshot in snapshots if snapshot.deployment in done], target, done)
         early = {
             name for name, tracked in done.items() if tracked.postponed and self.history and name not in self._early
         }
         self._early |= early
-        at_risk = {s.deployment: {row.wallet for row in s.rows if row.status in ENDANGERED} for s in snapshots}
-        return Part(target, done.keys() - early, failures.reasons, {name: at_risk[name] for name in done})
+        return Part(target, done.keys() - early, failures.reasons, at_risk)
 
     def _postpones(self, tracked: TrackedDeployment, target: Block) -> bool:
         """Whether this snapshot of a deployment does without the logs before its first one."""
@@ -261,12 +262,12 @@ class Sync:
             return False
         return bool(tracked.imported) or tracked.missing_blocks(target.number) > self.chain.log_limit.size
 
-    def _commit(self, snapshots: Sequence[Snapshot], target: Block, done: Mapping[str, TrackedDeployment]) -> None:
+    def _commit(
+        self, snapshots: Sequence[Snapshot], target: Block, done: Mapping[str, TrackedDeployment]
+    ) -> dict[str, set[str]]:
         final = self.canon.final(target)
         self.canon.still_canonical(target)
-        self.committer.commit(snapshots, target, self.chain.chain_id, done, final)
+        at_risk = self.committer.commit(snapshots, target, self.chain.chain_id, done, final)
         for snapshot in snapshots:
-            tracked = done[snapshot.deployment]
-            if self.following and self.settings.refresh_seconds:
-                tracked.follow(self.settings)
-            tracked.committed(snapshot, self.committer.history.points(snapshot.where))
+            done[snapshot.deployment].committed(snapshot)
+        return at_risk

@@ -185,7 +185,7 @@ def _verify_one(
     held = stored_balances(store.conn, chain.chain_id, name)
     verdict = Verdict(name, block)
     if scope == "all":
-        known = store.events(chain.chain_id, name).keys()
+        known = {key for key, *_ in store.known(chain.chain_id, name)}
         verdict.add((*key, "row", "missing", "named by a log") for key in known - rows.keys())
         verdict.add((*key, "balances", "without a position", "") for key in held.keys() - rows.keys())
     comparison = Comparison(chain, adapter, market, verdict, against)

@@ -62,11 +62,11 @@ class Session:
 
         return load(self.config_path, os.environ)
 
-    def deployments(self, conn: sqlite3.Connection) -> "dict[str, Deployment]":
-        """What the database says of its deployments, and the configuration of others."""
+    def deployments(self, conn: sqlite3.Connection) -> "Mapping[str, Deployment]":
+        """What the database says of its deployments, and the configuration of those of which it says nothing."""
         from indexer.store.deployments import described
 
-        return described(conn, self.config.deployments)
+        return described(conn, lambda: self.config.deployments)
 
     def chain_id(self, conn: sqlite3.Connection, chain: str | None) -> int | None:
         """The id of a chain that the database or the configuration names. Raises `ConfigError` for an unknown one."""
@@ -75,6 +75,10 @@ class Session:
         if chain is None:
             return None
         return chain_id_of(conn, chain, {name: found.chain_id for name, found in self.config.chains.items()})
+
+    def chain_name(self, chain_id: int) -> str:
+        """The configured name of a chain, else its id."""
+        return self.config.chain_name(chain_id)
 
     @contextmanager
     def read(
@@ -173,10 +177,10 @@ def known_names(
     session: Session, conn: sqlite3.Connection, protocols: Sequence[str], deployments: Sequence[str]
 ) -> list[sqlite3.Row]:
     """The deployments of the file. Raises `ConfigError` for a name that neither it nor the installation knows."""
-    from indexer.plugins import installed
-
     rows = conn.execute("select chain_id, protocol, deployment, block_number from deployments").fetchall()
     if protocols:
+        from indexer.plugins import installed
+
         require("protocol", protocols, {row["protocol"] for row in rows} | installed().keys())
     if deployments:
         require("deployment", deployments, {row["deployment"] for row in rows} | session.config.deployments.keys())

@@ -8,9 +8,9 @@ from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
 from indexer.abi import abi, topic
-from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs, Reader
+from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs, Part, Reader
 from indexer.model import Accounts, Answer, Asset, Check, Event, Logs, LogSource, PositionKey, Shape
-from protocols.aave.flags import Part, flagged, set_bits
+from protocols.aave.flags import flagged, set_bits
 from protocols.aave.market import AaveMarket
 from protocols.aave.position import AavePosition
 from protocols.common import quantity, sources

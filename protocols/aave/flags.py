@@ -1,15 +1,12 @@
-"""Reads what the flags of an account name."""
+"""Reads what the flags of an account name: in one go where the node can, else in two rounds."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from indexer.adapter import Reader, required
+from indexer.adapter import Part, Reader, required
 from indexer.model import Read
 from protocols.common import chunks
-
-#: a contract, and a function of it that takes an address and answers one word
-Part = tuple[str, str]
 
 
 def set_bits(bitmap: int) -> Iterator[int]:
@@ -24,6 +21,9 @@ def flagged(
     read: Reader, accounts: Sequence[str], always: Sequence[Part], by_bit: Mapping[int, Sequence[Part]]
 ) -> list[list[Any]]:
     """For each account the answers to `always`, the first of which are its flags, and then to what each bit of them names."""
+    seen = read.by_flags(accounts, always, by_bit)
+    if seen is not None:
+        return seen
     rows = chunks(required(read, [Read(to, f, (account,)) for account in accounts for to, f in always]), len(always))
     named = [[part for bit in set_bits(row[0]) for part in by_bit.get(bit, ())] for row in rows]
     more = [Read(to, f, (account,)) for account, parts in zip(accounts, named, strict=True) for to, f in parts]

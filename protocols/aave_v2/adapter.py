@@ -1,6 +1,6 @@
 """Aave V2 and its forks: stable and variable debt, prices in the oracle's own unit (ETH), rebasing aTokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -33,6 +33,8 @@ VARIABLE_DEBT = abi("aave_v2_variable_debt_token")
 
 #: How many holders of each aToken are checked at each snapshot for balances that moved without an event.
 WITNESSES = 3
+#: whoever holds at least one part in so many of an aToken may be one
+LARGE = 1_000
 
 USER_CONFIGURATION = POOL.function("getUserConfiguration")  # a struct of one word
 ACCOUNT_DATA = POOL.function("getUserAccountData")
@@ -122,6 +124,14 @@ class AaveV2(AaveAdapter[AaveV2Market, AaveV2Position], AaveV2Bounds):
             if offset or scaled != p.supplied[token]:
                 moved.setdefault(token, {})[p.key.account] = (scaled, offset)
         return replace(market, rebasing=rebasing, moved=moved)
+
+    def fit_group(self, market: AaveV2Market, position: AaveV2Position) -> Hashable | None:
+        """All holders of a rebasing aToken, and every holder large enough to be a witness."""
+        for token, scaled in position.supplied.items():
+            supply = market.supplies.get(token)
+            if token in market.rebasing or (supply and scaled * LARGE >= supply.reserve.scaled_supply):
+                return position.key
+        return None
 
     def found_rebasing(self, read: Reader, market: AaveV2Market, positions: Sequence[AaveV2Position]) -> set[str]:
         """The aTokens that rebase: a large holder's balance differs from the formula's, or all large holders' scaled

@@ -1,13 +1,13 @@
 """Aave V3 and its forks (Spark), 3.0 to 3.7; `rules` recognises the version by the contracts' functions and totals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from typing import Any, ClassVar
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Reader, required
+from indexer.adapter import ONE, Part, Reader, required
 from indexer.model import (
     Answer,
     Balance,
@@ -21,7 +21,6 @@ from indexer.model import (
     Shape,
 )
 from protocols.aave.adapter import STABLE_DEBT, AaveAdapter, Touches
-from protocols.aave.flags import Part
 from protocols.aave_v3 import liquidation
 from protocols.aave_v3.answers import agrees, answer
 from protocols.aave_v3.bounds import AaveV3Bounds
@@ -171,6 +170,10 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
             settled=len(fitting) == 1,
             revision=f"{fitting[0]} (POOL_REVISION {market.pool_revision})",
         ).with_assets()
+
+    def fit_group(self, market: AaveV3Market, position: AaveV3Position) -> Hashable | None:
+        """Its e-mode; everyone while several versions are possible."""
+        return position.key if len(market.candidates) > 1 else position.mode or None
 
     def stable_total(self, reserve: Reserve) -> int:
         return reserve.stable_supply[0]

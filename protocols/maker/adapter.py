@@ -4,7 +4,7 @@ A position is an urn: account = the urn's address, group = its ilk ("ETH-A"). `i
 normalised debt (both wad), `rate` and `spot` rays of the ilk; their products are rads, 1e45 = 1 DAI.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -120,6 +120,10 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Liquidati
         held = [p for p in positions if not p.empty and p.owner_via.endswith("ds-proxy")]
         wallets, asked = newest_wallets(read, market, ((p.owner, p.block_number, p.wallet) for p in held))
         return replace(market, wallets=wallets, asked=asked)
+
+    def fit_group(self, market: MakerMarket, position: Urn) -> Hashable | None:
+        """Everyone behind a DSProxy, and one of each other ilk."""
+        return position.key if position.owner_via.endswith("ds-proxy") else position.key.group
 
     # logs -----------------------------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ def fake(
             for n in range(deployments):
                 lines += [
                     f"[deployments.{DEPLOYMENT}{n or ''}]",
-                    'protocol = "aave-v3"\nchain = "fake"\nstart_block = 0',
+                    'protocol = "aave-v3"\nchain = "fake"\nstart_block = 1',
                     f'addresses = {{ pool_addresses_provider = "{provider}" }}',
                 ]
             config.write_text("\n".join(lines) + "\n")

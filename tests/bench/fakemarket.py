@@ -234,14 +234,13 @@ def log_json(block: int, index: int, transaction: int, of: str, topics: Sequence
 
 
 class History:
-    """Borrow logs spread evenly over the blocks: each user's first, then more of the earlier ones."""
+    """Borrow logs in random blocks: each user's first, then more of the earlier ones."""
 
     def __init__(self, market: Market, logs: int, last: int) -> None:
         rng, index = random.Random(3), 0
         self.blocks: list[int] = []
         blob, self.ends = bytearray(), [0]
-        for n in range(logs):
-            block = n * last // logs + 1
+        for n, block in enumerate(sorted(rng.randrange(1, last + 1) for _ in range(logs))):
             index = index + 1 if self.blocks and self.blocks[-1] == block else 0
             user = market.user(n if n < market.users else int(market.users * rng.random() ** 2)).hex()
             place = n % len(market.assets)

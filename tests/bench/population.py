@@ -18,6 +18,7 @@ from indexer.model import Asset, Deployment, Market, Position, PositionKey
 from indexer.risk.evaluate import row, status
 from indexer.store.books import dump_market, dump_position
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, Snapshot, balance_row
+from indexer.store.spool import Spool
 from indexer.store.store import Store
 from protocols.aave_v2.adapter import AaveV2
 from protocols.aave_v2.position import AaveV2Position
@@ -240,7 +241,7 @@ def fill(store: Store, adapter: AnyAdapter, market: Market, found: Iterator[Posi
     store.register(CHAIN_ID, name, adapter.protocol, "borrowers")
     snapshot = Snapshot(
         chain_id=CHAIN_ID, deployment=name, protocol=adapter.protocol, accounts="borrowers", state="ok", market=market,
-        market_json=dump_market(adapter, market), rows=(), balances=(),
+        market_json=dump_market(adapter, market), parts=Spool(),
     )  # fmt: skip
     store.commit([snapshot], market.block, CHAIN_ID, 128)
     key = ("chain_id", "deployment", "account", "position_group")

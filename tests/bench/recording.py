@@ -59,7 +59,7 @@ def measuring(report: Path) -> None:
 
     store.noted = measured  # type: ignore[assignment]
     Trends.__call__ = timed("trends", Trends.__call__)  # type: ignore[method-assign]
-    for name in ("take_out", "put_in", "whole"):
+    for name in ("take_out", "put_in", "empty"):
         setattr(BookSums, name, timed("trends", getattr(BookSums, name)))
     signal.signal(signal.SIGUSR1, lambda *_: report.write_text(json.dumps(spent_on)))
 

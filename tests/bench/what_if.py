@@ -14,6 +14,7 @@ from indexer.history.history import LAST, History, last_points, thin
 from indexer.model import Block, Market
 from indexer.store.books import position_rows
 from indexer.store.rows import Snapshot
+from indexer.store.spool import PART, Spool
 from indexer.store.store import Store
 from tests.bench.database import command, large_database, largest_wallet
 from tests.bench.run import Result, run
@@ -58,11 +59,14 @@ def rider(database: Path) -> Iterator[Result]:
             block = Block(number, f"0x{number:064x}", "", NOW + number)
             snapshot = Snapshot(
                 chain_id=chain_id, deployment=name, protocol=protocol, accounts="all", state="ok",
-                market=Market(block=block, revision=""), market_json="", rows=given, balances=(),
+                market=Market(block=block, revision=""), market_json="", parts=Spool(),
             )  # fmt: skip
             started = time.perf_counter()
             with store.transaction():
-                history(conn, [snapshot], block)()
+                rest = history(conn, [snapshot], block)
+                for start in range(0, len(given), PART):
+                    history.take(conn, snapshot, given[start : start + PART])
+                rest()
                 spent = time.perf_counter() - started
                 conn.execute(
                     "update deployments set block_number = ?, block_hash = ? where deployment = ?",
@@ -70,7 +74,7 @@ def rider(database: Path) -> Iterator[Result]:
                 )
             yield Result(f"history of {len(given):,} positions, {what}", spent, "s")
         started = time.perf_counter()
-        points = len(last_points(conn, (chain_id, name)))
+        points = len(last_points(conn, (chain_id, name), [row.key for row in rows]))
         yield Result(f"{points:,} last points", time.perf_counter() - started, "s")
 
 

@@ -22,7 +22,7 @@ from indexer.errors import ChainError, RetryableError
 from indexer.logs.block_logs import block_logs
 from indexer.logs.log_filter import EVERYTHING, Filter, events_of
 from indexer.logs.omissions import receipt_logs
-from indexer.logs.ranges import range_cap
+from indexer.logs.windows import range_cap
 from indexer.model import Block, Failed, Read
 from indexer.reads.codec import decode_aggregate, decode_read
 from tests.tiny_contracts import EOA, address

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.cli.main import main
+from indexer.cli.main import VERBS, main
 from indexer.store.store import Store
 
 #: what takes from 30 ms to seconds to import
@@ -19,7 +19,10 @@ SLOW = NODE | {
 }  # fmt: skip
 #: and what no command needs that only looks at the rows
 CONFIGURED = {"pydantic", "platformdirs", "protocols", "indexer.config", "indexer.risk"}
+#: some 10 ms each, which add up
+RARE = {"email", "importlib.metadata", "importlib.resources", "difflib", "rich", "tempfile"}
 OWN = {f"indexer.{name}" for name in "chain logs reads snapshot sync alert delivery".split()}
+VERB_PACKAGES = ("indexer.lists", "indexer.jobs", "indexer.store.store", "indexer.model")
 WALLET = "0x" + 40 * "1"
 
 
@@ -50,6 +53,21 @@ def test_help_and_version_import_nothing_slow(arguments: tuple[str, ...], folder
     assert not imported(*arguments, folder=folder) & (SLOW | CONFIGURED | OWN)
 
 
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",)])
+def test_help_and_version_import_no_verb(arguments: tuple[str, ...], folder: Path) -> None:
+    found = imported(*arguments, folder=folder)
+    assert not {name for name in found if name.startswith(VERB_PACKAGES)}
+    assert arguments == ("--version",) or not found & RARE
+
+
+@pytest.mark.parametrize("words", ["indexer ", "indexer sy"])
+def test_verbs_complete_without_being_imported(words: str, folder: Path) -> None:
+    asked = {"_INDEXER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "1"}
+    found = imported(folder=folder, **asked)
+    assert not {name for name in found if name.startswith(VERB_PACKAGES)}
+    assert not found & RARE
+
+
 @pytest.mark.parametrize("words", ["indexer ", "indexer sy", "indexer export ", "indexer sync --acc"])
 def test_completion_imports_nothing_slow(words: str, folder: Path) -> None:
     count = str(len(words.split(" ")) - 1)
@@ -73,9 +91,18 @@ def test_what_reads_rows_imports_neither_node_nor_configuration(arguments: tuple
     assert not imported(*arguments, folder=folder) & (SLOW | CONFIGURED | OWN)
 
 
-@pytest.mark.parametrize(
-    "arguments", [("status", "--json"), ("protocols", "--json"), ("show", WALLET), ("watch", "list")]
-)
+@pytest.mark.parametrize("arguments", [("at-risk", "--json"), ("top", "--json")])
+def test_what_reads_rows_imports_nothing_that_it_rarely_needs(arguments: tuple[str, ...], folder: Path) -> None:
+    assert not imported(*arguments, folder=folder) & RARE
+
+
+@pytest.mark.parametrize("arguments", [("status", "--json"), ("show", WALLET)])
+def test_what_the_file_itself_explains_takes_no_configuration(arguments: tuple[str, ...], folder: Path) -> None:
+    found = imported(*arguments, folder=folder)
+    assert not found & (SLOW | {"indexer.config", "platformdirs", "protocols"})
+
+
+@pytest.mark.parametrize("arguments", [("protocols", "--json"), ("watch", "list")])
 def test_what_reads_the_configuration_imports_no_adapter(arguments: tuple[str, ...], folder: Path) -> None:
     found = imported(*arguments, folder=folder)
     assert not found & (SLOW - {"Crypto"})  # which checks the addresses of the built-in deployments
@@ -84,6 +111,7 @@ def test_what_reads_the_configuration_imports_no_adapter(arguments: tuple[str, .
     }
 
 
-def test_each_verb_is_the_function_of_its_name() -> None:
+def test_each_verb_is_the_function_of_its_name_and_listed_with_its_short_help() -> None:
     for name, command in main.commands.items():
         assert command.name == name
+        assert command.get_short_help_str(1_000) == VERBS[name].summary

@@ -79,9 +79,7 @@ def test_points_of_orphaned_blocks_move_aside_and_the_new_ones_are_right(free: l
         assert [(*row[:-3], row[-1]) for row in kept] == before[table]  # all but when and from which chain
         assert {row[-2] for row in kept} == {orphaned.hash}
         with Store(path) as store, store.transaction() as conn:
-            conn.execute(
-                f"update orphaned_{table} set orphaned_at = (select max(block_timestamp) from deployments) - 31 * {DAY}"
-            )
+            conn.execute(f"update orphaned_{table} set orphaned_at = ?", (last.timestamp - 31 * DAY,))
     sync_once(path, node.url, free)
     assert [raw(path, f"select count(*) from orphaned_{table}") for table in tables] == [[(0,)], [(0,)]]
 

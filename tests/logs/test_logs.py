@@ -27,7 +27,7 @@ from indexer.logs import ranges, recent_logs
 from indexer.logs.block_logs import by_hashes
 from indexer.logs.log_filter import Chunk, Filter, events_of
 from indexer.logs.omissions import by_receipts
-from indexer.logs.ranges import range_cap
+from indexer.logs.windows import range_cap
 from indexer.model import Block, Event
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
@@ -408,10 +408,11 @@ def test_a_rate_limit_is_not_taken_for_too_many_blocks(faulty: FaultyNode) -> No
 class Provider:
     """A stand-in for a chain of millions of blocks: only its limits are real."""
 
-    def __init__(self, cap: int | None, most: int | None, density: int, text: str) -> None:
+    def __init__(self, cap: int | None, most: int | None, density: int, text: str, room: int) -> None:
         self.cap, self.most, self.density, self.text = cap, most, density, text
         self.log_limit = LogLimit()
         self.retries = 0
+        self.room = room
         self.asked = 0
 
     def batch(self, calls: Any, parse: Callable[[Any], Any], *, splittable: bool) -> list[Any]:
@@ -431,15 +432,16 @@ class Provider:
     density=st.integers(0, 3),
     text=st.sampled_from(LIMIT_TEXTS),
     total=st.integers(1, 500_000),
+    room=st.integers(1, 8),
 )
 def test_the_window_finds_the_limits_with_few_refusals(
-    cap: int | None, most: int | None, density: int, text: str, total: int
+    cap: int | None, most: int | None, density: int, text: str, total: int, room: int
 ) -> None:
-    provider = Provider(cap, most, density, text)
+    provider = Provider(cap, most, density, text, room)
     chunks = list(ranges.fetch(provider, 7, 6 + total, [EOA], TOPICS))  # type: ignore[arg-type]
     joined(chunks, 7, 6 + total)
     best = min(cap or LARGEST_WINDOW, (most or 10**9) // max(density, 1), LARGEST_WINDOW)
-    assert provider.asked <= 30 + 2.5 * total / best
+    assert provider.asked <= 30 + 4 * (room - 1) + 2.5 * total / best
 
 
 def test_the_window_grows_to_its_bound_and_shrinks_by_load() -> None:

@@ -868,6 +868,9 @@ class GhoReader:
     def __call__(self, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
         return [self.answers.get((read.target, read.signature.partition("(")[0]), 0) for read in reads]
 
+    def by_flags(self, *_: object) -> None:
+        """Never: plain reads tell."""
+
     def storage(self, slots: Sequence[tuple[str, int]]) -> list[int] | None:
         return None
 

@@ -333,8 +333,8 @@ def test_a_row_that_nothing_bounds_is_open_until_it_has_lines() -> None:
     assert book.bounds([]).open.tolist() == [True, False]
     book.put(0, [])
     assert book.bounds([]).open.tolist() == [False, False]
-    with pytest.raises(IndexError, match="row 3 of a book of 2"):
-        book.put(3, [])
+    book.put(3, [])
+    assert book.bounds([]).open.tolist() == [False, False, True, False]
     with pytest.raises(ValueError, match="1 weights for 0 slots"):
         book.bounds([None])
 

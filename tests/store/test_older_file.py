@@ -44,8 +44,8 @@ def test_what_an_older_version_wrote_goes_on(name: str, older: Path) -> None:
             "select account, position_group, health_factor_raw, debt_value_raw, status from positions where deployment = ?",
             (name,),
         ).fetchall()
-    assert len(rows) == len(work.positions) > 10
-    known = {tuple(key): position for key, position in work.positions.items()}
+        known = {tuple(position.key): position for position in work.held()}
+    assert len(rows) == len(known) > 10
     for account, group, health_factor, debt, as_written in rows:
         position = known[account, group]
         health = adapter.evaluate(market, position)

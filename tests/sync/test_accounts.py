@@ -3,7 +3,7 @@
 import csv
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -83,15 +83,37 @@ def write_list(rows: list[dict[str, str]], name: str = "list.csv") -> None:
 
 
 def with_invented(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The list with accounts that hold nothing, blocks that mean nothing, and an ilk that the Vat does not know."""
+    """The list with accounts that hold nothing, blocks that mean nothing, an ilk that the Vat does not know, and everyone
+    under every other deployment, or another ilk, as well.
+    """
     first = {row["deployment"]: row for row in rows}
+    groups = {(row["deployment"], row["position_group"]): row for row in rows}
     invented = [{**row, "account": account} for row in first.values() for account in INVENTED]
     ilk = {**first["maker"], "account": INVENTED[1], "position_group": "NOBODYS-Z"}
-    return [{**row, "first_block": "999999999", "last_block": "1"} for row in (*reversed(rows), *invented, ilk)]
+    wrong = [{**place, "account": row["account"]} for row in rows for place in groups.values()]
+    return [{**row, "first_block": "999999999", "last_block": "1"} for row in (*reversed(rows), *invented, ilk, *wrong)]
 
 
-def test_a_list_with_invented_entries_leads_to_the_debts_of_a_full_back_fill(markets: list[Devnet]) -> None:
-    write_list(with_invented(exported(markets)))
+def owing(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The list without those who owe nothing by now, not even the smallest unit, which is worth 0.
+
+    A Comet's totals of collateral prove too, so there whoever holds some stays.
+    """
+    found = (
+        "select distinct deployment, account, position_group from balances "
+        "where side = 'debt' and scaled_raw <> '0' or deployment like 'compound-v3%'"
+    )
+    owed = set(raw(Path("full.db"), found))
+    return [row for row in rows if (row["deployment"], row["account"], row["position_group"]) in owed]
+
+
+@pytest.mark.parametrize("chosen", [list, owing], ids=["everyone", "who owes"])
+def test_a_list_with_wrong_and_invented_entries_leads_to_the_debts_of_a_full_back_fill(
+    markets: list[Devnet], chosen: Callable[[list[dict[str, str]]], list[dict[str, str]]]
+) -> None:
+    rows = exported(markets)
+    write_list(with_invented(chosen(rows)))
+    assert len(owing(rows)) < len(rows)
     run("accounts", "import", "list.csv")
     run("sync", "--chain", "devnet", "--no-history")
     full = told("full.db")
@@ -115,12 +137,12 @@ def test_a_list_with_invented_entries_leads_to_the_debts_of_a_full_back_fill(mar
 def test_a_debtor_that_is_missing_is_noticed_there_and_nowhere_else(markets: list[Devnet], protocol: str) -> None:
     rows = exported(markets)
     (name,) = [market.name for market in markets if market.protocol == protocol]
-    owing = {
+    owed = {
         (account, group): int(row["debt_value_raw"])
         for (account, group), row in rows_of(Path("full.db"), name).items()
         if row["debt_value_raw"] != "0" and (protocol != "maker" or row["owner_via"] == "self")
     }
-    missing = max(owing, key=lambda key: owing[key])
+    missing = max(owed, key=lambda key: owed[key])
     write_list([r for r in rows if (r["deployment"], r["account"], r["position_group"]) != (name, *missing)])
     run("accounts", "import", "list.csv")
     run("sync", "--chain", "devnet", "--no-history")

@@ -70,6 +70,9 @@ def test_health_equals_that_of_a_full_read_and_takes_fewer_calls(market: Devnet)
                 counted.append(len(reads))
                 return super().__call__(reads, prelude)
 
+            def by_flags(self, *_):  # type: ignore[no-untyped-def]
+                return None
+
         asks = Counting(chain, read.block)
         state = adapter.read_market(read, None)
         whole = adapter.read_positions(asks, state, keys(market.users))

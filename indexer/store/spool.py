@@ -1,0 +1,74 @@
+"""The rows of a snapshot between their evaluation and the transaction that writes them.
+
+Everything is computed before the transaction, and as objects the rows of a million positions would take gigabytes: those
+beyond the first KEPT positions wait in a temporary file, which is gone with the process.
+"""
+
+import marshal
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO
+
+from indexer.store.rows import BalanceRow, PositionRow
+
+#: positions whose rows stay in memory
+KEPT = 10_000
+#: positions of one part
+PART = 2_000
+
+Mark = Callable[[PositionRow], PositionRow]
+
+
+class Spool:
+    """Rows of positions, each with all of its balances, in parts that can be gone through again and again."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        #: what a row is replaced by before anybody sees it
+        self.mark: Mark | None = None
+        self._kept: list[tuple[Sequence[PositionRow], Sequence[BalanceRow]]] = []
+        self._file: IO[bytes] | None = None
+        self._sizes: list[tuple[int, int]] = []  # bytes of rows and of balances, part by part
+
+    def __len__(self) -> int:
+        return self.count
+
+    def add(self, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
+        """Takes the next part."""
+        self.count += len(rows)
+        if self.count <= KEPT:
+            self._kept.append((rows, balances))
+            return
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
+            weakref.finalize(self, self._file.close)
+        blobs = [marshal.dumps([*map(tuple, some)]) for some in (rows, balances)]
+        for blob in blobs:
+            self._file.write(blob)
+        self._sizes.append((len(blobs[0]), len(blobs[1])))
+
+    def __iter__(self) -> Iterator[tuple[Sequence[PositionRow], Sequence[BalanceRow]]]:
+        for rows, balances in self._kept:
+            yield self._marked(rows), balances
+        for rows, blob in self._stored():
+            yield rows, [*map(BalanceRow._make, marshal.loads(blob))]  # noqa: S302 - we wrote it a moment ago
+
+    def rows(self) -> Iterator[PositionRow]:
+        """The rows of positions alone."""
+        for rows, _ in self._kept:
+            yield from self._marked(rows)
+        for rows, _ in self._stored():
+            yield from rows
+
+    def _stored(self) -> Iterator[tuple[Sequence[PositionRow], bytes]]:
+        place = 0
+        for size, more in self._sizes:
+            assert self._file is not None
+            self._file.seek(place)
+            rows = [*map(PositionRow._make, marshal.loads(self._file.read(size)))]  # noqa: S302
+            yield self._marked(rows), self._file.read(more)
+            place += size + more
+
+    def _marked(self, rows: Sequence[PositionRow]) -> Sequence[PositionRow]:
+        return rows if self.mark is None else [*map(self.mark, rows)]
