@@ -3,8 +3,6 @@
 import ast
 import sqlite3
 import sys
-import tracemalloc
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from indexer.logs import lean
 from indexer.store.database import LARGEST_VALUE
 from indexer.store.store import Store
 from indexer.store.stored_json import SMALL, require_room, stored_object
+from tests.memory import peak
 
 ROOT = Path(__file__).parent.parent
 
@@ -130,16 +129,6 @@ def test_python_itself_bounds_the_digits_of_a_number() -> None:
     assert 0 < sys.get_int_max_str_digits() <= 4_300
     texts = [path.read_text() for root in ("indexer", "protocols") for path in (ROOT / root).rglob("*.py")]
     assert not any("set_int_max_str_digits" in text for text in texts)
-
-
-def peak(act: Callable[[], object]) -> int:
-    """The most memory that an act adds, in bytes."""
-    tracemalloc.start()
-    try:
-        act()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("where", ["error", "content"])
