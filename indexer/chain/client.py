@@ -85,12 +85,16 @@ class Chain(BatchingNode):
         """
         if not self.by_number:
             try:
-                return ask(block_parameter(block))
+                answer = ask(block_parameter(block))
             except (UnsupportedError, RejectedError, PrunedError) as refusal:
-                # some nodes lack a state only where it is named by hash (foundry-rs/foundry 16773)
-                if self.guard == "none" or not plain or isinstance(refusal, StatelessError):
+                # some nodes lack every state that is named by hash (foundry-rs/foundry 16773)
+                lacking = isinstance(refusal, PrunedError) and (self.by_hash or isinstance(refusal, StatelessError))
+                if self.guard == "none" or not plain or lacking:
                     raise
                 refused = refusal
+            else:
+                self.by_hash = True
+                return answer
         answer = ask(hex(block.number))
         if not self.by_number:
             self.by_number = True

@@ -91,6 +91,8 @@ class Node:
         self.blooms = Blooms(bloom)
         #: whether requests name the block of a state by its number, see `with_state_of`
         self.by_number = False
+        #: whether a state that was named by its block's hash has been answered
+        self.by_hash = False
         #: see block_logs.py
         self.ignores_block_hash = False
         self.other_blocks = 0

@@ -1,6 +1,7 @@
 """Whether the logs of a block can be had in more than one way, and whether its bloom filter is that of its logs."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from indexer.chain.blocks import Header
@@ -17,6 +18,8 @@ from indexer.model import Block, Event
 
 #: blocks whose filters are compared, the newest first, and how many with logs suffice
 LOOKED_AT, ENOUGH = 32, 8
+#: blocks whose receipts are compared
+COMPARED = 4
 Kept = Literal["exact", "partial", "none"]
 
 
@@ -43,16 +46,17 @@ def by_block_hash(chain: Chain, _: ChainConfig, at: Block) -> Finding:
 
 def receipts(chain: Chain, _: ChainConfig, at: Block) -> Finding:
     """Whether all receipts of a block come at once, and have the logs that eth_getLogs has."""
-    block = _with_logs(chain, at)
-    try:
-        found = chain.request(RECEIPTS, [block.hash], lambda raw: receipt_logs(raw, block))
-    except (ChainError, RetryableError):
-        text = "no receipts of a whole block: logs that the endpoint leaves out are harder to recover"
-        return Finding("", Verdict.WARNING, text, value=False)
-    (logs,) = by_numbers(chain, EVERYTHING, [block])
-    if len(found) != len(logs):
-        text = f"block {block.number}: {len(found)} logs in its receipts, {len(logs)} by eth_getLogs; some are left out"
-        return Finding("", Verdict.ERROR, text, value=False)
+    for number in range(max(at.number - COMPARED + 1, 0), at.number + 1):
+        block = chain.block(number)
+        try:
+            found = chain.request(RECEIPTS, [block.hash], partial(receipt_logs, block=block))
+        except (ChainError, RetryableError):
+            text = "no receipts of a whole block: logs that the endpoint leaves out are harder to recover"
+            return Finding("", Verdict.WARNING, text, value=False)
+        (logs,) = by_numbers(chain, EVERYTHING, [block])
+        if len(found) != len(logs):
+            text = f"block {number}: {len(found)} logs in its receipts, {len(logs)} by eth_getLogs; some are left out"
+            return Finding("", Verdict.ERROR, text, value=False)
     return Finding("", Verdict.OK, "receipts of a whole block, with the same logs", value=True)
 
 
@@ -86,12 +90,12 @@ def measured_bloom(pairs: Sequence[tuple[Header, Sequence[Event]]]) -> tuple[Kep
 
 
 def _sample(chain: Chain, at: Block) -> list[tuple[Header, list[Event]]]:
-    """The newest blocks that have logs, with their headers and all their logs."""
+    """The newest blocks that have logs or whose filters say so, with their headers and all their logs."""
     headers = chain.headers(max(at.number - LOOKED_AT + 1, 0), at.number)
     found: list[tuple[Header, list[Event]]] = []
     for header in reversed(headers):
         (logs,) = by_numbers(chain, EVERYTHING, [header.block])
-        if logs:
+        if logs or (header.bloom and any(header.bloom)):
             found.append((header, logs))
         if len(found) == ENOUGH:
             break

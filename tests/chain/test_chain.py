@@ -287,6 +287,7 @@ def test_pruned_state_is_asked_elsewhere_and_never_twice_there(node: Anvil, faul
 def test_pruned_state_is_believed_after_three_backends_said_so(faulty: FaultyNode) -> None:
     chain = connect(faulty.url)
     block = chain.block(5)
+    assert chain.code(MULTICALL3, block)
     faulty.faults = {"pruned": 1}
     with pytest.raises(PrunedError, match="missing trie node"):
         chain.code(MULTICALL3, block)

@@ -14,7 +14,7 @@ import pytest
 from indexer.abi import topic
 from indexer.chain.client import Chain
 from indexer.config import ChainConfig, load
-from indexer.doctor.examination import CHECKS, examine, usable
+from indexer.doctor.examination import BELOW, CHECKS, examine, usable
 from indexer.doctor.finding import Finding, Verdict
 from indexer.doctor.recommended import chain_table, toml
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
@@ -111,7 +111,6 @@ SEEN: dict[str, tuple[str, Verdict, Any, str]] = {
     "unknown-error": ("chain id", ERROR, None, "does not answer"),
     "batch-unsupported": ("batches", WARNING, 1, "no batches"),
     "batch-missing": ("batches", WARNING, 1, "no batches"),
-    "batch-duplicate": ("batches", WARNING, 1, "no batches"),
     "batch-swapped": ("batches", WARNING, 1, "no batches"),
     "header-not-found": ("state", ERROR, 0, "keeps no state"),
     "pruned": ("state", ERROR, 0, "keeps no state"),
@@ -144,7 +143,7 @@ UNSEEN = {
 
 
 def test_every_fault_is_accounted_for() -> None:
-    assert SEEN.keys() | UNSEEN | {"pruned-history"} == FAULTS
+    assert SEEN.keys() | UNSEEN | {"pruned-history", "batch-duplicate"} == FAULTS
 
 
 @pytest.mark.parametrize("fault", sorted(SEEN))
@@ -157,6 +156,23 @@ def test_each_fault_is_found(faulty: FaultyNode, fault: str) -> None:
     assert usable([*found.values()]) == (verdict is not ERROR)
     if check == "chain id":
         assert list(found) == ["chain id"]
+
+
+def test_a_batch_with_one_answer_twice_counts_as_too_large(faulty: FaultyNode) -> None:
+    faulty.faults = {"batch-duplicate": 1}  # of two it may happen to repeat none
+    assert found_at(faulty.url)["batches"].value < 100
+
+
+def test_logs_of_a_block_that_are_all_left_out_show_in_its_bloom_and_its_receipts(
+    node: Anvil, faulty: FaultyNode
+) -> None:
+    block = node.block_number() - BELOW - 1
+    faulty.omit_blocks = {block}
+    found = found_at(faulty.url)
+    assert found["receipts"].verdict is ERROR
+    assert f"block {block}: 3 logs in its receipts, 0 by eth_getLogs" in found["receipts"].text
+    assert found["bloom"].verdict is WARNING
+    assert f"block {block} shows logs" in found["bloom"].text
 
 
 @pytest.mark.parametrize("fault", sorted(UNSEEN))
