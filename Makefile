@@ -77,5 +77,7 @@ lowest:
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check uv
 	$(LOWEST)/bin/uv pip install -q --python $(LOWEST) --resolution lowest-direct --editable '.[alerts,charts,parquet]'
-	$(LOWEST)/bin/uv pip install -q --python $(LOWEST) --group dev
+	@# What the tests need must not raise them again.
+	$(LOWEST)/bin/uv pip freeze --python $(LOWEST) --exclude-editable | grep -vE '^(pip|setuptools|uv)==' > $(LOWEST)/floors.txt
+	$(LOWEST)/bin/uv pip install -q --python $(LOWEST) --constraint $(LOWEST)/floors.txt --group dev
 	$(LOWEST)/bin/python -m pytest --numprocesses auto -m "not node and not long"

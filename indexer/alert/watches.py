@@ -148,9 +148,13 @@ def listing(conn: sqlite3.Connection, default_rules: str) -> list[dict[str, Any]
         "order by w.wallet, p.chain_id, p.deployment, p.account, p.position_group"
     )
     names = [column[0] for column in cursor.description]
-    rules = {watch.wallet: ", ".join(map(str, watch.rules)) or default_rules for watch in watches(conn)}
+    watched = {watch.wallet: watch for watch in watches(conn)}
     rows = [dict(zip(names, row, strict=True)) for row in cursor]
-    return [{**row, "rules": rules[row["wallet"]]} for row in rows]
+    return [
+        {**row, "label": watch.label, "rules": ", ".join(map(str, watch.rules)) or default_rules}
+        for row in rows
+        for watch in [watched[row["wallet"]]]
+    ]
 
 
 def open_crossings(conn: sqlite3.Connection, chain_id: int) -> int:

@@ -148,7 +148,9 @@ def _without_code(chain: Chain, addresses: Sequence[str]) -> set[str]:
     """
     left, denied = set(addresses), Counter[str]()
     for look in range(CODE_LOOKS):
-        for endpoint in chain.in_turn() if left else ():
+        for endpoint in chain.in_turn():
+            if not left:
+                return left
             asked = [*sorted(left), chain.multicall3]
             try:
                 with chain.behind(endpoint, rounds=CHECK_ROUNDS) as alone:

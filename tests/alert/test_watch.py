@@ -829,6 +829,11 @@ def test_labels_are_cut_and_hold_no_control_characters(run: Run, tmp_path: Path)
     (tmp_path / "w.json").write_text(json.dumps([{"wallet": ADDRESS, "label": "a\x00b"}]))
     assert "entry 1" in one_line(run("import", "w.json"), 1 + 1)
     assert listed(run)[ADDRESS.lower()][0] == "x" * 64
+    (path,) = tmp_path.glob("*.db")
+    with closing(sqlite3.connect(path)) as conn, conn:  # as an older version kept it
+        conn.execute("update watches set label = ?", ("y" * 200_000,))
+        assert [watch.label for watch in watches(conn)] == ["y" * 64]
+    assert listed(run)[ADDRESS.lower()][0] == "y" * 64
 
 
 @pytest.mark.parametrize(

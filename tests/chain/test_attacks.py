@@ -30,7 +30,7 @@ from tests.truth import deployment_of, wrong_rows
 #: seconds of one request in these tests; rounds until a node that never answered is given up, and their pauses
 TIMEOUT, ROUNDS, PAUSES = 1.0, 3, 2.0
 #: seconds that the interpreter and its imports may take on a busy machine
-START = 10.0
+START = 20.0
 #: twice what an answer and its parsed value may take together
 MEMORY = 512 * 2**20
 NOWHERE = "http://127.0.0.1:1"

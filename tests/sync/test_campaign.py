@@ -42,6 +42,8 @@ from tests.mirror import Mirror
 from tests.truth import adapter_of, deployment_of, named_in_logs, raw, rows_of, sync_once, wrong_rows
 
 RUNS, LONG_RUNS, GROUPS = 100, 1000, 10
+#: how many processes may share the groups, each with markets of its own: the longest of all tests must not be one queue
+LANES = 2
 
 
 @dataclass
@@ -231,14 +233,19 @@ def owes(market: Devnet, key: tuple[str, str]) -> bool:
 
 
 @pytest.mark.disturbed
-@pytest.mark.parametrize("group", range(GROUPS))
-def test_random_runs_end_right(group: int, markets: list[Devnet], tmp_path: Path) -> None:
+@pytest.mark.parametrize("markets", range(LANES), indirect=True)
+@pytest.mark.parametrize("turn", range(GROUPS // LANES))
+def test_random_runs_end_right(
+    turn: int, markets: list[Devnet], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    group = turn * LANES + request.node.callspec.params["markets"]
     for seed in range(group * RUNS // GROUPS, (group + 1) * RUNS // GROUPS):
         one_run(seed, markets, tmp_path)
 
 
 @pytest.mark.disturbed
 @pytest.mark.long
+@pytest.mark.parametrize("markets", [0], indirect=True)
 def test_many_random_runs_end_right(markets: list[Devnet], tmp_path: Path) -> None:
     deadline = time.monotonic() + float(os.environ.get("CAMPAIGN_SECONDS", "36000"))
     for seed in range(RUNS, RUNS + LONG_RUNS):
@@ -252,6 +259,7 @@ def test_every_mode_of_the_faulty_node_is_drawn() -> None:
 
 
 @pytest.mark.disturbed
+@pytest.mark.parametrize("markets", [0], indirect=True)
 def test_a_backend_without_logs_for_a_block_that_it_does_not_know_hides_nobody(
     markets: list[Devnet], tmp_path: Path
 ) -> None:
