@@ -3,8 +3,6 @@
 import ast
 import sqlite3
 import sys
-import tracemalloc
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from indexer.logs import lean
 from indexer.store.database import LARGEST_VALUE
 from indexer.store.store import Store
 from indexer.store.stored_json import SMALL, require_room, stored_object
+from tests.memory import peak
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,13 +24,14 @@ ROOT = Path(__file__).parent.parent
 PARSERS = {
     "json.loads", "json.load", "json.JSONDecoder", "json.Decoder", "validate_json", "msgspec.convert", "tomllib.loads",
     "tomllib.load", "csv.reader", "csv.DictReader", "decompressobj", "decompress", "GzipFile", "ZipFile", "literal_eval",
-    "eval", "exec", "Decimal", "_ABI.decode", "ParquetFile", "read_table",
+    "eval", "exec", "marshal.loads", "marshal.load", "Decimal", "_ABI.decode", "ParquetFile", "read_table",
 }  # fmt: skip
 #: modules that run or amplify what they read; nobody here needs them
-FORBIDDEN = {"pickle", "marshal", "shelve", "yaml", "xml", "tarfile", "zipfile", "bz2", "lzma", "gzip"}
+FORBIDDEN = {"pickle", "shelve", "yaml", "xml", "tarfile", "zipfile", "bz2", "lzma", "gzip"}
 
 INSTALLED = "written by whoever installed this copy, and trusted like its code"
 OURS = "a file of this package"
+SPOOLED = "a temporary file without a name, which this process wrote a moment ago"
 RAW = "a `_raw` column: whatever it holds, it is shown by way of a float"
 
 #: module, function and parser -> what bounds it
@@ -41,7 +41,8 @@ BOUNDED = {
     ("accounts_file.of_parquet", "ParquetFile"): "LARGEST_FILE, LARGEST_UNPACKED and MOST_ROWS",
     ("book.largest", "Decimal"): RAW,
     ("books.load_market", "validate_json"): "require_room",
-    ("books.load_positions", "validate_json"): "require_room",
+    ("books.<module>", "json.Decoder"): "a type",
+    ("books._decoder", "json.Decoder"): "load_positions uses it behind require_room; it bounds the depth itself",
     ("bounded_json.<module>", "json.JSONDecoder"): "`loads` uses it behind require_size and too_deep",
     ("codec.generic", "_ABI.decode"): "MOST_READS of an answer whose size exchange.py and limits.py bound",
     ("config.parse", "tomllib.loads"): "LARGEST_FILE and DEEPEST",
@@ -54,6 +55,8 @@ BOUNDED = {
     ("lean.<module>", "json.Decoder"): "`decoded` uses it behind require_size; it bounds the depth itself",
     ("message.factor", "Decimal"): RAW,
     ("prices.scaled", "Decimal"): "a float",
+    ("spool.__iter__", "marshal.loads"): SPOOLED,
+    ("spool._stored", "marshal.loads"): SPOOLED,
     ("text.for_people", "Decimal"): RAW,
     ("units.least_at", "Decimal"): "a float",
     ("units.scaled", "Decimal"): "two digits of an exponent, and 18 decimals",
@@ -130,16 +133,6 @@ def test_python_itself_bounds_the_digits_of_a_number() -> None:
     assert 0 < sys.get_int_max_str_digits() <= 4_300
     texts = [path.read_text() for root in ("indexer", "protocols") for path in (ROOT / root).rglob("*.py")]
     assert not any("set_int_max_str_digits" in text for text in texts)
-
-
-def peak(act: Callable[[], object]) -> int:
-    """The most memory that an act adds, in bytes."""
-    tracemalloc.start()
-    try:
-        act()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("where", ["error", "content"])

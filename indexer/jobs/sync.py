@@ -1,6 +1,5 @@
 """The verb `sync`."""
 
-import gc
 import math
 import sys
 import time
@@ -274,10 +273,6 @@ def first_block(worker: "Sync", since: int | Moment | None, target: "Block") -> 
     return since
 
 
-#: new objects between two searches for cycles
-GC_OBJECTS = 50_000
-
-
 @contextmanager
 def syncing(
     session: Session,
@@ -291,8 +286,6 @@ def syncing(
     from indexer.chain.connect import require_contracts
     from indexer.sync.sync import Sync
 
-    # Rows by the hundred thousand and hardly a cycle among them: looking for one at each 700th object took a tenth of a sync.
-    gc.set_threshold(GC_OBJECTS)
     with bars() as progress, connected(session, flags) as (chain, adapters):
         if settings.get("cross_check") is not None and not chain.others():
             raise click.UsageError(

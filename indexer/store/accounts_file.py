@@ -208,8 +208,26 @@ def of_parquet(path: Path) -> Iterator[Row]:
 
 
 def rows_of(batch: "pa.RecordBatch") -> Iterator[dict[str, Any]]:
-    for start in range(0, batch.num_rows, 1_024):
-        yield from batch.slice(start, 1_024).to_pylist()
+    """A batch's rows; one at a time where a cell is too long, as each row has a copy of a text that the file has once."""
+    step = 1 if any(map(too_long, batch.columns)) else 1_024
+    for start in range(0, batch.num_rows, step):
+        yield from batch.slice(start, step).to_pylist()
+
+
+def too_long(column: Any) -> bool:
+    """Whether a cell of a column is longer than is allowed."""
+    import pyarrow as pa  # noqa: PLC0415
+    from pyarrow import compute  # noqa: PLC0415
+
+    values = column.dictionary if isinstance(column, pa.DictionaryArray) else column
+    kind = values.type
+    if not any(
+        is_kind(kind)
+        for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    ):
+        return False
+    longest = compute.max(compute.binary_length(values)).as_py()
+    return longest is not None and longest > LONGEST_CELL
 
 
 def bounded(path: Path, metadata: Any) -> None:

@@ -131,7 +131,7 @@ def test_a_hanging_endpoint_times_out_and_is_asked_again(faulty: FaultyNode) -> 
     for number in range(8):
         assert chain.block(number).number == number
     assert faulty.injected["hang"] > 0
-    assert time.monotonic() - started < 0.2 * faulty.injected["hang"] + 3
+    assert time.monotonic() - started < 0.2 * faulty.injected["hang"] + 15
 
 
 def test_a_dripping_endpoint_beside_a_healthy_one_costs_its_time_out_once(node: Anvil, faulty: FaultyNode) -> None:
@@ -143,7 +143,7 @@ def test_a_dripping_endpoint_beside_a_healthy_one_costs_its_time_out_once(node: 
         assert chain.code(MULTICALL3, chain.block("latest"))
     assert len(chain.headers(0, BLOCKS)) == BLOCKS + 1
     assert faulty.injected["drip"] == 1
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10  # byte by byte it would take hours
 
 
 def test_retries_are_bounded_visible_and_end_in_one_clear_line(
@@ -202,7 +202,7 @@ def test_another_endpoint_is_used_while_one_asks_for_patience(node: Anvil, fault
     started = time.monotonic()
     for number in range(5):
         assert chain.block(number).number == number
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 20
     assert faulty.injected["429-retry-after"] == 1
 
 
@@ -213,7 +213,7 @@ def test_the_rate_limit_is_kept_and_counts_the_calls_of_a_batch(node: Anvil) -> 
         chain.block(number)
     chain.headers(0, 19)
     chain.block(0)
-    assert 30 / 50 <= time.monotonic() - started < 2
+    assert 30 / 50 <= time.monotonic() - started < 20
 
 
 def test_a_batch_is_no_burst_of_more_than_a_second_allows(node: Anvil) -> None:
@@ -264,13 +264,13 @@ def test_a_batch_of_which_a_part_was_too_much_is_not_completed_at_once(faulty: F
 
 
 def test_the_next_endpoint_is_tried_at_once_and_kept(node: Anvil, faulty: FaultyNode) -> None:
-    chain = connect(faulty.url, node.url, backoff=5)
+    chain = connect(faulty.url, node.url, backoff=60)
     chain.check()
     faulty.faults = {"500": 1}
     started = time.monotonic()
     for number in range(5):
         assert chain.block(number).number == number
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
     assert faulty.injected["500"] == 1
     assert chain.endpoint == node.url
 
@@ -582,7 +582,7 @@ def test_a_dead_endpoint_is_named_at_once_while_others_are_tried(node: Anvil, ca
         chain = connect(url, node.url, timeout=30)
         started = time.monotonic()
         assert chain.block(7).number == 7
-        assert time.monotonic() - started < 4, "2 s and as much again"
+        assert time.monotonic() - started < 8, "1.5 s and what a busy machine takes, not 30"
     (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert line.startswith(f"{mask(url)}: eth_chainId: no complete answer within 1.5 s")
     assert line.endswith("others are tried")

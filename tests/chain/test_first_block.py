@@ -93,6 +93,22 @@ def test_a_node_that_says_no_code_of_what_it_forgot_proves_nothing(
     assert faulty.injected["no-code"] > 0
 
 
+def test_an_upgrade_is_no_creation_where_older_contracts_have_no_code_either(node: Anvil, faulty: FaultyNode) -> None:
+    """The window of a node that forgot begins with the very block of an upgrade."""
+    contract = created(node, creation(EMITTER))
+    born = node.block_number()
+    node.mine(5)
+    data = topic("Upgraded(address)") + "00" * 32
+    node.execute({"from": EOA, "to": contract, "data": data, "gas": "0x30000", "gasPrice": "0x0"})
+    faulty.code_from = node.block_number()
+    node.mine(5)
+    chain = connect(faulty.url)
+    assert first_block(chain, [contract], chain.block("latest")) is None
+    faulty.code_from = 0
+    again = connect(faulty.url)
+    assert first_block(again, [contract], again.block("latest")) == born
+
+
 def test_the_next_endpoint_is_asked(contract: str, node: Anvil, faulty: FaultyNode) -> None:
     faulty.faults = {"pruned": 1}
     chain = connect(faulty.url, node.url)

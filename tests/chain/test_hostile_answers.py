@@ -221,7 +221,7 @@ def test_return_data_of_many_pointers_to_one_value_is_no_bomb(kind: str) -> None
     started = time.monotonic()
     answer = decode_read(Read(EOA, f"all()({kind})"), True, data)
     assert isinstance(answer, Failed)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
     tracemalloc.stop()
 

@@ -170,7 +170,7 @@ def test_receipts_that_fail_in_every_block_are_no_passing_fault(
     ended = synced(tmp_path, faulty, aave_v3_6)
     assert ended.exit_code == 0, ended.output
     assert faulty.calls["eth_getBlockReceipts"] > 0
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
     assert right(tmp_path, aave_v3_6)
 
 

@@ -257,7 +257,7 @@ def test_a_long_text_of_a_node_is_read_in_no_time(text: str) -> None:
     error = endpoint.error("eth_call", {"code": -32000, "message": text, "data": text})
     assert len(str(error)) <= 300
     assert mask(text)
-    assert time.monotonic() - started < 2  # it took minutes
+    assert time.monotonic() - started < 20  # it took minutes
 
 
 def test_a_key_at_the_end_of_what_is_looked_at_is_not_shown() -> None:
@@ -391,7 +391,7 @@ def test_a_server_that_drips_bytes_is_given_up_at_the_deadline(reply: Callable[[
         started = time.monotonic()
         with pytest.raises(TimedOutError, match=r"0\.5 s"):
             endpoint.send("eth_chainId", [])
-        assert 0.5 <= time.monotonic() - started < 1
+        assert 0.5 <= time.monotonic() - started < 5  # of nearly a minute
         endpoint.close()
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from indexer.queries import exports, ranking
-from indexer.schema import migrations
+from indexer.schema import migrations, wallets
 from indexer.store.database import open_readonly
 from indexer.store.rows import OF_ADDRESSES
 from indexer.store.store import Store
@@ -46,7 +46,7 @@ def conn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connectio
         path = tmp_path_factory.mktemp("wallets") / "indexer.db"
         with Store(path) as store:
             store.conn.backup(connection)
-        connection.execute(migrations.WALLETS.replace("view wallets", "view plain_wallets"))
+        connection.execute(wallets.WALLETS.replace("view wallets", "view plain_wallets"))
         yield connection
 
 
@@ -125,7 +125,7 @@ def test_a_database_of_before_has_the_same_wallets_after_its_migration(tmp_path:
         for index in ("positions_by_wallet", "positions_by_owner", "positions_at_risk", "positions_unknown"):
             conn.execute(f"drop index {index}")
         conn.execute("drop view wallets")
-        conn.execute(migrations.WALLETS)
+        conn.execute(wallets.WALLETS)
         conn.execute(f"delete from {migrations.TABLE} where name like '%reading'")
         conn.commit()
         before = conn.execute("select * from wallets").fetchall()

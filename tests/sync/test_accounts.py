@@ -15,8 +15,10 @@ from pyarrow import parquet
 
 from indexer.chain.client import Chain
 from indexer.cli.main import main
+from indexer.errors import ConfigError
 from indexer.model import Accounts
 from indexer.snapshot.tracked import TrackedDeployment
+from indexer.store.accounts_file import of_parquet
 from indexer.store.store import Store
 from indexer.sync import sync as sync_module
 from indexer.sync.missing_logs import MissingLogs
@@ -26,6 +28,7 @@ from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import Devnet, config_toml
 from tests.devnet.worlds import every_protocol, rewound
 from tests.faulty import FaultyNode
+from tests.memory import peak
 from tests.truth import adapter_of, raw, rows_of, wrong_rows
 
 INVENTED = [f"0x{n:040x}" for n in (0, 1, 2**160 - 1, 0xABCDEF)]
@@ -283,6 +286,11 @@ def test_rows_of_other_chains_and_deployments_are_left_out_where_some_are_chosen
     assert len({row["deployment"] for row in rows}) == 5
 
 
+def refuse_huge() -> None:
+    with pytest.raises(ConfigError):
+        next(of_parquet(Path("huge.parquet")))
+
+
 def test_a_parquet_that_repeats_a_huge_text_costs_no_memory_and_no_file_is_believed_in_its_size(
     markets: list[Devnet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +299,7 @@ def test_a_parquet_that_repeats_a_huge_text_costs_no_memory_and_no_file_is_belie
     parquet.write_table(pa.table({"account": huge}), "huge.parquet", **written)
     refused = run("accounts", "import", "huge.parquet", "--deployment", markets[0].name, code=2)
     assert "row 1: a cell of 10000002 characters" in refused.stderr
+    assert peak(refuse_huge) < 100 * 2**20
     Path("no.parquet").write_bytes(b"PAR1 nothing PAR1")
     assert "no Parquet that can be read" in run("accounts", "import", "no.parquet", code=2).stderr
     monkeypatch.setattr("indexer.store.accounts_file.MOST_ROWS", 1)

@@ -124,3 +124,22 @@ def test_memory_is_flat_over_hundreds_of_blocks(market: AaveV3, tmp_path: Path) 
 @pytest.mark.long
 def test_memory_is_flat_over_thousands_of_blocks(market: AaveV3, tmp_path: Path) -> None:
     grown(market, tmp_path / "flat.db", 2_000)
+
+
+def test_positions_stay_in_the_file_while_a_chain_is_followed(market: AaveV3, tmp_path: Path) -> None:
+    adapter = adapter_of(market)
+    with (
+        closing(Chain("devnet", CHAIN_ID, [market.node.url], MULTICALL3)) as chain,
+        Store(tmp_path / "lean.db") as store,
+    ):
+        sync = Sync(store, chain, [adapter], Accounts.ALL, Settings())
+        sync.following = True
+        for _ in range(3):
+            outcome = sync.snapshot()
+            market.node.mine(1)
+        (tracked,) = sync.markets.tracked.values()
+        assert tracked.screen is not None
+        assert len(tracked.held()) == outcome.positions > 10
+        gc.collect()
+        held = [one for one in gc.get_objects() if type(one) is adapter.position_type]
+    assert held == []
