@@ -196,6 +196,7 @@ def test_a_slow_receiver_gets_every_line_once_in_the_order_of_ids(
     monkeypatch.setattr(stream, "LINES_AT_ONCE", 3)
     path, slow = tmp_path / "indexer.db", Slow()
     sync_once(path, aave_v3_6.node.url, [aave_v3_6])
+    ((oldest,),) = raw(path, "select max(id) from changes")
     reader = Reader(path, CHAIN_ID, slow)
     reader.start()
     until(lambda: bool(slow.taken))
@@ -207,7 +208,7 @@ def test_a_slow_receiver_gets_every_line_once_in_the_order_of_ids(
     until(lambda: slow.taken[-1]["id"] >= newest)
     reader.stop(10)
     first, *rest = slow.taken
-    assert first["kind"] == "snapshot"
+    assert (first["kind"], first["id"]) == ("snapshot", oldest)
     assert [line["id"] for line in rest] == [
         i for (i,) in raw(path, f"select id from changes where id > {first['id']} order by id")
     ]
