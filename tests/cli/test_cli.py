@@ -494,7 +494,7 @@ def test_dry_run_counts_what_is_shared_once_and_what_the_provider_gives_at_once(
     blocks = market.node.block_number() - market.start_block + 1
     assert [row["blocks"] for row in found] == [blocks, blocks]
     assert [row["shared_blocks"] for row in found] == [0, blocks]
-    refused = 1  # the first window, by which a sync learns the limit
+    refused = 1  # the first window, whose refusal names the cap
     assert [row["log_requests"] for row in found] == [refused + -(-blocks // 40), 0]
 
 
