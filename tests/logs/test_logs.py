@@ -279,7 +279,10 @@ def test_passing_faults_lose_no_log(faulty: FaultyNode, truth: list[Event], faul
     faulty.faults = {fault: 1 if fault in {"batch-unsupported", "ignores-filter"} else 0.3}
     chain = connect(faulty.url, attempts=9)
     chain.log_limit.cap = 5
-    assert joined(list(ranges.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS) == wanted_of(truth, *WANTED)
+    for _ in range(20):  # in which order windows in flight meet the fault is chance
+        assert joined(list(ranges.fetch(chain, 0, BLOCKS, *WANTED)), 0, BLOCKS) == wanted_of(truth, *WANTED)
+        if faulty.injected[fault]:
+            break
     assert faulty.injected[fault] > 0
 
 
