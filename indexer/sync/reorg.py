@@ -106,7 +106,7 @@ class Canon:
 
     def still_canonical(self, target: Block) -> None:
         if self.chain.block(target.number).hash != target.hash:
-            raise ReorgError(f"block {target.number} {target.hash} left the chain before the commit")
+            raise ReorgError(f"block {target.number} {target.hash} left the chain during the snapshot")
 
     def hash(self, number: int, target: Block) -> str | None:
         """The canonical hash of a block, None where the chain does not reach it.
@@ -206,6 +206,7 @@ class Canon:
             return newest > target.number
         ancestor = self._ancestor(kept, target)
         confirmed_by = self._confirmed(kept, ancestor, target)
+        self.still_canonical(target)  # a node that was on a fork for a moment may have named it
         log.warning("blocks after %d were reorganised; reading what they touched again", ancestor)
         with self.store.transaction() as conn:
             reorgs.roll_back(conn, chain_id, ancestor, newest_hash)
