@@ -197,6 +197,7 @@ class Canon:
         newest, newest_hash = kept[0]
         if self.hash(newest, target) == newest_hash:
             if newest > target.number:
+                self.still_canonical(target)
                 # The user asks for an older block than the last snapshot, where later data does not hold yet.
                 # Deployments that cannot be read there (the node dropped that state, or they did not exist) keep their rows.
                 there = self.deployed(target)
