@@ -75,6 +75,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError("this pytest-xdist cannot group tests under this pytest: see pyproject.toml")
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A long text is named by its beginning: pytest puts names into the environment, which the programs under test get."""
+    return f"{val[:40]!a} and {len(val) - 40:,} more" if isinstance(val, str | bytes) and len(val) > 100 else None
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: tests wait for the node, and for the processes that they start."""
     return (os.cpu_count() or 1) + 1

@@ -14,6 +14,7 @@ from indexer.console import bars, remark
 from indexer.errors import ChainError, IndexerError
 from indexer.jobs.watched import NOBODY, stored
 from indexer.jobs.watching import ALERT_FLAGS, alert_options, alerting, leftover, staffed
+from indexer.memory import share_one_heap
 from indexer.model import Accounts
 from indexer.queries import queries as reading
 from indexer.store.store import Store
@@ -212,6 +213,7 @@ def plan(session: Session, wanted: Wanted) -> None:
 
 def keep_up(session: Session, wanted: Wanted) -> None:
     """Follows the chain until interrupted."""
+    share_one_heap()
     flags, lines = wanted.flags, wanted.output.lines
     chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
     with interruptible() as interrupted:

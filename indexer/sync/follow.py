@@ -38,8 +38,8 @@ def follow(
 ) -> None:
     """Snapshots every new block, or one every `settings.every_seconds`, until interrupted (or `until()`).
 
-    `tell` gets each outcome and its lag in seconds. Failures of the node go to `failed`, are logged, and are retried after a growing, bounded pause; StoreError ends it. An
-    interrupt (KeyboardInterrupt) abandons the snapshot in progress as a whole.
+    `tell` gets each outcome and its lag in seconds. Failures of the node go to `failed`, are logged, and are retried after a
+    growing, bounded pause; StoreError ends it. An interrupt (KeyboardInterrupt) abandons the snapshot in progress as a whole.
     """
     canon = sync.canon
     sync.following, sync.supplies = True, SUPPLIES_A_BLOCK

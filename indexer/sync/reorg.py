@@ -106,7 +106,7 @@ class Canon:
 
     def still_canonical(self, target: Block) -> None:
         if self.chain.block(target.number).hash != target.hash:
-            raise ReorgError(f"block {target.number} {target.hash} left the chain before the commit")
+            raise ReorgError(f"block {target.number} {target.hash} left the chain during the snapshot")
 
     def hash(self, number: int, target: Block) -> str | None:
         """The canonical hash of a block, None where the chain does not reach it.
@@ -197,6 +197,7 @@ class Canon:
         newest, newest_hash = kept[0]
         if self.hash(newest, target) == newest_hash:
             if newest > target.number:
+                self.still_canonical(target)
                 # The user asks for an older block than the last snapshot, where later data does not hold yet.
                 # Deployments that cannot be read there (the node dropped that state, or they did not exist) keep their rows.
                 there = self.deployed(target)
@@ -206,6 +207,7 @@ class Canon:
             return newest > target.number
         ancestor = self._ancestor(kept, target)
         confirmed_by = self._confirmed(kept, ancestor, target)
+        self.still_canonical(target)  # a node that was on a fork for a moment may have named it
         log.warning("blocks after %d were reorganised; reading what they touched again", ancestor)
         with self.store.transaction() as conn:
             reorgs.roll_back(conn, chain_id, ancestor, newest_hash)

@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from indexer.chain.client import Chain
 from indexer.chain.heads import Heads
 from indexer.cli.main import main
-from indexer.errors import UnconfirmedError
+from indexer.errors import ReorgError, UnconfirmedError
+from indexer.settings import Settings
 from indexer.store import reorgs
+from indexer.store.store import Store
 from indexer.sync import follow as following
+from indexer.sync.reorg import Canon
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.node import CHAIN_ID, Anvil, Connections
+from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil, Connections
 from tests.devnet.scenario import config_toml
 from tests.devnet.worlds import aave, alone
 from tests.disturbed import QUICK, Forks
@@ -143,6 +147,27 @@ def test_a_tail_on_a_node_that_is_wrong_for_a_while_keeps_everything(
             assert tail.reaches(node.block_number())
     assert wrong_aave_rows(path, market, token_holders(market)) == []
     assert raw(path, "select count(*) from audits where kind = 'reorg'") == [(0,)]
+
+
+@pytest.mark.parametrize("below", [0, 5])
+def test_a_target_that_only_a_fork_had_for_a_moment_undoes_nothing(
+    market: AaveV3, strangers: dict[str, Anvil], tmp_path: Path, below: int
+) -> None:
+    path = tmp_path / "moment.db"
+    history(path, market)
+    last = sync_once(path, market.node.url, [market]).block
+    before = contents(path)
+    with closing(Chain("devnet", CHAIN_ID, [strangers["a fork"].url], MULTICALL3)) as fork:
+        target = fork.block(last.number - below)
+    with (
+        closing(Chain("devnet", CHAIN_ID, [market.node.url], MULTICALL3)) as chain,
+        Store(path) as store,
+        store.lock(),
+    ):
+        canon = Canon(store, chain, Settings(), [market.name], lambda _: [market.name])
+        with pytest.raises(ReorgError):
+            canon.heal(target)
+    assert contents(path) == before
 
 
 def test_one_sync_with_a_forked_node_changes_nothing_and_ends_with_1(

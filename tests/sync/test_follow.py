@@ -20,6 +20,7 @@ import pytest
 from indexer.chain import heads as announcing
 from indexer.chain.client import Chain
 from indexer.chain.heads import Heads
+from indexer.memory import share_one_heap
 from indexer.model import Accounts, Deployment
 from indexer.settings import Settings
 from indexer.store.store import Store
@@ -40,6 +41,8 @@ BLOCKS = 300
 SETTLED = 50
 #: faults whose answers are large: the heap keeps the size that the largest of them needed once
 SWELLING = ("deep-json", "gzip-bomb", "long-error")
+#: how often each is met before memory is compared
+SWELLED = 3
 COMPARE_EVERY = 75
 
 
@@ -70,6 +73,7 @@ def resident_bytes() -> int:
 def follow_in_a_child(path: Path, url: str, deployments: list[Deployment], told: Connection) -> None:
     """The tail as a process of its own, which sends (block hash, resident bytes) of each snapshot."""
     following.BACKOFF_SECONDS = (0.05,)
+    share_one_heap()
 
     def tell(outcome: Outcome, lag: float) -> None:
         told.send((outcome.block.hash, resident_bytes()))
@@ -159,10 +163,11 @@ def test_three_hundred_blocks_with_reorgs_and_faults(markets: tuple[AaveV3, Comp
                     assert wrong_aave_rows(path, aave, token_holders(aave)) == []
                 if mined >= SETTLED and not settled:
                     for fault in SWELLING:
-                        faulty.faults = {fault: 0.3}
-                        one_block(aave, comet, rng)
-                        mined += 1
-                        tail.reach(node)
+                        faulty.faults, met = {fault: 0.3}, faulty.injected[fault]
+                        while faulty.injected[fault] < met + SWELLED:
+                            one_block(aave, comet, rng)
+                            mined += 1
+                            tail.reach(node)
                     settled = tail.memory
             assert tail.process.is_alive()
         finally:
