@@ -203,7 +203,7 @@ class LogLimit:
             self.ceiling, self.streak = 0, 0
             if self.guessed and self.results is not None:
                 self.results += self.results // 4
-        if self.ceiling and self.results and 2 * self.density < self.results / self.ceiling:
+        if self.ceiling and self.results and 0 < 2 * self.density < self.results / self.ceiling:
             self.ceiling = 0
         load = max(logs / WANTED_LOGS, seconds / WANTED_SECONDS)
         if load > 1.5:

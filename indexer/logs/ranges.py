@@ -51,8 +51,8 @@ def fetch(
     total = 0
 
     def read(first: int, last: int) -> Answered[Chunk]:
-        events, end_hash, most = _range(chain, wanted, first, last)
-        return Answered(Chunk(first, last, events, end_hash), len(events), most)
+        events, end_hash, logs = _range(chain, wanted, first, last)
+        return Answered(Chunk(first, last, events, end_hash), logs)
 
     def alone(first: int, _: int, error: ChainError) -> Iterator[Chunk]:
         events, end_hash = _single_block(chain, wanted, first, error)
@@ -81,7 +81,7 @@ def discover(
 
     def read(first: int, last: int) -> Answered[Named]:
         found = _look_through(chain, wanted, shapes, first, last, to_block)
-        return Answered(found, found.count, found.count)
+        return Answered(found, [found.count])
 
     def exactly(first: int, last: int, _: ChainError | None = None) -> Iterator[Named]:
         for chunk in fetch(chain, first, last, wanted.addresses, wanted.topics, go_on=go_on):
@@ -100,7 +100,7 @@ def _look_through(
 
     def parse(raw: Any) -> Named:
         logs = raw.result if isinstance(raw, Answer) else raw
-        if isinstance(logs, list) and chain.log_limit.cut_short(len(logs)):
+        if first == last and isinstance(logs, list) and chain.log_limit.cut_short(len(logs)):
             raise CutShortError(f"eth_getLogs: exactly {len(logs)} results, there may be more")
         if isinstance(raw, Answer):
             return named(raw, shapes, wanted, first, last)
@@ -112,9 +112,9 @@ def _look_through(
     return found
 
 
-def _range(chain: Chain, wanted: Filter, first: int, last: int) -> tuple[list[Event], str, int]:
-    """The events of first..last, the hash of block `last`, read after the logs in the same HTTP batch, and the most logs
-    that one answer had.
+def _range(chain: Chain, wanted: Filter, first: int, last: int) -> tuple[list[Event], str, list[int]]:
+    """The events of first..last, the hash of block `last`, read after the logs in the same HTTP batch, and how many logs
+    each answer had. TooBigError for a single block whose answer may be cut short, if it can be split.
     """
     parts = wanted.by_addresses(chain.log_limit.addresses)
     calls: list[tuple[str, list[Any]]] = [
@@ -122,13 +122,13 @@ def _range(chain: Chain, wanted: Filter, first: int, last: int) -> tuple[list[Ev
     ]
     calls.append(("eth_getBlockByNumber", [hex(last), False]))
     splittable = first < last or bool(wanted.halves())
-    counts = [0]
+    counts: dict[str, int] = {}  # by what was asked, as an answer may come twice
 
     def parse(raw: Any, call: Call) -> Any:
         if call[0] == "eth_getLogs" and isinstance(raw, list):
-            if splittable and chain.log_limit.cut_short(len(raw)):
+            if splittable and first == last and chain.log_limit.cut_short(len(raw)):
                 raise CutShortError(f"eth_getLogs: exactly {len(raw)} results, there may be more")
-            counts.append(len(raw))
+            counts[str(call[1])] = len(raw)
         return _parse(raw, call[0], wanted, first, last)
 
     try:
@@ -142,7 +142,7 @@ def _range(chain: Chain, wanted: Filter, first: int, last: int) -> tuple[list[Ev
     events = merged(answers)
     if events and events[-1].block_number == last and events[-1].block_hash != header.hash:
         raise ReorgError(f"block {last} changed while its logs were read")
-    return events, header.hash, max(counts)
+    return events, header.hash, [*counts.values()]
 
 
 def _names_addresses(text: str) -> bool:

@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
@@ -29,11 +29,10 @@ LOGS_IN_FLIGHT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Answered(Generic[T]):
-    """What a window brought: `logs` in all, at most `most` of them in one answer."""
+    """What a window brought, in answers of so many logs each."""
 
     found: T
-    logs: int
-    most: int
+    logs: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -89,8 +88,9 @@ def in_windows(
             assert window.answer is not None
             try:
                 answer = window.answer.result()
-                if window.span > 1 and limit.cut_short(answer.most):
-                    raise CutShortError(f"eth_getLogs: exactly {answer.most} results, there may be more")
+                doubtful = [logs for logs in answer.logs if limit.cut_short(logs)] if window.span > 1 else []
+                if doubtful:  # told in the order of windows, so that it depends on no other's time
+                    raise CutShortError(f"eth_getLogs: exactly {doubtful[0]} results, there may be more")
             except (TooBigError, RejectedError) as error:
                 if isinstance(error, narrows) and window.span > 1:
                     _narrow(chain, window, str(error))
@@ -98,9 +98,9 @@ def in_windows(
                 else:
                     yield from alone(window.first, window.last, error)
                 continue
-            limit.most = max(limit.most, answer.most)
+            limit.most = max([limit.most, *answer.logs])
             waited = chain.retries > window.retries
-            limit.fits(window.span, answer.logs, 0 if waited else window.seconds)
+            limit.fits(window.span, sum(answer.logs), 0 if waited else window.seconds)
             yield answer.found
     except Exception:
         wait([window.answer for window in windows if window.answer is not None])

@@ -55,7 +55,7 @@ class Provider:
             raise TooBigError(f"query returned more than {self.most} results")
         with self.lock:
             self.answered.append((first, last))
-        return Answered((first, last), count, count)
+        return Answered((first, last), [count])
 
     def windows(self, first: int, last: int, **options: Any) -> Iterator[Span]:
         def alone(first: int, last: int, _: ChainError) -> Iterator[Span]:
