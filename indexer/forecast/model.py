@@ -114,12 +114,12 @@ def state(past: Filtered, at: int, donors: NDArray[np.int64] | None = None, know
 
 def draws(rng: np.random.Generator, rows: int, paths: int, steps: int) -> NDArray[np.int64]:
     """Row numbers (paths, steps) of a stationary block bootstrap: a new block begins with probability 1 / MEAN_BLOCK."""
-    fresh = rng.random((paths, steps)) < 1 / MEAN_BLOCK
+    fresh = rng.random((paths, steps), dtype=np.float32) < 1 / MEAN_BLOCK
     fresh[:, 0] = True
-    starts = rng.integers(0, rows, (paths, steps))
-    step = np.arange(steps)
-    begun = np.maximum.accumulate(np.where(fresh, step, 0), axis=1)
-    return (np.take_along_axis(starts, begun, axis=1) + step - begun) % rows
+    path, step = np.nonzero(fresh)
+    starts = rng.integers(0, rows, len(path)) - step
+    block = np.cumsum(fresh.ravel()) - 1
+    return np.asarray((starts[block].reshape(paths, steps) + np.arange(steps)) % rows)
 
 
 def simulate(start: State, paths: int, steps: int, rng: np.random.Generator) -> Floats:
@@ -128,19 +128,20 @@ def simulate(start: State, paths: int, steps: int, rng: np.random.Generator) -> 
     out = np.zeros((factors, paths, steps))
     if not len(start.rows):
         return out
-    chosen = draws(rng, len(start.rows), paths, steps)
+    chosen = np.ascontiguousarray(draws(rng, len(start.rows), paths, steps).T)  # a step's paths lie side by side
     for factor in range(factors):
-        z = np.ascontiguousarray(start.rows[:, factor])[chosen.T]  # a step's paths lie side by side
+        moves = np.ascontiguousarray(start.rows[:, factor])[chosen]
         variance = np.full(paths, start.variance[factor])
-        level = np.zeros(paths)
         pull = (1 - PHI) * start.slow[factor]
         for step in range(steps):
-            move = z[step] * np.sqrt(variance)
+            move = moves[step]
+            move *= np.sqrt(variance)
             if step == 0 and np.isfinite(start.known[factor]):
-                move = np.full(paths, start.known[factor])
-            level = np.clip(level + move, -HIGHEST_LOG, HIGHEST_LOG)
-            out[factor, :, step] = level
-            variance = np.minimum(PHI * (LAMBDA * variance + (1 - LAMBDA) * move * move) + pull, HIGHEST_VARIANCE)
+                move[:] = start.known[factor]
+            variance *= PHI * LAMBDA
+            variance += PHI * (1 - LAMBDA) * move * move + pull
+            np.minimum(variance, HIGHEST_VARIANCE, out=variance)
+        out[factor] = np.clip(np.cumsum(moves, axis=0), -HIGHEST_LOG, HIGHEST_LOG).T
     return out
 
 
