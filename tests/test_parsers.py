@@ -57,7 +57,7 @@ BOUNDED = {
     ("prices.scaled", "Decimal"): "a float",
     ("spool.__iter__", "marshal.loads"): SPOOLED,
     ("spool._stored", "marshal.loads"): SPOOLED,
-    ("text.for_people", "Decimal"): RAW,
+    ("values.for_people", "Decimal"): RAW,
     ("units.least_at", "Decimal"): "a float",
     ("units.scaled", "Decimal"): "two digits of an exponent, and 18 decimals",
     ("wallet.exact", "Decimal"): RAW,
