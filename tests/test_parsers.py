@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from indexer.boundary.stored_json import SMALL, require_room, stored_object
 from indexer.cli.main import main
 from indexer.errors import StoreError
 from indexer.logs import lean
 from indexer.store.database import LARGEST_VALUE
 from indexer.store.store import Store
-from indexer.store.stored_json import SMALL, require_room, stored_object
 from tests.memory import peak
 
 ROOT = Path(__file__).parent.parent
