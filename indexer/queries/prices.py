@@ -75,9 +75,9 @@ def components(conn: sqlite3.Connection, chain_id: int, deployments: Collection[
         (chain_id,),
     )
     return [
-        Component(*names, _number(ratio), _number(cap), None if capped is None else bool(capped))
-        for *names, ratio, cap, capped in rows
-        if not deployments or names[0] in deployments
+        Component._make((*row[:7], _number(row[7]), _number(row[8]), None if row[9] is None else bool(row[9])))
+        for row in rows
+        if not deployments or row[0] in deployments
     ]
 
 
