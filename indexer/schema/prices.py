@@ -27,6 +27,7 @@ create table feed_phases (              -- the aggregators that a proxy had, one
     aggregator text not null collate nocase,
     first_round integer,                -- the first and the last of its rounds that are kept
     last_round integer,
+    since_timestamp integer,            -- from when on the proxy surely reads it; null where nobody saw the change
     from_block integer,                 -- all its rounds between these two blocks are kept
     to_block integer,
     cutoff_seconds integer,             -- how long a round may stay hidden; null where none does, or unknown

@@ -83,7 +83,7 @@ def test_an_osm_price_waits_for_the_next_whole_hop(conn: sqlite3.Connection) -> 
 def test_a_hidden_round_appears_at_the_latest_after_the_cut_off(conn: sqlite3.Connection) -> None:
     feed(conn, SVR)
     feed(conn, ETH)
-    conn.execute("insert into feed_phases values (?, ?, 1, ?, 1, 3, 1, 9, 30)", (CHAIN, SVR, ETH))
+    conn.execute("insert into feed_phases values (?, ?, 1, ?, 1, 3, null, 1, 9, 30)", (CHAIN, SVR, ETH))
     price(conn, SVR, (1, 1), 100, None, 1)  # never revealed: a later round was
     price(conn, SVR, (1, 2), 110, 115, 2)
     price(conn, SVR, (1, 3), 120, None, 3)
