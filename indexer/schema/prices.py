@@ -61,6 +61,7 @@ create table market_prices (            -- price = product(feed ^ exponent) * ra
     ratio_raw text,
     cap_raw text,
     capped integer,
+    days_to_cap real,                   -- null where the ratio grows no faster than its cap
     primary key (chain_id, deployment, asset, position_group, feed, role)
 ) strict, without rowid;
 """

@@ -97,7 +97,7 @@ def test_components_have_the_key_that_prices_are_changed_by(conn: sqlite3.Connec
         "insert into market_prices values (1, 'maker', ?, 'ETH-A', ?, 'price', 1, null, null, null, null)", (ETH, OSM)
     )
     conn.execute(
-        "insert into market_prices values (1, 'aave', ?, '', ?, 'price', 1, ?, '12', '11', 1)", (ETH, SVR, OSM)
+        "insert into market_prices values (1, 'aave', ?, '', ?, 'price', 1, ?, '12', '11', 1, null)", (ETH, SVR, OSM)
     )
     aave, maker = components(conn, CHAIN)
     assert (aave.key, maker.key) == (ETH, "ETH-A")
