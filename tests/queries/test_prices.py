@@ -94,7 +94,8 @@ def test_a_hidden_round_appears_at_the_latest_after_the_cut_off(conn: sqlite3.Co
 
 def test_components_have_the_key_that_prices_are_changed_by(conn: sqlite3.Connection) -> None:
     conn.execute(
-        "insert into market_prices values (1, 'maker', ?, 'ETH-A', ?, 'price', 1, null, null, null, null)", (ETH, OSM)
+        "insert into market_prices values (1, 'maker', ?, 'ETH-A', ?, 'price', 1, null, null, null, null, null)",
+        (ETH, OSM),
     )
     conn.execute(
         "insert into market_prices values (1, 'aave', ?, '', ?, 'price', 1, ?, '12', '11', 1, null)", (ETH, SVR, OSM)
