@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from indexer.api.rows import BlockRef, Record, exact
-from indexer.text import iso
+from indexer.text.values import iso
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from indexer.errors import IndexerError
 from indexer.extras import how_to_install
 from indexer.model import WAD
-from indexer.text import Row
+from indexer.text.values import Row
 
 if TYPE_CHECKING:
     import pandas as pd

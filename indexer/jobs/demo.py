@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from indexer.console import remark
 from indexer.errors import ConfigError
 from indexer.store.store import Store
+from indexer.text.console import remark
 
 
 @click.command(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
 from indexer.api.arrow import batches
-from indexer.text import Row
+from indexer.text.values import Row
 
 
 def write_parquet(columns: Sequence[str], rows: Iterable[Row], stream: BinaryIO) -> None:
