@@ -11,8 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+from indexer.boundary.files import open_lock
 from indexer.chain.limits import Pace
-from indexer.files import open_lock
 
 #: seconds ahead beyond which a stored time is of another start of the machine
 LONGEST_AHEAD = 600.0

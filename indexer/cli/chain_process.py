@@ -12,10 +12,10 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from indexer import console
 from indexer.chain import budget
 from indexer.cli.main import main
 from indexer.fleet.messages import Stages, Told
+from indexer.text import console
 
 
 def run() -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from indexer import console
 from indexer.fleet.member import Member, State
-from indexer.table import moves
-from indexer.text import age, printable
+from indexer.text import console
+from indexer.text.table import moves
+from indexer.text.values import age, printable
 
 COLUMNS = ("chain", "state", "block", "age", "positions", "at risk", "requests", "restarts", "now")
 #: seconds between two drawings

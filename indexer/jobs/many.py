@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from indexer.console import remark
 from indexer.errors import ConfigError, IndexerError, StoreError
 from indexer.queries import queries as reading
 from indexer.store.folder import WATCH_FILE, chain_files, places
 from indexer.store.store import Store
-from indexer.table import moves, write_table
 from indexer.terminal.options import Moment, Session
-from indexer.text import iso
+from indexer.text.console import remark
+from indexer.text.table import moves, write_table
+from indexer.text.values import iso
 
 if TYPE_CHECKING:
     from indexer.config import ChainConfig, Config
