@@ -18,8 +18,6 @@ HORIZONS = (4, 24, 168)
 DAY = 86_400
 #: hours of prices that the first decision has behind it: half a year of moves to draw from
 LEAST = 180 * 24
-#: the parameters of the model were chosen on prices before this
-CHOSEN_UNTIL = 1_603_152_000  # 2020-10-20
 
 
 class Barrier(NamedTuple):
@@ -42,7 +40,7 @@ class Barrier(NamedTuple):
 
 def decisions(series: Series, since: int | None, until: int | None, step: int) -> Ints:
     """Decision times with enough prices before, the longest horizon after, and none that helped to choose the model."""
-    least = max(series.first + LEAST * HOUR, CHOSEN_UNTIL)
+    least = max(series.first + LEAST * HOUR, model.CHOSEN_UNTIL)
     begin = -(-max(least, since or 0) // DAY) * DAY
     end = series.last - HORIZONS[-1] * HOUR
     return np.arange(begin, min(end, until or end), step, dtype=np.int64)

@@ -1,5 +1,6 @@
 """What one run of the backtest found, and what of it is proven: a claim holds only if its whole interval does."""
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,7 +8,7 @@ from math import gcd
 from pathlib import Path
 from typing import NamedTuple
 
-from indexer.backtest import barriers, maker, mixed, vaults
+from indexer.backtest import barriers, maker, mixed, recorded, vaults
 from indexer.backtest.barriers import Barrier
 from indexer.backtest.leads import Lead
 from indexer.backtest.sample import CLIMATOLOGY, HOUR, Judged, Sample, judged
@@ -137,6 +138,12 @@ def mixed_samples(
     )
 
 
+def of_database(conn: sqlite3.Connection, name: str, settings: Settings) -> Evidence:
+    """Judge the database's own forecasts, each as it was made."""
+    found, remarks = recorded.samples(conn, settings.since, settings.until)
+    return Evidence(name, settings, samples=[judged(one) for one in found], remarks=remarks)
+
+
 # what is proven -----------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +229,11 @@ def bound(probability: float, *, often: bool) -> float:
     return max(0.5 * probability, 0.002) if often else max(0.65 * probability, 0.003)
 
 
+def looks_often(one: Judged) -> bool:
+    """Whether its decisions are at most 4 h apart: the bounds of bins are tighter then."""
+    return one.sample.every is not None and one.sample.every <= maker.OFTEN
+
+
 def judges_bins(one: Judged) -> bool:
     """Only of a day's forecast is calibration claimed: of positions left alone, bounds say how far a bin may be off."""
     return one.sample.horizon == 24 and not one.sample.calibrated
@@ -231,18 +243,27 @@ def of_bins(one: Judged) -> list[Finding]:
     """Does what was forecast happen as often as forecast, bin by bin?"""
     if not judges_bins(one):
         return []
-    sample, often = one.sample, one.sample.every <= maker.OFTEN
+    sample, often = one.sample, looks_often(one)
     found = []
     for bin_ in one.bins:
         if bin_.observations >= ENOUGH and bin_.frequency.value is not None:
             off = abs(bin_.frequency.value - bin_.probability)
             limit = bound(bin_.probability, often=often)
             claim = f"comes about as often as forecast: {edges(bin_)}, within {limit:.4f}"
-            verdict = Verdict.SHOWN if off <= limit else Verdict.CONTRADICTED
+            verdict = Verdict.SHOWN if off <= limit else beyond(bin_, limit)
             found.append(
                 Finding(sample.name, sample.every, sample.horizon, claim, "|frequency - mean p|", Value(off), verdict)
             )
     return found
+
+
+def beyond(bin_: Bin, limit: float) -> Verdict:
+    """Of a bin that is off by more than its bound: contradicted only if its frequency's whole interval is."""
+    low, high = bin_.frequency.low, bin_.frequency.high
+    if low is None or high is None:
+        return Verdict.NOT_PROVEN
+    outside = low > bin_.probability + limit or high < bin_.probability - limit
+    return Verdict.CONTRADICTED if outside else Verdict.NOT_PROVEN
 
 
 def edges(bin_: Bin) -> str:
@@ -275,7 +296,7 @@ def of_barrier(one: Barrier, every: int) -> list[Finding]:
         for name, value in one.differences.items()
         if name != CLIMATOLOGY
     ]
-    verdict = Verdict.SHOWN if one.gap <= GAP else Verdict.CONTRADICTED
+    verdict = Verdict.SHOWN if one.gap <= GAP else Verdict.NOT_PROVEN
     claim = f"falls of 2 % and more come as often as forecast, within {GAP}"
     found.append(
         Finding(

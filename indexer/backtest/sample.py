@@ -26,7 +26,7 @@ MODEL, HF_ISOTONIC, CLIMATOLOGY = "model", "HF isotonic", "climatology"
 
 
 class Sample(NamedTuple):
-    """Observations of one kind: `name` says of what, `label` of which event, `every` (hours) how often, `horizon` (hours).
+    """Observations of one kind: `name` says of what, `label` of which event, `every` (hours) how often (None: whenever), `horizon` (hours).
 
     `first` is the first decision time; `times`, `health` (health factor at the price known), `p` (the model), `y` (what
     came) and each of `baselines` hold one value an observation. `calibrated`: p is refitted on older labels first.
@@ -34,7 +34,7 @@ class Sample(NamedTuple):
 
     name: str
     label: str
-    every: int
+    every: int | None
     horizon: int
     first: int
     times: Ints

@@ -16,6 +16,8 @@ Bools = NDArray[np.bool_]
 
 BLOCK_SECONDS = 28 * 86_400
 RESAMPLES = 2_000
+#: with fewer blocks an interval would say more than the data do
+LEAST_BLOCKS = 5
 #: probabilities are clipped to these ends before they are scored: a forecast of never that comes true costs 9.2
 FLOOR = 1e-4
 #: scores are counted in at most so many steps where whole blocks are drawn again
@@ -69,7 +71,7 @@ class Blocks:
             return NOTHING
         sums, counts = self.sums(values), np.bincount(self.of, minlength=self.count)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return interval(float(values.mean()), self.weights @ sums / (self.weights @ counts))
+            return interval(float(values.mean()), self.weights @ sums / (self.weights @ counts), self.count)
 
     def ratio(self, top: Floats, bottom: Floats) -> Value:
         """The sum of one value over the sum of another."""
@@ -77,7 +79,7 @@ class Blocks:
             return NOTHING
         with np.errstate(invalid="ignore", divide="ignore"):
             again = (self.weights @ self.sums(top)) / (self.weights @ self.sums(bottom))
-        return interval(float(top.sum() / bottom.sum()), again)
+        return interval(float(top.sum() / bottom.sum()), again, self.count)
 
     def sums(self, values: Floats) -> Floats:
         return np.asarray(np.bincount(self.of, weights=values, minlength=self.count), np.float64)
@@ -91,7 +93,7 @@ class Blocks:
         for weights in self.weights.astype(int):
             drawn = np.concatenate([np.tile(members[b], weights[b]) for b in np.flatnonzero(weights)])
             again.append(function(*(sample[drawn] for sample in samples)))
-        return interval(function(*samples), np.array(again))
+        return interval(function(*samples), np.array(again), self.count)
 
     def ranked(self, score: Floats, y: Bools) -> "Ranked":
         return Ranked(self, score, y)
@@ -123,7 +125,7 @@ class Ranked:
         w = self.blocks.weights
         with np.errstate(invalid="ignore", divide="ignore"):
             again = np.einsum("ri,ij,rj->r", w, wins, w, optimize=True) / ((w @ events) * (w @ others))
-        return interval(float(wins.sum() / (events.sum() * others.sum())), again)
+        return interval(float(wins.sum() / (events.sum() * others.sum())), again, self.blocks.count)
 
     def average_precision(self) -> Value:
         """Precision at each event's score, averaged over events."""
@@ -138,12 +140,13 @@ class Ranked:
 
         w = self.blocks.weights
         again = np.concatenate([of(part @ self.events, part @ self.others) for part in np.array_split(w, 20)])
-        return interval(float(of(self.events.sum(axis=0), self.others.sum(axis=0))), again)
+        return interval(float(of(self.events.sum(axis=0), self.others.sum(axis=0))), again, self.blocks.count)
 
 
-def interval(value: float, again: Floats) -> Value:
+def interval(value: float, again: Floats, blocks: int) -> Value:
+    """The value with the middle 95 % of what came of drawing blocks again; without it where they are too few."""
     known = again[np.isfinite(again)]
-    if len(known) < RESAMPLES // 2:
+    if blocks < LEAST_BLOCKS or len(known) < RESAMPLES // 2:
         return Value(value)
     low, high = np.quantile(known, (0.025, 0.975))
     return Value(value, float(low), float(high))

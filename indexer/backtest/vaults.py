@@ -90,15 +90,15 @@ class Book(NamedTuple):
 def seconds(text: str, path: Path) -> int:
     try:
         return int(datetime.strptime(text.partition(".")[0], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
-    except ValueError as error:
-        raise ConfigError(f"{path}: {text!r} is no time") from error
+    except (AttributeError, ValueError) as error:
+        raise ConfigError(f"{path}: {text!r} is no time, such as 2021-05-06 15:45:10") from error
 
 
 def amount(text: str, path: Path) -> float:
     try:
         return abs(float(text))
-    except ValueError as error:
-        raise ConfigError(f"{path}: {text!r} is no amount") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: {text!r} is no number") from error
 
 
 #: file -> (kind, column of collateral, column of debt)
@@ -120,10 +120,10 @@ def events(folder: Path) -> list[Event]:
         for line in records(path, columns):
             found.append(  # noqa: PERF401 - a comprehension of this length is no easier to read
                 Event(
-                    block=int(line["BLOCK_NUMBER"]),
+                    block=int(amount(line["BLOCK_NUMBER"], path)),
                     kind=kind,
                     at=seconds(line["BLOCK_TIMESTAMP"], path),
-                    vault=int(line["VAULT_NUMBER"]),
+                    vault=int(amount(line["VAULT_NUMBER"], path)),
                     collateral=amount(line[collateral], path) if collateral else 0.0,
                     debt=amount(line[debt], path) if debt else 0.0,
                 )
