@@ -1,4 +1,4 @@
-"""How likely is a liquidation: price paths from the feeds' own past, decided by the adapters' exact `evaluate`.
+"""How likely a liquidation is: paths of prices, the positions they make unsafe, and the proof by the past.
 
-It computes from the file alone, asks no node, and has no formula of a protocol.
+Doors: `model.simulate` makes joint paths of prices from their own past, `search.search` counts the paths that end each position.
 """
