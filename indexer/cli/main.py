@@ -7,8 +7,8 @@ import click
 from click.core import ParameterSource
 
 from indexer.cli.verbs import Verb, Verbs
-from indexer.console import log_to_stderr
 from indexer.terminal.options import Session
+from indexer.text.console import log_to_stderr
 
 #: what `--help` and completion list without importing anything
 VERBS = {

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.console import bars, remark
 from indexer.errors import ChainError, IndexerError
 from indexer.jobs.watched import NOBODY, stored
 from indexer.jobs.watching import ALERT_FLAGS, alert_options, alerting, leftover, staffed
@@ -21,7 +20,8 @@ from indexer.store.store import Store
 from indexer.terminal.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import block_or_moment
-from indexer.text import age, many
+from indexer.text.console import bars, remark
+from indexer.text.values import age, many
 
 if TYPE_CHECKING:
     from indexer.delivery.stream import Receiver

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.console import bars, remark
 from indexer.model import WAD
 from indexer.queries import exports as exporting
 from indexer.queries import queries as reading
@@ -32,7 +31,8 @@ from indexer.terminal.options import (
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.people import WALLETS, Person, person
 from indexer.terminal.scope import Asked, list_options
-from indexer.text import for_people, many
+from indexer.text.console import bars, remark
+from indexer.text.values import for_people, many
 from indexer.units import AT_RISK_BELOW, scaled
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.console import bars, remark
 from indexer.queries.scope import Scope
 from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Number, Session, holds, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.people import WALLETS, person, person_option
 from indexer.terminal.scope import Asked, list_options
-from indexer.text import for_people
+from indexer.text.console import bars, remark
+from indexer.text.values import for_people
 
 if TYPE_CHECKING:
     from indexer.risk import simulate as simulating

@@ -16,8 +16,8 @@ from typing import Any, TextIO
 from indexer.report.charts import Chart, svg
 from indexer.report.charts import text as chart_text
 from indexer.report.palette import CLASSES, DARK, LIGHT, variables
-from indexer.table import BOLD, DIM, STATUS_STYLES, folded, room, styled, write_table
-from indexer.text import Row, cell_text, json_value, printable, short_address, shown
+from indexer.text.table import BOLD, DIM, STATUS_STYLES, folded, room, styled, write_table
+from indexer.text.values import Row, cell_text, json_value, printable, short_address, shown
 
 BLOCK = {"block_number", "block_time"}
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from indexer.adapter import Liquidation
-from indexer.console import remark
 from indexer.model import WAD, Balance, Deployment, LiquidationCall, Market
 from indexer.risk import simulate
 from indexer.risk.liquidation import FOREVER, Outlook, outlook
 from indexer.store import books as loading
 from indexer.store.rows import OF_ADDRESSES
-from indexer.text import age
+from indexer.text.console import remark
+from indexer.text.values import age
 
 KEY = ("chain_id", "deployment", "account", "position_group")
 Key = tuple[Any, ...]

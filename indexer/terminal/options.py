@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from indexer.address import checked_address
-from indexer.console import remark
+from indexer.boundary.files import require_own
 from indexer.errors import ConfigError
-from indexer.files import require_own
 from indexer.store.database import open_readonly
-from indexer.text import iso
+from indexer.text.console import remark
+from indexer.text.values import iso
 
 if TYPE_CHECKING:
     from indexer.adapter import AnyAdapter
@@ -106,8 +106,8 @@ class Session:
         from indexer.queries.freshness import older_rows
 
         if older_rows(conn, below):
-            from indexer.console import bars
             from indexer.risk.exact import lay_exact_rows
+            from indexer.text.console import bars
 
             with bars() as progress:
                 lay_exact_rows(conn, self.deployments(conn), progress)

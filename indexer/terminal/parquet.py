@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from indexer.errors import IndexerError
 from indexer.extras import how_to_install
 from indexer.schema.dictionary import dictionary
-from indexer.text import Row, plain
+from indexer.text.values import Row, plain
 
 if TYPE_CHECKING:
     import pyarrow as pa

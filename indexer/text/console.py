@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from indexer.progress import Progress
-from indexer.table import folded, moves, room
-from indexer.text import age, printable
+from indexer.text.table import folded, moves, room
+from indexer.text.values import age, printable
 
 T = TypeVar("T")
 #: seconds between two lines of progress where there is no terminal
@@ -145,7 +145,7 @@ def bars() -> Iterator[Progress]:
         with told() as progress:
             yield progress
         return
-    from indexer.bars import drawn  # noqa: PLC0415 - rich takes a while to import
+    from indexer.text.bars import drawn  # noqa: PLC0415 - rich takes a while to import
 
     with drawn() as shown:
         above_bars.append(shown.say)
