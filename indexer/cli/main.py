@@ -17,6 +17,7 @@ VERBS = {
     "completion": Verb("cli.completion", "Print what makes a shell complete commands and names."),
     "doctor": Verb("jobs.doctor", "Examine the endpoints of a chain, recommend its settings."),
     "export": Verb("lists.query", "Write whole lists with every column, as files or for a pipe."),
+    "forecast": Verb("jobs.forecast", "Say how likely positions become liquidatable, and when."),
     "help": Verb("cli.help", "Show what a command does and its flags."),
     "liquidations": Verb("lists.liquidations", "List the liquidations that logs tell of, the newest first."),
     "levels": Verb("lists.levels", "Show how much debt is liquidatable at which price of ASSET."),

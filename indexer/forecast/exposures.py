@@ -65,21 +65,27 @@ class Later:
         self.prices = adapter.quotes(market).prices
         self.blocks = int(seconds / seconds_per_block)
         self.pace = seconds_per_block
-        self.ends = tuple(self.at(market, time) for time in (0, seconds))
+        self._after: dict[int, Market] = {0: market}
+        self.ends = tuple(self.at(time) for time in (0, seconds))
         self._raised: dict[str, tuple[Market, ...]] = {}
 
     def then(self, position: Position, seconds: int) -> "Later":
         """The same at one time only, with nothing in the market but what this position needs."""
         found = Later(self.adapter, self.adapter.narrow(self.market, position), 0, self.pace)
-        found.ends = (self.at(found.market, seconds),)
+        found.ends = (self.at(seconds, position),)
         return found
 
-    def at(self, market: Market, seconds: int, prices: Mapping[str, int] | None = None) -> Market:
-        """The market that much later, at other prices if some are given, with interest stored."""
-        later = self.adapter.after(market, seconds, int(seconds / self.pace)) if seconds else market
+    def at(self, seconds: int, position: Position | None = None, prices: Mapping[str, int] | None = None) -> Market:
+        """The market that much later with interest stored; at other prices, and with what one position needs, if given."""
+        if seconds not in self._after:
+            self._after[seconds] = self.adapter.after(self.market, seconds, int(seconds / self.pace))
+        later = self._after[seconds]
+        if position is not None:
+            later = self.adapter.narrow(later, position)
         if prices:
             later = self.adapter.with_prices(later, prices)
-        return self.adapter.interest_stored(later)
+        stored: Market = self.adapter.interest_stored(later)
+        return stored
 
     def raised(self, key: str) -> tuple[Market, ...]:
         """Both ends with one price `RAISED` times as high."""

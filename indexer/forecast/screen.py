@@ -6,7 +6,7 @@ path, and then the path step by step. Where limit and debt are nearer to each ot
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +21,7 @@ HOUR = 3_600
 #: (path, step) pairs of one position in memory at a time, and positions whose paths are
 PAIRS, ROWS = 1_000_000, 500
 #: after so many questions about one position, its steps too near to the boundary are looked at more closely
-MANY = 200
+MANY = 100
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,7 @@ class Paths:
 
     def prices(self, later: Later, keys: Sequence[str], path: int, step: int) -> dict[str, int]:
         """The oracle's integers of these keys there; a price never rises or falls to 0."""
-        return {
-            key: max(int(later.prices[key] * float(self.moves[self.column[key], path, step])), 1) for key in keys
-        }
+        return {key: max(int(later.prices[key] * float(self.moves[self.column[key], path, step])), 1) for key in keys}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ class Question:
         """Whether the position fails the contract's health test there, with interest stored."""
         later, position = self.later, self.positions[row]
         prices = self.paths.prices(later, keys, path, step)
-        market = later.at(later.adapter.narrow(later.market, position), (step + 1) * HOUR, prices)
+        market = later.at((step + 1) * HOUR, position, prices)
         return later.adapter.evaluate(market, position).liquidatable
 
 
@@ -159,9 +157,7 @@ def failures(asked: Question, *, exact: bool = False) -> Iterator[Verdict]:
                     yield Verdict(row, chosen[failed], window[failed])
 
 
-def _stepwise(
-    asked: Question, sums: Sums, row: int, chosen: NDArray[np.intp], slack: Floats
-) -> NDArray[np.int8]:
+def _stepwise(asked: Question, sums: Sums, row: int, chosen: NDArray[np.intp], slack: Floats) -> NDArray[np.int8]:
     """The first window in which each chosen path fails the position, `len(ends)` for none."""
     windows = asked.windows()
     found = np.full(len(chosen), len(windows), np.int8)
@@ -174,8 +170,9 @@ def _stepwise(
         near = np.abs(margin) <= slack[few, None]
         if not _ask(asked, row, part, found[few], margin, near, MANY):
             near = _sharpened(asked, row, part, margin, near)
-            for number in reversed(range(len(windows))):
-                found[few][np.isneginf(margin[:, windows[number]]).any(axis=1)] = number
+            for number, window in enumerate(windows):
+                fails = np.isneginf(margin[:, window]).any(axis=1)
+                found[few][fails] = np.minimum(found[few][fails], number)
             _ask(asked, row, part, found[few], margin, near, near.size)
     return found
 
@@ -217,10 +214,11 @@ def _sharpened(
     for step in np.flatnonzero(near.any(axis=0)).tolist():
         then = asked.later.then(asked.positions[row], (step + 1) * HOUR)
         sums = Sums.of(exposures(then, [asked.positions[row]], asked.keys(row)), asked.paths)
+        sums = replace(sums, time=np.zeros(1))  # its amounts are those of this step
         these = np.flatnonzero(near[:, step])
         moves = asked.paths.moves[:, part[these], step]
         exact = sums.start[0, :-1] @ moves + sums.start[0, -1]
-        slack = sums.slack(np.zeros(1, np.intp), moves, moves)[0] - np.maximum(moves.max(axis=0), 1.0) * sums.time[0]
+        slack = sums.slack(np.zeros(1, np.intp), moves, moves)[0]
         still[these, step] = np.abs(exact) <= slack
         margin[these[exact < -slack], step] = -np.inf
     return still
