@@ -20,6 +20,7 @@ VERBS = {
     "demo": Verb("jobs.demo", "Write a small database to try the commands on."),
     "doctor": Verb("jobs.doctor", "Examine the endpoints of a chain, recommend its settings."),
     "export": Verb("lists.query", "Write whole lists with every column, as files or for a pipe."),
+    "forecast": Verb("jobs.forecast", "Say how likely positions become liquidatable, and when."),
     "help": Verb("cli.help", "Show what a command does and its flags."),
     "init": Verb("jobs.init", "Write a configuration to begin with, and check it."),
     "liquidations": Verb("lists.liquidations", "List the liquidations that logs tell of, the newest first."),
