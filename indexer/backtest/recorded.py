@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from indexer.backtest.sample import Sample
+from indexer.forecast.model import Floats
 from indexer.queries.prices import Series, in_force
 
 HOUR = 3_600
@@ -61,8 +61,8 @@ def samples(conn: sqlite3.Connection, since: int | None, until: int | None) -> t
         groups[one.protocol, one.horizon].append(one)
     found = []
     for (protocol, horizon), of in sorted(groups.items()):
-        outcomes = [(one, outcome(one, prices[one.chain_id])) for one in of]
-        alone = [(one, came) for one, came in outcomes if came is not None]
+        windows = {(chain, at): Window(prices[chain], at, horizon) for chain, at in {(f.chain_id, f.at) for f in of}}
+        alone = [(one, came) for one in of if (came := windows[one.chain_id, one.at].unsafe(one)) is not None]
         if alone:
             found.append(sample(f"{protocol} left alone", "unsafe", horizon, alone, calibrated=False))
         known = [(one, one.liquidated) for one in of if one.liquidated is not None]
@@ -74,7 +74,10 @@ def samples(conn: sqlite3.Connection, since: int | None, until: int | None) -> t
 def forecasts(conn: sqlite3.Connection, since: int | None, until: int | None) -> list[Forecast]:
     """Every forecast of that time with its paths counted."""
     rows = conn.execute(FORECASTS, (since or 0, until or ALWAYS))
-    return [Forecast(*row[:6], json.loads(row[6]), None if row[7] is None else bool(row[7])) for row in rows]
+    return [
+        Forecast(chain, protocol, account, horizon, at, p, json.loads(exposures), None if came is None else bool(came))
+        for chain, protocol, account, horizon, at, p, exposures, came in rows
+    ]
 
 
 def sample(name: str, label: str, horizon: int, of: Sequence[tuple[Forecast, bool]], *, calibrated: bool) -> Sample:
@@ -92,29 +95,32 @@ def health(one: Forecast) -> float:
     return limit / debt if debt > 0 else float("inf")
 
 
-def outcome(one: Forecast, prices: Mapping[str, Series]) -> bool | None:
-    """Whether the position, left alone, had limit < debt at any price in force within the horizon; None without prices.
+class Window:
+    """The answers of a chain's feeds at every change within (at, at + horizon], relative to those in force at `at`."""
 
-    Debt and collateral are those of the forecast, without later interest: its error is below 1e-4 of the health factor a week.
-    """
-    feeds = {feed for factors, *_ in one.exposures["terms"] for feed in factors}
-    if any(feed not in prices or not len(prices[feed]) or prices[feed].times[0] > one.at for feed in feeds):
-        return None
-    changes = sorted(
-        {at for feed in feeds for at in prices[feed].times if one.at < at <= one.at + one.horizon} | {one.at}
-    )
-    before = {feed: answer_at(prices[feed], one.at) for feed in feeds}
-    for at in changes:
-        net = one.exposures["constant"][0] - one.exposures["constant"][1]
-        for factors, limit, debt, cap in one.exposures["terms"]:
-            relative = 1.0
+    def __init__(self, prices: Mapping[str, Series], at: int, horizon: int) -> None:
+        self.known = {feed for feed, series in prices.items() if len(series) and series.times[0] <= at}
+        within = {feed: np.frombuffer(prices[feed].times, np.int64) for feed in self.known}
+        changes = [times[(times > at) & (times <= at + horizon)] for times in within.values()]
+        moments = np.unique(np.concatenate([np.array([at], np.int64), *changes]))
+        self.relative = {}
+        for feed, times in within.items():
+            answers = np.frombuffer(prices[feed].answers, np.float64)
+            in_force_then = answers[np.searchsorted(times, moments, side="right") - 1]
+            self.relative[feed] = in_force_then / in_force_then[0]
+
+    def unsafe(self, one: Forecast) -> bool | None:
+        """Whether the position, left alone, had limit < debt at any change; None where a feed's answers are unknown.
+
+        Debt and collateral are those of the forecast, without later interest: below 1e-3 of the health factor in a week.
+        """
+        limit, debt = one.exposures["constant"]
+        net: Floats | float = limit - debt
+        for factors, of_limit, of_debt, cap in one.exposures["terms"]:
+            if not self.known.issuperset(factors):
+                return None
+            price: Floats | float = 1.0
             for feed, exponent in factors.items():
-                relative *= (answer_at(prices[feed], at) / before[feed]) ** exponent
-            net += (limit - debt) * (relative if cap is None else min(relative, cap))
-        if net < 0:
-            return True
-    return False
-
-
-def answer_at(series: Series, at: int) -> float:
-    return series.answers[bisect_right(series.times, at) - 1]
+                price = price * self.relative[feed] ** exponent
+            net = net + (of_limit - of_debt) * (price if cap is None else np.minimum(price, cap))
+        return bool(np.any(np.asarray(net) < 0))

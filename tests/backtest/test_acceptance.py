@@ -38,8 +38,8 @@ def daily() -> dict[int, Judged]:
     assert found.rebuild.bites_same >= 15
     assert found.oracle.first_liquidations == 85
     assert found.oracle.below[1] >= 0.97
-    assert found.oracle.below[0] == pytest.approx(0.87, abs=0.005)
-    assert found.oracle.below[2] == pytest.approx(0.54, abs=0.005)
+    assert found.oracle.below[0] == pytest.approx(0.87, abs=0.015)  # one of 85 is 0.012
+    assert found.oracle.below[2] == pytest.approx(0.54, abs=0.015)
     return {one.horizon: judged(one) for one in maker.left_alone(found, 24)}
 
 

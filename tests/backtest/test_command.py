@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from indexer.cli.main import main
 from tests.backtest.files import vaults, walks, write_ilk, write_prices
 
-DAYS = 300
+DAYS = 230
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,11 @@ def run(*arguments: str | Path) -> str:
     result = CliRunner().invoke(main, ["backtest", *map(str, arguments)])
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+def section(found: dict[str, Any], title: str) -> list[dict[str, Any]]:
+    (one,) = (section for section in found["sections"] if section["title"] == title)
+    return list(one["rows"])
 
 
 def test_from_files_to_a_page_that_says_first_what_is_not_proven(data: Path, tmp_path: Path) -> None:
@@ -45,27 +51,27 @@ def test_from_files_to_a_page_that_says_first_what_is_not_proven(data: Path, tmp
     text = page.read_text()
     assert text.index("What is not proven") < text.index("What is shown") < text.index("Reliability")
     assert text.count("<svg") >= 3
-    assert "http" not in re.sub(r'xmlns="[^"]*"', "", text)
+    assert "://" not in re.sub(r'xmlns="[^"]*"', "", text)
     assert run("--data", data, "--paths", "100", "--format", "json") == out
 
 
 def test_a_shorter_time_holds_fewer_decisions_with_the_same_forecasts(data: Path) -> None:
     """The generator is seeded by the time of the decision, so a forecast does not depend on where a run begins."""
-    whole = json.loads(run("--data", data, "--paths", "100", "--until", "2022-09-01", "--format", "json"))
+    whole = json.loads(run("--data", data, "--paths", "100", "--until", "2022-08-08", "--format", "json"))
     part = json.loads(
-        run("--data", data, "--paths", "100", "--from", "2022-08-01", "--until", "2022-09-01", "--format", "json")
+        run("--data", data, "--paths", "100", "--from", "2022-08-01", "--until", "2022-08-08", "--format", "json")
     )
     ours, theirs = (
-        [r for r in found["sections"][6]["rows"] if r["forecast"] == "model" and r["symbol"] == "ETH"]
+        [row for row in section(found, "Prices alone") if row["forecast"] == "model" and row["symbol"] == "ETH"]
         for found in (whole, part)
     )
-    assert ours[0]["times"] > theirs[0]["times"] == 31
+    assert ours[0]["times"] > theirs[0]["times"] == 7
     assert theirs[0]["first"] == "2022-08-01"
 
 
 @pytest.mark.parametrize("name", ["page.md", "page.txt", "page.csv", "page.json", "page.html"])
 def test_the_ending_chooses_the_form(data: Path, tmp_path: Path, name: str) -> None:
-    run("--data", data, "--paths", "100", "--from", "2022-09-01", "--until", "2022-09-10", "--output", tmp_path / name)
+    run("--data", data, "--paths", "100", "--from", "2022-08-01", "--until", "2022-08-05", "--output", tmp_path / name)
     assert "What is not proven" in (tmp_path / name).read_text()
 
 
