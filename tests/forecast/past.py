@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,19 +39,29 @@ def feed_of(symbol: str) -> str:
     return f"0x{symbol.encode().hex()[:40]:0>40}"
 
 
-def fill(
-    path: Path, toml: Path, *, past: Past | None = None, days: int = 100, ago: int = 0, without: Sequence[str] = ()
-) -> None:
-    """One feed a symbol with an answer an hour, the last `ago` seconds before the snapshot; heartbeat an hour."""
-    past = past or walk()
+def fill(path: Path, toml: Path, **past: Any) -> None:
+    """A past for every deployment of a file, as `fill_books` makes it."""
     known = config.load(toml, {}).deployments
     with Store(path) as store:
         store.conn.row_factory = sqlite3.Row
         with store.transaction() as conn:
-            for table in ("feeds", "feed_prices", "market_prices"):
-                conn.execute(f"delete from {table}")
-            for book in books.load(conn, books.deployments(conn), known):
-                _fill(conn, book, past, days, ago, without)
+            fill_books(conn, books.load(conn, books.deployments(conn), known), **past)
+
+
+def fill_books(
+    conn: sqlite3.Connection,
+    found: Sequence[books.Book],
+    *,
+    past: Past | None = None,
+    days: int = 100,
+    ago: int = 0,
+    without: Sequence[str] = (),
+) -> None:
+    """One feed a symbol with an answer an hour, the last `ago` seconds before the snapshot; heartbeat an hour."""
+    for table in ("feeds", "feed_prices", "market_prices"):
+        conn.execute(f"delete from {table}")
+    for book in found:
+        _fill(conn, book, past or walk(), days, ago, without)
 
 
 def _fill(conn: sqlite3.Connection, book: books.Book, past: Past, days: int, ago: int, without: Sequence[str]) -> None:
