@@ -51,7 +51,7 @@ def price_then(later: Later, key: str, answer: Pending, priced: Priced) -> int:
         (priced.answers[key][feed], exponent) for feed, exponent in mover.feeds if feed[1] == answer.feed
     ]
     up, down = (answer.answer_raw, before) if exponent > 0 else (before, answer.answer_raw)
-    price = now * up ** abs(exponent) // down ** abs(exponent)
+    price: int = now * up ** abs(exponent) // down ** abs(exponent)
     return price if mover.cap is None else min(price, int(now * mover.cap))
 
 

@@ -138,7 +138,8 @@ class Question:
 def failures(asked: Question, *, exact: bool = False) -> Iterator[Verdict]:
     """The positions that fail on any path, in their order; with `exact` every step is decided by `evaluate`."""
     if exact:
-        yield from (_exactly(asked, row) for row in range(len(asked.positions)))
+        verdicts = (_exactly(asked, row) for row in range(len(asked.positions)))
+        yield from (verdict for verdict in verdicts if len(verdict.paths))
         return
     paths, sums = asked.paths, Sums.of(asked.found, asked.paths)
     every = np.arange(len(asked.positions))

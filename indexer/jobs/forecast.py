@@ -56,7 +56,7 @@ def within(seconds: int) -> str:
 
 @click.command(
     short_help="Say how likely positions become liquidatable, and when.",
-    epilog="\b\nExamples:\n  indexer sync --prices && indexer forecast\n  indexer forecast treasury --within 1d,7d"
+    epilog="\b\nExamples:\n  indexer forecast treasury --within 1d,7d\n  indexer sync --prices && indexer forecast"
     "\n  indexer forecast book --within 1d --by asset --json",
 )
 @click.argument("whom", nargs=-1, metavar=f"[{WALLETS}|{BOOK}]")

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 import pytest
 
 from indexer import config
-from indexer.forecast.exposures import AMOUNTS, VALUES, Later, exposures, relevant
+from indexer.forecast.exposures import Later, exposures, relevant
 from indexer.forecast.screen import HOUR, Paths, Question, failures
 from indexer.model import Position
 from indexer.store import books as stored
@@ -41,7 +40,6 @@ def decisions(question: Question, *, exact: bool) -> dict[int, dict[int, int]]:
     return {
         one.row: dict(zip(one.paths.tolist(), one.window.tolist(), strict=True))
         for one in failures(question, exact=exact)
-        if len(one.paths)
     }
 
 
@@ -71,7 +69,5 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Book]]:
 
 
 def test_the_screen_decides_as_evaluate_does(books: list[Book]) -> None:
-    found = [
-        compared(book, Random(n).sample(list(book.positions), 14), 150, n) for n, book in enumerate(books)
-    ]
+    found = [compared(book, Random(n).sample(list(book.positions), 14), 150, n) for n, book in enumerate(books)]
     assert all(0 < failed < count for failed, count in found), found
