@@ -14,8 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 import platformdirs
-from msgspec import Meta
 
 from indexer.address import checked_address
 from indexer.boundary.files import require_own
@@ -40,16 +40,16 @@ class ChainConfig:
     """One chain; `rpc` are the user's endpoints, `public_rpc` endpoints that need no key."""
 
     name: str
-    chain_id: Annotated[int, Meta(gt=0)]
+    chain_id: Annotated[int, msgspec.Meta(gt=0)]
     rpc: list[str] = field(default_factory=list)
     public_rpc: list[str] = field(default_factory=list)
     multicall3: str = MULTICALL3
     guard: Guard = "full"
     bloom: Literal["exact", "partial", "none"] = "exact"
-    timeout_seconds: Annotated[float, Meta(ge=0.1, le=600)] = 30
+    timeout_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=600)] = 30
     explorer: str | None = None
-    native_symbol: Annotated[str, Meta(min_length=1, max_length=64)] = "ETH"
-    max_requests_per_second: Annotated[float, Meta(gt=0)] | None = None
+    native_symbol: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "ETH"
+    max_requests_per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
     #: the wrapped coin of the chain, older than most contracts
     wrapped_native: str | None = None
     #: blocks of one eth_getLogs at most; None: found by trying
@@ -277,7 +277,7 @@ SECRET_KEYS = {"rpc", "public_rpc", "explorer", "urls", "command", "stdout"}
 #: sections that are single tables, only in the user's file
 SINGLE = ("settings", "alerts")
 #: a name of [groups]: symbols, addresses or ilks whose prices move together in `simulate`
-Group = Annotated[list[str], Meta(min_length=1)]
+Group = Annotated[list[str], msgspec.Meta(min_length=1)]
 
 #: a user's table with this key defines something new; without it, it changes only the keys it gives
 DEFINING = {"chains": "chain_id", "deployments": "protocol"}
