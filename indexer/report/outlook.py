@@ -11,6 +11,7 @@ from indexer.risk import simulate
 from indexer.risk.liquidation import FOREVER, Outlook, outlook
 from indexer.store import books as loading
 from indexer.store.rows import OF_ADDRESSES
+from indexer.store.shards import lay_positions_of
 from indexer.text.console import remark
 from indexer.text.values import age
 
@@ -33,6 +34,7 @@ def stored(
     `Liquidation`, if they have a position there.
     """
     found = {}
+    lay_positions_of(conn, wallets)
     held = conn.execute(
         f"select distinct chain_id, deployment from ({OF_ADDRESSES})",  # noqa: S608 - our own SQL
         (json.dumps([*wallets]),),
