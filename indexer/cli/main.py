@@ -16,6 +16,7 @@ VERBS = {
     "accounts": Verb("jobs.accounts", "Export or import lists of accounts, for a quick first sync."),
     "at-risk": Verb("lists.positions", "List who is at risk of liquidation, the largest debt first."),
     "completion": Verb("cli.completion", "Print what makes a shell complete commands and names."),
+    "demo": Verb("jobs.demo", "Write a small database to try the commands on."),
     "doctor": Verb("jobs.doctor", "Examine the endpoints of a chain, recommend its settings."),
     "export": Verb("lists.query", "Write whole lists with every column, as files or for a pipe."),
     "help": Verb("cli.help", "Show what a command does and its flags."),

@@ -291,21 +291,18 @@ def syncing(
     **settings: float | None,
 ) -> Iterator["Sync"]:
     """Connects to the chain, and opens and locks the database; `settings` that are not None replace the configuration's."""
-    from indexer.chain.connect import require_contracts
-    from indexer.sync.sync import Sync
+    from indexer.api.chain import opened_sync
 
     with bars() as progress, connected(session, flags) as (chain, adapters):
         if settings.get("cross_check") is not None and not chain.others():
             raise click.UsageError(
                 f"--cross-check needs a second endpoint of {chain.name}: name one with another --rpc-url"
             )
-        progress.start("connecting", 1, "nodes")
-        require_contracts(chain, adapters, reading.known_deployments(session.db))
-        progress.done("connecting")
-        with Store(session.db) as store, store.lock():
-            given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-            used = replace(session.config.settings, **given)
-            yield Sync(store, chain, adapters, Accounts(accounts), used, progress, accept_reorg=accept_reorg)
+        given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+        used = replace(session.config.settings, **given)
+        wanted = Accounts(accounts)
+        with opened_sync(session.db, chain, adapters, wanted, used, progress, accept_reorg=accept_reorg) as worker:
+            yield worker
 
 
 def receivers_of(session: Session, webhook: str | None, *, stdout: bool) -> "list[Receiver]":

@@ -3,10 +3,13 @@
 `Shards` is a connection to a small database in memory that holds what there is little of: deployments with their markets.
 Everything else stays in the files: whoever reads it asks `each` file and puts the answers together, or the file `at` which
 a chain is. A query that does neither fails, as the table is not there, rather than answer for a part.
+
+    DIR/mainnet.db, DIR/base.db, ...    one chain each
+    DIR/watch.db                        watched wallets, rules, alerts and deliveries, for all chains
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import product
 from pathlib import Path
@@ -14,8 +17,8 @@ from typing import Any
 
 from indexer.errors import StoreError
 from indexer.store.database import LARGEST_VALUE, open_readonly
-from indexer.store.folder import WATCH_FILE, chain_files, places
 
+WATCH_FILE = "watch.db"
 #: tables of which each deployment has few rows
 SMALL = ("deployments", "snapshots", "assets", "markets")
 #: tables of a person, which `watch.db` holds
@@ -27,6 +30,35 @@ PERSONAL = (
 MOST_ATTACHED = 10
 #: of one position
 KEY = ("chain_id", "deployment", "account", "position_group")
+
+
+def chain_files(folder: Path) -> list[Path]:
+    """The databases of chains in a folder, by name. StoreError where there is no such folder."""
+    if not folder.is_dir():
+        raise StoreError(f"there is no folder {folder}: `indexer --db {folder}/ sync --chain all` makes it")
+    return sorted(path for path in folder.glob("*.db") if path.name != WATCH_FILE)
+
+
+def chains_of(path: Path) -> list[int]:
+    """The ids of the chains of which a file holds deployments; none while it is new."""
+    with closing(open_readonly(path, current=False)) as conn:
+        if not conn.execute("select 1 from sqlite_master where name = 'deployments'").fetchone():
+            return []
+        return [number for (number,) in conn.execute("select distinct chain_id from deployments order by 1")]
+
+
+def places(files: Iterable[Path]) -> dict[int, Path]:
+    """The file of each chain. StoreError naming both files where a chain is in two."""
+    found: dict[int, Path] = {}
+    for path in files:
+        for chain_id in chains_of(path):
+            if chain_id in found:
+                raise StoreError(
+                    f"chain id {chain_id} is in two files, {found[chain_id]} and {path}: move one of them out of the "
+                    "folder, or its rows would be counted twice"
+                )
+            found[chain_id] = path
+    return found
 
 
 class TooManyFilesError(StoreError):

@@ -132,7 +132,7 @@ class Session:
     @property
     def watch_db(self) -> Path:
         """The database of watched wallets, rules and alerts."""
-        from indexer.store.folder import WATCH_FILE
+        from indexer.store.shards import WATCH_FILE
 
         return self.db / WATCH_FILE if self.folder else self.db
 
