@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from indexer.model import Block
-from indexer.store import liquidations
+from indexer.store import liquidations, prices
 from indexer.store.changes import Place, noted
 from indexer.store.rows import Snapshot
 from indexer.store.synced_ranges import SyncedRanges
@@ -123,6 +123,7 @@ def _take_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_
     conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
     conn.execute("delete from finality where chain_id = ? and block_number > ?", (chain_id, ancestor))
     liquidations.roll_back(conn, chain_id, ancestor)
+    prices.roll_back(conn, chain_id, ancestor)
     for (name,) in conn.execute("select deployment from deployments where chain_id = ?", (chain_id,)).fetchall():
         where = (chain_id, name, ancestor)
         _forget_state(conn, where)
