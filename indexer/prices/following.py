@@ -91,9 +91,8 @@ class FollowedPrices:
         changed = {(one.feed, one.phase) for one in rounds} | history.hiding
         if pokes or history.queues.out:
             history.poked(block)
-        if not changed:
-            return
         with history.store.transaction() as conn:
+            prices.known_until(conn, history.chain_id, None, block.timestamp)
             decimals = {address: feed.decimals for address, feed in history.feeds.items()}
             prices.save_rounds(conn, history.chain_id, rounds, decimals)
             settle(conn, history.chain_id, changed, history.phases, history.hiding, block.timestamp)

@@ -57,6 +57,8 @@ class PriceHistory:
     hiding: set[Place] = field(default_factory=set)
     queues: Queues = field(default_factory=Queues)
     changed: set[Place] = field(default_factory=set)
+    #: feeds that are what snapshots saw
+    seen: set[str] = field(default_factory=set)
 
     @property
     def chain_id(self) -> int:
@@ -77,6 +79,7 @@ class PriceHistory:
         self._settle(block)
         with self.store.transaction() as conn:
             learn_all(conn, self.chain_id, learnt_of, block.timestamp)
+            prices.known_until(conn, self.chain_id, [*self.feeds, *self.seen], block.timestamp)
         done.feeds, done.rounds = len(self.feeds), self._count() - before
         return done
 
@@ -95,7 +98,7 @@ class PriceHistory:
             for adapter, market in markets
         }
         found = unwrap(read, [source for sources in named.values() for source in sources])
-        self.feeds = found.feeds
+        self.feeds, self.seen = found.feeds, set()
         with self.store.transaction() as conn:
             prices.save_feeds(conn, self.chain_id, map(feed_row, found.feeds.values()))
             for adapter, market in markets:
@@ -111,6 +114,7 @@ class PriceHistory:
                 feed = f"{name}:{key[1] or key[0]}"
                 seen[feed] = key
                 rows.append(price_row(key, replace(made, adapter=by_key.get(key)), feed, "price", 1))
+        self.seen |= seen.keys()
         prices.save_feeds(conn, self.chain_id, [FeedRow(feed, "snapshot", None, None) for feed in seen])
         prices.save_market_prices(conn, self.chain_id, name, rows)
         prices.copy_snapshots(conn, self.chain_id, name, seen)

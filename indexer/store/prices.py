@@ -200,6 +200,20 @@ def save_learnt(conn: sqlite3.Connection, chain_id: int, learnt: dict[str, Learn
     )
 
 
+def known_until(conn: sqlite3.Connection, chain_id: int, feeds: Iterable[str] | None, moment: int) -> None:
+    """Writes down the block's time up to which every answer of these feeds is known; None: of all that were followed before."""
+    if feeds is None:
+        conn.execute(
+            "update feeds set known_until = ? where chain_id = ? and known_until is not null and kind <> 'snapshot'",
+            (moment, chain_id),
+        )
+    else:
+        conn.executemany(
+            "update feeds set known_until = ? where chain_id = ? and address = ?",
+            [(moment, chain_id, feed) for feed in feeds],
+        )
+
+
 def copy_snapshots(conn: sqlite3.Connection, chain_id: int, deployment: str, keys: dict[str, tuple[str, str]]) -> int:
     """Adds the prices that snapshots saw since, where they changed, as rounds of these feeds; how many.
 
@@ -255,6 +269,7 @@ def roll_back(conn: sqlite3.Connection, chain_id: int, ancestor: int) -> None:
         "delete from feed_prices where chain_id = :chain "
         "and (block_number > :ancestor or (block_number is null and block_timestamp > :moment))",
         "update feed_prices set in_force_timestamp = null where chain_id = :chain and in_force_timestamp > :moment",
+        "update feeds set known_until = :moment where chain_id = :chain and known_until > :moment",
         "update feed_phases set to_block = :ancestor where chain_id = :chain and to_block > :ancestor",
         "update feed_phases set from_block = null, to_block = null where chain_id = :chain and from_block > to_block",
     ):

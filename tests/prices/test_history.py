@@ -1,6 +1,5 @@
 """The history of prices from real Chainlink contracts: by logs, by state, over two phases, beside a chain that is followed."""
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,14 +11,12 @@ import pytest
 
 from indexer.chain.client import Chain
 from indexer.model import Accounts
-from indexer.prices import history as histories
-from indexer.prices.following import FollowedPrices
 from indexer.prices.history import Brought, PriceHistory
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.chainlink import HOUR, Chainlink, Feed, hourly
+from tests.devnet.chainlink import Chainlink, Feed, hourly
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.truth import adapter_of
 
