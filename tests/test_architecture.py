@@ -22,10 +22,15 @@ MOST_LINES = 3_000
 
 
 def package(module: str) -> str:
-    """The picture's package of a module: of `indexer` its packages and the start, of others the whole."""
+    """The picture's package of a module: of `indexer` its packages and the start, of others the whole.
+
+    `indexer` itself is the door of `api`.
+    """
     root, *path = module.split(".")
     if root != "indexer":
         return root
+    if not path:
+        return "api"
     own = path and ((ROOT / "indexer" / path[0]).is_dir() or path[0] == "__main__")
     return path[0] if own and path[0] not in CORE_PACKAGES else CORE
 

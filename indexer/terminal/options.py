@@ -47,6 +47,8 @@ class Session:
     config_path: Path | None
     db_path: Path
     db_named: bool = True
+    #: whether `db_path` is a folder with a file for each chain
+    folder: bool = False
 
     @cached_property
     def db(self) -> Path:
@@ -205,10 +207,13 @@ class Number(click.FloatRange):
         return super().convert(number, param, ctx)
 
 
-def chain_options(command: F) -> F:
-    """Which deployments of which chain, and the endpoints to reach it."""
+def chain_options(command: F, *, several: bool = False) -> F:
+    """Which deployments of which chain, or of `several`, and the endpoints to reach it."""
+    default = "[default: mainnet, or that of the named deployments]"
     flags = [
-        click.option("--chain", metavar="NAME", help="[default: mainnet, or that of the named deployments]"),
+        click.option("--chain", multiple=True, metavar="NAME|all", help=f"Repeatable with --db DIR/.  {default}")
+        if several
+        else click.option("--chain", metavar="NAME", help=default),
         click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
         click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable."),
     ]
