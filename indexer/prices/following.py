@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from indexer.adapter import AnyAdapter
 from indexer.model import Block, Market, Read
+from indexer.prices import tables
 from indexer.prices.from_state import NUMBER, Wanted, answered, question, told
 from indexer.prices.history import Brought, Place, PriceHistory
 from indexer.prices.settling import settle
+from indexer.prices.tables import Round
 from indexer.prices.unwrap import PROBES, Feed
 from indexer.reads.multicall import PinnedReader
-from indexer.store import prices
-from indexer.store.prices import Round
 
 #: so often everything is looked at anew: the oracles' sources, caps and ratios, prices that only snapshots tell
 WHOLE_SECONDS = 3600
@@ -39,7 +39,7 @@ class FollowedPrices:
                 self._keep(block, rounds, pokes)
                 return None
         done = self.history.bring(self.markets(), block, block.timestamp - self.since_seconds)
-        self.last = prices.last_rounds(self.history.store.conn, self.history.chain_id)
+        self.last = tables.last_rounds(self.history.store.conn, self.history.chain_id)
         self.zzz = {feed.address: feed.at or 0 for feed in self._of("osm")}
         self.whole_at = block.timestamp
         return done
@@ -92,9 +92,9 @@ class FollowedPrices:
         if pokes or history.queues.out:
             history.poked(block)
         with history.store.transaction() as conn:
-            prices.known_until(conn, history.chain_id, None, block.timestamp)
+            tables.known_until(conn, history.chain_id, None, block.timestamp)
             decimals = {address: feed.decimals for address, feed in history.feeds.items()}
-            prices.save_rounds(conn, history.chain_id, rounds, decimals)
+            tables.save_rounds(conn, history.chain_id, rounds, decimals)
             settle(conn, history.chain_id, changed, history.phases, history.hiding, block.timestamp)
         for one in rounds:
             place = one.feed, one.phase

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from indexer.abi import abi
 from indexer.model import Event
-from indexer.store.prices import Round
+from indexer.prices.tables import Round
 
 ANSWER = abi("aggregator").event("AnswerUpdated")
 REVEALED = abi("dual_aggregator").event("SecondaryRoundIdUpdated")

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from indexer.abi import abi
 from indexer.adapter import Reader
 from indexer.model import Read
+from indexer.prices.tables import PhaseRow, Round
 from indexer.prices.unwrap import Feed
-from indexer.store.prices import PhaseRow, Round
 
 log = logging.getLogger(__name__)
 

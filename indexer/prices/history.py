@@ -10,15 +10,14 @@ from indexer.chain.client import Chain
 from indexer.errors import ChainError, ReorgError
 from indexer.logs.ranges import fetch
 from indexer.model import Block, Event, Market
-from indexer.prices import from_state, svr
+from indexer.prices import from_state, svr, tables
 from indexer.prices.from_logs import OF_AGGREGATOR, OF_MEDIAN, OF_OSM, POKE, Queues, Readers, Told, told, untimed
 from indexer.prices.from_state import Wanted, differing, new_phases
 from indexer.prices.settling import learn_all, settle
+from indexer.prices.tables import FeedRow, PhaseRow, PriceRow, Round
 from indexer.prices.unwrap import Composition, Feed, Unwrapped, unwrap
 from indexer.progress import NoProgress, Progress
 from indexer.reads.multicall import PinnedReader
-from indexer.store import prices
-from indexer.store.prices import FeedRow, PhaseRow, PriceRow, Round
 from indexer.store.store import Store
 from indexer.sync.liquidated import first_block_since, headers_of
 
@@ -79,7 +78,7 @@ class PriceHistory:
         self._settle(block)
         with self.store.transaction() as conn:
             learn_all(conn, self.chain_id, learnt_of, block.timestamp)
-            prices.known_until(conn, self.chain_id, [*self.feeds, *self.seen], block.timestamp)
+            tables.known_until(conn, self.chain_id, [*self.feeds, *self.seen], block.timestamp)
         done.feeds, done.rounds = len(self.feeds), self._count() - before
         return done
 
@@ -100,7 +99,7 @@ class PriceHistory:
         found = unwrap(read, [source for sources in named.values() for source in sources])
         self.feeds, self.seen = found.feeds, set()
         with self.store.transaction() as conn:
-            prices.save_feeds(conn, self.chain_id, map(feed_row, found.feeds.values()))
+            tables.save_feeds(conn, self.chain_id, map(feed_row, found.feeds.values()))
             for adapter, market in markets:
                 self._save_prices(adapter.deployment.name, market, named[adapter.deployment.name], found)
 
@@ -115,15 +114,15 @@ class PriceHistory:
                 seen[feed] = key
                 rows.append(price_row(key, replace(made, adapter=by_key.get(key)), feed, "price", 1))
         self.seen |= seen.keys()
-        prices.save_feeds(conn, self.chain_id, [FeedRow(feed, "snapshot", None, None) for feed in seen])
-        prices.save_market_prices(conn, self.chain_id, name, rows)
-        prices.copy_snapshots(conn, self.chain_id, name, seen)
+        tables.save_feeds(conn, self.chain_id, [FeedRow(feed, "snapshot", None, None) for feed in seen])
+        tables.save_market_prices(conn, self.chain_id, name, rows)
+        tables.copy_snapshots(conn, self.chain_id, name, seen)
 
     # aggregators ------------------------------------------------------------------------------------------------------
 
     def _find_phases(self, read: PinnedReader, block: Block) -> None:
         """Adds aggregators that proxies turned to since; finds those that hide rounds, and for how long."""
-        known = prices.phases(self.store.conn, self.chain_id)
+        known = tables.phases(self.store.conn, self.chain_id)
         followed = {feed for feed, _ in known}
         new = new_phases(read, [*self.feeds.values()], known.keys())
         for row in new:
@@ -137,13 +136,13 @@ class PriceHistory:
             if seconds is not None:
                 self.phases[row.feed, row.phase] = row._replace(cutoff_seconds=seconds)
         with self.store.transaction() as conn:
-            prices.save_phases(conn, self.chain_id, self.phases.values())
+            tables.save_phases(conn, self.chain_id, self.phases.values())
             turned_to = [
                 Round(feed.address, feed.phase, feed.round, None, feed.at, feed.at, feed.answer)
                 for feed in (self.feeds[row.feed] for row in new if row.feed in followed)
                 if feed.round and feed.at and feed.answer is not None
             ]
-            prices.save_rounds(conn, self.chain_id, turned_to, self._decimals)
+            tables.save_rounds(conn, self.chain_id, turned_to, self._decimals)
         self.changed |= {(row.feed, row.phase) for row in new if row.feed in followed}
 
     @property
@@ -229,12 +228,12 @@ class PriceHistory:
             if self.phases[place].cutoff_seconds is None:
                 self.phases[place] = self.phases[place]._replace(cutoff_seconds=seconds)
         with self.store.transaction() as conn:
-            prices.save_rounds(conn, self.chain_id, found.rounds, self._decimals)
+            tables.save_rounds(conn, self.chain_id, found.rounds, self._decimals)
             for place, times in found.reveals.items():
-                prices.put_in_force(conn, self.chain_id, *place, times.items())
+                tables.put_in_force(conn, self.chain_id, *place, times.items())
             for place in places:
                 self.phases[place] = grown(self.phases[place], first, to_block, gap)
-            prices.save_phases(conn, self.chain_id, (self.phases[place] for place in places))
+            tables.save_phases(conn, self.chain_id, (self.phases[place] for place in places))
         self.changed |= {(one.feed, one.phase) for one in found.rounds} | found.reveals.keys()
         self._compare(read, found.rounds, done)
 
@@ -261,7 +260,7 @@ class PriceHistory:
             )
 
     def _from_state(self, read: PinnedReader, gap: Gap, places: Sequence[Place], since: int) -> None:
-        last = prices.last_rounds(self.store.conn, self.chain_id)
+        last = tables.last_rounds(self.store.conn, self.chain_id)
         rest = [place for place in places if self.feeds[place[0]].kind == "chainlink"]
         wanted = [
             Wanted(
@@ -275,19 +274,19 @@ class PriceHistory:
         ]
         for piece in from_state.rounds(read, wanted):
             with self.store.transaction() as conn:
-                prices.save_rounds(conn, self.chain_id, piece, self._decimals)
+                tables.save_rounds(conn, self.chain_id, piece, self._decimals)
             self.changed |= {(one.feed, one.phase) for one in piece}
         with self.store.transaction() as conn:
             for place in rest:
                 self.phases[place] = grown(self.phases[place], gap[0], gap[1], gap)
-            prices.save_phases(conn, self.chain_id, (self.phases[place] for place in rest))
+            tables.save_phases(conn, self.chain_id, (self.phases[place] for place in rest))
 
     # what waits, and what is in force ---------------------------------------------------------------------------------
 
     def _load_queues(self) -> None:
         """Where each OSM was at the last sync: its last poke, and a price that came out and was not taken over."""
         self.queues = Queues()
-        for feed, rounds in prices.queues(self.store.conn, self.chain_id).items():
+        for feed, rounds in tables.queues(self.store.conn, self.chain_id).items():
             newest = rounds[-1]
             let_out = [one for one in rounds if one.block_number is not None and one.in_force is None]
             if newest.block_number is None:
@@ -306,7 +305,7 @@ class PriceHistory:
             for at in [self.queues.queued.get(osm, zzz)]
         ]
         with self.store.transaction() as conn:
-            prices.save_rounds(conn, self.chain_id, rounds, self._decimals)
+            tables.save_rounds(conn, self.chain_id, rounds, self._decimals)
 
     def poked(self, block: Block) -> None:
         """Brings the OSMs alone to a block: what a poke let out, who took it over, and what waits now."""
@@ -323,7 +322,7 @@ class PriceHistory:
     def _settle(self, block: Block) -> None:
         """Flags what is no answer, and finds what was in force when; for the phases that got rounds."""
         with self.store.transaction() as conn:
-            prices.count_rounds(conn, self.chain_id, {feed for feed, _ in self.changed})
+            tables.count_rounds(conn, self.chain_id, {feed for feed, _ in self.changed})
             settle(conn, self.chain_id, self.changed, self.phases, self.hiding, block.timestamp)
         self.changed.clear()
 

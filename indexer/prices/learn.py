@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 
-from indexer.store.prices import Learnt
+from indexer.prices.tables import Learnt
 
 #: rounds of so many days are looked at
 DAYS = 90

@@ -3,10 +3,10 @@
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 
+from indexer.prices import tables
 from indexer.prices.learn import DAYS, learn
 from indexer.prices.rounds import Answered, Phase, flaws, of_phases, revealed
-from indexer.store import prices
-from indexer.store.prices import PhaseRow
+from indexer.prices.tables import PhaseRow
 
 Place = tuple[str, int]
 DAY = 86_400
@@ -22,10 +22,10 @@ def settle(
 ) -> None:
     """Flags the rounds of the changed phases, and puts their feeds' rounds in force; `now` is the newest block's time."""
     for place in sorted(changed):
-        rows = prices.rounds_of(conn, chain_id, *place)
+        rows = tables.rounds_of(conn, chain_id, *place)
         found = flaws([Answered(number, at, answer) for number, at, _, answer, _ in rows], now)
         new = [(row[0], why) for row, why in zip(rows, found, strict=True) if why != row[4]]
-        prices.flag(conn, chain_id, *place, new)
+        tables.flag(conn, chain_id, *place, new)
     for feed in sorted({feed for feed, _ in changed}):
         mine = [row for place, row in sorted(phases.items()) if row.feed == feed and place[1]]
         if len(mine) > 1 or any((row.feed, row.phase) in hiding for row in mine):
@@ -38,7 +38,7 @@ def in_force(
     """Puts the rounds of a proxy with several aggregators, or with one that hides some, in force."""
     rows, kept = [], []
     for phase in mine:
-        found = [row for row in prices.rounds_of(conn, chain_id, phase.feed, phase.phase) if row[4] is None]
+        found = [row for row in tables.rounds_of(conn, chain_id, phase.feed, phase.phase) if row[4] is None]
         if found:
             rows.append(found)
             kept.append(phase)
@@ -57,7 +57,7 @@ def in_force(
                 None if at is None or begin is None else max(at, begin) for at, begin in zip(shown, since, strict=True)
             ]
         differ = [(row[0], at) for row, at in zip(found, new, strict=True) if at != row[2]]
-        prices.put_in_force(conn, chain_id, phase.feed, phase.phase, differ)
+        tables.put_in_force(conn, chain_id, phase.feed, phase.phase, differ)
 
 
 def learn_all(conn: sqlite3.Connection, chain_id: int, feeds: Iterable[str], now: int) -> None:
@@ -72,8 +72,8 @@ def learn_all(conn: sqlite3.Connection, chain_id: int, feeds: Iterable[str], now
         if newest is not None:
             rows = [
                 (at, float(answer))
-                for _, at, _, answer, flaw in prices.rounds_of(conn, chain_id, feed, newest)
+                for _, at, _, answer, flaw in tables.rounds_of(conn, chain_id, feed, newest)
                 if flaw is None and at >= now - DAYS * DAY
             ]
             found[feed] = learn([at for at, _ in rows], [answer for _, answer in rows])
-    prices.save_learnt(conn, chain_id, found)
+    tables.save_learnt(conn, chain_id, found)

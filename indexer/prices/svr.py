@@ -10,7 +10,7 @@ from indexer.abi import abi
 from indexer.adapter import Reader
 from indexer.chain.client import Chain
 from indexer.model import Read
-from indexer.store.prices import PhaseRow
+from indexer.prices.tables import PhaseRow
 
 TYPE = abi("dual_aggregator").function("typeAndVersion")
 LATEST = abi("aggregator").function("latestRound")

@@ -1,4 +1,7 @@
-"""Writes the history of prices: feeds, their phases, their rounds, and of what feeds prices are made."""
+"""Writes and reads back the tables of price history: feeds, their phases and rounds, and of what feeds prices are made.
+
+What a reorganisation takes back is in `indexer.store.reorgs`, with everything else that it does.
+"""
 
 import sqlite3
 import time
@@ -253,24 +256,3 @@ def queues(conn: sqlite3.Connection, chain_id: int) -> dict[str, list[Round]]:
     for *place, raw in rows:
         found.setdefault(place[0], []).append(Round._make((*place, int(raw))))
     return found
-
-
-def roll_back(conn: sqlite3.Connection, chain_id: int, ancestor: int) -> None:
-    """Rounds of blocks that have left the chain go, and so does what came into force in them.
-
-    A round that was read from state has no block: its time decides, against that of the newest kept block up to the ancestor.
-    Evidence and confirmation are those of `reorgs.roll_back`, whose part it is; undone by the next `sync --prices`.
-    """
-    (moment,) = conn.execute(
-        "select coalesce(max(block_timestamp), -1) from blocks where chain_id = ? and number <= ?", (chain_id, ancestor)
-    ).fetchone()
-    values = {"chain": chain_id, "ancestor": ancestor, "moment": moment}
-    for statement in (
-        "delete from feed_prices where chain_id = :chain "
-        "and (block_number > :ancestor or (block_number is null and block_timestamp > :moment))",
-        "update feed_prices set in_force_timestamp = null where chain_id = :chain and in_force_timestamp > :moment",
-        "update feeds set known_until = :moment where chain_id = :chain and known_until > :moment",
-        "update feed_phases set to_block = :ancestor where chain_id = :chain and to_block > :ancestor",
-        "update feed_phases set from_block = null, to_block = null where chain_id = :chain and from_block > to_block",
-    ):
-        conn.execute(statement, values)
