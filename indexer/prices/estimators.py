@@ -108,7 +108,7 @@ def worst(times: Sequence[int], answers: Sequence[float], seconds: int) -> float
     deepest = 0.0
     for place, (time, answer) in enumerate(zip(times, answers, strict=True)):
         # an answer counts until the next one replaces it, so the one before the window is in force at its beginning
-        while highest and highest[0] + 1 < place and times[highest[0] + 1] < time - seconds:
+        while highest and highest[0] + 1 < place and times[highest[0] + 1] <= time - seconds:
             highest.popleft()
         if highest:
             deepest = min(deepest, answer / answers[highest[0]] - 1)
