@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from indexer.prices.learn import learn
+from indexer.prices import learn as learning
+from indexer.prices.tables import Learnt
 from tests.prices.simulated import Floats, Times, by_the_minute, closes, feed
 
 FIRST = {"ETH": 1_726_000_000, "BTC": 1_726_000_000, "LINK": 1_650_000_000, "CRV": 1_650_000_000}
@@ -13,6 +14,10 @@ DAYS = 90
 def rounds(symbol: str, deviation: float, heartbeat: int, seed: int = 1) -> tuple[Times, Floats]:
     first = FIRST[symbol]
     return feed(*by_the_minute(closes(symbol, first, DAYS), first, seed), deviation, heartbeat)
+
+
+def learn(times: Times, answers: Floats) -> Learnt:
+    return learning.learn(times.tolist(), answers.tolist())
 
 
 @pytest.mark.parametrize("symbol", ["ETH", "BTC", "LINK"])
@@ -50,8 +55,8 @@ def test_a_deviation_that_nothing_reaches_is_unknown_and_the_heartbeat_is_not() 
 
 
 def test_a_few_rounds_tell_nothing() -> None:
-    assert learn([0, 3_600, 7_200], [1.0, 1.0, 1.0]) == (None, None)
-    assert learn([], []) == (None, None)
+    assert learning.learn([0, 3_600, 7_200], [1.0, 1.0, 1.0]) == (None, None)
+    assert learning.learn([], []) == (None, None)
 
 
 def test_an_outage_is_no_heartbeat() -> None:
