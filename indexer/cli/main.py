@@ -26,6 +26,7 @@ VERBS = {
     "merge": Verb("jobs.merge", "Write several databases into a new one, for lists over all."),
     "movements": Verb("lists.movements", "List who added or removed most between two snapshots."),
     "opportunities": Verb("lists.opportunities", "List what a liquidation call pays for everyone at risk."),
+    "oracles": Verb("lists.oracles", "Show the oracle behind each price: age, cap, what waits."),
     "protocols": Verb("lists.status", "List the known deployments and their addresses."),
     "query": Verb("lists.query", "Run one SELECT on the database; it cannot write."),
     "report": Verb("lists.report", "Explain one person's wallets, or the whole book."),
@@ -36,6 +37,7 @@ VERBS = {
     "sync": Verb("jobs.sync", "Bring the database to a block of the chain."),
     "top": Verb("lists.report", "List the largest wallets over all protocols, in USD."),
     "verify": Verb("jobs.verify", "Compare the rows with the contracts' own answers."),
+    "volatility": Verb("lists.oracles", "Show how much the price of each feed moves."),
     "watch": Verb("jobs.watch", "Watch wallets; be told when one comes near liquidation."),
 }
 
