@@ -15,10 +15,12 @@ from indexer.text.console import log_to_stderr
 VERBS = {
     "accounts": Verb("jobs.accounts", "Export or import lists of accounts, for a quick first sync."),
     "at-risk": Verb("lists.positions", "List who is at risk of liquidation, the largest debt first."),
+    "backtest": Verb("lists.backtest", "Score forecasts of the past against what came."),
     "completion": Verb("cli.completion", "Print what makes a shell complete commands and names."),
     "demo": Verb("jobs.demo", "Write a small database to try the commands on."),
     "doctor": Verb("jobs.doctor", "Examine the endpoints of a chain, recommend its settings."),
     "export": Verb("lists.query", "Write whole lists with every column, as files or for a pipe."),
+    "forecast": Verb("jobs.forecast", "Say how likely positions become liquidatable, and when."),
     "help": Verb("cli.help", "Show what a command does and its flags."),
     "init": Verb("jobs.init", "Write a configuration to begin with, and check it."),
     "liquidations": Verb("lists.liquidations", "List the liquidations that logs tell of, the newest first."),
