@@ -5,6 +5,7 @@
 # make bench     every bench with little data, as one JSON object a line; make bench FULL=1 with much
 # make lowest    the tests of quick, with the lowest versions that are allowed
 # make deployments  write the generated chains and deployments anew, from their packages
+# make sample    make demo, and keep its database for `indexer demo`
 # make lock      renew constraints.txt, the versions of make venv
 # make venv      only the virtual environment, in .venv
 # Needs Python 3.11 or later and, for the node, Node.js 20 or later. Nothing is installed outside .venv and the cache.
@@ -17,11 +18,14 @@ PYTEST := $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reor
 # pytest rewrites every test module, in each process anew where none may be kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench coverage demo lint quick test venv
+.PHONY: bench coverage demo lint quick sample test venv
 .DEFAULT_GOAL := demo
 
 demo: venv
 	@$(BIN)/python -m tests.demo
+
+sample: venv
+	@$(BIN)/python -m tests.demo --sample
 
 lint: venv
 	$(BIN)/ruff check .

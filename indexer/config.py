@@ -18,9 +18,9 @@ import platformdirs
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from indexer.address import checked_address
+from indexer.boundary.files import require_own
+from indexer.boundary.masking import harmless
 from indexer.errors import ConfigError
-from indexer.files import require_own
-from indexer.masking import harmless
 from indexer.model import Deployment
 from indexer.plugins import adapter_class, deployment_files, did_you_mean, installed
 from indexer.settings import Alerts, Guard, Settings

@@ -12,8 +12,8 @@ from collections.abc import Collection
 from functools import cache
 from typing import TYPE_CHECKING
 
+from indexer.boundary.masking import harmless
 from indexer.errors import ConfigError, InstallationError
-from indexer.masking import harmless
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -49,7 +49,7 @@ def installed() -> "dict[str, EntryPoint]":
 
 def package(entry: "EntryPoint") -> str:
     """The name of the distribution that registered an entry point."""
-    from indexer.installation import name_of  # noqa: PLC0415 - as below
+    from indexer.boundary.installation import name_of  # noqa: PLC0415 - as below
 
     return name_of(entry.dist) if entry.dist else "an unnamed package"
 
@@ -60,7 +60,7 @@ def adapter_class(protocol: str) -> "type[AnyAdapter]":
     `InstallationError` if another package hides it.
     """
     from indexer.adapter import Adapter  # noqa: PLC0415 - as below
-    from indexer.installation import require_genuine  # noqa: PLC0415 - reads the metadata of packages
+    from indexer.boundary.installation import require_genuine  # noqa: PLC0415 - reads the metadata of packages
 
     entries = installed()
     if protocol not in entries:
@@ -92,7 +92,7 @@ def deployment_files() -> list[tuple[str, str]]:
     """
     from importlib import resources  # noqa: PLC0415 - slow to import
 
-    from indexer.installation import require_genuine  # noqa: PLC0415 - reads the metadata of packages
+    from indexer.boundary.installation import require_genuine  # noqa: PLC0415 - reads the metadata of packages
 
     files: dict[str, str] = {}
     for entry in installed().values():

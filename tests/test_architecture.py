@@ -13,17 +13,26 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 LINTER: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
 
-#: the picture's name for the modules of indexer/ itself
+#: the picture's name for the modules of indexer/ itself and the packages that any of them may use
 CORE = "core"
+CORE_PACKAGES = {"boundary", "text"}
+#: a package whose rooms nobody can keep in mind any more is two
+MOST_FILES = 20
+MOST_LINES = 3_000
 
 
 def package(module: str) -> str:
-    """The picture's package of a module: of `indexer` its packages and the start, of others the whole."""
+    """The picture's package of a module: of `indexer` its packages and the start, of others the whole.
+
+    `indexer` itself is the door of `api`.
+    """
     root, *path = module.split(".")
     if root != "indexer":
         return root
+    if not path:
+        return "api"
     own = path and ((ROOT / "indexer" / path[0]).is_dir() or path[0] == "__main__")
-    return path[0] if own else CORE
+    return path[0] if own and path[0] not in CORE_PACKAGES else CORE
 
 
 @cache
@@ -85,6 +94,24 @@ def test_picture_and_table_name_every_package_once() -> None:
     table = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
     assert sorted(table) == sorted(packages)
     assert set(re.findall(r"\w+(?= -)|(?<=> )\w+", picture())) == packages
+
+
+def sizes() -> dict[str, tuple[int, int]]:
+    """Folder with modules -> how many files it has, data among them, and how many lines its modules have together."""
+    found = {}
+    for root in ("indexer", "protocols"):
+        for folder in [ROOT / root, *(ROOT / root).rglob("*/")]:
+            files = [path for path in folder.iterdir() if path.is_file()] if folder.name != "__pycache__" else []
+            lines = sum(len(path.read_text().splitlines()) for path in files if path.suffix == ".py")
+            if any(path.suffix == ".py" for path in files):
+                found[str(folder.relative_to(ROOT))] = (len(files), lines)
+    return found
+
+
+def test_no_package_outgrows_what_one_can_keep_in_mind() -> None:
+    found = sizes()
+    assert {"indexer", "indexer/store", "protocols/aave_v3"} <= set(found)
+    assert {folder: size for folder, size in found.items() if size[0] > MOST_FILES or size[1] > MOST_LINES} == {}
 
 
 def walks() -> dict[str, list[tuple[str, str]]]:

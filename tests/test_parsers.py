@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from indexer.boundary.stored_json import SMALL, require_room, stored_object
 from indexer.cli.main import main
 from indexer.errors import StoreError
 from indexer.logs import lean
 from indexer.store.database import LARGEST_VALUE
 from indexer.store.store import Store
-from indexer.store.stored_json import SMALL, require_room, stored_object
 from tests.memory import peak
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +57,7 @@ BOUNDED = {
     ("prices.scaled", "Decimal"): "a float",
     ("spool.__iter__", "marshal.loads"): SPOOLED,
     ("spool._stored", "marshal.loads"): SPOOLED,
-    ("text.for_people", "Decimal"): RAW,
+    ("values.for_people", "Decimal"): RAW,
     ("units.least_at", "Decimal"): "a float",
     ("units.scaled", "Decimal"): "two digits of an exponent, and 18 decimals",
     ("wallet.exact", "Decimal"): RAW,

@@ -21,7 +21,7 @@ from typing import Any
 from indexer.alert.rules import Event
 from indexer.delivery.channels import Channel
 from indexer.delivery.queue import enqueue
-from indexer.text import age, printable
+from indexer.text.values import age, printable
 
 log = logging.getLogger(__name__)
 

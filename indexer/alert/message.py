@@ -11,7 +11,7 @@ from indexer.adapter import AnyAdapter, Liquidation
 from indexer.alert.rules import Event, Kind, Rule
 from indexer.model import WAD, Asset, Balance, Block, Market, Position, Status
 from indexer.risk.liquidation import Outlook, outlook
-from indexer.text import age, printable, short_address, shown
+from indexer.text.values import age, printable, short_address, shown
 from indexer.units import decimal_text
 
 log = logging.getLogger(__name__)

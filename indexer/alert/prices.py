@@ -22,7 +22,7 @@ from indexer.model import WAD, Block
 from indexer.plugins import did_you_mean
 from indexer.store.rows import Snapshot
 from indexer.store.store import Store
-from indexer.text import printable, shown
+from indexer.text.values import printable, shown
 from indexer.units import decimal_text, scaled
 
 RULE = re.compile(r"\s*([^<>\s]{1,64})\s*([<>])\s*\$?([0-9_.,]+)\s*(?:USD)?\s*", re.IGNORECASE)

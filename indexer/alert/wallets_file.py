@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from indexer import bounded_json
 from indexer.address import checked_address
 from indexer.alert.rules import Rule, below, drop
 from indexer.alert.watches import Watch, checked_group, checked_label
+from indexer.boundary import bounded_json
 from indexer.config import known_keys
 from indexer.errors import ConfigError
 

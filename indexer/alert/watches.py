@@ -12,7 +12,7 @@ from indexer.alert.rules import Rule, below, drop, in_order, parse
 from indexer.errors import ConfigError, IndexerError
 from indexer.settings import Alerts
 from indexer.store.store import Store
-from indexer.text import NAME_CHARACTERS, printable
+from indexer.text.values import NAME_CHARACTERS, printable
 from indexer.units import scaled
 
 

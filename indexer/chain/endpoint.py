@@ -15,7 +15,9 @@ from typing import Any
 
 import requests
 
-from indexer import bounded_json
+from indexer.boundary import bounded_json
+from indexer.boundary.masking import LONGEST_TEXT, masked, secrets
+from indexer.boundary.masking import mask as mask  # noqa: PLC0414 - it belongs to this module's public names
 from indexer.chain.errors import (
     EXCEPTIONS,
     BadAnswerError,
@@ -39,8 +41,6 @@ from indexer.chain.exchange import BrokenAnswerError, OversizeError, Reply, Tran
 from indexer.chain.flight import Flight
 from indexer.chain.limits import most_bytes
 from indexer.errors import ChainError, RetryableError
-from indexer.masking import LONGEST_TEXT, masked, secrets
-from indexer.masking import mask as mask  # noqa: PLC0414 - it belongs to this module's public names
 
 # Its debug lines carry whole URLs, keys included.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.WARNING)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from indexer.bounded_json import same_recursion_limit
+from indexer.boundary.bounded_json import same_recursion_limit
 from indexer.chain.client import Chain
 from indexer.chain.errors import RevertError
 from indexer.errors import ChainError, ConfigError

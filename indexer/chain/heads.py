@@ -13,9 +13,9 @@ from urllib.parse import urlsplit, urlunsplit
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from indexer import bounded_json
+from indexer.boundary import bounded_json
+from indexer.boundary.masking import mask
 from indexer.chain.blocks import quantity
-from indexer.masking import mask
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,6 @@
 """The command `indexer`: its global options, and the module of each verb."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,14 +8,15 @@ import click
 from click.core import ParameterSource
 
 from indexer.cli.verbs import Verb, Verbs
-from indexer.console import log_to_stderr
 from indexer.terminal.options import Session
+from indexer.text.console import log_to_stderr
 
 #: what `--help` and completion list without importing anything
 VERBS = {
     "accounts": Verb("jobs.accounts", "Export or import lists of accounts, for a quick first sync."),
     "at-risk": Verb("lists.positions", "List who is at risk of liquidation, the largest debt first."),
     "completion": Verb("cli.completion", "Print what makes a shell complete commands and names."),
+    "demo": Verb("jobs.demo", "Write a small database to try the commands on."),
     "doctor": Verb("jobs.doctor", "Examine the endpoints of a chain, recommend its settings."),
     "export": Verb("lists.query", "Write whole lists with every column, as files or for a pipe."),
     "help": Verb("cli.help", "Show what a command does and its flags."),
@@ -54,23 +56,24 @@ VERBS = {
 )
 @click.option(
     "--db",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    default=Path("indexer.db"),
+    type=click.Path(),
+    metavar="FILE|DIR/",
+    default="indexer.db",
     show_default=True,
-    help="The SQLite database.",
+    help="The SQLite database, or a folder with one a chain.",
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Log lines.")
 @click.option("-v", "--verbose", count=True, help="Say more; twice for everything.")
 @click.version_option(package_name="lending-indexer", message="%(version)s")
 @click.pass_context
-def main(ctx: click.Context, config_path: Path | None, db: Path, log_format: str, verbose: int) -> None:
+def main(ctx: click.Context, config_path: Path | None, db: str, log_format: str, verbose: int) -> None:
     """Exact health factors of every wallet on Aave, Compound and Maker, in one SQLite file."""
     for stream in (sys.stdout, sys.stderr):
         # A symbol that the terminal's encoding lacks is spelt out instead of ending the command.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     log_to_stderr(as_json=log_format == "json", verbose=verbose)
-    ctx.obj = Session(config_path, db, ctx.get_parameter_source("db") is not ParameterSource.DEFAULT)
+    named = ctx.get_parameter_source("db") is not ParameterSource.DEFAULT
+    ctx.obj = Session(config_path, Path(db), named, folder=named and (db.endswith(os.sep) or Path(db).is_dir()))
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

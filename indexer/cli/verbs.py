@@ -14,8 +14,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from indexer.cli.completion import with_values
-from indexer.console import remark
 from indexer.errors import ConfigError, IndexerError, StoreError
+from indexer.text.console import remark
 
 
 class Verb(NamedTuple):
@@ -124,7 +124,7 @@ class Verbs(click.Group):
 
 def unforeseen(error: Exception) -> str:
     """One line about an unforeseen error; its trace goes to the log of -v."""
-    from indexer.masking import masked
+    from indexer.boundary.masking import masked
 
     logging.getLogger("indexer").info("the trace of an unforeseen error", exc_info=error)
     frames = traceback.extract_tb(error.__traceback__)

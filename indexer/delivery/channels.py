@@ -21,8 +21,8 @@ from string import Formatter
 from typing import Any
 
 from indexer.errors import ConfigError, IndexerError
-from indexer.table import folded, room
-from indexer.text import printable
+from indexer.text.table import folded, room
+from indexer.text.values import printable
 
 Alert = Mapping[str, Any]
 AtSend = Callable[[], None]

@@ -20,11 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from indexer.console import log_to_stderr
+from indexer.boundary.files import open_lock
 from indexer.delivery.outbox import DeliveryWorkers
 from indexer.delivery.places import Places
 from indexer.errors import IndexerError, StoreError
-from indexer.files import open_lock
+from indexer.text.console import log_to_stderr
 
 SETTLE_SECONDS = 60.0
 #: longer than any attempt lasts

@@ -40,11 +40,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self, TypeVar
 
+from indexer.boundary.stored_json import stored_object
 from indexer.delivery.channels import Channel, DeliveryError, GoneError, RefusedError
 from indexer.delivery.queue import BEHIND, DUE, LANE, LONGEST_PAUSE, PAUSES, TURN, Delivery, recover
 from indexer.delivery.short_form import short_form
 from indexer.errors import StoreError
-from indexer.store.stored_json import stored_object
 
 log = logging.getLogger(__name__)
 

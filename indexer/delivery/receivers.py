@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from indexer.boundary.masking import mask, secrets
 from indexer.delivery.channels import DeliveryError, GoneError, RefusedError
 from indexer.delivery.queue import PAUSES
 from indexer.delivery.services import PASSING_STATUS, seconds_of
 from indexer.delivery.stream import Receiver
 from indexer.errors import ConfigError
-from indexer.masking import mask, secrets
 
 if TYPE_CHECKING:
     import requests

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from indexer.boundary.masking import mask, secrets
 from indexer.delivery.channels import Alert, AtSend, Channel, DeliveryError, RefusedError, channel_key
 from indexer.errors import ConfigError
 from indexer.extras import how_to_install
-from indexer.masking import mask, secrets
 
 #: apprise schemas whose host and path are an address of the user's own rather than a token
 PLAIN_SCHEMAS = {"json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos", "apprise", "apprises"}

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 
+from indexer.boundary.installation import require_packages
 from indexer.doctor.finding import Finding, Verdict
 from indexer.errors import InstallationError
-from indexer.installation import require_packages
 from indexer.plugins import DISTRIBUTION, registered
 
 #: top-level packages of this distribution

@@ -15,7 +15,7 @@ from indexer.reads.codec import decode_aggregate, encode_aggregate
 from indexer.reads.guards import GUARDS, TIMESTAMP, Check
 from indexer.reads.multicall import CANARY, STORAGE_CODE
 from indexer.settings import Guard
-from indexer.text import age
+from indexer.text.values import age
 
 #: seconds by which the head may be older than this machine's clock, and younger
 LATE, EARLY = 120, 15

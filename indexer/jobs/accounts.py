@@ -7,14 +7,14 @@ from typing import TextIO
 
 import click
 
-from indexer.console import counted, remark
+from indexer.boundary.files import replacing, write_file
 from indexer.errors import IndexerError
-from indexer.files import replacing, write_file
 from indexer.model import Coverage
 from indexer.store import imported
 from indexer.store.database import open_readonly
 from indexer.terminal.options import Session, require, session_of
 from indexer.terminal.output import Format, by_ending, write
+from indexer.text.console import counted, remark
 
 ENDINGS = {".csv": Format.CSV, ".parquet": Format.PARQUET}
 CHAIN = click.option("--chain", metavar="NAME", help="Only this chain.")
@@ -88,8 +88,8 @@ def import_(session: Session, file: Path, chain: str | None, deployments: Sequen
     tells as coverage: sums (proven), partial (not proven), history (all logs were read).
     """
     from indexer.plugins import adapter_class
-    from indexer.store.accounts_file import Place, load
     from indexer.store.store import Store
+    from indexer.transfer.accounts_file import Place, load
 
     config = session.config
     require("deployment", deployments, config.deployments.keys())

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer.errors import IndexerError
-from indexer.table import folded
 from indexer.terminal.options import Number, Session, session_of
-from indexer.text import printable
+from indexer.text.table import folded
+from indexer.text.values import printable
 
 if TYPE_CHECKING:
     from indexer.config import ChainConfig, Config

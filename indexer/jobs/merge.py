@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from indexer.console import remark
+from indexer.text.console import remark
 
 
 @click.command(
@@ -24,7 +24,7 @@ def merge(files: tuple[Path, ...], into: Path) -> None:
 
     Two files may hold deployments of one chain, but not the same deployment. Watched wallets, their rules and alerts stay where they are.
     """
-    from indexer.store.merging import merge as merged
+    from indexer.transfer.merging import merge as merged
 
     if len(files) < 2:
         raise click.UsageError("name two databases or more")

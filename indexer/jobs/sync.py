@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.console import bars, remark
 from indexer.errors import ChainError, IndexerError
+from indexer.jobs.many import ALL, many_chains
 from indexer.jobs.watched import NOBODY, stored
 from indexer.jobs.watching import ALERT_FLAGS, alert_options, alerting, leftover, staffed
 from indexer.memory import share_one_heap
@@ -21,7 +22,8 @@ from indexer.store.store import Store
 from indexer.terminal.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import block_or_moment
-from indexer.text import age, many
+from indexer.text.console import bars, listeners, remark
+from indexer.text.values import age, many
 
 if TYPE_CHECKING:
     from indexer.delivery.stream import Receiver
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog="\b\nExamples:\n  indexer sync\n  indexer sync --rpc-url http://127.0.0.1:8545 --protocol aave-v3\n  indexer sync --dry-run"
 )
-@chain_options
+@partial(chain_options, several=True)
 @click.option(
     "--accounts",
     type=click.Choice([Accounts.BORROWERS.value, Accounts.ALL.value]),
@@ -105,9 +107,13 @@ def sync(session: Session, /, output: Output, **given: Any) -> None:
     what has changed from that block on.
     """
     own = {one.name: given.pop(one.name) for one in fields(Wanted) if one.name in given}
+    chains = given["chain"]
+    given["chain"] = chains[0] if chains else None
     wanted = Wanted(**own, output=output, flags=given)
     check(wanted)
-    if wanted.dry_run:
+    if session.folder or len(chains) > 1 or ALL in chains:
+        many_chains(session, chains, click.get_current_context().params, streams=wanted.streams)
+    elif wanted.dry_run:
         plan(session, wanted)
     elif wanted.follow:
         keep_up(session, wanted)
@@ -247,11 +253,11 @@ def bring(session: Session, wanted: Wanted) -> None:
         started = time.monotonic()
         worker.history, worker.tell = not wanted.no_history, remark
         outcome = worker.snapshot(wanted.to)
-        remark(told(worker, outcome, time.time() - outcome.block.timestamp))
+        tell_of(worker, outcome, time.time() - outcome.block.timestamp)
         if wanted.supplies and outcome.waiting:
             worker.supplies = None
             outcome = worker.snapshot(wanted.to)
-            remark(told(worker, outcome, time.time() - outcome.block.timestamp))
+            tell_of(worker, outcome, time.time() - outcome.block.timestamp)
         if wanted.liquidations:
             worker.backfill_liquidations(lambda target: first_block(worker, wanted.since, target), outcome.block)
             (known,) = worker.store.conn.execute(
@@ -285,21 +291,18 @@ def syncing(
     **settings: float | None,
 ) -> Iterator["Sync"]:
     """Connects to the chain, and opens and locks the database; `settings` that are not None replace the configuration's."""
-    from indexer.chain.connect import require_contracts
-    from indexer.sync.sync import Sync
+    from indexer.api.chain import opened_sync
 
     with bars() as progress, connected(session, flags) as (chain, adapters):
         if settings.get("cross_check") is not None and not chain.others():
             raise click.UsageError(
                 f"--cross-check needs a second endpoint of {chain.name}: name one with another --rpc-url"
             )
-        progress.start("connecting", 1, "nodes")
-        require_contracts(chain, adapters, reading.known_deployments(session.db))
-        progress.done("connecting")
-        with Store(session.db) as store, store.lock():
-            given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-            used = replace(session.config.settings, **given)
-            yield Sync(store, chain, adapters, Accounts(accounts), used, progress, accept_reorg=accept_reorg)
+        given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+        used = replace(session.config.settings, **given)
+        wanted = Accounts(accounts)
+        with opened_sync(session.db, chain, adapters, wanted, used, progress, accept_reorg=accept_reorg) as worker:
+            yield worker
 
 
 def receivers_of(session: Session, webhook: str | None, *, stdout: bool) -> "list[Receiver]":
@@ -381,10 +384,29 @@ def tail(
             wake()
             if desk is not None:
                 desk.look(outcome)
-            remark(told(worker, outcome, lag))
+            tell_of(worker, outcome, lag)
 
         failed = desk.failed if desk is not None else lambda _: None
         follow(worker, heads, tell, to=to, until=interrupted, failed=failed)
+
+
+def tell_of(worker: "Sync", outcome: "Outcome", lag: float) -> None:
+    """Says on stderr what a snapshot did, and as numbers to whoever listens."""
+    remark(told(worker, outcome, lag))
+    for listener in listeners:
+        listener(
+            {
+                "block_number": outcome.block.number,
+                "block_timestamp": outcome.block.timestamp,
+                "positions": outcome.positions,
+                "at_risk": outcome.at_risk,
+                "logs": outcome.logs,
+                "positions_read": outcome.read,
+                "requests": outcome.requests,
+                "retries": outcome.retries,
+                "failed": sorted(outcome.failed),
+            }
+        )
 
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:

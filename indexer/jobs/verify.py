@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.console import remark
 from indexer.errors import IndexerError
 from indexer.store.database import open_readonly
 from indexer.terminal.options import Session, chain_options, connected, session_of
 from indexer.terminal.output import Output, output_options
+from indexer.text.console import remark
 
 if TYPE_CHECKING:
     from indexer.sync.verify import Verdict

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer.address import checked_address
-from indexer.console import remark
 from indexer.errors import ChainError, ConfigError, IndexerError
 from indexer.store.store import Store
 from indexer.terminal.freshness import say
@@ -15,7 +14,8 @@ from indexer.terminal.options import Session, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.people import resolved, spellings
 from indexer.terminal.scope import Asked, list_options
-from indexer.text import many
+from indexer.text.console import remark
+from indexer.text.values import many
 
 if TYPE_CHECKING:
     from indexer.alert.watches import Watch

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from indexer.console import remark
 from indexer.errors import ChainError, IndexerError
 from indexer.jobs.watched import NOBODY, stored, warn_of_moved_names
 from indexer.model import Accounts
 from indexer.store.store import Store
 from indexer.terminal.freshness import ANYONE_LISTED, MAX_AGE_SECONDS, max_age_option
 from indexer.terminal.options import Number, Session, chain_options, connected, interruptible, session_of
-from indexer.text import age, many
+from indexer.text.console import remark
+from indexer.text.values import age, many
 
 if TYPE_CHECKING:
     from indexer.alert.blind import Lookout

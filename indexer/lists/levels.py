@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.console import bars, remark
 from indexer.errors import ConfigError
 from indexer.lists.liquidatable import liquidatable
 from indexer.queries.exports import MIN_DEBT
@@ -16,6 +15,7 @@ from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Session, holds, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
+from indexer.text.console import bars, remark
 
 if TYPE_CHECKING:
     from indexer.model import Deployment

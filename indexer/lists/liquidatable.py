@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from indexer.console import remark
+from indexer.text.console import remark
 
 if TYPE_CHECKING:
     from indexer.model import Deployment

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import click
 
-from indexer.console import remark
 from indexer.store.liquidations import ADDED, LIQUIDATION_COLUMNS
 from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Session, holds, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
-from indexer.text import iso
+from indexer.text.console import remark
+from indexer.text.values import iso
 
 TABLE = (
     "deployment position_group account block_time repaid debt_symbol repaid_usd seized collateral_symbol seized_usd "

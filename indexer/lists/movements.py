@@ -2,12 +2,12 @@
 
 import click
 
-from indexer.console import bars, remark
 from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Moment, Number, Session, holds, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
-from indexer.text import iso
+from indexer.text.console import bars, remark
+from indexer.text.values import iso
 
 DAY = 86_400
 MOVEMENT_TABLE = (

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.console import bars, remark
 from indexer.lists.liquidatable import liquidatable
 from indexer.lists.positions import say_who_is_left_out
 from indexer.queries.exports import danger_filter
@@ -16,7 +15,8 @@ from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Number, Session, below_option, holds, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
-from indexer.text import iso
+from indexer.text.console import bars, remark
+from indexer.text.values import iso
 
 if TYPE_CHECKING:
     from indexer.model import Balance, Deployment, LiquidationCall, Market

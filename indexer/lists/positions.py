@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.console import bars, remark
-from indexer.model import WAD
 from indexer.queries import exports as exporting
 from indexer.queries import queries as reading
 from indexer.queries.exports import Kind
@@ -32,7 +30,8 @@ from indexer.terminal.options import (
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.people import WALLETS, Person, person
 from indexer.terminal.scope import Asked, list_options
-from indexer.text import for_people, many
+from indexer.text.console import bars, remark
+from indexer.text.values import for_people, many
 from indexer.units import AT_RISK_BELOW, scaled
 
 if TYPE_CHECKING:
@@ -171,6 +170,7 @@ def show(
     if not rows:
         return
     from indexer.report import outlook
+    from indexer.report.together import together
 
     sums = [together(found)] if len(found) > 1 and not output.columns else []
     held_columns = outlook.apart(SHOW_BALANCES, rows)
@@ -232,44 +232,13 @@ def shown_stored(
 TOGETHER = "positions supply_usd debt_usd net_usd health_factor".split()
 
 
-def together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All positions of a person as one line; sums with an unknown part are unknown, the health factor is the lowest."""
-    supplies = [held(row) for row in rows]
-    debts = [row["debt_usd"] for row in rows]
-    supply = None if None in supplies else sum(filter(None, supplies))
-    debt = None if None in debts else sum(debts)
-    worst = min((int(row["health_factor_raw"]) for row in rows if row["health_factor_raw"] is not None), default=None)
-    return {
-        "positions": len(rows),
-        "supply_usd": supply,
-        "debt_usd": debt,
-        "net_usd": None if supply is None or debt is None else supply - debt,
-        "health_factor": None if worst is None else worst / WAD,
-        "health_factor_raw": None if worst is None else str(worst),
-    }
-
-
-def held(row: Mapping[str, Any]) -> float | None:
-    """All that a position supplies in USD, also what backs no debt, as in the view `wallets`; None while that is not read."""
-    if not row["supplies_complete"]:
-        return None
-    values = [balance["value_usd"] for balance in row["balances"] if balance["side"] == "supply"]
-    if not values:
-        return None if row["collateral_usd"] is None else float(row["collateral_usd"])
-    return None if None in values else float(sum(values))
-
-
 def live_row(found: "LivePosition", target: int) -> dict[str, Any]:
     """A position read from the chain in the shape of `indexer.queries.queries.wallets`."""
-    from indexer.adapter import Liquidation
     from indexer.report import outlook
-    from indexer.risk.liquidation import outlook as outlook_of
 
     columns = found.row._asdict()
     balances = [row._asdict() for row in found.balances]
-    pace = found.seconds_per_block
-    if not isinstance(found.adapter, Liquidation):
+    ahead = outlook.ahead(found.adapter, found.market, found.position, target, found.seconds_per_block)
+    if ahead is None:
         remark(outlook.unknown(found.adapter.deployment.name))
-        return {**columns, "balances": balances, "outlook": None}
-    ahead = outlook_of(found.adapter, found.market, found.position, target=target, seconds_per_block=pace)
-    return {**columns, "balances": balances, "outlook": outlook.plain(ahead, found.market)}
+    return {**columns, "balances": balances, "outlook": ahead}

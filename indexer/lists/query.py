@@ -5,7 +5,6 @@ import sys
 
 import click
 
-from indexer.console import counted, remark
 from indexer.queries import exports as exporting
 from indexer.queries import queries as reading
 from indexer.queries.exports import Kind
@@ -14,6 +13,7 @@ from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Session, below_option, exact_option, holds, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
+from indexer.text.console import counted, remark
 
 
 @click.command(

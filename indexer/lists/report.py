@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from indexer.console import bars, remark
+from indexer.boundary.files import write_file
 from indexer.errors import ConfigError
-from indexer.files import write_file
 from indexer.queries import ranking
 from indexer.queries.scope import newest
 from indexer.terminal.freshness import fails_when_old, say
@@ -19,7 +18,8 @@ from indexer.terminal.options import Moment, Number, Session, exact_option, hold
 from indexer.terminal.output import Output, by_ending, output_options
 from indexer.terminal.people import WALLETS, Person, person, person_option
 from indexer.terminal.scope import Asked, block_or_moment, list_options
-from indexer.text import many
+from indexer.text.console import bars, remark
+from indexer.text.values import many
 from indexer.units import scaled
 
 if TYPE_CHECKING:

@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.console import bars, remark
 from indexer.queries.scope import Scope
 from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Number, Session, holds, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.people import WALLETS, person, person_option
 from indexer.terminal.scope import Asked, list_options
-from indexer.text import for_people
+from indexer.text.console import bars, remark
+from indexer.text.values import for_people
 
 if TYPE_CHECKING:
     from indexer.risk import simulate as simulating
-    from indexer.risk.scenario import Change, Names, Scenario, Sweep
-    from indexer.store import books as stored
 
-DAY = 86_400
 #: positions in a table of everyone
 WORST = 20
 NOTHING = "say what changes: --shock WETH=-20%, --days 30, --liquidation-threshold WETH=-5% or --sweep WETH=0..-60%"
@@ -106,7 +103,7 @@ def simulate(
     to the oracle's integer. Values are in USD at the changed prices.
     """
     from indexer.risk import simulate as simulating
-    from indexer.risk.scenario import GROUPS, Change, Names, Sweep
+    from indexer.risk.scenario import GROUPS, Change, Names, Sweep, spelt
     from indexer.store import books as stored
 
     whom, limit = [*whom, *asked.wallets], asked.limit or top
@@ -130,7 +127,9 @@ def simulate(
             return
         pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
         books = stored.load(conn, rows, session.deployments(conn), wallets=who.wallets, min_debt=asked.min_debt)
-        scenario, swept = spelt(books, names, supposed, limits, swept, days, pace)
+        scenario, swept = spelt(
+            [(book.adapter, book.market) for book in books], names, supposed, limits, swept, days, pace
+        )
         at_risk_below = config.settings.at_risk_below
         if swept is not None:
             steps = simulating.sweep(books, scenario, swept, names, at_risk_below=at_risk_below, progress=progress)
@@ -195,33 +194,6 @@ def suitable(session: Session, conn: sqlite3.Connection, asked: Asked, scope: Sc
     for name in lacking:
         remark(f"{name} is left out: its protocol does not say what other prices, thresholds or time would do to it")
     return rows
-
-
-def spelt(
-    books: "Sequence[stored.Book]",
-    names: "Names",
-    shocks: "Sequence[Change]",
-    thresholds: "Sequence[Change]",
-    swept: "Sweep | None",
-    days: float,
-    seconds_per_block: float,
-) -> "tuple[Scenario, Sweep | None]":
-    """The scenario, with every name resolved in the books. Raises `ConfigError` for unknown names."""
-    from indexer.risk.scenario import Change, Scenario, Sweep
-
-    prices = [(book.market, book.adapter.quotes(book.market).prices.keys()) for book in books]
-    limits = [(book.market, book.adapter.thresholds(book.market).keys()) for book in books]
-    if swept is not None:
-        (change,) = names.spelt([Change(swept.name)], prices)
-        swept = Sweep(change.name, swept.shares)
-    seconds = round(days * DAY)
-    scenario = Scenario(
-        shocks=tuple(names.spelt(shocks, prices)),
-        thresholds=tuple(names.spelt(thresholds, limits)),
-        seconds=seconds,
-        blocks=int(seconds / seconds_per_block),
-    )
-    return scenario, swept
 
 
 def write(found: "simulating.Simulation", by: str, scope: Scope, output: Output, *, whole: bool) -> None:

@@ -4,13 +4,13 @@ import time
 
 import click
 
-from indexer.console import remark
 from indexer.queries import queries as reading
 from indexer.queries.scope import Scope
 from indexer.terminal.options import Session, known_names, require, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
-from indexer.text import age
+from indexer.text.console import remark
+from indexer.text.values import age
 
 STATUS_TABLE = "chain deployment state block_number age positions at_risk requests note".split()
 

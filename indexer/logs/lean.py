@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from indexer import bounded_json
+from indexer.boundary import bounded_json
 from indexer.chain.blocks import quantity
 from indexer.chain.errors import BadAnswerError
 from indexer.logs.log_filter import Filter, events_of

@@ -9,7 +9,7 @@ from typing import Any
 from indexer.errors import ConfigError
 from indexer.queries.scope import Scope
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
-from indexer.text import Row
+from indexer.text.values import Row
 from indexer.units import least_at
 
 MARKET_COLUMNS = (

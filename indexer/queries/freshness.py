@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from indexer.model import Coverage
-from indexer.text import age
+from indexer.text.values import age
 
 
 @dataclass(frozen=True, slots=True)

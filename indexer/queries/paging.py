@@ -14,7 +14,7 @@ from typing import Any
 from indexer.errors import ConfigError
 from indexer.queries.exports import KEY, POSITION_NAMES, POSITION_SOURCE, Kind, of_rows
 from indexer.queries.scope import Scope
-from indexer.text import Row
+from indexer.text.values import Row
 
 #: ascending expressions, so that one comparison of row values finds what comes next; unknown values come last
 ORDERS = {

@@ -14,7 +14,7 @@ from indexer.queries.scope import Scope
 from indexer.store.database import open_readonly
 from indexer.store.progress import how_far
 from indexer.store.rows import BALANCE_COLUMNS, OF_ADDRESSES, POSITION_COLUMNS
-from indexer.text import Row
+from indexer.text.values import Row
 
 PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from indexer.queries.exports import IS_AT_RISK, RANK, WALLET_NAMES, WALLET_SOURCE, run, wallet_filters
 from indexer.queries.scope import Scope
-from indexer.text import Row
+from indexer.text.values import Row
 
 #: how wallets are ranked
 RANKS = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.errors import ConfigError
-from indexer.text import iso
+from indexer.text.values import iso
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from eth_hash.auto import keccak
 
 from indexer.chain.errors import BadAnswerError
 from indexer.model import Failed, Read
-from indexer.text import NAME_CHARACTERS
+from indexer.text.values import NAME_CHARACTERS
 
 _NUMBER = re.compile(r"(u?int)(\d{1,3})")
 

@@ -20,7 +20,7 @@ from indexer.queries.exports import IS_AT_RISK
 from indexer.report.charts import Bars
 from indexer.report.document import Report, Section
 from indexer.report.holders import of_assets, of_deployments
-from indexer.text import Row
+from indexer.text.values import Row
 
 #: the lower bounds of the buckets of health factors; each reaches up to the next
 BOUNDS = (0.0, 0.9, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)

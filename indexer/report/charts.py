@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from indexer.report.palette import AXIS, FAINT, GRID, GUIDE, INK, NEGATIVE, PAPER, SERIES
-from indexer.text import printable
+from indexer.text.values import printable
 
 #: names beside the generic ones, of which what makes a PNG of it knows nothing
 FONTS = "system-ui, Helvetica, Arial, Liberation Sans, DejaVu Sans, Noto Sans, sans-serif"

@@ -17,8 +17,8 @@ from indexer.model import Status
 from indexer.report.charts import Chart, svg
 from indexer.report.charts import text as chart_text
 from indexer.report.style import STYLE, TABLE_CARDS, TABLE_SMALL
-from indexer.table import BOLD, DIM, STATUS_STYLES, folded, room, styled, write_table
-from indexer.text import Row, cell_text, json_value, printable, short_address, shown
+from indexer.text.table import BOLD, DIM, STATUS_STYLES, folded, room, styled, write_table
+from indexer.text.values import Row, cell_text, json_value, printable, short_address, shown
 
 BLOCK = {"block_number", "block_time"}
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.text import Row
+from indexer.text.values import Row
 
 
 class Numbers:

@@ -2,17 +2,17 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from indexer.adapter import Liquidation
-from indexer.console import remark
-from indexer.model import WAD, Balance, Deployment, LiquidationCall, Market
+from indexer.adapter import AnyAdapter, Liquidation
+from indexer.model import WAD, Balance, Deployment, LiquidationCall, Market, Position
 from indexer.risk import simulate
 from indexer.risk.liquidation import FOREVER, Outlook, outlook
 from indexer.store import books as loading
 from indexer.store.rows import OF_ADDRESSES
-from indexer.text import age
+from indexer.text.console import remark
+from indexer.text.values import age
 
 KEY = ("chain_id", "deployment", "account", "position_group")
 Key = tuple[Any, ...]
@@ -24,39 +24,66 @@ WAYS = (
 CALLS = "deployment position_group account repay debt seize collateral bonus_percent refused".split()
 
 
+class Held(NamedTuple):
+    """A stored position, and what its outlook follows from."""
+
+    key: Key
+    adapter: AnyAdapter
+    market: Market
+    position: Position
+    seconds_per_block: float
+
+
 def stored(
     conn: sqlite3.Connection, known: Mapping[str, Deployment], wallets: Sequence[str], target: int
 ) -> dict[Key, dict[str, Any]]:
-    """By key, the outlook of each of these wallets' stored positions with debt, computed without a node.
+    """By key, the outlook of each of these wallets' stored positions with debt, computed without a node."""
+    return outlooks(held(conn, known, wallets, remark), target)
 
-    Left out, with a remark: a deployment whose addresses nobody knows, and one whose protocol is no
-    `Liquidation`, if they have a position there.
+
+def outlooks(found: Iterable[Held], target: int) -> dict[Key, dict[str, Any]]:
+    """The outlooks by key, without those whose protocol is no `Liquidation`."""
+    told = ((one, ahead(one.adapter, one.market, one.position, target, one.seconds_per_block)) for one in found)
+    return {one.key: row for one, row in told if row is not None}
+
+
+def held(
+    conn: sqlite3.Connection, known: Mapping[str, Deployment], wallets: Sequence[str], tell: Callable[[str], None]
+) -> Iterator[Held]:
+    """These wallets' stored positions, of whom an outlook can be computed.
+
+    `tell` hears of those left out: of a deployment whose addresses nobody knows, and one whose protocol is no
+    `Liquidation`.
     """
-    found = {}
-    held = conn.execute(
+    places = conn.execute(
         f"select distinct chain_id, deployment from ({OF_ADDRESSES})",  # noqa: S608 - our own SQL
         (json.dumps([*wallets]),),
     )
-    places = set(map(tuple, held))
-    here = [row for row in loading.deployments(conn) if (row["chain_id"], row["deployment"]) in places]
-    rows, lacking = loading.able(here, Liquidation)
+    here = set(map(tuple, places))
+    rows, lacking = loading.able(
+        [row for row in loading.deployments(conn) if (row["chain_id"], row["deployment"]) in here], Liquidation
+    )
     for name in lacking:
-        remark(unknown(name))
+        tell(unknown(name))
     for row in rows:
         if row["deployment"] not in known:
-            remark(
+            tell(
                 f"the addresses of {row['deployment']} are unknown: what could liquidate a position there is not computed"
             )
             continue
         pace = simulate.seconds_per_block(conn, row["chain_id"])
         for book in loading.load(conn, [row], known, wallets=wallets):
-            if not isinstance(book.adapter, Liquidation):
-                continue
             for position in book.positions:
-                key = (book.chain_id, book.name, *position.key)
-                told = outlook(book.adapter, book.market, position, target=target, seconds_per_block=pace)
-                found[key] = plain(told, book.market)
-    return found
+                yield Held((book.chain_id, book.name, *position.key), book.adapter, book.market, position, pace)
+
+
+def ahead(
+    adapter: AnyAdapter, market: Market, position: Position, target: int, seconds_per_block: float
+) -> dict[str, Any] | None:
+    """The outlook of a position as JSON values; None where its protocol is no `Liquidation`."""
+    if not isinstance(adapter, Liquidation):
+        return None
+    return plain(outlook(adapter, market, position, target=target, seconds_per_block=seconds_per_block), market)
 
 
 def unknown(deployment: str) -> str:

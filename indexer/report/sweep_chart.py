@@ -5,9 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from indexer.boundary.files import replacing
 from indexer.errors import ConfigError, IndexerError
 from indexer.extras import how_to_install
-from indexer.files import replacing
 from indexer.report.charts import FONTS, WIDTH, cut, framed, safe, short, ticks
 from indexer.report.palette import AXIS, FAINT, GRID, INK, SERIES
 

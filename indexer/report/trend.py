@@ -8,7 +8,7 @@ from typing import Any
 from indexer.queries.scope import marks
 from indexer.report.charts import Lines
 from indexer.report.document import Section
-from indexer.text import iso
+from indexer.text.values import iso
 
 #: the assets of most debt and collateral get a line of their own
 ASSETS = 6

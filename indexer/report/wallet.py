@@ -15,7 +15,7 @@ from indexer.report.charts import CEILING, Bars, Lines
 from indexer.report.document import Report, Section
 from indexer.report.outlook import TITLES, Key, tables
 from indexer.store.rows import OF_ADDRESSES
-from indexer.text import iso, shown
+from indexer.text.values import iso, shown
 
 KEY = ("chain_id", "deployment", "account", "position_group")
 #: how many series, those nearest to liquidation, a chart shows and stays readable

@@ -31,6 +31,7 @@ ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{40}")
 PERCENT = re.compile(r"([+-]?)(\d+(?:\.\d+)?|\.\d+)%?")
 SWEPT = re.compile(r"(.+)=([^=]+?)\.\.([^=:]+)(?::([^=:]+))?")
 STEP = Fraction(5, 100)
+DAY = 86_400
 MAX_STEPS = 1_000
 
 
@@ -259,3 +260,28 @@ def named(market: Market, keys: Iterable[str]) -> dict[str, frozenset[str]]:
         if key in found:
             found[key] |= {row.asset.lower(), canonical(row.symbol), *([row.group] if row.group else [])}
     return {key: frozenset(names) for key, names in found.items()}
+
+
+def spelt(
+    markets: Sequence[tuple[AnyWhatIf, Market]],
+    names: Names,
+    shocks: Sequence[Change],
+    thresholds: Sequence[Change],
+    swept: Sweep | None,
+    days: float,
+    seconds_per_block: float,
+) -> tuple[Scenario, Sweep | None]:
+    """The scenario, with every name resolved in the markets. Raises `ConfigError` for unknown names."""
+    prices = [(market, adapter.quotes(market).prices.keys()) for adapter, market in markets]
+    limits = [(market, adapter.thresholds(market).keys()) for adapter, market in markets]
+    if swept is not None:
+        (change,) = names.spelt([Change(swept.name)], prices)
+        swept = Sweep(change.name, swept.shares)
+    seconds = round(days * DAY)
+    scenario = Scenario(
+        shocks=tuple(names.spelt(shocks, prices)),
+        thresholds=tuple(names.spelt(thresholds, limits)),
+        seconds=seconds,
+        blocks=int(seconds / seconds_per_block),
+    )
+    return scenario, swept

@@ -6,14 +6,14 @@ file is never left between two versions. There is no way back, and none is neede
 sqlite-utils applies them and records which were applied, so its own tools can read that too. It is slow to import (with
 pandas, where that is installed), so it is imported only when there is something to apply.
 
-The steps of the view `wallets`, of the past and of alerts have modules of their own; the rest is here, and a new one goes
+The steps of the view `wallets`, of the past, of prices and of alerts have modules of their own; the rest is here, and a new one goes
 to the end of the module of its tables.
 """
 
 import sqlite3
 from typing import TYPE_CHECKING
 
-from indexer.schema import alerts, history, wallets  # noqa: F401 - each registers its steps
+from indexer.schema import alerts, history, prices, wallets  # noqa: F401 - each registers its steps
 from indexer.schema.steps import STEPS, execute, migrations
 from indexer.schema.tables import DISPUTES, DOUBTED, INITIAL, LIQUIDATIONS
 

@@ -15,8 +15,8 @@ from indexer.model import Accounts, Answer, Balance, Market, Position, PositionK
 from indexer.risk.evaluate import evaluate_all
 from indexer.snapshot.keys import Keys
 from indexer.snapshot.screen import Screen
+from indexer.snapshot.spool import PART, Spool
 from indexer.store.rows import BalanceRow, PositionRow, balance_row
-from indexer.store.spool import PART, Spool
 from indexer.units import AT_RISK_BELOW
 
 

@@ -15,12 +15,12 @@ import msgspec
 from pydantic import TypeAdapter, ValidationError
 
 from indexer.adapter import AnyAdapter, AnyWhatIf, WhatIf
+from indexer.boundary.stored_json import require_room
 from indexer.errors import IndexerError, StoreError
 from indexer.model import Deployment, Market, Position, PositionKey, Registered
 from indexer.plugins import adapter_class
 from indexer.store.rows import OF_ADDRESSES, POSITION_COLUMNS, PositionRow
-from indexer.store.stored_json import require_room
-from indexer.text import iso
+from indexer.text.values import iso
 
 #: blocks that the kept hashes must span before the length of a block is computed from them
 SPAN = 100

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from indexer.boundary.stored_json import stored_object
 from indexer.store.rows import POSITION_COLUMNS
-from indexer.store.stored_json import stored_object
 
 #: the version of the lines made of these rows; a new one means that old readers would misread them
 VERSION = 1

@@ -5,10 +5,10 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from indexer.boundary.stored_json import stored_object
 from indexer.errors import ConfigError, StoreError
 from indexer.model import Deployment
 from indexer.plugins import did_you_mean
-from indexer.store.stored_json import stored_object
 
 
 def describe(conn: sqlite3.Connection, chain_id: int, deployment: Deployment) -> None:

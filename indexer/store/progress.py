@@ -7,7 +7,7 @@ from typing import Any
 
 from indexer.model import Coverage
 from indexer.store.imported import discovered
-from indexer.text import age
+from indexer.text.values import age
 
 
 def tell(conn: sqlite3.Connection, run: int | None, **columns: int) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from indexer.boundary.files import open_lock
 from indexer.errors import StoreError, StoreLockedError
-from indexer.files import open_lock
 from indexer.schema import migrations
 from indexer.store.book_sums import BookSums
 from indexer.store.database import BUSY_TIMEOUT_MS, LARGEST_VALUE, check_version, no_folder, unusable

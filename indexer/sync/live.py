@@ -1,7 +1,7 @@
 """Wallets' positions straight from the chain, without a database."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from indexer.adapter import AnyAdapter
@@ -30,12 +30,17 @@ class LivePosition:
 
 
 def live(
-    chain: Chain, adapters: Sequence[AnyAdapter], wallets: Sequence[str], to: str = "latest"
+    chain: Chain,
+    adapters: Sequence[AnyAdapter],
+    wallets: Sequence[str],
+    to: str = "latest",
+    tell: Callable[[str, ChainError], None] | None = None,
 ) -> Iterator[LivePosition]:
     """These wallets' positions at one block, in a few calls a deployment and without a database.
 
-    A deployment that cannot be read is logged and left out.
+    A deployment that cannot be read is left out: `tell` hears its name and why, else the log.
     """
+    tell = tell or (lambda name, error: log.error("%s: %s", name, error))
     block = chain.block(int(to) if to.isdecimal() else to)
     read = PinnedReader(chain, block)
     pace = seconds_per_block(chain, block) or SECONDS_PER_BLOCK
@@ -44,7 +49,7 @@ def live(
         try:
             spool = build(deployment, read)
         except ChainError as error:
-            log.error("%s: %s", adapter.deployment.name, error)
+            tell(adapter.deployment.name, error)
             continue
         for rows, balances in spool:
             for row, position in zip(rows, deployment.loaded(row.key for row in rows), strict=True):

@@ -10,9 +10,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from indexer.console import remark
 from indexer.queries.freshness import Freshness, described, freshness
 from indexer.store.database import open_readonly
+from indexer.text.console import remark
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from indexer.address import checked_address
-from indexer.console import remark
+from indexer.boundary.files import require_own
 from indexer.errors import ConfigError
-from indexer.files import require_own
 from indexer.store.database import open_readonly
-from indexer.text import iso
+from indexer.text.console import remark
+from indexer.text.values import iso
 
 if TYPE_CHECKING:
     from indexer.adapter import AnyAdapter
@@ -47,6 +47,8 @@ class Session:
     config_path: Path | None
     db_path: Path
     db_named: bool = True
+    #: whether `db_path` is a folder with a file for each chain
+    folder: bool = False
 
     @cached_property
     def db(self) -> Path:
@@ -106,8 +108,8 @@ class Session:
         from indexer.queries.freshness import older_rows
 
         if older_rows(conn, below):
-            from indexer.console import bars
             from indexer.risk.exact import lay_exact_rows
+            from indexer.text.console import bars
 
             with bars() as progress:
                 lay_exact_rows(conn, self.deployments(conn), progress)
@@ -205,10 +207,13 @@ class Number(click.FloatRange):
         return super().convert(number, param, ctx)
 
 
-def chain_options(command: F) -> F:
-    """Which deployments of which chain, and the endpoints to reach it."""
+def chain_options(command: F, *, several: bool = False) -> F:
+    """Which deployments of which chain, or of `several`, and the endpoints to reach it."""
+    default = "[default: mainnet, or that of the named deployments]"
     flags = [
-        click.option("--chain", metavar="NAME", help="[default: mainnet, or that of the named deployments]"),
+        click.option("--chain", multiple=True, metavar="NAME|all", help=f"Repeatable with --db DIR/.  {default}")
+        if several
+        else click.option("--chain", metavar="NAME", help=default),
         click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol; repeatable."),
         click.option("--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable."),
     ]

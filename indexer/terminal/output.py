@@ -15,10 +15,10 @@ from typing import Any, ParamSpec, TextIO, TypeVar
 
 import click
 
-from indexer.console import remark
-from indexer.files import replacing, write_file
-from indexer.table import BOLD, styled, write_table
-from indexer.text import Row, cell_text, for_people, json_value
+from indexer.boundary.files import replacing, write_file
+from indexer.text.console import remark
+from indexer.text.table import BOLD, styled, write_table
+from indexer.text.values import Row, cell_text, for_people, json_value
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer.address import checked_address
-from indexer.console import remark
 from indexer.errors import ChainError, ConfigError
 from indexer.store.database import open_readonly
 from indexer.terminal.options import F, Session
-from indexer.text import many
+from indexer.text.console import remark
+from indexer.text.values import many
 
 if TYPE_CHECKING:
     from indexer.alert.watches import Watch

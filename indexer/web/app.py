@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 from indexer.errors import ConfigError, IndexerError, StoreError
 from indexer.queries.freshness import freshness
 from indexer.report.style import STYLE
-from indexer.web import at_risk, state, wallet
+from indexer.web import alerts, at_risk, book, forecast, opportunities, state, wallet, what_if
 from indexer.web.band import STALE_SECONDS, band, is_syncing
 from indexer.web.desk import BusyError, Desk, TooSlowError
 from indexer.web.events import Bell
@@ -46,6 +46,11 @@ class Page(NamedTuple):
 PAGES: Mapping[str, Page] = {
     "/at-risk": Page(at_risk.shown, at_risk.rows),
     "/wallet/{whom}": Page(wallet.shown, wallet.rows),
+    "/book": Page(book.shown, book.rows),
+    "/what-if": Page(what_if.shown, what_if.rows),
+    "/opportunities": Page(opportunities.shown, opportunities.rows),
+    "/forecast": Page(forecast.shown, forecast.rows),
+    "/alerts": Page(alerts.shown, alerts.rows),
     "/sync": Page(state.shown, state.rows),
 }
 

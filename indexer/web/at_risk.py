@@ -12,7 +12,7 @@ from indexer.queries.desk import endangered, whole
 from indexer.queries.exports import Kind
 from indexer.queries.paging import page
 from indexer.report.document import Live
-from indexer.text import Row
+from indexer.text.values import Row
 from indexer.web.asked import Filters
 from indexer.web.band import band
 from indexer.web.desk import Desk

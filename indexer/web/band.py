@@ -10,7 +10,7 @@ from pathlib import Path
 
 from indexer.queries.freshness import Freshness, freshness
 from indexer.queries.queries import status
-from indexer.text import age, many
+from indexer.text.values import age, many
 
 #: rows that are older than this are stale
 STALE_SECONDS = 120.0

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from indexer.report.charts import Chart, svg
 from indexer.report.document import Live, Report, Section, heading, write_html_sections, write_html_table
-from indexer.text import age, for_people, iso, printable, shown
+from indexer.text.values import age, for_people, iso, printable, shown
 from indexer.web.band import Band
 
 #: the pages by their path, as the navigation names them

@@ -16,7 +16,7 @@ from indexer.risk import simulate as simulating
 from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep, canonical
 from indexer.store import books as loading
 from indexer.store.rows import OF_ADDRESSES
-from indexer.text import printable
+from indexer.text.values import printable
 from indexer.web.asked import number, text_of
 from indexer.web.desk import Desk
 
@@ -52,6 +52,11 @@ class Assumed:
 
     def __bool__(self) -> bool:
         return bool(self.prices or self.also or self.days or self.sweep)
+
+    @property
+    def supposes(self) -> bool:
+        """Whether there is more than a curve to draw."""
+        return bool(self.prices or self.also or self.days)
 
     def percent(self, name: str) -> float:
         return dict(self.prices).get(name, 0.0)

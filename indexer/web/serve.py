@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.console import remark
 from indexer.errors import ConfigError, IndexerError
 from indexer.extras import how_to_install
 from indexer.terminal.options import Session, chain_options, session_of
+from indexer.text.console import remark
 
 if TYPE_CHECKING:
     import uvicorn

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from indexer.queries import queries as reading
 from indexer.queries.desk import audits, runs
-from indexer.text import age, iso
+from indexer.text.values import age, iso
 from indexer.web.band import band
 from indexer.web.desk import Desk
 from indexer.web.render import Shown, table

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import Response
 
 from indexer.terminal.output import Format, write
-from indexer.text import Row
+from indexer.text.values import Row
 
 TYPES = {"json": "application/json", "csv": "text/csv; charset=utf-8"}
 

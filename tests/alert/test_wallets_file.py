@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from indexer.alert.wallets_file import DEEPEST_JSON, LARGEST_FILE, depth_of, load_watches
 from indexer.alert.watches import Watch
 from indexer.errors import ConfigError
-from indexer.text import NAME_CHARACTERS
+from indexer.text.values import NAME_CHARACTERS
 
 ADDRESS = "0x2c3dea55a6e837a9d4fa4d312a100b5d79369d3a"
 OTHER = "0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503"

@@ -16,9 +16,9 @@ from typing import Any
 from indexer.adapter import AnyAdapter
 from indexer.model import Asset, Deployment, Market, Position, PositionKey
 from indexer.risk.evaluate import row, status
+from indexer.snapshot.spool import Spool
 from indexer.store.books import dump_market, dump_position
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, Snapshot, balance_row
-from indexer.store.spool import Spool
 from indexer.store.store import Store
 from protocols.aave_v2.adapter import AaveV2
 from protocols.aave_v2.position import AaveV2Position

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from indexer.history.history import LAST, History, last_points, thin
 from indexer.model import Block, Market
+from indexer.snapshot.spool import PART, Spool
 from indexer.store.books import position_rows
 from indexer.store.rows import Snapshot
-from indexer.store.spool import PART, Spool
 from indexer.store.store import Store
 from tests.bench.database import command, large_database, largest_wallet
 from tests.bench.run import Result, run

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.boundary.masking import LONGEST_TEXT
 from indexer.chain.endpoint import LONGEST_PATIENCE, Endpoint, mask, retry_after
 from indexer.chain.errors import (
     BadAnswerError,
@@ -30,7 +31,6 @@ from indexer.chain.errors import (
 )
 from indexer.chain.limits import most_bytes
 from indexer.errors import ChainError, PrunedError, RetryableError
-from indexer.masking import LONGEST_TEXT
 from tests.faulty_modes import gzip_bomb
 
 TEXTS = {

@@ -23,13 +23,13 @@ from click.testing import CliRunner, Result
 from eth_utils.address import to_checksum_address
 
 from indexer import __main__ as entry
-from indexer import console
 from indexer.chain import connect
 from indexer.chain.client import Chain
 from indexer.cli.main import main
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
 from indexer.store.store import Store
 from indexer.store.synced_ranges import SyncedRanges
+from indexer.text import console
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil

@@ -81,7 +81,7 @@ def test_what_others_can_write_is_not_used(mode: int, why: str, monkeypatch: pyt
     path.write_text(STOLEN)
     path.chmod(mode)
     gid = path.stat().st_gid
-    monkeypatch.setattr("indexer.files.own_group", lambda: gid + 1)
+    monkeypatch.setattr("indexer.boundary.files.own_group", lambda: gid + 1)
     refused(run("protocols"), why, "--config indexer.toml")
 
 

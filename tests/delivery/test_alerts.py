@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from indexer.alert import prices
+from indexer.boundary.files import open_lock
 from indexer.delivery import channels, outbox
 from indexer.delivery.channels import AtSend, Channel, Command, DeliveryError, Stdout
 from indexer.delivery.dispatch import Dispatch
@@ -25,7 +26,6 @@ from indexer.delivery.places import Places
 from indexer.delivery.queue import refused
 from indexer.delivery.services import Apprise, masked, scrubbed, seconds_of
 from indexer.errors import ConfigError
-from indexer.files import open_lock
 from indexer.schema import migrations
 from indexer.store.store import Store
 from tests.devnet import aave_v3

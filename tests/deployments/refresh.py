@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from indexer.boundary.masking import mask
 from indexer.config import MULTICALL3
-from indexer.masking import mask
 from tests.devnet.packages import package
 
 ADDRESS_BOOK = "@aave-dao/aave-address-book", "4.68.1"

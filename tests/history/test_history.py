@@ -29,7 +29,7 @@ from indexer.history.history import (
 from indexer.model import WAD
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
-from indexer.text import iso
+from indexer.text.values import iso
 from tests.devnet.aave_v2 import AaveV2
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.compound_v3 import CompoundV3

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from indexer.cli.main import main
-from indexer.text import iso
+from indexer.text.values import iso
 from tests.devnet import aave_v3, compound_v3, maker
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import Anvil

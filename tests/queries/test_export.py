@@ -20,8 +20,8 @@ from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.terminal import output
 from indexer.terminal.output import Format, Output
-from indexer.text import printable
-from indexer.text import shown as shown_text
+from indexer.text.values import printable
+from indexer.text.values import shown as shown_text
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07",

@@ -30,7 +30,7 @@ from indexer.report.charts import Bars, Lines
 from indexer.report.document import Form, Report, Section, write
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
-from indexer.text import iso
+from indexer.text.values import iso
 from tests.devnet import aave_v3, compound_v3, maker
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil

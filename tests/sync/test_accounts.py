@@ -18,11 +18,11 @@ from indexer.cli.main import main
 from indexer.errors import ConfigError
 from indexer.model import Accounts
 from indexer.snapshot.tracked import TrackedDeployment
-from indexer.store.accounts_file import of_parquet
 from indexer.store.store import Store
 from indexer.sync import sync as sync_module
 from indexer.sync.missing_logs import MissingLogs
 from indexer.sync.sync import Sync
+from indexer.transfer.accounts_file import of_parquet
 from tests.devnet import aave_v3
 from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import Devnet, config_toml
@@ -302,10 +302,10 @@ def test_a_parquet_that_repeats_a_huge_text_costs_no_memory_and_no_file_is_belie
     assert peak(refuse_huge) < 100 * 2**20
     Path("no.parquet").write_bytes(b"PAR1 nothing PAR1")
     assert "no Parquet that can be read" in run("accounts", "import", "no.parquet", code=2).stderr
-    monkeypatch.setattr("indexer.store.accounts_file.MOST_ROWS", 1)
+    monkeypatch.setattr("indexer.transfer.accounts_file.MOST_ROWS", 1)
     Path("two.csv").write_text("account\n" + "".join(f"0x{n:040x}\n" for n in (1, 2)))
     assert "more than 1 rows" in run("accounts", "import", "two.csv", "--deployment", markets[0].name, code=2).stderr
-    monkeypatch.setattr("indexer.store.accounts_file.LARGEST_FILE", 10)
+    monkeypatch.setattr("indexer.transfer.accounts_file.LARGEST_FILE", 10)
     assert "larger than" in run("accounts", "import", "two.csv", code=2).stderr
     assert not Path("indexer.db").exists()
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from pyarrow import parquet
 
+from indexer.api.arrow import by_name, by_values
 from indexer.cli.main import main
 from indexer.extras import how_to_install
 from indexer.history.history import MOVEMENT_COLUMNS
@@ -20,7 +21,6 @@ from indexer.queries.queries import STATUS_COLUMNS
 from indexer.risk.simulate import ASSET_COLUMNS, OUTCOME_COLUMNS
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
-from indexer.terminal.parquet import by_name, by_values
 
 LARGE = str(2**256 - 1)
 TIME = 1_700_000_000

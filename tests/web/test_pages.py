@@ -19,7 +19,7 @@ from indexer.cli.main import main
 from indexer.queries.paging import page
 from indexer.store.store import Store
 from indexer.terminal.options import Session
-from indexer.text import printable, shown
+from indexer.text.values import printable, shown
 from indexer.web import at_risk
 from indexer.web.app import application
 from indexer.web.desk import Desk

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len as cell_width
 
-from indexer.table import folded, write_table
-from indexer.text import shown
+from indexer.text.table import folded, write_table
+from indexer.text.values import shown
 
 ADDRESS = "0x41ee1dded0fa5c6b0873982459cb596b8d68c9bb"
 COLUMNS = "deployment wallet status health_factor debt_usd collateral_usd blocked_by".split()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from indexer import bounded_json
+from indexer.boundary import bounded_json
 from indexer.errors import StoreError
 
 #: characters of a market or position that need no closer look before they are parsed

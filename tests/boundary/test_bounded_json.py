@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer import bounded_json
-from indexer.bounded_json import MAX_DEPTH, MAX_PARSED
+from indexer.boundary import bounded_json
+from indexer.boundary.bounded_json import MAX_DEPTH, MAX_PARSED
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["[", "]", '"', "\\", '[{"', '\\"[', "}"]),
@@ -56,7 +56,7 @@ def test_a_million_brackets_are_a_plain_error_where_the_recursion_limit_was_rais
     """In a process of its own, as without the bound it ends with a segmentation fault."""
     program = (
         "import sys; sys.setrecursionlimit(10**9)\n"
-        "from indexer import bounded_json\n"
+        "from indexer.boundary import bounded_json\n"
         "try: bounded_json.loads(sys.stdin.buffer.read())\n"
         "except ValueError: print('refused')"
     )

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.store import spool
+from indexer.snapshot import spool
+from indexer.snapshot.spool import Spool
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow
-from indexer.store.spool import Spool
 
 values = st.none() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=80)
 position_rows = st.builds(PositionRow._make, st.tuples(*[values] * len(POSITION_COLUMNS)))

@@ -13,7 +13,7 @@ import pytest
 from indexer import plugins
 from indexer.errors import InstallationError
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed"]
 
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import zip_longest
 from typing import TextIO
 
-from indexer.text import Row, printable, short_address, shown
+from indexer.text.values import Row, printable, short_address, shown
 
 #: how a terminal sets text (ECMA-48, SGR); colours are those of its own palette, legible on light and on dark
 BOLD, DIM, RED, YELLOW, END = "\x1b[1m", "\x1b[2m", "\x1b[1;31m", "\x1b[33m", "\x1b[0m"

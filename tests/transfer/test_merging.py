@@ -15,9 +15,9 @@ from indexer.cli.main import main
 from indexer.errors import StoreError
 from indexer.model import Accounts
 from indexer.settings import Settings
-from indexer.store.merging import LEFT_OUT, SHARED, Merged, merge
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
+from indexer.transfer.merging import LEFT_OUT, SHARED, Merged, merge
 from tests.devnet import aave_v3, compound_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.compound_v3 import CompoundV3

@@ -17,7 +17,7 @@ from indexer.store.store import Store
 #: tables with a chain_id that are about somebody's rules, or kept for a day for readers of one file
 LEFT_OUT = frozenset({"alerts", "blind_deployments", "changes", "price_states", "watch_states"})
 #: tables of which deployments of one chain share rows
-SHARED = frozenset({"assets", "blocks", "finality"})
+SHARED = frozenset({"assets", "blocks", "feed_phases", "feed_prices", "feeds", "finality"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import ConfigError
-from indexer.store.accounts_file import Place, load
+from indexer.transfer.accounts_file import Place, load
 
 PLACES = {"here": Place(1, "mainnet", "here", "")}
 CELLS = st.sampled_from(

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from indexer.text import printable
+from indexer.text.values import printable
 
 
 class Rate(ProgressColumn):
