@@ -20,6 +20,7 @@ VERBS = {
     "doctor": Verb("jobs.doctor", "Examine the endpoints of a chain, recommend its settings."),
     "export": Verb("lists.query", "Write whole lists with every column, as files or for a pipe."),
     "help": Verb("cli.help", "Show what a command does and its flags."),
+    "init": Verb("jobs.init", "Write a configuration to begin with, and check it."),
     "liquidations": Verb("lists.liquidations", "List the liquidations that logs tell of, the newest first."),
     "levels": Verb("lists.levels", "Show how much debt is liquidatable at which price of ASSET."),
     "merge": Verb("jobs.merge", "Write several databases into a new one, for lists over all."),
