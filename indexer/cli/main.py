@@ -33,6 +33,7 @@ VERBS = {
     "query": Verb("lists.query", "Run one SELECT on the database; it cannot write."),
     "report": Verb("lists.report", "Explain one person's wallets, or the whole book."),
     "schema": Verb("lists.schema", "Show what every column means, its unit and its source."),
+    "serve": Verb("web.serve", "Show who is at risk as pages that update themselves."),
     "show": Verb("lists.positions", "Show a person's positions and what liquidates them."),
     "simulate": Verb("lists.simulate", "Show who is liquidatable if prices or other things change."),
     "status": Verb("lists.status", "Show how far each deployment is synced."),
