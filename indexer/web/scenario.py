@@ -11,9 +11,8 @@ from starlette.datastructures import QueryParams
 
 from indexer.adapter import WhatIf
 from indexer.errors import ConfigError
-from indexer.lists.simulate import spelt
 from indexer.risk import simulate as simulating
-from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep, canonical
+from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep, canonical, spelt
 from indexer.store import books as loading
 from indexer.store.rows import OF_ADDRESSES
 from indexer.text.values import printable
@@ -125,7 +124,10 @@ def scenario_of(
         Sweep.parse(assumed.sweep if "=" in assumed.sweep else f"{assumed.sweep}=0..-60%") if assumed.sweep else None
     )
     pace = simulating.seconds_per_block(conn, books[0].chain_id)
-    return spelt(books, names_of(desk), [Change.shock(text) for text in assumed.shocks], [], swept, assumed.days, pace)
+    markets = [(book.adapter, book.market) for book in books]
+    return spelt(
+        markets, names_of(desk), [Change.shock(text) for text in assumed.shocks], [], swept, assumed.days, pace
+    )
 
 
 def computed(
