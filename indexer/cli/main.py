@@ -15,10 +15,12 @@ from indexer.text.console import log_to_stderr
 VERBS = {
     "accounts": Verb("jobs.accounts", "Export or import lists of accounts, for a quick first sync."),
     "at-risk": Verb("lists.positions", "List who is at risk of liquidation, the largest debt first."),
+    "backtest": Verb("lists.backtest", "Score forecasts of the past against what came."),
     "completion": Verb("cli.completion", "Print what makes a shell complete commands and names."),
     "demo": Verb("jobs.demo", "Write a small database to try the commands on."),
     "doctor": Verb("jobs.doctor", "Examine the endpoints of a chain, recommend its settings."),
     "export": Verb("lists.query", "Write whole lists with every column, as files or for a pipe."),
+    "forecast": Verb("jobs.forecast", "Say how likely positions become liquidatable, and when."),
     "help": Verb("cli.help", "Show what a command does and its flags."),
     "init": Verb("jobs.init", "Write a configuration to begin with, and check it."),
     "liquidations": Verb("lists.liquidations", "List the liquidations that logs tell of, the newest first."),
@@ -26,6 +28,7 @@ VERBS = {
     "merge": Verb("jobs.merge", "Write several databases into a new one, for lists over all."),
     "movements": Verb("lists.movements", "List who added or removed most between two snapshots."),
     "opportunities": Verb("lists.opportunities", "List what a liquidation call pays for everyone at risk."),
+    "oracles": Verb("lists.oracles", "Show the oracle behind each price: age, cap, what waits."),
     "protocols": Verb("lists.status", "List the known deployments and their addresses."),
     "query": Verb("lists.query", "Run one SELECT on the database; it cannot write."),
     "report": Verb("lists.report", "Explain one person's wallets, or the whole book."),
@@ -37,6 +40,7 @@ VERBS = {
     "sync": Verb("jobs.sync", "Bring the database to a block of the chain."),
     "top": Verb("lists.report", "List the largest wallets over all protocols, in USD."),
     "verify": Verb("jobs.verify", "Compare the rows with the contracts' own answers."),
+    "volatility": Verb("lists.oracles", "Show how much the price of each feed moves."),
     "watch": Verb("jobs.watch", "Watch wallets; be told when one comes near liquidation."),
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from indexer.errors import ConfigError
 from indexer.queries.scope import Scope
+from indexer.queries.shards import added_up, run
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
 from indexer.text.values import Row
 from indexer.units import least_at
@@ -104,7 +105,8 @@ def select(
         time = "d.block_timestamp" if kind is Kind.MARKETS else "coalesce(p.block_timestamp, d.block_timestamp)"
         more, given = scope.of_positions(time)
         filters, values = [*filters, *more], [*values, *given]
-    return run(conn, names, source, filters, order, values, scope)
+    how = added_up if kind is Kind.WALLETS else run
+    return how(conn, names, source, filters, order, values, scope)
 
 
 def of_rows(
@@ -122,22 +124,6 @@ def of_rows(
             filters.append(f"p.{column} in ({', '.join('?' * len(names))})")
             values += names
     return filters, values
-
-
-def run(
-    conn: sqlite3.Connection,
-    names: Sequence[str],
-    source: str,
-    filters: Sequence[str],
-    order: str,
-    values: list[Any],
-    scope: Scope,
-) -> tuple[list[str], Iterable[Row]]:
-    """Columns and rows; `order` holds where the scope names no other, and among equals."""
-    where = f" where {' and '.join(filters)}" if filters else ""
-    order = scope.ordered([name.rpartition(" as ")[2].rpartition(".")[2] for name in names], names, order)
-    cursor = conn.execute(f"select {', '.join(names)} from {source}{where} order by {order}", values)  # noqa: S608 - ours
-    return [column[0] for column in cursor.description], cursor
 
 
 def wallet_filters(

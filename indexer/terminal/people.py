@@ -77,9 +77,9 @@ def on_watch(session: Session) -> "list[Watch]":
     """The watch list; empty before there is a database."""
     from indexer.alert.watches import watches
 
-    if not session.db.exists():
+    if not session.watch_db.exists():
         return []
-    with closing(open_readonly(session.db)) as conn:
+    with closing(open_readonly(session.watch_db)) as conn:
         return watches(conn)
 
 

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from indexer.cli.main import main
 from indexer.store.store import Store
+from tests.backtest.files import walks, write_prices
 from tests.devnet import aave_v3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
@@ -80,6 +81,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     added = CliRunner().invoke(main, ["watch", "add", wallet, "--label", "treasury", "--group", "family"])
     assert added.exit_code == 0, added.output
     (tmp_path / "wallet").write_text(wallet)
+    write_prices(tmp_path / "foresight", walks(200 * 24))
     given = ["accounts", "export", "borrowers.csv", "--deployment", "aave-v3-6-devnet"]
     assert CliRunner().invoke(main, given).exit_code == 0
     return tmp_path
