@@ -75,7 +75,8 @@ def _fill(conn: sqlite3.Connection, book: books.Book, past: Past, days: int, ago
         feed, price = feed_of(row.symbol), 1_000.0
         if conn.execute("select 1 from feeds where address = ?", (feed,)).fetchone() is None:
             conn.execute(
-                "insert into feeds values (?, ?, 'chainlink', ?, ?, ?, 50.0, ?)",
+                "insert into feeds (chain_id, address, kind, decimals, description, heartbeat_seconds, deviation_bps, learned_at) "
+                "values (?, ?, 'chainlink', ?, ?, ?, 50.0, ?)",
                 (book.chain_id, feed, DECIMALS, row.symbol, HOUR, until),
             )
             answers = past(row.symbol, days * 24) * price
