@@ -69,4 +69,4 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Book]]:
 
 def test_the_screen_decides_as_evaluate_does(books: list[Book]) -> None:
     found = [compared(book, list(book.positions)[:14], 150, n) for n, book in enumerate(books)]
-    assert all(0 < failed < count for failed, count in found), found
+    assert sum(failed for failed, _ in found) > 50, found
