@@ -15,6 +15,7 @@ from indexer.text.console import log_to_stderr
 VERBS = {
     "accounts": Verb("jobs.accounts", "Export or import lists of accounts, for a quick first sync."),
     "at-risk": Verb("lists.positions", "List who is at risk of liquidation, the largest debt first."),
+    "backtest": Verb("lists.backtest", "Score forecasts of the past against what came."),
     "completion": Verb("cli.completion", "Print what makes a shell complete commands and names."),
     "demo": Verb("jobs.demo", "Write a small database to try the commands on."),
     "doctor": Verb("jobs.doctor", "Examine the endpoints of a chain, recommend its settings."),
@@ -27,16 +28,19 @@ VERBS = {
     "merge": Verb("jobs.merge", "Write several databases into a new one, for lists over all."),
     "movements": Verb("lists.movements", "List who added or removed most between two snapshots."),
     "opportunities": Verb("lists.opportunities", "List what a liquidation call pays for everyone at risk."),
+    "oracles": Verb("lists.oracles", "Show the oracle behind each price: age, cap, what waits."),
     "protocols": Verb("lists.status", "List the known deployments and their addresses."),
     "query": Verb("lists.query", "Run one SELECT on the database; it cannot write."),
     "report": Verb("lists.report", "Explain one person's wallets, or the whole book."),
     "schema": Verb("lists.schema", "Show what every column means, its unit and its source."),
+    "serve": Verb("web.serve", "Show who is at risk as pages that update themselves."),
     "show": Verb("lists.positions", "Show a person's positions and what liquidates them."),
     "simulate": Verb("lists.simulate", "Show who is liquidatable if prices or other things change."),
     "status": Verb("lists.status", "Show how far each deployment is synced."),
     "sync": Verb("jobs.sync", "Bring the database to a block of the chain."),
     "top": Verb("lists.report", "List the largest wallets over all protocols, in USD."),
     "verify": Verb("jobs.verify", "Compare the rows with the contracts' own answers."),
+    "volatility": Verb("lists.oracles", "Show how much the price of each feed moves."),
     "watch": Verb("jobs.watch", "Watch wallets; be told when one comes near liquidation."),
 }
 

@@ -19,6 +19,8 @@ MEAN_BLOCK = 24
 YEAR = 8_760
 #: hours of returns before a z is of use; hours from which a factor stands on its own; hours below which it has no forecast
 BURN_IN, GROWN_UP, LEAST = 24, 60 * 24, 30 * 24
+#: LAMBDA and PHI were chosen on prices of ETH and BTC before this: 2020-10-20
+CHOSEN_UNTIL = 1_603_152_000
 #: a standard deviation of 100 % an hour: beyond, paths leave the range of floats and say nothing more
 HIGHEST_VARIANCE = 1.0
 HIGHEST_LOG = 50.0
@@ -113,13 +115,18 @@ def state(past: Filtered, at: int, donors: NDArray[np.int64] | None = None, know
 
 
 def draws(rng: np.random.Generator, rows: int, paths: int, steps: int) -> NDArray[np.int64]:
-    """Row numbers (paths, steps) of a stationary block bootstrap: a new block begins with probability 1 / MEAN_BLOCK."""
+    """Row numbers (paths, steps) of a stationary block bootstrap: a new block begins with probability 1 / MEAN_BLOCK.
+
+    First blocks begin in equal parts of the past, one a path: each may begin anywhere, and shares of paths vary as little as
+    with about twice as many.
+    """
     fresh = rng.random((paths, steps), dtype=np.float32) < 1 / MEAN_BLOCK
     fresh[:, 0] = True
     path, step = np.nonzero(fresh)
-    starts = rng.integers(0, rows, len(path)) - step
+    starts = rng.integers(0, rows, len(path))
+    starts[step == 0] = ((np.arange(paths) + rng.random(paths)) * (rows / paths)).astype(np.int64)
     block = np.cumsum(fresh.ravel()) - 1
-    return np.asarray((starts[block].reshape(paths, steps) + np.arange(steps)) % rows)
+    return np.asarray(((starts - step)[block].reshape(paths, steps) + np.arange(steps)) % rows)
 
 
 def simulate(start: State, paths: int, steps: int, rng: np.random.Generator) -> Floats:

@@ -1,7 +1,9 @@
 """The verbs of `indexer watch` for the list of watched wallets: add, list, remove, import."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,7 +89,7 @@ def add(
         raise click.BadParameter(str(error)) from error
     if name is not None:
         address, name = resolved(session, name, rpc_urls)
-    with Store(session.db) as store:
+    with Store(session.watch_db) as store:
         with store.transaction():
             pricing.add(store, priced)
             _, changed = add_watches(store, [] if wallet is None else [Watch(address, label, name, rules, names)])
@@ -152,21 +154,21 @@ def list_(session: Session, prices: bool, asked: Asked, output: Output) -> None:
     rows: list[Mapping[str, Any]] = []
     priced: list[Mapping[str, Any]] = []
     watched = 0
-    if session.db.exists():
+    if session.watch_db.exists():
         from indexer.alert.prices import listing as price_listing
         from indexer.alert.watches import listing
         from indexer.delivery.queue import refused
 
-        with Store(session.db) as store:
-            everything = listing(store.conn, default_rules(session))
-            scope, watched = asked.scope(session, store.conn), len(everything)
+        with listed(session) as conn:
+            everything = listing(conn, default_rules(session))
+            scope, watched = asked.scope(session, conn), len(everything)
             if everything:
-                rows = scope.arranged(asked.picked(session, store.conn, everything), [*everything[0]])
-            priced = [rule for rule in price_listing(store.conn) if scope.chain_id in (None, rule["chain_id"])]
-            for line in refused(store.conn):
+                rows = scope.arranged(asked.picked(session, conn, everything), [*everything[0]])
+            priced = [rule for rule in price_listing(conn) if scope.chain_id in (None, rule["chain_id"])]
+            for line in refused(conn):
                 remark(line)
             if output.table:
-                say(store.conn)
+                say(conn)
     if prices:
         if not priced:
             remark("no price is watched: `indexer watch add --price 'ETH<2000'` begins")
@@ -179,6 +181,21 @@ def list_(session: Session, prices: bool, asked: Asked, output: Output) -> None:
     output.write_dicts(rows, LIST_TABLE)
 
 
+@contextmanager
+def listed(session: Session) -> Iterator[Connection]:
+    """The database of the watch list and what it holds about those on it, or all of a folder."""
+    if not session.folder:
+        with Store(session.db) as store:
+            yield store.conn
+        return
+    from indexer.alert.watches import watches
+    from indexer.store.shards import lay_positions_of
+
+    with session.opened() as conn:
+        lay_positions_of(conn, [watch.wallet for watch in watches(conn)])
+        yield conn
+
+
 @click.command(epilog="\b\nExample:\n  indexer watch remove 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503")
 @click.argument("wallets", nargs=-1, required=True, metavar="WALLET|ENS|LABEL|'ETH<2000'...")
 @session_of
@@ -187,9 +204,9 @@ def remove(session: Session, wallets: Sequence[str]) -> None:
     from indexer.alert import prices as pricing
     from indexer.alert.watches import remove as remove_watches
 
-    if not session.db.exists():
+    if not session.watch_db.exists():
         raise IndexerError(NOBODY)
-    with Store(session.db) as store:
+    with Store(session.watch_db) as store:
         known = stored(store)
         found, priced = [], []
         for given in wallets:
@@ -244,6 +261,6 @@ def import_(session: Session, file: Path, rpc_urls: Sequence[str]) -> None:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
     found = load_watches(file, data, lambda name: resolved(session, name, rpc_urls))
-    with Store(session.db) as store:
+    with Store(session.watch_db) as store:
         added, changed = add_watches(store, found)
     remark(f"{many(added, 'wallet')} added to the watch list, {changed:,} already on it")
