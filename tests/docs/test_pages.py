@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from indexer.cli.main import main
+from indexer.schema.dictionary import dictionary
 from tests.cli.test_screens import MARK, terminal
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks
 
@@ -22,6 +23,7 @@ WIDTH = 200
 CHILD = """
 import json, re, shlex, subprocess, sys
 from indexer.cli.main import main
+from indexer.schema.dictionary import dictionary
 for line in json.loads(sys.argv[1]):
     for stream in (sys.stderr, sys.stdout):
         stream.flush()
@@ -93,19 +95,29 @@ def elsewhere() -> Iterator[tuple[str, list[str]]]:
         for block in blocks(page):
             lines = block.text.replace("\\\n", " ").splitlines() if block.kind == "sh" else []
             for line in lines:
-                for part in re.split(r"\s(?:&&|\|\||\|)\s", line):
-                    words = shlex.split(part, comments=True)
-                    while words and ("=" in words[0] or words[0] == "exec"):
-                        words = words[1:]
-                    if words and words[0] == "indexer":
-                        yield f"{block.where}: {line}", words[1:]
+                yield from ((f"{block.where}: {line}", words) for words in indexers(line))
 
 
-@pytest.mark.parametrize(("where", "words"), elsewhere(), ids=lambda value: value if isinstance(value, str) else "")
-def test_every_other_command_is_one_that_there_is(where: str, words: list[str]) -> None:
-    words = words[: next((n for n, word in enumerate(words) if word in (">", "2>", ">>", "&")), len(words))]
-    result = CliRunner().invoke(main, [*words, "--help"])
-    assert result.exit_code == 0, f"{where}\n{result.output}"
+def indexers(line: str) -> Iterator[list[str]]:
+    """The arguments of each `indexer` in a line for a shell."""
+    words = shlex.shlex(line, posix=True, punctuation_chars=True)
+    words.whitespace_split = True
+    command: list[str] = []
+    for word in [*words, ";"]:
+        if word[0] in "|&;<>()" and set(word) <= set("|&;<>()"):
+            if command[:1] == ["indexer"]:
+                yield command[1:]
+            command = []
+        else:
+            command.append(word)
+
+
+def test_every_other_command_is_one_that_there_is() -> None:
+    found = list(elsewhere())
+    assert len(found) > 20
+    for where, words in found:
+        result = CliRunner().invoke(main, [*words, "--help"])
+        assert result.exit_code == 0, f"{where}\n{result.output}"
 
 
 def test_generated_blocks_are_those_of_the_code() -> None:
@@ -163,3 +175,14 @@ def test_every_question_is_answered_two_clicks_away() -> None:
     for page, anchor in answers:
         assert page in near, f"{page} is further than two clicks"
         assert anchor in anchors(DOCS / page)
+
+
+def test_every_name_that_goes_is_listed_as_deprecated() -> None:
+    (listed,) = re.findall(
+        r"^### Deprecated\n(.*?)(?=^##)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    for (table, column), new in dictionary().old.items():
+        assert any(
+            re.search(rf"`({table}\.)?{column}`", line) and table in line and new in line
+            for line in listed.splitlines()
+        )
