@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from indexer.chain.blocks import check_header, parse_block, quantity
 from indexer.chain.bloom import Blooms
+from indexer.chain.budget import pace_of
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import (
     BadAnswerError,
@@ -23,7 +24,7 @@ from indexer.chain.errors import (
     TimedOutError,
     read_by,
 )
-from indexer.chain.limits import BatchLimits, Limit, LogLimit, Pace
+from indexer.chain.limits import BatchLimits, Limit, LogLimit
 from indexer.chain.null_logs import logs_or_null
 from indexer.chain.retry import Attempts, Pool
 from indexer.errors import ChainError, ReorgError, RetryableError, WrongChainError
@@ -106,7 +107,7 @@ class Node:
         self.lock = threading.Lock()
         self._rounds = attempts
         self._backoff = backoff
-        self._pace = Pace(max_requests_per_second) if max_requests_per_second else None
+        self._pace = pace_of(max_requests_per_second)
         self._on_retry = on_retry
 
     @property

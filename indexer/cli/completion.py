@@ -82,7 +82,7 @@ class Known(click.types.StringParamType):
         self.source = source
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        db = ctx.find_root().params.get("db") or Path("indexer.db")
+        db = Path(ctx.find_root().params.get("db") or "indexer.db")
         found: dict[str, None] = {}
         names = iter(self.source(ctx, db))
         while True:

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from indexer.errors import ChainError, IndexerError
+from indexer.jobs.many import ALL, many_chains
 from indexer.jobs.watched import NOBODY, stored
 from indexer.jobs.watching import ALERT_FLAGS, alert_options, alerting, leftover, staffed
 from indexer.memory import share_one_heap
@@ -20,7 +22,7 @@ from indexer.store.store import Store
 from indexer.terminal.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import block_or_moment
-from indexer.text.console import bars, remark
+from indexer.text.console import bars, listeners, remark
 from indexer.text.values import age, many
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog="\b\nExamples:\n  indexer sync\n  indexer sync --rpc-url http://127.0.0.1:8545 --protocol aave-v3\n  indexer sync --dry-run"
 )
-@chain_options
+@partial(chain_options, several=True)
 @click.option(
     "--accounts",
     type=click.Choice([Accounts.BORROWERS.value, Accounts.ALL.value]),
@@ -81,6 +83,11 @@ if TYPE_CHECKING:
     help="Then fetch the liquidations from before a deployment was followed; see --since.",
 )
 @click.option(
+    "--prices",
+    is_flag=True,
+    help="Then bring the history of the prices behind the oracles up to date, 400 days back or --since.",
+)
+@click.option(
     "--watch", is_flag=True, help="With --follow: also judge the rules of watched wallets, as `watch run` does."
 )
 @alert_options
@@ -93,7 +100,7 @@ if TYPE_CHECKING:
     "--since",
     callback=block_or_moment,
     metavar="BLOCK|DATE|AGE",
-    help="With --liquidations: only from here on. With --nl or --webhook: the block from which to catch up.",
+    help="With --liquidations or --prices: only from here on. With --nl or --webhook: the block from which to catch up.",
 )
 @output_options
 @session_of
@@ -105,9 +112,13 @@ def sync(session: Session, /, output: Output, **given: Any) -> None:
     what has changed from that block on.
     """
     own = {one.name: given.pop(one.name) for one in fields(Wanted) if one.name in given}
+    chains = given["chain"]
+    given["chain"] = chains[0] if chains else None
     wanted = Wanted(**own, output=output, flags=given)
     check(wanted)
-    if wanted.dry_run:
+    if session.folder or len(chains) > 1 or ALL in chains:
+        many_chains(session, chains, click.get_current_context().params, streams=wanted.streams)
+    elif wanted.dry_run:
         plan(session, wanted)
     elif wanted.follow:
         keep_up(session, wanted)
@@ -130,6 +141,7 @@ class Wanted:
     refresh_seconds: float | None
     every: float | None
     liquidations: bool
+    prices: bool
     watch: bool
     webhook: str | None
     since: int | Moment | None
@@ -164,8 +176,8 @@ def check(wanted: Wanted) -> None:
             "--notify, --command, --stdout, --hysteresis and --target are for --follow --watch",
         ),
         (
-            wanted.since is not None and not wanted.liquidations and not wanted.streams,
-            "--since is for --liquidations, and for --follow with --nl or --webhook",
+            wanted.since is not None and not (wanted.liquidations or wanted.streams or (wanted.prices and not once)),
+            "--since is for --liquidations or --prices, and for --follow with --nl or --webhook",
         ),
         (
             wanted.streams and isinstance(wanted.since, Moment),
@@ -175,6 +187,7 @@ def check(wanted: Wanted) -> None:
             wanted.liquidations and once,
             "--liquidations is for one sync: run it alone, then --follow keeps the table up to date",
         ),
+        (wanted.prices and wanted.dry_run, "--prices is for a sync: --dry-run reads nothing"),
         (
             wanted.every is not None and (not wanted.follow or not math.isfinite(wanted.every)),
             "--every is for --follow, and a number of seconds such as 12",
@@ -213,6 +226,8 @@ def plan(session: Session, wanted: Wanted) -> None:
 
 def keep_up(session: Session, wanted: Wanted) -> None:
     """Follows the chain until interrupted."""
+    from indexer.jobs.prices import following
+
     share_one_heap()
     flags, lines = wanted.flags, wanted.output.lines
     chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
@@ -235,7 +250,8 @@ def keep_up(session: Session, wanted: Wanted) -> None:
             judging(session, flags, worker, alerts) as desk,
         ):
             worker.history = not wanted.no_history
-            tail(session, flags, worker, wanted.to, interrupted, wake, desk)
+            prices = following(worker) if wanted.prices else None
+            tail(session, flags, worker, wanted.to, interrupted, wake, desk, prices)
         remark(stopped(reading.last_block(session.db, chain_id)))
 
 
@@ -247,17 +263,21 @@ def bring(session: Session, wanted: Wanted) -> None:
         started = time.monotonic()
         worker.history, worker.tell = not wanted.no_history, remark
         outcome = worker.snapshot(wanted.to)
-        remark(told(worker, outcome, time.time() - outcome.block.timestamp))
+        tell_of(worker, outcome, time.time() - outcome.block.timestamp)
         if wanted.supplies and outcome.waiting:
             worker.supplies = None
             outcome = worker.snapshot(wanted.to)
-            remark(told(worker, outcome, time.time() - outcome.block.timestamp))
+            tell_of(worker, outcome, time.time() - outcome.block.timestamp)
         if wanted.liquidations:
             worker.backfill_liquidations(lambda target: first_block(worker, wanted.since, target), outcome.block)
             (known,) = worker.store.conn.execute(
                 "select count(*) from liquidations where chain_id = ?", (worker.chain.chain_id,)
             ).fetchone()
             remark(f"{many(known, 'log')} of liquidations are known: `indexer liquidations` lists them")
+        if wanted.prices:
+            from indexer.jobs.prices import fill
+
+            fill(worker, wanted.since, outcome.block)
         remark(f"{time.monotonic() - started:.1f} s")
         if outcome.failed:
             raise IndexerError(
@@ -365,6 +385,7 @@ def tail(
     interrupted: Callable[[], bool],
     wake: Callable[[], None],
     desk: "Desk | None",
+    prices: "Callable[[Outcome], None] | None",
 ) -> None:
     """Takes a snapshot of every new block until interrupted, and calls `wake` after each."""
     from indexer.chain.heads import Heads
@@ -378,10 +399,31 @@ def tail(
             wake()
             if desk is not None:
                 desk.look(outcome)
-            remark(told(worker, outcome, lag))
+            tell_of(worker, outcome, lag)
+            if prices is not None:
+                prices(outcome)
 
         failed = desk.failed if desk is not None else lambda _: None
         follow(worker, heads, tell, to=to, until=interrupted, failed=failed)
+
+
+def tell_of(worker: "Sync", outcome: "Outcome", lag: float) -> None:
+    """Says on stderr what a snapshot did, and as numbers to whoever listens."""
+    remark(told(worker, outcome, lag))
+    for listener in listeners:
+        listener(
+            {
+                "block_number": outcome.block.number,
+                "block_timestamp": outcome.block.timestamp,
+                "positions": outcome.positions,
+                "at_risk": outcome.at_risk,
+                "logs": outcome.logs,
+                "positions_read": outcome.read,
+                "requests": outcome.requests,
+                "retries": outcome.retries,
+                "failed": sorted(outcome.failed),
+            }
+        )
 
 
 def told(worker: "Sync", outcome: "Outcome", lag: float) -> str:

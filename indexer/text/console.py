@@ -6,10 +6,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from indexer.progress import Progress
 from indexer.text.table import folded, moves, room
@@ -20,6 +20,10 @@ T = TypeVar("T")
 TELL_SECONDS = 30.0
 #: where lines go while bars are shown, the innermost last: above the bars, so as not to tear them
 above_bars: list[Callable[[str], None]] = []
+#: who hears of each snapshot, as numbers
+listeners: list[Callable[[Mapping[str, Any]], None]] = []
+#: who shows progress instead of bars, where another process does that
+shown_by: list[Progress] = []
 
 
 def remark(text: str) -> None:
@@ -141,6 +145,9 @@ def told() -> Iterator[Told]:
 @contextmanager
 def bars() -> Iterator[Progress]:
     """Shows progress bars on stderr until the end; where that is no terminal that can, a line every `TELL_SECONDS`."""
+    if shown_by:
+        yield shown_by[-1]
+        return
     if not moves(sys.stderr):
         with told() as progress:
             yield progress

@@ -1,6 +1,7 @@
 """What the marked blocks of the pages are made of, from the code itself: `make docs` writes them, a test compares them."""
 
 import ast
+import dataclasses
 import inspect
 import json
 import os
@@ -91,17 +92,19 @@ def fields(module: Any, name: str, hidden: tuple[str, ...] = ()) -> str:
     kind = getattr(module, name)
     told = comments(inspect.getsource(module))[name]
     rows = ["| key | default | meaning |", "| --- | --- | --- |"]
-    if hasattr(kind, "model_fields"):
-        given = {
-            key: None if field.is_required() else json.dumps(field.default) for key, field in kind.model_fields.items()
-        }
-    else:
-        given = {key: json.dumps(field.default) for key, field in kind.__dataclass_fields__.items()}
+    given = {one.name: default_of(one) for one in dataclasses.fields(kind)}
     for key, default in given.items():
         if key not in hidden:
             shown = "must be given" if default is None else "none" if default == "null" else f"`{default}`"
             rows.append(f"| `{key}` | {shown} | {told.get(key) or KEYS.get(key, '')} |")
     return "\n".join(rows)
+
+
+def default_of(field: "dataclasses.Field[Any]") -> str | None:
+    """The default as JSON, None where there is none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return json.dumps(field.default_factory())
+    return None if field.default is dataclasses.MISSING else json.dumps(field.default)
 
 
 #: keys whose meaning docs/chains.md explains at length

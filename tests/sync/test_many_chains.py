@@ -1,0 +1,323 @@
+"""Several chains at once: one process and one file each, started again where it dies, and one budget of requests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from multicall.constants import MULTICALL3_BYTECODE
+
+from indexer.chain.budget import LONGEST_AHEAD, SharedPace
+from indexer.chain.client import Chain
+from indexer.store.store import Store
+from indexer.sync.verify import verify
+from tests.devnet import aave_v3, compound_v3
+from tests.devnet.node import MULTICALL3, Anvil
+from tests.devnet.scenario import Devnet
+from tests.faulty import FaultyNode
+from tests.truth import adapter_of, deployment_of, raw
+
+ELSEWHERE = "0x00000000000000000000000000000000000ca11b"
+A_SECOND = 4
+#: calls a second that all chains together may send
+RATE = 60
+#: seconds for what takes a few
+PATIENCE = 240.0
+
+
+@dataclass
+class World:
+    """One chain with a market on it, reached through a proxy that notes when each call came."""
+
+    name: str
+    node: Anvil
+    proxy: FaultyNode
+    market: Devnet
+    keys: str
+    multicall3: str
+    came: list[tuple[float, int]] = field(default_factory=list)
+
+    def act(self, number: int) -> None:
+        """Some activity; on the chain with blocks of 250 ms the blocks that a moment brings."""
+        self.market.step(number)
+        if self.name == "quick":
+            mine_fast(self.node, 8)
+
+    @property
+    def toml(self) -> str:
+        lines = [
+            f"[chains.{self.name}]",
+            f"chain_id = {self.node.chain_id}",
+            f'multicall3 = "{self.multicall3}"',
+            self.keys,
+        ]
+        addresses = ", ".join(f'{key} = "{address}"' for key, address in self.market.addresses.items())
+        lines += [
+            f"[deployments.{self.market.name}]", f'protocol = "{self.market.protocol}"', f'chain = "{self.name}"',
+            f"start_block = {self.market.start_block}", f"addresses = {{ {addresses} }}",
+        ]  # fmt: skip
+        return "\n".join(lines) + "\n"
+
+
+def mine_fast(node: Anvil, blocks: int) -> None:
+    began = node.timestamp()
+    for number in range(1, blocks + 1):
+        node.set_next_timestamp(began + (number + A_SECOND - 1) // A_SECOND)
+        node.rpc("evm_mine")
+
+
+@contextmanager
+def world(
+    name: str, chain_id: int, deploy: Callable[[Anvil], Devnet], *, keys: str = "", multicall3: str = MULTICALL3, **faults: Any
+) -> Iterator[World]:  # fmt: skip
+    with Anvil(chain_id=chain_id) as node:
+        node.set_code(multicall3, MULTICALL3_BYTECODE)
+        market = deploy(node)
+        market.name = f"market-{name}"
+        market.populate(chain_id, 8)
+        with FaultyNode(node.url, **faults) as proxy:
+            made = World(name, node, proxy, market, keys, multicall3)
+
+            def note(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+                made.came.append((time.monotonic(), 1))
+                return answer
+
+            proxy.edit = note
+            yield made
+
+
+@pytest.fixture
+def worlds(needs_node: None) -> Iterator[list[World]]:
+    with ExitStack() as stack:
+        quick = stack.enter_context(world("quick", 4001, lambda node: aave_v3.deploy(node, "3.6")))
+        mine_fast(quick.node, 260)
+        bloomless = world("bloomless", 4002, compound_v3.deploy, keys='bloom = "none"', faults={"bloom-zero": 1.0})
+        elsewhere = world("elsewhere", 4003, lambda node: aave_v3.deploy(node, "3.0.2"), multicall3=ELSEWHERE)
+        yield [quick, stack.enter_context(bloomless), stack.enter_context(elsewhere)]
+
+
+@pytest.fixture
+def folder(worlds: list[World], tmp_path: Path) -> Path:
+    (tmp_path / "indexer.toml").write_text("".join(one.toml for one in worlds))
+    return tmp_path
+
+
+def command(folder: Path, *flags: str, db: str = "dbs/") -> list[str]:
+    return [sys.executable, "-m", "indexer", "--config", str(folder / "indexer.toml"), "--db", f"{folder}/{db}", *flags]
+
+
+def environment(worlds: Sequence[World]) -> dict[str, str]:
+    return {**os.environ, **{f"{one.name.upper()}_RPC_URL": one.proxy.url for one in worlds}}
+
+
+def run(folder: Path, worlds: Sequence[World], *flags: str, db: str = "dbs/") -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(folder, *flags, db=db),
+        env=environment(worlds),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+
+@contextmanager
+def following(folder: Path, worlds: Sequence[World]) -> "Iterator[subprocess.Popen[str]]":
+    """A `sync --follow` of all these chains, that ends with the context."""
+    log = (folder / "log").open("a")
+    process = subprocess.Popen(
+        command(
+            folder, "sync", "--chain", "all", "--follow", "--accounts", "all", "--every", "0",
+            "--max-requests-per-second", str(RATE),
+        ),
+        env=environment(worlds), stderr=log, text=True,
+    )  # fmt: skip
+    log.close()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def children(process: "subprocess.Popen[str]") -> list[int]:
+    text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(one) for one in text.split()]
+
+
+def wait_for(what: str, happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def block_of(folder: Path, one: World) -> int:
+    """The block of a chain's last snapshot, 0 before the first."""
+    path = folder / "dbs" / f"{one.name}.db"
+    try:
+        return raw(path, "select coalesce(max(block_number), 0) from deployments")[0][0] if path.exists() else 0
+    except Exception:  # noqa: BLE001 - a file that is just being made
+        return 0
+
+
+def wrong(folder: Path, one: World) -> list[str]:
+    """Rows that differ from what the contracts say at the block they name; a chain without rows is wrong too."""
+    path = folder / "dbs" / f"{one.name}.db"
+    with (
+        closing(Chain(one.name, one.node.chain_id, [one.node.url], one.multicall3)) as chain,
+        Store(path) as store,
+    ):
+        verdicts = verify(store, chain, [adapter_of(deployment_of(one.market))])
+    found = [f"{m.account} {m.what}: {m.ours}, not {m.contract}" for verdict in verdicts for m in verdict.mismatches]
+    return found if sum(verdict.checked for verdict in verdicts) >= 4 else [*found, f"{one.name}: hardly any rows"]
+
+
+def over_budget(worlds: Sequence[World], began: float) -> list[tuple[float, int]]:
+    """Moments by which more calls had come than the rate allows from the beginning on."""
+    came = sorted(at for one in worlds for at, _ in one.came)
+    return [(at - began, count) for count, at in enumerate(came, 1) if count > RATE * (at - began + 1) + 1]
+
+
+def test_all_chains_of_one_command_are_right_and_in_a_file_each(worlds: list[World], folder: Path) -> None:
+    done = run(folder, worlds, "sync", "--chain", "all", "--accounts", "all")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in sorted((folder / "dbs").glob("*.db"))] == [
+        "bloomless.db", "elsewhere.db", "quick.db", "watch.db",
+    ]  # fmt: skip
+    for one in worlds:
+        assert block_of(folder, one) == one.node.block_number()
+        assert wrong(folder, one) == []
+    assert "mainnet" in next(line for line in done.stderr.splitlines() if line.startswith("left out"))
+    table = done.stderr[done.stderr.index("chain ") :]
+    assert all(f"{one.name} " in table and str(one.node.block_number()) in table for one in worlds)
+
+
+def campaign(worlds: list[World], folder: Path, rounds: int) -> None:
+    """So many rounds of activity on each chain while children and parents are killed; in the end all is right."""
+    began = time.monotonic()
+    ended = False
+    number = 0
+    while not ended:
+        with following(folder, worlds) as parent:
+            wait_for("its children to start", lambda: len(children(parent)) == len(worlds))
+            for _ in range(rounds // 2):
+                number += 1
+                for one in worlds:
+                    one.act(number)
+                target = {one.name: one.node.block_number() for one in worlds}
+                victim = (children(parent) or [0])[number % len(worlds) % max(len(children(parent)), 1)]
+                if victim and number % 2:
+                    os.kill(victim, signal.SIGKILL)
+                wait_for(
+                    f"snapshots of {target}",
+                    lambda: all(block_of(folder, one) >= target[one.name] for one in worlds),  # noqa: B023
+                )
+            ended = number >= rounds
+            if ended:
+                parent.send_signal(signal.SIGTERM)
+                assert parent.wait(PATIENCE) == 0
+            else:
+                orphans = children(parent)
+                parent.kill()
+                parent.wait()
+                wait_for("orphans to end", lambda: not any(alive(one) for one in orphans))  # noqa: B023
+    assert over_budget(worlds, began) == []
+    for one in worlds:
+        assert wrong(folder, one) == []
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split(") ")[1][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_chains_are_followed_right_while_children_and_parents_are_killed(worlds: list[World], folder: Path) -> None:
+    campaign(worlds, folder, 6)
+
+
+@pytest.mark.long
+def test_chains_are_followed_right_for_long_while_children_and_parents_are_killed(
+    worlds: list[World], folder: Path
+) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < 600:
+        campaign(worlds, folder, 20)
+
+
+def test_one_chain_that_gives_up_leaves_the_others_right(worlds: list[World], folder: Path) -> None:
+    worlds[1].proxy.refuse_all = (-32000, "this endpoint is closed")
+    done = run(folder, worlds, "sync", "--chain", "all", "--accounts", "all")
+    assert done.returncode == 1
+    assert "1 of 3 chains gave up: bloomless" in done.stderr
+    assert [wrong(folder, one) for one in (worlds[0], worlds[2])] == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("flags", "db", "told"),
+    [
+        (["--chain", "quick", "--chain", "elsewhere"], "one.db", "--db DIR/"),
+        (["--chain", "all", "--rpc-url", "http://127.0.0.1:1"], "dbs/", "--rpc-url"),
+        (["--chain", "all", "--to", "5"], "dbs/", "--to 5"),
+        (["--chain", "all", "--since", "5", "--liquidations"], "dbs/", "--since BLOCK"),
+        (["--chain", "all", "--follow", "--watch"], "dbs/", "--watch"),
+        (["--chain", "nowhere", "--chain", "quick"], "dbs/", "nowhere"),
+    ],
+)
+def test_what_several_chains_cannot_have_is_refused_and_makes_nothing(
+    worlds: list[World], folder: Path, flags: list[str], db: str, told: str
+) -> None:
+    done = run(folder, worlds, "sync", *flags, db=db)
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert not (folder / "dbs").exists()
+
+
+def test_a_chain_in_two_files_is_named_with_both(worlds: list[World], folder: Path) -> None:
+    assert run(folder, worlds, "sync", "--chain", "quick").returncode == 0
+    (folder / "dbs" / "quick.db").rename(folder / "dbs" / "old.db")
+    done = run(folder, worlds, "sync", "--chain", "quick")
+    assert done.returncode == 1
+    assert "dbs/old.db" in done.stderr
+    assert "dbs/quick.db" in done.stderr
+    (folder / "dbs" / "old.db").rename(folder / "dbs" / "quick.db")
+    (folder / "dbs" / "copy.db").write_bytes((folder / "dbs" / "quick.db").read_bytes())
+    done = run(folder, worlds, "sync", "--chain", "elsewhere")
+    assert done.returncode == 1
+    assert "copy.db" in done.stderr
+    assert "quick.db" in done.stderr
+    assert not (folder / "dbs" / "elsewhere.db").exists()
+
+
+def test_a_second_command_does_not_share_a_folder(worlds: list[World], folder: Path) -> None:
+    with following(folder, worlds) as parent:
+        wait_for("its children to start", lambda: len(children(parent)) == len(worlds))
+        done = run(folder, worlds, "sync", "--chain", "all")
+        assert done.returncode == 1
+        assert "another sync is writing" in done.stderr
+
+
+# the budget -------------------------------------------------------------------------------------------------------------
+
+
+def test_processes_that_share_a_budget_send_no_more_than_one(tmp_path: Path) -> None:
+    """Each reserves in turn; the times that they get are as far apart as for a single one."""
+    paces = [SharedPace(tmp_path / "budget", 10.0) for _ in range(3)]
+    times = sorted(pace.reserve(100.0, 2) for _ in range(10) for pace in paces)
+    assert all(sum(2 for at in times if start <= at < start + 1) <= 10 for start in times)
+    assert times[-1] - times[0] >= 2 * 29 / 10 - 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"free": 100 + 2 * LONGEST_AHEAD, "sent": []})])
+def test_a_budget_that_cannot_be_right_is_begun_anew(tmp_path: Path, text: str) -> None:
+    (tmp_path / "budget").write_text(text)
+    assert SharedPace(tmp_path / "budget", 10.0).reserve(100.0, 1) == 100.0
