@@ -1,6 +1,5 @@
 """The pages for people say what is so: commands print what stands below them, generated blocks are current, links lead somewhere."""
 
-import json
 import os
 import re
 import shlex
@@ -15,54 +14,8 @@ from click.testing import CliRunner
 
 from indexer.cli.main import main
 from indexer.schema.dictionary import dictionary
-from tests.cli.test_screens import MARK, terminal
-from tests.docs.pages import DOCS, PAGES, ROOT, blocks
-
-WIDTH = 200
-#: runs commands one after the other, those of the indexer alone in this process and those that need a shell in one
-CHILD = """
-import json, re, shlex, subprocess, sys
-from indexer.cli.main import main
-from indexer.schema.dictionary import dictionary
-for line in json.loads(sys.argv[1]):
-    for stream in (sys.stderr, sys.stdout):
-        stream.flush()
-    print('\\x1e', flush=True)
-    words = shlex.split(line)
-    if words[0] != 'indexer' or re.search('[|&;<>$`]', re.sub('\\'[^\\']*\\'|"[^"$`]*"', '', line)):
-        subprocess.run(['bash', '-c', line])
-        continue
-    try:
-        main(words[1:], prog_name='indexer')
-    except SystemExit:
-        pass
-"""
-#: how old something is depends on when the page is read
-AGE = re.compile(r"\b[\d,.]+ (days|h|min|s) (old|ago)\b")
-
-
-def commands(text: str) -> Iterator[tuple[str, str]]:
-    """(command, what it prints) of a console block; a command goes on while a quotation is open, or after a backslash."""
-    lines = text.splitlines()
-    while lines:
-        line = lines.pop(0)
-        assert line.startswith("$ "), line
-        command = line[2:]
-        while command.endswith("\\") or unfinished(command):
-            command += "\n" + lines.pop(0)
-        shown = []
-        while lines and not lines[0].startswith("$ "):
-            shown.append(lines.pop(0))
-        yield command, "\n".join(shown)
-
-
-def unfinished(command: str) -> bool:
-    try:
-        shlex.split(command)
-    except ValueError:
-        return True
-    return False
-
+from tests.docs.pages import DOCS, PAGES, ROOT, blocks, commands, run, says
+from tests.docs.screenshot import PICTURE, drawn
 
 CONSOLE = [page for page in PAGES if any(block.kind == "console" for block in blocks(page))]
 
@@ -76,17 +29,9 @@ def test_the_commands_of_a_page_print_what_it_says(page: Path, demo: Path, tmp_p
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_RPC_URL")}
     environment |= {"TERM": "dumb", "XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    written = json.dumps([command for _, command, _ in told])
-    printed = (
-        terminal([sys.executable, "-c", CHILD, written], folder, environment, WIDTH).decode().replace("\r\n", "\n")
-    )
-    found = printed.split(f"{MARK}\n")[1:]
-    assert len(found) == len(told)
-    for (where, command, expected), output in zip(told, found, strict=True):
-        pattern = r"(?:.*\n)*?".join(
-            re.escape(part) for part in re.split(r"^\.\.\.\n", AGE.sub("AGE", f"{expected}\n"), flags=re.MULTILINE)
-        )
-        assert re.fullmatch(pattern, AGE.sub("AGE", output) or "\n"), f"{where}: $ {command}\n{output}"
+    printed = run([command for _, command, _ in told], sys.executable, folder, environment)
+    for (where, command, expected), output in zip(told, printed, strict=True):
+        assert says(expected, output), f"{where}: $ {command}\n{output}"
 
 
 def elsewhere() -> Iterator[tuple[str, list[str]]]:
@@ -128,6 +73,10 @@ def test_generated_blocks_are_those_of_the_code() -> None:
         [Path(sys.executable).with_name("cog"), "--check", "--diff", "-I", ROOT, *pages], cwd=ROOT, capture_output=True, text=True, check=False
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+
+
+def test_the_picture_is_what_a_terminal_shows() -> None:
+    assert PICTURE.read_text() == drawn()
 
 
 def slug(heading: str) -> str:
