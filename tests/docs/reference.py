@@ -206,6 +206,8 @@ def shapes() -> str:
                 flags = {option for parameter in command.params for option in parameter.opts} if command else set()
                 if about.module.startswith("lists.") and "--output" in flags:
                     found.append(shape(ASKED.get(verb, [verb])))
+                elif verb in dictionary().lists:
+                    found.append(f"## indexer {verb}\n\n{said_of(verb)}\n")
         finally:
             os.chdir(here)
     return "\n".join(found)
@@ -217,9 +219,19 @@ def shape(arguments: list[str]) -> str:
     written = " ".join(f'"{word}"' if " " in word else word for word in wanted)
     head = f"## indexer {arguments[0]}\n\n`indexer {written}`\n"
     if not rows:
-        return f"{head}\nNo rows of the demo; `indexer {arguments[0]} --help` says more.\n"
+        return f"{head}\n{said_of(arguments[0])}\n"
     keys = table(rows if isinstance(rows, list) else [rows])
     return f"{head}\n{keys}\n"
+
+
+def said_of(verb: str) -> str:
+    """The columns of a list of which the demo has no rows, as the data dictionary has them."""
+    told = dictionary().lists.get(verb)
+    if told is None:
+        return f"Not of the demo, which has no such rows: `indexer {verb} --help` says more."
+    lines = ["| key | type | unit | meaning |", "| --- | --- | --- | --- |"]
+    lines += [f"| `{name}` | {one.type} | {one.unit} | {one.meaning} |" for name, one in told.columns.items()]
+    return "\n".join(["Not of the demo, which has no such rows; NULL is `null`.", "", *lines])
 
 
 def table(rows: list[dict[str, Any]]) -> str:
