@@ -24,6 +24,7 @@ from rich.cells import cell_len
 
 from indexer.cli.main import main
 from indexer.store.store import Store
+from tests.backtest.files import vaults, walks, write_ilk, write_prices
 from tests.cli.test_help import commands
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
@@ -74,6 +75,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         assert added.exit_code == 0, added.output
     assert CliRunner().invoke(main, [*options, "watch", "add", "--price", "ETH<2000"]).exit_code == 0
+    closes = walks(200 * 24)
+    write_ilk(write_prices(folder / "foresight", closes), vaults(closes["ETH"], count=20))
     return folder
 
 
@@ -132,12 +135,17 @@ def screens() -> dict[str, list[str]]:
     found = {
         "at-risk": ["at-risk"],
         "at-risk-below": ["at-risk", "--below", "3"],
+        "backtest": ["backtest"],
+        "backtest-of-files": ["backtest", "--data", "foresight", "--paths", "100"],
         "completion": ["completion", "bash"],
         "help-command": ["help", "watch", "add"],
         "export-positions": ["export", "positions"],
         "export-wallets": ["export", "wallets"],
         "export-balances": ["export", "balances"],
         "export-markets": ["export", "markets"],
+        "forecast": ["forecast", "--paths", "100"],
+        "forecast-wallet": ["forecast", "wallet 0", "--paths", "100"],
+        "forecast-book": ["forecast", "book", "--paths", "100"],
         "liquidations": ["liquidations", "--since", "400d"],
         "levels": ["levels", "WETH"],
         "movements": ["movements"],
