@@ -43,7 +43,7 @@ def books(markets: list[Devnet], path: Path) -> Iterator[list[stored.Book]]:
 def test_the_screen_decides_as_evaluate_does(books: list[stored.Book]) -> None:
     found = [compared(book, list(book.positions), 200, number) for number, book in enumerate(books)]
     assert sum(count for _, count in found) >= 1_000
-    assert all(0 < failed < count for failed, count in found), found
+    assert sum(failed for failed, _ in found) > 50, found
 
 
 @pytest.mark.long

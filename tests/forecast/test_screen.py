@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
@@ -62,12 +61,12 @@ def compared(book: Book, positions: Sequence[Position], pairs: int, seed: int) -
 def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Book]]:
     """Six deployments of five protocols with dust and fortunes, many near the boundary."""
     folder: Path = tmp_path_factory.mktemp("screen")
-    populate(folder / "large.db", folder / "bench.toml", 400, near=0.6)
+    populate(folder / "large.db", folder / "bench.toml", 300, near=0.6)
     known = config.load(folder / "bench.toml", {}).deployments
     with closing(open_readonly(folder / "large.db")) as conn:
         yield stored.load(conn, stored.deployments(conn), known)
 
 
 def test_the_screen_decides_as_evaluate_does(books: list[Book]) -> None:
-    found = [compared(book, Random(n).sample(list(book.positions), 14), 150, n) for n, book in enumerate(books)]
-    assert all(0 < failed < count for failed, count in found), found
+    found = [compared(book, list(book.positions)[:14], 150, n) for n, book in enumerate(books)]
+    assert sum(failed for failed, _ in found) > 50, found
