@@ -22,6 +22,7 @@ from indexer.backtest.scores import Value
 from indexer.forecast import model
 from indexer.report.diagram import Diagram
 from indexer.report.document import Report, Section
+from indexer.text.values import many
 
 FINDING = ("sample", "every_h", "horizon_h", "claim", "measure", "value", "verdict")
 SCORE = (
@@ -42,7 +43,11 @@ def backtest_report(found: Evidence, *, numbers: bool = False) -> Report:
             Section("What is not proven", *rows.of(map(finding, open_)), notes=[*limits(found), *found.remarks]),
             Section("What is shown", *rows.of(map(finding, shown)), notes=VERDICTS),
             Section("Scores", *rows.of(row for one in found.samples for row in scores(one)), notes=SCORES),
-            *(reliability(one, rows) for one in found.samples if judges_bins(one) or one.sample.horizon == 168),
+            *(
+                reliability(one, rows)
+                for one in found.samples
+                if one.bins and (judges_bins(one) or one.sample.horizon == 168)
+            ),
             Section("Alarms", *rows.of(row for one in found.samples for row in alarms(one)), notes=ALARMS),
             Section("Warning before liquidations", *rows.of(leads(found)), notes=LEADS),
             Section("Prices alone", *rows.of(row for one in found.barriers for row in barrier(one)), notes=BARRIERS),
@@ -134,7 +139,7 @@ def limits(found: Evidence) -> list[str]:
             events = int(alone.sample.y.sum())
             said.append(
                 f"{book.ilk}: of {events:,} times that a vault would have become unsafe within 24 h if left alone, {both:,} were "
-                f"liquidated ({both / events * 100 if events else 0:.0f} %). One market, one collateral, {alone.blocks} blocks of four weeks: "
+                f"liquidated ({both / events * 100 if events else 0:.0f} %). One market, one collateral, {many(alone.blocks, 'block')} of four weeks: "
                 f"crashes come in clusters, so this is less than the number of observations suggests."
             )
     for one in found.samples:

@@ -14,19 +14,14 @@ from indexer.web.desk import Desk
 from indexer.web.render import Shown, table
 
 ROWS = 200
-COLUMNS = "status wallet deployment position_group health_factor debt_usd horizon pending left_alone liquidated block_number age".split()
+COLUMNS = "status wallet deployment position_group health_factor debt_usd horizon pending left_alone liquidated block_number age note".split()
 
 
 def shown(desk: Desk, _request: Request) -> Shown:
     with desk.read() as conn:
         above = band(conn, desk.session.db)
         found = forecasts(conn, ROWS)
-        ages = (
-            dict(conn.execute("select number, max(block_timestamp) from blocks group by number").fetchall())
-            if found
-            else {}
-        )
-    lines = [told(row, ages) for row in found or ()]
+    lines = [told(row) for row in found or ()]
     return Shown(
         "Forecast",
         "forecast.html",
@@ -41,16 +36,15 @@ def shown(desk: Desk, _request: Request) -> Shown:
     )
 
 
-def told(row: dict[str, Any], times: dict[int, int]) -> dict[str, Any]:
+def told(row: dict[str, Any]) -> dict[str, Any]:
     """A stored forecast in words: three kinds of statement that are never mixed."""
-    made = times.get(row["block_number"])
     return {
         **row,
         "horizon": age(row["horizon_seconds"]),
         "pending": pending(row),
         "left_alone": chance(row["p_unsafe"], row["p_unsafe_bound"], row["hits"]),
         "liquidated": None if row["p_liquidated"] is None else f"{100 * row['p_liquidated']:.1f} %",
-        "age": None if made is None else f"{age(max(time.time() - made, 0))} old",
+        "age": f"{age(max(time.time() - row['block_timestamp'], 0))} old",
     }
 
 

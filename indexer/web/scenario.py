@@ -124,14 +124,9 @@ def scenario_of(
         Sweep.parse(assumed.sweep if "=" in assumed.sweep else f"{assumed.sweep}=0..-60%") if assumed.sweep else None
     )
     pace = simulating.seconds_per_block(conn, books[0].chain_id)
+    markets = [(book.adapter, book.market) for book in books]
     return spelt(
-        [(book.adapter, book.market) for book in books],
-        names_of(desk),
-        [Change.shock(text) for text in assumed.shocks],
-        [],
-        swept,
-        assumed.days,
-        pace,
+        markets, names_of(desk), [Change.shock(text) for text in assumed.shocks], [], swept, assumed.days, pace
     )
 
 

@@ -21,7 +21,7 @@ from indexer.store.store import Store
 from indexer.terminal.options import Session
 from indexer.text.values import printable, shown
 from indexer.web import at_risk
-from indexer.web.app import application
+from indexer.web.app import PAGES, application
 from indexer.web.desk import Desk
 from tests.web.conftest import CONFIG, HOSTILE
 
@@ -326,3 +326,185 @@ def test_fresh_rows_are_stale_only_while_no_sync_runs(client: TestClient, databa
         text = client.get("/").text
         assert 'id="band" class="ok"' in text
         assert client.get("/healthz").json()["status"] == "ok"
+
+
+# the other pages ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_book_has_the_sums_of_the_file(client: TestClient, database: Path) -> None:
+    text = client.get("/book").text
+    for row in rows_of(database, "select deployment, total(debt_usd) as debt, count(*) as n from positions group by 1"):
+        (line,) = re.findall(rf"<tr><td [^>]*>{row['deployment']}</td>.*?</tr>", text)[:1]
+        assert f">{row['debt']:,.2f}<" in line
+        assert f">{row['n']}<" in line
+    assert "<svg" in text
+    assert client.get("/book.csv").text == command(database, "export", "markets", "--csv")
+
+
+@pytest.mark.parametrize(
+    ("query", "flags"),
+    [("price.eth=-20", ["--shock", "eth=-20%"]),
+     ("price.WETH=-35&price.LINK=10", ["--shock", "WETH=-35%", "--shock", "LINK=+10%"]),
+     ("price.eth=-20&days=30", ["--shock", "eth=-20%", "--days", "30"]),
+     ("also=ETH-A%3D-10%25+LINK%3D-30%25", ["--shock", "ETH-A=-10%", "--shock", "LINK=-30%"]),
+     ("sweep=eth", ["--sweep", "eth=0..-60%"]), ("days=10&sweep=WBTC%3D0..-30%25%3A10%25", ["--days", "10", "--sweep", "WBTC=0..-30%:10%"])],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_a_scenario_is_simulate_to_the_digit(
+    client: TestClient, database: Path, query: str, flags: list[str], form: str
+) -> None:
+    assert client.get(f"/what-if.{form}?{query}").text == command(database, "simulate", *flags, f"--{form}")
+
+
+def test_the_page_of_a_scenario_has_its_rows_and_its_command(client: TestClient, database: Path) -> None:
+    expected = json.loads(command(database, "simulate", "--shock", "eth=-20%", "--json"))
+    text = client.get("/what-if?price.eth=-20").text
+    listed = [cell for cell in cells(text) if "Health factor after" in cell]
+    assert [cell["Wallet"] for cell in listed] == [row["wallet"] for row in expected] != []
+    assert f"${sum(row['debt_usd'] for row in expected):,.2f}" in text
+    assert "indexer simulate --shock eth=-20%" in text
+
+
+def test_a_wallet_under_other_prices_is_simulate_to_the_digit(client: TestClient, database: Path) -> None:
+    (row,) = rows_of(
+        database, "select wallet from positions where deployment = 'aave-v3-6-devnet' and status = 'healthy' limit 1"
+    )
+    told = client.get(f"/wallet/{row['wallet']}.json?price.WETH=-20").text
+    assert told == command(database, "simulate", row["wallet"], "--shock", "WETH=-20%", "--json")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "price.eth=-100",
+        "price.eth=x",
+        "price.nothing=-20",
+        "days=-1",
+        "days=99999",
+        "also=x",
+        "sweep=x%3D1",
+        "sweep=nothing",
+    ],
+)
+def test_an_impossible_scenario_is_refused(client: TestClient, query: str) -> None:
+    for path in ("/what-if", "/what-if.json"):
+        assert client.get(f"{path}?{query}").status_code == 400
+
+
+def test_one_scenario_is_computed_at_a_time(desk: Desk) -> None:
+    desk.wait_seconds = 0.01
+    with TestClient(application(desk), base_url="http://localhost") as client:
+        with desk.alone():
+            answer = client.get("/what-if?price.eth=-20")
+            assert answer.status_code == 429
+            assert "another scenario" in answer.text
+            assert client.get("/what-if").status_code == 200
+        assert client.get("/what-if?price.eth=-20").status_code == 200
+
+
+def test_opportunities_are_those_of_the_command(client: TestClient, database: Path) -> None:
+    for query, flags in (
+        ("", []),
+        ("min_profit=100", ["--min-profit", "100"]),
+        ("protocol=maker", ["--protocol", "maker"]),
+    ):
+        told = command(database, "opportunities", *flags, "--json")
+        assert client.get(f"/opportunities.json?{query}").text == told
+        listed = [cell["Wallet"] for cell in cells(client.get(f"/opportunities?{query}").text)]
+        assert listed == [row["wallet"] for row in json.loads(told)]
+
+
+def test_without_a_stored_forecast_the_page_says_how_to_get_one(client: TestClient) -> None:
+    text = client.get("/forecast").text
+    assert "No forecast is stored" in text
+    assert "indexer forecast" in text
+
+
+def test_a_stored_forecast_is_shown_with_its_age_and_never_as_zero(client: TestClient, database: Path) -> None:
+    row, other = rows_of(database, "select * from positions where debt_usd > 0 order by debt_usd desc limit 2")
+    given: dict[str, Any] = {
+        "horizon_seconds": 86_400, "hits": 0, "p_unsafe": None, "p_unsafe_bound": 0.0015, "p_liquidated": None, "pending_price_raw": "1",
+        "pending_at": 1_713_710_000, "pending_kind": "osm", "exposures": None, "model": "m", "seed": 0, "paths": 2_000,
+        "prices_until": 1, "block_number": 1_052, "block_timestamp": 1_713_706_733, "note": None, "kept": 0,
+    }  # fmt: skip
+    with closing(sqlite3.connect(database)) as conn, conn:
+        for of, changes in (
+            (row, {}),
+            (
+                other,
+                {
+                    "hits": 250,
+                    "p_unsafe": 0.125,
+                    "p_unsafe_bound": None,
+                    "p_liquidated": 0.01,
+                    "pending_kind": None,
+                    "pending_at": None,
+                },
+            ),
+        ):
+            values = {
+                **{name: of[name] for name in ("chain_id", "deployment", "account", "position_group")},
+                **given,
+                **changes,
+            }
+            conn.execute(
+                f"insert into forecasts ({', '.join(values)}) values ({', '.join('?' * len(values))})",
+                [*values.values()],
+            )
+    first, second = cells(client.get("/forecast").text)
+    assert (first["Wallet"], first["Left alone"], first["Liquidated"]) == (row["wallet"], "below 0.15 %", "-")
+    assert first["Pending"] == "liquidatable by osm at 2024-04-21T14:33:20Z"
+    assert re.fullmatch(r"\d+ days old", first["Age"])
+    assert (second["Left alone"], second["Liquidated"], second["Pending"]) == ("12.5 %", "1.0 %", "-")
+
+
+def test_alerts_show_rules_states_and_deliveries(client: TestClient, database: Path) -> None:
+    assert "Nobody is watched" in client.get("/alerts").text
+    (row,) = rows_of(
+        database,
+        "select * from positions where status = 'liquidatable' and protocol = 'maker' and debt_usd > 0 limit 1",
+    )
+    command(database, "watch", "add", row["wallet"], "--label", "treasury", "--below", "1.3")
+    command(database, "watch", "add", "--price", "ETH<2000")
+    with closing(sqlite3.connect(database)) as conn, conn:
+        key = [row[name] for name in ("chain_id", "deployment", "account", "position_group", "wallet")]
+        conn.execute(
+            "insert into watch_states values (?, ?, ?, ?, ?, 'below 1.3', 0, 1, 1, null, null, ?, 1052)",
+            [*key, row["health_factor_raw"]],
+        )
+        conn.execute(
+            "insert into alerts (number, id, kind, chain_id, deployment, account, position_group, wallet, rule, crossing, event, health_factor_raw,"
+            " health_factor, block_number, block_hash, block_timestamp, body, created_at)"
+            " values (1, 'a', 'position', ?, ?, ?, ?, ?, 'below 1.3', 1, 'crossed', ?, ?, 1052, '0x', 1, '{}', 1713706733)",
+            [*key, row["health_factor_raw"], row["health_factor"]],
+        )
+        conn.execute(
+            "insert into deliveries (number, channel, place, state, error) values (1, 'c', 'p', 'trying', 'refused')"
+        )
+    text = client.get("/alerts").text
+    alert, state, price, rule = cells(text)
+    assert (alert["Label"], alert["Event"], alert["Delivered"], alert["Waiting"], alert["Error"]) == (
+        "treasury",
+        "crossed",
+        "0",
+        "1",
+        "refused",
+    )
+    assert alert["Time"] == "2024-04-21T13:38:53Z"
+    assert state["State"] == "crossed"
+    assert price["Rule"] == "ETH<2000"
+    assert rule["Rules"] == "below 1.3"
+    assert client.get("/alerts.json").json()[0]["wallet"] == row["wallet"]
+
+
+def test_every_page_and_twin_answers_on_an_empty_and_on_a_full_file(
+    client: TestClient, elsewhere: tuple[Path, TestClient]
+) -> None:
+    path, empty = elsewhere
+    with Store(path):
+        pass
+    for one in PAGES:
+        where = one.replace("{whom}", "0x" + "12" * 20)
+        for found in (client, empty):
+            for ending in ("", ".json", ".csv"):
+                assert found.get(where + ending).status_code == 200, where + ending

@@ -88,7 +88,7 @@
         scales: { x: { time: false } },
         axes: [axis({ values: (_, all) => all.map((v) => `${v} %`) }), axis({ size: 70, values: (_, all) => all.map(short) })],
         series: [{ label: "Change", value: (_, v) => v == null ? "" : `${v} %` },
-          ...series.map((one, i) => ({ label: one.label, stroke: style.getPropertyValue(`--series-${i + 1}`), width: 2, dash: i ? [6, 4] : [], value: (_, v) => short(v) }))],
+          ...series.map((one, i) => ({ label: one.label, stroke: style.getPropertyValue(`--series-${i + 1}`), width: 2, dash: i ? [6, 4] : [], value: (_, v) => v == null ? "" : short(v) }))],
       }, [x, ...series.map((one) => one.values)], place);
       new ResizeObserver(() => chart.setSize(size())).observe(place);
     }
@@ -109,6 +109,11 @@
       for (const [name, value] of [...request.body.entries()])
         if (value === "" || (name.startsWith("price.") && Number(value) === 0) || (name === "days" && Number(value) === 0)) request.body.delete(name);
   });
-  const start = () => { clock(); tick(); draw(); setInterval(tick, 1000); if (band()) listen(); };
+  // On a phone the rows come first, and filters unfold.
+  const fold = () => {
+    if (matchMedia("(max-width: 640px)").matches && !location.search)
+      for (const filters of document.querySelectorAll("details.narrow")) filters.open = false;
+  };
+  const start = () => { fold(); clock(); tick(); draw(); setInterval(tick, 1000); if (band()) listen(); };
   document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", start) : start();
 })();
