@@ -17,10 +17,10 @@ from indexer.errors import RetryableError
 from indexer.logs.log_filter import EVERYTHING, events_of
 from protocols.common import symbol_of
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.node import CHAIN_ID
+from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import config_toml
 from tests.faulty import FaultyNode
-from tests.truth import wrong_rows
+from tests.truth import deployment_of, wrong_rows
 
 HASH, OTHER = "0x" + "ab" * 32, "0x" + "cd" * 32
 LOG = {
@@ -135,6 +135,26 @@ def test_a_node_that_has_no_state_at_all_is_not_believed_that_a_contract_is_miss
     ended = synced(tmp_path, faulty, aave_v3_6)
     assert ended.exit_code == 1
     assert "answers as if nothing were deployed, not even Multicall3" in ended.stderr
+    assert not (tmp_path / "indexer.db").exists()
+
+
+def test_a_node_that_knew_a_contract_once_is_not_said_to_know_none(
+    faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path
+) -> None:
+    """Multicall3 was there at the first look, and nothing ever after: one such answer denies no contract."""
+    seen = count()
+
+    def edit(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if call["method"] not in STATE:
+            return answer
+        known = call["params"][0].lower() == MULTICALL3.lower() and next(seen) == 0
+        return answer if known else answer | EMPTY
+
+    faulty.edit = edit
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 1
+    (address,) = (a for key, a in deployment_of(aave_v3_6).addresses.items() if key == "pool_addresses_provider")
+    assert f"whether there is a contract at {address} is not certain" in ended.stderr
     assert not (tmp_path / "indexer.db").exists()
 
 
