@@ -1,5 +1,6 @@
 """What public bug reports of other indexers tell of nodes and tokens, tried on this one; each names its report."""
 
+import re
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -175,6 +176,27 @@ def test_a_gateway_that_now_and_then_forbids_what_it_served_is_asked_again(
     assert ended.exit_code == 0, ended.output
     assert faulty.injected["status 403"] > 2
     assert right(tmp_path, aave_v3_6)
+
+
+def test_logs_of_another_block_hash_than_the_headers_end_in_one_line(
+    faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path
+) -> None:
+    """XinFinOrg/XDPoSChain 650: each log names another block than the header of its number does."""
+
+    def edit(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if call["method"] == "eth_getLogs" and isinstance(answer.get("result"), list):
+            for log in answer["result"]:
+                log["blockHash"] = f"0x{int(log['blockHash'], 16) ^ 1:064x}"
+        return answer
+
+    faulty.edit = edit
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 1
+    assert re.search(
+        r"Error: devnet: eth_getLogs failed, gave up .* logs of block 0x\w+ instead of 0x\w+\)$", ended.stderr
+    )
+    waits = [float(seconds) for seconds in re.findall(r"next in ([\d.]+) s", ended.stderr)]
+    assert sum(waits) < 20, "a minute of pauses before it gave up what never changes"
 
 
 def test_receipts_that_fail_in_every_block_are_no_passing_fault(
