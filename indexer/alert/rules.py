@@ -1,4 +1,4 @@
-"""When to raise an alert about a watched position: thresholds, falls, unknown values, each with hysteresis. All pure.
+"""When to raise an alert about a watched position: thresholds, falls, chances, unknown values, with hysteresis. All pure.
 
 `below X`   crossed when the health factor is below X. Recovered, and armed again, once it is above
             X * (1 + hysteresis) or there is no debt.
@@ -11,14 +11,18 @@
             debt be closed at any health once its market is deprecated. Recovered, without hysteresis, at the first
             trusted snapshot in which the contract does not.
 
+`chance P%/T`  crossed when the chance that the position, left alone, fails the health test within T is P % or more, and
+            recovered once it is below P / (1 + hysteresis) or there is no debt. What has no forecast decides nothing.
+
 Every watch has `unknown` and `liquidatable`.
 
 An unverified value never counts as safe: it may cross a rule, and arm it for the next crossing, but only a verified
 value raises a "recovered".
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from indexer.model import UNCLEAR, WAD, Status
@@ -41,19 +45,27 @@ class Kind(StrEnum):
     LIQUIDATABLE = "liquidatable"
     DROP = "drop"
     BELOW = "below"
+    CHANCE = "chance"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule; `threshold` is a health factor (below) or a percentage (drop), scaled by 1e18."""
+    """One rule; `threshold` is a health factor (below) or a percentage (drop, chance), scaled by 1e18.
+
+    `seconds` is the horizon of a chance.
+    """
 
     kind: Kind
     threshold: int = 0
+    seconds: int = 0
 
     def __str__(self) -> str:
         if self in ALWAYS:
             return self.kind.value
-        return f"{self.kind} {decimal_text(self.threshold)}{'%' if self.kind is Kind.DROP else ''}"
+        number = f"{self.kind} {decimal_text(self.threshold)}"
+        if self.kind is Kind.CHANCE:
+            return f"{number}%/{span(self.seconds)}"
+        return f"{number}%" if self.kind is Kind.DROP else number
 
 
 UNKNOWN = Rule(Kind.UNKNOWN)
@@ -77,11 +89,15 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one snapshot says of a position: health factor scaled by 1e18, None without debt or where unknown."""
+    """What one snapshot says of a position: health factor scaled by 1e18, None without debt or where unknown.
+
+    `chances` is p_unsafe by horizon in seconds, in per cent scaled by 1e18; one that is not in it was not asked.
+    """
 
     health_factor: int | None
     status: Status
     debt_value: int | None = None
+    chances: Mapping[int, int | None] = field(default_factory=dict)
 
     @property
     def trusted(self) -> bool:
@@ -113,6 +129,8 @@ def decide(rule: Rule, state: State, reading: Reading, hysteresis: int) -> tuple
             return _drop(rule, state, reading, hysteresis)
         case Kind.BELOW:
             return _below(rule, state, reading, hysteresis)
+        case Kind.CHANCE:
+            return _chance(rule, state, reading, hysteresis)
 
 
 def _unknown(state: State, reading: Reading) -> tuple[State, Event | None]:
@@ -155,6 +173,15 @@ def _drop(rule: Rule, state: State, reading: Reading, hysteresis: int) -> tuple[
     return state, None
 
 
+def _chance(rule: Rule, state: State, reading: Reading, hysteresis: int) -> tuple[State, Event | None]:
+    percent = reading.chances.get(rule.seconds)
+    if percent is not None and percent >= rule.threshold:
+        return State(armed=False, open=True), Event.CROSSED if state.armed else None
+    if reading.free or (percent is not None and above(rule.threshold, percent, hysteresis)):
+        return _safe(replace(state, armed=True), reading)
+    return state, None
+
+
 def _safe(state: State, reading: Reading) -> tuple[State, Event | None]:
     if state.open and reading.trusted:
         return replace(state, open=False, crossed=None), Event.RECOVERED
@@ -191,7 +218,29 @@ def drop(text: str | float) -> Rule:
     return Rule(Kind.DROP, value)
 
 
+HOURS = {"h": 1, "d": 24}
+MOST_HOURS = 30 * 24
+
+
+def span(seconds: int) -> str:
+    """A horizon as a rule has it: 12h, 1d."""
+    hours = seconds // 3_600
+    return f"{hours}h" if hours % 24 else f"{hours // 24}d"
+
+
+def chance(text: str) -> Rule:
+    """The rule `chance P%/T`. ValueError if P is not a percentage, or T no full hours or days up to 30d."""
+    match = re.fullmatch(r"\s*([\d.]+)\s*%?\s*/\s*(\d{1,4})\s*([hd])\s*", text, re.ASCII)
+    hours = int(match[2]) * HOURS[match[3]] if match else 0
+    value = scaled(match[1]) if match else 0
+    if not (0 < value < HUNDRED and 0 < hours <= MOST_HOURS):
+        raise ValueError(
+            f"{text} is no chance to watch for: a percentage within hours or days, such as 20%/1d, up to 30d"
+        )
+    return Rule(Kind.CHANCE, value, hours * 3_600)
+
+
 def parse(text: str) -> Rule:
     """The rule that `str()` wrote."""
     kind, _, value = text.partition(" ")
-    return {"below": below, "drop": drop}[kind](value) if value else Rule(Kind(kind))
+    return {"below": below, "drop": drop, "chance": chance}[kind](value) if value else Rule(Kind(kind))

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.alert import prices
+from indexer.alert.chances import Chance, Chances
 from indexer.alert.message import Moved, Subject, compose
 from indexer.alert.rules import ALWAYS, Event, Reading, Rule, State, decide, in_order
 from indexer.alert.watches import Policy, Watch, watches
 from indexer.delivery.channels import Channel
 from indexer.delivery.queue import enqueue
-from indexer.model import WAD, Block, Status
+from indexer.model import WAD, Block, PositionKey, Status
 from indexer.risk.simulate import seconds_per_block
 from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.rows import PositionRow, Snapshot
@@ -55,6 +56,7 @@ class Verdicts:
     states: list[tuple[Any, ...]]
     remembered: list[Remembered] = field(default_factory=list)
     alerts: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
+    chances: Mapping[tuple[str, PositionKey], Chance] = field(default_factory=dict)
     positions: int = 0
     healths: list[int] = field(default_factory=list)
 
@@ -62,8 +64,16 @@ class Verdicts:
 class Watcher:
     """Judges the rows of watched wallets before each commit, and queues the alerts inside it."""
 
-    def __init__(self, chain: str, policy: Policy, channels: Sequence[Channel], explorer: str | None) -> None:
+    def __init__(
+        self,
+        chain: str,
+        policy: Policy,
+        channels: Sequence[Channel],
+        explorer: str | None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.chain, self.policy, self.channels, self.explorer = chain, policy, list(channels), explorer
+        self.chances = Chances(groups or {})
         self.positions = 0  # of watched wallets in the last snapshot
         self.worst: int | None = None  # their lowest health factor
         self.queued = 0
@@ -74,6 +84,7 @@ class Watcher:
         """Judges the rows and composes the alerts; the rider writes them, unless the watches have changed meanwhile."""
         verdicts = Verdicts(watches(conn), all_states(conn))
         watched = {watch.wallet: watch for watch in verdicts.watched}
+        verdicts.chances = self.chances.of(conn, watched, snapshots, tracked)
         priced = prices.judge(conn, self.chain, snapshots, self.policy.hysteresis)
         for snapshot in sorted(snapshots, key=lambda s: s.deployment):
             rows = snapshot.parts.rows() if watched else ()
@@ -127,8 +138,12 @@ class Judge:
         policy, snapshot = self.watcher.policy, self.snapshot
         where = (snapshot.chain_id, snapshot.deployment, row.account, row.position_group, watch.wallet)
         health, debt = row.health_factor_raw, row.debt_value_raw
+        chance = self.verdicts.chances.get((snapshot.deployment, row.key))
         reading = Reading(
-            None if health is None else int(health), Status(row.status), None if debt is None else int(debt)
+            None if health is None else int(health),
+            Status(row.status),
+            None if debt is None else int(debt),
+            {} if chance is None else chance.percent,
         )
         rules = in_order({*ALWAYS, *(watch.rules or policy.rules)})
         memories, health_before = remembered(self.conn, where, rules)
@@ -157,6 +172,7 @@ class Judge:
                 event=event,
                 crossing=memories[rule].crossing,
                 crossed=crossed,
+                chance=chance,
                 fell_from=highs[rule] if event is Event.CROSSED else None,
                 health_before=None if health_before is None else int(health_before),
                 columns=row._asdict(),

@@ -37,6 +37,7 @@ from indexer.model import ENDANGERED, Accounts, Block, PositionKey
 from indexer.store.chosen import rows_of
 from indexer.store.reorgs import earlier, recorded
 from indexer.store.rows import PositionRow, Snapshot
+from indexer.store.shards import each
 
 #: (up to this age, one point per so many seconds); each interval divides the next, so a minimum is never thinned away
 TIERS = ((7_200, 0), (86_400, 600), (30 * 86_400, 3_600))
@@ -344,22 +345,23 @@ def movements(
     if protocols:
         filters.append(f"p.protocol in ({', '.join('?' * len(protocols))})")
         values += protocols  # type: ignore[arg-type]
-    moves = conn.execute(
+    sql = (
         "select p.chain_id, p.deployment, p.wallet, total(h.supply_change_usd), total(h.debt_change_usd), "  # noqa: S608 - ours
         "min(h.block_number), max(h.block_number), max(h.block_timestamp) from health_history h "
         "cross join positions p using (chain_id, deployment, account, position_group) "
         f"where {' and '.join(filters)} group by p.chain_id, p.deployment, p.wallet "
-        "having abs(total(h.supply_change_usd)) >= ? or abs(total(h.debt_change_usd)) >= ?",
-        (*values, min_usd, min_usd),
+        "having abs(total(h.supply_change_usd)) >= ? or abs(total(h.debt_change_usd)) >= ?"
     )
-    found = {tuple(row[:3]): list(row[3:]) for row in moves}
+    found = {
+        tuple(row[:3]): list(row[3:]) for part in each(conn) for row in part.execute(sql, (*values, min_usd, min_usd))
+    }
     # Their present positions, in one pass.
-    totals = conn.execute(
+    totals = (
         "select chain_id, deployment, wallet, protocol, count(*), sum(collateral_usd), sum(debt_usd), "
         "health_factor_raw, min(health_factor), status from positions group by chain_id, deployment, wallet"
     )
     rows = []
-    for row in totals:
+    for row in (row for part in each(conn) for row in part.execute(totals)):
         where = tuple(row[:3])
         if where in found:
             chain, deployment, wallet, protocol, count, collateral, debt, *health = row
@@ -370,11 +372,10 @@ def movements(
 
 def unknown_movements(conn: sqlite3.Connection, chain_id: int | None = None) -> int:
     """How many positions have a point after a reorganisation or a late discovery, whose movement is unknown."""
-    found: tuple[int] = conn.execute(
+    sql = (
         "select count(*) from (select 1 from health_history h where supply_change_usd is null "
         "and (?1 is null or chain_id = ?1) and exists (select 1 from health_history o where o.chain_id = h.chain_id "
         "and o.deployment = h.deployment and o.account = h.account and o.position_group = h.position_group "
-        "and o.block_number < h.block_number) group by chain_id, deployment, account, position_group)",
-        (chain_id,),
-    ).fetchone()
-    return found[0]
+        "and o.block_number < h.block_number) group by chain_id, deployment, account, position_group)"
+    )
+    return sum(part.execute(sql, (chain_id,)).fetchone()[0] for part in each(conn))

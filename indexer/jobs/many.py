@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from indexer.errors import ConfigError, IndexerError, StoreError
 from indexer.queries import queries as reading
-from indexer.store.folder import WATCH_FILE, chain_files, places
+from indexer.store.shards import WATCH_FILE, chain_files, places
 from indexer.store.store import Store
 from indexer.terminal.options import Moment, Session
 from indexer.text.console import remark

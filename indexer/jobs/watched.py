@@ -1,7 +1,9 @@
 """The verbs of `indexer watch` for the list of watched wallets: add, list, remove, import."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,6 +36,13 @@ NOBODY = "no wallet is watched yet: add one with `indexer watch add WALLET`"
 @click.option("--below", "thresholds", multiple=True, metavar="HF", help="Alert below this health factor; repeatable.")
 @click.option("--drop", "falls", multiple=True, metavar="P%", help="Alert when it has fallen by that much; repeatable.")
 @click.option(
+    "--chance",
+    "chances",
+    multiple=True,
+    metavar="P%/T",
+    help="Alert when it is this likely to fail within that time (20%/1d); repeatable.",
+)
+@click.option(
     "--price",
     "prices",
     multiple=True,
@@ -49,16 +58,20 @@ def add(
     label: str | None,
     thresholds: Sequence[str],
     falls: Sequence[str],
+    chances: Sequence[str],
     prices: Sequence[str],
     groups: Sequence[str],
     rpc_urls: Sequence[str],
 ) -> None:
     """Watch a wallet, or change its label, groups or rules.
 
+    A chance is that of `indexer forecast`: that the position, left alone, becomes liquidatable within the time. It needs
+    `sync --prices` now and then, and is judged every 10 minutes, or once a price has moved by 1 %.
+
     A fall is measured from the highest health factor since the last alert of that rule, or since the watch began. A
     price is that of the deployments' own oracles, on every chain that is watched; it needs no wallet.
     """
-    if wallet is None and (not prices or label or thresholds or falls or groups):
+    if wallet is None and (not prices or label or thresholds or falls or chances or groups):
         raise click.UsageError("say which wallet to watch; only --price needs none")
     from indexer.alert import prices as pricing
     from indexer.alert.wallets_file import PREFIX, ens_name, groups_of, rules_of
@@ -67,7 +80,7 @@ def add(
 
     try:
         priced = [pricing.parse(text) for text in prices]
-        rules = rules_of(thresholds, falls)
+        rules = rules_of(thresholds, falls, chances)
         label = checked_label(label) if label else None
         names = groups_of(groups)
         name = ens_name(wallet or "")
@@ -76,7 +89,7 @@ def add(
         raise click.BadParameter(str(error)) from error
     if name is not None:
         address, name = resolved(session, name, rpc_urls)
-    with Store(session.db) as store:
+    with Store(session.watch_db) as store:
         with store.transaction():
             pricing.add(store, priced)
             _, changed = add_watches(store, [] if wallet is None else [Watch(address, label, name, rules, names)])
@@ -141,21 +154,21 @@ def list_(session: Session, prices: bool, asked: Asked, output: Output) -> None:
     rows: list[Mapping[str, Any]] = []
     priced: list[Mapping[str, Any]] = []
     watched = 0
-    if session.db.exists():
+    if session.watch_db.exists():
         from indexer.alert.prices import listing as price_listing
         from indexer.alert.watches import listing
         from indexer.delivery.queue import refused
 
-        with Store(session.db) as store:
-            everything = listing(store.conn, default_rules(session))
-            scope, watched = asked.scope(session, store.conn), len(everything)
+        with listed(session) as conn:
+            everything = listing(conn, default_rules(session))
+            scope, watched = asked.scope(session, conn), len(everything)
             if everything:
-                rows = scope.arranged(asked.picked(session, store.conn, everything), [*everything[0]])
-            priced = [rule for rule in price_listing(store.conn) if scope.chain_id in (None, rule["chain_id"])]
-            for line in refused(store.conn):
+                rows = scope.arranged(asked.picked(session, conn, everything), [*everything[0]])
+            priced = [rule for rule in price_listing(conn) if scope.chain_id in (None, rule["chain_id"])]
+            for line in refused(conn):
                 remark(line)
             if output.table:
-                say(store.conn)
+                say(conn)
     if prices:
         if not priced:
             remark("no price is watched: `indexer watch add --price 'ETH<2000'` begins")
@@ -168,6 +181,21 @@ def list_(session: Session, prices: bool, asked: Asked, output: Output) -> None:
     output.write_dicts(rows, LIST_TABLE)
 
 
+@contextmanager
+def listed(session: Session) -> Iterator[Connection]:
+    """The database of the watch list and what it holds about those on it, or all of a folder."""
+    if not session.folder:
+        with Store(session.db) as store:
+            yield store.conn
+        return
+    from indexer.alert.watches import watches
+    from indexer.store.shards import lay_positions_of
+
+    with session.opened() as conn:
+        lay_positions_of(conn, [watch.wallet for watch in watches(conn)])
+        yield conn
+
+
 @click.command(epilog="\b\nExample:\n  indexer watch remove 0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503")
 @click.argument("wallets", nargs=-1, required=True, metavar="WALLET|ENS|LABEL|'ETH<2000'...")
 @session_of
@@ -176,9 +204,9 @@ def remove(session: Session, wallets: Sequence[str]) -> None:
     from indexer.alert import prices as pricing
     from indexer.alert.watches import remove as remove_watches
 
-    if not session.db.exists():
+    if not session.watch_db.exists():
         raise IndexerError(NOBODY)
-    with Store(session.db) as store:
+    with Store(session.watch_db) as store:
         known = stored(store)
         found, priced = [], []
         for given in wallets:
@@ -233,6 +261,6 @@ def import_(session: Session, file: Path, rpc_urls: Sequence[str]) -> None:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
     found = load_watches(file, data, lambda name: resolved(session, name, rpc_urls))
-    with Store(session.db) as store:
+    with Store(session.watch_db) as store:
         added, changed = add_watches(store, found)
     remark(f"{many(added, 'wallet')} added to the watch list, {changed:,} already on it")

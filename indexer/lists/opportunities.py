@@ -91,8 +91,8 @@ def opportunities(
     output.write_dicts(scope.arranged(rows, COLUMNS), TABLE, COLUMNS)
 
 
-def lay_table(session: Session, conn: sqlite3.Connection) -> None:
-    """Put the rows of everyone at risk into a temporary table `opportunities` of this connection, without a gas price.
+def lay_table(session: Session, conn: sqlite3.Connection, into: sqlite3.Connection) -> None:
+    """Put the rows of everyone at risk into a temporary table `opportunities` of a connection, without a gas price.
 
     SQL cannot do the contracts' integer maths, so it is made when somebody asks for it; it is then of the same snapshot as
     every other table.
@@ -101,11 +101,11 @@ def lay_table(session: Session, conn: sqlite3.Connection) -> None:
 
     told = dictionary().lists["opportunities"].columns
     columns = ", ".join(f"{name} {told[name].type}" for name in COLUMNS)
-    conn.execute(f"create temp table opportunities ({columns}) strict")
+    into.execute(f"create temp table opportunities ({columns}) strict")
     with bars() as progress:
         progress.start("positions", 1, "query")
         rows = found(conn, session.deployments(conn), danger_filter(None, None, Scope()), Asked(), None)
-        conn.executemany(
+        into.executemany(
             f"insert into temp.opportunities values ({', '.join('?' * len(COLUMNS))})",  # noqa: S608 - question marks
             ([row[name] for name in COLUMNS] for row in rows),
         )

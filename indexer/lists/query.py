@@ -1,7 +1,10 @@
 """The verbs `query` and `export`: the rows of any SQL, and whole lists with every column."""
 
 import re
+import sqlite3
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -9,6 +12,7 @@ from indexer.queries import exports as exporting
 from indexer.queries import queries as reading
 from indexer.queries.exports import Kind
 from indexer.schema.dictionary import old_names
+from indexer.store.shards import each
 from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Session, below_option, exact_option, holds, session_of
 from indexer.terminal.output import Output, output_options
@@ -21,27 +25,47 @@ from indexer.text.console import counted, remark
     '\n  indexer query "select account, profit_before_gas_usd from opportunities"'
 )
 @click.argument("sql")
+@click.option("--chain", metavar="NAME", help="With --db DIR/: only the file of this chain.")
 @exact_option
 @output_options
 @fails_when_old
 @session_of
-def query(session: Session, sql: str, exact: bool, output: Output) -> None:
+def query(session: Session, sql: str, chain: str | None, exact: bool, output: Output) -> None:
     """Run one SELECT on the database; it cannot write.
 
     `indexer schema` lists the tables. Beside them there is `opportunities`, what `indexer opportunities` lists: its rows are
     computed when a query names it.
     """
-    with session.read(for_people=output.table, exact=exact) as conn:
+    if chain is not None:
+        session = session.of_chain(chain)
+    if session.folder and exact:
+        raise click.UsageError("--exact is for one chain's file here: name it with --chain")
+    with session.read(for_people=output.table, exact=exact) as conn, one_connection(session, conn) as into:
         if re.search(r"\bopportunities\b", sql, re.IGNORECASE):
             from indexer.lists.opportunities import lay_table
 
-            lay_table(session, conn)
-            conn.execute("pragma query_only = on")
+            lay_table(session, conn, into)
+            into.execute("pragma query_only = on")
         reads: set[tuple[str, str]] = set()
-        columns, rows = reading.run(conn, sql, reads)
+        columns, rows = reading.run(into, sql, reads)
         for line in old_names(reads, sql):
             remark(line)
         output.write(columns, rows)
+
+
+@contextmanager
+def one_connection(session: Session, conn: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """The connection on which SQL of the user's runs: that of the file, or one of all files of a folder."""
+    if not session.folder:
+        yield conn
+        return
+    from indexer.store.shards import TooManyFilesError, attached
+
+    try:
+        with attached(session.db) as together:
+            yield together
+    except TooManyFilesError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @click.command(
@@ -73,6 +97,6 @@ def export(
         )
         if output.table or output.path or not sys.stdout.isatty():
             table = kind if kind in (Kind.BALANCES, Kind.MARKETS) else Kind.POSITIONS
-            (total,) = conn.execute(f"select count(*) from {table}").fetchone()  # noqa: S608 - our own names
+            total = sum(part.execute(f"select count(*) from {table}").fetchone()[0] for part in each(conn))  # noqa: S608
             rows = counted(rows, total, "rows")
         output.write(columns, rows)

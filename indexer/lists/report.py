@@ -13,6 +13,7 @@ from indexer.boundary.files import write_file
 from indexer.errors import ConfigError
 from indexer.queries import ranking
 from indexer.queries.scope import newest
+from indexer.store.shards import each
 from indexer.terminal.freshness import fails_when_old, say
 from indexer.terminal.options import Moment, Session, exact_option, holds, session_of, target_option
 from indexer.terminal.output import Output, by_ending, output_options
@@ -157,17 +158,17 @@ def time_of(conn: Connection, since: int | Moment | None, last: int) -> int | No
     """Unix seconds of what --since says. Raises `ConfigError` for a block that no snapshot and no history is of."""
     if not isinstance(since, int):
         return None if since is None else since.since(last)
-    found = conn.execute(
-        "select min(block_timestamp), count(distinct chain_id) from ("
+    sql = (
+        "select min(block_timestamp), chain_id from ("
         "select chain_id, block_timestamp from book_history where block_number >= ?1 "
-        "union all select chain_id, block_timestamp from blocks where number >= ?1)",
-        (since,),
-    ).fetchone()
-    if found[0] is None:
+        "union all select chain_id, block_timestamp from blocks where number >= ?1) group by chain_id"
+    )
+    found = [row for part in each(conn) for row in part.execute(sql, (since,))]
+    if not found:
         raise ConfigError(f"nothing is known since block {since:,}: the data ends before it")
-    if found[1] > 1:
+    if len(found) > 1:
         raise ConfigError("several chains are synced: give a date instead of a block")
-    return int(found[0])
+    return int(found[0][0])
 
 
 def outlooks(session: Session, conn: Connection, who: Person, target: float) -> "dict[Key, dict[str, Any]]":

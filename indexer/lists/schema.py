@@ -3,6 +3,7 @@
 import click
 
 from indexer.errors import ConfigError
+from indexer.store.shards import each
 from indexer.terminal.options import Session, session_of
 from indexer.terminal.output import Output, output_options
 
@@ -44,7 +45,7 @@ def schema(session: Session, table: str | None, markdown: bool, sql: bool, datas
         click.echo(reference.datasette(session.db_path.stem), nl=False)
     elif sql:
         with session.read() as conn:
-            click.echo(reference.commented(conn, table), nl=False)
+            click.echo(reference.commented(next(iter(each(conn)), conn), table), nl=False)
     elif output.table and table is None and not output.columns:
         output.write(("table", "columns", "about"), [(t.name, len(t.columns), t.about) for t in tables.values()])
     else:

@@ -14,6 +14,7 @@ from indexer.queries.scope import Scope
 from indexer.store.database import open_readonly
 from indexer.store.progress import how_far
 from indexer.store.rows import BALANCE_COLUMNS, OF_ADDRESSES, POSITION_COLUMNS
+from indexer.store.shards import each, lay_positions_of
 from indexer.text.values import Row
 
 PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
@@ -98,14 +99,15 @@ def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: floa
     `progress.how_far` explains the columns on its progress; `note` has them in words.
     """
     found = []
-    for row in conn.execute("select * from sync_status order by chain_id, deployment"):
+    rows = [(part, row) for part in each(conn) for row in part.execute("select * from sync_status")]
+    for part, row in sorted(rows, key=lambda one: (one[1]["chain_id"], one[1]["deployment"])):
         columns = dict(row)
         made = columns["block_timestamp"]
         columns |= {
             "chain": columns["chain"] or chain_name(columns["chain_id"]),
             "age_seconds": None if made is None else int(now - made),
         }
-        far = how_far(conn, columns)
+        far = how_far(part, columns)
         if far["progress"] is not None and columns["complete_from"] is None:
             words = f"{'first sync' if made is None else 'history'}: {far['progress']}"
             columns["note"] = f"{columns['note']}; {words}" if columns["note"] else words
@@ -123,7 +125,8 @@ def deployments_of(conn: sqlite3.Connection, scope: Scope, min_debt: float | Non
     where = " and ".join(["true", *conditions])
     return {
         (chain_id, name)
-        for chain_id, name in conn.execute(
+        for part in each(conn)
+        for chain_id, name in part.execute(
             f"select distinct chain_id, deployment from positions p where {where}",  # noqa: S608 - question marks
             values,
         )
@@ -137,6 +140,7 @@ def troubled(conn: sqlite3.Connection) -> bool:
 
 def wallets(conn: sqlite3.Connection, addresses: Sequence[str]) -> list[dict[str, Any]]:
     """Every position whose wallet, owner or account is one of them, once, largest debt first, each with its `balances`."""
+    lay_positions_of(conn, addresses)
     found = []
     for row in conn.execute(
         f"select {', '.join(POSITION_COLUMNS)} from ({OF_ADDRESSES}) "  # noqa: S608 - ours
@@ -165,12 +169,19 @@ def unlisted(
         conditions.append(f"p.protocol in ({', '.join('?' * len(protocols))})")
         values += protocols
     of_these = "".join(f"and {condition} " for condition in conditions)
-    rows = conn.execute(
+    sql = (
         "select status, count(*), count(*) filter (where health_factor < ?), max(note) from positions p "  # noqa: S608 - question marks
-        f"where status in ('unpriceable', 'unverified') and debt_value_raw is not '0' {of_these}group by status",
-        (below, *values),
+        f"where status in ('unpriceable', 'unverified') and debt_value_raw is not '0' {of_these}group by status"
     )
-    return [(status, count, lower, note or "unknown before the next sync") for status, count, lower, note in rows]
+    found: dict[str, list[Any]] = {}
+    for part in each(conn):
+        for status, count, lower, note in part.execute(sql, (below, *values)):
+            one = found.setdefault(status, [0, 0, ""])
+            found[status] = [one[0] + count, one[1] + lower, max(one[2], note or "")]
+    return [
+        (status, count, lower, note or "unknown before the next sync")
+        for status, (count, lower, note) in sorted(found.items())
+    ]
 
 
 def _synced(path: Path) -> list[tuple[int, str, int]]:

@@ -8,9 +8,12 @@ FEW, are added up; if that leaves the last places open, more positions are exami
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import product
 
-from indexer.queries.exports import IS_AT_RISK, RANK, WALLET_NAMES, WALLET_SOURCE, run, wallet_filters
+from indexer.queries.exports import IS_AT_RISK, RANK, WALLET_NAMES, WALLET_SOURCE, wallet_filters
 from indexer.queries.scope import Scope
+from indexer.queries.shards import added_up
+from indexer.store.shards import each
 from indexer.text.values import Row
 
 #: how wallets are ranked
@@ -60,28 +63,28 @@ def top(
     if by == "risk":
         filters.append("(p.debt_at_risk_usd > 0 or p.debt_at_risk_usd is null)")
     column = COLUMNS[by]
-    order = f"{RANKS[by]}, p.wallet limit {int(limit)}"
-    many = {wallet for (wallet,) in conn.execute(MANY, (FEW,))}
+    order, rank = f"{RANKS[by]}, p.wallet", replace(rank, limit=int(limit))
+    parts = each(conn)
+    many = {wallet for part in parts for (wallet,) in part.execute(MANY, (FEW,))}
+    most = FEW * len(parts)  # positions of a wallet that is none of those
     for count in LOOKS:
         wallets, least = largest(conn, column, count)
         among = [*wallets | many]
         if len(among) > MOST:
             break
-        # SQLite pushes a list of values down into the view, but not a table of them
-        chosen = [*filters, f"p.wallet in ({', '.join('?' * len(among))})"]
-        names, found = run(conn, WALLET_NAMES, WALLET_SOURCE, chosen, order, [*values, *among], rank)
+        names, found = added_up(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values, rank, among)
         rows = list(found)
         last = rows[-1][names.index(column)] if len(rows) == limit else None
-        if least is None or (last or 0.0) > FEW * least * ROUNDING:
+        if least is None or (last or 0.0) > most * least * ROUNDING:
             return names, rows
-    return run(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values, rank)
+    return added_up(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values, rank)
 
 
 def largest(conn: sqlite3.Connection, column: str, count: int) -> tuple[set[str], float | None]:
     """The wallets of the `count` largest positions, and the bound of all other positions, None if there are no others."""
     wallets, least = set(), None
-    for sql in LARGEST[column]:
-        rows = conn.execute(sql, (count,)).fetchall()
+    for part, sql in product(each(conn), LARGEST[column]):
+        rows = part.execute(sql, (count,)).fetchall()
         wallets |= {wallet for wallet, _ in rows}
         if len(rows) == count:
             least = max(least or 0.0, rows[-1][1] or 0.0)

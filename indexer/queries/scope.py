@@ -110,7 +110,7 @@ class Scope:
                 [f"length({column}) {way}", f"{column} {way}"] if names[place].endswith("_raw") else [f"{column} {way}"]
             )
             order = ", ".join([f"{column} is null", *keys, default])
-        return order if self.limit is None else f"{order} limit {self.limit:d}"
+        return order
 
     def arranged(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[Mapping[str, Any]]:
         """Rows that are in their own order already, sorted and cut as is asked."""

@@ -4,10 +4,12 @@ Sums are over the same rows that a reader can query, exact amounts as integers. 
 out of USD sums and counted beside them.
 """
 
+import heapq
 import sqlite3
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,12 @@ from numpy.typing import ArrayLike
 from indexer.model import WAD
 from indexer.progress import NoProgress, Progress
 from indexer.queries.exports import IS_AT_RISK
+from indexer.queries.shards import chained
 from indexer.report.charts import Bars
 from indexer.report.document import Report, Section
 from indexer.report.holders import of_assets, of_deployments
 from indexer.report.parts import as_of, labelled, percent, section
+from indexer.store.shards import each
 
 #: the lower bounds of the buckets of health factors; each reaches up to the next
 BOUNDS = (0.0, 0.9, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
@@ -64,8 +68,8 @@ DEPLOYMENT_COLUMNS = (
 def by_deployment(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
     """One row per deployment; `unvalued` counts positions with debt whose USD value is unknown."""
     liquidatable = total("p.debt_usd", "p.status = 'liquidatable'")
-    rows = conn.execute(
-        "select d.deployment, d.protocol, count(p.account) as positions,"  # noqa: S608 - our own names
+    sql = (
+        "select d.chain_id, d.deployment, d.protocol, count(p.account) as positions,"  # noqa: S608 - our own names
         f" count(*) filter (where p.status <> 'no-debt') as with_debt, {total('p.collateral_usd')} as collateral_usd,"
         f" {total('p.debt_usd')} as debt_usd, {total('p.debt_usd', f'p.{IS_AT_RISK}')} as debt_at_risk_usd,"
         " count(*) filter (where p.status = 'liquidatable') as liquidatable,"
@@ -76,10 +80,11 @@ def by_deployment(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, An
         " strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time"
         " from deployments d left join positions p using (chain_id, deployment)"
         f" where d.block_number is not null and {chosen.sql.replace('protocol', 'd.protocol')}"
-        " group by d.chain_id, d.deployment order by debt_usd desc, d.chain_id, d.deployment",
-        chosen.values,
+        " group by d.chain_id, d.deployment"
     )
-    return [dict(row) for row in rows]
+    rows = [dict(row) for part in each(conn) for row in part.execute(sql, chosen.values)]
+    # as SQLite sorts them: unknown sums last
+    return sorted(rows, key=lambda r: (r["debt_usd"] is None, -(r["debt_usd"] or 0.0), r["chain_id"], r["deployment"]))
 
 
 ASSET_COLUMNS = (
@@ -149,12 +154,12 @@ def bucket_sql() -> str:
 
 def by_health(conn: sqlite3.Connection, chosen: Chosen) -> tuple[list[str], list[dict[str, Any]]]:
     """Protocols with debt, and one row per bucket of health factors: positions, debt, and the debt of each protocol."""
-    rows = conn.execute(
+    sql = (
         f"select protocol, {bucket_sql()} as bucket, count(*) as positions, total(debt_usd) as debt_usd,"  # noqa: S608
         f" {total('collateral_usd')} as collateral_usd from positions"
-        f" where status <> 'no-debt' and {chosen.sql} group by protocol, bucket",
-        chosen.values,
-    ).fetchall()
+        f" where status <> 'no-debt' and {chosen.sql} group by protocol, bucket"
+    )
+    rows = [row for part in each(conn) for row in part.execute(sql, chosen.values)]
     names = sorted({row["protocol"] for row in rows})
     whole = sum(row["debt_usd"] for row in rows)
     found = []
@@ -182,24 +187,45 @@ LARGEST_COLUMNS = "wallet positions debt_usd debt_percent collateral_usd debt_at
 
 def largest(conn: sqlite3.Connection, chosen: Chosen, count: int = LARGEST) -> list[dict[str, Any]]:
     """The wallets that owe most, with the worst health factor among their positions."""
-    (whole,) = conn.execute(f"select total(debt_usd) from positions where {chosen.sql}", chosen.values).fetchone()  # noqa: S608
-    rows = conn.execute(
+    debts = f"select total(debt_usd) from positions where {chosen.sql}"  # noqa: S608 - our own names
+    whole = sum(debt for (debt,) in chained(conn, debts, chosen.values))
+    each_wallet = (
         "select wallet, count(*) as positions, total(debt_usd) as debt_usd, total(collateral_usd) as collateral_usd,"  # noqa: S608
         f" total(debt_usd) filter (where {IS_AT_RISK}) as debt_at_risk_usd"
-        f" from positions where {chosen.sql} group by wallet having total(debt_usd) > 0"
-        " order by total(debt_usd) desc, wallet limit ?",
-        [*chosen.values, count],
+        f" from positions where {chosen.sql} group by wallet"
     )
     found = []
-    for row in rows:
-        worst = conn.execute(  # by its exact digits, as a float cannot tell 1 - 1e-18 from 1
+    for row in largest_of(conn, each_wallet, chosen, count):
+        worst = chained(  # by its exact digits, as a float cannot tell 1 - 1e-18 from 1
+            conn,
             f"select health_factor_raw from positions where wallet = ? and health_factor_raw is not null and {chosen.sql}"  # noqa: S608
             " order by length(health_factor_raw), health_factor_raw limit 1",
             [row["wallet"], *chosen.values],
-        ).fetchone()
-        factor = None if worst is None else Decimal(worst[0]).scaleb(-18)
-        found.append({**dict(row), "debt_percent": percent(row["debt_usd"], whole), "health_factor": factor})
+        )
+        digits = min((int(raw) for (raw,) in worst), default=None)
+        factor = None if digits is None else Decimal(digits).scaleb(-18)
+        found.append({**row, "debt_percent": percent(row["debt_usd"], whole), "health_factor": factor})
     return found
+
+
+def largest_of(conn: sqlite3.Connection, sql: str, chosen: Chosen, count: int) -> list[dict[str, Any]]:
+    """Of rows of one wallet each the `count` that owe most, over all files."""
+    parts = each(conn)
+    if len(parts) == 1:
+        owing = f"{sql} having total(debt_usd) > 0 order by total(debt_usd) desc, wallet limit ?"
+        return [dict(row) for row in parts[0].execute(owing, [*chosen.values, count])]
+    rows = heapq.merge(*(part.execute(f"{sql} order by wallet", chosen.values) for part in parts), key=itemgetter(0))
+    names = "positions debt_usd collateral_usd debt_at_risk_usd".split()
+    sums = (
+        {
+            "wallet": wallet,
+            **dict(zip(names, map(sum, zip(*(tuple(row)[1:] for row in mine), strict=True)), strict=True)),
+        }
+        for wallet, mine in groupby(rows, itemgetter(0))
+    )
+    return heapq.nsmallest(
+        count, (row for row in sums if row["debt_usd"] > 0), key=lambda row: (-row["debt_usd"], row["wallet"])
+    )
 
 
 CONCENTRATION_COLUMNS = (

@@ -3,24 +3,27 @@
 A million wallets as dictionary keys would take most of a gigabyte, so sums by wallet are arrays.
 """
 
+import heapq
 import sqlite3
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.text.values import Row
+from indexer.queries.shards import chained
+from indexer.store.shards import each
 
 
 class Numbers:
     """A number for each wallet; rows of one wallet must follow each other unless it has several positions."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
-        several = conn.execute("select lower(wallet) from positions group by wallet having count(*) > 1")
-        self.several = {wallet: number for number, (wallet,) in enumerate(several)}
+        self.several = {wallet: number for number, wallet in enumerate(wallets_of_several(conn))}
         self.last, self.next = "", len(self.several)
 
     def __call__(self, wallet: str) -> int:
@@ -30,6 +33,17 @@ class Numbers:
         if wallet != self.last:
             self.last, self.next = wallet, self.next + 1
         return self.next
+
+
+def wallets_of_several(conn: sqlite3.Connection) -> list[str]:
+    """The wallets, in lower case, that have more than one position."""
+    if len(each(conn)) == 1:
+        sql = "select lower(wallet) from positions group by wallet having count(*) > 1"
+        return [wallet for (wallet,) in chained(conn, sql, ())]
+    sql = "select lower(wallet), count(*) from positions group by wallet order by 1"
+    parts = [part.execute(sql) for part in each(conn)]
+    found = groupby(heapq.merge(*parts, key=itemgetter(0)), itemgetter(0))
+    return [wallet for wallet, rows in found if sum(count for _, count in rows) > 1]
 
 
 @dataclass(slots=True)
@@ -89,7 +103,7 @@ def of_assets(conn: sqlite3.Connection, where: str, values: Sequence[Any]) -> di
     """By chain and asset; `where` is a condition on the protocol and the deployment."""
     number = Numbers(conn)
     found: dict[tuple[int, str], OfAsset] = {}
-    for chain_id, asset, symbol, side, backs, amount, usd, wallet, liquidatable in tuples(
+    for chain_id, asset, symbol, side, backs, amount, usd, wallet, liquidatable in chained(
         conn,
         "select chain_id, b.asset, b.symbol, b.side, b.is_collateral, b.amount_raw, b.value_usd, p.wallet,"  # noqa: S608
         " p.status = 'liquidatable' from positions p cross join balances b"
@@ -122,7 +136,7 @@ def of_deployments(
     number = Numbers(conn)
     found: dict[str, tuple[Holdings, Holdings]] = {}
     whole = Holdings(), Holdings()
-    for deployment, wallet, debt, collateral in tuples(
+    for deployment, wallet, debt, collateral in chained(
         conn,
         f"select deployment, wallet, debt_usd, collateral_usd from positions where {where}",  # noqa: S608 - our own names
         values,
@@ -140,10 +154,3 @@ def of_deployments(
             holdings.values.extend(part.values)
     sums = {name: (own[0].sums(), own[1].sums()) for name, own in found.items()}
     return {"all": (whole[0].sums(), whole[1].sums()), **sums} if sums else {}
-
-
-def tuples(conn: sqlite3.Connection, sql: str, values: Iterable[Any]) -> Iterator[Row]:
-    """Rows as plain tuples, which are faster than rows with column names."""
-    cursor = conn.cursor()
-    cursor.row_factory = None
-    return cursor.execute(sql, [*values])

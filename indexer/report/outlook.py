@@ -11,6 +11,7 @@ from indexer.risk import simulate
 from indexer.risk.liquidation import FOREVER, Outlook, outlook
 from indexer.store import books as loading
 from indexer.store.rows import OF_ADDRESSES
+from indexer.store.shards import lay_positions_of
 from indexer.text.console import remark
 from indexer.text.values import age
 
@@ -55,6 +56,7 @@ def held(
     `tell` hears of those left out: of a deployment whose addresses nobody knows, and one whose protocol is no
     `Liquidation`.
     """
+    lay_positions_of(conn, wallets)
     places = conn.execute(
         f"select distinct chain_id, deployment from ({OF_ADDRESSES})",  # noqa: S608 - our own SQL
         (json.dumps([*wallets]),),

@@ -3,12 +3,15 @@
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from indexer.queries.scope import marks
+from indexer.queries.shards import chained
 from indexer.report.charts import Lines
 from indexer.report.document import Section
-from indexer.text.values import iso
+from indexer.store.shards import at
+from indexer.text.values import Row, iso
 
 #: the assets of most debt and collateral get a line of their own
 ASSETS = 6
@@ -30,14 +33,14 @@ def trends(conn: sqlite3.Connection, since: int, protocols: Sequence[str], deplo
 def book_trend(conn: sqlite3.Connection, since: int, chosen: str, values: Sequence[Any]) -> Section:
     """The sums of all deployments at each time at which one has a point; one that has none there counts by its last one."""
     title = f"Trend since {iso(since)}"
-    rows = conn.execute(
+    sql = (
         "select h.chain_id, h.deployment, h.block_timestamp, total(h.collateral_usd), total(h.debt_usd), "  # noqa: S608 - ours
         "total(h.debt_usd) filter (where h.status in ('at-risk', 'liquidatable')), "
         "total(h.debt_usd) filter (where h.status = 'liquidatable') "
         f"from book_history h join deployments d using (chain_id, deployment) where h.block_timestamp >= ? and {chosen} "
-        "group by h.chain_id, h.deployment, h.block_number order by h.block_timestamp, h.block_number",
-        (since, *values),
-    ).fetchall()
+        "group by h.chain_id, h.deployment, h.block_number order by h.block_timestamp, h.block_number"
+    )
+    rows = sorted(chained(conn, sql, (since, *values)), key=itemgetter(2))
     series = summed(rows)
     if not series:
         return Section(title, notes=["No snapshot since then is kept."])
@@ -53,7 +56,7 @@ def book_trend(conn: sqlite3.Connection, since: int, chosen: str, values: Sequen
     return Section(title, COLUMNS, lines, notes, charts)
 
 
-def summed(rows: Sequence[sqlite3.Row]) -> list[tuple[int, list[float]]]:
+def summed(rows: Sequence[Row]) -> list[tuple[int, list[float]]]:
     """(time, sums over all deployments), from the time on from which each of them has a point."""
     wanted = {(row[0], row[1]) for row in rows}
     last: dict[tuple[int, str], list[float]] = {}
@@ -67,22 +70,26 @@ def summed(rows: Sequence[sqlite3.Row]) -> list[tuple[int, list[float]]]:
 
 def price_trend(conn: sqlite3.Connection, since: int, chosen: str, values: Sequence[Any]) -> Section:
     """Prices then and now of the assets that matter most, as the oracle of the deployment that holds most of each says."""
-    leading = conn.execute(
+    sql = (
         "select h.chain_id, h.deployment, h.asset, h.symbol, max(h.usd) from ("  # noqa: S608 - ours
         "  select chain_id, deployment, asset, symbol, total(collateral_usd) + total(debt_usd) as usd from book_history "
         "  join deployments d using (chain_id, deployment, block_number) "
         f"  where {chosen} group by chain_id, deployment, asset"
-        ") h group by h.chain_id, h.asset order by 5 desc limit ?",
-        (*values, ASSETS),
-    ).fetchall()
+        ") h group by h.chain_id, h.asset order by 5 desc limit ?"
+    )
+    leading = sorted(chained(conn, sql, (*values, ASSETS)), key=lambda row: -row[4])[:ASSETS]
     lines: list[list[Any]] = []
     series: dict[str, list[tuple[int, float | None]]] = defaultdict(list)
     for chain_id, deployment, asset, symbol, _ in leading:
-        points = conn.execute(
-            "select block_timestamp, max(price_usd) from market_history where chain_id = ? and deployment = ? and asset = ? "
-            "and block_timestamp >= ? group by block_number order by block_number",
-            (chain_id, deployment, asset, since),
-        ).fetchall()
+        points = (
+            at(conn, chain_id)
+            .execute(
+                "select block_timestamp, max(price_usd) from market_history where chain_id = ? and deployment = ? and asset = ? "
+                "and block_timestamp >= ? group by block_number order by block_number",
+                (chain_id, deployment, asset, since),
+            )
+            .fetchall()
+        )
         prices = [price for _, price in points if price is not None]
         if not prices:
             continue

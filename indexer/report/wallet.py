@@ -15,6 +15,7 @@ from indexer.report.document import Report, Section
 from indexer.report.outlook import TITLES, Key, tables
 from indexer.report.parts import as_of, labelled, percent, section
 from indexer.store.rows import OF_ADDRESSES
+from indexer.store.shards import lay_positions_of
 from indexer.text.values import iso, shown
 
 KEY = ("chain_id", "deployment", "account", "position_group")
@@ -47,6 +48,7 @@ def positions(conn: sqlite3.Connection, wallets: Sequence[str]) -> list[dict[str
     `limit_usd`: the debt at which it becomes liquidatable. `margin_use_percent`: debt in per cent of that limit, 100 at
     liquidation. `fall_percent`: how much all of its collateral can lose against its debt until then. None if unknown.
     """
+    lay_positions_of(conn, wallets)
     found = []
     for row in conn.execute(POSITIONS, (json.dumps([*wallets]),)):
         columns = dict(row)

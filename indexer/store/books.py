@@ -19,6 +19,7 @@ from indexer.errors import IndexerError, StoreError
 from indexer.model import Deployment, Market, Position, PositionKey, Registered
 from indexer.plugins import adapter_class
 from indexer.store.rows import OF_ADDRESSES, POSITION_COLUMNS, PositionRow
+from indexer.store.shards import at
 from indexer.text.values import iso
 
 #: blocks that the kept hashes must span before the length of a block is computed from them
@@ -249,7 +250,9 @@ def load(
         if not isinstance(adapter, WhatIf):
             raise IndexerError(f"{row['deployment']}: {row['protocol']} does not say what other prices would do to it")
         market = load_market(adapter, row["market"])
-        positions = Stored(conn, adapter, row["chain_id"], market.block.number, tuple(wallets), least=min_debt)
+        positions = Stored(
+            at(conn, row["chain_id"]), adapter, row["chain_id"], market.block.number, tuple(wallets), least=min_debt
+        )
         books.append(Book(row["chain_id"], adapter, market, positions))
     return books
 
@@ -258,7 +261,7 @@ def chosen(
     conn: sqlite3.Connection, book: Book, condition: str, values: Sequence[Any]
 ) -> Iterator[tuple[sqlite3.Row, Position]]:
     """For rows of `positions p` that meet an SQL condition: account, group, wallet, status, and the stored position."""
-    rows = conn.execute(
+    rows = at(conn, book.chain_id).execute(
         "select p.account, p.position_group, p.wallet, p.status, s.block_number, s.state from positions p "  # noqa: S608 - ours
         "join states s using (chain_id, deployment, account, position_group) "
         f"where p.chain_id = ? and p.deployment = ? and {condition}",
@@ -271,10 +274,14 @@ def chosen(
 
 def seconds_per_block(conn: sqlite3.Connection, chain_id: int) -> float | None:
     """Seconds per block, from the oldest and newest kept one; None until they are far enough apart."""
-    first, began, last, ended = conn.execute(
-        "select min(number), min(block_timestamp), max(number), max(block_timestamp) from blocks where chain_id = ?",
-        (chain_id,),
-    ).fetchone()
+    first, began, last, ended = (
+        at(conn, chain_id)
+        .execute(
+            "select min(number), min(block_timestamp), max(number), max(block_timestamp) from blocks where chain_id = ?",
+            (chain_id,),
+        )
+        .fetchone()
+    )
     if first is None or last - first < SPAN:
         return None
     return float((ended - began) / (last - first)) or None  # a test chain may stand still

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from indexer.model import Block
 from indexer.store.rows import Snapshot
+from indexer.store.shards import each
 
 #: in `synced_ranges`: the blocks whose liquidations are in the table
 SOURCE = "liquidations"
@@ -124,12 +125,18 @@ def listed(
         "(select 'c' || symbol from markets m where (m.chain_id, m.deployment, m.market) "
         "= (l.chain_id, l.deployment, l.{0})))"
     )
-    rows = conn.execute(
+    sql = (
         f"select d.chain, l.*, {symbol.format('debt_asset')} as debt_symbol, "  # noqa: S608 - our own names
         f"{symbol.format('collateral_asset')} as collateral_symbol, p.wallet "
         "from liquidations l left join deployments d using (chain_id, deployment) "
         "left join positions p using (chain_id, deployment, account, position_group) "
-        f"where {' and '.join(clauses)} order by {SORTS[sort]} limit ?",
-        (*values, -1 if limit is None else limit),
+        f"where {' and '.join(clauses)} order by {SORTS[sort]} limit ?"
     )
-    return [dict(row) for row in rows]
+    parts = each(conn)
+    rows = [dict(row) for part in parts for row in part.execute(sql, (*values, -1 if limit is None else limit))]
+    if len(parts) > 1:
+        usd = {"repaid": "repaid_usd", "seized": "seized_usd"}.get(sort)
+        rows.sort(key=lambda row: (row["block_number"], row["log_index"]), reverse=True)
+        if usd is not None:
+            rows.sort(key=lambda row: (row[usd] is None, -(row[usd] or 0.0)))
+    return rows[:limit]

@@ -7,6 +7,7 @@ from typing import Any
 
 from indexer.model import Coverage
 from indexer.store.imported import discovered
+from indexer.store.shards import at
 from indexer.text.values import age
 
 
@@ -78,7 +79,7 @@ def left_out(conn: sqlite3.Connection) -> list[tuple[str, str]]:
     names = [column[0] for column in cursor.description]
     rows = [dict(zip(names, row, strict=True)) for row in cursor]
     waiting = [row for row in rows if row["complete_from"] is None and row["coverage"] != Coverage.SUMS]
-    if all(how_far(conn, row)["progress"] is None for row in waiting):
+    if all(how_far(at(conn, row["chain_id"]), row)["progress"] is None for row in waiting):
         return []
-    found = [(row["deployment"], how_far(conn, row)) for row in rows]
+    found = [(row["deployment"], how_far(at(conn, row["chain_id"]), row)) for row in rows]
     return [(name, far["progress"] or "100 %") for name, far in found if far["percent"] is not None]

@@ -5,13 +5,11 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from typing import Any, ParamSpec, TypeVar
 
 import click
 
 from indexer.queries.freshness import Freshness, described, freshness
-from indexer.store.database import open_readonly
 from indexer.text.console import remark
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,7 +49,7 @@ def fails_when_old(command: Callable[P, None]) -> Callable[P, None]:
             name: kwargs.get(name) or getattr(asked, name, None) or () for name in ("protocols", "deployments")
         }
         session: Any = click.get_current_context().obj
-        with closing(open_readonly(session.db)) as conn:
+        with session.opened() as conn:
             code = verdict(freshness(conn, **chosen), listed=False, exit_code=False, max_age=max_age)
         if code:
             raise SystemExit(code)

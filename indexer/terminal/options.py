@@ -26,6 +26,7 @@ from indexer.address import checked_address
 from indexer.boundary.files import require_own
 from indexer.errors import ConfigError
 from indexer.store.database import open_readonly
+from indexer.store.shards import each
 from indexer.text.console import remark
 from indexer.text.values import iso
 
@@ -94,8 +95,7 @@ class Session:
         """
         from indexer.terminal.freshness import say
 
-        with closing(open_readonly(self.db)) as conn:
-            conn.execute("begin")  # all statements read the same snapshot, while a sync may commit the next one
+        with self.opened() as conn:
             if conn.execute("select 1 from deployments where block_number is not null").fetchone() is None:
                 remark(f"{self.db} {unsynced(conn)}")
             if exact or below is not None:
@@ -104,16 +104,50 @@ class Session:
             if for_people:
                 say(conn)
 
+    @contextmanager
+    def opened(self) -> Iterator[sqlite3.Connection]:
+        """Opens the database, or all of a folder as `store.shards` has them; no statement sees what a sync commits later."""
+        if self.folder:
+            from indexer.store.shards import opened
+
+            with opened(self.db) as conn:
+                yield conn
+            return
+        with closing(open_readonly(self.db)) as conn:
+            conn.execute("begin")
+            yield conn
+
+    def of_chain(self, chain: str) -> "Session":
+        """The same with the file of one chain in the folder. Raises `ConfigError` without a folder or such a file."""
+        if not self.folder:
+            raise ConfigError("--chain chooses a file of a folder: name one with --db DIR/")
+        self.config.chain(chain)
+        path = self.db / f"{chain}.db"
+        if not path.exists():
+            raise ConfigError(
+                f"{self.db} has no file {path.name}: `indexer --db {self.db}/ sync --chain {chain}` makes it"
+            )
+        return Session(self.config_path, path, self.db_named)
+
+    @property
+    def watch_db(self) -> Path:
+        """The database of watched wallets, rules and alerts."""
+        from indexer.store.shards import WATCH_FILE
+
+        return self.db / WATCH_FILE if self.folder else self.db
+
     def _lay_exact_rows(self, conn: sqlite3.Connection, below: float | None) -> None:
         from indexer.queries.freshness import older_rows
 
-        if older_rows(conn, below):
-            from indexer.risk.exact import lay_exact_rows
-            from indexer.text.console import bars
+        for part in each(conn):
+            if older_rows(part, below):
+                from indexer.risk.exact import lay_exact_rows
+                from indexer.text.console import bars
 
-            with bars() as progress:
-                lay_exact_rows(conn, self.deployments(conn), progress)
-            conn.execute("pragma query_only = on")
+                with bars() as progress:
+                    lay_exact_rows(part, self.deployments(conn), progress)
+                if part is conn:
+                    part.execute("pragma query_only = on")
 
 
 def unsynced(conn: sqlite3.Connection) -> str:

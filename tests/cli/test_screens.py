@@ -4,17 +4,13 @@ Each pane is kept as a text file; the tests say where. A terminal breaks a line 
 is, so nothing may reach beyond it.
 """
 
-import fcntl
 import gzip
 import json
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -24,11 +20,13 @@ from rich.cells import cell_len
 
 from indexer.cli.main import main
 from indexer.store.store import Store
+from tests.backtest.files import vaults, walks, write_ilk, write_prices
 from tests.cli.test_help import commands
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
+from tests.screen import terminal
 
 OLDER = Path(__file__).parents[1] / "store" / "older"
 STRANGER = "0x" + "12" * 20
@@ -74,6 +72,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         assert added.exit_code == 0, added.output
     assert CliRunner().invoke(main, [*options, "watch", "add", "--price", "ETH<2000"]).exit_code == 0
+    closes = walks(200 * 24)
+    write_ilk(write_prices(folder / "foresight", closes), vaults(closes["ETH"], count=20))
     return folder
 
 
@@ -132,12 +132,17 @@ def screens() -> dict[str, list[str]]:
     found = {
         "at-risk": ["at-risk"],
         "at-risk-below": ["at-risk", "--below", "3"],
+        "backtest": ["backtest"],
+        "backtest-of-files": ["backtest", "--data", "foresight", "--paths", "100"],
         "completion": ["completion", "bash"],
         "help-command": ["help", "watch", "add"],
         "export-positions": ["export", "positions"],
         "export-wallets": ["export", "wallets"],
         "export-balances": ["export", "balances"],
         "export-markets": ["export", "markets"],
+        "forecast": ["forecast", "--paths", "100"],
+        "forecast-wallet": ["forecast", "wallet 0", "--paths", "100"],
+        "forecast-book": ["forecast", "book", "--paths", "100"],
         "liquidations": ["liquidations", "--since", "400d"],
         "levels": ["levels", "WETH"],
         "movements": ["movements"],
@@ -222,25 +227,6 @@ def raw(folder: Path, asked: dict[str, list[str]], width: int | None, **environm
         out = terminal(command, folder, env, width)
     parts = out.decode().replace("\r\n", "\n").split(f"{MARK}\n")[1:]
     return dict(zip(asked, parts, strict=True))
-
-
-def terminal(command: Sequence[str], folder: Path, env: dict[str, str], width: int) -> bytes:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
-    with subprocess.Popen(command, cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
-        out = bytearray()
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # Linux says so at the end
-                break
-            if not piece:
-                break
-            out += piece
-        assert process.wait(60) == 0
-    os.close(ours)
-    return bytes(out)
 
 
 @cache
