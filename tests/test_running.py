@@ -98,6 +98,20 @@ def test_the_unit_exposes_little(unit: Path) -> None:
     assert float(level) <= 3.0
 
 
+def test_the_program_runs_where_no_memory_is_both_written_and_executed(tmp_path: Path) -> None:
+    """MemoryDenyWriteExecute of the unit, as Linux 6.3 offers it to a process itself."""
+    refuse = "import ctypes, os, sys\nif ctypes.CDLL(None).prctl(65, 1, 0, 0, 0): sys.exit(77)\nos.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    for words in (
+        ["demo"],
+        ["--db", "indexer-demo/indexer.db", "simulate", "--shock", "eth=-20%", "--days", "1", "--json"],
+    ):
+        command = [sys.executable, "-c", refuse, "-m", "indexer", *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        if done.returncode == 77:
+            pytest.skip("this kernel has no PR_SET_MDWE")
+        assert done.returncode == 0, done.stderr
+
+
 def test_every_command_has_a_page_for_man(tmp_path: Path) -> None:
     pages = {page.name: page.read_text() for page in write_pages(tmp_path / "man")}
     assert set(pages) == {f"{'-'.join(('indexer', *path))}.1" for path, _ in commands()}
