@@ -10,7 +10,7 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 560, 8, 316
 #: the ends of both axes; what lies below is drawn at the lower one
 LOWEST, HIGHEST = 0.0005, 1.0
 TICKS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-TEXT_BAR = 30
+TEXT_BAR = 24
 
 
 @dataclass(frozen=True, slots=True)
