@@ -11,6 +11,7 @@ from indexer import config
 from indexer.forecast.exposures import Later, exposures, relevant
 from indexer.forecast.screen import HOUR, Paths, Question, failures
 from indexer.model import Position
+from indexer.risk.liquidation import known
 from indexer.store import books as stored
 from indexer.store.books import Book
 from indexer.store.database import open_readonly
@@ -27,7 +28,7 @@ def asked(book: Book, positions: Sequence[Position], paths: int, rng: np.random.
     able = [
         one
         for one, health in zip(positions, healths, strict=True)
-        if health.debt_value and not health.unpriceable and not health.liquidatable
+        if health.debt_value and known(later.market, health) and not health.liquidatable
     ]
     keys = list(dict.fromkeys(key for one in able for key in relevant(later, one)))
     moves = np.exp(np.cumsum(rng.standard_normal((len(keys), paths, STEPS)) * hourly, axis=2))
@@ -48,7 +49,7 @@ def compared(book: Book, positions: Sequence[Position], pairs: int, seed: int) -
     count = failed = 0
     while count < pairs:
         # moves of each size: far away everything is clear
-        question = asked(book, positions, 5, rng, float(rng.choice((0.001, 0.01, 0.05))))
+        question = asked(book, positions, 5, rng, float(rng.choice((0.001, 0.01, 0.1))))
         assert question.positions, f"nobody of {book.name} owes anything"
         ours, truth = (decisions(question, exact=exact) for exact in (False, True))
         assert ours == truth, f"{book.name}: seed {seed}"
