@@ -10,7 +10,7 @@ import click
 
 from indexer.queries.scope import Scope
 from indexer.terminal.freshness import fails_when_old
-from indexer.terminal.options import Number, Session, holds, session_of
+from indexer.terminal.options import Number, Session, holds, scheduler_options, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.people import WALLETS, person, person_option
 from indexer.terminal.scope import Asked, list_options
@@ -75,6 +75,7 @@ WORST_TABLE = (
     help="For interest that counts blocks (Compound V2)  [default: as synced, else 12]",
 )
 @list_options(sort="the largest debt first", what="Deployments whose last snapshot is")
+@scheduler_options
 @person_option
 @output_options
 @fails_when_old
@@ -92,6 +93,8 @@ def simulate(
     top: int | None,
     seconds_per_block: float | None,
     asked: Asked,
+    scheduler: str | None,
+    insecure_scheduler: bool,
     rpc_urls: Sequence[str],
     output: Output,
 ) -> None:
@@ -113,6 +116,8 @@ def simulate(
         raise click.UsageError(NOTHING)
     if chart is not None:
         check(chart, sweep)
+    if scheduler is not None and sweep is None:
+        raise click.UsageError("--scheduler is for --sweep: one scenario is computed faster than it is sent anywhere")
     who = person(session, whom, rpc_urls)
     config = session.config
     supposed = [Change.shock(text) for text in shocks]
@@ -131,7 +136,15 @@ def simulate(
             [(book.adapter, book.market) for book in books], names, supposed, limits, swept, days, pace
         )
         at_risk_below = config.settings.at_risk_below
-        if swept is not None:
+        if swept is not None and scheduler is not None:
+            from indexer.risk.swept import sweep_elsewhere
+
+            groups = {name: tuple(members) for name, members in names.groups.items()}
+            parts = sweep_elsewhere(
+                books, scenario, swept, groups, at_risk_below, scheduler, insecure=insecure_scheduler
+            )
+            swept_rows = simulating.sweep_rows(books, parts)
+        elif swept is not None:
             steps = simulating.sweep(books, scenario, swept, names, at_risk_below=at_risk_below, progress=progress)
             swept_rows = simulating.sweep_rows(books, steps)
         else:
