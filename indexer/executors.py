@@ -76,12 +76,12 @@ def executor(where: str | None, *, insecure: bool = False) -> Iterator[Executor]
         except ImportError:
             raise IndexerError(f"{where} needs the extra `dask`: {how_to_install('dask')}") from None
         try:
-            client = Client(where, set_as_default=False, timeout=CONNECT_SECONDS)
+            client = Client(where, set_as_default=False, timeout=CONNECT_SECONDS)  # type: ignore[no-untyped-call]
         except (OSError, TimeoutError, ValueError) as error:
             raise IndexerError(f"no scheduler at {where}: {error}") from None
         with closing(client):
             _require_same_version(client, where)
-            yield client.get_executor()
+            yield client.get_executor()  # type: ignore[no-untyped-call]
 
 
 def _require_same_version(client: Any, where: str) -> None:
