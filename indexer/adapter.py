@@ -11,6 +11,7 @@ An adapter knows one protocol's contracts. It never opens a connection and never
     Liquidation    a WhatIf that also knows what endangers and what heals: the outlook of `show` and of alerts
     Bounded        limit and debt as sums over lines, so that most positions need not be evaluated at each block
     LiquidationLogs  the logs that tell of liquidations: the table `liquidations`
+    PriceSources   the contracts that prices come from: `sync --prices`
 """
 
 from abc import ABC, abstractmethod
@@ -376,6 +377,29 @@ class LiquidationLogs(Adapter[M, P]):
     @abstractmethod
     def liquidated(self, market: M, event: Event) -> Liquidated | None:
         """What a log says of a liquidation, None for any other log. One log, one row: some tell only half of it."""
+
+
+class PriceSource(NamedTuple):
+    """The contract that a deployment's oracle asks for one price; `asset` and `group` as in `Asset`.
+
+    It may be a feed or whatever wraps one: the indexer unwraps it. `taker`: the contract that takes the price over when it
+    is poked, and that alone may read it (Maker's Spotter); None where the price counts at once.
+    """
+
+    asset: str
+    contract: str
+    group: str = ""
+    taker: str | None = None
+
+
+class PriceSources(Adapter[M, P]):
+    """A capability: which contracts the prices come from. Without it the history of prices is what snapshots saw."""
+
+    @abstractmethod
+    def sources(self, read: Reader, market: M) -> list[PriceSource]:
+        """Name the contract behind each price of the market, as the oracle says at the reader's block; a price that has
+        none, or that the oracle makes itself, is left out.
+        """
 
 
 #: adapters of any protocol

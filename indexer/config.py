@@ -8,22 +8,23 @@ import math
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 import platformdirs
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from indexer.address import checked_address
 from indexer.boundary.files import require_own
 from indexer.boundary.masking import harmless
+from indexer.boundary.typed import UnfitError, typed
 from indexer.errors import ConfigError
 from indexer.model import Deployment
 from indexer.plugins import adapter_class, deployment_files, did_you_mean, installed
-from indexer.settings import Alerts, Guard, Settings
+from indexer.settings import Alerts, Count, Guard, Positive, Settings
 
 MULTICALL3 = "0xca11bde05977b3631167028862be2a173976ca11"
 DEFAULT_CHAIN = "mainnet"
@@ -34,33 +35,25 @@ Table = dict[str, Any]
 T = TypeVar("T")
 
 
-Address = Annotated[str, AfterValidator(checked_address)]
-
-
-class Section(BaseModel):
-    """A table of the file: its fields are the table's keys, but for those that the table's name fills in."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-
-
-class ChainConfig(Section):
+@dataclass(frozen=True, slots=True)
+class ChainConfig:
     """One chain; `rpc` are the user's endpoints, `public_rpc` endpoints that need no key."""
 
     name: str
-    chain_id: int = Field(gt=0)
-    rpc: list[str] = []
-    public_rpc: list[str] = []
-    multicall3: Address = MULTICALL3
+    chain_id: Annotated[int, msgspec.Meta(gt=0)]
+    rpc: list[str] = field(default_factory=list)
+    public_rpc: list[str] = field(default_factory=list)
+    multicall3: str = MULTICALL3
     guard: Guard = "full"
     bloom: Literal["exact", "partial", "none"] = "exact"
-    timeout_seconds: float = Field(default=30, ge=0.1, le=600)
+    timeout_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=600)] = 30
     explorer: str | None = None
-    native_symbol: str = Field(default="ETH", min_length=1, max_length=64)
-    max_requests_per_second: float | None = Field(default=None, gt=0)
+    native_symbol: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "ETH"
+    max_requests_per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
     #: the wrapped coin of the chain, older than most contracts
-    wrapped_native: Address | None = None
+    wrapped_native: str | None = None
     #: blocks of one eth_getLogs at most; None: found by trying
-    max_log_range: int | None = Field(default=None, ge=1)
+    max_log_range: Positive | None = None
     #: whether requests that leave together go to all endpoints, not only to the one in use
     spread: bool = False
 
@@ -70,16 +63,16 @@ class ChainConfig(Section):
         return re.sub(r"[^A-Z0-9]", "_", self.name.upper()) + "_RPC_URL"
 
 
-class DeploymentTable(Section):
+@dataclass(frozen=True, slots=True)
+class DeploymentTable:
     """One deployment as it stands in the file."""
 
-    name: str
     protocol: str
     chain: str
+    addresses: dict[str, Any]
     #: 0: from the first block on, or from where the chain proves that the contracts were created
-    start_block: int = Field(default=0, ge=0)
-    addresses: dict[str, Address]
-    options: dict[str, Any] = {}
+    start_block: Count = 0
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 #: the source of endpoints that are nobody's own
@@ -225,17 +218,21 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
                     merged[section].pop(name, None)
         overlay(merged, user)
     label_of = Labels(user, str(path), origin)
-    chains = {name: checked(ChainConfig, ("chains", name), table, label_of) for name, table in merged["chains"].items()}
+    chains = {name: chain_of(name, table, label_of) for name, table in merged["chains"].items()}
     deployments = {}
     for name, table in merged["deployments"].items():
         row = checked(DeploymentTable, ("deployments", name), table, label_of)
+        addresses = {
+            key: address(value, ("deployments", name, "addresses", key), label_of)
+            for key, value in row.addresses.items()
+        }
         if row.chain not in chains:
             label = label_of(("deployments", name, "chain"))
             raise ConfigError(
                 f"{label}: deployments.{name}.chain: unknown chain {harmless(row.chain)}{did_you_mean(row.chain, chains)}"
             )
         coin = chains[row.chain].native_symbol
-        deployments[name] = Deployment(name, row.protocol, row.chain, row.start_block, row.addresses, row.options, coin)
+        deployments[name] = Deployment(name, row.protocol, row.chain, row.start_block, addresses, row.options, coin)
     return Config(
         path=path,
         own=user.get("deployments", {}).keys(),
@@ -243,7 +240,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
         deployments=deployments,
         settings=checked(Settings, ("settings",), merged["settings"], label_of) if merged["settings"] else Settings(),
         alerts=checked(Alerts, ("alerts",), merged["alerts"], label_of) if merged["alerts"] else Alerts(),
-        groups=checked(Groups, ("groups",), merged["groups"], label_of) if merged["groups"] else {},
+        groups={name: checked(Group, ("groups", name), group, label_of) for name, group in merged["groups"].items()},
         environment=environment,
     )
 
@@ -270,8 +267,8 @@ def read(path: Path) -> str:
 
 
 SECTIONS: dict[str, Collection[str]] = {
-    "chains": ChainConfig.model_fields.keys() - {"name"},
-    "deployments": DeploymentTable.model_fields.keys() - {"name"},
+    "chains": {field.name for field in fields(ChainConfig)} - {"name"},
+    "deployments": [field.name for field in fields(DeploymentTable)],
     "settings": [field.name for field in fields(Settings)],
     "alerts": [field.name for field in fields(Alerts)],
 }
@@ -279,9 +276,8 @@ SECTIONS: dict[str, Collection[str]] = {
 SECRET_KEYS = {"rpc", "public_rpc", "explorer", "urls", "command", "stdout"}
 #: sections that are single tables, only in the user's file
 SINGLE = ("settings", "alerts")
-#: [groups]: name -> symbols, addresses or ilks whose prices move together in `simulate`
-Groups = dict[str, Annotated[list[str], Field(min_length=1)]]
-
+#: a name of [groups]: symbols, addresses or ilks whose prices move together in `simulate`
+Group = Annotated[list[str], msgspec.Meta(min_length=1)]
 
 #: a user's table with this key defines something new; without it, it changes only the keys it gives
 DEFINING = {"chains": "chain_id", "deployments": "protocol"}
@@ -380,27 +376,46 @@ class Labels:
         return self.user_label
 
 
-def checked(model: type[T], where: tuple[str, ...], table: Table, label_of: Labels) -> T:
-    """The table as its model. Raises `ConfigError` for the first wrong or missing value."""
-    name = {"name": where[1]} if isinstance(model, type) and issubclass(model, Section) else {}
+def chain_of(name: str, table: Table, label_of: Labels) -> ChainConfig:
+    chain = checked(ChainConfig, ("chains", name), {**table, "name": name}, label_of)
+    where = ("chains", name)
+    wrapped = chain.wrapped_native and address(chain.wrapped_native, (*where, "wrapped_native"), label_of)
+    return replace(
+        chain, multicall3=address(chain.multicall3, (*where, "multicall3"), label_of), wrapped_native=wrapped
+    )
+
+
+def address(value: object, where: tuple[str, ...], label_of: Labels) -> str:
+    """The address in lower case. Raises `ConfigError`."""
     try:
-        return TypeAdapter(model).validate_python({**table, **name})
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        path = (*where, *(str(part) for part in problem["loc"]))
+        return checked_address(typed(str, value))
+    except UnfitError as error:
+        raise ConfigError(f"{label_of(where)}: {dotted(where)}: {error}, not {harmless(value)}") from error
+    except ValueError as error:
+        raise ConfigError(f"{label_of(where)}: {dotted(where)}: {harmless_in(str(error), value)}") from error
+
+
+def harmless_in(message: str, given: object) -> str:
+    """The message without the given text where that may be a key: the URL of an endpoint, written here by mistake."""
+    if isinstance(given, str) and harmless(given) != repr(given):
+        return message.replace(repr(given), harmless(given)).replace(given, harmless(given))
+    return message
+
+
+def checked(kind: type[T], where: tuple[str, ...], table: object, label_of: Labels) -> T:
+    """The table as its type. Raises `ConfigError` for the first wrong or missing value."""
+    try:
+        return typed(kind, table)
+    except UnfitError as error:
+        path = (*where, *error.path)
         label = label_of(path)
-        if problem["type"] == "missing":
+        if error.missing:
             near = get_close_matches(where[-1], [name for section, name in label_of.origin if section == where[0]], n=1)
             meant = f"; did you mean [{where[0]}.{near[0]}]?" if near else ""
             raise ConfigError(f"{label}: {dotted(path)} is missing{meant}") from error
-        message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
-        # the URL of an endpoint or a channel, written here by mistake, can carry a key
-        given = problem["input"]
-        if isinstance(given, str) and harmless(given) != repr(given):
-            message = message.replace(repr(given), harmless(given)).replace(given, harmless(given))
         secret = not SECRET_KEYS.isdisjoint(path)
-        got = "" if problem["type"] == "value_error" or secret else f", not {harmless(given)}"
-        raise ConfigError(f"{label}: {dotted(path)}: {message}{got}") from error
+        got = "" if secret else f", not {harmless(error.given)}"
+        raise ConfigError(f"{label}: {dotted(path)}: {harmless_in(str(error), error.given)}{got}") from error
 
 
 def check_adapter_keys(deployment: Deployment, label: str = "") -> None:

@@ -228,8 +228,8 @@ class Market:
 
     `revision` names what code runs there. `exact` is False where that code is unknown: rows then carry the
     contract's own answers and the status `unverified`, and `note` says why. `usd` = (numerator, denominator):
-    USD = value_raw * numerator / denominator, None if there is no way to USD. It is stored as JSON (pydantic
-    TypeAdapter of the subclass), without `registry`, which the sync fills in from the store.
+    USD = value_raw * numerator / denominator, None if there is no way to USD. It is stored as JSON, as
+    msgspec writes and reads the subclass, without `registry`, which the sync fills in from the store.
     """
 
     block: Block

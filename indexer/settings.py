@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+import msgspec
 
 from indexer.units import AT_RISK_BELOW
 
-Positive = Annotated[int, Field(ge=1, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
 #: what each aggregate compares with the header of the pinned block, see indexer/reads/guards.py
 Guard = Literal["full", "number", "arbsys", "timestamp", "none"]
-Factor = Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)]
+Factor = Annotated[float, msgspec.Meta(ge=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,13 @@ class Alerts:
     urls: tuple[str, ...] = ()  # of apprise; "${NAME}" takes an environment variable
     command: str | None = None  # gets the alert as JSON on its standard input
     stdout: bool = False  # JSON lines; the default where no other channel is given
-    below: tuple[Annotated[float, Field(gt=0, le=1000, strict=True)], ...] = (
+    below: tuple[Annotated[float, msgspec.Meta(gt=0, le=1000)], ...] = (
         1.1,
     )  # the rules of a wallet without rules of its own
-    drop_percent: Annotated[float, Field(gt=0, lt=100, strict=True)] | None = None
-    hysteresis_percent: Annotated[float, Field(ge=0, le=100, strict=True)] = 2.0
-    target: Annotated[float, Field(gt=0, le=1000, strict=True)] = (
+    drop_percent: Annotated[float, msgspec.Meta(gt=0, lt=100)] | None = None
+    hysteresis_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 2.0
+    target: Annotated[float, msgspec.Meta(gt=0, le=1000)] = (
         1.5  # the health factor that the suggested repayments and additions lead to
     )
     blind_after_seconds: Seconds = 600.0  # rows older than this raise an alert of kind `blind`; 0: never
-    expire_hours: Annotated[float, Field(gt=0, strict=True)] = (
-        72.0  # an alert that is not delivered by then is given up
-    )
+    expire_hours: Annotated[float, msgspec.Meta(gt=0)] = 72.0  # an alert that is not delivered by then is given up

@@ -330,7 +330,7 @@ def test_unknown_keys_name_file_key_and_the_nearest(text, message):
         ("[chains.'a b']\nchain_id = 1", "indexer.toml: chains: 'a b' is no name"),
         ("[chains.mainet]\nrpc = []", "chains.mainet.chain_id is missing; did you mean [chains.mainnet]?"),
         ("[chains.x]\nchain_id = '1'", "indexer.toml: chains.x.chain_id: should be a valid integer, not '1'"),
-        ("[chains.x]\nchain_id = 0", "chains.x.chain_id: should be greater than 0, not 0"),
+        ("[chains.x]\nchain_id = 0", "chains.x.chain_id: should be greater than or equal to 1, not 0"),
         ("[chains.mainnet]\nguard = 'half'", "should be 'full', 'number', 'arbsys', 'timestamp' or 'none', not 'half'"),
         (
             "[chains.mainnet]\nmax_log_range = 0",

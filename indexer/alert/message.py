@@ -8,10 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from indexer.adapter import AnyAdapter, Liquidation
-from indexer.alert.rules import Event, Kind, Rule
+from indexer.alert.chances import Chance
+from indexer.alert.rules import Event, Kind, Rule, span
 from indexer.model import WAD, Asset, Balance, Block, Market, Position, Status
 from indexer.risk.liquidation import Outlook, outlook
-from indexer.text.values import age, printable, short_address, shown
+from indexer.text.values import age, iso, printable, short_address, shown
 from indexer.units import decimal_text
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ NAMED = 8  # entries of each list in the text; the JSON has all of them
 class Subject:
     """What an alert is about; health factors, `hysteresis` (a fraction) and `target` are scaled by 1e18.
 
-    `columns` is the row of `positions`. `crossed` is the threshold of a drop that was crossed,
+    `columns` is the row of `positions`. `chance` is what was forecast, where it was asked. `crossed` is the threshold of a drop that was crossed,
     `fell_from` the high it is measured from. `seconds_per_block` is
     the chain's pace.
     """
@@ -38,6 +39,7 @@ class Subject:
     event: Event
     crossing: int
     crossed: int | None
+    chance: Chance | None
     fell_from: int | None
     health_before: int | None
     columns: Mapping[str, Any]
@@ -46,11 +48,17 @@ class Subject:
     hysteresis: int
     target: int
     seconds_per_block: float
+    oracle: Sequence[str] = ()
 
     @property
     def health(self) -> int | None:
         raw = self.columns["health_factor_raw"]
         return None if raw is None else int(raw)
+
+    @property
+    def percent(self) -> int | None:
+        """The chance that a rule asks for, in per cent scaled by 1e18."""
+        return None if self.chance is None else self.chance.percent.get(self.rule.seconds)
 
     @property
     def threshold(self) -> int | None:
@@ -88,6 +96,7 @@ def compose(
         "crossing": subject.crossing,
         "threshold_health_factor": None if subject.threshold is None else decimal_text(subject.threshold),
         "fell_from_health_factor_raw": None if subject.fell_from is None else str(subject.fell_from),
+        **likelihood(subject),
         "wallet": subject.wallet,
         "label": subject.label,
         "ens": subject.ens,
@@ -122,6 +131,21 @@ def compose(
     body["title"] = title(subject)
     body["text"] = "\n".join(lines(subject, body))
     return body
+
+
+def likelihood(subject: Subject) -> dict[str, Any]:
+    """What a rule of a chance says: p_unsafe within the horizon, and what is pending; empty for other rules."""
+    if subject.rule.kind is not Kind.CHANCE:
+        return {}
+    coming = None if subject.chance is None else subject.chance.coming
+    return {
+        "chance_percent": None if subject.percent is None else subject.percent / WAD,
+        "threshold_percent": subject.rule.threshold / WAD,
+        "horizon_seconds": subject.rule.seconds,
+        "pending_kind": None if coming is None else coming.kind,
+        "pending_price_raw": None if coming is None or coming.price_raw is None else str(coming.price_raw),
+        "pending_at": None if coming is None else coming.at,
+    }
 
 
 def target_of(subject: Subject) -> int:
@@ -229,6 +253,8 @@ def state(subject: Subject) -> str:
 def what(subject: Subject) -> str:
     """What happened, as the end of a sentence that begins with the position's health."""
     recovered = subject.event is Event.RECOVERED
+    if subject.rule.kind is Kind.ORACLE:
+        return "the oracles of its prices are in order again" if recovered else "; ".join(subject.oracle)
     if subject.rule.kind is Kind.UNKNOWN:
         if recovered:
             return "is known again"
@@ -239,6 +265,8 @@ def what(subject: Subject) -> str:
         return f"may be at risk: {reason}"
     if subject.rule.kind is Kind.LIQUIDATABLE:
         return "the contract no longer allows liquidation" if recovered else "the contract allows liquidation now"
+    if subject.rule.kind is Kind.CHANCE:
+        return likely(subject)
     assert subject.threshold is not None
     threshold = decimal_text(subject.threshold)
     if subject.rule.kind is Kind.BELOW:
@@ -252,9 +280,40 @@ def what(subject: Subject) -> str:
     return f"fell {share:.3g} % from {factor(subject.fell_from)}"
 
 
+def likely(subject: Subject) -> str:
+    """The chance in words; it is of a position that is left alone, and no chance of being liquidated."""
+    within = f"within {span(subject.rule.seconds)}"
+    limit = f"{decimal_text(subject.rule.threshold)} %"
+    if subject.percent is None:
+        return (
+            f"the chance to become liquidatable {within} no longer counts"
+            if subject.event is Event.RECOVERED
+            else limit
+        )
+    percent = f"{subject.percent / WAD:.3g} %"
+    if subject.event is Event.RECOVERED:
+        return f"left alone, {percent} likely to become liquidatable {within}, below {limit} again"
+    return f"left alone, {percent} likely to become liquidatable {within}, {limit} or more"
+
+
+def decided(body: Mapping[str, Any]) -> str | None:
+    """What no chance is in: a price that waits, or interest alone."""
+    if body.get("pending_kind") is None:
+        return None
+    what_ = {
+        "osm": "a price that waits in the oracle makes it liquidatable, at the earliest",
+        "svr": "a price that is still hidden makes it liquidatable, at the latest",
+        "interest": "interest alone makes it liquidatable",
+    }[body["pending_kind"]]
+    when = "" if body["pending_at"] is None else f" at {iso(body['pending_at'])}"
+    return f"pending: {what_}{when}"
+
+
 def title(subject: Subject) -> str:
     """A one-line summary."""
     mark = "Recovered" if subject.event is Event.RECOVERED else "Liquidation risk"
+    if subject.rule.kind is Kind.ORACLE and subject.event is Event.CROSSED:
+        mark = "Oracle"
     if subject.columns["status"] == Status.LIQUIDATABLE:
         mark = "Liquidatable"
     place = f"{subject.columns['deployment']} {subject.columns['position_group']}".strip()
@@ -269,6 +328,7 @@ def lines(subject: Subject, body: Mapping[str, Any]) -> list[str]:
     found = [
         f"{who(subject)} on {place} ({columns['protocol']}, {subject.chain})",
         f"{state(subject)}{was}; {what(subject)} (crossing {subject.crossing} of rule: {subject.rule})",
+        *filter(None, [decided(body)]),
         f"status {columns['status']}" + (f"; held up by {columns['blocked_by']}" if columns["blocked_by"] else ""),
         f"debt {usd(columns['debt_usd'])}, collateral {usd(columns['collateral_usd'])}",
     ]

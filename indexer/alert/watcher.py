@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.alert import prices
+from indexer.alert.chances import Chance, Chances
 from indexer.alert.message import Moved, Subject, compose
-from indexer.alert.rules import ALWAYS, Event, Reading, Rule, State, decide, in_order
+from indexer.alert.oracles import Oracles
+from indexer.alert.rules import ALWAYS, ORACLE, Event, Reading, Rule, State, decide, in_order
 from indexer.alert.watches import Policy, Watch, watches
 from indexer.delivery.channels import Channel
 from indexer.delivery.queue import enqueue
-from indexer.model import WAD, Block, Status
+from indexer.model import WAD, Block, PositionKey, Status
 from indexer.risk.simulate import seconds_per_block
 from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.rows import PositionRow, Snapshot
@@ -55,6 +57,7 @@ class Verdicts:
     states: list[tuple[Any, ...]]
     remembered: list[Remembered] = field(default_factory=list)
     alerts: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
+    chances: Mapping[tuple[str, PositionKey], Chance] = field(default_factory=dict)
     positions: int = 0
     healths: list[int] = field(default_factory=list)
 
@@ -62,8 +65,16 @@ class Verdicts:
 class Watcher:
     """Judges the rows of watched wallets before each commit, and queues the alerts inside it."""
 
-    def __init__(self, chain: str, policy: Policy, channels: Sequence[Channel], explorer: str | None) -> None:
+    def __init__(
+        self,
+        chain: str,
+        policy: Policy,
+        channels: Sequence[Channel],
+        explorer: str | None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.chain, self.policy, self.channels, self.explorer = chain, policy, list(channels), explorer
+        self.chances = Chances(groups or {})
         self.positions = 0  # of watched wallets in the last snapshot
         self.worst: int | None = None  # their lowest health factor
         self.queued = 0
@@ -74,6 +85,7 @@ class Watcher:
         """Judges the rows and composes the alerts; the rider writes them, unless the watches have changed meanwhile."""
         verdicts = Verdicts(watches(conn), all_states(conn))
         watched = {watch.wallet: watch for watch in verdicts.watched}
+        verdicts.chances = self.chances.of(conn, watched, snapshots, tracked)
         priced = prices.judge(conn, self.chain, snapshots, self.policy.hysteresis)
         for snapshot in sorted(snapshots, key=lambda s: s.deployment):
             rows = snapshot.parts.rows() if watched else ()
@@ -120,6 +132,7 @@ class Judge:
     ) -> None:
         self.watcher, self.conn, self.snapshot, self.tracked = watcher, conn, snapshot, tracked
         self.verdicts = verdicts
+        self.oracles = Oracles(conn, tracked)
         self.moved = moved(prices_before(conn, snapshot), snapshot.market.assets)
 
     def apply(self, row: PositionRow, watch: Watch) -> None:
@@ -127,10 +140,16 @@ class Judge:
         policy, snapshot = self.watcher.policy, self.snapshot
         where = (snapshot.chain_id, snapshot.deployment, row.account, row.position_group, watch.wallet)
         health, debt = row.health_factor_raw, row.debt_value_raw
-        reading = Reading(
-            None if health is None else int(health), Status(row.status), None if debt is None else int(debt)
-        )
+        chance = self.verdicts.chances.get((snapshot.deployment, row.key))
         rules = in_order({*ALWAYS, *(watch.rules or policy.rules)})
+        oracle = self.oracles.wrong(row.key) if ORACLE in rules else None
+        reading = Reading(
+            None if health is None else int(health),
+            Status(row.status),
+            None if debt is None else int(debt),
+            {} if chance is None else chance.percent,
+            oracle,
+        )
         memories, health_before = remembered(self.conn, where, rules)
         told: list[tuple[Rule, Event, int | None]] = []
         highs = {rule: memory.state.reference for rule, memory in memories.items()}
@@ -157,6 +176,7 @@ class Judge:
                 event=event,
                 crossing=memories[rule].crossing,
                 crossed=crossed,
+                chance=chance,
                 fell_from=highs[rule] if event is Event.CROSSED else None,
                 health_before=None if health_before is None else int(health_before),
                 columns=row._asdict(),
@@ -165,6 +185,7 @@ class Judge:
                 hysteresis=policy.hysteresis,
                 target=policy.target,
                 seconds_per_block=seconds_per_block(self.conn, snapshot.chain_id),
+                oracle=oracle or (),
             )
             self.verdicts.alerts.append(self._alert(subject, row))
 

@@ -84,6 +84,11 @@ if TYPE_CHECKING:
     help="Then fetch the liquidations from before a deployment was followed; see --since.",
 )
 @click.option(
+    "--prices",
+    is_flag=True,
+    help="Then bring the history of the prices behind the oracles up to date, 400 days back or --since.",
+)
+@click.option(
     "--watch", is_flag=True, help="With --follow: also judge the rules of watched wallets, as `watch run` does."
 )
 @alert_options
@@ -102,7 +107,7 @@ if TYPE_CHECKING:
     "--since",
     callback=block_or_moment,
     metavar="BLOCK|DATE|AGE",
-    help="With --liquidations: only from here on. With --nl or --webhook: the block from which to catch up.",
+    help="With --liquidations or --prices: only from here on. With --nl or --webhook: the block from which to catch up.",
 )
 @output_options
 @session_of
@@ -142,6 +147,7 @@ class Wanted:
     refresh_seconds: float | None
     every: float | None
     liquidations: bool
+    prices: bool
     watch: bool
     lake: Path | None
     webhook: str | None
@@ -178,8 +184,8 @@ def check(wanted: Wanted) -> None:
             "--notify, --command, --stdout, --hysteresis and --target are for --follow --watch",
         ),
         (
-            wanted.since is not None and not wanted.liquidations and not wanted.streams,
-            "--since is for --liquidations, and for --follow with --nl or --webhook",
+            wanted.since is not None and not (wanted.liquidations or wanted.streams or (wanted.prices and not once)),
+            "--since is for --liquidations or --prices, and for --follow with --nl or --webhook",
         ),
         (
             wanted.streams and isinstance(wanted.since, Moment),
@@ -189,6 +195,7 @@ def check(wanted: Wanted) -> None:
             wanted.liquidations and once,
             "--liquidations is for one sync: run it alone, then --follow keeps the table up to date",
         ),
+        (wanted.prices and wanted.dry_run, "--prices is for a sync: --dry-run reads nothing"),
         (
             wanted.every is not None and (not wanted.follow or not math.isfinite(wanted.every)),
             "--every is for --follow, and a number of seconds such as 12",
@@ -243,6 +250,8 @@ def plan(session: Session, wanted: Wanted) -> None:
 
 def keep_up(session: Session, wanted: Wanted) -> None:
     """Follows the chain until interrupted."""
+    from indexer.jobs.prices import following
+
     share_one_heap()
     flags, lines = wanted.flags, wanted.output.lines
     chain_id = session.config.select(flags["chain"], flags["protocols"], flags["deployments"])[0].chain_id
@@ -265,7 +274,8 @@ def keep_up(session: Session, wanted: Wanted) -> None:
             judging(session, flags, worker, alerts) as desk,
         ):
             worker.history = not wanted.no_history
-            tail(session, flags, worker, wanted.to, interrupted, wake, desk)
+            prices = following(worker) if wanted.prices else None
+            tail(session, flags, worker, wanted.to, interrupted, wake, desk, prices)
         remark(stopped(reading.last_block(session.db, chain_id)))
 
 
@@ -288,6 +298,10 @@ def bring(session: Session, wanted: Wanted) -> None:
                 "select count(*) from liquidations where chain_id = ?", (worker.chain.chain_id,)
             ).fetchone()
             remark(f"{many(known, 'log')} of liquidations are known: `indexer liquidations` lists them")
+        if wanted.prices:
+            from indexer.jobs.prices import fill
+
+            fill(worker, wanted.since, outcome.block)
         remark(f"{time.monotonic() - started:.1f} s")
         if outcome.failed:
             raise IndexerError(
@@ -395,6 +409,7 @@ def tail(
     interrupted: Callable[[], bool],
     wake: Callable[[], None],
     desk: "Desk | None",
+    prices: "Callable[[Outcome], None] | None",
 ) -> None:
     """Takes a snapshot of every new block until interrupted, and calls `wake` after each."""
     from indexer.chain.heads import Heads
@@ -409,6 +424,8 @@ def tail(
             if desk is not None:
                 desk.look(outcome)
             tell_of(worker, outcome, lag)
+            if prices is not None:
+                prices(outcome)
 
         failed = desk.failed if desk is not None else lambda _: None
         follow(worker, heads, tell, to=to, until=interrupted, failed=failed)

@@ -86,7 +86,8 @@ class Desk:
         from indexer.alert.watcher import Watcher
 
         chain = sync.chain.name
-        watcher = Watcher(chain, self.policy, self.channels, self.session.config.chain(chain).explorer)
+        config = self.session.config
+        watcher = Watcher(chain, self.policy, self.channels, config.chain(chain).explorer, config.groups)
         sync.committer.planners.append(watcher.plan)
         return watcher
 

@@ -18,7 +18,6 @@ from indexer.store.progress import left_out
 from indexer.store.rows import POSITION_COLUMNS
 from indexer.terminal.freshness import fails_when_old, max_age_option, say, verdict
 from indexer.terminal.options import (
-    Number,
     Session,
     below_option,
     connected,
@@ -26,6 +25,7 @@ from indexer.terminal.options import (
     exact_option,
     holds,
     session_of,
+    target_option,
 )
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.people import WALLETS, Person, person
@@ -120,14 +120,7 @@ SHOW_BALANCES = "deployment position_group account side symbol amount value_usd 
 )
 @click.argument("whom", nargs=-1, metavar=WALLETS)
 @click.option("--live", is_flag=True, help="Read it from the chain now, without the database.")
-@click.option(
-    "--target",
-    type=Number(min=1, max=1000),
-    default=1.5,
-    show_default=True,
-    metavar="HF",
-    help="The health factor to which the amounts to repay or add lead.",
-)
+@target_option()
 @list_options()
 @endpoint_options
 @exact_option

@@ -15,7 +15,7 @@ from indexer.queries import ranking
 from indexer.queries.scope import newest
 from indexer.store.shards import each
 from indexer.terminal.freshness import fails_when_old, say
-from indexer.terminal.options import Moment, Number, Session, exact_option, holds, session_of
+from indexer.terminal.options import Moment, Session, exact_option, holds, session_of, target_option
 from indexer.terminal.output import Output, by_ending, output_options
 from indexer.terminal.people import WALLETS, Person, person, person_option
 from indexer.terminal.scope import Asked, block_or_moment, list_options
@@ -78,14 +78,7 @@ SUFFIXES = {
     metavar="FILE",
     help="Write to FILE instead; its ending (.md, .html, .txt, .json, .csv) chooses the format.",
 )
-@click.option(
-    "--target",
-    type=Number(min=1, max=1000),
-    default=1.5,
-    show_default=True,
-    metavar="HF",
-    help="Of a wallet: the health factor to which the amounts to repay or add lead.",
-)
+@target_option("Of a wallet. ")
 @person_option
 @fails_when_old
 @session_of

@@ -1,10 +1,10 @@
 """The verb `simulate`."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,7 +18,10 @@ from indexer.text.console import bars, remark
 from indexer.text.values import for_people
 
 if TYPE_CHECKING:
+    from indexer.progress import Progress
     from indexer.risk import simulate as simulating
+    from indexer.risk.scenario import Change, Names, Sweep
+    from indexer.store.books import Book
 
 #: positions in a table of everyone
 WORST = 20
@@ -36,6 +39,15 @@ WORST_TABLE = (
     "deployment position_group wallet health_factor_before health_factor_after debt_usd collateral_usd status_before "
     "status_after blocked_by"
 ).split()
+
+
+class Supposed(NamedTuple):
+    """What the flags suppose, with names as they were typed."""
+
+    shocks: "Sequence[Change]"
+    thresholds: "Sequence[Change]"
+    swept: "Sweep | None"
+    days: float
 
 
 @click.command(
@@ -106,7 +118,7 @@ def simulate(
     to the oracle's integer. Values are in USD at the changed prices.
     """
     from indexer.risk import simulate as simulating
-    from indexer.risk.scenario import GROUPS, Change, Names, Sweep, spelt
+    from indexer.risk.scenario import GROUPS, Change, Names, Sweep
     from indexer.store import books as stored
 
     whom, limit = [*whom, *asked.wallets], asked.limit or top
@@ -119,11 +131,13 @@ def simulate(
     if scheduler is not None and sweep is None:
         raise click.UsageError("--scheduler is for --sweep: one scenario is computed faster than it is sent anywhere")
     who = person(session, whom, rpc_urls)
-    config = session.config
-    supposed = [Change.shock(text) for text in shocks]
-    limits = [Change.threshold(text) for text in thresholds]
-    swept = None if sweep is None else Sweep.parse(sweep)
-    names = Names({**GROUPS, **config.groups})
+    names = Names({**GROUPS, **session.config.groups})
+    supposed = Supposed(
+        [Change.shock(text) for text in shocks],
+        [Change.threshold(text) for text in thresholds],
+        None if sweep is None else Sweep.parse(sweep),
+        days,
+    )
     with session.read(for_people=output.table) as conn, bars() as progress:
         scope = asked.scope(session, conn)
         rows = suitable(session, conn, asked, scope)
@@ -132,39 +146,14 @@ def simulate(
             return
         pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
         books = stored.load(conn, rows, session.deployments(conn), wallets=who.wallets, min_debt=asked.min_debt)
-        scenario, swept = spelt(
-            [(book.adapter, book.market) for book in books], names, supposed, limits, swept, days, pace
-        )
-        at_risk_below = config.settings.at_risk_below
-        if swept is not None and scheduler is not None:
-            from indexer.risk.swept import sweep_elsewhere
-
-            groups = {name: tuple(members) for name, members in names.groups.items()}
-            parts = sweep_elsewhere(
-                books, scenario, swept, groups, at_risk_below, scheduler, insecure=insecure_scheduler
-            )
-            swept_rows = simulating.sweep_rows(books, parts)
-        elif swept is not None:
-            steps = simulating.sweep(books, scenario, swept, names, at_risk_below=at_risk_below, progress=progress)
-            swept_rows = simulating.sweep_rows(books, steps)
-        else:
-            found = simulating.simulate(
-                books,
-                scenario,
-                names,
-                at_risk_below=at_risk_below,
-                keep=(lambda _: True) if whom else (lambda outcome: outcome.becomes_liquidatable),
-                progress=progress,
-            )
-        for line in simulating.remarks(books, scenario, names):
-            remark(line)
-        if days:
-            remark(f"{days:g} days are {scenario.blocks:,} blocks of {pace:g} s where interest counts blocks")
-    if swept is not None:
-        output.write_dicts(scope.arranged(swept_rows, list(swept_rows[0])), list(swept_rows[0]))
-        if chart is not None:
+        elsewhere = None if scheduler is None else (scheduler, insecure_scheduler)
+        below = session.config.settings.at_risk_below
+        found = computed(books, names, supposed, pace, below, progress, elsewhere, whole=not whom)
+    if not isinstance(found, simulating.Simulation):
+        output.write_dicts(scope.arranged(found, list(found[0])), list(found[0]))
+        if chart is not None and supposed.swept is not None:
             also = [*shocks, *(f"threshold {text}" for text in thresholds), *([f"{days:g} days"] if days else [])]
-            draw(chart, swept.name, swept_rows, also)
+            draw(chart, supposed.swept.name, found, also)
         return
     if whom:
         theirs = [{**simulating.outcome_row(one), "owner": one.after.owner or ""} for one in found.outcomes]
@@ -173,6 +162,51 @@ def simulate(
         if not theirs and output.table:
             return
     write(found, by, Scope(order=asked.order, limit=limit), output, whole=not whom)
+
+
+def computed(
+    books: "Sequence[Book]",
+    names: "Names",
+    supposed: Supposed,
+    pace: float,
+    at_risk_below: float,
+    progress: "Progress",
+    elsewhere: tuple[str, bool] | None = None,
+    *,
+    whole: bool,
+) -> "simulating.Simulation | list[dict[str, Any]]":
+    """The simulation, of the `whole` book without those who do not become liquidatable; of a sweep its rows.
+
+    A sweep is computed `elsewhere`, if given: by which scheduler, and whether it may be an insecure one.
+    """
+    from indexer.risk import simulate as simulating
+    from indexer.risk.scenario import spelt
+
+    scenario, swept = spelt([(book.adapter, book.market) for book in books], names, *supposed, pace)
+    found: simulating.Simulation | list[dict[str, Any]]
+    steps: Iterable[tuple[float, list[simulating.Totals]]]
+    if swept is not None:
+        if elsewhere is not None:
+            from indexer.risk.swept import sweep_elsewhere
+
+            steps = sweep_elsewhere(books, scenario, swept, names, at_risk_below, *elsewhere)
+        else:
+            steps = simulating.sweep(books, scenario, swept, names, at_risk_below=at_risk_below, progress=progress)
+        found = simulating.sweep_rows(books, steps)
+    else:
+        found = simulating.simulate(
+            books,
+            scenario,
+            names,
+            at_risk_below=at_risk_below,
+            keep=(lambda outcome: outcome.becomes_liquidatable) if whole else (lambda _: True),
+            progress=progress,
+        )
+    for line in simulating.remarks(books, scenario, names):
+        remark(line)
+    if supposed.days:
+        remark(f"{supposed.days:g} days are {scenario.blocks:,} blocks of {pace:g} s where interest counts blocks")
+    return found
 
 
 def check(chart: Path, sweep: str | None) -> None:

@@ -5,7 +5,9 @@ import time
 import click
 
 from indexer.queries import queries as reading
+from indexer.queries.freshness import freshness
 from indexer.queries.scope import Scope
+from indexer.terminal.freshness import max_age_option, verdict
 from indexer.terminal.options import Session, known_names, require, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
@@ -17,15 +19,19 @@ STATUS_TABLE = "chain deployment state block_number age positions at_risk reques
 
 @click.command(
     short_help="Show how far each deployment is synced.",
-    epilog="\b\nExamples:\n  indexer status\n  indexer status --protocol aave-v3 --sort age_seconds --json",
+    epilog="\b\nExamples:\n  indexer status\n  indexer status --protocol aave-v3 --sort age_seconds --json"
+    "\n  indexer status --exit-code --max-age 10m || echo stale",
 )
 @list_options(sort="chain and name", what="Deployments whose last snapshot is")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if one is failed, incomplete, never synced or too old.")
+@max_age_option("The same, and a block older than this (10m, 2h) is too old.  [default with --exit-code: 10m]")
 @output_options
 @session_of
-def status(session: Session, asked: Asked, output: Output) -> None:
+def status(session: Session, asked: Asked, exit_code: bool, max_age: float | None, output: Output) -> None:
     """Show how far each deployment is synced, and which alerts were refused.
 
-    With --wallet or --min-debt, those in which such a position is held.
+    With --wallet or --min-debt, those in which such a position is held. --exit-code is for health checks and cron: stderr names
+    each deployment whose present state is unknown, and why.
     """
     from indexer.delivery.queue import refused
 
@@ -38,11 +44,15 @@ def status(session: Session, asked: Asked, output: Output) -> None:
             rows = [row for row in rows if (row["chain_id"], row["deployment"]) in held]
         for line in refused(conn):
             remark(line)
+        ages = freshness(conn)
     rows = [row for row in rows if asked.of_place(row, scope.chain_id) and scope.span.holds(row)]
     shown = scope.arranged(rows, reading.STATUS_COLUMNS)
     if output.table:
         shown = [{**row, "age": age(row["age_seconds"])} for row in shown]
     output.write_dicts(shown, STATUS_TABLE, reading.STATUS_COLUMNS)
+    chosen = {(row["chain_id"], row["deployment"]) for row in rows}
+    known = [one for one in ages if (one.chain_id, one.deployment) in chosen]
+    raise SystemExit(verdict(known, listed=False, exit_code=exit_code, max_age=max_age))
 
 
 PROTOCOL_COLUMNS = ["chain", "deployment", "protocol", "start_block", "addresses"]

@@ -46,6 +46,10 @@ WALLET_SOURCE = f"""(
         ) as oldest_block_time
     from wallets w) p"""  # noqa: S608 - our own names
 WALLET_NAMES = [f"p.{name}" for name in (*WALLET_COLUMNS, "debt_at_risk_usd", "oldest_block_time")]
+#: the deployment of each row
+DEPLOYED = "left join deployments d on (d.chain_id, d.deployment) = (p.chain_id, p.deployment)"
+POSITION_SOURCE = f"positions p {DEPLOYED}"
+POSITION_NAMES = [f"p.{name}" for name in POSITION_COLUMNS] + [ROW_TIME]
 
 
 class Kind(StrEnum):
@@ -65,34 +69,26 @@ def select(
     below: float | None = None,
     min_debt: float | None = None,
     protocols: Sequence[str] = (),
+    statuses: Sequence[str] = (),
     scope: Scope | None = None,
 ) -> tuple[list[str], Iterable[Row]]:
     """Columns and rows, ranked by debt at risk, then by debt; the last columns are block and time (UTC).
 
     `below` keeps rows with a lower health factor, compared exactly; `min_debt` those with at least that debt in USD, or an
     unknown one. Both are of the position (for `wallets`, the worst health factor and the whole debt). At-risk rows are
-    those with that status; with `below`, all with debt and a lower health factor. Raises `ConfigError` for a filter that
-    does not apply.
+    those with that status; with `below`, all with debt and a lower health factor; with `statuses`, all with one of these.
+    Raises `ConfigError` for a filter that does not apply.
     """
     scope = scope or Scope()
-    filters, values = below_filter(below)
-    if kind is Kind.AT_RISK and below is None:
-        filters.append(f"p.{IS_AT_RISK}")
-    if min_debt is not None:
-        filters.append(MIN_DEBT)
-        values.append(min_debt)
-    if protocols:
-        filters.append(f"p.protocol in ({', '.join('?' * len(protocols))})")
-        values += protocols
+    filters, values = of_rows(kind, below, min_debt, protocols, statuses)
     key = ", ".join(f"p.{name}" for name in KEY)
-    deployed = "left join deployments d on (d.chain_id, d.deployment) = (p.chain_id, p.deployment)"
     if kind is Kind.MARKETS:
         if below is not None or min_debt is not None:
             raise ConfigError("markets have no debtor: --below and --min-debt do not apply to them")
         if scope.wallets:
             raise ConfigError("markets are nobody's: --wallet does not apply to them")
         names = [f"p.{name}" for name in MARKET_COLUMNS] + [BLOCK_TIME, BLOCK_TIMESTAMP]
-        source = f"markets p {deployed}"
+        source = f"markets p {DEPLOYED}"
         order = ", ".join(f"p.{n}" for n in "chain_id deployment position_group symbol market asset".split())
     elif kind is Kind.WALLETS:
         names, source = WALLET_NAMES, WALLET_SOURCE
@@ -100,11 +96,10 @@ def select(
         order = f"p.debt_usd is null, p.debt_at_risk_usd desc, {RANK.format('p.')}, p.wallet"
     elif kind is Kind.BALANCES:
         names = [f"b.{name}" for name in BALANCE_COLUMNS] + [ROW_TIME, ROW_TIMESTAMP]
-        source = f"balances b join positions p using ({', '.join(KEY)}) {deployed}"
+        source = f"balances b join positions p using ({', '.join(KEY)}) {DEPLOYED}"
         order = f"{RISK_RANK}, {key}, b.side desc, b.value_usd is null, b.value_usd desc, b.market, b.asset"
     else:
-        names = [f"p.{name}" for name in POSITION_COLUMNS] + [ROW_TIME]
-        source = f"positions p {deployed}"
+        names, source = POSITION_NAMES, POSITION_SOURCE
         order = f"{RANK.format('p.') if kind is Kind.AT_RISK else RISK_RANK}, {key}"
     if kind is not Kind.WALLETS:
         time = "d.block_timestamp" if kind is Kind.MARKETS else "coalesce(p.block_timestamp, d.block_timestamp)"
@@ -112,6 +107,23 @@ def select(
         filters, values = [*filters, *more], [*values, *given]
     how = added_up if kind is Kind.WALLETS else run
     return how(conn, names, source, filters, order, values, scope)
+
+
+def of_rows(
+    kind: Kind, below: float | None, min_debt: float | None, protocols: Sequence[str], statuses: Sequence[str] = ()
+) -> tuple[list[str], list[Any]]:
+    """SQL conditions on `positions p` and their values, without those of a scope."""
+    filters, values = below_filter(below)
+    if kind is Kind.AT_RISK and below is None and not statuses:
+        filters.append(f"p.{IS_AT_RISK}")
+    if min_debt is not None:
+        filters.append(MIN_DEBT)
+        values.append(min_debt)
+    for column, names in (("protocol", protocols), ("status", statuses)):
+        if names:
+            filters.append(f"p.{column} in ({', '.join('?' * len(names))})")
+            values += names
+    return filters, values
 
 
 def wallet_filters(

@@ -34,6 +34,16 @@ class Series:
         return len(self.times)
 
 
+class Priced(NamedTuple):
+    """A price of a deployment as `markets` has it, and the symbol of what it prices."""
+
+    deployment: str
+    protocol: str
+    asset: str
+    group: str
+    symbol: str
+
+
 class Pending(NamedTuple):
     """An answer that is on the chain and not in force: the OSM's next price, a Chainlink round that is still hidden (SVR).
 
@@ -60,6 +70,7 @@ class Component(NamedTuple):
     ratio_raw: int | None
     cap_raw: int | None
     capped: bool | None
+    days_to_cap: float | None = None
 
     @property
     def key(self) -> str:
@@ -70,15 +81,43 @@ class Component(NamedTuple):
 def components(conn: sqlite3.Connection, chain_id: int, deployments: Collection[str] = ()) -> list[Component]:
     """How the prices of these deployments (none named: all of the chain's) come from feeds, as the last sync saw it."""
     rows = conn.execute(
-        "select deployment, asset, position_group, feed, role, exponent, adapter, ratio_raw, cap_raw, capped "
+        "select deployment, asset, position_group, feed, role, exponent, adapter, ratio_raw, cap_raw, capped, days_to_cap "
         "from market_prices where chain_id = ? order by deployment, asset, position_group, role, feed",
         (chain_id,),
     )
     return [
-        Component._make((*row[:7], _number(row[7]), _number(row[8]), None if row[9] is None else bool(row[9])))
+        Component._make((*row[:7], _number(row[7]), _number(row[8]), None if row[9] is None else bool(row[9]), row[10]))
         for row in rows
         if not deployments or row[0] in deployments
     ]
+
+
+def priced(conn: sqlite3.Connection, chain_id: int) -> dict[tuple[str, str, str], Priced]:
+    """What `markets` says of each price, by deployment, asset and group."""
+    rows = conn.execute(
+        "select distinct deployment, protocol, asset, position_group, symbol from markets where chain_id = ?",
+        (chain_id,),
+    )
+    found = (Priced._make(row) for row in rows)
+    return {(one.deployment, one.asset, one.group): one for one in found}
+
+
+def chains(conn: sqlite3.Connection, chain_id: int | None = None) -> list[tuple[int, str | None]]:
+    """The chains whose feeds are followed, with their names; only this one if it is given."""
+    rows = conn.execute(
+        "select chain_id, (select max(chain) from deployments d where d.chain_id = f.chain_id) from feeds f "
+        "where known_until is not null and (?1 is null or chain_id = ?1) group by chain_id order by chain_id",
+        (chain_id,),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+def known_until(conn: sqlite3.Connection, chain_id: int) -> dict[str, int]:
+    """The time of the block (unix seconds) up to which every answer of a feed is known."""
+    rows = conn.execute(
+        "select address, known_until from feeds where chain_id = ? and known_until is not null", (chain_id,)
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 def _number(text: str | None) -> int | None:
@@ -113,13 +152,18 @@ def _answers(
     conn: sqlite3.Connection, chain_id: int, feed: str, since: int, until: int
 ) -> Iterator[tuple[int, str, float]]:
     """Time in force, exact answer, answer; of several that came into force at once the newest."""
+    (before,) = conn.execute(
+        "select max(in_force_timestamp) from feed_prices where chain_id = ? and feed = ? and in_force_timestamp <= ? "
+        "and invalid is null",
+        (chain_id, feed, min(since, until)),
+    ).fetchone()
     last: tuple[int, str, float] | None = None
     for row in conn.execute(
         "select in_force_timestamp, answer_raw, answer from feed_prices where chain_id = ? and feed = ? "
-        "and in_force_timestamp <= ? and invalid is null order by in_force_timestamp, phase, round",
-        (chain_id, feed, until),
+        "and in_force_timestamp between ? and ? and invalid is null order by in_force_timestamp, phase, round",
+        (chain_id, feed, -1 if before is None else before, until),
     ):
-        if last is not None and row[0] > last[0] and row[0] > since:
+        if last is not None and row[0] > last[0]:
             yield last
         last = row
     if last is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 
+from indexer.report.diagram import Diagram, diagram_svg, diagram_text
 from indexer.report.palette import AXIS, FAINT, GRID, GUIDE, INK, NEGATIVE, PAPER, SERIES
 from indexer.text.values import printable
 
@@ -45,7 +46,7 @@ class Lines:
     guide: float | None = None
 
 
-Chart = Bars | Lines
+Chart = Bars | Lines | Diagram
 
 
 def short(value: float) -> str:
@@ -60,7 +61,13 @@ def short(value: float) -> str:
 
 def svg(chart: Chart, caption: str) -> str:
     """The chart with its title and unit above it, and `caption`, its block and time, below."""
-    body, height = bars_svg(chart) if isinstance(chart, Bars) else lines_svg(chart)
+    match chart:
+        case Bars():
+            body, height = bars_svg(chart)
+        case Lines():
+            body, height = lines_svg(chart)
+        case Diagram():
+            body, height = diagram_svg(chart)
     return framed(f"{chart.title} ({chart.unit})" if chart.unit else chart.title, body, height, caption)
 
 
@@ -188,7 +195,13 @@ def moment(at: float, span: float) -> str:
 def text(chart: Chart, width: int | None = None) -> str:
     """The chart for a terminal of that many columns, or for Markdown, under its title."""
     title = printable(f"{chart.title} ({chart.unit})" if chart.unit else chart.title)
-    lines = bars_text(chart, width or 100) if isinstance(chart, Bars) else lines_text(chart, width or 100)
+    match chart:
+        case Bars():
+            lines = bars_text(chart, width or 100)
+        case Lines():
+            lines = lines_text(chart, width or 100)
+        case Diagram():
+            lines = diagram_text(chart)
     return "\n".join([title, *lines])
 
 

@@ -6,16 +6,17 @@ A column is called as in SQL and carries its unit in its name: `_usd`, `_percent
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from html import escape
 from typing import Any, TextIO
 
+from indexer.model import Status
 from indexer.report.charts import Chart, svg
 from indexer.report.charts import text as chart_text
-from indexer.report.palette import CLASSES, DARK, LIGHT, variables
+from indexer.report.style import STYLE, TABLE_CARDS, TABLE_SMALL
 from indexer.text.table import BOLD, DIM, STATUS_STYLES, folded, room, styled, write_table
 from indexer.text.values import Row, cell_text, json_value, printable, short_address, shown
 
@@ -184,70 +185,9 @@ def write_markdown(report: Report, stream: TextIO) -> None:
 #: nothing is fetched and no script runs, whatever a symbol says
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+STATUSES = frozenset(Status)
 
 
-def cards(selector: str) -> str:
-    """A style in which a table's rows are cards: each cell is a line with its heading before it."""
-    lines = {
-        "thead": "display: none;",
-        "table, tbody, tr, td": "display: block;",
-        "tr": "border-bottom: 2px solid var(--axis); padding: .4em 0;",
-        "td": "display: flex; justify-content: space-between; gap: 1em; padding: .15em 0; white-space: normal; text-align: right;",
-        "td::before": "content: attr(data-name); color: var(--faint); text-align: left; font: 13px system-ui, sans-serif;",
-        "td.empty": "display: none;",
-    }
-    every = ((", ".join(f"{selector} {one.strip()}" for one in what.split(",")), how) for what, how in lines.items())
-    return " ".join(f"{what} {{ {how} }}" for what, how in every)
-
-
-#: columns from which on a table's rows are cards on all but wide screens, and from which on it is set smaller
-SOME, MANY = 8, 10
-STYLE = f"""
-:root {{ color-scheme: light dark; {variables(LIGHT)} }}
-@media (prefers-color-scheme: dark) {{ :root {{ {variables(DARK)} }} }}
-body {{ font: 14px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1600px; margin: 2em auto;
-  padding: 0 1em; }}
-h1 {{ font-size: 1.5em; margin-bottom: 0; overflow-wrap: anywhere; }}
-h2 {{ font-size: 1.15em; margin: 2em 0 .4em; }}
-.as-of, .note {{ color: var(--faint); margin: .3em 0; }}
-.note {{ max-width: 80ch; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: 13px; }}
-th, td {{ padding: .25em .7em; text-align: left; border-bottom: 1px solid var(--grid); white-space: nowrap; vertical-align: top; }}
-th {{ border-bottom: 2px solid var(--axis); white-space: normal; vertical-align: bottom; }}
-.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
-.address {{ font-family: ui-monospace, monospace; font-size: 12px; }}
-.many table {{ font-size: 12px; }}
-.many th, .many td {{ padding: .25em .5em; }}
-.many .address {{ font-size: 11px; }}
-.short {{ display: none; }}
-@media screen and (max-width: 1500px) {{ .many .whole {{ display: none; }} .many .short {{ display: inline; }} }}
-@media screen and (max-width: 1100px) {{ .whole {{ display: none; }} .short {{ display: inline; }} }}
-.liquidatable {{ color: var(--danger); font-weight: 600; }}
-.at-risk {{ color: var(--warning); font-weight: 600; }}
-.charts {{ display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start; margin: 1em 0; }}
-svg {{ max-width: 100%; height: auto; border: 1px solid var(--grid); }}
-{"".join(f"svg.{name}, svg .{name} {{ {what}: var(--{name.removesuffix('line')}); }} " for name, what in CLASSES.items())}
-@media screen and (max-width: 900px) {{ {cards(".some")} }}
-@media screen and (max-width: 640px) {{ body {{ margin: 1em auto; }} {cards(".wide")} }}
-@page {{ size: A4 landscape; margin: 10mm; }}
-@media print {{
-  :root {{ color-scheme: light; {variables(LIGHT)} }}
-  body {{ margin: 0; max-width: none; padding: 0; font-size: 10pt; }}
-  .wide {{ overflow: visible; }}
-  table {{ font-size: 8pt; max-width: 100%; }}
-  th, td {{ padding: .15em .45em; }}
-  td.text {{ white-space: normal; }}
-  .address {{ font-size: 6.5pt; }}
-  .many table {{ font-size: 6.5pt; }}
-  .whole {{ display: inline; }} .short {{ display: none; }}
-  .many .whole {{ display: none; }} .many .short {{ display: inline; }}
-  .many th, .many td {{ padding: .15em .3em; }}
-  tr, svg {{ break-inside: avoid; }}
-  thead {{ display: table-header-group; }}
-  h2 {{ break-after: avoid; }}
-}}
-"""
 UNITS = {"usd": "USD", "percent": "%", "seconds": "s", "hhi": "HHI"}
 
 
@@ -261,6 +201,18 @@ def heading(column: str) -> str:
     return f"{text} ({unit})" if unit else text
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a table on a page has and one on paper has not: links, each made of a column's name and a value."""
+
+    #: of a heading: where a click leads, and `ascending` or `descending` if the rows are sorted by it, else empty
+    sort: Callable[[str], tuple[str, str] | None] = lambda _column: None
+    #: of a cell: where a click leads
+    link: Callable[[str, Any], str | None] = lambda _column, _value: None
+    #: of a row: the names of the columns by which it is the same row after an update
+    key: Sequence[str] = ()
+
+
 def write_html(report: Report, stream: TextIO) -> None:
     """One file with its charts inside; it opens without a network."""
     title, as_of = safe(report.title), safe(report.as_of)
@@ -270,40 +222,58 @@ def write_html(report: Report, stream: TextIO) -> None:
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
         f'<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<p class="as-of">{as_of}</p>\n'
     )
+    write_html_sections(report, stream)
+    stream.write("</body>\n</html>\n")
+
+
+def write_html_sections(report: Report, stream: TextIO, live: Live | None = None) -> None:
+    """The sections alone, for a page that has its own head."""
     for section in map(for_reading, report.sections):
         stream.write(f"<h2>{safe(section.title)}</h2>\n")
         if section.rows:
-            write_html_table(section, stream)
+            write_html_table(section, stream, live)
         if section.charts:
             pictures = "\n".join(svg(chart, report.as_of) for chart in section.charts)
             stream.write(f'<div class="charts">\n{pictures}\n</div>\n')
         stream.writelines(f'<p class="note">{safe(note)}</p>\n' for note in section.notes)
-    stream.write("</body>\n</html>\n")
 
 
-def write_html_table(section: Section, stream: TextIO) -> None:
+def write_html_table(section: Section, stream: TextIO, live: Live | None = None) -> None:
+    live = live or Live()
     kinds = ["number" if number else "text" for number in numeric(section)]
     names = [safe(heading(name)) for name in section.columns]
-    head = "".join(
-        f'<th class="{kind}" scope="col" title="{safe(column)}">{name}</th>'
-        for kind, name, column in zip(kinds, names, section.columns, strict=True)
-    )
-    many = (" some" if len(names) >= SOME else "") + (" many" if len(names) >= MANY else "")
-    stream.write(f'<div class="wide{many}"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n')
-    for row in cells(section):
+    head = "".join(map(headed, kinds, section.columns, names, map(live.sort, section.columns)))
+    many = (" some" if len(names) >= TABLE_CARDS else "") + (" many" if len(names) >= TABLE_SMALL else "")
+    label = f' tabindex="0" role="region" aria-label="{safe(section.title)}"' if live.key else ""
+    stream.write(f'<div class="wide{many}"{label}><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n')
+    keys = [section.columns.index(name) for name in live.key if name in section.columns]
+    for row, texts in zip(section.rows, cells(section), strict=True):
         line = "".join(
-            f'<td class="{" ".join([kind, *look(column, cell)])}" data-name="{name}">{content(cell)}</td>'
-            for kind, name, column, cell in zip(kinds, names, section.columns, row, strict=True)
+            f'<td class="{" ".join([kind, *look(column, cell)])}" data-name="{name}">{content(column, cell, live.link(column, value))}</td>'
+            for kind, name, column, cell, value in zip(kinds, names, section.columns, texts, row, strict=True)
         )
-        stream.write(f"<tr>{line}</tr>\n")
+        key = f' data-key="{safe(" ".join(str(row[i]) for i in keys))}"' if keys else ""
+        stream.write(f"<tr{key}>{line}</tr>\n")
     stream.write("</tbody></table></div>\n")
 
 
-def content(cell: str) -> str:
-    """An address whole and shortened, of which the style shows one."""
-    if not ADDRESS.fullmatch(cell):
-        return safe(cell)
-    return f'<span class="whole">{cell}</span><span class="short" title="{cell}">{short_address(cell)}</span>'
+def headed(kind: str, column: str, name: str, sort: tuple[str, str] | None) -> str:
+    """One heading, with a link where a click on it sorts the rows."""
+    if sort is None:
+        return f'<th class="{kind}" scope="col" title="{safe(column)}">{name}</th>'
+    href, way = sort
+    sorted_ = f' aria-sort="{way}"' if way else ""
+    return f'<th class="{kind}" scope="col"{sorted_} title="{safe(column)}"><a href="{safe(href)}">{name}</a></th>'
+
+
+def content(column: str, cell: str, href: str | None = None) -> str:
+    """A cell's HTML: an address whole and shortened, of which the style shows one, or a status with its shape."""
+    text = safe(cell)
+    if ADDRESS.fullmatch(cell):
+        text = f'<span class="whole">{cell}</span><span class="short" title="{cell}">{short_address(cell)}</span>'
+    elif column.startswith("status") and cell in STATUSES:
+        text = f'<span class="status {cell}">{cell}</span>'
+    return text if href is None else f'<a href="{safe(href)}">{text}</a>'
 
 
 def look(column: str, cell: str) -> list[str]:

@@ -10,10 +10,10 @@ from typing import Any
 from indexer.history import accrual
 from indexer.model import WAD
 from indexer.queries.freshness import waits
-from indexer.report.book import as_of, labelled, percent, section
 from indexer.report.charts import CEILING, Bars, Lines
 from indexer.report.document import Report, Section
 from indexer.report.outlook import TITLES, Key, tables
+from indexer.report.parts import as_of, labelled, percent, section
 from indexer.store.rows import OF_ADDRESSES
 from indexer.store.shards import lay_positions_of
 from indexer.text.values import iso, shown

@@ -47,13 +47,13 @@ def sweep_elsewhere(
     books: Sequence[Book],
     scenario: Scenario,
     swept: Sweep,
-    groups: dict[str, tuple[str, ...]],
+    names: Names,
     at_risk_below: float,
     where: str,
-    *,
-    insecure: bool = False,
+    insecure: bool,
 ) -> list[tuple[float, list[Totals]]]:
     """As `simulate.sweep`, with each book's part as a task of its own; `where` as `executors.executor` has it."""
+    groups = {name: tuple(sorted(members)) for name, members in names.groups.items()}
     tasks = [
         Task(
             path_of(book),

@@ -13,7 +13,7 @@ to the end of the module of its tables.
 import sqlite3
 from typing import TYPE_CHECKING
 
-from indexer.schema import alerts, history, prices, wallets  # noqa: F401 - each registers its steps
+from indexer.schema import alerts, forecasts, history, prices, wallets  # noqa: F401 - each registers its steps
 from indexer.schema.steps import STEPS, execute, migrations
 from indexer.schema.tables import DISPUTES, DOUBTED, INITIAL, LIQUIDATIONS
 

@@ -70,3 +70,9 @@ create table market_prices (            -- price = product(feed ^ exponent) * ra
 @migrations(name="0036_price_history")
 def price_history(db: "Database") -> None:
     execute(db, PRICES)
+
+
+@migrations(name="0037_known_until")
+def known_until(db: "Database") -> None:
+    """The time of the block up to which every answer of a feed is known; NULL until the next sync of prices."""
+    db.conn.execute("alter table feeds add column known_until integer")

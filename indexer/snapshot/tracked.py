@@ -142,7 +142,7 @@ class TrackedDeployment(KnownDeployment):
                 self.ranges.add(joined, first, last)
 
     def dump_market(self) -> str:
-        return dump_market(self.adapter, self.market)
+        return dump_market(self.market)
 
     # logs -----------------------------------------------------------------------------------------------------------
 
@@ -205,7 +205,7 @@ class TrackedDeployment(KnownDeployment):
         Rows older than the last snapshot are first brought to its block, so that measurements between snapshots are the
         same as if every snapshot wrote every row.
         """
-        states = [(key, p.block_number, dump_position(self.adapter, p)) for key, p in positions.items()]
+        states = [(key, p.block_number, dump_position(p)) for key, p in positions.items()]
         with self.store.transaction():
             self._rewrite_rows(positions)
             if self.wallets is None and ACTIVITY not in self.ranges:

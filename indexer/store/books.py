@@ -8,11 +8,10 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import msgspec
-from pydantic import TypeAdapter, ValidationError
 
 from indexer.adapter import AnyAdapter, AnyWhatIf, WhatIf
 from indexer.boundary.stored_json import require_room
@@ -27,18 +26,8 @@ from indexer.text.values import iso
 SPAN = 100
 
 
-#: made once for each type: they are slow to make
-_SHAPES: dict[type[Any], TypeAdapter[Any]] = {}
-
-
-#: of positions, of which there are many: msgspec takes a third of pydantic's time
+#: made once for each type, as they are slow to make
 _DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {}
-
-
-def _json(kind: type[Any]) -> TypeAdapter[Any]:
-    if kind not in _SHAPES:
-        _SHAPES[kind] = TypeAdapter(kind)
-    return _SHAPES[kind]
 
 
 def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
@@ -47,15 +36,16 @@ def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
     return _DECODERS[kind]
 
 
-def dump_market(adapter: AnyAdapter, market: Market) -> str:
-    return _json(adapter.market_type).dump_json(market, exclude={"registry"}).decode()
+def dump_market(market: Market) -> str:
+    kept = {field.name: getattr(market, field.name) for field in fields(market) if field.name != "registry"}
+    return msgspec.json.encode(kept).decode()
 
 
 def load_market(adapter: AnyAdapter, text: str, registry: Registered | None = None) -> Market:
     """A stored market, with its registry if asked for."""
     try:
-        market: Market = _json(adapter.market_type).validate_json(require_room(text))
-    except ValueError as error:  # pydantic's ValidationError is one
+        market: Market = _decoder(adapter.market_type).decode(require_room(text))
+    except (ValueError, RecursionError) as error:  # msgspec's DecodeError is a ValueError
         raise foreign(adapter, "market", error) from error
     return market if registry is None else replace(market, registry=registry)
 
@@ -66,17 +56,14 @@ def foreign(adapter: AnyAdapter, what: str, error: ValueError | RecursionError) 
     if isinstance(error, msgspec.DecodeError):
         told, _, place = told.partition(" - at `$.")
         where = place.rstrip("`")[:80] or where
-    if isinstance(error, ValidationError):
-        problem = error.errors(include_url=False, include_input=False)[0]
-        where, told = ".".join(map(str, problem["loc"]))[:80] or where, problem["msg"]
     return StoreError(
         f"a stored {what} of {adapter.deployment.name} is damaged ({where}: {told[:80]}): restore a copy of "
         "the file, or delete it and run `indexer sync` again"
     )
 
 
-def dump_position(adapter: AnyAdapter, position: Position) -> str:
-    return _json(adapter.position_type).dump_json(position).decode()
+def dump_position(position: Position) -> str:
+    return msgspec.json.encode(position).decode()
 
 
 def load_positions(adapter: AnyAdapter, rows: Iterable[tuple[int, str]]) -> Iterator[Position]:
@@ -85,7 +72,7 @@ def load_positions(adapter: AnyAdapter, rows: Iterable[tuple[int, str]]) -> Iter
     for block_number, state in rows:
         try:
             position: Position = decode(require_room(state))
-        except (ValueError, RecursionError) as error:  # msgspec's DecodeError is a ValueError
+        except (ValueError, RecursionError) as error:
             raise foreign(adapter, "position", error) from error
         if position.block_number != block_number:  # a reorg moved the block it is known to be right at
             position = replace(position, block_number=block_number)

@@ -11,22 +11,25 @@ BUSY_TIMEOUT_MS = 30_000
 LARGEST_VALUE = 64 * 2**20
 
 
-def open_readonly(path: Path | str, *, current: bool = True) -> sqlite3.Connection:
+def open_readonly(
+    path: Path | str, *, current: bool = True, busy_ms: int = BUSY_TIMEOUT_MS, any_thread: bool = False
+) -> sqlite3.Connection:
     """Opens an existing database read-only; StoreError says what to do where that is impossible.
 
-    Unless `current`, the schema may be older, or missing.
+    Unless `current`, the schema may be older, or missing. It waits `busy_ms` for a file that is locked. With `any_thread`,
+    the caller sees to it that one thread at a time uses it.
     """
     path = no_folder(path)
     if not path.exists():
         raise StoreError(f"no database at {path}: run `indexer sync` first, or name another file with --db")
     try:
-        conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=not any_thread)
     except sqlite3.DatabaseError as error:
         raise unusable(path, error) from None
     try:
         conn.row_factory = sqlite3.Row
         conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
-        conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+        conn.execute(f"pragma busy_timeout={busy_ms}")
         check_version(conn, path)
         if current and migrations.pending(conn):
             told = "was written by an older version" if migrations.applied(conn) else "holds nothing yet"

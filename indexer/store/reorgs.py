@@ -123,6 +123,7 @@ def _take_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_
     conn.execute("delete from blocks where chain_id = ? and number > ?", (chain_id, ancestor))
     conn.execute("delete from finality where chain_id = ? and block_number > ?", (chain_id, ancestor))
     liquidations.roll_back(conn, chain_id, ancestor)
+    _take_back_prices(conn, chain_id, ancestor)
     for (name,) in conn.execute("select deployment from deployments where chain_id = ?", (chain_id,)).fetchall():
         where = (chain_id, name, ancestor)
         _forget_state(conn, where)
@@ -134,6 +135,27 @@ def _take_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_
             )
             conn.execute(f"delete from {source} where {HERE} and {block} > ?3", where)  # noqa: S608
         conn.execute(f"update recorded set block_number = ?3 where {HERE} and block_number > ?3", where)  # noqa: S608
+
+
+def _take_back_prices(conn: sqlite3.Connection, chain_id: int, ancestor: int) -> None:
+    """Rounds of blocks that have left the chain go, and so does what came into force in them.
+
+    A round that was read from state has no block: its time decides, against that of the newest kept block up to the ancestor.
+    Evidence: that of `roll_back`, whose part it is; undone by the next `sync --prices`.
+    """
+    (moment,) = conn.execute(
+        "select coalesce(max(block_timestamp), -1) from blocks where chain_id = ? and number <= ?", (chain_id, ancestor)
+    ).fetchone()
+    values = {"chain": chain_id, "ancestor": ancestor, "moment": moment}
+    for statement in (
+        "delete from feed_prices where chain_id = :chain "
+        "and (block_number > :ancestor or (block_number is null and block_timestamp > :moment))",
+        "update feed_prices set in_force_timestamp = null where chain_id = :chain and in_force_timestamp > :moment",
+        "update feeds set known_until = :moment where chain_id = :chain and known_until > :moment",
+        "update feed_phases set to_block = :ancestor where chain_id = :chain and to_block > :ancestor",
+        "update feed_phases set from_block = null, to_block = null where chain_id = :chain and from_block > to_block",
+    ):
+        conn.execute(statement, values)
 
 
 def go_back(conn: sqlite3.Connection, chain_id: int, target: int, deployments: Sequence[str]) -> None:

@@ -48,23 +48,12 @@ class Liquidations:
         if not found:
             return []
         events = [event for event, _ in found]
-        headers = self._headers(events)
+        headers = headers_of(self.chain, events)
         indexes = self.numbering.indexes(events, headers)
         return [
             row(tracked, event, one, headers[event.block_hash].block, index)
             for (event, one), index in zip(found, indexes, strict=True)
         ]
-
-    def _headers(self, events: Sequence[Event]) -> dict[str, Header]:
-        hashes = {event.block_number: event.block_hash for event in events}
-        headers = self.chain.batch(
-            [("eth_getBlockByNumber", [hex(number), False]) for number in hashes],
-            lambda raw, call: parse_header(check_header(raw, int(call[1][0], 16))),
-        )
-        for number, header in zip(hashes, headers, strict=True):
-            if header.block.hash != hashes[number]:
-                raise ReorgError(f"block {number} ({hashes[number]}) left the canonical chain")
-        return {header.block.hash: header for header in headers}
 
     # before it was followed -----------------------------------------------------------------------------------------
 
@@ -114,6 +103,19 @@ class Liquidations:
             tracked.ranges.add([SOURCE], first, last)
             if tracked.market is not None:
                 liquidations.settle(conn, (tracked.chain_id, tracked.name), tracked.market.block.number)
+
+
+def headers_of(chain: Chain, events: Sequence[Event]) -> dict[str, Header]:
+    """The headers of the events' blocks by hash. ReorgError where a block has left the chain."""
+    hashes = {event.block_number: event.block_hash for event in events}
+    headers = chain.batch(
+        [("eth_getBlockByNumber", [hex(number), False]) for number in hashes],
+        lambda raw, call: parse_header(check_header(raw, int(call[1][0], 16))),
+    )
+    for number, header in zip(hashes, headers, strict=True):
+        if header.block.hash != hashes[number]:
+            raise ReorgError(f"block {number} ({hashes[number]}) left the canonical chain")
+    return {header.block.hash: header for header in headers}
 
 
 def newest_first(first: int, last: int) -> Iterator[tuple[int, int]]:

@@ -379,3 +379,11 @@ def below_option(command: F) -> F:
     """Gives a list of positions --below."""
     text = "Every position with a lower health factor."
     return click.option("--below", type=Number(min=0), metavar="HF", help=text)(command)
+
+
+def target_option(of: str = "") -> Callable[[F], F]:
+    """Gives a command that says what helps a position --target; `of` begins its text."""
+    text = f"{of}The health factor to which the amounts to repay or add lead."
+    return click.option(
+        "--target", type=Number(min=1, max=1000), default=1.5, show_default=True, metavar="HF", help=text
+    )

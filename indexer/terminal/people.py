@@ -87,26 +87,33 @@ def named(session: Session, text: str, watched: "Sequence[Watch]", rpc_urls: Seq
     """The addresses behind a group, a label or an ENS name."""
     from indexer.plugins import did_you_mean
 
+    found = on_list(text, watched)
+    if found:
+        return found
     if text.startswith("@"):
         groups = {name for watch in watched for name in watch.groups}
-        if text[1:].lower() not in groups:
-            raise click.BadParameter(
-                f"no watched wallet is in the group {text}{did_you_mean(text[1:], groups)}"
-                f"{'' if groups else '; `indexer watch add WALLET --group NAME` begins one'}"
-            )
-        return [watch.wallet for watch in watched if text[1:].lower() in watch.groups]
-    labelled = [watch.wallet for watch in watched if watch.label == text]
-    if labelled:
-        return labelled
+        raise click.BadParameter(
+            f"no watched wallet is in the group {text}{did_you_mean(text[1:], groups)}"
+            f"{'' if groups else '; `indexer watch add WALLET --group NAME` begins one'}"
+        )
     if "." in text:
-        names = spellings(text)
-        kept = [watch.wallet for watch in watched if watch.ens is not None and names & {watch.ens, watch.ens.lower()}]
-        return kept or [resolved(session, text, rpc_urls)[0]]
+        return [resolved(session, text, rpc_urls)[0]]
     labels = {watch.label for watch in watched if watch.label}
     raise click.BadParameter(
         f"{text!r} is not an address (0x and 40 hex digits), an ENS name, or a label or @group of the watch list"
         f"{did_you_mean(text, labels)}{hint}"
     )
+
+
+def on_list(text: str, watched: "Sequence[Watch]") -> list[str]:
+    """The watched addresses behind a @group, a label or an ENS name; none where the watch list has no such name."""
+    if text.startswith("@"):
+        return [watch.wallet for watch in watched if text[1:].lower() in watch.groups]
+    labelled = [watch.wallet for watch in watched if watch.label == text]
+    if labelled or "." not in text:
+        return labelled
+    names = spellings(text)
+    return [watch.wallet for watch in watched if watch.ens is not None and names & {watch.ens, watch.ens.lower()}]
 
 
 def resolved(session: Session, name: str, rpc_urls: Sequence[str]) -> tuple[str, str]:

@@ -106,20 +106,12 @@ class Asked:
         )
 
 
-def list_options(
-    *,
-    sort: str = "the largest debt first",
-    since: str = "all",
-    limit: int | None = None,
-    what: str = "Rows of blocks",
-    without: Collection[str] = (),
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Gives a command that lists rows its flags, as one `asked: Asked`; the texts say its defaults.
-
-    `without` names those that its rows have no column for.
-    """
+def list_flags(
+    sort: str, since: str, limit: int | None, what: str
+) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
+    """The flags of every list, by the names that `Asked` has for them."""
     metavar = "BLOCK|DATE|AGE"
-    flags = {
+    return {
         "chain": click.option("--chain", metavar="NAME", help="Only this chain."),
         "deployments": click.option(
             "--deployment", "deployments", multiple=True, metavar="D", help="Only this one; repeatable."
@@ -160,6 +152,21 @@ def list_options(
             help="At most so many rows.",
         ),
     }
+
+
+def list_options(
+    *,
+    sort: str = "the largest debt first",
+    since: str = "all",
+    limit: int | None = None,
+    what: str = "Rows of blocks",
+    without: Collection[str] = (),
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Gives a command that lists rows its flags, as one `asked: Asked`; the texts say its defaults.
+
+    `without` names those that its rows have no column for.
+    """
+    flags = list_flags(sort, since, limit, what)
 
     def decorate(command: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(command)

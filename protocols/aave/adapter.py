@@ -8,12 +8,22 @@ from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
 from indexer.abi import abi, topic
-from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs, Part, Reader
-from indexer.model import Accounts, Answer, Asset, Check, Event, Logs, LogSource, PositionKey, Shape
+from indexer.adapter import (
+    ONE,
+    HealthFirst,
+    Liquidated,
+    Liquidation,
+    LiquidationLogs,
+    Part,
+    PriceSource,
+    PriceSources,
+    Reader,
+)
+from indexer.model import Accounts, Answer, Asset, Check, Event, Logs, LogSource, PositionKey, Read, Shape
 from protocols.aave.flags import flagged, set_bits
 from protocols.aave.market import AaveMarket
 from protocols.aave.position import AavePosition
-from protocols.common import quantity, sources
+from protocols.common import ZERO_ADDRESS, quantity, sources
 
 M = TypeVar("M", bound=AaveMarket[Any])
 P = TypeVar("P", bound=AavePosition)
@@ -22,13 +32,14 @@ LIQUIDATION = topic("LiquidationCall(address,address,address,uint256,uint256,add
 
 SCALED_BALANCE = abi("aave_v3_token").function("scaledBalanceOf")  # of aTokens and variable debt tokens of all versions
 STABLE_DEBT = abi("aave_stable_debt_token")
+SOURCE = abi("aave_oracle").function("getSourceOfAsset")
 STABLE = tuple(STABLE_DEBT.function(name) for name in ("principalBalanceOf", "getUserStableRate", "getUserLastUpdated"))
 
 #: topic0 -> the (topics, data words) that name accounts whose positions the event may have changed
 Touches = Mapping[str, tuple[Sequence[int], Sequence[int]]]
 
 
-class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P]):
+class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P], PriceSources[M, P]):
     """One pool of Aave, found through its addresses provider."""
 
     concurrent = True
@@ -151,6 +162,12 @@ class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P]):
 
     def price_source(self, market: M, asset: Asset) -> str | None:
         return market.oracle
+
+    def sources(self, read: Reader, market: M) -> list[PriceSource]:
+        """AaveOracle.getSourceOfAsset of every price; the base currency has none."""
+        priced = [*self.quotes(market).prices]
+        found = zip(priced, read([Read(market.oracle, SOURCE, (asset,)) for asset in priced]), strict=True)
+        return [PriceSource(asset, source) for asset, source in found if source and source != ZERO_ADDRESS]
 
     def contract_answers(self, read: Reader, market: M, keys: Sequence[PositionKey]) -> list[Answer]:
         """Asks for getUserAccountData, and for balanceOf in every token."""

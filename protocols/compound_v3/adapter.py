@@ -10,7 +10,16 @@ from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi, mapping_slot
-from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs, Reader, required
+from indexer.adapter import (
+    ONE,
+    Liquidated,
+    Liquidation,
+    LiquidationLogs,
+    PriceSource,
+    PriceSources,
+    Reader,
+    required,
+)
 from indexer.model import (
     WAD,
     Accounts,
@@ -88,6 +97,7 @@ COLLATERAL_RECEIVED = frozenset({SUPPLY_COLLATERAL, TRANSFER_COLLATERAL})
 class CompoundV3(
     Liquidation[CompoundV3Market, CompoundV3Position],
     LiquidationLogs[CompoundV3Market, CompoundV3Position],
+    PriceSources[CompoundV3Market, CompoundV3Position],
     CompoundV3Bounds,
 ):
     """One Comet. Values in the unit of its feeds, with 8 decimals.
@@ -237,6 +247,10 @@ class CompoundV3(
 
     def price_source(self, market: CompoundV3Market, asset: Asset) -> str | None:
         return market.feeds.get(asset.asset)
+
+    def sources(self, read: Reader, market: CompoundV3Market) -> list[PriceSource]:
+        """The price feeds of baseTokenPriceFeed and getAssetInfo, as the market has them."""
+        return [PriceSource(asset, feed) for asset, feed in market.feeds.items()]
 
     def balances(self, market: CompoundV3Market, position: CompoundV3Position) -> list[Balance]:
         return balances(market, position)

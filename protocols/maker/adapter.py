@@ -9,7 +9,18 @@ from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi
-from indexer.adapter import ONE, Liquidated, Liquidation, LiquidationLogs, Reader, Registry, answered, required
+from indexer.adapter import (
+    ONE,
+    Liquidated,
+    Liquidation,
+    LiquidationLogs,
+    PriceSource,
+    PriceSources,
+    Reader,
+    Registry,
+    answered,
+    required,
+)
 from indexer.model import (
     RAY,
     WAD,
@@ -28,7 +39,7 @@ from indexer.model import (
     Price,
     Read,
 )
-from protocols.common import quantity, sources, together
+from protocols.common import ZERO_ADDRESS, quantity, sources, together
 from protocols.maker import liquidation
 from protocols.maker.bounds import MakerBounds
 from protocols.maker.joins import with_joins
@@ -77,7 +88,13 @@ AUCTIONS = {"dog": DOG.event("Bark"), "cat": CAT.event("Bite")}
 URNS = VAT.function("urns")  # ink, art
 
 
-class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], LiquidationLogs[MakerMarket, Urn], MakerBounds):
+class Maker(
+    Registry[MakerMarket, Urn],
+    Liquidation[MakerMarket, Urn],
+    LiquidationLogs[MakerMarket, Urn],
+    PriceSources[MakerMarket, Urn],
+    MakerBounds,
+):
     """The vaults of one Vat.
 
     Ilks are those of the IlkRegistry, of every known urn and of the last snapshot. Their tokens are found through the
@@ -215,6 +232,15 @@ class Maker(Registry[MakerMarket, Urn], Liquidation[MakerMarket, Urn], Liquidati
 
     def price_source(self, market: MakerMarket, asset: Asset) -> str | None:
         return ilk.pip if (ilk := market.ilks.get(asset.group)) else None
+
+    def sources(self, read: Reader, market: MakerMarket) -> list[PriceSource]:
+        """Every ilk's pip, which the Spotter reads when it is poked."""
+        spotter = market.contracts["spotter"]
+        return [
+            PriceSource(ilk.asset, ilk.pip, name, spotter)
+            for name, ilk in market.ilks.items()
+            if ilk.pip != ZERO_ADDRESS
+        ]
 
     def balances(self, market: MakerMarket, position: Urn) -> list[Balance]:
         return balances(market, position)

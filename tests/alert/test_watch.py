@@ -22,7 +22,20 @@ from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from indexer.alert.rules import LIQUIDATABLE, UNKNOWN, Event, Reading, Rule, State, below, decide, drop, in_order, parse
+from indexer.alert.rules import (
+    LIQUIDATABLE,
+    UNKNOWN,
+    Event,
+    Reading,
+    Rule,
+    State,
+    below,
+    chance,
+    decide,
+    drop,
+    in_order,
+    parse,
+)
 from indexer.alert.watcher import Watcher
 from indexer.alert.watches import Policy, Watch, add, open_crossings, watches
 from indexer.chain import connect
@@ -72,6 +85,34 @@ def tell(rule: Rule, readings: Sequence[Reading], state: State | None = None) ->
 def at(*values: float | None) -> list[Reading]:
     """Verified readings; None is a position without debt."""
     return [Reading(None, Status.NO_DEBT, 0) if v is None else Reading(scaled(v), Status.HEALTHY, 1) for v in values]
+
+
+def chances(*percents: float | None) -> list[Reading]:
+    """Healthy readings with a chance within a day, in per cent; None where none was asked."""
+    return [
+        Reading(2 * WAD, Status.HEALTHY, 1, {} if p is None else {86_400: scaled(p), 3_600: 99 * WAD}) for p in percents
+    ]
+
+
+def test_a_chance_tells_once_until_it_is_below_the_margin() -> None:
+    path = chances(10, 19.99, 20, 50, None, 19.7, 25, 19.5, None, 20.1)
+    assert tell(chance("20%/1d"), path) == [(2, Event.CROSSED), (7, Event.RECOVERED), (9, Event.CROSSED)]
+    unknown = Reading(2 * WAD, Status.HEALTHY, 1, {86_400: None})
+    assert tell(chance("20%/1d"), [*chances(30), unknown, unknown, Reading(None, Status.NO_DEBT, 0)]) == [
+        (0, Event.CROSSED), (3, Event.RECOVERED)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["20%/1d", "0.5%/12h", "99.9%/30d"])
+def test_a_chance_is_written_as_it_is_read(text: str) -> None:
+    assert parse(str(chance(text))) == chance(text)
+    assert str(chance(text)) == f"chance {text}"
+
+
+@pytest.mark.parametrize("text", ["20%", "0%/1d", "100%/1d", "20%/0h", "20%/31d", "20%/90m", "x/1d", "1.2.3%/1d", ""])
+def test_what_is_no_chance_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no (chance|number)"):
+        chance(text)
 
 
 def test_below_tells_once_until_it_is_above_the_margin() -> None:

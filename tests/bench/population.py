@@ -241,7 +241,7 @@ def fill(store: Store, adapter: AnyAdapter, market: Market, found: Iterator[Posi
     store.register(CHAIN_ID, name, adapter.protocol, "borrowers")
     snapshot = Snapshot(
         chain_id=CHAIN_ID, deployment=name, protocol=adapter.protocol, accounts="borrowers", state="ok", market=market,
-        market_json=dump_market(adapter, market), parts=Spool(),
+        market_json=dump_market(market), parts=Spool(),
     )  # fmt: skip
     store.commit([snapshot], market.block, CHAIN_ID, 128)
     key = ("chain_id", "deployment", "account", "position_group")
@@ -260,7 +260,7 @@ def fill(store: Store, adapter: AnyAdapter, market: Market, found: Iterator[Posi
             conn.executemany(insert("balances", BALANCE_COLUMNS), balances)
             conn.executemany(
                 insert("states", (*key, "block_number", "state")),
-                [(*where, p.key.account, p.key.group, 1, dump_position(adapter, p)) for p in chunk],
+                [(*where, p.key.account, p.key.group, 1, dump_position(p)) for p in chunk],
             )
             conn.executemany(
                 insert("events", (*key, "first_block", "last_block")),

@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from click.testing import CliRunner
 
 from indexer.cli.main import main
 from indexer.store.store import Store
+from tests.backtest.files import walks, write_prices
 from tests.devnet import aave_v3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
@@ -47,8 +47,17 @@ def examples() -> Iterator[tuple[str, str]]:
 #: what asks a node of mainnet for a name, or sends to a service with somebody's secrets
 ELSEWHERE = re.compile(r"\.eth\b|\$\{")
 #: what asks a node
-NODE = re.compile(r"indexer (sync|verify|doctor|show --live|watch (check|run))\b")
+NODE = re.compile(r"indexer (sync|verify|doctor|show --live|watch (check|run)|serve --sync)\b")
+#: what goes on until somebody interrupts it, and what it says when it is there
+LASTING = {"indexer watch run": " block ", "indexer serve --sync": " block ", "indexer serve": "Open "}
 RUN = [(path, line) for path, line in examples() if not ELSEWHERE.search(line)]
+
+
+def lasting(line: str) -> str | None:
+    """What an example that lasts says when it is there."""
+    return next((told for begin, told in LASTING.items() if f"{line} ".startswith(f"{begin} ")), None)
+
+
 EVERY = [path for path, _ in commands() if path and not hasattr(dict(commands())[path], "commands")]
 
 
@@ -72,6 +81,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     added = CliRunner().invoke(main, ["watch", "add", wallet, "--label", "treasury", "--group", "family"])
     assert added.exit_code == 0, added.output
     (tmp_path / "wallet").write_text(wallet)
+    write_prices(tmp_path / "foresight", walks(200 * 24))
     given = ["accounts", "export", "borrowers.csv", "--deployment", "aave-v3-6-devnet"]
     assert CliRunner().invoke(main, given).exit_code == 0
     return tmp_path
@@ -81,11 +91,13 @@ def test_every_command_has_an_example_that_is_run() -> None:
     assert set(EVERY) - {tuple(path.split()) for path, _ in RUN} == set()
 
 
-@pytest.mark.parametrize("line", [line for _, line in RUN if not NODE.search(line)])
+@pytest.mark.parametrize("line", [line for _, line in RUN if not NODE.search(line) and not lasting(line)])
 def test_an_example_works(folder: Path, line: str) -> None:
     wallet = (folder / "wallet").read_text()
     written = line.replace(WALLET, wallet).replace("--since 2026-01-31", "--since 2024-01-31")
     written = written.replace("aave-v3-core", "aave-v3-6-devnet")
+    if line == "indexer init":
+        (folder / "indexer.toml").unlink()
     done = subprocess.run(["sh", "-c", written], capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "Error" not in done.stderr
@@ -93,6 +105,29 @@ def test_an_example_works(folder: Path, line: str) -> None:
         if flag in shlex.split(line):
             name = shlex.split(line)[shlex.split(line).index(flag) + 1]
             assert (folder / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize("line", [line for _, line in RUN if not NODE.search(line) and lasting(line)])
+def test_an_example_that_lasts_ends_when_it_is_interrupted(folder: Path, line: str) -> None:
+    (folder / "token").touch(0o600)
+    (folder / "token").write_text(40 * "x")
+    interrupted(f"{line} --port 0", folder, lasting(line) or "")
+
+
+def interrupted(line: str, folder: Path, told: str) -> None:
+    """Runs a command, interrupts it when it has said that, and sees it end well."""
+    process = subprocess.Popen(
+        shlex.split(line), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    errors = ""
+    while told not in errors:
+        said = process.stderr.readline()
+        assert said, (line, errors)
+        errors += said
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 0, (line, errors + rest)
 
 
 @pytest.fixture(scope="module")
@@ -120,15 +155,13 @@ def test_the_examples_that_ask_a_node_work_on_one(market: Any, folder: Path) -> 
         written = written.replace("aave-v3-core", market.name)
         written = re.sub(NODE.pattern, r"\g<0> --chain devnet", written)
         written = written.replace("watch check", "watch check --max-age 9999d")  # the chain's clock stands long ago
-        process = subprocess.Popen(
-            ["sh", "-c", f"exec {written}" if "&&" not in written else written],
-            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        if line == "indexer watch run":
-            time.sleep(3)
-            process.send_signal(signal.SIGINT)
-        told, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, (written, told, errors)
+        if lasting(line):
+            interrupted(f"{written} --port 0" if "serve" in line else written, folder, lasting(line) or "")
+            continue
+        done = subprocess.run(
+            ["sh", "-c", written], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, (written, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("path", [path for path, _ in commands() if path])

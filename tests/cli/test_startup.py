@@ -1,29 +1,33 @@
 """What a command imports: nothing that is slow and that it does not use, so that it answers at once."""
 
+import gzip
 import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from indexer.cli.main import VERBS, main
+from indexer.store.database import open_readonly
 from indexer.store.store import Store
 
 #: what takes from 30 ms to seconds to import
 NODE = {"web3", "eth_abi", "faster_eth_abi", "eth_utils", "multicall", "requests", "aiohttp", "websockets", "tenacity"}
 SLOW = NODE | {
-    "apprise", "asyncio", "Crypto", "matplotlib", "numpy", "pandas", "pyarrow", "resvg_py", "rich.console", "rich.progress",
-    "sqlite_utils",
+    "apprise", "asyncio", "Crypto", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic", "resvg_py", "rich.console",
+    "rich.progress", "sqlite_utils",
 }  # fmt: skip
 #: and what no command needs that only looks at the rows
-CONFIGURED = {"pydantic", "platformdirs", "protocols", "indexer.config", "indexer.risk"}
+CONFIGURED = {"platformdirs", "protocols", "indexer.config", "indexer.risk"}
 #: some 10 ms each, which add up
 RARE = {"email", "importlib.metadata", "importlib.resources", "difflib", "rich", "tempfile"}
 OWN = {f"indexer.{name}" for name in "chain logs reads snapshot sync alert delivery".split()}
 VERB_PACKAGES = ("indexer.lists", "indexer.jobs", "indexer.store.store", "indexer.model")
 WALLET = "0x" + 40 * "1"
+OLDER = Path(__file__).parents[1] / "store" / "older"
 
 
 def imported(*arguments: str, folder: Path, **environment: str) -> set[str]:
@@ -109,6 +113,39 @@ def test_what_reads_the_configuration_imports_no_adapter(arguments: tuple[str, .
     assert not {
         name for name in found if name.startswith(("protocols.", "indexer.chain", "indexer.sync", "indexer.snapshot"))
     }
+
+
+@pytest.fixture(scope="module")
+def of_one_protocol(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a synced database, of whose deployments one is left, and its configuration."""
+    path = tmp_path_factory.mktemp("one")
+    (path / "indexer.db").write_bytes(gzip.decompress((OLDER / "indexer.db.gz").read_bytes()))
+    (path / "indexer.toml").write_bytes((OLDER / "indexer.toml").read_bytes())
+    with Store(path / "indexer.db") as store, store.transaction() as conn:
+        for (table,) in conn.execute("select name from sqlite_master where type = 'table'").fetchall():
+            if "deployment" in [row[1] for row in conn.execute(f"pragma table_info({table})")]:
+                conn.execute(f"delete from {table} where deployment <> 'maker'")
+        assert conn.execute("select count(*) from positions where status <> 'no-debt'").fetchone()[0] > 5
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("levels", "WETH", "--json"),
+        ("opportunities", "--json"),
+        ("show", "OWNER"),
+        ("report", "OWNER"),
+        ("simulate", "--all", "--shock", "ETH=-20%"),
+    ],
+)
+def test_only_the_protocols_that_the_file_holds_are_imported(arguments: tuple[str, ...], of_one_protocol: Path) -> None:
+    with closing(open_readonly(of_one_protocol / "indexer.db")) as conn:
+        (owner,) = conn.execute("select wallet from positions where status <> 'no-debt' limit 1").fetchone()
+    found = imported(*(owner if word == "OWNER" else word for word in arguments), folder=of_one_protocol)
+    packages = {name.split(".")[1] for name in found if name.startswith("protocols.")} - {"common"}
+    assert packages == {"maker"}
+    assert not found & (SLOW - {"Crypto"})
 
 
 def test_each_verb_is_the_function_of_its_name_and_listed_with_its_short_help() -> None:

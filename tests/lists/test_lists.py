@@ -23,7 +23,7 @@ from tests.devnet.scenario import Devnet
 from tests.truth import raw, sync_once
 
 LISTS = (
-    "at-risk", "export", "levels", "liquidations", "movements", "opportunities", "show", "simulate", "status", "top",
+    "at-risk", "export", "forecast", "levels", "liquidations", "movements", "opportunities", "show", "simulate", "status", "top",
 )  # fmt: skip
 FLAGS = "--chain --deployment --protocol --wallet --limit --sort --since --until --min-debt".split()
 WAD = 10**18

@@ -19,13 +19,18 @@ UNPACKED = {
     "aave_gho_debt_token": {"getPreviousIndex", "getDiscountPercent", "getDiscountRateStrategy", "DiscountPercentUpdated"},
     "aave_v2_a_token": {"internalTotalSupply"},
     "aave_v3_pool": {"getIsEModeCategoryIsolated"},
-    "aggregator": {"latestRoundData", "decimals"},
     "compound_v2_c_token": {
         "protocolSeizeShareMantissa", "accrualBlockTimestamp", "borrowRatePerTimestamp", "supplyRatePerTimestamp",
     },
+    "dual_aggregator": {"typeAndVersion", "CutoffTimeSet", "SecondaryRoundIdUpdated"},
     "erc20_bytes32": {"symbol"},
     "maker_chainlog": {"getAddress"},
     "maker_lockstake_engine": {"urnOwners"},
+    "price_adapter": {
+        "ASSET_TO_PEG", "ASSET_TO_USD_AGGREGATOR", "BASE_TO_USD_AGGREGATOR", "PEG_TO_BASE", "getMaxRatioGrowthPerSecond",
+        "getPriceCap", "getRatio", "getSnapshotRatio", "getSnapshotTimestamp", "isCapped", "priceFeedA", "priceFeedB",
+        "underlyingPriceFeed",
+    },
 }  # fmt: skip
 
 
@@ -53,6 +58,16 @@ def mcd(*names: str) -> Entries:
     return [entry for name in names for entry in json.loads((folder / f"{name}.abi").read_text())]
 
 
+def chainlink(*names: str) -> Entries:
+    """The ABIs of v0.6, each entry once: a proxy has the functions of its aggregator, and names a parameter otherwise."""
+    folder = package("@chainlink/contracts", "0.6.1") / "abi" / "v0.6"
+    found = {}
+    for name in names:
+        raw = json.loads((folder / f"{name}.json").read_text())
+        found |= {(entry["type"], entry.get("name")): entry for entry in (raw["abi"] if isinstance(raw, dict) else raw)}
+    return list(found.values())
+
+
 def newer_mcd(name: str) -> Entries:
     folder = package("@makerdao/dai-plugin-mcd", "1.8.5") / "dist" / "abis"
     return list(json.loads((folder / f"{name}.json").read_text()))
@@ -69,6 +84,7 @@ REAL: Mapping[str, Callable[[], Entries]] = {
     "aave_v3_addresses_provider": lambda: v3("PoolAddressesProvider"),
     "aave_v3_pool": v3_pools,
     "aave_v3_token": lambda: v3("AToken"),
+    "aggregator": lambda: chainlink("FluxAggregator", "EACAggregatorProxy"),
     "comet": compound_v3.real_abi,
     "compound_v2_c_token": lambda: c_v2("CErc20Immutable"),
     "compound_v2_comptroller": lambda: c_v2("Comptroller"),
@@ -82,6 +98,7 @@ REAL: Mapping[str, Callable[[], Entries]] = {
     "maker_ilk_registry": lambda: mcd("IlkRegistry"),
     "maker_join": lambda: mcd("GemJoin", "DaiJoin"),
     "maker_jug": lambda: mcd("Jug"),
+    "maker_median": lambda: mcd("Median"),
     "maker_osm": lambda: mcd("OSM"),
     "maker_proxy_registry": lambda: mcd("ProxyRegistry"),
     "maker_spotter": lambda: mcd("Spotter"),

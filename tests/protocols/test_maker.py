@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
 from indexer.errors import ConfigError, ReadFailedError
 from indexer.model import RAY, WAD, Accounts, Block, Deployment, Event, Failed, Health, PositionKey, Read, Registered
 from indexer.risk.liquidation import liquidation_price
+from indexer.store.books import dump_market, dump_position, load_market, load_positions
 from protocols.maker import owners as maker_owners
 from protocols.maker.adapter import FORK, FROB, GIVE, GRAB, Maker
 from protocols.maker.market import MakerMarket
@@ -901,11 +901,10 @@ def test_a_wallet_finds_its_vaults_without_a_database(adapter: Maker, node: Conn
 
 def test_the_market_and_urns_survive_storage(adapter: Maker, node: Connection, devnet: maker.Maker) -> None:
     market, positions = snapshot(adapter, node, devnet)
-    markets, urns = TypeAdapter(MakerMarket), TypeAdapter(Urn)
-    stored = markets.validate_json(markets.dump_json(market, exclude={"registry"}))
+    stored = load_market(adapter, dump_market(market))
     assert stored == market
     for position in positions.values():
-        back = urns.validate_json(urns.dump_json(position))
+        (back,) = load_positions(adapter, [(position.block_number, dump_position(position))])
         assert back == position
         assert adapter.evaluate(stored, back) == adapter.evaluate(market, position)
 

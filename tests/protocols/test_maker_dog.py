@@ -290,7 +290,7 @@ def test_a_market_stored_before_rewards_were_read_still_loads(kennel: Kennel, no
     """Its rewards are unknown, and so is the profit: not 0."""
     kennel.halve_the_price()
     market, _ = healths(kennel, node)
-    stored = json.loads(dump_market(kennel.adapter, market))
+    stored = json.loads(dump_market(market))
     ilk = stored["ilks"][ILK]
     assert len(ilk["bark"]) == 5
     ilk["bark"] = ilk["bark"][:3]

@@ -20,7 +20,9 @@ def conn(tmp_path: object) -> Iterator[sqlite3.Connection]:
 
 
 def feed(conn: sqlite3.Connection, address: str, kind: str = "chainlink", heartbeat: int | None = None) -> None:
-    conn.execute("insert into feeds values (?, ?, ?, 8, 'X / USD', ?, null, null)", (CHAIN, address, kind, heartbeat))
+    conn.execute(
+        "insert into feeds values (?, ?, ?, 8, 'X / USD', ?, null, null, null)", (CHAIN, address, kind, heartbeat)
+    )
 
 
 def price(

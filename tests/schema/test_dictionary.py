@@ -9,7 +9,10 @@ from click.testing import CliRunner
 from pyarrow import parquet
 
 from indexer.cli.main import main
+from indexer.forecast.rows import LISTED
+from indexer.forecast.sums import BOOK_COLUMNS
 from indexer.history.history import MOVEMENT_COLUMNS
+from indexer.jobs.forecast import PART_COLUMNS
 from indexer.lists.opportunities import COLUMNS as OPPORTUNITY_COLUMNS
 from indexer.queries import exports
 from indexer.queries.queries import STATUS_COLUMNS
@@ -82,6 +85,9 @@ def test_every_column_says_what_it_means_and_numbers_their_unit() -> None:
         OPPORTUNITY_COLUMNS,
         OUTCOME_COLUMNS,
         ASSET_COLUMNS,
+        LISTED,
+        BOOK_COLUMNS,
+        PART_COLUMNS,
     ],
 )
 def test_every_column_that_a_command_lists_is_in_it(columns: list[str]) -> None:
@@ -95,6 +101,9 @@ def test_lists_of_commands_are_whole() -> None:
     assert told["liquidations"] | {*LIQUIDATION_COLUMNS} == {*LIQUIDATION_COLUMNS, *ADDED, "wallet", "block_time"}
     assert told["simulate"] == set(OUTCOME_COLUMNS)
     assert told["simulate-assets"] == set(ASSET_COLUMNS)
+    assert told["forecast"] == set(LISTED)
+    assert told["forecast-book"] == set(BOOK_COLUMNS)
+    assert told["forecast-parts"] == set(PART_COLUMNS)
 
 
 def test_rows_of_a_block_name_its_time_in_both_ways(path: Path) -> None:

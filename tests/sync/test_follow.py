@@ -1,6 +1,7 @@
 """The live tail against a real node: hundreds of blocks with reorgs and faults, WebSocket or polling, interrupts."""
 
 import os
+import platform
 import random
 import re
 import signal
@@ -410,6 +411,31 @@ def command(path: Path, url: str, market: AaveV3, *flags: str) -> Iterator[subpr
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+#: glibc reserves this much address space for each heap of a thread's own, at a multiple of it
+HEAP = 64 * 2**20
+
+
+def heaps_of_threads(pid: int) -> int:
+    """How many heaps a process has besides the one that all its threads share."""
+    found = 0
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        span, rights, _, _, _, *name = line.split(maxsplit=5)
+        first, last = (int(end, 16) for end in span.split("-"))
+        found += not name and rights == "rw-p" and first % HEAP == 0 and last - first < HEAP
+    return found
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no heap a thread")
+def test_the_threads_of_a_tail_share_one_heap(market: AaveV3, tmp_path: Path) -> None:
+    """Else each keeps the size of the largest answer that it ever took."""
+    with command(tmp_path / "heaps.db", market.node.url, market) as process:
+        assert process.stderr is not None
+        assert LINE.fullmatch(process.stderr.readline())
+        market.node.mine(1)
+        assert LINE.fullmatch(process.stderr.readline())
+        assert heaps_of_threads(process.pid) == 0
 
 
 def test_rows_are_as_new_as_the_flag_says(market: AaveV3, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import requests
 
 from indexer.chain.client import Chain
 from indexer.chain.heads import Heads
+from indexer.memory import share_one_heap
 from indexer.model import Accounts, Deployment
 from indexer.settings import Settings
 from indexer.store.store import Store
@@ -77,6 +78,7 @@ def market(needs_node: None) -> Iterator[AaveV3]:
 
 def follow_in_a_child(path: Path, url: str, deployments: list[Deployment], blocks: int, told: Connection) -> None:
     """A tail that gets the next block as soon as it has taken one; sends its memory after each SETTLED of them."""
+    share_one_heap()
     seen = 0
 
     def tell(_outcome: Outcome, _lag: float) -> None:

@@ -1,0 +1,76 @@
+"""How often positions with some p_unsafe were liquidated: isotonic regression of what happened, by protocol and horizon.
+
+Owners act: most positions that would become unsafe if left alone are repaid in time. What share is not, only the past of
+the same protocol tells, and only where enough happened.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+
+#: liquidations below which nothing is said
+LEAST_EVENTS = 50
+#: seconds after which a fit is made anew
+MONTH = 30 * 86_400
+
+#: forecasts whose horizon is over, with p_unsafe or what stands for it, and whether the position was liquidated in it;
+#: only of times and deployments of which every liquidation is known
+OUTCOMES = """
+select case when f.hits in (0, f.paths) then (f.hits + 0.0) / f.paths else f.p_unsafe end,
+    exists (select 1 from liquidations l where (l.chain_id, l.deployment, l.account, l.position_group)
+        = (f.chain_id, f.deployment, f.account, f.position_group)
+        and l.block_number > f.block_number and l.block_timestamp <= f.block_timestamp + f.horizon_seconds),
+    f.block_timestamp
+from forecasts f join deployments d using (chain_id, deployment)
+where d.protocol = ?1 and f.horizon_seconds = ?2 and f.hits is not null and f.kept
+    and d.liquidations_from_block <= f.block_number and f.block_timestamp + f.horizon_seconds < d.block_timestamp
+    and f.block_timestamp + f.horizon_seconds < ?3
+order by f.block_timestamp, f.chain_id, f.deployment, f.account, f.position_group
+"""
+
+
+def refit(conn: sqlite3.Connection, horizons: Sequence[int], now: int) -> None:
+    """Writes down a new fit for each protocol and horizon whose last one is a month old, from what is over by `now`."""
+    for (protocol,) in conn.execute("select distinct protocol from deployments").fetchall():
+        for seconds in horizons:
+            (last,) = conn.execute(
+                "select max(fitted_at) from calibrations where protocol = ? and horizon_seconds = ?",
+                (protocol, seconds),
+            ).fetchone()
+            if last is not None and now - last < MONTH:
+                continue
+            outcomes = conn.execute(OUTCOMES, (protocol, seconds, now)).fetchall()
+            events = sum(happened for _, happened, _ in outcomes)
+            if events < LEAST_EVENTS:
+                continue
+            fit = isotonic([(p, happened) for p, happened, _ in outcomes])
+            conn.execute(
+                "insert or replace into calibrations values (?, ?, ?, ?, ?, ?, ?, ?)",
+                (protocol, seconds, now, json.dumps(fit), len(outcomes), events, outcomes[0][2], outcomes[-1][2]),
+            )
+
+
+def knots(conn: sqlite3.Connection) -> dict[tuple[str, int], list[tuple[float, float]]]:
+    """The newest fit of each protocol and horizon that rests on enough liquidations."""
+    rows = conn.execute(
+        "select protocol, horizon_seconds, knots from calibrations where events >= ? order by fitted_at",
+        (LEAST_EVENTS,),
+    )
+    return {(protocol, seconds): [(p, share) for p, share in json.loads(text)] for protocol, seconds, text in rows}
+
+
+def isotonic(outcomes: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
+    """The best ascending step function of p by least squares (pool adjacent violators), as knots at both ends of each step."""
+    pools: list[list[float]] = []  # lowest p, highest p, sum of what happened, count
+    for p, same in groupby(sorted(outcomes), key=itemgetter(0)):
+        happened = [what for _, what in same]
+        pools.append([p, p, float(sum(happened)), float(len(happened))])
+        while len(pools) > 1 and pools[-2][2] * pools[-1][3] >= pools[-1][2] * pools[-2][3]:
+            _, high, total, count = pools.pop()
+            pools[-1][1:] = high, pools[-1][2] + total, pools[-1][3] + count
+    found = []
+    for low, high, total, count in pools:
+        found += [(low, total / count)] if low == high else [(low, total / count), (high, total / count)]
+    return found

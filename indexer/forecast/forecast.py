@@ -1,0 +1,348 @@
+"""The forecast of some books: each position on the same paths, and what becomes of it when nobody acts."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from indexer.adapter import AnyLiquidation
+from indexer.forecast import model, rows
+from indexer.forecast.exposures import Exposures, Later, exposures, relevant
+from indexer.forecast.factors import (
+    SHORT,
+    Factors,
+    Feed,
+    Mover,
+    Priced,
+    gathered,
+    grouped,
+    paths_of,
+    priced,
+)
+from indexer.forecast.pending import Coming, coming
+from indexer.forecast.screen import HOUR, Paths, Question, failures
+from indexer.forecast.sums import BookSums, kept_of, uncovered
+from indexer.model import Market, Position, PositionKey, Status
+from indexer.progress import NoProgress, Progress
+from indexer.queries.prices import Series
+from indexer.risk.liquidation import known
+from indexer.risk.scenario import canonical
+from indexer.risk.simulate import parts
+from indexer.store.books import Book
+
+LIQUIDATABLE = "liquidatable now"
+UNVERIFIED = "unverified: its formula is not known to be the contract's"
+UNPRICEABLE = "a price is missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked: horizons in seconds, ascending full hours; how many paths of which seed; everything by `evaluate`?"""
+
+    horizons: tuple[int, ...]
+    paths: int = 2_000
+    seed: int = 0
+    exact: bool = False
+
+    @property
+    def steps(self) -> int:
+        return self.horizons[-1] // HOUR
+
+    @property
+    def ends(self) -> list[int]:
+        return [seconds // HOUR for seconds in self.horizons]
+
+
+@dataclass(slots=True)
+class Case:
+    """One position: why it has no forecast, or its hits by horizon."""
+
+    key: PositionKey
+    status: str
+    wallet: str
+    note: str | None = None
+    hits: list[int] | None = None
+    coming: Coming | None = None
+    exposures: str | None = None
+
+
+@dataclass(slots=True)
+class Desk:
+    """One deployment while it is forecast."""
+
+    book: Book
+    later: Later
+    standings: Mapping[tuple[str, str], rows.Standing]
+    positions: Iterable[Position]
+    symbols: dict[str, str]
+    priced: Priced
+    sums: BookSums
+    cases: list[Case] = field(default_factory=list)
+
+    @property
+    def where(self) -> tuple[int, str]:
+        return self.book.chain_id, self.book.name
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What was found: the positions and sums of each deployment, and how far the prices reach."""
+
+    plan: Plan
+    desks: list[Desk]
+    until: int
+
+    def rows(
+        self, watched: frozenset[str], chances: "Mapping[tuple[str, int], Sequence[tuple[float, float]]]"
+    ) -> Iterator[rows.ForecastRow]:
+        """The rows of `forecasts`; `chances` are the knots of `calibrations` by protocol and horizon."""
+        for desk in self.desks:
+            for case in desk.cases:
+                for number, seconds in enumerate(self.plan.horizons):
+                    knots = chances.get((desk.book.adapter.protocol, seconds), ())
+                    yield row_of(self, desk, case, number, watched, knots)
+
+
+def forecast(
+    conn: sqlite3.Connection,
+    books: Sequence[Book],
+    plan: Plan,
+    groups: Mapping[str, Sequence[str]],
+    paces: Mapping[int, float],
+    *,
+    positions: Mapping[str, Sequence[Position]] | None = None,
+    progress: Progress | None = None,
+) -> Forecast:
+    """Every position with debt of these books; `paces` are the seconds per block of each chain.
+
+    With `positions`, by deployment, those instead of the stored ones. Reads the file, and writes nothing.
+    """
+    progress = progress or NoProgress()
+    until: dict[int, int] = {}
+    for book in books:
+        until[book.chain_id] = max(until.get(book.chain_id, 0), book.market.block.timestamp)
+    series: dict[Feed, Series] = {}
+    desks = [
+        _desk(conn, book, plan, paces[book.chain_id], until[book.chain_id], series, (positions or {}).get(book.name))
+        for book in books
+    ]
+    movers = sorted({mover for desk in desks for mover in desk.priced.movers.values()}, key=str)
+    factors = gathered(series, movers, until, _waiting(desks), grouped(_symbols(desks), groups))
+    begin = 0
+    for moves in factors.batches(plan.paths, plan.steps, plan.seed, movers):
+        for desk in desks:
+            _batch(desk, plan, factors, paths_of(moves, movers, desk.priced.movers), begin, progress)
+        begin += moves.shape[1]
+    return Forecast(plan, desks, factors.until)
+
+
+def _desk(
+    conn: sqlite3.Connection,
+    book: Book,
+    plan: Plan,
+    pace: float,
+    until: int,
+    series: dict[Feed, Series],
+    given: Sequence[Position] | None,
+) -> Desk:
+    """A deployment with what is known of its prices; of few positions only the prices that they need."""
+    adapter: AnyLiquidation = book.adapter  # type: ignore[assignment]
+    later = Later(adapter, book.market, plan.horizons[-1], pace)
+    where = book.chain_id, book.name
+    few = list(book.positions) if book.positions.wallets else given
+    wanted = later.prices.keys() if few is None else {key for one in few for key in relevant(later, one)}
+    symbols = _named(book.market)
+    found = priced(
+        conn,
+        where,
+        {key: symbols.get(key, key) for key in later.prices if key in wanted and later.prices[key]},
+        until,
+        series,
+    )
+    standings = rows.standings(conn, where, None if few is None else [one.key for one in few])
+    sums = BookSums.empty(len(plan.horizons), plan.paths)
+    return Desk(book, later, standings, book.positions if few is None else few, symbols, found, sums)
+
+
+def _named(market: Market) -> dict[str, str]:
+    """The symbol of each price key that has one."""
+    return {row.group or row.asset: row.symbol for row in market.assets}
+
+
+def _symbols(desks: Sequence[Desk]) -> dict[Feed, set[str]]:
+    """What each feed is a price of."""
+    found: dict[Feed, set[str]] = {}
+    for desk in desks:
+        for key, mover in desk.priced.movers.items():
+            for feed, exponent in mover.feeds:
+                if exponent > 0:
+                    found.setdefault(feed, set()).add(canonical(desk.symbols.get(key, key)))
+    return found
+
+
+def _waiting(desks: Sequence[Desk]) -> dict[Feed, Any]:
+    """The OSM prices that come into force within the hour."""
+    return {
+        (desk.book.chain_id, answer.feed): answer
+        for desk in desks
+        for answers in desk.priced.pending.values()
+        for answer in answers
+        if answer.kind == "osm"
+    }
+
+
+def _batch(desk: Desk, plan: Plan, factors: Factors, paths: Paths, begin: int, progress: Progress) -> None:
+    """Adds some paths to every case; the first batch makes the cases."""
+    number = 0
+    expected = desk.book.positions.expected() if isinstance(desk.positions, type(desk.book.positions)) else 0
+    progress.start(desk.book.name, expected, "positions")
+    for part in parts(desk.positions):
+        if not begin:
+            desk.cases += [_case(desk, position, factors) for position in part]
+        cases = desk.cases[number : number + len(part)]
+        number += len(part)
+        chosen = [i for i, case in enumerate(cases) if case.hits is not None]
+        _count(desk, plan, paths, begin, [part[i] for i in chosen], [cases[i] for i in chosen])
+        progress.advance(desk.book.name, len(part))
+    if not begin:
+        desk.cases = [case for case in desk.cases if case.status != Status.NO_DEBT]
+        desk.sums.positions = len(desk.cases)
+        desk.sums.forecast = sum(case.hits is not None for case in desk.cases)
+    progress.done(desk.book.name)
+
+
+def _case(desk: Desk, position: Position, factors: Factors) -> Case:
+    """A position before any path: `hits` is None where there is no forecast, and `note` says why."""
+    standing = desk.standings.get(position.key, rows.Standing(position.key.account, ""))
+    case = Case(position.key, standing.status, standing.wallet)
+    later = desk.later
+    if standing.status == Status.UNVERIFIED or not later.market.exact:
+        case.note = UNVERIFIED
+        return case
+    health = later.adapter.evaluate(later.ends[0], position)
+    if health.liquidatable:
+        case.note = LIQUIDATABLE
+    elif not health.has_debt or health.debt_value == 0:
+        case.status = Status.NO_DEBT
+    elif not known(later.market, health):
+        case.note = UNPRICEABLE
+    else:
+        keys = relevant(later, position)
+        case.note = next((desk.priced.reasons[key] for key in keys if key in desk.priced.reasons), None)
+        if case.note is None:
+            case.coming = coming(later, position, keys, desk.priced)
+            feeds = {feed for key in keys for feed, _ in desk.priced.movers[key].feeds}
+            case.note = f"{SHORT}: a young price borrows the past of its group" if feeds & factors.short else None
+            case.hits = []
+    return case
+
+
+def _count(
+    desk: Desk, plan: Plan, paths: Paths, begin: int, positions: Sequence[Position], cases: Sequence[Case]
+) -> None:
+    """The hits of some positions on some paths, and what they add to the sums."""
+    if not positions:
+        return
+    keys = sorted({key for position in positions for key in relevant(desk.later, position)})
+    found = exposures(desk.later, positions, keys)
+    usd = desk.book.market.usd
+    kept = kept_of(desk.book.market, keys)
+    for row, case in enumerate(cases):
+        if not case.hits:
+            case.hits = [0] * len(plan.horizons)
+            case.exposures = terms(found, row, desk.priced)
+    for verdict in failures(Question(desk.later, positions, found, paths, plan.ends), exact=plan.exact):
+        case = cases[verdict.row]
+        assert case.hits is not None
+        for horizon in range(len(plan.horizons)):
+            case.hits[horizon] += int((verdict.window <= horizon).sum())
+        if usd is not None:
+            debt = float(found.debt[0, verdict.row].sum()) * usd[0] / usd[1]
+            shares = shares_of(found, verdict.row, desk.symbols)
+            bad = uncovered(found, verdict.row, paths, verdict, plan.ends, kept, usd)
+            desk.sums.add(verdict, begin, debt, case.wallet, shares, bad)
+
+
+def shares_of(found: Exposures, row: int, symbols: Mapping[str, str]) -> dict[str, float]:
+    """What part of the collateral each asset is, by symbol; what has no price of its own is the unit of prices."""
+    whole = float(found.collateral[0, row].sum())
+    shares: dict[str, float] = {}
+    for key, value in zip((*found.keys, ""), found.collateral[0, row].tolist(), strict=True):
+        if whole > 0 and value > whole * 1e-6:
+            name = symbols.get(key, key) or "the unit of account"
+            shares[name] = shares.get(name, 0.0) + value / whole
+    return shares
+
+
+def terms(found: Exposures, row: int, of: Priced) -> str:
+    """A position's exposures as JSON, at present prices and in the value unit, so that later prices tell what became of it.
+
+    `terms`: feeds with exponents, weight in the limit, weight in the debt, and the highest price relative to now or null;
+    `constant`: what no price moves, of limit and debt.
+    """
+    merged: dict[Mover, list[float]] = {}
+    for place, key in enumerate(found.keys):
+        limit, debt = float(found.limit[0, row, place]), float(found.debt[0, row, place])
+        if limit or debt:
+            sums = merged.setdefault(of.movers[key], [0.0, 0.0])
+            sums[0], sums[1] = sums[0] + limit, sums[1] + debt
+    told = [
+        [{feed: exponent for (_, feed), exponent in mover.feeds}, limit, debt, mover.cap]
+        for mover, (limit, debt) in merged.items()
+    ]
+    constant = [float(found.limit[0, row, -1]), float(found.debt[0, row, -1])]
+    return json.dumps({"terms": told, "constant": constant}, separators=(",", ":"))
+
+
+def row_of(
+    found: Forecast, desk: Desk, case: Case, number: int, watched: frozenset[str], knots: Sequence[tuple[float, float]]
+) -> rows.ForecastRow:
+    """One row of `forecasts`: three statements, none of which is made of another but `p_liquidated` of `p_unsafe`."""
+    plan, block = found.plan, desk.book.market.block
+    hits = None if case.hits is None else case.hits[number]
+    chance, bound = probability(hits, plan.paths)
+    coming_ = case.coming
+    if coming_ is not None and coming_.at is not None and coming_.at > block.timestamp + plan.horizons[number]:
+        coming_ = None
+    likely = hits is not None and hits >= rows.LIKELY * plan.paths
+    held = case.wallet in watched or case.key.account in watched
+    return rows.ForecastRow(
+        *desk.where,
+        *case.key,
+        plan.horizons[number],
+        hits,
+        chance,
+        bound,
+        liquidated(chance, knots),
+        None if coming_ is None or coming_.price_raw is None else str(coming_.price_raw),
+        None if coming_ is None else coming_.at,
+        None if coming_ is None else coming_.kind,
+        case.exposures,
+        model.NAME,
+        plan.seed,
+        plan.paths,
+        found.until,
+        block.number,
+        block.timestamp,
+        case.note,
+        int(likely or held or case.status == Status.AT_RISK),
+    )
+
+
+def liquidated(chance: float | None, knots: Sequence[tuple[float, float]]) -> float | None:
+    """`p_liquidated` for a p_unsafe; None without one, and where history has not taught enough."""
+    if chance is None or not knots:
+        return None
+    return float(np.interp(chance, [p for p, _ in knots], [share for _, share in knots]))
+
+
+def probability(hits: int | None, paths: int) -> tuple[float | None, float | None]:
+    """The chance and its bound: p None where no path fails or all do, as the bound then says more: 3 / paths, by the rule of three."""
+    if hits is None:
+        return None, None
+    if hits == 0:
+        return None, 3 / paths
+    return (None, 1 - 3 / paths) if hits == paths else (hits / paths, None)

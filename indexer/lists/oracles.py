@@ -1,0 +1,118 @@
+"""The verbs `oracles` and `volatility`: the feeds behind the oracles, as the last `sync --prices` saw them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import click
+
+from indexer.errors import ConfigError
+from indexer.queries import prices
+from indexer.terminal.freshness import fails_when_old
+from indexer.terminal.options import Session, holds, session_of
+from indexer.terminal.output import Output, output_options
+from indexer.terminal.scope import Asked, list_options
+from indexer.text.console import remark
+
+ORACLES = (
+    "deployment symbol state answer age_seconds heartbeat_seconds deviation_bps pending_kind pending_price pending_time "
+    "cap_distance_percent capped days_to_cap par_distance_percent description position_group"
+).split()
+VOLATILITY = (
+    "description assets volatility_7d volatility_30d volatility_now worst_day_percent correlation_eth samples age_seconds "
+    "volatility_1d volatility_365d worst_hour_percent note"
+).split()
+NOTHING = "no price feed is followed yet: `indexer sync --prices` reads them"
+#: columns of a row by which the user may name it
+NAMES = ("feed", "description", "symbol", "asset", "position_group", "assets")
+
+
+@click.command(
+    short_help="Show the oracle behind each price: age, cap, what waits.",
+    epilog="\b\nExamples:\n  indexer oracles\n  indexer oracles WETH --deployment aave-v3-ethereum\n  indexer oracles --json",
+)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@list_options(sort="what is wrong first", without=("wallets", "min_debt", "since", "until"))
+@output_options
+@fails_when_old
+@session_of
+def oracles(session: Session, names: tuple[str, ...], asked: Asked, output: Output) -> None:
+    """Show the oracle behind each price: its age, what waits, and how far its cap is.
+
+    NAME is a symbol, a feed's address or its description. One row for each feed of a price, as of the last
+    `indexer sync --prices`. `state` is stale (older than 3 heartbeats), overdue (than 1.1), depeg (usually 1, and three answers
+    more than 0.5 % off), capped, ok, or unknown. Heartbeat and deviation are learnt from the feed's own rounds: they are not on
+    the chain, and empty where the rounds do not tell. A pending price is on the chain and not in force: of Maker's OSM at
+    pending_time at the earliest, of a hidden Chainlink round (svr) at the latest.
+    """
+    from indexer.prices.oracles import COLUMNS, rows
+
+    with session.read(for_people=output.table) as conn:
+        scope = asked.scope(session, conn)
+        if not holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments):
+            output.write_dicts([], ORACLES, COLUMNS)
+            return
+        found = [row for chain in prices.chains(conn, scope.chain_id) for row in rows(conn, *chain)]
+    kept = [row for row in named(found, names) if asked.of_place(row)]
+    if not found:
+        remark(NOTHING)
+    output.write_dicts(scope.arranged(kept, COLUMNS), ORACLES, COLUMNS)
+
+
+@click.command(
+    short_help="Show how much the price of each feed moves.",
+    epilog="\b\nExamples:\n  indexer volatility\n  indexer volatility WETH WBTC\n  indexer volatility --sort volatility_30d --limit 10",
+)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@list_options(
+    sort="by description", without=("wallets", "min_debt", "since", "until", "deployments", "protocols")
+)  # fmt: skip
+@output_options
+@session_of
+def volatility(session: Session, names: tuple[str, ...], asked: Asked, output: Output) -> None:
+    """Show how much the price of each feed moves, from its own rounds.
+
+    NAME is a symbol, a feed's address or its description. Volatilities are fractions a year (0.8 is 80 %), of the last 1, 7, 30
+    and 365 days and now (weighted by time); empty where the history is shorter. The worst hour and day are the deepest falls in
+    all that is known, up to a year. JSON names the estimators. `indexer sync --prices` brings the history up to date.
+    """
+    from indexer.prices.volatility import COLUMNS, rows
+
+    with session.read(for_people=output.table) as conn:
+        scope = asked.scope(session, conn)
+        found = [row for chain in prices.chains(conn, scope.chain_id) for row in rows(conn, *chain)]
+    kept = named(found, names)
+    if not found:
+        remark(NOTHING)
+    output.write_dicts(scope.arranged(kept, COLUMNS), VOLATILITY, COLUMNS)
+
+
+def named(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> list[Mapping[str, Any]]:
+    """The rows that one of the names means; all without names. Raises `ConfigError` for a name that means none."""
+    if not names:
+        return [*rows]
+    found: dict[int, Mapping[str, Any]] = {}
+    for name in names:
+        mine = {place: row for place, row in enumerate(rows) if is_named(row, name)}
+        if not mine:
+            from indexer.plugins import did_you_mean
+
+            known = {word.lower() for row in rows for column in ("symbol", "assets") for word in words(row.get(column))}
+            raise ConfigError(f"no followed feed or asset is called {name!r}{did_you_mean(name, known)}")
+        found |= mine
+    return [found[place] for place in sorted(found)]
+
+
+def is_named(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a name, in any case, is one of the row's."""
+    wanted = name.lower()
+    alike = {wanted, "w" + wanted} if wanted in ("eth", "btc") else {wanted}
+    return any(
+        str(row.get(column) or "").lower() in alike
+        or (column == "assets" and not alike.isdisjoint(map(str.lower, words(row.get(column)))))
+        for column in NAMES
+    )
+
+
+def words(text: Any) -> list[str]:
+    """The names in a list with commas."""
+    return [word.strip() for word in str(text or "").split(",") if word.strip()]
