@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -92,6 +93,12 @@ if TYPE_CHECKING:
 )
 @alert_options
 @click.option(
+    "--lake",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write positions, balances, markets and months of history as Parquet after snapshots, at most every minute.",
+)
+@click.option(
     "--webhook",
     metavar="URL",
     help="With --follow: POST how the list of who is at risk changes, as --nl prints it; ${NAME} from the environment.",
@@ -120,10 +127,9 @@ def sync(session: Session, /, output: Output, **given: Any) -> None:
         many_chains(session, chains, click.get_current_context().params, streams=wanted.streams)
     elif wanted.dry_run:
         plan(session, wanted)
-    elif wanted.follow:
-        keep_up(session, wanted)
     else:
-        bring(session, wanted)
+        with filling(session, wanted):
+            (keep_up if wanted.follow else bring)(session, wanted)
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,7 @@ class Wanted:
     liquidations: bool
     prices: bool
     watch: bool
+    lake: Path | None
     webhook: str | None
     since: int | Moment | None
     output: Output
@@ -170,6 +177,7 @@ def check(wanted: Wanted) -> None:
             "afterwards `indexer export` writes rows",
         ),
         (wanted.accept_reorg and once, "--accept-reorg is for one sync: run it alone, then --follow"),
+        (wanted.lake is not None and wanted.dry_run, "--lake is written after snapshots, and --dry-run takes none"),
         (wanted.watch and not wanted.follow, "--watch is for --follow; `indexer watch check` judges once"),
         (
             alerts and not wanted.watch,
@@ -211,6 +219,22 @@ def check(wanted: Wanted) -> None:
     ):
         if wrong:
             raise click.UsageError(why)
+
+
+@contextmanager
+def filling(session: Session, wanted: Wanted) -> Iterator[None]:
+    """Has the lake that --lake names written after snapshots."""
+    if wanted.lake is None:
+        yield
+        return
+    from indexer.transfer.lake import PAUSE, Pauses
+
+    lake = Pauses(session.db, wanted.lake, PAUSE if wanted.follow else 0.0)
+    listeners.append(lake.committed)
+    try:
+        yield
+    finally:
+        listeners.remove(lake.committed)
 
 
 def plan(session: Session, wanted: Wanted) -> None:
