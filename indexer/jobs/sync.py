@@ -13,6 +13,7 @@ import click
 
 from indexer.errors import ChainError, IndexerError
 from indexer.jobs.many import ALL, many_chains
+from indexer.jobs.measuring import METRICS_FLAGS, Measured, measuring, metrics_options
 from indexer.jobs.watched import NOBODY, stored
 from indexer.jobs.watching import ALERT_FLAGS, alert_options, alerting, leftover, staffed
 from indexer.memory import share_one_heap
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     "--watch", is_flag=True, help="With --follow: also judge the rules of watched wallets, as `watch run` does."
 )
 @alert_options
+@metrics_options
 @click.option(
     "--webhook",
     metavar="URL",
@@ -170,6 +172,10 @@ def check(wanted: Wanted) -> None:
             "afterwards `indexer export` writes rows",
         ),
         (wanted.accept_reorg and once, "--accept-reorg is for one sync: run it alone, then --follow"),
+        (
+            any(wanted.flags[name] is not None for name in METRICS_FLAGS) and not wanted.follow,
+            "--metrics and --metrics-file are for --follow; of one sync, `indexer status` tells",
+        ),
         (wanted.watch and not wanted.follow, "--watch is for --follow; `indexer watch check` judges once"),
         (
             alerts and not wanted.watch,
@@ -248,10 +254,11 @@ def keep_up(session: Session, wanted: Wanted) -> None:
             syncing(session, flags, wanted.accounts, **settings) as worker,
             streaming(session, worker, receivers, block) as wake,
             judging(session, flags, worker, alerts) as desk,
+            measuring(session, worker, flags) as measured,
         ):
             worker.history = not wanted.no_history
             prices = following(worker) if wanted.prices else None
-            tail(session, flags, worker, wanted.to, interrupted, wake, desk, prices)
+            tail(session, flags, worker, wanted.to, interrupted, wake, desk, prices, measured)
         remark(stopped(reading.last_block(session.db, chain_id)))
 
 
@@ -386,6 +393,7 @@ def tail(
     wake: Callable[[], None],
     desk: "Desk | None",
     prices: "Callable[[Outcome], None] | None",
+    measured: Measured,
 ) -> None:
     """Takes a snapshot of every new block until interrupted, and calls `wake` after each."""
     from indexer.chain.heads import Heads
@@ -400,10 +408,16 @@ def tail(
             if desk is not None:
                 desk.look(outcome)
             tell_of(worker, outcome, lag)
+            measured.write()
             if prices is not None:
                 prices(outcome)
 
-        failed = desk.failed if desk is not None else lambda _: None
+        def failed(error: ChainError) -> None:
+            if desk is not None:
+                desk.failed(error)
+            measured.write()
+
+        measured.follows(heads)
         follow(worker, heads, tell, to=to, until=interrupted, failed=failed)
 
 
