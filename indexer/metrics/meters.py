@@ -3,11 +3,10 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
-from indexer import __version__
 
 PREFIX = "lending_indexer"
 #: seconds; a snapshot of a few deployments takes under one, a first sync hours
@@ -26,7 +25,7 @@ class Meters:
         #: the newest block that a node has announced, -1 for none
         self.announced: Callable[[], int] = lambda: -1
         where = {"namespace": PREFIX, "registry": self.registry}
-        Gauge("build_info", "The version that runs.", ["version"], **where).labels(__version__).set(1)
+        Gauge("build_info", "The version that runs.", ["version"], **where).labels(version("lending-indexer")).set(1)
         head = Gauge("head_block", "The newest block that a node has told of.", ["chain"], **where)
         head.labels(chain).set_function(lambda: max(self.head, self.announced()))
         self._stages = Histogram(
