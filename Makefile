@@ -6,6 +6,7 @@
 # make lowest    the tests of quick, with the lowest versions that are allowed
 # make deployments  write the generated chains and deployments anew, from their packages
 # make dist      wheel and sdist in dist/, checked and tried in clean environments
+# make docs      write the generated blocks of the pages, and the picture of README, anew
 # make sample    make demo, and keep its database for `indexer demo`
 # make lock      renew constraints.txt, the versions of make venv
 # make venv      only the virtual environment, in .venv
@@ -62,13 +63,17 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --group dev --editable .
 	@touch $@
 
-.PHONY: deployments dist lock lowest
+.PHONY: deployments dist docs lock lowest
 LOCK := $(VENV)-lock
 LOWEST := $(VENV)-lowest
 RELEASE := $(VENV)-dist
 
 deployments: venv
 	@$(BIN)/python -m tests.deployments.refresh
+
+docs: venv
+	@$(BIN)/cog -r -I . README.md docs/*.md
+	@$(BIN)/python -m tests.docs.screenshot
 
 # In an environment of its own: what checks a release is not needed to work on it.
 dist:

@@ -19,6 +19,8 @@ import click
 from click_man.core import write_man_pages
 
 from indexer.cli.main import main as command
+from tests.docs.pages import DOCS, blocks, run, says
+from tests.docs.pages import commands as page_commands
 
 ROOT = Path(__file__).parents[1]
 MAN = ROOT / "man"
@@ -114,11 +116,22 @@ def check_installed(archive: Path, python: str, folder: Path) -> None:
     listed = said(*clean, "indexer", "protocols", "--chain", "mainnet", "--csv", cwd=home)
     assert "aave-v3-core" in listed, listed
     said(*clean, "indexer", "demo", cwd=home)
-    rows = said(*clean, "indexer", "at-risk", "--nl", cwd=home / "indexer-demo").splitlines()
-    assert len(rows) > 30, rows
+    check_tutorial(binary / "python", home)
     pages = list((folder / "share" / "man" / "man1").glob("indexer*.1"))
     assert len(pages) > 20, pages
     print(f"{archive.name} works on {said(binary / 'python', '--version').strip()}")
+
+
+def check_tutorial(python: Path, home: Path) -> None:
+    """The tutorial's commands print what the page says, in a folder that knows nothing of the sources."""
+    told = [
+        pair for block in blocks(DOCS / "tutorial.md") if block.kind == "console" for pair in page_commands(block.text)
+    ]
+    environment = {"HOME": str(home), "PATH": f"{python.parent}:/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8"}
+    printed = run([line for line, _ in told], python, home / "indexer-demo", environment)
+    assert len(printed) == len(told) > 5
+    for (line, expected), output in zip(told, printed, strict=True):
+        assert says(expected, output), f"$ {line}\n{output}"
 
 
 def main() -> None:

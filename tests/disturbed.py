@@ -51,6 +51,26 @@ RANGE_WORDS = (
 OVERRIDE_WORDS = ((-32602, "too many arguments, want at most 2"), (-32601, "state override is not supported"))
 
 
+def ids_as_texts(_call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """trustwallet/blockatlas PR 1062."""
+    return answer | {"id": str(answer["id"])}
+
+
+def padded(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """Quantities of logs with leading zeros, which the specification forbids."""
+    logs = answer.get("result") if call["method"] == "eth_getLogs" else None
+    for log in logs or ():
+        log |= {name: f"0x{int(log[name], 16):016x}" for name in ("blockNumber", "logIndex", "transactionIndex")}
+    return answer
+
+
+#: harmless ways of a node to say things, for `FaultyNode.edit`
+WAYS = {"plain": lambda _, answer: answer, "ids as texts": ids_as_texts, "padded quantities": padded}
+#: and HTTP statuses by the number of a request, for `FaultyNode.status`: 201 for everything (blockscout-rs 1003), 403 of a
+#: gateway for a client that asks too fast (aurora-is-near/aurora-relayer 156)
+STATUSES = {"200": lambda _: 200, "201": lambda _: 201, "403": lambda number: 403 if number % 23 == 22 else 200}
+
+
 def drawn(rng: random.Random) -> dict[str, float]:
     """Some faults at random rates, and sometimes a property of the node.
 
@@ -84,6 +104,8 @@ def disturb(faulty: FaultyNode, rng: random.Random, head: int) -> None:
     faulty.address_cap = rng.choice([None] * 7 + [3])
     faulty.gas_cap = rng.choice([None] * 7 + [5_000_000])
     faulty.slow_range = rng.choice([None] * 49 + [200])
+    faulty.edit = WAYS[rng.choice([*WAYS])]
+    faulty.status = STATUSES[rng.choice(["200", *STATUSES])]
 
 
 class Company(NamedTuple):

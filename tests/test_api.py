@@ -209,6 +209,21 @@ def test_rows_of_one_snapshot_until_refreshed(folder: Path, tmp_path: Path) -> N
         assert len(list(book.positions())) == count - 1
 
 
+def test_a_folder_of_files_answers_as_one(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "devnet.db").write_bytes((folder / "indexer.db").read_bytes())
+    sql = "select status, count(*) as n from positions group by status order by 1"
+    with indexer.open(folder / "indexer.db") as one, indexer.open(tmp_path) as all_of_them:
+        for book in (one, all_of_them):
+            book.refresh()
+        assert list(all_of_them.at_risk(below=2)) == list(one.at_risk(below=2)) != []
+        whom = next(one.at_risk()).wallet
+        assert all_of_them.wallet(whom).positions == one.wallet(whom).positions != ()
+        assert all_of_them.wallet(whom).liquidation_prices() == one.wallet(whom).liquidation_prices()
+        assert list(all_of_them.sql(sql)) == list(one.sql(sql))
+        shocks = {"eth": -0.2}
+        assert all_of_them.simulate(shocks=shocks).positions == one.simulate(shocks=shocks).positions != ()
+
+
 # the chain ------------------------------------------------------------------------------------------------------------
 
 

@@ -48,6 +48,7 @@ class Subject:
     hysteresis: int
     target: int
     seconds_per_block: float
+    oracle: Sequence[str] = ()
 
     @property
     def health(self) -> int | None:
@@ -252,6 +253,8 @@ def state(subject: Subject) -> str:
 def what(subject: Subject) -> str:
     """What happened, as the end of a sentence that begins with the position's health."""
     recovered = subject.event is Event.RECOVERED
+    if subject.rule.kind is Kind.ORACLE:
+        return "the oracles of its prices are in order again" if recovered else "; ".join(subject.oracle)
     if subject.rule.kind is Kind.UNKNOWN:
         if recovered:
             return "is known again"
@@ -309,6 +312,8 @@ def decided(body: Mapping[str, Any]) -> str | None:
 def title(subject: Subject) -> str:
     """A one-line summary."""
     mark = "Recovered" if subject.event is Event.RECOVERED else "Liquidation risk"
+    if subject.rule.kind is Kind.ORACLE and subject.event is Event.CROSSED:
+        mark = "Oracle"
     if subject.columns["status"] == Status.LIQUIDATABLE:
         mark = "Liquidatable"
     place = f"{subject.columns['deployment']} {subject.columns['position_group']}".strip()

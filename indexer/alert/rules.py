@@ -5,6 +5,8 @@
 `drop P%`   crossed when the health factor is P % or more below its reference: the highest one since the rule's last
             alert, or since the watch began. A crossing makes the present value the reference, so that a fall that goes
             on raises the next alert P % lower. Recovered once it is above the crossed threshold * (1 + hysteresis).
+`oracle`    crossed when an oracle of a price that the position hangs on is stale, overdue, capped or off its peg, as the last
+            sync of prices saw it. Recovered, without hysteresis, when none is; without synced prices it decides nothing.
 `unknown`   crossed when the position cannot be priced or could not be verified, and has or may have debt. Recovered
             with the first value that is known.
 `liquidatable`  crossed when the contract itself allows liquidation, whatever the health factor: Compound V2 lets a
@@ -21,7 +23,7 @@ value raises a "recovered".
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -46,6 +48,7 @@ class Kind(StrEnum):
     DROP = "drop"
     BELOW = "below"
     CHANCE = "chance"
+    ORACLE = "oracle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Rule:
     seconds: int = 0
 
     def __str__(self) -> str:
-        if self in ALWAYS:
+        if self in ALWAYS or self.kind is Kind.ORACLE:
             return self.kind.value
         number = f"{self.kind} {decimal_text(self.threshold)}"
         if self.kind is Kind.CHANCE:
@@ -70,6 +73,7 @@ class Rule:
 
 UNKNOWN = Rule(Kind.UNKNOWN)
 LIQUIDATABLE = Rule(Kind.LIQUIDATABLE)
+ORACLE = Rule(Kind.ORACLE)
 #: the rules of every watch
 ALWAYS = (UNKNOWN, LIQUIDATABLE)
 
@@ -92,12 +96,14 @@ class Reading:
     """What one snapshot says of a position: health factor scaled by 1e18, None without debt or where unknown.
 
     `chances` is p_unsafe by horizon in seconds, in per cent scaled by 1e18; one that is not in it was not asked.
+    `oracle` is what is wrong with the oracles of its prices; None: not asked, or not known.
     """
 
     health_factor: int | None
     status: Status
     debt_value: int | None = None
     chances: Mapping[int, int | None] = field(default_factory=dict)
+    oracle: Sequence[str] | None = None
 
     @property
     def trusted(self) -> bool:
@@ -131,6 +137,8 @@ def decide(rule: Rule, state: State, reading: Reading, hysteresis: int) -> tuple
             return _below(rule, state, reading, hysteresis)
         case Kind.CHANCE:
             return _chance(rule, state, reading, hysteresis)
+        case Kind.ORACLE:
+            return _oracle(state, reading)
 
 
 def _unknown(state: State, reading: Reading) -> tuple[State, Event | None]:
@@ -180,6 +188,14 @@ def _chance(rule: Rule, state: State, reading: Reading, hysteresis: int) -> tupl
     if reading.free or (percent is not None and above(rule.threshold, percent, hysteresis)):
         return _safe(replace(state, armed=True), reading)
     return state, None
+
+
+def _oracle(state: State, reading: Reading) -> tuple[State, Event | None]:
+    if reading.oracle is None:
+        return state, None
+    if reading.oracle:
+        return State(armed=False, open=True), None if state.open else Event.CROSSED
+    return State(), Event.RECOVERED if state.open else None
 
 
 def _safe(state: State, reading: Reading) -> tuple[State, Event | None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.address import checked_address
-from indexer.alert.rules import Rule, below, chance, drop
+from indexer.alert.rules import ORACLE, Rule, below, chance, drop
 from indexer.alert.watches import Watch, checked_group, checked_label
 from indexer.boundary import bounded_json
 from indexer.config import known_keys
@@ -205,12 +205,13 @@ def ens_name(text: str) -> str | None:
     return None if PREFIX.sub("", name)[:2].lower() == "0x" or "." not in name else name
 
 
-def rules_of(thresholds: Any, falls: Any, chances: Iterable[str] = ()) -> tuple[Rule, ...]:
+def rules_of(thresholds: Any, falls: Any, chances: Iterable[str] = (), *, oracle: bool = False) -> tuple[Rule, ...]:
     """Rules from the values of a file or of flags. ValueError for a value that makes no rule."""
     return (
         *(below(value) for value in listed(thresholds)),
         *(drop(value) for value in listed(falls)),
         *map(chance, chances),
+        *([ORACLE] if oracle else []),
     )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from indexer.alert import prices
 from indexer.alert.chances import Chance, Chances
 from indexer.alert.message import Moved, Subject, compose
-from indexer.alert.rules import ALWAYS, Event, Reading, Rule, State, decide, in_order
+from indexer.alert.oracles import Oracles
+from indexer.alert.rules import ALWAYS, ORACLE, Event, Reading, Rule, State, decide, in_order
 from indexer.alert.watches import Policy, Watch, watches
 from indexer.delivery.channels import Channel
 from indexer.delivery.queue import enqueue
@@ -131,6 +132,7 @@ class Judge:
     ) -> None:
         self.watcher, self.conn, self.snapshot, self.tracked = watcher, conn, snapshot, tracked
         self.verdicts = verdicts
+        self.oracles = Oracles(conn, tracked)
         self.moved = moved(prices_before(conn, snapshot), snapshot.market.assets)
 
     def apply(self, row: PositionRow, watch: Watch) -> None:
@@ -139,13 +141,15 @@ class Judge:
         where = (snapshot.chain_id, snapshot.deployment, row.account, row.position_group, watch.wallet)
         health, debt = row.health_factor_raw, row.debt_value_raw
         chance = self.verdicts.chances.get((snapshot.deployment, row.key))
+        rules = in_order({*ALWAYS, *(watch.rules or policy.rules)})
+        oracle = self.oracles.wrong(row.key) if ORACLE in rules else None
         reading = Reading(
             None if health is None else int(health),
             Status(row.status),
             None if debt is None else int(debt),
             {} if chance is None else chance.percent,
+            oracle,
         )
-        rules = in_order({*ALWAYS, *(watch.rules or policy.rules)})
         memories, health_before = remembered(self.conn, where, rules)
         told: list[tuple[Rule, Event, int | None]] = []
         highs = {rule: memory.state.reference for rule, memory in memories.items()}
@@ -181,6 +185,7 @@ class Judge:
                 hysteresis=policy.hysteresis,
                 target=policy.target,
                 seconds_per_block=seconds_per_block(self.conn, snapshot.chain_id),
+                oracle=oracle or (),
             )
             self.verdicts.alerts.append(self._alert(subject, row))
 

@@ -1,9 +1,10 @@
 """A database as other programs read it: one snapshot of it, from the moment it is opened until `refresh`."""
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def opened(path: Path | str = "indexer.db", *, config: Path | str | None = None, exact: bool = False) -> "Book":
-    """Opens a database for reading; it never writes, and never holds up a sync.
+    """Opens a database, or a folder with one a chain, for reading; it never writes, and never holds up a sync.
 
     `exact` evaluates the rows that `sync --follow` left at an older block, from the file alone. `config` is the file that
     `--config` names, else found as the command finds it; it is read only where the database does not explain itself, and
@@ -40,7 +41,6 @@ class Book:
 
     def __init__(self, path: Path, config_path: Path | None = None, *, exact: bool = False) -> None:
         self.path, self._config_path, self._exact = path, config_path, exact
-        self._conn = open_readonly(path)
         self._begin()
 
     def __enter__(self) -> Self:
@@ -53,29 +53,40 @@ class Book:
 
     def close(self) -> None:
         """Closes the file; what was read stays usable, but for rows that were not iterated yet."""
-        self._conn.close()
+        self._files.close()
 
     def refresh(self) -> None:
         """Goes on to the newest snapshot of the file."""
-        self._conn.close()
-        self._conn = open_readonly(self.path)
+        self.close()
         self._begin()
 
     def _begin(self) -> None:
-        try:
-            self._conn.execute("begin")  # all answers are of one snapshot, while a sync may commit the next one
-            if self._exact and older_rows(self._conn):
-                self._lay_exact_rows()
-        except BaseException:
-            self._conn.close()
-            raise
+        """Opens the file or files; all answers are of one snapshot, while a sync may commit the next one."""
+        from indexer.store import shards
 
-    def _lay_exact_rows(self) -> None:
-        from indexer.progress import NoProgress
-        from indexer.risk.exact import lay_exact_rows
+        self._conn: sqlite3.Connection
+        with ExitStack() as files:
+            if self.path.is_dir():
+                self._conn = files.enter_context(shards.opened(self.path))
+            else:
+                self._conn = files.enter_context(closing(open_readonly(self.path)))
+                self._conn.execute("begin")
+            if self._exact:
+                self._lay_exact_rows(None)
+            self._files = files.pop_all()
+        self._together: sqlite3.Connection | None = None
 
-        self._conn.set_authorizer(None)  # that of `sql` allows no temporary table
-        lay_exact_rows(self._conn, self._deployments(), NoProgress())
+    def _lay_exact_rows(self, below: float | None) -> None:
+        """Evaluates rows of older blocks that may have a lower health factor than that; None: all."""
+        from indexer.store.shards import each
+
+        for part in each(self._conn):
+            if older_rows(part, below):
+                from indexer.progress import NoProgress
+                from indexer.risk.exact import lay_exact_rows
+
+                part.set_authorizer(None)  # that of `sql` allows no temporary table
+                lay_exact_rows(part, self._deployments(), NoProgress())
 
     @cached_property
     def _config(self) -> "Config":
@@ -128,9 +139,8 @@ class Book:
     ) -> Iterator[Position]:
         scope = Scope(chain_id=self._chain_id(chain), deployments=tuple(deployments))
         self._require(protocols, deployments)
-        if below is not None and not self._exact and older_rows(self._conn, below):
-            self._lay_exact_rows()
-            self._exact = True
+        if below is not None and not self._exact:
+            self._lay_exact_rows(below)
         columns, rows = exports.select(
             self._conn, kind, below=below, min_debt=min_debt, protocols=tuple(protocols), scope=scope
         )
@@ -225,5 +235,15 @@ class Book:
 
     def sql(self, select: str) -> Rows:
         """The rows of one SELECT; it cannot write. Raises `IndexerError` for anything else, and for SQLite's errors."""
-        columns, rows = queries.run(self._conn, select)
+        columns, rows = queries.run(self._one_connection(), select)
         return Rows(columns, (tuple(row) for row in rows))
+
+    def _one_connection(self) -> sqlite3.Connection:
+        """The connection on which SQL of the user's runs: that of the file, or one of all files of a folder."""
+        from indexer.store import shards
+
+        if not isinstance(self._conn, shards.Shards):
+            return self._conn
+        if self._together is None:
+            self._together = self._files.enter_context(shards.attached(self.path))
+        return self._together

@@ -1,4 +1,4 @@
 """The forecast against what happened: decisions at past times from what was known then, and the scores of what came.
 
-Doors: `vaults.rebuilt` rebuilds a Maker book, `scores.Scores` judges probabilities, `isotonic.fitted` calibrates them.
+Doors: `evidence.of_files` and `evidence.of_database` run it, `evidence.findings` says what is proven, `vaults.rebuilt` rebuilds a Maker book.
 """

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from indexer.backtest import leads, passage, vaults
-from indexer.backtest.sample import RULES, Sample
+from indexer.backtest.sample import RULES, Before, Sample
 from indexer.backtest.scores import Bools, Ints, threshold
 from indexer.backtest.series import HOUR, Series, records
 from indexer.backtest.vaults import Book, Event, only
@@ -59,6 +59,21 @@ class Run(NamedTuple):
     p: Floats
     rebuild: Rebuild
     oracle: Oracle
+    before: "Older | None" = None
+
+
+class Older(NamedTuple):
+    """The book before the first forecast: health factors at known prices (T, vaults), and who counts."""
+
+    times: Ints
+    known: Floats
+    counted: Bools
+
+    def labelled(self, series: Series, every: int, horizon: int) -> Before:
+        """Its observations of every so many hours."""
+        rows, columns = np.nonzero(at_every(self.counted, self.times, int(self.times[0]), every))
+        known = self.known[rows, columns]
+        return Before(self.times[rows], known, falls(series, self.times, horizon)[rows] < -np.log(known))
 
 
 def ilk_of(folder: Path) -> str:
@@ -93,8 +108,8 @@ def run(
 ) -> Run:  # fmt: skip
     """Rebuild the book of a folder from its events, and forecast each vault at each of `times`, `every` hours apart."""
     book = vaults.rebuilt(folder, happened, times)
-    known, in_force = health(book, series, 0), health(book, series, 1)
-    alive = (book.debt > DUST_DEBT) & (book.ink > DUST_INK)
+    known = health(book, series, 0)
+    alive = owing(book)
     return Run(
         ilk=ilk_of(folder),
         series=series,
@@ -102,12 +117,26 @@ def run(
         first=int(times[0]),
         every=every,
         known=known,
-        counted=alive & (in_force >= 1),
+        counted=alive & (health(book, series, 1) >= 1),
         alive=alive,
         p=forecasts(series, times, -np.log(np.maximum(known, 1e-12)), seed, paths, advance),
         rebuild=rebuild(book),
         oracle=oracle(book, series),
+        before=older(folder, series, happened, int(times[0]), every),
     )
+
+
+def older(folder: Path, series: Series, happened: Sequence[Event], until: int, every: int) -> Older | None:
+    """The decisions that data before `until` allow; their labels may end later."""
+    times = decisions(happened, series, None, until, every)
+    if not len(times):
+        return None
+    book = vaults.rebuilt(folder, happened, times)
+    return Older(times, health(book, series, 0), owing(book) & (health(book, series, 1) >= 1))
+
+
+def owing(book: Book) -> Bools:
+    return np.asarray((book.debt > DUST_DEBT) & (book.ink > DUST_INK))
 
 
 def health(book: Book, series: Series, hours_before: int) -> Floats:
@@ -139,25 +168,33 @@ def forecasts(
 def left_alone(found: Run, every: int) -> list[Sample]:
     """A sample a horizon: does the price in force make the vault unsafe, with collateral and debt as they are at t?"""
     rows, columns = np.nonzero(chosen(found, every))
-    times, known = found.book.times[rows], found.known[rows, columns]
-    barriers, at = -np.log(known), (found.book.times - found.series.first) // HOUR
+    known, at = found.known[rows, columns], (found.book.times - found.series.first) // HOUR
     ewma, static = (estimate(found.series.log)[at][rows] for estimate in (passage.ewma, passage.static))
+    barriers = -np.log(known)
     samples = []
     for k, horizon in enumerate(HORIZONS):
-        lowest = np.array([found.series.log[row : row + horizon].min() - found.series.log[row] for row in at])
         steps = horizon - 1
+        older = found.before
         samples.append(
             Sample(
                 name=f"{found.ilk} left alone", label="unsafe", every=every, horizon=horizon, first=found.first,
-                times=times, health=known, p=found.p[k, rows, columns], y=lowest[rows] < barriers,
+                times=found.book.times[rows], health=known, p=found.p[k, rows, columns],
+                y=falls(found.series, found.book.times, horizon)[rows] < barriers,
                 baselines={
                     "static": passage.passed(barriers, static, steps),
                     "EWMA": passage.passed(barriers, ewma, steps),
                     "EWMA hourly": passage.passed(barriers, ewma, steps, watched_hourly=True),
                 },
+                before=None if older is None else older.labelled(found.series, every, horizon),
             )
         )  # fmt: skip
     return samples
+
+
+def falls(series: Series, times: Ints, horizon: int) -> Floats:
+    """The lowest log price that comes into force within `horizon` hours of each time, relative to the one known then."""
+    rows = (times - series.first) // HOUR
+    return np.array([series.log[row : row + horizon].min() - series.log[row] for row in rows])
 
 
 def liquidated(found: Run, every: int) -> list[Sample]:
@@ -183,7 +220,11 @@ def liquidated(found: Run, every: int) -> list[Sample]:
 
 def chosen(found: Run, every: int) -> Bools:
     """The observations of every so many hours since the first decision."""
-    return np.asarray(found.counted & ((found.book.times - found.first) % (every * HOUR) == 0)[:, None])
+    return at_every(found.counted, found.book.times, found.first, every)
+
+
+def at_every(counted: Bools, times: Ints, first: int, every: int) -> Bools:
+    return np.asarray(counted & ((times - first) % (every * HOUR) == 0)[:, None])
 
 
 def lead_times(found: Run) -> list[leads.Lead]:

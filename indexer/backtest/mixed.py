@@ -45,7 +45,7 @@ def invented(symbols: int, rng: np.random.Generator) -> Exposures:
     for _ in range(POSITIONS):
         terms: dict[int, list[float]] = {}
         for side, most, dollars in ((0, 3, DOLLARS_HELD), (1, 2, DOLLARS_OWED)):
-            names = rng.choice(symbols, min(int(rng.integers(1, most + 1)), symbols), replace=False)
+            names = rng.permutation(symbols)[: rng.integers(1, most + 1)]
             for name, share in zip(names, rng.dirichlet(np.ones(len(names))), strict=True):
                 key = CONSTANT if rng.random() < dollars else int(name)
                 terms.setdefault(key, [0.0, 0.0])[side] += float(share)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from indexer.backtest.isotonic import expanding
+from indexer.backtest.isotonic import Calibrated, expanding
 from indexer.backtest.scores import (
     Bin,
     Blocks,
@@ -23,6 +23,14 @@ HOUR = 3_600
 #: the rules of thumb against which alarms are compared, at the same load
 RULES = (1.05, 1.1)
 MODEL, HF_ISOTONIC, CLIMATOLOGY = "model", "HF isotonic", "climatology"
+
+
+class Before(NamedTuple):
+    """Older observations, from before the first forecast: calibration on the health factor learns from them too."""
+
+    times: Ints
+    health: Floats
+    y: Bools
 
 
 class Sample(NamedTuple):
@@ -43,6 +51,7 @@ class Sample(NamedTuple):
     y: Bools
     baselines: dict[str, Floats]
     calibrated: bool = False
+    before: Before | None = None
 
 
 class Score(NamedTuple):
@@ -84,7 +93,7 @@ def judged(sample: Sample) -> Judged:
     """Score the model, its baselines, and what is refitted on labels that had ended before."""
     s, p = sample, sample.p
     everywhere = np.ones(len(s.y), bool)
-    by_health = expanding(-s.health, s.y, s.times, s.first, s.horizon * HOUR)
+    by_health = on_health(s)
     if s.calibrated:
         p = expanding(s.p, s.y, s.times, s.first, s.horizon * HOUR).probability
         everywhere = np.isfinite(p)
@@ -101,6 +110,17 @@ def judged(sample: Sample) -> Judged:
         bins=reliability(p[everywhere], s.y[everywhere], blocks) if everywhere.any() else [],
         alarms=[] if s.calibrated else alarms(s, blocks),
     )
+
+
+def on_health(s: Sample) -> Calibrated:
+    """The baseline that knows the health factor alone, fitted on every older label there is."""
+    older = s.before or Before(s.times[:0], s.health[:0], s.y[:0])
+    times = np.concatenate([older.times, s.times])
+    first = int(times[0]) if len(older.times) else s.first
+    found = expanding(
+        -np.concatenate([older.health, s.health]), np.concatenate([older.y, s.y]), times, first, s.horizon * HOUR
+    )
+    return Calibrated(*(values[len(older.times) :] for values in found))
 
 
 def score(s: Sample, name: str, q: Floats, p: Floats, part: Bools) -> Score:

@@ -16,6 +16,8 @@ Bools = NDArray[np.bool_]
 
 BLOCK_SECONDS = 28 * 86_400
 RESAMPLES = 2_000
+#: for average precision, which takes long
+FEW_RESAMPLES = 400
 #: with fewer blocks an interval would say more than the data do
 LEAST_BLOCKS = 5
 #: probabilities are clipped to these ends before they are scored: a forecast of never that comes true costs 9.2
@@ -107,8 +109,8 @@ class Ranked:
         self.blocks = blocks
         order, of = np.unique(-score, return_inverse=True)
         if len(order) > STEPS:  # by rank: each step holds about as many observations
-            ranks = np.argsort(np.argsort(-score, kind="stable"), kind="stable")
-            of = ranks * STEPS // len(score)
+            ranks = np.searchsorted(np.sort(-score), -score)  # of equal scores the same
+            of = np.unique(ranks * STEPS // len(score), return_inverse=True)[1]
         steps = int(of.max()) + 1 if len(of) else 1
         self.events = np.zeros((blocks.count, steps))
         self.others = np.zeros((blocks.count, steps))
@@ -138,15 +140,20 @@ class Ranked:
                 precision = np.where(alarms > 0, hits / alarms, 0.0)
                 return np.asarray((precision * events).sum(axis=-1) / events.sum(axis=-1))
 
-        w = self.blocks.weights
-        again = np.concatenate([of(part @ self.events, part @ self.others) for part in np.array_split(w, 20)])
-        return interval(float(of(self.events.sum(axis=0), self.others.sum(axis=0))), again, self.blocks.count)
+        ends = np.flatnonzero(self.events.any(axis=0))  # only a step with an event is asked for its precision
+        begins = np.concatenate([[0], ends[:-1] + 1])
+        events, others = (
+            np.add.reduceat(counts[:, : ends[-1] + 1], begins, axis=1) for counts in (self.events, self.others)
+        )
+        w = self.blocks.weights[:FEW_RESAMPLES]
+        value = float(of(events.sum(axis=0), others.sum(axis=0)))
+        return interval(value, of(w @ events, w @ others), self.blocks.count)
 
 
 def interval(value: float, again: Floats, blocks: int) -> Value:
     """The value with the middle 95 % of what came of drawing blocks again; without it where they are too few."""
     known = again[np.isfinite(again)]
-    if blocks < LEAST_BLOCKS or len(known) < RESAMPLES // 2:
+    if blocks < LEAST_BLOCKS or len(known) < len(again) // 2:
         return Value(value)
     low, high = np.quantile(known, (0.025, 0.975))
     return Value(value, float(low), float(high))

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +20,6 @@ from indexer.errors import ConfigError
 from indexer.forecast.model import Floats
 
 YEAR_SECONDS = 365 * 86_400
-#: when Dog took over from Cat: the first block after which no vault was bitten
-DOG_SINCE = 1_620_315_910  # 2021-05-06 15:45:10
 ROUNDING = 0.51
 #: the kinds of events, in the order in which those of one block are applied
 DEPOSIT, BORROW, REPAY, WITHDRAW, LIQUIDATE = range(5)
@@ -89,7 +88,8 @@ class Book(NamedTuple):
 
 def seconds(text: str, path: Path) -> int:
     try:
-        return int(datetime.strptime(text.partition(".")[0], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
+        plain = text.partition(".")[0].replace("T", " ").removesuffix("Z").removesuffix(" UTC")
+        return int(datetime.strptime(plain, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
     except (AttributeError, ValueError) as error:
         raise ConfigError(f"{path}: {text!r} is no time, such as 2021-05-06 15:45:10") from error
 
@@ -154,6 +154,7 @@ def rebuilt(folder: Path, happened: Sequence[Event], times: NDArray[np.int64]) -
         if needed not in changes:
             raise ConfigError(f"{folder}: the parameter changes have no {needed}")
     fees = Fees(changes["JUG.ilks.duty"])
+    dog = dog_since(changes)
     dunk, chop = changes.get("CAT.ilks.dunk"), changes.get("CAT.ilks.chop")
     vaults = sorted({event.vault for event in happened})
     column = {vault: i for i, vault in enumerate(vaults)}
@@ -169,7 +170,7 @@ def rebuilt(folder: Path, happened: Sequence[Event], times: NDArray[np.int64]) -
                 owed = float(art[i] * rate)
                 ratio = value_at(changes["SPOTTER.ilks.mat"], event.at)
                 liquidations.append(
-                    Liquidation(event.at, event.vault, event.debt, owed, event.at >= DOG_SINCE, float(ink[i]), ratio)
+                    Liquidation(event.at, event.vault, event.debt, owed, event.at >= dog, float(ink[i]), ratio)
                 )
             taken = event.kind in (WITHDRAW, LIQUIDATE)
             ink[i] += -event.collateral if taken else event.collateral
@@ -190,6 +191,13 @@ def rebuilt(folder: Path, happened: Sequence[Event], times: NDArray[np.int64]) -
         lot=dunk[-1][1] / (1 + chop[-1][1]) if dunk and chop else None,
         negative=sorted(negative),
     )
+
+
+def dog_since(changes: dict[str, list[tuple[int, float]]]) -> float:
+    """When Dog took the ilk over from Cat: its first penalty there; from the start where the files know no Cat."""
+    if "DOG.ilks.chop" in changes:
+        return changes["DOG.ilks.chop"][0][0]
+    return inf if "CAT.ilks.chop" in changes else 0
 
 
 def value_at(changes: list[tuple[int, float]], at: int) -> float:

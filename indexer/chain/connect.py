@@ -146,7 +146,7 @@ def _without_code(chain: Chain, addresses: Sequence[str]) -> set[str]:
     A node that has not executed its newest block yet, or has lost its state, knows no contract at all (erigontech/erigon
     18912), which proves nothing. ChainError where there is no better answer.
     """
-    left, denied = set(addresses), Counter[str]()
+    left, denied, knows = set(addresses), Counter[str](), False
     for look in range(CODE_LOOKS):
         for endpoint in chain.in_turn():
             if not left:
@@ -161,10 +161,16 @@ def _without_code(chain: Chain, addresses: Sequence[str]) -> set[str]:
             found = {address for address, code in zip(asked, codes, strict=True) if code not in ("0x", "")}
             left -= found
             denied.update(left if chain.multicall3 in found else ())
+            knows |= chain.multicall3 in found
         if all(denied[address] >= CODE_SIGHTS for address in left):
             return left
         if look + 1 < CODE_LOOKS:
             time.sleep(CODE_PAUSE)
+    if knows:
+        raise ChainError(
+            f"{chain.name}: whether there is a contract at {', '.join(sorted(left))} is not certain, as too few answers know "
+            "what is deployed at all: try again later, or name another --rpc-url; nothing was changed"
+        )
     raise ChainError(
         f"{chain.name}: {chain.endpoint} answers as if nothing were deployed, not even Multicall3 at {chain.multicall3}: check "
         "the chain; if it is right, the node has not executed its newest block yet: try again later, or name another "

@@ -16,6 +16,7 @@ from indexer.chain.errors import (
     BadAnswerError,
     BrokenOffError,
     DeniedError,
+    OtherBlockError,
     OversizedError,
     RateLimitedError,
     RejectedError,
@@ -44,6 +45,8 @@ MAYBE_TOO_BIG = (TimedOutError, BadAnswerError, BrokenOffError)
 PRUNED_SIGHTS = 3
 #: how often an endpoint must repeat an unknown error before that is its answer
 UNCLEAR_SIGHTS = 2
+#: how often each endpoint must give the very same logs of another block before that is its way and no passing fault
+SAME_SIGHTS = 4
 #: how often another hash must be seen at the pinned block's number before the pinned block counts as orphaned
 ORPHAN_SIGHTS = 2
 
@@ -123,6 +126,7 @@ class Attempts:
     pruned: int = 0
     orphan_sights: int = 0
     unclear: Counter[Endpoint] = field(default_factory=Counter)
+    same: Counter[tuple[Endpoint, str]] = field(default_factory=Counter)
 
     def run(self, send: Callable[[Endpoint], T]) -> T:
         """Returns what `send` returns. ChainError, or a more specific kind of it, where trying again does not help."""
@@ -189,6 +193,7 @@ class Attempts:
             endpoint.named = True
             logger.warning("%s: %s; %s", endpoint.masked, error, "others are tried" if others else "it is asked again")
         self.failures[endpoint], self.failing = str(error), endpoint.masked
+        self.same[endpoint, str(error)] += 1
         endpoint.failed(error)
         if isinstance(error, UnknownBlockError) and self.block is not None:
             self.orphan_sights += self.orphaned(endpoint, self.block)
@@ -235,6 +240,10 @@ class Attempts:
     def _usable(self) -> int:
         return max(1, len(self.pool.endpoints) - len(self.refused))
 
+    def _repeats(self) -> int:
+        """How many endpoints have failed in the very same way so often that it is no accident."""
+        return len({endpoint for (endpoint, _), times in self.same.items() if times >= SAME_SIGHTS})
+
     def _delay(self) -> float:
         """Seconds until one of the remaining endpoints may be asked again."""
         left = [endpoint.not_before for endpoint in self.pool.endpoints if endpoint not in self.refused]
@@ -248,6 +257,8 @@ class Attempts:
             return True
         if isinstance(error, _ElsewhereError):
             return False
+        if isinstance(error, OtherBlockError) and self._repeats() >= self._usable:
+            return True
         made = math.ceil(state.attempt_number / self._usable)
         if self.splittable and isinstance(error, MAYBE_TOO_BIG):
             return made >= SPLIT_ROUNDS

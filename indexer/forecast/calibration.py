@@ -7,6 +7,8 @@ the same protocol tells, and only where enough happened.
 import json
 import sqlite3
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 #: liquidations below which nothing is said
 LEAST_EVENTS = 50
@@ -62,11 +64,9 @@ def knots(conn: sqlite3.Connection) -> dict[tuple[str, int], list[tuple[float, f
 def isotonic(outcomes: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
     """The best ascending step function of p by least squares (pool adjacent violators), as knots at both ends of each step."""
     pools: list[list[float]] = []  # lowest p, highest p, sum of what happened, count
-    for p, happened in sorted(outcomes):
-        if pools and pools[-1][1] == p:
-            pools[-1][2:] = pools[-1][2] + happened, pools[-1][3] + 1
-        else:
-            pools.append([p, p, float(happened), 1.0])
+    for p, same in groupby(sorted(outcomes), key=itemgetter(0)):
+        happened = [what for _, what in same]
+        pools.append([p, p, float(sum(happened)), float(len(happened))])
         while len(pools) > 1 and pools[-2][2] * pools[-1][3] >= pools[-1][2] * pools[-2][3]:
             _, high, total, count = pools.pop()
             pools[-1][1:] = high, pools[-1][2] + total, pools[-1][3] + count

@@ -28,6 +28,7 @@ from indexer.forecast.sums import BookSums, kept_of, uncovered
 from indexer.model import Market, Position, PositionKey, Status
 from indexer.progress import NoProgress, Progress
 from indexer.queries.prices import Series
+from indexer.risk.liquidation import known
 from indexer.risk.scenario import canonical
 from indexer.risk.simulate import parts
 from indexer.store.books import Book
@@ -222,12 +223,12 @@ def _case(desk: Desk, position: Position, factors: Factors) -> Case:
         case.note = UNVERIFIED
         return case
     health = later.adapter.evaluate(later.ends[0], position)
-    if health.unpriceable:
-        case.note = UNPRICEABLE
-    elif health.liquidatable:
+    if health.liquidatable:
         case.note = LIQUIDATABLE
-    elif not health.has_debt or not health.debt_value:
+    elif not health.has_debt or health.debt_value == 0:
         case.status = Status.NO_DEBT
+    elif not known(later.market, health):
+        case.note = UNPRICEABLE
     else:
         keys = relevant(later, position)
         case.note = next((desk.priced.reasons[key] for key in keys if key in desk.priced.reasons), None)

@@ -7,21 +7,34 @@ from numba import njit, prange
 @njit(cache=True, parallel=True, nogil=True)
 def by_steps(starts, factors, now, growth, prices, lowest, highest, horizons):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
     """Sure and possible hits (W, horizons); see `search.by_steps`."""
-    positions = len(starts) - 1
-    hits = np.zeros((2, positions, len(horizons)), np.int64)
-    for position in prange(positions):
-        begin, end = starts[position], starts[position + 1]
-        for path in range(prices.shape[1]):
-            # what comes near includes what is sure: nothing more to look for where nothing comes near
-            first = first_unsafe(factors, now[1], growth[1], begin, end, prices, lowest, highest, path, 0, horizons[-1])
-            if first > horizons[-1]:
-                continue
-            count(hits[1, position], first, horizons)
-            first = first_unsafe(
-                factors, now[0], growth[0], begin, end, prices, lowest, highest, path, first - 1, horizons[-1]
-            )
-            count(hits[0, position], first, horizons)
+    hits = np.zeros((2, len(starts) - 1, len(horizons)), np.int64)
+    for position in prange(len(starts) - 1):
+        of_position(hits, position, starts, factors, now, growth, prices, lowest, highest, horizons)
     return hits[0], hits[1]
+
+
+@njit(cache=True, nogil=True)
+def by_steps_alone(starts, factors, now, growth, prices, lowest, highest, horizons):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+    """The same in one thread, where several would cost more than they save."""
+    hits = np.zeros((2, len(starts) - 1, len(horizons)), np.int64)
+    for position in range(len(starts) - 1):
+        of_position(hits, position, starts, factors, now, growth, prices, lowest, highest, horizons)
+    return hits[0], hits[1]
+
+
+@njit(cache=True, nogil=True)
+def of_position(hits, position, starts, factors, now, growth, prices, lowest, highest, horizons):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+    begin, end = starts[position], starts[position + 1]
+    for path in range(prices.shape[1]):
+        # what comes near includes what is sure: nothing more to look for where nothing comes near
+        first = first_unsafe(factors, now[1], growth[1], begin, end, prices, lowest, highest, path, 0, horizons[-1])
+        if first > horizons[-1]:
+            continue
+        count(hits[1, position], first, horizons)
+        first = first_unsafe(
+            factors, now[0], growth[0], begin, end, prices, lowest, highest, path, first - 1, horizons[-1]
+        )
+        count(hits[0, position], first, horizons)
 
 
 @njit(cache=True, nogil=True)

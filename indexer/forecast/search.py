@@ -24,6 +24,8 @@ Ints = NDArray[np.int64]
 CONSTANT = -1
 #: steps that share one pair of bounds
 CHUNK = 24
+#: (position, path) pairs from which on threads are worth it
+MANY = 1_000_000
 #: a weight below this share of its position's weights moves no decision that a tolerance of 1e-8 leaves to the screen
 DUST = 1e-12
 
@@ -92,7 +94,10 @@ def search(book: Exposures, paths: Paths, horizons: list[int]) -> Found:
     sure, possible, open_ = by_pairs(book, paths, horizons)
     if len(open_):
         left = book.chosen(open_)
-        step = kernel.by_steps if kernel is not None else by_steps
+        step = by_steps
+        if kernel is not None:
+            many = len(left) * paths.prices.shape[1] >= MANY
+            step = kernel.by_steps if many else kernel.by_steps_alone
         sure[open_], possible[open_] = step(*arguments(left, paths), np.array(horizons))
     return Found(sure, possible)
 

@@ -43,6 +43,9 @@ NOBODY = "no wallet is watched yet: add one with `indexer watch add WALLET`"
     help="Alert when it is this likely to fail within that time (20%/1d); repeatable.",
 )
 @click.option(
+    "--oracle", is_flag=True, help="Alert when the oracle of one of its prices is stale, capped or off its peg."
+)
+@click.option(
     "--price",
     "prices",
     multiple=True,
@@ -59,6 +62,7 @@ def add(
     thresholds: Sequence[str],
     falls: Sequence[str],
     chances: Sequence[str],
+    oracle: bool,
     prices: Sequence[str],
     groups: Sequence[str],
     rpc_urls: Sequence[str],
@@ -68,10 +72,13 @@ def add(
     A chance is that of `indexer forecast`: that the position, left alone, becomes liquidatable within the time. It needs
     `sync --prices` now and then, and is judged every 10 minutes, or once a price has moved by 1 %.
 
+    An oracle is judged as the last `sync --prices` saw it, or the one that goes on with `sync --follow --prices`: overdue or stale
+    by the heartbeat that its own rounds tell, capped, or off its peg. Only those count that the position's health hangs on.
+
     A fall is measured from the highest health factor since the last alert of that rule, or since the watch began. A
     price is that of the deployments' own oracles, on every chain that is watched; it needs no wallet.
     """
-    if wallet is None and (not prices or label or thresholds or falls or chances or groups):
+    if wallet is None and (not prices or label or thresholds or falls or chances or oracle or groups):
         raise click.UsageError("say which wallet to watch; only --price needs none")
     from indexer.alert import prices as pricing
     from indexer.alert.wallets_file import PREFIX, ens_name, groups_of, rules_of
@@ -80,7 +87,7 @@ def add(
 
     try:
         priced = [pricing.parse(text) for text in prices]
-        rules = rules_of(thresholds, falls, chances)
+        rules = rules_of(thresholds, falls, chances, oracle=oracle)
         label = checked_label(label) if label else None
         names = groups_of(groups)
         name = ens_name(wallet or "")

@@ -27,7 +27,8 @@ NAMES = ("feed", "description", "symbol", "asset", "position_group", "assets")
 
 
 @click.command(
-    epilog="\b\nExamples:\n  indexer oracles\n  indexer oracles WETH --deployment aave-v3-ethereum\n  indexer oracles --json"
+    short_help="Show the oracle behind each price: age, cap, what waits.",
+    epilog="\b\nExamples:\n  indexer oracles\n  indexer oracles WETH --deployment aave-v3-ethereum\n  indexer oracles --json",
 )
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @list_options(sort="what is wrong first", without=("wallets", "min_debt", "since", "until"))
@@ -58,7 +59,8 @@ def oracles(session: Session, names: tuple[str, ...], asked: Asked, output: Outp
 
 
 @click.command(
-    epilog="\b\nExamples:\n  indexer volatility\n  indexer volatility WETH WBTC\n  indexer volatility --sort volatility_30d --limit 10"
+    short_help="Show how much the price of each feed moves.",
+    epilog="\b\nExamples:\n  indexer volatility\n  indexer volatility WETH WBTC\n  indexer volatility --sort volatility_30d --limit 10",
 )
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @list_options(
@@ -94,7 +96,7 @@ def named(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> list[Map
         if not mine:
             from indexer.plugins import did_you_mean
 
-            known = {word for row in rows for column in ("symbol", "assets") for word in words(row.get(column))}
+            known = {word.lower() for row in rows for column in ("symbol", "assets") for word in words(row.get(column))}
             raise ConfigError(f"no followed feed or asset is called {name!r}{did_you_mean(name, known)}")
         found |= mine
     return [found[place] for place in sorted(found)]

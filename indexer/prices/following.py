@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from indexer.adapter import AnyAdapter
 from indexer.model import Block, Market, Read
@@ -15,6 +16,16 @@ from indexer.reads.multicall import PinnedReader
 
 #: so often everything is looked at anew: the oracles' sources, caps and ratios, prices that only snapshots tell
 WHOLE_SECONDS = 3600
+
+
+class News(NamedTuple):
+    """What a block brought: rounds, the rounds (feed, phase, number) that proxies serve from which some are hidden, and
+    whether an OSM was poked.
+    """
+
+    rounds: list[Round]
+    served: list[tuple[str, int, int]]
+    poked: bool
 
 
 @dataclass
@@ -34,9 +45,9 @@ class FollowedPrices:
         ReorgError if the block left the chain meanwhile.
         """
         if self.whole_at is not None and 0 <= block.timestamp - self.whole_at < WHOLE_SECONDS:
-            turned, rounds, pokes = self._ask(block)
-            if not turned:
-                self._keep(block, rounds, pokes)
+            news = self._ask(block)
+            if news is not None:
+                self._keep(block, news)
                 return None
         done = self.history.bring(self.markets(), block, block.timestamp - self.since_seconds)
         self.last = tables.last_rounds(self.history.store.conn, self.history.chain_id)
@@ -47,8 +58,8 @@ class FollowedPrices:
     def _of(self, kind: str) -> list[Feed]:
         return [feed for feed in self.history.feeds.values() if feed.kind == kind]
 
-    def _ask(self, block: Block) -> tuple[bool, list[Round], bool]:
-        """Whether a proxy turned to another aggregator, the rounds that are new, and whether an OSM was poked."""
+    def _ask(self, block: Block) -> News | None:
+        """What is new since the block before; None where a proxy turned to another aggregator."""
         read, history = PinnedReader(self.history.chain, block), self.history
         feeds, osms = self._of("chainlink"), self._of("osm")
         hidden = sorted(history.hiding)
@@ -65,13 +76,14 @@ class FollowedPrices:
             turned = turned or phase != feed.phase
             if latest:
                 newest[feed.address, phase] = latest[0] & NUMBER
+        served = [(*place, newest[place]) for place in hidden if place in newest]
         zzz = {osm.address: next(answers) or 0 for osm in osms}
         for place in hidden:
             latest = next(answers)
             if latest:
                 newest[place] = latest[0]
         pokes, self.zzz = zzz != self.zzz, zzz
-        return turned, [] if turned else self._new(read, newest), pokes
+        return None if turned else News(self._new(read, newest), served, pokes)
 
     def _new(self, read: PinnedReader, newest: dict[Place, int]) -> list[Round]:
         """The rounds behind the last ones that are kept."""
@@ -86,15 +98,16 @@ class FollowedPrices:
         number, now = read.block.number, read.block.timestamp
         return [one._replace(block_number=number) if one.block_timestamp == now else one for one in rounds]
 
-    def _keep(self, block: Block, rounds: Sequence[Round], pokes: bool) -> None:
-        history = self.history
+    def _keep(self, block: Block, news: News) -> None:
+        history, rounds = self.history, news.rounds
         changed = {(one.feed, one.phase) for one in rounds} | history.hiding
-        if pokes or history.queues.out:
+        if news.poked or history.queues.out:
             history.poked(block)
         with history.store.transaction() as conn:
             tables.known_until(conn, history.chain_id, None, block.timestamp)
             decimals = {address: feed.decimals for address, feed in history.feeds.items()}
             tables.save_rounds(conn, history.chain_id, rounds, decimals)
+            tables.serve(conn, history.chain_id, news.served, block.timestamp)
             settle(conn, history.chain_id, changed, history.phases, history.hiding, block.timestamp)
         for one in rounds:
             place = one.feed, one.phase

@@ -79,6 +79,8 @@ class PriceHistory:
         with self.store.transaction() as conn:
             learn_all(conn, self.chain_id, learnt_of, block.timestamp)
             tables.known_until(conn, self.chain_id, [*self.feeds, *self.seen], block.timestamp)
+            present = [(feed, phase, self.feeds[feed].round or 0) for feed, phase in self.hiding]
+            tables.serve(conn, self.chain_id, present, block.timestamp)
         done.feeds, done.rounds = len(self.feeds), self._count() - before
         return done
 

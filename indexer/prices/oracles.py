@@ -1,7 +1,7 @@
 """The state of each price's oracle as the file has it: how old its answer is, what waits, what is capped, what is off its peg."""
 
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
@@ -14,7 +14,7 @@ DAY = 86_400
 OVERDUE, STALE = 1.1, 3
 #: so far from par, for so many answers, is a lost peg; what was as near as this in its usual state has a peg
 OFF_PAR, ANSWERS = 0.005, 3
-#: how far back the usual state is looked for
+#: how far back it is looked what a price usually is
 USUAL_DAYS = 400
 
 #: what can be wrong with a price's oracle, the worst first
@@ -28,16 +28,23 @@ COLUMNS = (
 ).split()
 
 
-def rows(conn: sqlite3.Connection, chain_id: int, chain: str | None) -> list[dict[str, Any]]:
-    """One row for each feed of each price on a chain, those with a problem first."""
+def rows(
+    conn: sqlite3.Connection, chain_id: int, chain: str | None, *, deployment: str | None = None, days: int = USUAL_DAYS
+) -> list[dict[str, Any]]:
+    """One row for each feed of each price on a chain, or of one deployment, those with a problem first.
+
+    `days`: how far back it is looked whether a price usually is 1.
+    """
+    parts = prices.components(conn, chain_id, () if deployment is None else (deployment,))
     until = prices.known_until(conn, chain_id)
     now = max(until.values(), default=0)
-    every = prices.in_force(conn, chain_id, now, since=now - USUAL_DAYS * DAY, feeds=until.keys())
+    mine = {one.feed for one in parts} & until.keys()
+    every = prices.in_force(conn, chain_id, now, since=now - days * DAY, feeds=mine)
     waiting = {one.feed: one for one in prices.pending(conn, chain_id, now)}  # the newest of each feed
     told = prices.priced(conn, chain_id)
     pars = {feed: par_distance(series) for feed, series in every.items()}
     found = []
-    for one in prices.components(conn, chain_id):
+    for one in parts:
         series = every.get(one.feed)
         if series is None:
             continue
@@ -142,8 +149,3 @@ def state(row: Mapping[str, Any], lost_peg: bool) -> str:
 
 def utc(moment: int | None) -> str | None:
     return None if moment is None else f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def of_assets(rows: Collection[Mapping[str, Any]], keys: Collection[tuple[str, str, str]]) -> list[Mapping[str, Any]]:
-    """Those rows whose price is of one of these (deployment, asset, group)."""
-    return [row for row in rows if (row["deployment"], row["asset"], row["position_group"]) in keys]

@@ -195,6 +195,15 @@ def put_in_force(
     )
 
 
+def serve(conn: sqlite3.Connection, chain_id: int, served: Iterable[tuple[str, int, int]], moment: int) -> None:
+    """Writes down that proxies served these rounds (feed, phase, number) at a time, where it is not known since when."""
+    conn.executemany(
+        "update feed_prices set in_force_timestamp = ? where chain_id = ? and feed = ? and phase = ? and round = ? "
+        "and in_force_timestamp is null",
+        [(moment, chain_id, *place) for place in served],
+    )
+
+
 def save_learnt(conn: sqlite3.Connection, chain_id: int, learnt: dict[str, Learnt]) -> None:
     now = int(time.time())
     conn.executemany(

@@ -152,13 +152,18 @@ def _answers(
     conn: sqlite3.Connection, chain_id: int, feed: str, since: int, until: int
 ) -> Iterator[tuple[int, str, float]]:
     """Time in force, exact answer, answer; of several that came into force at once the newest."""
+    (before,) = conn.execute(
+        "select max(in_force_timestamp) from feed_prices where chain_id = ? and feed = ? and in_force_timestamp <= ? "
+        "and invalid is null",
+        (chain_id, feed, min(since, until)),
+    ).fetchone()
     last: tuple[int, str, float] | None = None
     for row in conn.execute(
         "select in_force_timestamp, answer_raw, answer from feed_prices where chain_id = ? and feed = ? "
-        "and in_force_timestamp <= ? and invalid is null order by in_force_timestamp, phase, round",
-        (chain_id, feed, until),
+        "and in_force_timestamp between ? and ? and invalid is null order by in_force_timestamp, phase, round",
+        (chain_id, feed, -1 if before is None else before, until),
     ):
-        if last is not None and row[0] > last[0] and row[0] > since:
+        if last is not None and row[0] > last[0]:
             yield last
         last = row
     if last is not None:

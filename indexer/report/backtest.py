@@ -22,7 +22,10 @@ from indexer.backtest.scores import Value
 from indexer.forecast import model
 from indexer.report.diagram import Diagram
 from indexer.report.document import Report, Section
+from indexer.text.values import many
 
+#: a bin that is off by less than this share of its forecast is not worth a word
+TELLING = 0.1
 FINDING = ("sample", "every_h", "horizon_h", "claim", "measure", "value", "verdict")
 SCORE = (
     "sample every_h horizon_h forecast observations events log_loss brier auc average_precision model_minus_it verdict"
@@ -42,7 +45,11 @@ def backtest_report(found: Evidence, *, numbers: bool = False) -> Report:
             Section("What is not proven", *rows.of(map(finding, open_)), notes=[*limits(found), *found.remarks]),
             Section("What is shown", *rows.of(map(finding, shown)), notes=VERDICTS),
             Section("Scores", *rows.of(row for one in found.samples for row in scores(one)), notes=SCORES),
-            *(reliability(one, rows) for one in found.samples if judges_bins(one) or one.sample.horizon == 168),
+            *(
+                reliability(one, rows)
+                for one in found.samples
+                if one.bins and (judges_bins(one) or one.sample.horizon == 168)
+            ),
             Section("Alarms", *rows.of(row for one in found.samples for row in alarms(one)), notes=ALARMS),
             Section("Warning before liquidations", *rows.of(leads(found)), notes=LEADS),
             Section("Prices alone", *rows.of(row for one in found.barriers for row in barrier(one)), notes=BARRIERS),
@@ -134,27 +141,10 @@ def limits(found: Evidence) -> list[str]:
             events = int(alone.sample.y.sum())
             said.append(
                 f"{book.ilk}: of {events:,} times that a vault would have become unsafe within 24 h if left alone, {both:,} were "
-                f"liquidated ({both / events * 100 if events else 0:.0f} %). One market, one collateral, {alone.blocks} blocks of four weeks: "
+                f"liquidated ({both / events * 100 if events else 0:.0f} %). One market, one collateral, {many(alone.blocks, 'block')} of four weeks: "
                 f"crashes come in clusters, so this is less than the number of observations suggests."
             )
-    for one in found.samples:
-        if judges_bins(one):
-            low = [
-                b
-                for b in one.bins
-                if b.observations >= ENOUGH and b.frequency.value is not None and b.frequency.value > b.probability
-            ]
-            high = [
-                b
-                for b in one.bins
-                if b.observations >= ENOUGH and b.frequency.value is not None and b.frequency.value < b.probability
-            ]
-            for word, bins in (("low", low), ("high", high)):
-                if bins:
-                    said.append(
-                        f"{one.sample.name}, {every(one.sample.every)}: the 24 h forecast is too {word} in the bins "
-                        f"{', '.join(f'{edges(b)} ({b.probability * 100:.2f} forecast, {text_percent(b.frequency.value)} came)' for b in bins)}."
-                    )
+    said += [told for one in found.samples if judges_bins(one) for told in off(one)]
     said += [gain(one) for one in found.barriers if one.horizon == 4 and one.differences["EWMA"].below_zero]
     said.append(
         "Prices are those of an exchange by the hour, not the answers of an oracle; what happens within the hour is not seen."
@@ -162,8 +152,16 @@ def limits(found: Evidence) -> list[str]:
     return said
 
 
-def text_percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{share * 100:.2f}"
+def off(one: Judged) -> Iterable[str]:
+    """In which bins the forecast was too low, and in which too high, by more than a tenth of itself."""
+    judged = [(b, b.frequency.value) for b in one.bins if b.observations >= ENOUGH and b.frequency.value is not None]
+    for word, sign in (("low", 1), ("high", -1)):
+        bins = [(b, came) for b, came in judged if sign * (came - b.probability) > TELLING * b.probability]
+        if bins:
+            told = ", ".join(
+                f"{edges(b)} ({b.probability * 100:.2f} forecast, {came * 100:.2f} came)" for b, came in bins
+            )
+            yield f"{one.sample.name}, {every(one.sample.every)}: the 24 h forecast was too {word} in the bins {told}."
 
 
 def gain(one: Barrier) -> str:

@@ -34,8 +34,15 @@ def cell_len(text: str) -> int:
     return cells.cell_len(text)
 
 
+def behind(stream: TextIO) -> TextIO:
+    """The stream itself: while bars are shown rich puts one before it, which up to rich 14 calls itself no terminal."""
+    found: TextIO = getattr(stream, "rich_proxied_file", stream)
+    return found
+
+
 def room(stream: TextIO) -> int | None:
     """How many columns the terminal behind the stream has (COLUMNS outweighs it); None where there is none."""
+    stream = behind(stream)
     if not stream.isatty():
         return None
     told = os.environ.get("COLUMNS", "")
@@ -52,7 +59,7 @@ def has_styles(stream: TextIO) -> bool:
 
 def moves(stream: TextIO) -> bool:
     """Whether the stream is a terminal that obeys, where a bar can be drawn again and again."""
-    return stream.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
+    return behind(stream).isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
 
 
 def styled(line: str, style: str, stream: TextIO) -> str:

@@ -82,6 +82,24 @@ def test_labels_are_prices_in_force_an_hour_after_they_are_known(whole: Any) -> 
             assert sample.y[i] == (sample.health[i] * lowest / closes["ETH"][known] < 1)
 
 
+def test_a_run_that_begins_later_calibrates_on_what_was_before_it_too(tmp_path: Path) -> None:
+    closes = walks(150 * 24)
+    write_prices(tmp_path, closes)
+    path = write_ilk(tmp_path, opened(closes["ETH"]))
+    prices, happened = series.load_all(tmp_path / "prices")["ETH"], vaults.events(path)
+    times = maker.decisions(happened, prices, None, None, 12)
+    later = times[times >= BEGIN + 90 * DAY]
+    whole, part = (maker.run(path, prices, happened, these, 12, 0, 100) for these in (times, later))
+    assert whole.before is None
+    for all_, rest in zip(maker.left_alone(whole, 12), maker.left_alone(part, 12), strict=True):
+        assert rest.before is not None
+        assert 0 < len(rest.y) < len(all_.y)
+        for name in ("times", "health", "y"):
+            joined = np.concatenate([getattr(rest.before, name), getattr(rest, name)])
+            assert np.array_equal(joined, getattr(all_, name)), name
+        assert np.array_equal(all_.p[-len(rest.p) :], rest.p)
+
+
 def test_a_vault_counts_while_the_price_in_force_leaves_it_safe(whole: Any) -> None:
     closes, rows, found = whole
     ink = {vault: amount for _, vault, amount in rows["deposits"]}

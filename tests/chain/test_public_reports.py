@@ -1,5 +1,6 @@
 """What public bug reports of other indexers tell of nodes and tokens, tried on this one; each names its report."""
 
+import re
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -17,10 +18,10 @@ from indexer.errors import RetryableError
 from indexer.logs.log_filter import EVERYTHING, events_of
 from protocols.common import symbol_of
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.node import CHAIN_ID
+from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import config_toml
 from tests.faulty import FaultyNode
-from tests.truth import wrong_rows
+from tests.truth import deployment_of, wrong_rows
 
 HASH, OTHER = "0x" + "ab" * 32, "0x" + "cd" * 32
 LOG = {
@@ -138,6 +139,26 @@ def test_a_node_that_has_no_state_at_all_is_not_believed_that_a_contract_is_miss
     assert not (tmp_path / "indexer.db").exists()
 
 
+def test_a_node_that_knew_a_contract_once_is_not_said_to_know_none(
+    faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path
+) -> None:
+    """Multicall3 was there at the first look, and nothing ever after: one such answer denies no contract."""
+    seen = count()
+
+    def edit(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if call["method"] not in STATE:
+            return answer
+        known = call["params"][0].lower() == MULTICALL3.lower() and next(seen) == 0
+        return answer if known else answer | EMPTY
+
+    faulty.edit = edit
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 1
+    (address,) = (a for key, a in deployment_of(aave_v3_6).addresses.items() if key == "pool_addresses_provider")
+    assert f"whether there is a contract at {address} is not certain" in ended.stderr
+    assert not (tmp_path / "indexer.db").exists()
+
+
 def test_ids_that_come_back_as_texts_are_ours(faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path) -> None:
     """trustwallet/blockatlas PR 1062, loomnetwork/loomchain PR 1414."""
     faulty.edit = lambda _, answer: answer | {"id": str(answer["id"])}
@@ -155,6 +176,27 @@ def test_a_gateway_that_now_and_then_forbids_what_it_served_is_asked_again(
     assert ended.exit_code == 0, ended.output
     assert faulty.injected["status 403"] > 2
     assert right(tmp_path, aave_v3_6)
+
+
+def test_logs_of_another_block_hash_than_the_headers_end_in_one_line(
+    faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path
+) -> None:
+    """XinFinOrg/XDPoSChain 650: each log names another block than the header of its number does."""
+
+    def edit(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if call["method"] == "eth_getLogs" and isinstance(answer.get("result"), list):
+            for log in answer["result"]:
+                log["blockHash"] = f"0x{int(log['blockHash'], 16) ^ 1:064x}"
+        return answer
+
+    faulty.edit = edit
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 1
+    assert re.search(
+        r"Error: devnet: eth_getLogs failed, gave up .* logs of block 0x\w+ instead of 0x\w+\)$", ended.stderr
+    )
+    waits = [float(seconds) for seconds in re.findall(r"next in ([\d.]+) s", ended.stderr)]
+    assert sum(waits) < 20, "a minute of pauses before it gave up what never changes"
 
 
 def test_receipts_that_fail_in_every_block_are_no_passing_fault(

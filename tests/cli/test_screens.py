@@ -4,17 +4,13 @@ Each pane is kept as a text file; the tests say where. A terminal breaks a line 
 is, so nothing may reach beyond it.
 """
 
-import fcntl
 import gzip
 import json
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +26,7 @@ from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
+from tests.screen import terminal
 
 OLDER = Path(__file__).parents[1] / "store" / "older"
 STRANGER = "0x" + "12" * 20
@@ -106,6 +103,9 @@ def asking(market: AaveV3) -> dict[str, list[str]]:
         "sync-again": ["sync", *chain],
         "sync-supplies": ["sync", *chain, "--supplies"],
         "sync-liquidations": ["sync", *chain, "--liquidations", "--since", "400d"],
+        "sync-prices": ["sync", *chain, "--prices"],
+        "oracles": ["oracles"],
+        "volatility": ["volatility"],
         "sync-of-nothing": ["sync", *chain, "--deployment", "aave-v3-cor"],
         "verify": ["verify", *chain, "--all"],
         "show-live": ["show", "--live", *chain, who],
@@ -152,6 +152,8 @@ def screens() -> dict[str, list[str]]:
         "schema": ["schema"],
         "schema-of-a-table": ["schema", "positions"],
         "opportunities": ["opportunities"],
+        "oracles": ["oracles"],
+        "oracles-of-nothing": ["oracles", "NOTHING"],
         "protocols": ["protocols"],
         "query": ["query", "select * from positions limit 3"],
         "query-of-text": ["query", "select deployment, addresses, options, note from deployments"],
@@ -172,6 +174,7 @@ def screens() -> dict[str, list[str]]:
             "--columns",
             "account,block_hash,status,health_factor,debt_value_raw,collateral_value_raw",
         ],
+        "volatility": ["volatility"],
         "watch-list": ["watch", "list"],
         "watch-list-prices": ["watch", "list", "--prices"],
         "help": [],
@@ -230,25 +233,6 @@ def raw(folder: Path, asked: dict[str, list[str]], width: int | None, **environm
         out = terminal(command, folder, env, width)
     parts = out.decode().replace("\r\n", "\n").split(f"{MARK}\n")[1:]
     return dict(zip(asked, parts, strict=True))
-
-
-def terminal(command: Sequence[str], folder: Path, env: dict[str, str], width: int) -> bytes:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
-    with subprocess.Popen(command, cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
-        out = bytearray()
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # Linux says so at the end
-                break
-            if not piece:
-                break
-            out += piece
-        assert process.wait(60) == 0
-    os.close(ours)
-    return bytes(out)
 
 
 @cache

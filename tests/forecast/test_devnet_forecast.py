@@ -43,7 +43,7 @@ def books(markets: list[Devnet], path: Path) -> Iterator[list[stored.Book]]:
 def test_the_screen_decides_as_evaluate_does(books: list[stored.Book]) -> None:
     found = [compared(book, list(book.positions), 200, number) for number, book in enumerate(books)]
     assert sum(count for _, count in found) >= 1_000
-    assert all(0 < failed < count for failed, count in found), found
+    assert sum(failed for failed, _ in found) > 20, found
 
 
 @pytest.mark.long
@@ -65,8 +65,8 @@ def test_a_chance_is_told_when_it_crosses_and_when_it_is_over(markets: list[Devn
         sync.committer.planners[0].__self__.chances.at = None  # type: ignore[attr-defined]
         prices = [victim.market.price(victim.symbol) for victim in found]
         sync.snapshot()
-        for victim, price in zip(found, prices, strict=True):  # so near that an hour's usual move is enough
-            victim.move(1.002 * 10**18 / victim.health, price)
+        for victim, price in zip(found, prices, strict=True):  # so near that a usual day is enough
+            victim.move(1.02 * 10**18 / victim.health, price)
         sync.snapshot()
         near = outbox(path)
         for victim, price in zip(found, prices, strict=True):
@@ -87,4 +87,4 @@ def filled(path: Path, markets: list[Devnet]) -> None:
         store.conn.row_factory = sqlite3.Row
         known = {market.name: deployment_of(market) for market in markets}
         with store.transaction() as conn:
-            fill_books(conn, stored.load(conn, stored.deployments(conn), known), past=walk(0.004))
+            fill_books(conn, stored.load(conn, stored.deployments(conn), known), past=walk())

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from indexer import config
 from indexer.forecast.exposures import Later, exposures, relevant
 from indexer.forecast.screen import HOUR, Paths, Question, failures
 from indexer.model import Position
+from indexer.risk.liquidation import known
 from indexer.store import books as stored
 from indexer.store.books import Book
 from indexer.store.database import open_readonly
@@ -28,7 +28,7 @@ def asked(book: Book, positions: Sequence[Position], paths: int, rng: np.random.
     able = [
         one
         for one, health in zip(positions, healths, strict=True)
-        if health.debt_value and not health.unpriceable and not health.liquidatable
+        if health.debt_value and known(later.market, health) and not health.liquidatable
     ]
     keys = list(dict.fromkeys(key for one in able for key in relevant(later, one)))
     moves = np.exp(np.cumsum(rng.standard_normal((len(keys), paths, STEPS)) * hourly, axis=2))
@@ -49,7 +49,7 @@ def compared(book: Book, positions: Sequence[Position], pairs: int, seed: int) -
     count = failed = 0
     while count < pairs:
         # moves of each size: far away everything is clear
-        question = asked(book, positions, 5, rng, float(rng.choice((0.001, 0.01, 0.05))))
+        question = asked(book, positions, 5, rng, float(rng.choice((0.001, 0.01, 0.1))))
         assert question.positions, f"nobody of {book.name} owes anything"
         ours, truth = (decisions(question, exact=exact) for exact in (False, True))
         assert ours == truth, f"{book.name}: seed {seed}"
@@ -62,12 +62,12 @@ def compared(book: Book, positions: Sequence[Position], pairs: int, seed: int) -
 def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Book]]:
     """Six deployments of five protocols with dust and fortunes, many near the boundary."""
     folder: Path = tmp_path_factory.mktemp("screen")
-    populate(folder / "large.db", folder / "bench.toml", 400, near=0.6)
+    populate(folder / "large.db", folder / "bench.toml", 300, near=0.6)
     known = config.load(folder / "bench.toml", {}).deployments
     with closing(open_readonly(folder / "large.db")) as conn:
         yield stored.load(conn, stored.deployments(conn), known)
 
 
 def test_the_screen_decides_as_evaluate_does(books: list[Book]) -> None:
-    found = [compared(book, Random(n).sample(list(book.positions), 14), 150, n) for n, book in enumerate(books)]
-    assert all(0 < failed < count for failed, count in found), found
+    found = [compared(book, list(book.positions)[:14], 150, n) for n, book in enumerate(books)]
+    assert sum(failed for failed, _ in found) > 50, found

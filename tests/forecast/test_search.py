@@ -52,12 +52,14 @@ def by_hand(one: Exposures, prices: np.ndarray, factor: float) -> list[list[int]
     return found
 
 
-@pytest.fixture(params=["numba", "numpy"])
+@pytest.fixture(params=["numba", "numba in threads", "numpy"])
 def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "numpy":
         monkeypatch.setattr(searching, "kernel", None)
     elif searching.kernel is None:
         pytest.skip("numba is not installed")
+    elif "threads" in request.param:
+        monkeypatch.setattr(searching, "MANY", 0)
     return str(request.param)
 
 

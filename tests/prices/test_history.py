@@ -1,16 +1,22 @@
 """The history of prices from real Chainlink contracts: by logs, by state, over two phases, beside a chain that is followed."""
 
 import json
+import math
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 from indexer.chain.client import Chain
+from indexer.cli.main import main
 from indexer.errors import PrunedError
 from indexer.model import Accounts
 from indexer.prices import from_state
@@ -21,8 +27,9 @@ from indexer.store.store import Store
 from indexer.sync.sync import Sync
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
-from tests.devnet.chainlink import Chainlink, Feed, hourly
+from tests.devnet.chainlink import HOUR, Chainlink, Feed, hourly
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
+from tests.devnet.scenario import config_toml
 from tests.devnet.send import Transaction, calldata
 from tests.truth import adapter_of
 
@@ -333,3 +340,149 @@ def test_rounds_of_blocks_that_left_the_chain_go(world: World, tmp_path: Path) -
         fill(path, world)
         assert before.rows("select count(*) from feed_prices where feed = ?", eth.proxy) == kept
         assert before.rows("select max(round) from feed_prices where feed = ?", eth.proxy) == [(ROUNDS,)]
+
+
+# commands -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Desk:
+    """Commands over a database of this world."""
+
+    config: Path
+    db: Path
+
+    def run(self, *arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(main, ["--config", str(self.config), "--db", str(self.db), *arguments])
+        assert result.exit_code == code, result.output + str(result.exception)
+        return result
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.run(*arguments, "--json").stdout)
+        return found
+
+
+@pytest.fixture
+def desk(world: World, tmp_path: Path) -> Iterator[Desk]:
+    """An empty database; afterwards the chain is as before."""
+    config = tmp_path / "indexer.toml"
+    config.write_text(config_toml(CHAIN_ID, world.node.url, [world.market]))
+    rounds = {name: [list(phase) for phase in feed.rounds] for name, feed in world.chainlink.feeds.items()}
+    with world.market.rewound():
+        yield Desk(config, tmp_path / "indexer.db")
+    for name, feed in world.chainlink.feeds.items():
+        feed.rounds = rounds[name]
+
+
+SYNC = ("sync", "--chain", "devnet", "--prices", "--since", "2000-01-01")
+
+
+def test_sync_says_what_it_brought_and_lists_show_it(world: World, desk: Desk) -> None:
+    said = desk.run(*SYNC).stderr
+    assert f"3 price feeds, {3 * ROUNDS:,} new answers" in said or "3 price feeds" in said
+    weth, eth = world.market.reserves["WETH"].asset, world.feed("ETH / USD")
+    (row,) = [row for row in desk.rows("oracles", "WETH") if row["asset"] == weth]
+    answer, at = eth.rounds[0][-1]
+    assert (row["feed"], row["answer_raw"], row["updated_at"]) == (eth.proxy, str(answer), at)
+    assert row["heartbeat_seconds"] == HOUR
+    assert row["deviation_bps"] is None  # every round of this feed is a heartbeat
+    assert row["age_seconds"] == row["known_until"] - at
+    volatile = {row["description"]: row for row in desk.rows("volatility")}
+    found = volatile["ETH / USD"]
+    answers = [value for value, _ in eth.rounds[0]]
+    moves = [math.log(b / a) ** 2 for a, b in pairwise(answers)]
+    days = (row["known_until"] - eth.rounds[0][0][1]) / 86_400
+    assert 30 < days < 40
+    inside = sum(1 for _, moment in eth.rounds[0] if moment > row["known_until"] - 30 * 86_400)
+    assert found["volatility_30d"] == pytest.approx(math.sqrt(sum(moves[-inside:]) / 30 * 365))
+    assert found["volatility_365d"] is None
+    assert found["correlation_eth"] == pytest.approx(1)
+    assert 0 < volatile["BTC / USD"]["correlation_eth"] < 1
+    assert found["samples"] == ROUNDS
+
+
+def test_an_unknown_name_is_named_and_changes_nothing(desk: Desk) -> None:
+    desk.run(*SYNC)
+    for verb in ("oracles", "volatility"):
+        result = desk.run(verb, "WETHH", code=2)
+        assert "no followed feed or asset is called 'WETHH'; did you mean 'weth'?" in result.stderr
+
+
+def test_without_synced_prices_lists_say_what_to_do(desk: Desk) -> None:
+    desk.run("sync", "--chain", "devnet")
+    for verb in ("oracles", "volatility"):
+        result = desk.run(verb, "--json")
+        assert json.loads(result.stdout) == []
+        assert "`indexer sync --prices` reads them" in result.stderr
+
+
+def test_an_old_answer_is_overdue_then_stale_and_a_new_one_ends_that(world: World, desk: Desk) -> None:
+    node, eth = world.node, world.feed("ETH / USD")
+
+    def state() -> str:
+        desk.run(*SYNC)
+        (row,) = list(desk.rows("oracles", "ETH / USD"))
+        return str(row["state"])
+
+    world.chainlink.replay({"ETH / USD": [eth.rounds[0][-1][0]]})
+    assert state() == "ok"
+    node.mine(1, interval=HOUR + HOUR // 5)
+    assert state() == "overdue"
+    node.mine(1, interval=2 * HOUR)
+    assert state() == "stale"
+    world.chainlink.replay({"ETH / USD": [eth.rounds[0][-1][0]]}, interval=12)
+    assert state() == "ok"
+
+
+def test_a_watched_wallet_is_told_once_that_an_oracle_of_its_prices_is_overdue(world: World, desk: Desk) -> None:
+    node, eth = world.node, world.feed("ETH / USD")
+    names = ("ETH / USD", "BTC / USD", "LINK / USD")
+
+    def answer() -> None:
+        world.chainlink.replay({name: [world.feed(name).rounds[-1][-1][0]] for name in names}, interval=12)
+
+    def told() -> list[str]:
+        desk.run(*SYNC)
+        done = subprocess.run(
+            [sys.executable, "-m", "indexer", "--config", str(desk.config), "--db", str(desk.db), "watch", "check", "--chain", "devnet", "--max-age", "9999d"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return [body["text"] for line in done.stdout.splitlines() if (body := json.loads(line))["rule"] == "oracle"]
+
+    answer()
+    desk.run(*SYNC)
+    weth, link = (world.market.reserves[symbol].asset for symbol in ("WETH", "LINK"))
+    with closing(sqlite3.connect(desk.db)) as conn:
+        holders = "select account from balances where asset = ? and is_collateral = 1 and account in (select account from positions where debt_usd > 0)"
+        mine, others = ({account for (account,) in conn.execute(holders, (asset,))} for asset in (weth, link))
+        debtors = {
+            account
+            for (account,) in conn.execute("select account from balances where side = 'debt' and asset = ?", (weth,))
+        }
+    hangs, free = min(mine), min((others | debtors) - mine, default=None)
+    desk.run("watch", "add", hangs, "--oracle", "--below", "0.000001")
+    if free is not None and free not in debtors:
+        desk.run("watch", "add", free, "--oracle", "--below", "0.000001")
+    assert told() == []
+    world.chainlink.replay({name: [world.feed(name).rounds[-1][-1][0]] for name in names[1:]}, interval=2 * HOUR)
+    first = told()
+    assert len(first) == 1
+    assert "the oracle of WETH (ETH / USD) is overdue" in first[0]
+    assert told() == []
+    assert eth.proxy not in first[0]
+    answer()
+    assert ["in order again" in text for text in told()] == [True]
+    assert node.block_number() > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--dry-run", "--prices"], "--prices is for a sync"),
+        (["--follow", "--prices", "--since", "30d"], "--since is for --liquidations or --prices"),
+        (["--since", "30d"], "--since is for --liquidations or --prices"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(desk: Desk, flags: list[str], why: str) -> None:
+    assert why in " ".join(desk.run("sync", "--chain", "devnet", *flags, code=2).stderr.replace("│", " ").split())
+    assert not desk.db.exists()

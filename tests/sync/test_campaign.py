@@ -256,6 +256,14 @@ def test_many_random_runs_end_right(markets: list[Devnet], tmp_path: Path) -> No
 
 def test_every_mode_of_the_faulty_node_is_drawn() -> None:
     assert {*disturbed.FAULTS, *disturbed.SLOW_FAULTS, *disturbed.PROPERTIES, PRUNED_HISTORY} == faulty_modes.FAULTS
+    node = FaultyNode("http://127.0.0.1:1")
+    ways, statuses = set(), set()
+    for seed in range(50):
+        disturbed.disturb(node, random.Random(seed), 100)
+        ways.add(node.edit)
+        statuses.add(node.status)
+    assert ways == {*disturbed.WAYS.values()}
+    assert statuses == {*disturbed.STATUSES.values()}
 
 
 @pytest.mark.disturbed
