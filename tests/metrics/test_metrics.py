@@ -141,6 +141,7 @@ def test_another_file_under_the_same_name_is_read(database: Path) -> None:
     assert samples(registry)[key("data_timestamp_seconds", chain="devnet", deployment="maker")] == 77
 
 
+@pytest.mark.disturbed
 def test_audits_since_the_start_are_counted_by_result(database: Path) -> None:
     registry = everything(database)[0].registry
     assert not [name for name, _ in samples(registry) if name in ("audits_total", "reorgs_total", "omitted_logs_total")]
@@ -308,6 +309,7 @@ def expressions() -> list[str]:
     return [*found, *(" ".join((many or one).split()) for many, one in rules)]
 
 
+@pytest.mark.disturbed
 def test_rules_and_dashboard_name_only_metrics_and_labels_that_there_are(database: Path) -> None:
     known = told(database)
     asked = expressions()
@@ -333,6 +335,7 @@ def run(*command: str, text: str = "") -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.disturbed
 def test_promtool_accepts_what_is_told(promtool: str, database: Path) -> None:
     told(database)
     meters, _ = everything(database)
