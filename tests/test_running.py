@@ -29,6 +29,7 @@ def test_the_dockerfile_is_clean() -> None:
     binary = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([binary, EXTRAS / "Dockerfile"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+    assert re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE) == ["10001"]
 
 
 def test_what_the_image_copies_is_in_the_sources() -> None:

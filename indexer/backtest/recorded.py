@@ -1,6 +1,5 @@
 """The database's own forecasts, as they were made, against the prices and liquidations that came; nothing is made again."""
 
-import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from indexer.backtest.sample import Sample
+from indexer.boundary.stored_json import stored_object
 from indexer.forecast.model import Floats
 from indexer.queries.prices import Series, in_force
 
@@ -75,7 +75,16 @@ def forecasts(conn: sqlite3.Connection, since: int | None, until: int | None) ->
     """Every forecast of that time with its paths counted."""
     rows = conn.execute(FORECASTS, (since or 0, until or ALWAYS))
     return [
-        Forecast(chain, protocol, account, horizon, at, p, json.loads(exposures), None if came is None else bool(came))
+        Forecast(
+            chain,
+            protocol,
+            account,
+            horizon,
+            at,
+            p,
+            stored_object(exposures, f"forecasts.exposures of {account}"),
+            None if came is None else bool(came),
+        )
         for chain, protocol, account, horizon, at, p, exposures, came in rows
     ]
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from indexer.errors import ConfigError
 from indexer.forecast.model import Floats, hourly
 
 HOUR = 3_600
+#: characters
+LONGEST_LINE = 10_000
+MOST_LINES = 5_000_000
 FILE = re.compile(r"([A-Z0-9]+?)(?:USDT|USDC|USD)_1h\.csv(?:\.gz)?")
 
 
@@ -32,11 +35,22 @@ class Series(NamedTuple):
         return self.first + (len(self.log) - 1) * HOUR
 
 
+def bounded(stream: TextIO, path: Path) -> Iterator[str]:
+    """The lines of a file, one in memory at a time. Raises `ConfigError` for one that is too long, or for too many."""
+    for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), 1):
+        if len(line) == LONGEST_LINE or number > MOST_LINES:
+            raise ConfigError(
+                f"{path}, line {number:,}: at most {MOST_LINES:,} lines of {LONGEST_LINE:,} characters are read; is "
+                "this a file of prices?"
+            )
+        yield line
+
+
 def records(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
     """The lines of a CSV file, gzipped or not. Raises `ConfigError` for one without these columns."""
     try:
         with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as stream:
-            lines = csv.DictReader(stream)
+            lines = csv.DictReader(bounded(stream, path))
             missing = [name for name in columns if name not in (lines.fieldnames or ())]
             if missing:
                 raise ConfigError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(columns)}")

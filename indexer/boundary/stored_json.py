@@ -11,12 +11,25 @@ SMALL = 2**20
 
 def stored_object(text: object, where: str) -> dict[str, Any]:
     """The JSON object in a column. Raises `StoreError`, which names `where` it stands, for anything else."""
+    value = _stored(text, where, dict, "object")
+    assert isinstance(value, dict)
+    return value
+
+
+def stored_array(text: object, where: str) -> list[Any]:
+    """The JSON array in a column. Raises `StoreError`, which names `where` it stands, for anything else."""
+    value = _stored(text, where, list, "array")
+    assert isinstance(value, list)
+    return value
+
+
+def _stored(text: object, where: str, kind: type, name: str) -> object:
     try:
         value = bounded_json.loads(str(text).encode())
-        reason = "no JSON object"
+        reason = f"no JSON {name}"
     except ValueError as error:
         value, reason = None, str(error)[:120]
-    if not isinstance(value, dict):
+    if not isinstance(value, kind):
         raise StoreError(
             f"{where} is damaged ({reason}): restore a copy of the file, or delete it and run `indexer sync` again"
         )

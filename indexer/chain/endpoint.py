@@ -9,7 +9,8 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -53,6 +54,9 @@ SPARED_SECONDS = 600.0
 FIRST_SECONDS = 1.5
 
 
+Observer = Callable[[str, str, str, float], None]
+
+
 class Endpoint:
     """One node URL. `send` and `send_batch` do one HTTP exchange each and raise the classified errors."""
 
@@ -74,6 +78,8 @@ class Endpoint:
         #: requests for receipts in a row that it failed to answer
         self.lost_receipts = 0
         self.flight = Flight()
+        #: is told of each exchange: the masked URL, the method, `ok`, `limited`, `retry` or `error`, and seconds
+        self.observe: Observer = lambda *_: None
         self._timeout = timeout
         #: when the last answer must be there, by the monotonic clock
         self._deadline = deadline
@@ -109,6 +115,27 @@ class Endpoint:
 
     def send(self, method: str, params: Sequence[Any], decode: Callable[[bytearray], Any] | None = None) -> Any:
         """The `result` of one request, null included."""
+        with self._observed(method):
+            return self._send(method, params, decode)
+
+    @contextmanager
+    def _observed(self, method: str) -> Iterator[None]:
+        began, outcome = time.monotonic(), "ok"
+        try:
+            yield
+        except RateLimitedError:
+            outcome = "limited"
+            raise
+        except RetryableError:
+            outcome = "retry"
+            raise
+        except BaseException:
+            outcome = "error"
+            raise
+        finally:
+            self.observe(self.masked, method, outcome, time.monotonic() - began)
+
+    def _send(self, method: str, params: Sequence[Any], decode: Callable[[bytearray], Any] | None) -> Any:
         request_id = next(self._ids)
         answer = self._post(
             {"jsonrpc": "2.0", "id": request_id, "method": method, "params": list(params)},
@@ -139,7 +166,8 @@ class Endpoint:
             {"jsonrpc": "2.0", "id": i, "method": method, "params": list(params)}
             for i, (method, params) in zip(ids, calls, strict=True)
         ]
-        answers = self._post(body, "batch: ", most_bytes(calls))
+        with self._observed("batch"):
+            answers = self._post(body, "batch: ", most_bytes(calls))
         if isinstance(answers, dict) and answers.get("error"):
             failure = self.error("batch", answers["error"], len(calls))
             plain = isinstance(failure, RejectedError) and not isinstance(failure, UnclearError)

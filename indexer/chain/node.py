@@ -17,7 +17,7 @@ from typing import Any, Literal, Self, TypeVar
 from indexer.chain.blocks import check_header, parse_block, quantity
 from indexer.chain.bloom import Blooms
 from indexer.chain.budget import pace_of
-from indexer.chain.endpoint import Endpoint
+from indexer.chain.endpoint import Endpoint, Observer
 from indexer.chain.errors import (
     BadAnswerError,
     RateLimitedError,
@@ -118,6 +118,11 @@ class Node:
     @property
     def in_use(self) -> Endpoint:
         return self._pool.in_use
+
+    def observe(self, observer: Observer) -> None:
+        """Tells `observer` of each exchange with an endpoint."""
+        for endpoint in self._pool.endpoints:
+            endpoint.observe = observer
 
     def __enter__(self) -> Self:
         return self

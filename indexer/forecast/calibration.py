@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 
+from indexer.boundary.stored_json import stored_array
+from indexer.errors import StoreError
+
 #: liquidations below which nothing is said
 LEAST_EVENTS = 50
 #: seconds after which a fit is made anew
@@ -58,7 +61,16 @@ def knots(conn: sqlite3.Connection) -> dict[tuple[str, int], list[tuple[float, f
         "select protocol, horizon_seconds, knots from calibrations where events >= ? order by fitted_at",
         (LEAST_EVENTS,),
     )
-    return {(protocol, seconds): [(p, share) for p, share in json.loads(text)] for protocol, seconds, text in rows}
+    return {(protocol, seconds): _knots(text, f"calibrations.knots of {protocol}") for protocol, seconds, text in rows}
+
+
+def _knots(text: str, where: str) -> list[tuple[float, float]]:
+    try:
+        return [(float(p), float(share)) for p, share in stored_array(text, where)]
+    except (TypeError, ValueError):
+        raise StoreError(
+            f"{where} are damaged: empty the table calibrations, and the next forecast fits them again"
+        ) from None
 
 
 def isotonic(outcomes: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from indexer.errors import ConfigError, IndexerError, StoreError
+from indexer.jobs.measuring import METRICS_FLAGS
 from indexer.queries import queries as reading
 from indexer.store.shards import WATCH_FILE, chain_files, places
 from indexer.store.store import Store
@@ -67,6 +68,10 @@ def check(session: Session, flags: Mapping[str, Any], *, streams: bool) -> None:
         (flags["dry_run"], "--dry-run is for one chain and a file: name it with --db DIR/CHAIN.db"),
         (flags["accept_reorg"], "--accept-reorg is for one chain and a file: name it with --db DIR/CHAIN.db"),
         (streams, "--nl and --webhook tell of one chain and a file: name it with --db DIR/CHAIN.db"),
+        (
+            any(flags[name] is not None for name in METRICS_FLAGS),
+            "--metrics and --metrics-file are of one chain and a file: name it with --db DIR/CHAIN.db",
+        ),
         (flags["watch"], "--watch is for one chain and a file: name it with --db DIR/CHAIN.db"),
         (flags["to"].isdecimal(), f"--to {flags['to']} is a block of one chain; latest, safe and finalized are of each"),
         (isinstance(flags["since"], int), "--since BLOCK is of one chain: give a date or an age"),

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from indexer.errors import ChainError, IndexerError
 from indexer.jobs.many import ALL, many_chains
+from indexer.jobs.measuring import METRICS_FLAGS, Measured, measuring, metrics_options
 from indexer.jobs.watched import NOBODY, stored
 from indexer.jobs.watching import ALERT_FLAGS, alert_options, alerting, leftover, staffed
 from indexer.memory import share_one_heap
@@ -91,6 +93,13 @@ if TYPE_CHECKING:
     "--watch", is_flag=True, help="With --follow: also judge the rules of watched wallets, as `watch run` does."
 )
 @alert_options
+@metrics_options
+@click.option(
+    "--lake",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write positions, balances, markets and months of history as Parquet after snapshots, at most every minute.",
+)
 @click.option(
     "--webhook",
     metavar="URL",
@@ -120,10 +129,9 @@ def sync(session: Session, /, output: Output, **given: Any) -> None:
         many_chains(session, chains, click.get_current_context().params, streams=wanted.streams)
     elif wanted.dry_run:
         plan(session, wanted)
-    elif wanted.follow:
-        keep_up(session, wanted)
     else:
-        bring(session, wanted)
+        with filling(session, wanted):
+            (keep_up if wanted.follow else bring)(session, wanted)
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,7 @@ class Wanted:
     liquidations: bool
     prices: bool
     watch: bool
+    lake: Path | None
     webhook: str | None
     since: int | Moment | None
     output: Output
@@ -170,6 +179,11 @@ def check(wanted: Wanted) -> None:
             "afterwards `indexer export` writes rows",
         ),
         (wanted.accept_reorg and once, "--accept-reorg is for one sync: run it alone, then --follow"),
+        (wanted.lake is not None and wanted.dry_run, "--lake is written after snapshots, and --dry-run takes none"),
+        (
+            any(wanted.flags[name] is not None for name in METRICS_FLAGS) and not wanted.follow,
+            "--metrics and --metrics-file are for --follow; of one sync, `indexer status` tells",
+        ),
         (wanted.watch and not wanted.follow, "--watch is for --follow; `indexer watch check` judges once"),
         (
             alerts and not wanted.watch,
@@ -213,6 +227,22 @@ def check(wanted: Wanted) -> None:
             raise click.UsageError(why)
 
 
+@contextmanager
+def filling(session: Session, wanted: Wanted) -> Iterator[None]:
+    """Has the lake that --lake names written after snapshots."""
+    if wanted.lake is None:
+        yield
+        return
+    from indexer.transfer.lake import PAUSE, Pauses
+
+    lake = Pauses(session.db, wanted.lake, PAUSE if wanted.follow else 0.0)
+    listeners.append(lake.committed)
+    try:
+        yield
+    finally:
+        listeners.remove(lake.committed)
+
+
 def plan(session: Session, wanted: Wanted) -> None:
     """Prints what a sync would request."""
     from indexer.sync.dry_run import expected
@@ -248,10 +278,11 @@ def keep_up(session: Session, wanted: Wanted) -> None:
             syncing(session, flags, wanted.accounts, **settings) as worker,
             streaming(session, worker, receivers, block) as wake,
             judging(session, flags, worker, alerts) as desk,
+            measuring(session, worker, flags) as measured,
         ):
             worker.history = not wanted.no_history
             prices = following(worker) if wanted.prices else None
-            tail(session, flags, worker, wanted.to, interrupted, wake, desk, prices)
+            tail(session, flags, worker, wanted.to, interrupted, wake, desk, prices, measured)
         remark(stopped(reading.last_block(session.db, chain_id)))
 
 
@@ -386,6 +417,7 @@ def tail(
     wake: Callable[[], None],
     desk: "Desk | None",
     prices: "Callable[[Outcome], None] | None",
+    measured: Measured,
 ) -> None:
     """Takes a snapshot of every new block until interrupted, and calls `wake` after each."""
     from indexer.chain.heads import Heads
@@ -400,10 +432,16 @@ def tail(
             if desk is not None:
                 desk.look(outcome)
             tell_of(worker, outcome, lag)
+            measured.write()
             if prices is not None:
                 prices(outcome)
 
-        failed = desk.failed if desk is not None else lambda _: None
+        def failed(error: ChainError) -> None:
+            if desk is not None:
+                desk.failed(error)
+            measured.write()
+
+        measured.follows(heads)
         follow(worker, heads, tell, to=to, until=interrupted, failed=failed)
 
 

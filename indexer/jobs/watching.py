@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from indexer.errors import ChainError, IndexerError
+from indexer.jobs.measuring import measuring, metrics_options
 from indexer.jobs.watched import NOBODY, stored, warn_of_moved_names
 from indexer.model import Accounts
 from indexer.store.store import Store
@@ -266,6 +267,7 @@ def leftover(desk: Desk) -> list[str]:
     "\n    --notify 'tgram://${TELEGRAM_TOKEN}/42424242'",
 )
 @alert_options
+@metrics_options
 @chain_options
 @session_of
 def run(session: Session, /, **flags: Any) -> None:
@@ -300,12 +302,22 @@ def keep_watching(desk: Desk, interrupted: Callable[[], bool]) -> None:
     from indexer.sync.follow import follow
 
     config, rpc_urls = desk.session.config, desk.flags["rpc_urls"]
-    with desk.connected() as (chain, sync, watcher), desk.lookout.watching(desk.couriers.wake):
+    with (
+        desk.connected() as (chain, sync, watcher),
+        desk.lookout.watching(desk.couriers.wake),
+        measuring(desk.session, sync, desk.flags) as measured,
+    ):
 
         def tell(outcome: "Outcome", _lag: float) -> None:
             desk.look(outcome)
             remark(told(watcher, outcome, chain.name))
+            measured.write()
+
+        def failed(error: ChainError) -> None:
+            desk.failed(error)
+            measured.write()
 
         heads = Heads([endpoint.url for endpoint in config.endpoints(config.chain(chain.name), rpc_urls)])
+        measured.follows(heads)
         with closing(heads), suppress(KeyboardInterrupt):
-            follow(sync, heads, tell, until=lambda: interrupted() or desk.couriers.gone, failed=desk.failed)
+            follow(sync, heads, tell, until=lambda: interrupted() or desk.couriers.gone, failed=failed)

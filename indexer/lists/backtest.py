@@ -44,7 +44,7 @@ def date(_context: click.Context, _parameter: click.Parameter, value: str | None
     short_help="Score forecasts of the past against what came.",
     epilog="\b\nExamples:\n  indexer backtest"
     "\n  indexer backtest --data foresight --html backtest.html"
-    "\n  indexer backtest --data foresight --from 2022-07-01 --until 2022-08-01 --step 12h --format json",
+    "\n  indexer backtest --data foresight --from 2022-07-01 --step 12h --format md",
 )
 @click.option(
     "--data",

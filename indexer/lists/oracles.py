@@ -28,7 +28,7 @@ NAMES = ("feed", "description", "symbol", "asset", "position_group", "assets")
 
 @click.command(
     short_help="Show the oracle behind each price: age, cap, what waits.",
-    epilog="\b\nExamples:\n  indexer oracles\n  indexer oracles WETH --deployment aave-v3-ethereum\n  indexer oracles --json",
+    epilog="\b\nExamples:\n  indexer oracles\n  indexer oracles WETH --deployment aave-v3-core\n  indexer oracles --json",
 )
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @list_options(sort="what is wrong first", without=("wallets", "min_debt", "since", "until"))

@@ -3,8 +3,11 @@
 import re
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
+from pathlib import Path
 
 import click
 
@@ -12,12 +15,13 @@ from indexer.queries import exports as exporting
 from indexer.queries import queries as reading
 from indexer.queries.exports import Kind
 from indexer.schema.dictionary import old_names
-from indexer.store.shards import each
+from indexer.store.shards import Shards, each
 from indexer.terminal.freshness import fails_when_old
-from indexer.terminal.options import Session, below_option, exact_option, holds, session_of
+from indexer.terminal.options import Session, below_option, exact_option, holds, scheduler_options, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
 from indexer.text.console import counted, remark
+from indexer.text.values import age, many
 
 
 @click.command(
@@ -26,16 +30,27 @@ from indexer.text.console import counted, remark
 )
 @click.argument("sql")
 @click.option("--chain", metavar="NAME", help="With --db DIR/: only the file of this chain.")
+@click.option(
+    "--lake",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The lake that `export --lake` and `sync --lake` write, in DuckDB's SQL.",
+)
 @exact_option
 @output_options
 @fails_when_old
 @session_of
-def query(session: Session, sql: str, chain: str | None, exact: bool, output: Output) -> None:
+def query(session: Session, sql: str, chain: str | None, lake: Path | None, exact: bool, output: Output) -> None:
     """Run one SELECT on the database; it cannot write.
 
     `indexer schema` lists the tables. Beside them there is `opportunities`, what `indexer opportunities` lists: its rows are
     computed when a query names it.
     """
+    if lake is not None:
+        if chain is not None or exact:
+            raise click.UsageError("--lake is a place of its own: it takes no --chain and no --exact")
+        query_lake(lake, sql, output)
+        return
     if chain is not None:
         session = session.of_chain(chain)
     if session.folder and exact:
@@ -51,6 +66,16 @@ def query(session: Session, sql: str, chain: str | None, exact: bool, output: Ou
         for line in old_names(reads, sql):
             remark(line)
         output.write(columns, rows)
+
+
+def query_lake(lake: Path, sql: str, output: Output) -> None:
+    """Runs SQL over a lake, and says how old it is."""
+    from indexer.queries import lake as lakes
+
+    columns, rows = lakes.run(lake, sql)
+    if output.table:
+        remark(f"{lake}: written {age(max(time.time() - lakes.written_at(lake), 0.0))} ago")
+    output.write(reading.unique(columns), rows)
 
 
 @contextmanager
@@ -72,7 +97,14 @@ def one_connection(session: Session, conn: sqlite3.Connection) -> Iterator[sqlit
     short_help="Write whole lists with every column, as files or for a pipe.",
     epilog="\b\nExamples:\n  indexer export at-risk --csv > at-risk.csv\n  indexer export positions --protocol maker --output maker.json",
 )
-@click.argument("what", type=click.Choice([kind.value for kind in Kind]))
+@click.argument("what", required=False, type=click.Choice([kind.value for kind in Kind]))
+@click.option(
+    "--lake",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Instead: positions, balances, markets and months of history as Parquet, a file a deployment.",
+)
+@scheduler_options
 @below_option
 @list_options(sort="the largest debt at risk first")
 @exact_option
@@ -81,13 +113,30 @@ def one_connection(session: Session, conn: sqlite3.Connection) -> Iterator[sqlit
 @session_of
 def export(
     session: Session,
-    what: str,
+    what: str | None,
+    lake: Path | None,
+    scheduler: str | None,
+    insecure_scheduler: bool,
     below: float | None,
     asked: Asked,
     exact: bool,
     output: Output,
 ) -> None:
-    """Write rows with every column, with block and time (UTC), ranked by debt at risk."""
+    """Write rows with every column, with block and time (UTC), ranked by debt at risk.
+
+    With --lake DIR, all that the file or the folder of files holds goes into a folder of Parquet files, which
+    `query --lake DIR` and any program that reads Parquet take as one.
+    """
+    if (what is None) == (lake is None):
+        raise click.UsageError(f"say what to export: {', '.join(Kind)}, or --lake DIR")
+    if lake is not None:
+        if any(astuple(asked)) or below is not None or exact or output.asked:
+            raise click.UsageError("--lake writes everything: it takes no flag that chooses rows or a format")
+        export_lake(session, lake, scheduler, insecure=insecure_scheduler)
+        return
+    if scheduler is not None:
+        raise click.UsageError("--scheduler is for --lake")
+    assert what is not None  # either it or --lake, see above
     kind = Kind(what)
     with session.read(for_people=output.table, exact=exact, below=below) as conn:
         scope = asked.scope(session, conn)
@@ -100,3 +149,15 @@ def export(
             total = sum(part.execute(f"select count(*) from {table}").fetchone()[0] for part in each(conn))  # noqa: S608
             rows = counted(rows, total, "rows")
         output.write(columns, rows)
+
+
+def export_lake(session: Session, lake: Path, scheduler: str | None, *, insecure: bool) -> None:
+    """Writes all that is synced into a lake."""
+    from indexer.transfer.lake import write_all
+
+    with session.opened() as conn:
+        files = conn.paths if isinstance(conn, Shards) else [session.db]
+        (count,) = conn.execute("select count(*) from deployments where block_number is not null").fetchone()
+    written = write_all(files, lake, scheduler, insecure=insecure)
+    rows = sum(one.rows for one in written)
+    remark(f"{lake}: {many(rows, 'row')} of {many(count, 'deployment')} in {many(len(written), 'file')}")

@@ -1,7 +1,7 @@
 """The verb `simulate`."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +10,7 @@ import click
 
 from indexer.queries.scope import Scope
 from indexer.terminal.freshness import fails_when_old
-from indexer.terminal.options import Number, Session, holds, session_of
+from indexer.terminal.options import Number, Session, holds, scheduler_options, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.people import WALLETS, person, person_option
 from indexer.terminal.scope import Asked, list_options
@@ -87,6 +87,7 @@ class Supposed(NamedTuple):
     help="For interest that counts blocks (Compound V2)  [default: as synced, else 12]",
 )
 @list_options(sort="the largest debt first", what="Deployments whose last snapshot is")
+@scheduler_options
 @person_option
 @output_options
 @fails_when_old
@@ -104,6 +105,8 @@ def simulate(
     top: int | None,
     seconds_per_block: float | None,
     asked: Asked,
+    scheduler: str | None,
+    insecure_scheduler: bool,
     rpc_urls: Sequence[str],
     output: Output,
 ) -> None:
@@ -125,6 +128,8 @@ def simulate(
         raise click.UsageError(NOTHING)
     if chart is not None:
         check(chart, sweep)
+    if scheduler is not None and sweep is None:
+        raise click.UsageError("--scheduler is for --sweep: one scenario is computed faster than it is sent anywhere")
     who = person(session, whom, rpc_urls)
     names = Names({**GROUPS, **session.config.groups})
     supposed = Supposed(
@@ -141,7 +146,9 @@ def simulate(
             return
         pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
         books = stored.load(conn, rows, session.deployments(conn), wallets=who.wallets, min_debt=asked.min_debt)
-        found = computed(books, names, supposed, pace, session.config.settings.at_risk_below, progress, whole=not whom)
+        elsewhere = None if scheduler is None else (scheduler, insecure_scheduler)
+        below = session.config.settings.at_risk_below
+        found = computed(books, names, supposed, pace, below, progress, elsewhere, whole=not whom)
     if not isinstance(found, simulating.Simulation):
         output.write_dicts(scope.arranged(found, list(found[0])), list(found[0]))
         if chart is not None and supposed.swept is not None:
@@ -164,17 +171,27 @@ def computed(
     pace: float,
     at_risk_below: float,
     progress: "Progress",
+    elsewhere: tuple[str, bool] | None = None,
     *,
     whole: bool,
 ) -> "simulating.Simulation | list[dict[str, Any]]":
-    """The simulation, of the `whole` book without those who do not become liquidatable; of a sweep its rows."""
+    """The simulation, of the `whole` book without those who do not become liquidatable; of a sweep its rows.
+
+    A sweep is computed `elsewhere`, if given: by which scheduler, and whether it may be an insecure one.
+    """
     from indexer.risk import simulate as simulating
     from indexer.risk.scenario import spelt
 
     scenario, swept = spelt([(book.adapter, book.market) for book in books], names, *supposed, pace)
     found: simulating.Simulation | list[dict[str, Any]]
+    steps: Iterable[tuple[float, list[simulating.Totals]]]
     if swept is not None:
-        steps = simulating.sweep(books, scenario, swept, names, at_risk_below=at_risk_below, progress=progress)
+        if elsewhere is not None:
+            from indexer.risk.swept import sweep_elsewhere
+
+            steps = sweep_elsewhere(books, scenario, swept, names, at_risk_below, *elsewhere)
+        else:
+            steps = simulating.sweep(books, scenario, swept, names, at_risk_below=at_risk_below, progress=progress)
         found = simulating.sweep_rows(books, steps)
     else:
         found = simulating.simulate(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from indexer.boundary import bounded_json
 from indexer.errors import ConfigError
 from indexer.queries.exports import KEY, POSITION_NAMES, POSITION_SOURCE, Kind, of_rows
 from indexer.queries.scope import Scope
@@ -83,8 +84,8 @@ def page(
 def place(text: str, order: str) -> list[Any]:
     """The values of the row behind which a page in this order begins. Raises `ConfigError` for anything else."""
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
+        values = bounded_json.loads(text.encode())
+    except ValueError:
         values = None
     if (
         not isinstance(values, list)

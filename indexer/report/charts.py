@@ -201,7 +201,7 @@ def text(chart: Chart, width: int | None = None) -> str:
         case Lines():
             lines = lines_text(chart, width or 100)
         case Diagram():
-            lines = diagram_text(chart)
+            lines = diagram_text(chart, width or 100)
     return "\n".join([title, *lines])
 
 

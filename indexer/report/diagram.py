@@ -11,6 +11,8 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 560, 8, 316
 LOWEST, HIGHEST = 0.0005, 1.0
 TICKS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 TEXT_BAR = 30
+#: what the words of a line take, with seven digits of observations
+WORDS = 56
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +69,14 @@ def diagram_svg(chart: Diagram) -> tuple[str, int]:
     return "".join(parts), BOTTOM + 40
 
 
-def diagram_text(chart: Diagram) -> list[str]:
+def diagram_text(chart: Diagram, width: int) -> list[str]:
     """One line a bin: the forecast, what came with its interval, a bar of what came with a mark at the forecast."""
+    room = max(min(TEXT_BAR, width - WORDS), 1)
     lines = []
     for probability, frequency, low, high, count in chart.points:
-        filled = round(along(frequency) * TEXT_BAR)
-        bar = ["█"] * filled + [" "] * (TEXT_BAR + 1 - filled)
-        bar[min(round(along(probability) * TEXT_BAR), TEXT_BAR)] = "|"
+        filled = round(along(frequency) * room)
+        bar = ["█"] * filled + [" "] * (room + 1 - filled)
+        bar[round(along(probability) * room)] = "|"
         ends = "" if low is None or high is None else f"[{low * 100:.2f}, {high * 100:.2f}]"
-        lines.append(
-            f"{probability * 100:7.2f} %  came {frequency * 100:6.2f} % {ends:16} {''.join(bar).rstrip():{TEXT_BAR + 1}} n {count:,}"
-        )
+        lines.append(f"{probability * 100:6.2f} %  came {frequency * 100:6.2f} % {ends:15} {''.join(bar)} n {count:,}")
     return lines

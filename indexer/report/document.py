@@ -243,7 +243,10 @@ def write_html_table(section: Section, stream: TextIO, live: Live | None = None)
     kinds = ["number" if number else "text" for number in numeric(section)]
     names = [safe(heading(name)) for name in section.columns]
     head = "".join(map(headed, kinds, section.columns, names, map(live.sort, section.columns)))
-    many = (" some" if len(names) >= TABLE_CARDS else "") + (" many" if len(names) >= TABLE_SMALL else "")
+    # what is looked at every day scrolls in its box; on paper, and on a phone, there is none
+    many = (" some" if len(names) >= TABLE_CARDS and not live.key else "") + (
+        " many" if len(names) >= TABLE_SMALL else ""
+    )
     label = f' tabindex="0" role="region" aria-label="{safe(section.title)}"' if live.key else ""
     stream.write(f'<div class="wide{many}"{label}><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n')
     keys = [section.columns.index(name) for name in live.key if name in section.columns]

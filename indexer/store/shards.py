@@ -131,7 +131,8 @@ def attached(folder: Path) -> Iterator[sqlite3.Connection]:
         if len(front.paths) > MOST_ATTACHED:
             raise TooManyFilesError(
                 f"{folder} holds {len(front.paths)} databases, and SQLite reads at most {MOST_ATTACHED} in one query: name a "
-                f"chain with --chain, or write them into one with `indexer merge {folder}/*.db --into all.db`"
+                f"chain with --chain, write them into one with `indexer merge {folder}/*.db --into all.db`, or into a lake with "
+                "`indexer export --lake`"
             )
         conn.row_factory = sqlite3.Row
         conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)

@@ -5,7 +5,8 @@ import logging
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,7 @@ class Auditor:
         self.checks: dict[str, list[Check]] = {}  # their results then
         self.cross_check = CrossCheck(store, chain, settings)
         self.habits: dict[str, Habit] = defaultdict(Habit)
+        self.stage: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
         self.random = random.Random()  # noqa: S311 - a sample, not a secret
 
     def snapshots(self, deployments: Sequence[TrackedDeployment], target: Block, failures: Failures) -> list[Snapshot]:
@@ -62,7 +64,8 @@ class Auditor:
         sample = [*self._sample(tracked), *doubted]
         seen = Seen(sample, self.settings.audit_at_risk)
         also = [*tracked.watched_positions(), *sample]
-        parts = tracked.evaluate(read, at_risk_below=below, also=also, see=seen.see)
+        with self.stage("evaluate"):
+            parts = tracked.evaluate(read, at_risk_below=below, also=also, see=seen.see)
         wrong = self._audit(tracked, target, seen.rows(), read)
         if wrong:
             log.error("%s: %d rows differ from the contracts; reading every position again", tracked.name, len(wrong))

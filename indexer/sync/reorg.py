@@ -45,6 +45,8 @@ class Canon:
         self.names, self.deployed = list(names), deployed
         self.accept_reorg = accept_reorg
         self.behind_seconds = settings.behind_seconds
+        #: is told of each block that a node names as the newest
+        self.saw: Callable[[Block], None] = lambda _: None
         self._asked_final = float("-inf")
         self._knows_final = True
 
@@ -58,6 +60,8 @@ class Canon:
         """
         name, _, offset = to.partition(":")
         block = self.chain.block(int(name) if name.isdecimal() else name)
+        if name == "latest":
+            self.saw(block)
         if offset:
             return self.chain.block(max(block.number + int(offset), 0))
         kept = self.store.blocks(self.chain.chain_id)

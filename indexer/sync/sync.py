@@ -7,6 +7,7 @@ snapshot of block T = heal reorgs -> read markets at T -> logs up to T -> read w
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -101,6 +102,8 @@ class Sync:
         self.following = False
         #: for how many positions of each deployment a snapshot also reads the supplies that wait; None: for all
         self.supplies: int | None = 0
+        #: measures a stage of a snapshot, see indexer/metrics/meters.py
+        self.stage: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
 
     def snapshot(self, to: str = "latest", target: Block | None = None) -> Outcome:
         """Brings every deployment to the block `to` names, or to `target` if given; starts again after a reorg meanwhile.
@@ -216,13 +219,15 @@ class Sync:
             if self.canon.heal(target):
                 self.markets.tracked.clear()
             self.canon.remember(target)
-            deployments = failures.left(self.markets.read(target, failures, ready), target, none=committed)
+            with self.stage("market"):
+                deployments = failures.left(self.markets.read(target, failures, ready), target, none=committed)
             for tracked in deployments:
                 with failures.alone(tracked.adapter):
                     name = tracked.name
                     postponed[name] = tracked.postponed = postponed.get(name) or self._postpones(tracked, target)
             deployments = failures.left(deployments, target, none=committed)
-            deployments = self.missing.fetch(deployments, target, failures.alone, seconds=seconds)
+            with self.stage("logs"):
+                deployments = self.missing.fetch(deployments, target, failures.alone, seconds=seconds)
             if not deployments:
                 failures.left([], target, none=committed or not failures.reasons)
                 return Part(target, failed=failures.reasons)
@@ -233,14 +238,17 @@ class Sync:
             deployments = failures.left(deployments, target, none=committed)
             ready = {tracked.name for tracked in deployments}
             fresh = partial(self.canon.fresh, to=to)
-            newest = self.positions.read(deployments, target, fresh, failures, self.markets.habits, self.supplies)
+            with self.stage("read"):
+                newest = self.positions.read(deployments, target, fresh, failures, self.markets.habits, self.supplies)
             deployments = failures.left(deployments, target, none=committed)
             if newest.number == target.number:
                 break
             target = self.canon.at_least(newest, to)
         for tracked in deployments:
             tracked.following = self.settings if self.following and self.settings.refresh_seconds else None
-        snapshots = self.auditor.snapshots(deployments, target, failures)
+        self.auditor.stage = self.stage
+        with self.stage("audit"):
+            snapshots = self.auditor.snapshots(deployments, target, failures)
         done = {tracked.name: tracked for tracked in failures.left(deployments, target, none=committed)}
         at_risk = self._commit([snapshot for snapshot in snapshots if snapshot.deployment in done], target, done)
         early = {
@@ -267,7 +275,8 @@ class Sync:
     ) -> dict[str, set[str]]:
         final = self.canon.final(target)
         self.canon.still_canonical(target)
-        at_risk = self.committer.commit(snapshots, target, self.chain.chain_id, done, final)
+        with self.stage("commit"):
+            at_risk = self.committer.commit(snapshots, target, self.chain.chain_id, done, final)
         for snapshot in snapshots:
             done[snapshot.deployment].committed(snapshot)
         return at_risk

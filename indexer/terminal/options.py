@@ -278,6 +278,31 @@ def endpoint_options(command: F) -> F:
     return command
 
 
+def scheduler_options(command: F) -> F:
+    """Where work runs that only computes; the function gets `scheduler` and `insecure_scheduler`."""
+    flags = [
+        click.option(
+            "--scheduler",
+            metavar="processes:N|tls://HOST:PORT",
+            callback=scheduler_name,
+            help="Compute in N processes, or on the workers of a Dask scheduler.",
+        ),
+        click.option("--insecure-scheduler", is_flag=True, is_eager=True, help="Accept tcp:// to another machine."),
+    ]
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
+
+
+def scheduler_name(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """A place for tasks, as `executors.check` has it."""
+    if value is not None:
+        from indexer.executors import check
+
+        check(value, insecure=bool(context.params.get("insecure_scheduler")))
+    return value
+
+
 @contextmanager
 def connected(session: Session, flags: Mapping[str, Any]) -> Iterator[tuple["Chain", list["AnyAdapter"]]]:
     """The chain and the adapters that `chain_options` chose."""

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from indexer.report.charts import Chart, svg
+from indexer.report.charts import Chart, short, svg
 from indexer.report.document import Live, Report, Section, heading, write_html_sections, write_html_table
 from indexer.text.values import age, for_people, iso, printable, shown
 from indexer.web.band import Band
@@ -29,6 +29,8 @@ NAVIGATION = (
     ("alerts", "Alerts"),
     ("sync", "Sync"),
 )
+#: USD from which on a card shows the magnitude
+LONG = 10_000_000
 #: columns of addresses that have a page of their own
 PEOPLE = ("wallet", "owner", "account")
 
@@ -61,9 +63,26 @@ def environment() -> Environment:
         "iso": iso,
         "printable": printable,
     }
+    found.filters |= {"money": money, "code": code}
     found.filters |= {"json": json.dumps, "heading": heading, "count": lambda value: f"{value:,}"}
     found.globals |= {"navigation": NAVIGATION}
     return found
+
+
+def money(value: float | None) -> Markup:
+    """An amount of USD for a card: whole up to ten million, by its magnitude beyond, with all digits behind it."""
+    if value is None:
+        return Markup("unknown")
+    whole = f"${shown('usd', value)}"
+    if abs(value) < LONG:
+        return Markup("{}").format(whole)
+    return Markup('<span title="{}">${}</span>').format(whole, short(value))
+
+
+def code(text: str) -> Markup:
+    """A sentence with its commands, which stand between backticks, set as such."""
+    parts = printable(text).split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def response(request: Request, page: Shown) -> Response:

@@ -23,6 +23,7 @@ from tests.backtest.files import walks, write_prices
 from tests.devnet import aave_v3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
+from tests.forecast.past import fill
 
 OLDER = Path(__file__).parents[1] / "store" / "older"
 WALLET = "0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503"
@@ -70,6 +71,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "indexer.db").write_bytes(gzip.decompress((OLDER / "indexer.db.gz").read_bytes()))
     (tmp_path / "indexer.toml").write_bytes((OLDER / "indexer.toml").read_bytes())
     Store(tmp_path / "indexer.db").close()
+    fill(tmp_path / "indexer.db", tmp_path / "indexer.toml", days=40)
     (tmp_path / "mainnet.db").write_bytes((tmp_path / "indexer.db").read_bytes())
     Store(tmp_path / "base.db").close()
     with sqlite3.connect(tmp_path / "indexer.db") as conn:

@@ -31,7 +31,8 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 WIDTH = 200
-#: runs commands one after the other, those of the indexer alone in this process and those that need a shell in one
+#: Runs commands one after the other, those of the indexer alone in this process and those that need a shell in one. What a
+#: pipe writes on stderr comes before or after its output, as it happens, and is left out.
 CHILD = """
 import json, re, shlex, subprocess, sys
 from indexer.cli.main import main
@@ -41,7 +42,7 @@ for line in json.loads(sys.argv[1]):
     print('\\x1e', flush=True)
     words = shlex.split(line)
     if words[0] != 'indexer' or re.search('[|&;<>$`]', re.sub('\\'[^\\']*\\'|"[^"$`]*"', '', line)):
-        subprocess.run(['bash', '-c', line])
+        subprocess.run(['bash', '-c', line], stderr=subprocess.DEVNULL)
         continue
     try:
         main(words[1:], prog_name='indexer')

@@ -26,7 +26,8 @@ def test_the_commands_of_a_page_print_what_it_says(page: Path, demo: Path, tmp_p
     folder = tmp_path / "indexer-demo"
     shutil.copytree(demo, folder)
     told = [(block.where, *pair) for block in blocks(page) if block.kind == "console" for pair in commands(block.text)]
-    environment = {name: value for name, value in os.environ.items() if not name.endswith("_RPC_URL")}
+    unlike = ("_RPC_URL", "COLUMNS", "LINES", "_COLOR")
+    environment = {name: value for name, value in os.environ.items() if not name.endswith(unlike)}
     environment |= {"TERM": "dumb", "XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     printed = run([command for _, command, _ in told], sys.executable, folder, environment)

@@ -87,9 +87,10 @@ def _fill(conn: sqlite3.Connection, book: books.Book, past: Past, days: int, ago
         feed = feed_of(name)
         if conn.execute("select 1 from feeds where address = ?", (feed,)).fetchone() is None:
             conn.execute(
-                "insert into feeds (chain_id, address, kind, decimals, description, heartbeat_seconds, deviation_bps, learned_at) "
-                "values (?, ?, 'chainlink', ?, ?, ?, 50.0, ?)",
-                (book.chain_id, feed, DECIMALS, name, HOUR, until),
+                "insert into feeds (chain_id, address, kind, decimals, description, heartbeat_seconds, deviation_bps, learned_at, "
+                "known_until) "
+                "values (?, ?, 'chainlink', ?, ?, ?, 50.0, ?, ?)",
+                (book.chain_id, feed, DECIMALS, name, HOUR, until, until),
             )
             answers = past(name, days * 24) * price
             conn.executemany(

@@ -1,0 +1,189 @@
+"""The lake: a folder of Parquet files beside the databases, for whoever reads all chains at once.
+
+    LAKE/positions/CHAIN_ID/DEPLOYMENT.parquet              likewise balances and markets: the last snapshot, replaced whole
+    LAKE/health_history/CHAIN_ID/DEPLOYMENT/2026-10.parquet a month that is over, in UTC
+
+Rows and columns are those of the tables, integers of any size as text. A file appears under its name whole or not at all.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexer.boundary.files import replacing
+from indexer.errors import IndexerError, StoreError
+from indexer.executors import results
+from indexer.extras import how_to_install
+from indexer.store.database import open_readonly
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TABLES = ("positions", "balances", "markets")
+HISTORY = "health_history"
+#: rows in memory at a time
+BATCH = 20_000
+#: seconds between two writings of a sync that follows its chain
+PAUSE = 60.0
+#: beside the months of a deployment: the last one that was copied
+THROUGH = ".through"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file of the lake and how many rows it holds."""
+
+    path: str
+    rows: int
+
+
+def write(database: str, lake: str, chain_id: int, deployment: str) -> list[Written]:
+    """Writes what a file holds of one deployment, as it is at one moment."""
+    where = (chain_id, deployment)
+    with closing(open_readonly(database)) as conn:
+        conn.execute("begin")
+        found = [_table(conn, Path(lake), table, where) for table in TABLES]
+        return found + _months(conn, Path(lake) / HISTORY / str(chain_id) / deployment, where)
+
+
+def write_all(
+    databases: Sequence[Path], lake: Path, where: str | None = None, *, insecure: bool = False
+) -> list[Written]:
+    """Writes every deployment that has a snapshot, each as a task of its own; `where` as `executors.executor` has it.
+
+    StoreError where the lake cannot be written.
+    """
+    require_pyarrow()
+    try:
+        lake.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder {lake}: {error.strerror}; name another one with --lake") from None
+    tasks = []
+    for path in databases:
+        with closing(open_readonly(path)) as conn:
+            synced = conn.execute(
+                "select chain_id, deployment from deployments where block_number is not null order by 1, 2"
+            )
+            tasks += [(str(path.absolute()), str(lake.absolute()), *row) for row in synced]
+    return [one for part in results(where, write, tasks, insecure=insecure) for one in part]
+
+
+def require_pyarrow() -> None:
+    """IndexerError that says what to install where pyarrow is missing."""
+    try:
+        import pyarrow.parquet  # noqa: F401, PLC0415 - an extra, and slow to import
+    except ImportError:
+        raise IndexerError(f"a lake needs the extra `lake`: {how_to_install('lake')}") from None
+
+
+class Pauses:
+    """A lake that a sync writes after its commits, at most once in so many seconds."""
+
+    def __init__(self, database: Path, lake: Path, pause: float) -> None:
+        require_pyarrow()
+        self.database, self.lake, self.pause, self.due = database, lake, pause, 0.0
+
+    def committed(self, _sample: object) -> None:
+        """There is a new snapshot."""
+        if time.monotonic() >= self.due:
+            write_all([self.database], self.lake)
+            self.due = time.monotonic() + self.pause
+
+
+def _table(conn: sqlite3.Connection, lake: Path, table: str, where: tuple[int, str]) -> Written:
+    path = lake / table / str(where[0]) / f"{where[1]}.parquet"
+    return _file(conn, path, table, "chain_id = ? and deployment = ?", where)
+
+
+def _months(conn: sqlite3.Connection, folder: Path, where: tuple[int, str]) -> list[Written]:
+    """Copies each month of history that is over by the time of the last snapshot's block and is not there yet."""
+    (now,) = conn.execute(
+        "select block_timestamp from deployments where chain_id = ? and deployment = ?", where
+    ).fetchone()
+    through = folder / THROUGH
+    last = month_of(month_begins(month_of(now)) - 1)
+    done = through.read_text(encoding="utf-8").strip() if through.exists() else ""
+    if done >= last:
+        return []
+    (first,) = conn.execute(
+        f"select min(block_timestamp) from {HISTORY} where chain_id = ? and deployment = ?",  # noqa: S608 - our own names
+        where,
+    ).fetchone()
+    found = []
+    month = month_of(first) if first is not None else ""
+    while first is not None and month <= last:
+        if month > done:
+            begin, end = month_begins(month), month_begins(next_month(month))
+            found.append(
+                _file(
+                    conn,
+                    folder / f"{month}.parquet",
+                    HISTORY,
+                    "chain_id = ? and deployment = ? and block_timestamp >= ? and block_timestamp < ?",
+                    (*where, begin, end),
+                )
+            )
+        month = next_month(month)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(through) as stream:
+        stream.write(last.encode())
+    return found
+
+
+def month_of(timestamp: int) -> str:
+    """The month of a time in UTC, such as 2026-10."""
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m")
+
+
+def month_begins(month: str) -> int:
+    """The first second of a month, unix seconds."""
+    return int(datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC).timestamp())
+
+
+def next_month(month: str) -> str:
+    return month_of(month_begins(month) + 32 * 86_400)
+
+
+def _file(conn: sqlite3.Connection, path: Path, table: str, condition: str, values: Sequence[Any]) -> Written:
+    """Writes the rows of a table that meet a condition, in the order of its key."""
+    from pyarrow import parquet  # noqa: PLC0415 - an extra, and slow to import
+
+    columns = conn.execute("select name, type, pk from pragma_table_xinfo(?) where hidden <> 1", (table,)).fetchall()
+    key = ", ".join(name for name, _, place in sorted(columns, key=lambda one: one[2]) if place)
+    names = ", ".join(name for name, *_ in columns)
+    cursor = conn.cursor()
+    cursor.row_factory = None
+    rows = cursor.execute(f"select {names} from {table} where {condition} order by {key}", values)  # noqa: S608 - ours
+    schema = _schema([(name, kind) for name, kind, _ in columns])
+    count = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as stream, parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for part in _parts(rows):
+            writer.write_batch(_batch(schema, part))
+            count += len(part)
+    return Written(str(path), count)
+
+
+def _schema(columns: Sequence[tuple[str, str]]) -> "pa.Schema":
+    import pyarrow as pa  # noqa: PLC0415 - an extra, and slow to import
+
+    kinds = {"INTEGER": pa.int64(), "REAL": pa.float64()}
+    return pa.schema([(name, kinds.get(kind.upper(), pa.string())) for name, kind in columns])
+
+
+def _batch(schema: "pa.Schema", rows: Sequence[Sequence[Any]]) -> "pa.RecordBatch":
+    import pyarrow as pa  # noqa: PLC0415 - an extra, and slow to import
+
+    columns = zip(*rows, strict=True)
+    return pa.record_batch([pa.array(column, kind.type) for column, kind in zip(columns, schema, strict=True)], schema)
+
+
+def _parts(rows: Iterator[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
+    while part := list(islice(rows, BATCH)):
+        yield part
