@@ -129,7 +129,7 @@ class Desk:
             value = running.result(self.wait_seconds)
         except StillRunningError:
             return kept.value, False
-        except IndexerError:
+        except BaseException:
             with self._lock:
                 kept.running = None
             raise
