@@ -115,6 +115,7 @@
     for (const filters of document.querySelectorAll("details.narrow")) filters.open = !phone.matches || location.search !== "";
   };
   phone.addEventListener("change", fold);
-  const start = () => { fold(); clock(); tick(); draw(); setInterval(tick, 1000); if (band()) listen(); };
+  const here = () => document.querySelector(".top nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+  const start = () => { fold(); here(); clock(); tick(); draw(); setInterval(tick, 1000); if (band()) listen(); };
   document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", start) : start();
 })();
