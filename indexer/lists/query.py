@@ -136,6 +136,7 @@ def export(
         return
     if scheduler is not None:
         raise click.UsageError("--scheduler is for --lake")
+    assert what is not None  # either it or --lake, see above
     kind = Kind(what)
     with session.read(for_people=output.table, exact=exact, below=below) as conn:
         scope = asked.scope(session, conn)

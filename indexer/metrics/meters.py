@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Any
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -24,7 +25,7 @@ class Meters:
         self.head = 0
         #: the newest block that a node has announced, -1 for none
         self.announced: Callable[[], int] = lambda: -1
-        where = {"namespace": PREFIX, "registry": self.registry}
+        where: dict[str, Any] = {"namespace": PREFIX, "registry": self.registry}
         Gauge("build_info", "The version that runs.", ["version"], **where).labels(version("lending-indexer")).set(1)
         head = Gauge("head_block", "The newest block that a node has told of.", ["chain"], **where)
         head.labels(chain).set_function(lambda: max(self.head, self.announced()))

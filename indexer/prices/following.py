@@ -9,7 +9,7 @@ from indexer.model import Block, Market, Read
 from indexer.prices import tables
 from indexer.prices.from_state import NUMBER, Wanted, answered, question, told
 from indexer.prices.history import Brought, Place, PriceHistory
-from indexer.prices.settling import settle
+from indexer.prices.settling import settle_newest
 from indexer.prices.tables import Round
 from indexer.prices.unwrap import PROBES, Feed
 from indexer.reads.multicall import PinnedReader
@@ -100,7 +100,9 @@ class FollowedPrices:
 
     def _keep(self, block: Block, news: News) -> None:
         history, rounds = self.history, news.rounds
-        changed = {(one.feed, one.phase) for one in rounds} | history.hiding
+        new: dict[Place, int] = {}
+        for one in rounds:
+            new[one.feed, one.phase] = min(one.round, new.get((one.feed, one.phase), one.round))
         if news.poked or history.queues.out:
             history.poked(block)
         with history.store.transaction() as conn:
@@ -108,7 +110,8 @@ class FollowedPrices:
             decimals = {address: feed.decimals for address, feed in history.feeds.items()}
             tables.save_rounds(conn, history.chain_id, rounds, decimals)
             tables.serve(conn, history.chain_id, news.served, block.timestamp)
-            settle(conn, history.chain_id, changed, history.phases, history.hiding, block.timestamp)
+            hiding = {place: history.phases[place] for place in history.hiding}
+            settle_newest(conn, history.chain_id, new, hiding, block.timestamp)
         for one in rounds:
             place = one.feed, one.phase
             self.last[place] = max(one.round, self.last[place])

@@ -10,6 +10,8 @@ from indexer.prices.tables import PhaseRow
 
 Place = tuple[str, int]
 DAY = 86_400
+#: rounds before the newest that are looked at again: more than a proxy looks back (DualAggregator, maxSyncIterations)
+BEFORE = 50
 
 
 def settle(
@@ -30,6 +32,28 @@ def settle(
         mine = [row for place, row in sorted(phases.items()) if row.feed == feed and place[1]]
         if len(mine) > 1 or any((row.feed, row.phase) in hiding for row in mine):
             in_force(conn, chain_id, mine, hiding, now)
+
+
+def settle_newest(
+    conn: sqlite3.Connection, chain_id: int, new: Mapping[Place, int], hiding: Mapping[Place, PhaseRow], now: int
+) -> None:
+    """Like `settle` for the newest rounds alone, while a chain is followed: `new` has the first new one of each phase.
+
+    What a proxy reads at once was put in force as it was written; of hidden rounds none of the last ones is older than `BEFORE`.
+    """
+    for place, first in new.items():
+        rows = tables.rounds_of(conn, chain_id, *place, first - BEFORE)
+        found = flaws([Answered(number, at, answer) for number, at, _, answer, _ in rows], now)
+        flags = [(row[0], why) for row, why in zip(rows, found, strict=True) if row[0] >= first and why != row[4]]
+        tables.flag(conn, chain_id, *place, flags)
+    last = tables.newest_rounds(conn, chain_id, hiding)
+    for place, phase in hiding.items():
+        rows = tables.rounds_of(conn, chain_id, *place, last.get(place, 0) - BEFORE)
+        rows = [row for row in rows if row[4] is None and row[1] >= (phase.since_timestamp or 0)]
+        known = {row[0]: row[2] for row in rows if row[2] is not None}
+        shown = revealed([Answered(row[0], row[1], row[3]) for row in rows], known, phase.cutoff_seconds, now)
+        differ = [(row[0], at) for row, at in zip(rows, shown, strict=True) if at != row[2]]
+        tables.put_in_force(conn, chain_id, *place, differ)
 
 
 def in_force(

@@ -163,6 +163,15 @@ def last_rounds(conn: sqlite3.Connection, chain_id: int) -> dict[tuple[str, int]
     return {(feed, phase): last for feed, phase, last in rows}
 
 
+def newest_rounds(
+    conn: sqlite3.Connection, chain_id: int, places: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], int]:
+    """The newest round of each of these phases that has one, as it is in the table now."""
+    sql = "select max(round) from feed_prices where chain_id = ? and feed = ? and phase = ?"
+    found = {place: conn.execute(sql, (chain_id, *place)).fetchone()[0] for place in places}
+    return {place: last for place, last in found.items() if last is not None}
+
+
 def rounds_of(
     conn: sqlite3.Connection, chain_id: int, feed: str, phase: int, first: int = 0
 ) -> list[tuple[int, int, int | None, int, str | None]]:

@@ -60,6 +60,7 @@ def application(
 ) -> Guard:
     """The whole desk; while it runs, one task watches the file."""
     bell = bell or Bell(desk)
+    environment().get_template("at_risk.html")  # so that the first page need not wait for it
 
     @asynccontextmanager
     async def running(_app: Starlette) -> AsyncIterator[None]:

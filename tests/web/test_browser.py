@@ -307,13 +307,16 @@ def test_the_keyboard_reaches_everything(tab: Callable[..., Tab], wallet: str) -
     page.wait_for_url(f"**/wallet/{wallet}")
 
 
-def test_a_page_without_a_server_says_so_and_comes_back(tab: Callable[..., Tab], server: Running) -> None:
-    one = tab()
-    page = one.open("/sync")
-    page.wait_for_timeout(500)
-    one.context.set_offline(True)
+def test_a_page_without_a_server_says_so(browser: Any, file: Path) -> None:
+    with listens("127.0.0.1", 0) as listener:
+        running = Running(Desk(Session(CONFIG, file)), listener, keep_alive=15)
+        running.thread.start()
+        wait_for(lambda: running.server.started)
+        one = Tab(browser, running)
+        page = one.open("/sync")
+        wait_for(lambda: running.bell.clients == 1)
+        assert "The server does not answer" not in page.inner_text("#band")
+        running.end()
     page.wait_for_selector("html.unheard", state="attached")
     assert "The server does not answer" in page.inner_text("#band")
-    one.context.set_offline(False)
-    page.wait_for_selector("html:not(.unheard)", state="attached")
-    assert "The server does not answer" not in page.inner_text("#band")
+    one.context.close()
