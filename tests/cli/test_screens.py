@@ -154,6 +154,7 @@ def screens() -> dict[str, list[str]]:
         "opportunities": ["opportunities"],
         "oracles": ["oracles"],
         "oracles-of-nothing": ["oracles", "NOTHING"],
+        "serve-refused": ["serve", "--bind", "0.0.0.0"],
         "protocols": ["protocols"],
         "query": ["query", "select * from positions limit 3"],
         "query-of-text": ["query", "select deployment, addresses, options, note from deployments"],
@@ -345,7 +346,7 @@ def test_without_a_terminal_rows_are_whole_json(folder: Path) -> None:
     texts = without_terminal(folder, {name: words for name, words in screens().items() if not is_help(name)})
     for name, text in texts.items():
         if not name.startswith(
-            ("report", "backtest", "query-error", "oracles-of-nothing", "columns", "schema", "completion")
+            ("report", "backtest", "query-error", "oracles-of-nothing", "serve", "columns", "schema", "completion")
         ):
             assert re.search(r"^\[", text, re.MULTILINE), name
 
