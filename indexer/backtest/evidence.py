@@ -98,6 +98,7 @@ def of_files(folder: Path, settings: Settings, progress: Progress) -> Evidence:
             settings.paths,
             lambda _: progress.advance(f"prices of {symbol}", 1),  # noqa: B023
         )
+        progress.done(f"prices of {symbol}")
     samples += [judged(one) for one in mixed_samples(prices, settings, progress, remarks)]
     return Evidence(str(folder), settings, books, samples, leads, found_barriers, remarks)
 
@@ -133,9 +134,11 @@ def mixed_samples(
         remarks.append("invented positions: the symbols have no time in common that is long enough")
         return []
     progress.start("invented positions", len(times), "decisions")
-    return mixed.samples(
+    found = mixed.samples(
         moving, times, settings.step, settings.seed, settings.paths, lambda _: progress.advance("invented positions", 1)
     )
+    progress.done("invented positions")
+    return found
 
 
 def of_database(conn: sqlite3.Connection, name: str, settings: Settings) -> Evidence:
