@@ -39,7 +39,10 @@ class Mover(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """Of one deployment: what moves each price of which the past is known, and why another has no forecast."""
+    """Of one deployment: what moves each price that comes from feeds, and why a price has no forecast.
+
+    `pending` are the answers that wait, `answers` those in force.
+    """
 
     movers: Mapping[str, Mover]
     reasons: Mapping[str, str]
@@ -106,7 +109,7 @@ def priced(
             reasons[key] = f"no price history of {symbol}: run `indexer sync --prices`"
         elif why is not None:
             reasons[key] = f"{why} of {symbol}"
-        else:
+        if parts and all(series[feed] for feed in parts if feed in series) and parts.keys() <= series.keys():
             movers[key] = Mover(
                 tuple(sorted((feed, one.exponent) for feed, one in parts.items())),
                 min(filter(None, (cap_of(one, series[feed]) for feed, one in parts.items())), default=None),

@@ -129,7 +129,10 @@ def forecast(
         _desk(conn, book, plan, paces[book.chain_id], until[book.chain_id], series, (positions or {}).get(book.name))
         for book in books
     ]
-    movers = sorted({mover for desk in desks for mover in desk.priced.movers.values()}, key=str)
+    movers = sorted(
+        {mover for desk in desks for key, mover in desk.priced.movers.items() if key not in desk.priced.reasons},
+        key=str,
+    )
     factors = gathered(series, movers, until, _waiting(desks), grouped(_symbols(desks), groups))
     begin = 0
     for moves in factors.batches(plan.paths, plan.steps, plan.seed, movers):
@@ -232,8 +235,8 @@ def _case(desk: Desk, position: Position, factors: Factors) -> Case:
     else:
         keys = relevant(later, position)
         case.note = next((desk.priced.reasons[key] for key in keys if key in desk.priced.reasons), None)
+        case.coming = coming(later, position, keys, desk.priced)
         if case.note is None:
-            case.coming = coming(later, position, keys, desk.priced)
             feeds = {feed for key in keys for feed, _ in desk.priced.movers[key].feeds}
             case.note = f"{SHORT}: a young price borrows the past of its group" if feeds & factors.short else None
             case.hits = []

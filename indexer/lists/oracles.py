@@ -7,6 +7,7 @@ import click
 
 from indexer.errors import ConfigError
 from indexer.queries import prices
+from indexer.store.shards import each
 from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Session, holds, session_of
 from indexer.terminal.output import Output, output_options
@@ -51,7 +52,9 @@ def oracles(session: Session, names: tuple[str, ...], asked: Asked, output: Outp
         if not holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments):
             output.write_dicts([], ORACLES, COLUMNS)
             return
-        found = [row for chain in prices.chains(conn, scope.chain_id) for row in rows(conn, *chain)]
+        found = [
+            row for file in each(conn) for chain in prices.chains(file, scope.chain_id) for row in rows(file, *chain)
+        ]
     kept = [row for row in named(found, names) if asked.of_place(row)]
     if not found:
         remark(NOTHING)
@@ -79,7 +82,9 @@ def volatility(session: Session, names: tuple[str, ...], asked: Asked, output: O
 
     with session.read(for_people=output.table) as conn:
         scope = asked.scope(session, conn)
-        found = [row for chain in prices.chains(conn, scope.chain_id) for row in rows(conn, *chain)]
+        found = [
+            row for file in each(conn) for chain in prices.chains(file, scope.chain_id) for row in rows(file, *chain)
+        ]
     kept = named(found, names)
     if not found:
         remark(NOTHING)

@@ -1,6 +1,7 @@
 """Metrics to be scraped over http, for this machine unless told otherwise, or as a file that node_exporter reads."""
 
 import ipaddress
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +10,8 @@ from prometheus_client import CollectorRegistry, start_http_server, write_to_tex
 
 from indexer.errors import ConfigError, IndexerError
 from indexer.text.console import remark
+
+log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 
@@ -27,7 +30,7 @@ def place(text: str) -> tuple[str, int]:
 def published(registry: CollectorRegistry, where: str | None, file: Path | None) -> Iterator[Callable[[], None]]:
     """Serves the registry until the end; yields what writes the file anew, which is to be called when something happened.
 
-    Raises `IndexerError` where the port is taken or the file cannot be written.
+    Raises `IndexerError` where the port is taken or the file cannot be written at first.
     """
 
     def write() -> None:
@@ -38,9 +41,16 @@ def published(registry: CollectorRegistry, where: str | None, file: Path | None)
         except OSError as error:
             raise IndexerError(f"--metrics-file {file} cannot be written: {error.strerror or error}") from error
 
+    def write_on() -> None:
+        """A file that cannot be written later on ends no sync."""
+        try:
+            write()
+        except IndexerError as error:
+            log.warning("%s", error)
+
     write()
     if where is None:
-        yield write
+        yield write_on
         return
     host, port = place(where)
     try:
@@ -50,7 +60,7 @@ def published(registry: CollectorRegistry, where: str | None, file: Path | None)
     told = f"[{host}]" if ":" in host else host
     remark(f"Metrics are at http://{told}:{server.server_port}/metrics")
     try:
-        yield write
+        yield write_on
     finally:
         server.shutdown()
         server.server_close()

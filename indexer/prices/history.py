@@ -153,7 +153,8 @@ class PriceHistory:
 
     def _gaps(self, block: Block, since: int) -> dict[Gap, list[Place]]:
         """Which blocks are still to be looked at for which phases."""
-        starts = [row.from_block for row in self.phases.values() if row.from_block is not None]
+        turned = [row for row in self.phases.values() if row.since_timestamp is not None]  # followed from then on
+        starts = [row.from_block for row in self.phases.values() if row.from_block is not None and row not in turned]
         fresh = [row for row in self.phases.values() if row.from_block is None]
         first: int | None = None
         if fresh or (starts and self.chain.block(max(starts)).timestamp > since):

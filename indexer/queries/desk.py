@@ -7,7 +7,7 @@ from indexer.queries.exports import IS_AT_RISK
 
 #: rows of a table of what happened last
 LAST = 50
-#: the columns that name a position and say how near liquidation it is
+#: of whom it is known that they are near liquidation, and of whom it is not known whether
 AT_RISK_STATUSES, UNKNOWN_STATUSES = ("liquidatable", "at-risk"), ("unpriceable", "unverified")
 
 

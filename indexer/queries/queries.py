@@ -93,13 +93,24 @@ STATUS_COLUMNS = (
 ).split()
 
 
-def status(conn: sqlite3.Connection, chain_name: Callable[[int], str], now: float) -> list[dict[str, Any]]:
+#: the view `sync_status` without its counts, for which every row is read
+UNCOUNTED = (
+    "(select d.*, null as positions, null as at_risk, "
+    "(select requests from runs r where r.chain_id = d.chain_id order by id desc limit 1) as requests from deployments d)"
+)
+
+
+def status(
+    conn: sqlite3.Connection, chain_name: Callable[[int], str], now: float, *, counted: bool = True
+) -> list[dict[str, Any]]:
     """One row per deployment; `age_seconds` is the age of its block, None before the first snapshot.
 
-    `progress.how_far` explains the columns on its progress; `note` has them in words.
+    `progress.how_far` explains the columns on its progress; `note` has them in words. Unless `counted`, `positions` and
+    `at_risk` are None.
     """
     found = []
-    rows = [(part, row) for part in each(conn) for row in part.execute("select * from sync_status")]
+    source = "sync_status" if counted else UNCOUNTED
+    rows = [(part, row) for part in each(conn) for row in part.execute(f"select * from {source}")]  # noqa: S608 - ours
     for part, row in sorted(rows, key=lambda one: (one[1]["chain_id"], one[1]["deployment"])):
         columns = dict(row)
         made = columns["block_timestamp"]

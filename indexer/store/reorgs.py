@@ -151,7 +151,7 @@ def _take_back_prices(conn: sqlite3.Connection, chain_id: int, ancestor: int) ->
         "delete from feed_prices where chain_id = :chain "
         "and (block_number > :ancestor or (block_number is null and block_timestamp > :moment))",
         "update feed_prices set in_force_timestamp = null where chain_id = :chain and in_force_timestamp > :moment",
-        "update feeds set known_until = :moment where chain_id = :chain and known_until > :moment",
+        "update feeds set known_until = nullif(:moment, -1) where chain_id = :chain and known_until > :moment",
         "update feed_phases set to_block = :ancestor where chain_id = :chain and to_block > :ancestor",
         "update feed_phases set from_block = null, to_block = null where chain_id = :chain and from_block > to_block",
     ):

@@ -14,6 +14,7 @@ from indexer.text.values import age, many
 
 #: rows that are older than this are stale
 STALE_SECONDS = 120.0
+LATELY_SECONDS = 60.0
 LOCKS = Path("/proc/locks")
 
 
@@ -39,6 +40,8 @@ def band(conn: sqlite3.Connection, database: Path) -> Band:
     rows = freshness(conn)
     synced = [row for row in rows if row.block_number is not None and row.block_timestamp is not None]
     running = is_syncing(database)
+    if running is False and committed_lately(conn, now):
+        running = None  # the lock may be held where this process cannot see it
     if not synced:
         return Band("empty", first_sync(conn, now, running=running), None, None, now)
     oldest = min(synced, key=lambda row: row.block_timestamp or 0)
@@ -56,13 +59,19 @@ def band(conn: sqlite3.Connection, database: Path) -> Band:
     return Band("stale" if words else "ok", words, oldest.block_number, oldest.block_timestamp, now, troubles)
 
 
+def committed_lately(conn: sqlite3.Connection, now: float) -> bool:
+    """Whether a sync has committed within the last minute."""
+    (at,) = conn.execute("select max(synced_at) from deployments").fetchone()
+    return at is not None and now - at < LATELY_SECONDS
+
+
 def trouble(row: Freshness, now: float) -> str:
     return f"{row.deployment} {row.doubt(now, None)}"
 
 
 def first_sync(conn: sqlite3.Connection, now: float, *, running: bool | None) -> str:
     """What happens in a file without a snapshot, and how long it will take."""
-    begun = [row for row in status(conn, str, now) if row["percent"] is not None]
+    begun = [row for row in status(conn, str, now, counted=False) if row["percent"] is not None]
     if not begun:
         return (
             "The first sync is starting."

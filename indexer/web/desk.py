@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from indexer.errors import IndexerError, StoreError
+from indexer.errors import IndexerError
 from indexer.store.database import open_readonly, unusable
 from indexer.terminal.options import Session
 
@@ -129,7 +129,7 @@ class Desk:
             value = running.result(self.wait_seconds)
         except StillRunningError:
             return kept.value, False
-        except IndexerError:
+        except BaseException:
             with self._lock:
                 kept.running = None
             raise
@@ -151,12 +151,3 @@ class Desk:
             yield
         finally:
             self.computing.release()
-
-
-def readable(desk: Desk) -> str | None:
-    """Why the file cannot be read, None if it can."""
-    try:
-        desk.version()
-    except StoreError as error:
-        return str(error)
-    return None

@@ -1,7 +1,8 @@
 """The page Opportunities: what one liquidation call pays for everyone at risk, as `indexer opportunities` lists it."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -16,6 +17,8 @@ from indexer.web.desk import Desk
 from indexer.web.render import Shown, table
 
 ROWS = 200
+#: how long computing them all may take
+SECONDS = 60.0
 SHOWN = (
     "status wallet deployment position_group health_factor profit_before_gas_usd repaid debt_symbol received collateral_symbol "
     "bonus_percent sale_profit_before_gas_usd refused"
@@ -32,28 +35,32 @@ def ranked(desk: Desk) -> Callable[[sqlite3.Connection], list[dict[str, Any]]]:
     return rows_of
 
 
-def chosen(
-    desk: Desk, request: Request, conn: sqlite3.Connection
-) -> tuple[float | None, str, list[dict[str, Any]] | None, bool]:
-    """What the address asks for, the rows it leaves (None while the first are computed), and whether they are of now."""
-    least = number(request.query_params, "min_profit")
-    names = [name for (name,) in conn.execute("select distinct protocol from deployments order by 1")]
-    protocol = one_of(request.query_params, "protocol", names)
-    rows, fresh = desk.kept("opportunities", ranked(desk))
-    if rows is not None:
-        rows = [
-            row
-            for row in rows
-            if (not protocol or row["protocol"] == protocol) and (least is None or pays(row) >= least)
-        ]
-    return least, protocol, rows, fresh
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an address asks for: the least profit in USD, a protocol or all, and which there are."""
+
+    least: float | None
+    protocol: str
+    protocols: Sequence[str]
+
+    @classmethod
+    def of(cls, request: Request, conn: sqlite3.Connection) -> "Wanted":
+        names = [name for (name,) in conn.execute("select distinct protocol from deployments order by 1")]
+        return cls(number(request.query_params, "min_profit"), one_of(request.query_params, "protocol", names), names)
+
+    def keeps(self, row: Mapping[str, Any]) -> bool:
+        return (not self.protocol or row["protocol"] == self.protocol) and (
+            self.least is None or pays(row) >= self.least
+        )
 
 
 def shown(desk: Desk, request: Request) -> Shown:
     with desk.read() as conn:
         above = band(conn, desk.session.db)
-        protocols = [name for (name,) in conn.execute("select distinct protocol from deployments order by 1")]
-        least, protocol, rows, fresh = chosen(desk, request, conn)
+        wanted = Wanted.of(request, conn)
+    rows, fresh = desk.kept("opportunities", ranked(desk))
+    if rows is not None:
+        rows = [row for row in rows if wanted.keeps(row)]
     paying = [row for row in rows or () if pays(row) > 0]
     listed = (rows or [])[:ROWS]
     names = [
@@ -66,9 +73,9 @@ def shown(desk: Desk, request: Request) -> Shown:
         "Opportunities",
         "opportunities.html",
         {
-            "least": least,
-            "protocol": protocol,
-            "protocols": protocols,
+            "least": wanted.least,
+            "protocol": wanted.protocol,
+            "protocols": wanted.protocols,
             "rows": rows,
             "fresh": fresh,
             "paying": len(paying),
@@ -87,11 +94,6 @@ def shown(desk: Desk, request: Request) -> Shown:
 
 def rows(desk: Desk, request: Request) -> tuple[Sequence[str], Iterable[Any]]:
     """The rows of `indexer opportunities`; computed anew, so never of an older snapshot."""
-    with desk.read(60.0) as conn, desk.alone():
-        least = number(request.query_params, "min_profit")
-        names = [name for (name,) in conn.execute("select distinct protocol from deployments order by 1")]
-        protocol = one_of(request.query_params, "protocol", names)
-        lines = ranked(desk)(conn)
-    return COLUMNS, [
-        row for row in lines if (not protocol or row["protocol"] == protocol) and (least is None or pays(row) >= least)
-    ]
+    with desk.read(SECONDS) as conn, desk.alone():
+        wanted = Wanted.of(request, conn)
+        return COLUMNS, [row for row in ranked(desk)(conn) if wanted.keeps(row)]

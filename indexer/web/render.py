@@ -13,7 +13,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from indexer.report.charts import Chart, short, svg
+from indexer.report.charts import short
 from indexer.report.document import Live, Report, Section, heading, write_html_sections, write_html_table
 from indexer.text.values import age, for_people, iso, printable, shown
 from indexer.web.band import Band
@@ -126,10 +126,6 @@ def sections(report: Report) -> Markup:
     found = io.StringIO()
     write_html_sections(report, found, Live(link=person_link))
     return Markup(found.getvalue())  # noqa: S704 - as above
-
-
-def chart(drawn: Chart, caption: str) -> Markup:
-    return Markup(svg(drawn, caption))  # noqa: S704 - svg escapes every text
 
 
 def refused(request: Request, title: str, words: str, status: int) -> Response:

@@ -22,7 +22,7 @@ def shown(desk: Desk, _request: Request) -> Shown:
     now = time.time()
     with desk.read() as conn:
         above = band(conn, desk.session.db)
-        found = reading.status(conn, desk.session.chain_name, now)
+        found = reading.status(conn, desk.session.chain_name, now, counted=False)
         checks, ran = audits(conn), runs(conn)
     states = [
         {

@@ -21,6 +21,8 @@ from indexer.web.render import Shown, sections, table
 from indexer.web.scenario import Assumed, computed, outcome_rows, sliders_of
 
 TARGET = 1.5
+#: how long a page may take that computes what liquidates each position
+SECONDS = 20.0
 WHAT_IF = "deployment position_group account status_before status_after health_factor_before health_factor_after debt_usd collateral_usd".split()
 
 
@@ -31,7 +33,7 @@ def of(request: Request) -> str:
 
 def shown(desk: Desk, request: Request) -> Shown:
     whom = of(request)
-    with desk.read() as conn:
+    with desk.read(SECONDS) as conn:
         above = band(conn, desk.session.db)
         watched = rules(conn)
         if not whom:
@@ -101,7 +103,7 @@ def explorers(desk: Desk, rows: Sequence[Mapping[str, Any]], wallets: Sequence[s
 
 def rows(desk: Desk, request: Request) -> tuple[Sequence[str], Iterable[Any]]:
     """The rows of `show`, without its outlook; with a scenario in the address, those of `simulate`."""
-    with desk.read() as conn:
+    with desk.read(SECONDS) as conn:
         wallets = addresses_of(conn, of(request))
         assumed = Assumed.of(request.query_params)
         if assumed:

@@ -276,6 +276,12 @@ def test_the_file_is_written_when_something_happened(database: Path, tmp_path: P
         assert key("synced_block", chain="devnet", deployment="maker") in read(file.read_text())
         meters.saw(99)
         write()
+        written = file.read_text()
+        file.unlink()
+        file.mkdir()
+        write()  # warns, and goes on
+    file.rmdir()
+    file.write_text(written)
     assert read(file.read_text())[key("head_block", chain="devnet")] == 99
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -473,6 +474,17 @@ def test_a_watched_wallet_is_told_once_that_an_oracle_of_its_prices_is_overdue(w
     answer()
     assert ["in order again" in text for text in told()] == [True]
     assert node.block_number() > 0
+
+
+@pytest.mark.parametrize("verb", ["oracles", "volatility"])
+def test_a_folder_of_files_is_read_as_one(filled: Filled, verb: str, tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    shutil.copy(filled.path, tmp_path / "all" / "devnet.db")
+    alone, together = (
+        CliRunner().invoke(main, ["--db", str(path), verb, "--json"]) for path in (filled.path, tmp_path / "all")
+    )
+    assert (together.exit_code, alone.exit_code) == (0, 0), together.output
+    assert json.loads(together.stdout) == json.loads(alone.stdout) != []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -199,6 +200,22 @@ def test_all_chains_of_one_command_are_right_and_in_a_file_each(worlds: list[Wor
     assert "mainnet" in next(line for line in done.stderr.splitlines() if line.startswith("left out"))
     table = done.stderr[done.stderr.index("chain ") :]
     assert all(f"{one.name} " in table and str(one.node.block_number()) in table for one in worlds)
+
+
+def test_all_chains_of_a_folder_are_verified_one_by_one_and_at_once(worlds: list[World], folder: Path) -> None:
+    assert run(folder, worlds, "sync", "--chain", "all", "--accounts", "all").returncode == 0
+    found = [run(folder, worlds, "verify", "--all", "--csv", *flags) for flags in ([], ["--scheduler", "processes:2"])]
+    assert [one.returncode for one in found] == [0, 0], found
+    assert found[0].stdout == found[1].stdout
+    assert {line.split(",")[0] for line in found[0].stdout.splitlines()[1:]} == {one.market.name for one in worlds}
+    path = folder / "dbs" / f"{worlds[1].name}.db"
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("update positions set debt_value_raw = '7' where debt_value_raw <> '0'")
+        conn.commit()
+    wrong_one = run(folder, worlds, "verify", "--all", "--scheduler", "processes:2")
+    assert wrong_one.returncode == 1
+    assert "differ" in wrong_one.stderr
+    assert run(folder, worlds, "verify", "--all", "--chain", worlds[0].name).returncode == 0
 
 
 def campaign(worlds: list[World], folder: Path, rounds: int) -> None:

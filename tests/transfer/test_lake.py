@@ -77,12 +77,10 @@ def test_the_lake_holds_the_rows_of_the_tables(folder: Path, tmp_path: Path) -> 
     for path in folder.glob("*.db"):
         for name in TABLES:
             for chain_id, deployment in raw(path, "select chain_id, deployment from deployments"):
-                key = [column for _, column, *_, place in raw(path, f"pragma table_info({name})") if place]
-                rows = raw(
-                    path,
-                    f"select * from {name} where chain_id = {chain_id} and deployment = '{deployment}' order by {', '.join(key)}",
-                )
-                assert table(lake / name / str(chain_id) / f"{deployment}.parquet") == rows
+                place = f"chain_id = {chain_id} and deployment = '{deployment}'"
+                rows = raw(path, f"select * from {name} where {place}")
+                written = table(lake / name / str(chain_id) / f"{deployment}.parquet")
+                assert sorted(written, key=str) == sorted(rows, key=str)
                 assert rows
 
 
@@ -127,12 +125,12 @@ def test_processes_write_the_same_bytes(folder: Path, tmp_path: Path) -> None:
 
 QUERIES = [
     "select chain_id, deployment, account, health_factor_raw, debt_usd from positions order by 1, 2, 3",
-    "select chain_id, count(*), sum(debt_usd) from positions group by 1 order by 1",
+    "select chain_id, count(*) as rows, sum(debt_usd) as debt from positions group by 1 order by 1",
     "select wallet, positions, supply_usd, debt_usd, net_usd, health_factor_raw, worst_chain_id, worst_account, "
     "oldest_block_number from wallets order by wallet",
     "select chain_id, account, status from at_risk order by 1, 2",
     "select chain_id, symbol, price_raw from markets order by 1, 2, 3",
-    "select chain_id, side, count(*), count(value_usd) from balances group by 1, 2 order by 1, 2",
+    "select chain_id, side, count(*) as rows, count(value_usd) as valued from balances group by 1, 2 order by 1, 2",
 ]
 
 

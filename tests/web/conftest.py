@@ -33,7 +33,7 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def desk(database: Path) -> Desk:
-    return Desk(Session(CONFIG, database), wait_seconds=60)
+    return Desk(Session(CONFIG, database), query_seconds=60, wait_seconds=60)  # patient, as the machine may be busy
 
 
 @pytest.fixture

@@ -203,6 +203,11 @@ def test_hostile_names_are_shown_as_they_are_and_obeyed_by_nothing(desk: Desk, d
         assert printable(HOSTILE) in unescape(client.get(f"/wallet/{wallet}").text)
 
 
+def test_braces_in_an_address_are_only_braces(client: TestClient) -> None:
+    for path in ("/opportunities?x={y}", "/wallet/0x" + "12" * 20 + "?x={0}", "/?x={form}"):
+        assert client.get(path).status_code == 200
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -224,7 +229,7 @@ def test_what_an_address_says_is_not_markup(client: TestClient, path: str) -> No
 def elsewhere(tmp_path: Path) -> Iterator[tuple[Path, TestClient]]:
     """Pages over a file that is not there yet."""
     path = tmp_path / "later.db"
-    desk = Desk(Session(CONFIG, path), wait_seconds=60)
+    desk = Desk(Session(CONFIG, path), query_seconds=60, wait_seconds=60)
     with TestClient(application(desk), base_url="http://localhost", raise_server_exceptions=False) as found:
         yield path, found
 

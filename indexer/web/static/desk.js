@@ -110,10 +110,12 @@
         if (value === "" || (name.startsWith("price.") && Number(value) === 0) || (name === "days" && Number(value) === 0)) request.body.delete(name);
   });
   // On a phone the rows come first, and filters unfold.
+  const phone = matchMedia("(max-width: 640px)");
   const fold = () => {
-    if (matchMedia("(max-width: 640px)").matches && !location.search)
-      for (const filters of document.querySelectorAll("details.narrow")) filters.open = false;
+    for (const filters of document.querySelectorAll("details.narrow")) filters.open = !phone.matches || location.search !== "";
   };
-  const start = () => { fold(); clock(); tick(); draw(); setInterval(tick, 1000); if (band()) listen(); };
+  phone.addEventListener("change", fold);
+  const here = () => document.querySelector(".top nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+  const start = () => { fold(); here(); clock(); tick(); draw(); setInterval(tick, 1000); if (band()) listen(); };
   document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", start) : start();
 })();
