@@ -19,6 +19,7 @@ CHECKS: dict[str, Callable[[Chain, ChainConfig, Block], Finding]] = {
     "guard": states.guard,
     "overrides": states.overrides,
     "gas": states.gas,
+    "blake2f": states.blake2f,
     "finality": states.finality,
     "batches": limits.batches,
     "log range": limits.log_range,

@@ -1,5 +1,6 @@
 """What an endpoint knows of states: of which blocks, named how, and how its answers can be tied to a block."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,18 @@ NEEDED = 64
 GAS_CODE = "0x5a60005260206000f3"
 #: gas that an aggregate should have: some hundred reads
 FEW_GAS = 10_000_000
+#: the precompile of BLAKE2b's compression (EIP-152), and its input for the last block of the text "abc"
+BLAKE2F = "0x0000000000000000000000000000000000000009"
+BLAKE2F_ABC = (
+    (12).to_bytes(4)  # rounds, then the state of BLAKE2b-512 at its start
+    + bytes.fromhex(
+        "48c9bdf267e6096a3ba7ca8485ae67bb2bf894fe72f36e3cf1361d5f3af54fa5"
+        "d182e6ad7f520e511f6c3e2b8c68059b6bbd41fbabd9831f79217e1319cde05b"
+    )
+    + b"abc".ljust(128, b"\0")
+    + (3).to_bytes(16, "little")
+    + b"\1"
+)
 #: blocks at which the guards are compared
 SAMPLES = 3
 
@@ -144,6 +157,17 @@ def gas(chain: Chain, _: ChainConfig, at: Block) -> Finding:
         text = f"an eth_call has {found:,} gas, which is little: reads go out in small pieces"
         return Finding("", Verdict.WARNING, text, value=found)
     return Finding("", Verdict.OK, f"an eth_call has {found:,} gas", value=found)
+
+
+def blake2f(chain: Chain, _: ChainConfig, at: Block) -> Finding:
+    """Whether calls have the precompile of BLAKE2b, by which light clients and bridges check other chains; no sync needs it."""
+    try:
+        answer = _call(chain, BLAKE2F, BLAKE2F_ABC, hex(at.number))
+    except ChainError:
+        answer = b""
+    if answer == hashlib.blake2b(b"abc").digest():
+        return Finding("", Verdict.OK, "the precompile blake2f is there", value=True)
+    return Finding("", Verdict.OK, "there is no precompile blake2f, which no sync needs", value=False)
 
 
 def finality(chain: Chain, _: ChainConfig, _at: Block) -> Finding:

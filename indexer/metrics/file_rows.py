@@ -3,7 +3,6 @@
 So a snapshot that fails leaves the time of the data where it was, and a file that cannot be read tells nothing.
 """
 
-import json
 import logging
 import sqlite3
 import threading
@@ -16,6 +15,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from indexer.boundary.stored_json import stored_object
 from indexer.errors import StoreError
 from indexer.metrics.meters import PREFIX
 from indexer.store.database import open_readonly
@@ -158,7 +158,7 @@ class FileRows(Collector):
 
     def _count_reorg(self, row: Mapping[str, Any] | sqlite3.Row) -> None:
         """One reorg has a row for each deployment."""
-        detail = json.loads(row["detail"] or "{}")
+        detail = stored_object(row["detail"] or "{}", "audits.detail")
         one = row["chain"], str(detail.get("orphaned_hash"))
         if one not in self._reorgs:
             self._reorgs.add(one)

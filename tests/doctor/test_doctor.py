@@ -206,6 +206,20 @@ def test_each_limit_is_measured(
     assert words in found.text
 
 
+def test_the_precompile_of_blake2b_is_told_by_what_python_says_of_the_same_text(
+    node: Anvil, faulty: FaultyNode
+) -> None:
+    assert found_at(node.url)["blake2f"].value is True
+
+    def without(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        asked = call["method"] == "eth_call" and call["params"][0]["to"].endswith("09")
+        return {**answer, "result": "0x"} if asked else answer
+
+    faulty.edit = without
+    found = found_at(faulty.url)["blake2f"]
+    assert (found.verdict, found.value) == (OK, False)
+
+
 def test_the_guard_that_fits_is_told(node: Anvil) -> None:
     loose = found_at(node.url, guard="timestamp")["guard"]
     assert (loose.verdict, loose.value) == (WARNING, "full")

@@ -278,7 +278,9 @@ def test_a_first_sync_says_how_far_it_is_and_how_long_it_takes(desk: Desk, datab
     assert "Nobody is at risk" not in text
 
 
-def test_a_locked_file_is_said_and_comes_back(client: TestClient, database: Path) -> None:
+def test_a_locked_file_is_said_and_comes_back(desk: Desk, database: Path) -> None:
+    """No page has looked at the file before: whoever reads it keeps others from locking it all."""
+    client = TestClient(application(desk), base_url="http://localhost")
     with closing(sqlite3.connect(database, isolation_level=None)) as conn:
         conn.execute("pragma locking_mode = exclusive")
         conn.execute("pragma journal_mode = delete")
@@ -288,6 +290,7 @@ def test_a_locked_file_is_said_and_comes_back(client: TestClient, database: Path
         assert "locked" in answer.text
         conn.execute("rollback")
     assert client.get("/").status_code == 200
+    desk.close()
 
 
 def test_a_slow_query_ends_with_the_filter_to_narrow(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
