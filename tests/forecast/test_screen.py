@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from indexer import config
-from indexer.forecast.exposures import Later, exposures, relevant
+from indexer.forecast.exposures import Exposures, Later, exposures, relevant
 from indexer.forecast.screen import HOUR, Paths, Question, failures
 from indexer.model import Position
 from indexer.risk.liquidation import known
@@ -19,6 +20,8 @@ from tests.bench.population import populate
 
 #: hours of a path, and before which steps its windows end
 STEPS, ENDS = 6, (1, 3, 6)
+#: paths that lead some positions as near to the boundary as rounding and an hour's interest are
+NEAR, DISTANCES = 5, (1e-9, 1e-7, 1e-6, 1e-5, 1e-4)
 
 
 def asked(book: Book, positions: Sequence[Position], paths: int, rng: np.random.Generator, hourly: float) -> Question:
@@ -31,8 +34,21 @@ def asked(book: Book, positions: Sequence[Position], paths: int, rng: np.random.
         if health.debt_value and known(later.market, health) and not health.liquidatable
     ]
     keys = list(dict.fromkeys(key for one in able for key in relevant(later, one)))
+    found = exposures(later, able, keys)
     moves = np.exp(np.cumsum(rng.standard_normal((len(keys), paths, STEPS)) * hourly, axis=2))
-    return Question(later, able, exposures(later, able, keys), Paths(moves, {k: i for i, k in enumerate(keys)}), ENDS)
+    chosen = rng.choice(len(able), min(NEAR, len(able)), replace=False) if able else ()
+    near = [boundary(found, row, float(rng.choice(DISTANCES)) * rng.standard_normal()) for row in chosen]
+    moves = np.concatenate([moves, *(np.repeat(one[:, None, None], STEPS, axis=2) for one in near)], axis=1)
+    return Question(later, able, found, Paths(moves, {key: i for i, key in enumerate(keys)}), ENDS)
+
+
+def boundary(found: Exposures, row: int, distance: float) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Prices at which limit and debt of a position are equal but for the distance: what only backs it has fallen alike."""
+    limit, debt = found.limit[0, row], found.debt[0, row]
+    falling = (limit[:-1] > 0) & (debt[:-1] == 0)
+    moved = limit[:-1][falling].sum()
+    share = (debt.sum() - (limit.sum() - moved)) / moved if moved > 0 else 1.0
+    return np.where(falling, max(share, 1e-3) * (1 + distance), 1.0)
 
 
 def decisions(question: Question, *, exact: bool) -> dict[int, dict[int, int]]:
