@@ -124,6 +124,8 @@ def _take_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_
     conn.execute("delete from finality where chain_id = ? and block_number > ?", (chain_id, ancestor))
     liquidations.roll_back(conn, chain_id, ancestor)
     _take_back_prices(conn, chain_id, ancestor)
+    # What was said of a state that never was; the next `indexer forecast` says it of the one that is.
+    conn.execute("delete from forecasts where chain_id = ? and block_number > ?", (chain_id, ancestor))
     for (name,) in conn.execute("select deployment from deployments where chain_id = ?", (chain_id,)).fetchall():
         where = (chain_id, name, ancestor)
         _forget_state(conn, where)

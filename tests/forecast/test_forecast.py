@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from indexer.cli.main import main
 from indexer.forecast import calibration, rows
+from indexer.store.reorgs import roll_back
 from indexer.store.store import Store
 from tests.bench.population import populate
 from tests.forecast.past import constant, fill
@@ -255,3 +256,17 @@ def test_forecasts_that_are_not_over_and_unknown_liquidations_teach_nothing(outc
 )
 def test_the_fit_never_falls(given: list[tuple[float, int]], fit: list[tuple[float, float]]) -> None:
     assert calibration.isotonic(given) == fit
+
+
+def test_forecasts_of_blocks_that_left_the_chain_go_with_them(tmp_path: Path) -> None:
+    with Store(tmp_path / "a.db") as store:
+        for chain_id, block in ((1, 10), (1, 11), (2, 11)):
+            store.conn.execute(
+                "insert into forecasts (chain_id, deployment, account, position_group, horizon_seconds, model, seed, paths, "
+                "prices_until, block_number, block_timestamp, kept) values (?, 'd', '0xa', '', 3600, 'm', 0, 100, 0, ?, 0, 1)",
+                (chain_id, block),
+            )
+        with store.transaction() as conn:
+            roll_back(conn, 1, 10, "0xdead")
+        left = store.conn.execute("select chain_id, block_number from forecasts order by 1, 2").fetchall()
+    assert [tuple(row) for row in left] == [(1, 10), (2, 11)]
