@@ -115,6 +115,7 @@ def forecast(
     """
     from indexer.forecast.forecast import Plan
 
+    session.require_one_file("forecast")
     whole = list(whom) == [BOOK]
     if not whole and BOOK in whom:
         raise click.UsageError(f"{BOOK} is everyone: name it alone, or wallets")

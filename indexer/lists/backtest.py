@@ -121,6 +121,7 @@ def evidence(session: Session, folder: Path | None, settings: "Settings") -> "Ev
     from indexer.backtest.evidence import of_database, of_files
 
     if folder is None:
+        session.require_one_file("backtest without --data")
         with session.read() as conn:
             return of_database(conn, session.db_path.name, settings)
     with bars() as progress:

@@ -129,6 +129,11 @@ class Session:
             )
         return Session(self.config_path, path, self.db_named)
 
+    def require_one_file(self, verb: str) -> None:
+        """Raises `UsageError` where a folder is open and the verb works on one chain and its file."""
+        if self.folder:
+            raise click.UsageError(f"{verb} is for one chain and its file: name it with --db {self.db}/CHAIN.db")
+
     @property
     def watch_db(self) -> Path:
         """The database of watched wallets, rules and alerts."""

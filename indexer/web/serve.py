@@ -89,8 +89,7 @@ def serve(
         raise click.UsageError(
             "--chain, --protocol, --deployment, --rpc-url and --max-requests-per-second are for --sync"
         )
-    if session.folder:
-        raise click.UsageError(f"serve shows one chain and its file: name it with --db {session.db_path}/CHAIN.db")
+    session.require_one_file("serve")
     local = is_loopback(bind)
     if not local and token_file is None:
         raise click.UsageError(f"--bind {bind} lets others in: give --token-file, which says by which token")

@@ -315,3 +315,10 @@ def test_several_files_answer_what_one_file_answers(
 def test_terms_of_an_order_are_split_outside_brackets() -> None:
     order = "a is null, case when s in ('x', 'y') then b else 0 end desc, c"
     assert split(order) == ["a is null", "case when s in ('x', 'y') then b else 0 end desc", "c"]
+
+
+@pytest.mark.parametrize("command", ["forecast book", "forecast", "backtest", "serve"])
+def test_what_is_for_one_file_is_refused_naming_the_way(folder: Path, command: str) -> None:
+    refused = run(folder, *command.split())
+    assert refused.exit_code == 2
+    assert f"{folder}/CHAIN.db" in refused.stderr
