@@ -7,11 +7,12 @@ the same protocol tells, and only where enough happened.
 import json
 import sqlite3
 from collections.abc import Sequence
-from itertools import groupby
-from operator import itemgetter
+
+import numpy as np
 
 from indexer.boundary.stored_json import stored_array
 from indexer.errors import StoreError
+from indexer.forecast.isotonic import fitted
 
 #: liquidations below which nothing is said
 LEAST_EVENTS = 50
@@ -48,7 +49,7 @@ def refit(conn: sqlite3.Connection, horizons: Sequence[int], now: int) -> None:
             events = sum(happened for _, happened, _ in outcomes)
             if events < LEAST_EVENTS:
                 continue
-            fit = isotonic([(p, happened) for p, happened, _ in outcomes])
+            fit = knots_of([(p, happened) for p, happened, _ in outcomes])
             conn.execute(
                 "insert or replace into calibrations values (?, ?, ?, ?, ?, ?, ?, ?)",
                 (protocol, seconds, now, json.dumps(fit), len(outcomes), events, outcomes[0][2], outcomes[-1][2]),
@@ -73,16 +74,8 @@ def _knots(text: str, where: str) -> list[tuple[float, float]]:
         ) from None
 
 
-def isotonic(outcomes: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
-    """The best ascending step function of p by least squares (pool adjacent violators), as knots at both ends of each step."""
-    pools: list[list[float]] = []  # lowest p, highest p, sum of what happened, count
-    for p, same in groupby(sorted(outcomes), key=itemgetter(0)):
-        happened = [what for _, what in same]
-        pools.append([p, p, float(sum(happened)), float(len(happened))])
-        while len(pools) > 1 and pools[-2][2] * pools[-1][3] >= pools[-1][2] * pools[-2][3]:
-            _, high, total, count = pools.pop()
-            pools[-1][1:] = high, pools[-1][2] + total, pools[-1][3] + count
-    found = []
-    for low, high, total, count in pools:
-        found += [(low, total / count)] if low == high else [(low, total / count), (high, total / count)]
-    return found
+def knots_of(outcomes: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
+    """The fit of what happened on p, as knots at both ends of each step."""
+    p, happened = np.array(outcomes, np.float64).T
+    curve = fitted(p, happened > 0)
+    return list(dict.fromkeys(zip(curve.scores.tolist(), curve.frequencies.tolist(), strict=True)))

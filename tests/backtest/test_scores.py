@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from indexer.backtest import passage
-from indexer.backtest.isotonic import expanding, fitted
+from indexer.backtest.isotonic import expanding
 from indexer.backtest.leads import EPISODE_SECONDS, episodes, hours
 from indexer.backtest.scores import Blocks, log_losses, reliability, threshold
 from indexer.backtest.vaults import Liquidation
+from indexer.forecast.isotonic import fitted
 
 DAY = 86_400
 

@@ -255,7 +255,7 @@ def test_forecasts_that_are_not_over_and_unknown_liquidations_teach_nothing(outc
     ],
 )
 def test_the_fit_never_falls(given: list[tuple[float, int]], fit: list[tuple[float, float]]) -> None:
-    assert calibration.isotonic(given) == fit
+    assert calibration.knots_of(given) == fit
 
 
 def test_forecasts_of_blocks_that_left_the_chain_go_with_them(tmp_path: Path) -> None:
