@@ -9,7 +9,7 @@ import click
 
 from indexer.boundary.files import write_file
 from indexer.errors import ConfigError
-from indexer.lists.report import FORMS, SUFFIXES
+from indexer.lists.report import SUFFIXES, document_options
 from indexer.terminal.options import Session, moment, session_of
 from indexer.terminal.output import by_ending
 from indexer.text.console import bars
@@ -66,15 +66,7 @@ def date(_context: click.Context, _parameter: click.Parameter, value: str | None
     metavar="FILE",
     help="Write the page for a risk committee to FILE.",
 )
-@click.option("--format", "form", type=click.Choice(FORMS), help="[default: terminal]")
-@click.option(
-    "-o",
-    "--output",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write to FILE instead; its ending (.md, .html, .txt, .json, .csv) chooses the format.",
-)
+@document_options
 @session_of
 def backtest(
     session: Session,

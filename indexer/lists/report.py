@@ -1,11 +1,11 @@
 """The verbs `report` and `top`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, ParamSpec, TextIO, TypeVar
 
 import click
 
@@ -39,6 +39,21 @@ SUFFIXES = {
     ".json": "json",
     ".csv": "csv",
 }
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def document_options(verb: Callable[P, R]) -> Callable[P, R]:
+    """Adds --format and --output of a document, as `form` and `path`."""
+    to_file = click.option(
+        "-o",
+        "--output",
+        "path",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Write to FILE instead; its ending (.md, .html, .txt, .json, .csv) chooses the format.",
+    )
+    return click.option("--format", "form", type=click.Choice(FORMS), help="[default: terminal]")(to_file(verb))
 
 
 @click.command(
@@ -69,15 +84,7 @@ SUFFIXES = {
 @click.option(
     "--deployment", "deployments", multiple=True, metavar="D", help="For the book: only this deployment; repeatable."
 )
-@click.option("--format", "form", type=click.Choice(FORMS), help="[default: terminal]")
-@click.option(
-    "-o",
-    "--output",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write to FILE instead; its ending (.md, .html, .txt, .json, .csv) chooses the format.",
-)
+@document_options
 @target_option("Of a wallet. ")
 @person_option
 @fails_when_old
