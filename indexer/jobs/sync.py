@@ -1,11 +1,10 @@
 """The verb `sync`."""
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,10 @@ import click
 
 from indexer.errors import ChainError, IndexerError
 from indexer.jobs.many import ALL, many_chains
-from indexer.jobs.measuring import METRICS_FLAGS, Measured, measuring, metrics_options
+from indexer.jobs.measuring import Measured, measuring, metrics_options
+from indexer.jobs.wanted import Wanted, check
 from indexer.jobs.watched import NOBODY, stored
-from indexer.jobs.watching import ALERT_FLAGS, alert_options, alerting, leftover, staffed
+from indexer.jobs.watching import alert_options, alerting, leftover, staffed
 from indexer.memory import share_one_heap
 from indexer.model import Accounts
 from indexer.queries import queries as reading
@@ -132,99 +132,6 @@ def sync(session: Session, /, output: Output, **given: Any) -> None:
     else:
         with filling(session, wanted):
             (keep_up if wanted.follow else bring)(session, wanted)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a sync is asked for, by the names of its flags; `flags` are those of the connection and of alerts."""
-
-    accounts: str
-    to: str
-    follow: bool
-    no_history: bool
-    supplies: bool
-    dry_run: bool
-    accept_reorg: bool
-    cross_check: int | None
-    refresh_seconds: float | None
-    every: float | None
-    liquidations: bool
-    prices: bool
-    watch: bool
-    lake: Path | None
-    webhook: str | None
-    since: int | Moment | None
-    output: Output
-    flags: dict[str, Any]
-
-    @property
-    def streams(self) -> bool:
-        """Whether the changes of the list go somewhere."""
-        return self.follow and (self.webhook is not None or self.output.lines)
-
-
-def check(wanted: Wanted) -> None:
-    """Refuses flags that do not go together."""
-    once = wanted.follow or wanted.dry_run
-    alerts = any(wanted.flags[name] not in (None, (), False) for name in ALERT_FLAGS)
-    seconds = wanted.refresh_seconds
-    for wrong, why in (
-        (
-            wanted.webhook is not None and not wanted.follow,
-            "--webhook is for --follow: it tells what changes from block to block",
-        ),
-        (
-            wanted.output.asked and not wanted.dry_run and not (wanted.follow and wanted.output.lines),
-            "a sync prints no rows, so it takes no --json, --output and the like; with --dry-run they print the plan, "
-            "afterwards `indexer export` writes rows",
-        ),
-        (wanted.accept_reorg and once, "--accept-reorg is for one sync: run it alone, then --follow"),
-        (wanted.lake is not None and wanted.dry_run, "--lake is written after snapshots, and --dry-run takes none"),
-        (
-            any(wanted.flags[name] is not None for name in METRICS_FLAGS) and not wanted.follow,
-            "--metrics and --metrics-file are for --follow; of one sync, `indexer status` tells",
-        ),
-        (wanted.watch and not wanted.follow, "--watch is for --follow; `indexer watch check` judges once"),
-        (
-            alerts and not wanted.watch,
-            "--notify, --command, --stdout, --hysteresis and --target are for --follow --watch",
-        ),
-        (
-            wanted.since is not None and not (wanted.liquidations or wanted.streams or (wanted.prices and not once)),
-            "--since is for --liquidations or --prices, and for --follow with --nl or --webhook",
-        ),
-        (
-            wanted.streams and isinstance(wanted.since, Moment),
-            "--since of a stream is a block: that of the last line that was read",
-        ),
-        (
-            wanted.liquidations and once,
-            "--liquidations is for one sync: run it alone, then --follow keeps the table up to date",
-        ),
-        (wanted.prices and wanted.dry_run, "--prices is for a sync: --dry-run reads nothing"),
-        (
-            wanted.every is not None and (not wanted.follow or not math.isfinite(wanted.every)),
-            "--every is for --follow, and a number of seconds such as 12",
-        ),
-        (
-            seconds is not None and not wanted.follow,
-            "--refresh-seconds is for --follow: one sync brings every row to its block",
-        ),
-        (
-            seconds is not None and not math.isfinite(seconds),
-            f"--refresh-seconds is a number of seconds such as 600, not {seconds}",
-        ),
-        (
-            wanted.supplies and once,
-            "--supplies is for one sync: --follow reads them by itself, --dry-run reads nothing",
-        ),
-        (
-            wanted.follow and wanted.to.isdecimal(),
-            f"--follow needs a block that moves on, such as latest or latest:-64, not {wanted.to}",
-        ),
-    ):
-        if wrong:
-            raise click.UsageError(why)
 
 
 @contextmanager
