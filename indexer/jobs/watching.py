@@ -215,7 +215,7 @@ def check(session: Session, /, exit_code: bool, max_age: float | None, **flags: 
     1 if a deployment was not read, is incomplete or its rows are old, or an alert was not delivered (the next check or run
     delivers it); else 0.
     """
-    from indexer.alert.watches import open_crossings
+    from indexer.alert.tables import open_crossings
     from indexer.queries.freshness import freshness
 
     with watching(session, flags) as desk:

@@ -36,8 +36,9 @@ from indexer.alert.rules import (
     in_order,
     parse,
 )
+from indexer.alert.tables import open_crossings
 from indexer.alert.watcher import Watcher
-from indexer.alert.watches import Policy, Watch, add, open_crossings, watches
+from indexer.alert.watches import Policy, Watch, add, watches
 from indexer.chain import connect
 from indexer.chain.client import Chain
 from indexer.cli.main import main
