@@ -151,6 +151,59 @@ def test_what_the_page_names_exists() -> None:
     assert missing == []
 
 
+#: where any module may hold SQL
+SQL_PACKAGES = {"store", "history", "queries", "transfer", "schema"}
+SQL = re.compile(
+    r"\b(select\s.*\sfrom\s|insert (or \w+ )?into\s|update \w+ set\s|delete from\s|(create|drop)( temp)? (table|view|index)\s)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def texts(tree: ast.AST) -> list[ast.Constant]:
+    """The constant texts of a module but its docstrings and the examples of help."""
+    places = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docs = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, places) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [node for node in found if node not in docs and not str(node.value).startswith("\b\n")]
+
+
+def modules_with_sql() -> set[str]:
+    """The modules outside those packages that hold a statement, or hand one to a connection, written there or not."""
+    found = set()
+    for root in ("indexer", "protocols"):
+        for path in (ROOT / root).rglob("*.py"):
+            tree, name = ast.parse(path.read_text()), str(path.relative_to(ROOT))
+            if name.split("/")[1] in SQL_PACKAGES:
+                continue
+            handed = [
+                node.args[0]
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("execute", "executemany", "executescript")
+            ]
+            own = [
+                a
+                for a in handed
+                if not (isinstance(a, ast.Constant) and re.match(r"(begin|pragma) ?\w*", str(a.value)))
+            ]
+            if own or any(SQL.search(str(node.value)) for node in texts(tree)):
+                found.add(name)
+    return found
+
+
+def test_sql_stands_on_the_store_side_and_in_one_module_of_a_package() -> None:
+    (told,) = re.findall(r"^SQL stands in (.*?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", told.split(".")[0])) == SQL_PACKAGES
+    named = re.findall(r"`(indexer/[\w/]+\.py)`", told)
+    assert len({path.split("/")[1] for path in named}) == len(named), "a package has one such module"
+    assert modules_with_sql() == set(named)
+
+
 def deletions() -> list[tuple[str, str]]:
     """(module:line, the function around it or the module) of every SQL text that deletes rows, tables or views."""
     found = []

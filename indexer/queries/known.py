@@ -28,3 +28,22 @@ def synced(conn: sqlite3.Connection, chain_id: int | None = None) -> list[str]:
         (chain_id,),
     )
     return [name for (name,) in rows]
+
+
+#: what a shell completes -> the statements that list it
+COMPLETED = {
+    "chains": ["select distinct chain from deployments"],
+    "deployments": ["select deployment from deployments"],
+    "protocols": ["select distinct protocol from deployments"],
+    "people": [
+        "select label from watches",
+        "select ens from watches",
+        "select distinct '@' || name from watch_groups",
+        "select wallet from watches",
+    ],
+}
+
+
+def completed(conn: sqlite3.Connection, what: str) -> list[str]:
+    """The names of one kind."""
+    return [name for sql in COMPLETED[what] for (name,) in conn.execute(sql) if name]

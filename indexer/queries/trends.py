@@ -5,7 +5,7 @@ from operator import itemgetter
 
 from indexer.queries.book import Chosen
 from indexer.queries.shards import chained
-from indexer.store.shards import at
+from indexer.store.shards import at, each
 from indexer.text.values import Row
 
 
@@ -47,3 +47,13 @@ def prices_since(
         )
         .fetchall()
     )
+
+
+def times_since_block(conn: sqlite3.Connection, block: int) -> list[int]:
+    """The first known time (unix seconds) at or after a block, of each chain that has any."""
+    sql = (
+        "select min(block_timestamp), chain_id from ("
+        "select chain_id, block_timestamp from book_history where block_number >= ?1 "
+        "union all select chain_id, block_timestamp from blocks where number >= ?1) group by chain_id"
+    )
+    return [time for part in each(conn) for time, _ in part.execute(sql, (block,))]
