@@ -19,6 +19,8 @@ CORE_PACKAGES = {"boundary", "text"}
 #: a package whose rooms nobody can keep in mind any more is two
 MOST_FILES = 20
 MOST_LINES = 3_000
+#: a test module with more is about more than one subject
+MOST_LINES_OF_TESTS = 800
 
 
 def package(module: str) -> str:
@@ -112,6 +114,14 @@ def test_no_package_outgrows_what_one_can_keep_in_mind() -> None:
     found = sizes()
     assert {"indexer", "indexer/store", "protocols/aave_v3"} <= set(found)
     assert {folder: size for folder, size in found.items() if size[0] > MOST_FILES or size[1] > MOST_LINES} == {}
+
+
+def test_a_module_of_tests_has_one_subject() -> None:
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in (ROOT / "tests").rglob("*.py")
+    }
+    assert "tests/test_architecture.py" in lengths
+    assert {path: lines for path, lines in lengths.items() if lines > MOST_LINES_OF_TESTS} == {}
 
 
 def walks() -> dict[str, list[tuple[str, str]]]:
