@@ -560,6 +560,35 @@ def test_an_address_without_code_is_told(empty: Path, market: AaveV3) -> None:
     assert not Path("indexer.db").exists(), "bad input changes nothing"
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["at-risk"], ["query", "select 1"], ["sync", "--chain", "devnet"]])
+def test_a_file_that_is_no_database_stays_as_it_is(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database " * 100)
+    assert "is not a SQLite database" in one_line(run("--db", path, *arguments), 1)
+    assert path.read_text() == "not a database " * 100
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["query", "select 1"], ["sync", "--chain", "devnet"]])
+def test_a_database_of_another_program_stays_as_it_is(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as conn:
+        conn.execute("create table mine (x)")
+    conn.close()
+    before = path.read_bytes()
+    assert "is a database of another program" in one_line(run("--db", path, *arguments), 1)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["sync", "--chain", "devnet"]])
+def test_a_database_of_a_newer_version_is_told(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    path = tmp_path / "newer.db"
+    with Store(path) as store:
+        store.conn.execute(
+            "insert into _sqlite_migrations (migration_set, name) values ('lending-indexer', '9999_new')"
+        )
+    assert "newer version" in one_line(run("--db", path, *arguments), 1)
+
+
 def test_a_damaged_database_says_what_to_do(run: Run, synced: Path, tmp_path: Path) -> None:
     path = tmp_path / "half.db"
     path.write_bytes((synced / "indexer.db").read_bytes()[: 4096 * 5])
