@@ -19,6 +19,8 @@ CORE_PACKAGES = {"boundary", "text"}
 #: a package whose rooms nobody can keep in mind any more is two
 MOST_FILES = 20
 MOST_LINES = 3_000
+#: a function with as many is two
+LONGEST_FUNCTION = 60
 #: a test module with more is about more than one subject
 MOST_LINES_OF_TESTS = 800
 
@@ -114,6 +116,18 @@ def test_no_package_outgrows_what_one_can_keep_in_mind() -> None:
     found = sizes()
     assert {"indexer", "indexer/store", "protocols/aave_v3"} <= set(found)
     assert {folder: size for folder, size in found.items() if size[0] > MOST_FILES or size[1] > MOST_LINES} == {}
+
+
+def test_a_function_fits_on_a_screen() -> None:
+    lengths = {
+        f"{path.relative_to(ROOT)}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for root in ("indexer", "protocols")
+        for path in (ROOT / root).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert "indexer/sync/reorg.py:heal" in lengths
+    assert {name: lines for name, lines in lengths.items() if lines >= LONGEST_FUNCTION} == {}
 
 
 def test_a_module_of_tests_has_one_subject() -> None:

@@ -26,7 +26,7 @@ from indexer.units import scaled
 
 if TYPE_CHECKING:
     from indexer.progress import Progress
-    from indexer.report.document import Report, Section
+    from indexer.report.document import Form, Report, Section
     from indexer.report.outlook import Key
 
 #: the values of `indexer.report.document.Form`
@@ -111,10 +111,9 @@ def report(
     health by protocol and asset, the largest wallets, and what becomes liquidatable if prices fall, of every asset but the
     stablecoins or of --fall NAME. HTML is one file with its charts inside.
     """
-    from indexer.report.document import Form, write
+    from indexer.report.document import Form
 
     found: Report | None = None
-
     chosen = Form((by_ending(path, SUFFIXES, form) if path else form) or "terminal")
     whole = list(what) == ["book"]
     if not whole and (chain or fall or levels or protocols or deployments):
@@ -140,11 +139,16 @@ def report(
                 found = wallet_report(conn, who.title, rows, outlooks(session, conn, who, target), since_seconds)
         if found is not None and chosen is Form("terminal"):
             say(conn, () if whole else sorted({row["deployment"] for row in rows}))
-    if found is None:
-        return
+    if found is not None:
+        deliver(found, chosen, path)
+
+
+def deliver(found: "Report", form: "Form", path: Path | None) -> None:
+    """Writes a document into a file, or to standard output."""
+    from indexer.report.document import write
 
     def fill(stream: TextIO) -> None:
-        write(found, chosen, stream)
+        write(found, form, stream)
 
     if path is None:
         fill(sys.stdout)

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ from indexer.logs.block_logs import by_hashes
 from indexer.logs.log_filter import Chunk, Filter, events_of
 from indexer.logs.omissions import by_receipts
 from indexer.model import Event
+from tests.devnet.emitting import emit, node_with_logs
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
-from tests.tiny_contracts import EMITTER, EOA, address
+from tests.tiny_contracts import EOA, address
 
 ADDRESSES = [address(100 + i) for i in range(5)]
 TOPICS = [topic(f"Event{i}()") for i in range(4)]
@@ -36,34 +38,26 @@ BLOCKS = 60
 WANTED = ADDRESSES[:3], TOPICS[:3]
 
 
-def emit(node: Anvil, to: str, numbers: Sequence[int], nonce: int) -> None:
-    """One transaction that logs one event for each number, its topic by the number."""
-    data = "".join(TOPICS[number % len(TOPICS)][2:] + number.to_bytes(32).hex() for number in numbers)
-    node.rpc(
-        "eth_sendTransaction",
-        {"from": EOA, "to": to, "data": "0x" + data, "gas": hex(20_000_000), "gasPrice": "0x0", "nonce": hex(nonce)},
-    )
+def logs_of(serial: int, count: int) -> list[tuple[str, int]]:
+    """So many logs, their topic by their number."""
+    return [(TOPICS[number % len(TOPICS)], number) for number in range(serial, serial + count)]
 
 
-def fill(node: Anvil, blocks: int) -> None:
+def fill(node: Anvil, blocks: int = BLOCKS) -> None:
     """Blocks of none to many logs; block 30 has very many."""
-    for where in ADDRESSES:
-        node.set_code(where, EMITTER)
     nonce, serial = 0, 0
     for number in range(1, blocks + 1):
         for i, where in enumerate(ADDRESSES):
             count = 60 if number == 30 else (number * (i + 3)) % 7 - 2
             if count > 0:
-                emit(node, where, range(serial, serial + count), nonce)
+                emit(node, where, logs_of(serial, count), nonce)
                 nonce, serial = nonce + 1, serial + count
         node.rpc("evm_mine")
 
 
 @pytest.fixture(scope="module")
 def node(needs_node: None) -> Iterator[Anvil]:
-    with Anvil() as anvil:
-        anvil.place_multicall3()
-        fill(anvil, BLOCKS)
+    with node_with_logs(ADDRESSES, fill) as anvil:
         yield anvil
 
 
@@ -525,9 +519,7 @@ def test_backends_that_lag_or_fail_lose_no_recent_log(faulty: FaultyNode, truth:
 
 
 def test_blocks_that_do_not_lead_to_the_target_are_a_reorg(needs_node: None) -> None:
-    with Anvil() as own:
-        own.place_multicall3()
-        fill(own, 6)
+    with node_with_logs(ADDRESSES, partial(fill, blocks=6)) as own:
         chain = connect(own.url)
         target = chain.block(6)
         transaction = {"from": EOA, "to": EOA, "value": "0x0", "gas": "0x5208", "gasPrice": "0x0"}
