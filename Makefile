@@ -98,4 +98,4 @@ lowest:
 	@# What the tests need must not raise them again.
 	$(LOWEST)/bin/uv pip freeze --python $(LOWEST) --exclude-editable | grep -vE '^(pip|setuptools|uv)==' > $(LOWEST)/floors.txt
 	$(LOWEST)/bin/uv pip install -q --python $(LOWEST) --constraint $(LOWEST)/floors.txt --group dev
-	$(LOWEST)/bin/python -m pytest --numprocesses auto -m "not node and not long"
+	$(LOWEST)/bin/python -m pytest --numprocesses auto -o faulthandler_timeout=300 -m "not node and not long"
