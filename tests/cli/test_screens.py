@@ -136,7 +136,7 @@ def screens() -> dict[str, list[str]]:
         "at-risk": ["at-risk"],
         "at-risk-below": ["at-risk", "--below", "3"],
         "backtest": ["backtest"],
-        "backtest-of-files": ["backtest", "--data", "foresight", "--paths", "100"],
+        "backtest-of-files": ["backtest", "--data", "foresight", "--from", "2022-07-01", "--paths", "100"],
         "completion": ["completion", "bash"],
         "help-command": ["help", "watch", "add"],
         "export-positions": ["export", "positions"],
