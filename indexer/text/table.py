@@ -201,10 +201,10 @@ def squeezed(columns: Sequence[Column], width: int) -> list[Column]:
 
 
 def parts(columns: Sequence[Column], width: int) -> list[list[Column]]:
-    """The columns in several tables that fit; the first columns of text, by which rows are told apart, are in each."""
+    """The columns in several tables that fit; the first column and those of text behind it, by which rows are told apart, are in each."""
     keys: list[Column] = []
     for column in columns:
-        if column.right or total([*keys, column]) > width * 2 // 3:
+        if (keys and column.right) or total([*keys, column]) > width * 2 // 3:
             break
         keys.append(column)
     widest = max((column.longest_word for column in columns[len(keys) :]), default=0)

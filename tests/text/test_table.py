@@ -87,6 +87,14 @@ def test_the_parts_of_a_wide_table_name_the_account_in_each():
         ]
 
 
+def test_a_number_in_the_first_column_tells_rows_apart_too():
+    columns = ["change_percent", *(f"protocol_{n}_debt_usd" for n in range(9))]
+    tables = drawn(60, columns, [(-10.0 * n, *[1_234_567.5] * 9) for n in range(5)]).rstrip("\n").split("\n\n")
+    assert len(tables) > 1
+    for table in tables:
+        assert [line.split()[0] for line in table.splitlines()[-5:]] == ["0.00", "-10.00", "-20.00", "-30.00", "-40.00"]
+
+
 @pytest.mark.parametrize(
     ("column", "value", "text"),
     [
