@@ -166,6 +166,10 @@ def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(names, data, w
         assert word in known or word in names or any(part in heads for part in word.replace("_", "_ ").split()), word
 
 
+def test_a_number_and_its_per_cent_stay_together():
+    assert folded("it has to fall (by -36.68 %), or to rise", 26) == ["it has to fall (by", "-36.68 %), or to rise"]
+
+
 @given(st.lists(st.text(st.sampled_from("ab1."), min_size=1, max_size=30), min_size=1), st.integers(1, 40))
 def test_folding_keeps_every_word(words, width):
     lines = folded(" ".join(words), width)
