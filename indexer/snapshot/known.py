@@ -8,6 +8,7 @@ their logs together and compares sums in between.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from indexer.adapter import Adapter, AnyAdapter, HealthFirst, Reader, Registry
@@ -18,6 +19,8 @@ from indexer.snapshot.screen import Screen
 from indexer.snapshot.spool import PART, Spool
 from indexer.store.rows import BalanceRow, PositionRow, balance_row
 from indexer.units import AT_RISK_BELOW
+
+NOBODY: Mapping[PositionKey, frozenset[str]] = {}
 
 
 class KnownDeployment:
@@ -44,6 +47,8 @@ class KnownDeployment:
         self.read_count = 0
         #: positions that changed since they were last read, according to logs
         self.unread: set[PositionKey] = set()
+        #: of some of these the contracts whose logs named them: nothing else of them may have changed
+        self.named_by: dict[PositionKey, frozenset[str]] = {}
         #: selects the positions to evaluate while the chain is followed block by block
         self.screen: Screen | None = None
         self._positions: dict[PositionKey, Position] = {}
@@ -111,7 +116,12 @@ class KnownDeployment:
 
     def read(self, read: Reader, keys: Sequence[PositionKey]) -> None:
         """Reads the positions of `keys` at the reader's block; a candidate that logs need not name stays unknown."""
-        self.take(keys, self.fetch(read, keys), read.block.number)
+        before = self.loaded(key for key in keys if key in self.named_by)
+        silently = partial(self.adapter.changes_silently, self.market)
+        changed = [(one, self.named_by[one.key]) for one in before if one.supplies_complete and not silently(one)]
+        known = {one.key for one, _ in changed}
+        found = self.adapter.read_changed(read, self.market, changed) if changed else []
+        self.take(keys, found + self.fetch(read, [key for key in keys if key not in known]), read.block.number)
 
     def fetch(self, read: Reader, keys: Sequence[PositionKey]) -> list[Position]:
         """The positions of `keys` at the reader's block, in any order. It changes nothing: several may run at once."""
@@ -144,6 +154,8 @@ class KnownDeployment:
         for key, position in kept.items():
             self.known.was_read(key, position.block_number)
         self.unread -= here.keys()
+        for key in here:
+            self.named_by.pop(key, None)
         if self.screen is not None:
             for key, position in changed.items():
                 self.screen.put(self.known[key], self.market, position)
@@ -236,14 +248,24 @@ class KnownDeployment:
         """One position as it was read last."""
         return next(iter(self.loaded([key])), None)
 
-    def touch(self, touches: Mapping[PositionKey, tuple[int, int]]) -> None:
+    def touch(
+        self, touches: Mapping[PositionKey, tuple[int, int]], named_by: Mapping[PositionKey, frozenset[str]] = NOBODY
+    ) -> None:
+        """Logs touched these; `named_by` are all contracts whose logs did, where they are known."""
         for key, (_, last) in touches.items():
+            contracts = named_by.get(key)
+            before = self.named_by.pop(key, None)
+            if before is None and key in self.known and not self.known.stale(key):
+                before = frozenset()
+            if contracts is not None and before is not None:
+                self.named_by[key] = before | contracts
             self.known.touch(key, last)
             self.unread.add(key)
 
     def forget_positions(self) -> None:
         """Makes every position be read again, which heals whatever a lying node left behind."""
         self._positions.clear()
+        self.named_by.clear()
         self.known.forget_reads()
         self.screen = None
 
