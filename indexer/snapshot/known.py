@@ -93,7 +93,8 @@ class KnownDeployment:
 
         And up to `supplies` of those whose supplies wait (None: all), if a subclass lets any wait.
 
-        Call it after the logs, at the market's block: it first completes the market by what only keys and logs name.
+        Call it after the logs, at the market's block: it first completes the market by what only keys and logs name. In the
+        order of the keys, as they stand in the file: those that are stored together then share its pages.
         """
         self.market = replace(self.market, registry=self.registry)
         if isinstance(self.adapter, Registry):
@@ -102,7 +103,7 @@ class KnownDeployment:
         self.unread = set(due)
         number, before = self.known.read, read.block.number
         due |= {key: None for key in self._silent_ones() if number[self.known[key]] < before}
-        return [*due, *(key for key in self.candidates if key not in self.known)]
+        return [*sorted(due), *sorted(key for key in self.candidates if key not in self.known)]
 
     def _silent_ones(self) -> Iterable[PositionKey]:
         """The positions that may have changed without an event that is followed."""
@@ -147,15 +148,14 @@ class KnownDeployment:
             if key not in self.known and self.adapter.discovers(position, self.accounts)
         }
         kept = {key: position for key, position in here.items() if key in self.known or key in found}
-        old = {one.key: one for one in self.loaded(key for key in kept if key in self.known)}
+        old = {one.key: one for one in self.loaded(key for key in kept if self.known.was_ever_read(key))}
         changed = {key: position for key, position in kept.items() if not self._as_before(old.get(key), position)}
         self.keep_positions(found, changed, block)
         self.touch(found)
         for key, position in kept.items():
             self.known.was_read(key, position.block_number)
         self.unread -= here.keys()
-        for key in here:
-            self.named_by.pop(key, None)
+        self.named_by = {key: by for key, by in self.named_by.items() if key not in here}
         if self.screen is not None:
             for key, position in changed.items():
                 self.screen.put(self.known[key], self.market, position)
@@ -226,8 +226,8 @@ class KnownDeployment:
             if answers is not None:
                 amounts = answers[position.key].amounts
                 balances = [
-                    replace(
-                        b, amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None
+                    b._replace(
+                        amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None
                     )
                     for b in balances
                 ]

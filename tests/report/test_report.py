@@ -28,6 +28,7 @@ from indexer.report import wallet as report_wallet
 from indexer.report.book import Chosen, hhi, top_share
 from indexer.report.charts import Bars, Lines
 from indexer.report.document import Form, Report, Section, write
+from indexer.report.holders import held
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.text.values import iso
@@ -376,7 +377,7 @@ def test_deployments_sum_up_what_export_writes(conn: sqlite3.Connection, run: Ru
 
 
 def test_assets_sum_up_balances_to_the_last_unit(conn: sqlite3.Connection) -> None:
-    found = {line["asset"]: line for line in report_book.by_asset(conn, ALL)}
+    found = {line["asset"]: line for line in report_book.by_asset(conn, held(conn, ALL.sql, ALL.values))}
     sums = {asset: {"supply_raw": 0, "collateral_raw": 0, "debt_raw": 0} for asset in found}
     for asset, side, collateral, raw in rows(conn, "select asset, side, is_collateral, amount_raw from balances"):
         sums[asset][f"{side}_raw"] += int(raw)
