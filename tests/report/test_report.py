@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 
 from indexer.cli.main import main
 from indexer.history import accrual
+from indexer.queries.holders import held
 from indexer.report import book as report_book
 from indexer.report import charts
 from indexer.report import wallet as report_wallet
 from indexer.report.book import Chosen, hhi, top_share
 from indexer.report.charts import Bars, Lines
 from indexer.report.document import Form, Report, Section, write
-from indexer.report.holders import held
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.text.values import iso
