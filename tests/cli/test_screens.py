@@ -28,6 +28,8 @@ from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
 from tests.screen import terminal
 
+pytestmark = pytest.mark.slow
+
 OLDER = Path(__file__).parents[1] / "store" / "older"
 STRANGER = "0x" + "12" * 20
 MARK = "\x1e"
