@@ -21,6 +21,9 @@ from typing import Any
 from indexer.alert.rules import Event
 from indexer.delivery.channels import Channel
 from indexer.delivery.queue import enqueue
+from indexer.errors import StoreError
+from indexer.store.database import open_readonly
+from indexer.store.shards import chains_of
 from indexer.text.values import age, printable
 
 log = logging.getLogger(__name__)
@@ -44,14 +47,16 @@ class Sight:
 class Lookout:
     """Checks how old the rows of one chain's watched deployments are, over a database connection of its own.
 
-    With `after_seconds` 0 it never raises an alert. `reason` is the node's last error, if its last answer was one.
+    With `after_seconds` 0 it never raises an alert. `reason` is the node's last error, if its last answer was one. The rows
+    are in `rows`, where that is another file than the one of the alerts.
     """
 
     def __init__(
         self, path: Path, chain: str, chain_id: int, deployments: Sequence[str], channels: Sequence[Channel],
-        after_seconds: float,
+        after_seconds: float, rows: Path | None = None,
     ) -> None:  # fmt: skip
         self.path, self.chain, self.chain_id, self.deployments = path, chain, chain_id, list(deployments)
+        self.rows = rows
         self.channels, self.after_seconds = list(channels), after_seconds
         self.reason: str | None = None
 
@@ -80,7 +85,7 @@ class Lookout:
                 try:
                     if self.look(time.time(), started):
                         wake()
-                except sqlite3.Error as error:
+                except (sqlite3.Error, StoreError) as error:
                     log.error("whether the watch is blind cannot be written down: %s", error)
 
         thread = threading.Thread(target=run, name="lookout", daemon=True)
@@ -92,13 +97,7 @@ class Lookout:
             thread.join(5)
 
     def _judge(self, conn: sqlite3.Connection, now: float, since: float) -> int:
-        known = {
-            row[0]: Sight(*row)
-            for row in conn.execute(
-                "select deployment, block_number, block_hash, block_timestamp, note from deployments where chain_id = ?",
-                (self.chain_id,),
-            )
-        }
+        known = self._known(conn)
         sights = [known.get(name, Sight(name, None, None, None, None)) for name in self.deployments]
         told: dict[str, int] = dict(
             conn.execute(
@@ -126,6 +125,14 @@ class Lookout:
                 [(self.chain_id, s.deployment) for s in ends],
             )
         return bool(begins) + bool(ends)
+
+    def _known(self, conn: sqlite3.Connection) -> dict[str, Sight]:
+        if self.rows is not None:
+            if not self.rows.exists() or self.chain_id not in chains_of(self.rows):
+                return {}
+            with closing(open_readonly(self.rows)) as rows:
+                return newest(rows, self.chain_id)
+        return newest(conn, self.chain_id)
 
     def _queue(
         self, conn: sqlite3.Connection, event: Event, crossing: int, sights: Sequence[Sight], now: float
@@ -187,6 +194,15 @@ class Lookout:
             "title": f"{'Blind' if crossed else 'Watching again'}: {self.chain}: {names}",
             "text": "\n".join(text),
         }
+
+
+def newest(conn: sqlite3.Connection, chain_id: int) -> dict[str, Sight]:
+    """The newest rows of a chain's deployments by name."""
+    found = conn.execute(
+        "select deployment, block_number, block_hash, block_timestamp, note from deployments where chain_id = ?",
+        (chain_id,),
+    )
+    return {row[0]: Sight(*row) for row in found}
 
 
 def rows_of(sight: Sight, now: float) -> str:

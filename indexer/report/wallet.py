@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from indexer.history import accrual
+from indexer.history import accrual, pruned
 from indexer.model import WAD
 from indexer.queries.freshness import waits
 from indexer.report.charts import CEILING, Bars, Lines
@@ -15,13 +15,14 @@ from indexer.report.document import Report, Section
 from indexer.report.outlook import TITLES, Key, tables
 from indexer.report.parts import as_of, labelled, percent, section
 from indexer.store.rows import OF_ADDRESSES
-from indexer.store.shards import lay_positions_of
+from indexer.store.shards import each, lay_positions_of
 from indexer.text.values import iso, shown
 
 KEY = ("chain_id", "deployment", "account", "position_group")
 #: how many series, those nearest to liquidation, a chart shows and stays readable
 LINES = 6
 
+ACCOUNTS = f"select distinct account from ({OF_ADDRESSES})"  # noqa: S608 - our own SQL
 POSITIONS = f"""
 with mine as (
     {OF_ADDRESSES}
@@ -48,6 +49,8 @@ def positions(conn: sqlite3.Connection, wallets: Sequence[str]) -> list[dict[str
     `limit_usd`: the debt at which it becomes liquidatable. `margin_use_percent`: debt in per cent of that limit, 100 at
     liquidation. `fall_percent`: how much all of its collateral can lose against its debt until then. None if unknown.
     """
+    for part in each(conn):
+        pruned.lay(part, accounts=[account for (account,) in part.execute(ACCOUNTS, (json.dumps([*wallets]),))])
     lay_positions_of(conn, wallets)
     found = []
     for row in conn.execute(POSITIONS, (json.dumps([*wallets]),)):
