@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from indexer.config import ChainConfig
     from indexer.delivery.channels import Channel
     from indexer.delivery.dispatch import Dispatch
-    from indexer.store.rows import Snapshot
     from indexer.sync.sync import Outcome, Sync
 
 log = logging.getLogger(__name__)
@@ -62,19 +61,12 @@ class Reporter:
 
 def judging_for_a_folder(session: Session, worker: "Sync", policy: "Policy", watch_db: Path) -> Reporter:
     """Has each snapshot of one chain judged by the rules of the folder; the alerts wait in the chain's file."""
+    from indexer.alert.tables import forget_unwatched
+
     worker.store.lay_over(watch_db, RULES)
     judged(session, worker, policy, ())
-    worker.committer.planners.append(lambda *_: forget_who_is_not_watched)
+    worker.committer.planners.append(lambda *_: forget_unwatched)
     return Reporter()
-
-
-def forget_who_is_not_watched(conn: sqlite3.Connection, _snapshots: "Sequence[Snapshot]", _block: Any) -> None:
-    """Rules forget whom nobody watches any more; one that is watched again begins anew.
-
-    Evidence: the user has removed them from the folder's list, where `watch remove` cannot reach this file.
-    """
-    conn.execute("delete from watch_states where wallet not in (select wallet from watches)")
-    conn.execute("delete from price_states where rule not in (select rule from price_rules)")
 
 
 # the process above ------------------------------------------------------------------------------------------------------
