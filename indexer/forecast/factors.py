@@ -24,6 +24,8 @@ HOURS = 400 * 24
 NUMBERS = 30_000_000
 #: a feed that is older than so many of its heartbeats is stale
 STALE_HEARTBEATS = 3
+#: seconds over which it is counted how often a feed moves
+DAY = 86_400
 SHORT = "short history"
 
 #: chain id and address of a feed
@@ -58,6 +60,27 @@ class Factors:
     state: model.State | None = None
     short: frozenset[Feed] = frozenset()
     until: int = 0
+    updates: Floats = field(default_factory=lambda: np.zeros(0))  # (feed,): answers an hour in the last day
+
+    def missed(self, movers: Sequence[Mover]) -> Floats:
+        """(mover, mover): the covariance of what looks by the hour miss of log prices, 0 of oracles that move by the hour."""
+        if self.state is None:
+            return np.zeros((len(movers), len(movers)))
+        of = self.exponents(movers) * model.missed_between_hours(self.state.variance, self.updates)
+        rows = self.state.rows
+        second = rows.T @ rows
+        scale = np.sqrt(np.diag(second))
+        both = np.outer(scale, scale)
+        return np.asarray(of @ np.divide(second, both, out=np.zeros_like(second), where=both > 0) @ of.T)
+
+    def exponents(self, movers: Sequence[Mover]) -> Floats:
+        """(mover, feed): the power to which each feed is in it."""
+        place = {feed: row for row, feed in enumerate(self.feeds)}
+        found = np.zeros((len(movers), len(self.feeds)))
+        for row, mover in enumerate(movers):
+            for feed, exponent in mover.feeds:
+                found[row, place[feed]] += exponent
+        return found
 
     def batches(self, paths: int, steps: int, seed: int, movers: Sequence[Mover]) -> Iterator[Floats]:
         """Relative prices (mover, path, step), so many paths at a time that they fit into memory."""
@@ -69,11 +92,11 @@ class Factors:
             yield self._moves(logs, count, steps, movers)
 
     def _moves(self, logs: Floats, count: int, steps: int, movers: Sequence[Mover]) -> Floats:
-        place = {feed: row for row, feed in enumerate(self.feeds)}
         found = np.zeros((len(movers), count, steps))
+        exponents = self.exponents(movers)
         for row, mover in enumerate(movers):
-            for feed, exponent in mover.feeds:
-                found[row] += logs[place[feed]] * exponent
+            for feed in np.flatnonzero(exponents[row]).tolist():
+                found[row] += logs[feed] * exponents[row, feed]
             np.exp(found[row], out=found[row])
             if mover.cap is not None:
                 np.minimum(found[row], mover.cap, out=found[row])
@@ -155,19 +178,22 @@ def gathered(
     if not feeds:
         return Factors(until=max(until.values(), default=0))
     history = np.empty((HOURS + 1, len(feeds)))
-    known = np.full(len(feeds), np.nan)
+    known, updates = np.full(len(feeds), np.nan), np.zeros(len(feeds))
     for column, feed in enumerate(feeds):
         of = series[feed]
         answers = np.frombuffer(of.answers, np.float64)
         times = np.frombuffer(of.times, np.int64)
         history[:, column] = np.log(model.hourly(times, answers, until[feed[0]], HOURS))
+        # an OSM moves by the hour, whoever pokes it
+        if of.kind != "osm":
+            updates[column] = float((times > until[feed[0]] - DAY).sum()) * 3_600 / DAY
         if feed in waiting and waiting[feed].answer_raw > 0:
             known[column] = math.log(waiting[feed].answer_raw / of.raws[-1])
     filtered = model.filtered(history)
     own = model.state(filtered, HOURS, known=known)
     state = model.state(filtered, HOURS, donors=donors(feeds, own.age.tolist(), groups), known=known)
     short = frozenset(feed for feed, age in zip(feeds, own.age.tolist(), strict=True) if age < model.GROWN_UP)
-    return Factors(feeds, state, short, max(until.values()))
+    return Factors(feeds, state, short, max(until.values()), updates)
 
 
 def donors(
@@ -195,7 +221,7 @@ def grouped(symbols: Mapping[Feed, set[str]], groups: Mapping[str, Sequence[str]
     return found
 
 
-def paths_of(moves: Floats, movers: Sequence[Mover], priced_keys: Mapping[str, Mover]) -> Paths:
+def paths_of(moves: Floats, missed: Floats, movers: Sequence[Mover], priced_keys: Mapping[str, Mover]) -> Paths:
     """The paths of one deployment's prices."""
     place = {mover: row for row, mover in enumerate(movers)}
-    return Paths(moves, {key: place[mover] for key, mover in priced_keys.items() if mover in place})
+    return Paths(moves, {key: place[mover] for key, mover in priced_keys.items() if mover in place}, missed)

@@ -134,10 +134,10 @@ def forecast(
         key=str,
     )
     factors = gathered(series, movers, until, _waiting(desks), grouped(_symbols(desks), groups))
-    begin = 0
+    begin, missed = 0, factors.missed(movers)
     for moves in factors.batches(plan.paths, plan.steps, plan.seed, movers):
         for desk in desks:
-            _batch(desk, plan, factors, paths_of(moves, movers, desk.priced.movers), begin, progress)
+            _batch(desk, plan, factors, paths_of(moves, missed, movers, desk.priced.movers), begin, progress)
         begin += moves.shape[1]
     return Forecast(plan, desks, factors.until)
 
@@ -324,7 +324,7 @@ def row_of(
         None if coming_ is None else coming_.at,
         None if coming_ is None else coming_.kind,
         case.exposures,
-        model.NAME,
+        model.WATCHED_NAME,
         plan.seed,
         plan.paths,
         found.until,

@@ -29,6 +29,8 @@ BETWEEN_LOOKS = 0.5826
 #: up to this horizon the hours between two points of the grid matter
 SHORT_HOURS = 4
 NAME = f"fhs lambda={LAMBDA} phi={PHI} slow={SLOW} block={MEAN_BLOCK}h window={YEAR}h PCG64"
+#: the same with what looks by the hour miss
+WATCHED_NAME = f"{NAME} bgk={BETWEEN_LOOKS}/{SHORT_HOURS}h"
 
 
 class Filtered(NamedTuple):
@@ -157,9 +159,13 @@ def generator(seed: int, at: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, at]))
 
 
-def watched_between_hours(log_barrier: Floats, variance: float, hours: int) -> Floats:
-    """Log barriers as hourly steps must see them where an oracle moves more often than the steps and `hours` is short."""
-    return log_barrier + BETWEEN_LOOKS * float(np.sqrt(variance)) if hours <= SHORT_HOURS else log_barrier
+def missed_between_hours(variance: Floats, updates: Floats) -> Floats:
+    """How far below the lowest look by the hour the lowest answer lies, in log price: BETWEEN_LOOKS deviations of a price
+    that moves all the time, and less of an oracle that answers `updates` times an hour; 0 up to once an hour.
+
+    `variance` is per hour. The lowest of n looks an hour is itself BETWEEN_LOOKS * sqrt(variance / n) above that of all times.
+    """
+    return BETWEEN_LOOKS * np.sqrt(variance) * (1 - 1 / np.sqrt(np.maximum(updates, 1.0)))
 
 
 def minima(log_paths: Floats, horizons: list[int], *, delayed: bool = False) -> Floats:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -15,7 +16,7 @@ from indexer.forecast import calibration, rows
 from indexer.store.reorgs import roll_back
 from indexer.store.store import Store
 from tests.bench.population import populate
-from tests.forecast.past import constant, fill
+from tests.forecast.past import constant, feed_of, fill
 from tests.truth import raw
 
 Run = Callable[..., Result]
@@ -130,6 +131,56 @@ def test_a_future_price_changes_nothing(run: Run, folder: Path) -> None:
             "(select max(round) from feed_prices q where (q.chain_id, q.feed) = (p.chain_id, p.feed))"
         )
     assert run(*SMALL).stdout == before
+
+
+#: standard deviation of an hour, and answers an hour of feeds that move between the hours
+DEVIATION, LOOKS = 0.05, 12
+STABLE = ("USDC", "USDT", "DAI")
+
+
+def steady(symbol: str, answers: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Everything moves as one, but for what is stable; the last three days show DEVIATION without chance."""
+    if symbol in STABLE:
+        return np.ones(answers + 1)
+    rng = np.random.default_rng(3)
+    half = rng.standard_normal(answers // LOOKS // 2) * DEVIATION
+    hourly = np.concatenate([half, -half])  # without a trend
+    hourly[-72:] = np.where(rng.random(72) < 0.5, -DEVIATION, DEVIATION)
+    ends = np.concatenate([[0.0], np.cumsum(hourly)])
+    return np.exp(np.interp(np.arange(answers + 1) / LOOKS, np.arange(len(ends)), ends) - ends[-1])
+
+
+def barrier(exposures: str) -> float | None:
+    """How far everything that moves may fall, of 1, before limit and debt are equal; None where a fall does no harm."""
+    told = json.loads(exposures)
+    stable = {feed_of(symbol) for symbol in STABLE}
+    moves = sum(limit - debt for feeds, limit, debt, _ in told["terms"] if not feeds.keys() <= stable)
+    stays = sum(limit - debt for feeds, limit, debt, _ in told["terms"] if feeds.keys() <= stable)
+    stays += told["constant"][0] - told["constant"][1]
+    return -stays / moves if moves > 0 else None
+
+
+def test_answers_between_the_hours_count_for_a_few_hours(run: Run, folder: Path) -> None:
+    fill(folder / "large.db", folder / "bench.toml", past=steady, days=32, looks=LOOKS)
+    found = told(run("--within", "1h,4h", "--json"))
+    barriers = {
+        key: barrier(text)
+        for *key_, text in raw(
+            folder / "large.db", "select deployment, account, position_group, exposures from forecasts"
+        )
+        for key in [tuple(key_)]
+        if text
+    }
+    steps = np.random.default_rng(4).standard_normal((40_000, 4 * LOOKS), dtype=np.float32) * (DEVIATION / LOOKS**0.5)
+    lowest = np.exp(np.minimum.accumulate(np.cumsum(steps, axis=1), axis=1))
+    errors: dict[int, list[float]] = {1: [], 4: []}
+    for row in found:
+        hours = row["horizon_seconds"] // 3_600
+        falls_to = barriers.get((row["deployment"], row["account"], row["position_group"]))
+        truth = float((lowest[:, hours * LOOKS - 1] < falls_to).mean()) if falls_to else 0.0
+        if 0.02 < truth < 0.8:
+            errors[hours].append(row["hits"] / row["paths"] - truth)
+    assert all(len(values) > 5 and abs(np.mean(values)) < 0.025 for values in errors.values()), errors
 
 
 def test_who_is_liquidatable_has_no_chance(run: Run, folder: Path) -> None:
