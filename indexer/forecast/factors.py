@@ -82,9 +82,9 @@ class Factors:
                 found[row, place[feed]] += exponent
         return found
 
-    def batches(self, paths: int, steps: int, seed: int, movers: Sequence[Mover]) -> Iterator[Floats]:
-        """Relative prices (mover, path, step), so many paths at a time that they fit into memory."""
-        rng = model.generator(seed)
+    def batches(self, paths: int, steps: int, seed: int, movers: Sequence[Mover], stream: int = 0) -> Iterator[Floats]:
+        """Relative prices (mover, path, step), so many paths at a time that they fit into memory; a stream has its own."""
+        rng = model.generator(seed, stream)
         size = max(min(paths, NUMBERS // (steps * max(len(self.feeds), 1))), 1)
         for begin in range(0, paths, size):
             count = min(size, paths - begin)

@@ -118,3 +118,12 @@ def standings(
 def watched(conn: sqlite3.Connection) -> frozenset[str]:
     """The watched wallets."""
     return frozenset(wallet for (wallet,) in conn.execute("select wallet from watches"))
+
+
+def probability(hits: int | None, paths: int) -> tuple[float | None, float | None]:
+    """The chance and its bound: p None where no path fails or all do, as the bound then says more: 3 / paths, by the rule of three."""
+    if hits is None:
+        return None, None
+    if hits == 0:
+        return None, 3 / paths
+    return (None, 1 - 3 / paths) if hits == paths else (hits / paths, None)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from indexer.alert.rules import below
+from indexer.alert.watches import Watch, add
 from indexer.cli.main import main
 from indexer.forecast import calibration, rows
 from indexer.store.reorgs import roll_back
@@ -83,6 +85,34 @@ def test_with_exact_every_count_is_the_same(run: Run, folder: Path) -> None:
         assert plain == exact
         hits += [row["hits"] for row in plain]
     assert any(hits)
+
+
+def test_more_paths_decide_where_the_chance_is_open_and_somebody_looks(run: Run, folder: Path) -> None:
+    asked = ("--within", "3d", "--json")
+    few = {key(row): row for row in told(run(*asked, "--paths", "2000"))}
+    near = {k for k, row in few.items() if row["hits"] is not None and 0.001 <= row["hits"] / 2_000 <= 0.5}
+    at_risk = "select deployment, account, position_group from positions where status = 'at-risk'"
+    risky = set(raw(folder / "large.db", at_risk))
+    healthy = sorted(near - risky)
+    watched = few[healthy[0]]["wallet"]
+    with Store(folder / "large.db") as store:
+        add(store, [Watch(watched, "", None, (below("1.1"),))])
+    found = {key(row): row for row in told(run(*asked))}
+    seen = {k for k in near if k in risky or few[k]["wallet"] == watched}
+    assert len(near) > len(seen) > 1, "of those with an open chance somebody is looked at, and somebody is not"
+    assert {k for k, row in found.items() if row["paths"] == 10_000} == seen
+    for k in seen:
+        p, more = few[k]["hits"] / 2_000, found[k]["hits"]
+        assert few[k]["hits"] <= more, "the paths of all are among them"
+        assert abs(more / 10_000 - p) < 5 * (p * (1 - p) / 2_000) ** 0.5
+        assert found[k]["p_unsafe"] == more / 10_000
+    assert all(found[k] == few[k] for k in few.keys() - seen)
+    alone = told(run(watched, *asked))
+    assert [row["hits"] for row in alone] == [found[key(row)]["hits"] for row in alone]
+
+
+def key(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["deployment"], row["account"], row["position_group"]
 
 
 def test_a_longer_horizon_is_never_safer(run: Run) -> None:
