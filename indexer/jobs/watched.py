@@ -162,7 +162,7 @@ def list_(session: Session, prices: bool, asked: Asked, output: Output) -> None:
     priced: list[Mapping[str, Any]] = []
     watched = 0
     if session.watch_db.exists():
-        from indexer.alert.prices import listing as price_listing
+        from indexer.alert.tables import judged_price_rules
         from indexer.alert.watches import listing
         from indexer.delivery.queue import refused
 
@@ -171,7 +171,7 @@ def list_(session: Session, prices: bool, asked: Asked, output: Output) -> None:
             scope, watched = asked.scope(session, conn), len(everything)
             if everything:
                 rows = scope.arranged(asked.picked(session, conn, everything), [*everything[0]])
-            priced = [rule for rule in price_listing(conn) if scope.chain_id in (None, rule["chain_id"])]
+            priced = [rule for rule in judged_price_rules(conn) if scope.chain_id in (None, rule["chain_id"])]
             for line in refused(conn):
                 remark(line)
             if output.table:
