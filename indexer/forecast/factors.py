@@ -122,7 +122,7 @@ def priced(
     for feed, read in past.in_force(conn, chain_id, until, since=until - 3_600 * (HOURS + 1), feeds=missing).items():
         series[chain_id, feed] = read
     waiting: dict[str, list[past.Pending]] = {}
-    for answer in past.pending(conn, chain_id, until, feeds):
+    for answer in past.pending(conn, chain_id, until, feeds) if feeds else ():
         waiting.setdefault(answer.feed, []).append(answer)
     movers, reasons, pending, answers = {}, {}, {}, {}
     for key, symbol in keys.items():
