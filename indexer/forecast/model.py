@@ -76,7 +76,7 @@ def filtered(log_prices: Floats) -> Filtered:
     gains = np.where(now, np.maximum(gain, 1 - SLOW), 0.0), np.maximum(gain, 1 - LAMBDA)
     fast, slow = np.zeros(returns.shape[1]), np.zeros(returns.shape[1])
     variance, slows = np.empty(returns.shape), np.empty(returns.shape)
-    everyone = now.all(axis=1)
+    everyone = np.logical_and.reduce(now, axis=1)
     for t, square in enumerate(squares):
         slow = slow + gains[0][t] * (square - slow)
         ewma = fast + gains[1][t] * (square - fast)
