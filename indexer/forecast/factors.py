@@ -8,6 +8,7 @@ import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -151,6 +152,8 @@ def doubt(series: past.Series | None, until: int) -> str | None:
     if min(series.answers) <= 0:
         return "an answer that is no price"
     beat = series.heartbeat_seconds
+    if beat is None and series.kind != "snapshot":  # where no rule was learnt its own longest silence is one
+        beat = max((later - before for before, later in pairwise(series.times)), default=0)
     if beat and until - series.times[-1] > STALE_HEARTBEATS * beat:
         return "stale price"
     return None

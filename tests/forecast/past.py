@@ -68,16 +68,24 @@ def fill_books(
     ago: int = 0,
     without: Sequence[str] = (),
     looks: int = 1,
+    beat: int | None = HOUR,
 ) -> None:
-    """One feed a symbol with `looks` answers an hour, the last `ago` seconds before the snapshot; heartbeat an hour."""
+    """One feed a symbol with `looks` answers an hour, the last `ago` seconds before the snapshot; heartbeat `beat`."""
     for table in ("feeds", "feed_prices", "market_prices"):
         conn.execute(f"delete from {table}")
     for book in found:
-        _fill(conn, book, past or walk(), days, ago, without, looks)
+        _fill(conn, book, past or walk(), days, ago, without, looks, beat)
 
 
 def _fill(
-    conn: sqlite3.Connection, book: books.Book, past: Past, days: int, ago: int, without: Sequence[str], looks: int
+    conn: sqlite3.Connection,
+    book: books.Book,
+    past: Past,
+    days: int,
+    ago: int,
+    without: Sequence[str],
+    looks: int,
+    beat: int | None,
 ) -> None:
     assert isinstance(book.adapter, WhatIf)
     quoted = book.adapter.quotes(book.market).prices
@@ -93,7 +101,7 @@ def _fill(
                 "insert into feeds (chain_id, address, kind, decimals, description, heartbeat_seconds, deviation_bps, learned_at, "
                 "known_until) "
                 "values (?, ?, 'chainlink', ?, ?, ?, 50.0, ?, ?)",
-                (book.chain_id, feed, DECIMALS, name, HOUR, until, until),
+                (book.chain_id, feed, DECIMALS, name, beat, until, until),
             )
             answers = past(name, days * 24 * looks) * price
             conn.executemany(

@@ -138,6 +138,7 @@ def test_prices_that_never_moved_make_nobody_unsafe_and_nobody_certain(run: Run,
     [
         ({"days": 29}, "short history of "),
         ({"ago": 4 * 3_600}, "stale price of "),
+        ({"ago": 4 * 3_600, "beat": None}, "stale price of "),
         ({"without": ("WETH", "wstETH", "WBTC", "USDC", "DAI", "USDT")}, "no price history of "),
     ],
 )
