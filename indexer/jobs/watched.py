@@ -141,7 +141,7 @@ def default_rules(session: Session) -> str:
     return ", ".join(map(str, Policy.of(session.config.alerts).rules))
 
 
-LIST_TABLE = "wallet label groups rules deployment position_group health_factor status open".split()
+LIST_TABLE = "wallet label status health_factor deployment rules groups position_group open".split()
 
 
 PRICE_TABLE = "rule chain price_usd open crossing block_number".split()
