@@ -197,7 +197,7 @@ class Endpoint:
             return BadAnswerError(f"{method}: {self.scrub(error)}")
         code = error.get("code")
         code = code if isinstance(code, int) else 0
-        message = str(error.get("message", ""))[:LONGEST_TEXT]
+        message = str(error.get("message", ""))
         data = error.get("data")
         text = message if data is None else f"{message} {data if isinstance(data, str) else json.dumps(data)}"
         text = text[:LONGEST_TEXT]
