@@ -20,6 +20,10 @@ CORE_PACKAGES = {"boundary", "text"}
 #: a package whose rooms nobody can keep in mind any more is two
 MOST_FILES = 20
 MOST_LINES = 3_000
+#: a function with as many is two
+LONGEST_FUNCTION = 60
+#: a test module with more is about more than one subject
+MOST_LINES_OF_TESTS = 800
 
 
 def package(module: str) -> str:
@@ -115,6 +119,26 @@ def test_no_package_outgrows_what_one_can_keep_in_mind() -> None:
     assert {folder: size for folder, size in found.items() if size[0] > MOST_FILES or size[1] > MOST_LINES} == {}
 
 
+def test_a_function_fits_on_a_screen() -> None:
+    lengths = {
+        f"{path.relative_to(ROOT)}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for root in ("indexer", "protocols")
+        for path in (ROOT / root).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert "indexer/sync/reorg.py:heal" in lengths
+    assert {name: lines for name, lines in lengths.items() if lines >= LONGEST_FUNCTION} == {}
+
+
+def test_a_module_of_tests_has_one_subject() -> None:
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in (ROOT / "tests").rglob("*.py")
+    }
+    assert "tests/test_architecture.py" in lengths
+    assert {path: lines for path, lines in lengths.items() if lines > MOST_LINES_OF_TESTS} == {}
+
+
 def walks() -> dict[str, list[tuple[str, str]]]:
     """Heading -> (package, text) of each numbered step."""
     found = {}
@@ -165,6 +189,59 @@ def deletes_files(node: ast.AST) -> bool:
     return name in {"unlink", "rmtree", "rmdir", "rename", "truncate"} or (
         name == "replace" and len(node.args) == 1 and not node.keywords
     )
+
+
+#: where any module may hold SQL
+SQL_PACKAGES = {"store", "history", "queries", "transfer", "schema"}
+SQL = re.compile(
+    r"\b(select\s.*\sfrom\s|insert (or \w+ )?into\s|update \w+ set\s|delete from\s|(create|drop)( temp)? (table|view|index)\s)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def texts(tree: ast.AST) -> list[ast.Constant]:
+    """The constant texts of a module but its docstrings and the examples of help."""
+    places = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docs = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, places) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [node for node in found if node not in docs and not str(node.value).startswith("\b\n")]
+
+
+def modules_with_sql() -> set[str]:
+    """The modules outside those packages that hold a statement, or hand one to a connection, written there or not."""
+    found = set()
+    for root in ("indexer", "protocols"):
+        for path in (ROOT / root).rglob("*.py"):
+            tree, name = ast.parse(path.read_text()), str(path.relative_to(ROOT))
+            if name.split("/")[1] in SQL_PACKAGES:
+                continue
+            handed = [
+                node.args[0]
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("execute", "executemany", "executescript")
+            ]
+            own = [
+                a
+                for a in handed
+                if not (isinstance(a, ast.Constant) and re.match(r"(begin|pragma) ?\w*", str(a.value)))
+            ]
+            if own or any(SQL.search(str(node.value)) for node in texts(tree)):
+                found.add(name)
+    return found
+
+
+def test_sql_stands_on_the_store_side_and_in_one_module_of_a_package() -> None:
+    (told,) = re.findall(r"^SQL stands in (.*?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", told.split(".")[0])) == SQL_PACKAGES
+    named = re.findall(r"`(indexer/[\w/]+\.py)`", told)
+    assert len({path.split("/")[1] for path in named}) == len(named), "a package has one such module"
+    assert modules_with_sql() == set(named)
 
 
 def deletions() -> list[tuple[str, str]]:

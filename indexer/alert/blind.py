@@ -12,20 +12,21 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from indexer.alert import tables
 from indexer.alert.rules import Event
 from indexer.delivery.channels import Channel
 from indexer.delivery.queue import enqueue
+from indexer.store.writable import all_or_nothing, open_beside
 from indexer.text.values import age, printable
 
 log = logging.getLogger(__name__)
 
-BUSY_TIMEOUT_MS = 30_000
 LONGEST_LOOK_SECONDS = 15.0
 REASON_CHARACTERS = 300
 
@@ -59,16 +60,8 @@ class Lookout:
         """Queues alerts that are due and returns how many. No row counts as older than `since` (unix seconds)."""
         if not self.after_seconds:
             return 0
-        with closing(sqlite3.connect(self.path, isolation_level=None)) as conn:
-            conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
-            conn.execute("begin immediate")
-            try:
-                queued = self._judge(conn, now, since)
-                conn.execute("commit")
-            except BaseException:
-                conn.execute("rollback")
-                raise
-        return queued
+        with open_beside(self.path) as conn, all_or_nothing(conn):
+            return self._judge(conn, now, since)
 
     @contextmanager
     def watching(self, wake: Callable[[], None]) -> Iterator[None]:
@@ -92,39 +85,23 @@ class Lookout:
             thread.join(5)
 
     def _judge(self, conn: sqlite3.Connection, now: float, since: float) -> int:
-        known = {
-            row[0]: Sight(*row)
-            for row in conn.execute(
-                "select deployment, block_number, block_hash, block_timestamp, note from deployments where chain_id = ?",
-                (self.chain_id,),
-            )
-        }
+        known = {row[0]: Sight(*row) for row in tables.newest_rows(conn, self.chain_id)}
         sights = [known.get(name, Sight(name, None, None, None, None)) for name in self.deployments]
-        told: dict[str, int] = dict(
-            conn.execute(
-                "select deployment, crossing from blind_deployments where chain_id = ?", (self.chain_id,)
-            ).fetchall()
-        )
+        told = tables.blind(conn, self.chain_id)
         old = {s.deployment for s in sights if abs(now - max(s.block_timestamp or 0, since)) > self.after_seconds}
         begins = [s for s in sights if s.deployment in old and s.deployment not in told]
         # Only rows that are really young end an alert: when a watch starts, `since` makes all of them look young.
         ends = [s for s in sights if s.deployment in told and abs(now - (s.block_timestamp or 0)) <= self.after_seconds]
         if begins:
-            (last,) = conn.execute(
-                "select coalesce(max(crossing), 0) from alerts where kind = 'blind' and chain_id = ?", (self.chain_id,)
-            ).fetchone()
-            self._queue(conn, Event.CROSSED, last + 1, begins, now)
-            conn.executemany(
-                "insert into blind_deployments values (?, ?, ?, ?)",
-                [(self.chain_id, s.deployment, last + 1, s.block_timestamp or int(since or now)) for s in begins],
+            crossing = tables.last_blind_crossing(conn, self.chain_id) + 1
+            self._queue(conn, Event.CROSSED, crossing, begins, now)
+            tables.save_blind(
+                conn,
+                [(self.chain_id, s.deployment, crossing, s.block_timestamp or int(since or now)) for s in begins],
             )
         if ends:
             self._queue(conn, Event.RECOVERED, max(told[s.deployment] for s in ends), ends, now)
-            # Evidence: rows of a committed snapshot that are young by the clock; they are blind again when they grow old.
-            conn.executemany(
-                "delete from blind_deployments where chain_id = ? and deployment = ?",
-                [(self.chain_id, s.deployment) for s in ends],
-            )
+            tables.remove_blind(conn, self.chain_id, [s.deployment for s in ends])
         return bool(begins) + bool(ends)
 
     def _queue(

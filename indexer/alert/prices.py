@@ -8,7 +8,6 @@ it has gone back beyond the threshold by the hysteresis, which is told too. A pr
 import hashlib
 import re
 import sqlite3
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from indexer.address import checked_address
+from indexer.alert import tables
 from indexer.alert.rules import Event, State, above
 from indexer.errors import IndexerError
 from indexer.model import WAD, Block
@@ -82,54 +82,28 @@ def decide(rule: PriceRule, state: State, prices: Sequence[int], hysteresis: int
 
 
 def rules(conn: sqlite3.Connection) -> list[PriceRule]:
-    return [parse(rule) for (rule,) in conn.execute("select rule from price_rules order by rule")]
-
-
-def states(conn: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Everything that price rules remember."""
-    return conn.execute("select * from price_states order by chain_id, rule").fetchall()
+    return [parse(rule) for rule in tables.price_rules(conn)]
 
 
 def add(store: Store, new: Iterable[PriceRule]) -> None:
     """Adds rules, all or none. IndexerError for an asset that no synced market has, so that a typing error is no silence."""
     with store.transaction() as conn:
-        known = conn.execute("select distinct symbol, asset from markets").fetchall()
+        known = tables.known_assets(conn)
         for rule in new:
             if known and not any(rule.names(symbol, asset) for symbol, asset in known):
                 hint = did_you_mean(rule.asset.lower(), {canonical(symbol).lower() for symbol, _ in known})
                 raise IndexerError(f"{rule}: no synced market has {printable(rule.asset)}{hint}; nothing was changed")
-            conn.execute(
-                "insert or ignore into price_rules values (?, ?, ?, ?, ?)",
-                (str(rule), rule.asset, str(rule.threshold), rule.threshold / WAD, int(time.time())),
-            )
+            tables.add_price_rule(conn, str(rule), rule.asset, rule.threshold, rule.threshold / WAD)
 
 
 def remove(store: Store, gone: Iterable[PriceRule]) -> None:
-    """Removes rules, all or none; IndexerError if there is no such one. Alerts that wait are still delivered.
-
-    Evidence: the user names them. Undone by `watch add --price`; what they remembered begins anew.
-    """
+    """Removes rules, all or none; IndexerError if there is no such one. Alerts that wait are still delivered."""
     with store.transaction() as conn:
         for rule in gone:
-            if not conn.execute("delete from price_rules where rule = ?", (str(rule),)).rowcount:
+            if not tables.remove_price_rule(conn, str(rule)):
                 raise IndexerError(
                     f"there is no price rule {rule}; nothing was changed: see `indexer watch list --prices`"
                 )
-            conn.execute("delete from price_states where rule = ?", (str(rule),))
-
-
-LIST_COLUMNS = "rule chain_id chain price_usd open crossing block_number".split()
-
-
-def listing(conn: sqlite3.Connection) -> list[dict[str, Any]]:
-    """One row a rule and chain on which it was judged; one for a rule that was judged nowhere yet."""
-    cursor = conn.execute(
-        "select r.rule, s.chain_id, (select max(chain) from deployments d where d.chain_id = s.chain_id) as chain, "
-        "s.price_usd, s.open, s.crossing, s.block_number from price_rules r left join price_states s using (rule) "
-        "order by r.rule, s.chain_id"
-    )
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
 # judging --------------------------------------------------------------------------------------------------------------
@@ -159,7 +133,7 @@ class PriceVerdicts:
 
 def judge(conn: sqlite3.Connection, chain: str, snapshots: Sequence[Snapshot], hysteresis: int) -> PriceVerdicts:
     """Judges every rule with the markets of these snapshots of one chain and the stored ones of its other deployments."""
-    verdicts = PriceVerdicts((rules(conn), states(conn)))
+    verdicts = PriceVerdicts((rules(conn), tables.price_states(conn)))
     if not snapshots or not verdicts.judged[0]:
         return verdicts
     block = max((snapshot.block for snapshot in snapshots), key=lambda block: block.number)
@@ -168,7 +142,7 @@ def judge(conn: sqlite3.Connection, chain: str, snapshots: Sequence[Snapshot], h
     every = quotes(conn, chain_id, snapshots)
     for rule in verdicts.judged[0]:
         _, _, armed, is_open, crossing, before, *_ = known.get(
-            str(rule), (0, "", 1, 0, last_crossing(conn, rule), None)
+            str(rule), (0, "", 1, 0, tables.last_price_crossing(conn, str(rule)), None)
         )
         found = [quote for symbol_asset, quote in every if rule.names(*symbol_asset)]
         state, event = decide(rule, State(bool(armed), bool(is_open)), [q.scaled for q in found], hysteresis)
@@ -194,23 +168,8 @@ def quotes(
         if one.price_usd is not None
     ]
     fresh = {snapshot.deployment for snapshot in snapshots}
-    stored = conn.execute(
-        "select deployment, symbol, asset, price_usd from markets where chain_id = ? and price_usd is not null",
-        (chain_id,),
-    )
+    stored = tables.stored_usd_prices(conn, chain_id)
     return found + [((s, asset), Quote(name, s, price)) for name, s, asset, price in stored if name not in fresh]
-
-
-def last_crossing(conn: sqlite3.Connection, rule: PriceRule) -> int:
-    """Crossings of a rule that was removed and is back count on."""
-    sql = "select coalesce(max(crossing), 0) from alerts where kind = 'price' and rule = ?"
-    found: tuple[int] = conn.execute(sql, (str(rule),)).fetchone()
-    return found[0]
-
-
-def write(conn: sqlite3.Connection, verdicts: PriceVerdicts) -> None:
-    """Writes down what rules remember, inside the commit."""
-    conn.executemany("insert or replace into price_states values (?, ?, ?, ?, ?, ?, ?)", verdicts.states)
 
 
 # the alert ------------------------------------------------------------------------------------------------------------

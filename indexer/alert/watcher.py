@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from indexer.alert import prices
+from indexer.alert import prices, tables
 from indexer.alert.chances import Chance, Chances
 from indexer.alert.message import Moved, Subject, compose
 from indexer.alert.oracles import Oracles
@@ -44,7 +44,7 @@ class Memory:
 class Remembered:
     """What the rules of one position will remember."""
 
-    where: "Where"
+    where: tables.Where
     memories: Mapping[Rule, Memory]
     health: str | None
 
@@ -83,7 +83,7 @@ class Watcher:
         self, conn: sqlite3.Connection, snapshots: Sequence[Snapshot], tracked: Mapping[str, TrackedDeployment]
     ) -> Rider:
         """Judges the rows and composes the alerts; the rider writes them, unless the watches have changed meanwhile."""
-        verdicts = Verdicts(watches(conn), all_states(conn))
+        verdicts = Verdicts(watches(conn), tables.all_states(conn))
         watched = {watch.wallet: watch for watch in verdicts.watched}
         verdicts.chances = self.chances.of(conn, watched, snapshots, tracked)
         priced = prices.judge(conn, self.chain, snapshots, self.policy.hysteresis)
@@ -100,11 +100,11 @@ class Watcher:
                     judge.apply(row, watched[wallet])
 
         def write(conn: sqlite3.Connection, _snapshots: Sequence[Snapshot], block: Block) -> None:
-            if (watches(conn), all_states(conn)) != (verdicts.watched, verdicts.states):
+            if (watches(conn), tables.all_states(conn)) != (verdicts.watched, verdicts.states):
                 raise ChangedMeanwhileError
-            if (prices.rules(conn), prices.states(conn)) != priced.judged:
+            if (prices.rules(conn), tables.price_states(conn)) != priced.judged:
                 raise ChangedMeanwhileError
-            prices.write(conn, priced)
+            tables.save_price_states(conn, priced.states)
             verdicts.alerts += priced.alerts
             self._write(conn, verdicts, block)
 
@@ -133,7 +133,7 @@ class Judge:
         self.watcher, self.conn, self.snapshot, self.tracked = watcher, conn, snapshot, tracked
         self.verdicts = verdicts
         self.oracles = Oracles(conn, tracked)
-        self.moved = moved(prices_before(conn, snapshot), snapshot.market.assets)
+        self.moved = moved(tables.stored_prices(conn, snapshot.chain_id, snapshot.deployment), snapshot.market.assets)
 
     def apply(self, row: PositionRow, watch: Watch) -> None:
         """What the wallet's rules say about one position."""
@@ -235,22 +235,16 @@ def alert_id(subject: Subject) -> str:
     return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:32]
 
 
-Where = tuple[int, str, str, str, str]
-HERE = "chain_id = ? and deployment = ? and account = ? and position_group = ? and wallet = ?"
-
-
-def remembered(conn: sqlite3.Connection, where: Where, rules: Sequence[Rule]) -> tuple[dict[Rule, Memory], str | None]:
+def remembered(
+    conn: sqlite3.Connection, where: tables.Where, rules: Sequence[Rule]
+) -> tuple[dict[Rule, Memory], str | None]:
     """What each rule remembers of a position, and its health factor at the last snapshot that was judged.
 
     A rule that is new there is armed; the numbers of its crossings continue those of an earlier watch.
     """
     found: dict[str, Memory] = {}
     health: str | None = None
-    for rule, armed, is_open, crossing, reference, crossed, health_factor in conn.execute(
-        "select rule, armed, open, crossing, reference_raw, crossed_raw, health_factor_raw "  # noqa: S608 - our own names
-        f"from watch_states where {HERE}",
-        where,
-    ):
+    for rule, armed, is_open, crossing, reference, crossed, health_factor in tables.states_at(conn, where):
         state = State(bool(armed), bool(is_open), _int(reference), _int(crossed))
         found[rule] = Memory(state, crossing)
         health = health_factor
@@ -258,28 +252,20 @@ def remembered(conn: sqlite3.Connection, where: Where, rules: Sequence[Rule]) ->
     for rule in rules:
         memory = found.get(str(rule))
         if memory is None:
-            (last,) = conn.execute(
-                f"select coalesce(max(crossing), 0) from alerts where {HERE} and rule = ?",  # noqa: S608
-                (*where, str(rule)),
-            ).fetchone()
-            memory = Memory(State(), last)
+            memory = Memory(State(), tables.last_crossing(conn, where, str(rule)))
         memories[rule] = memory
     return memories, health
 
 
 def remember(
-    conn: sqlite3.Connection, where: Where, memories: Mapping[Rule, Memory], health: str | None, block: int
+    conn: sqlite3.Connection, where: tables.Where, memories: Mapping[Rule, Memory], health: str | None, block: int
 ) -> None:
-    """Records every rule's state at a position, and forgets rules that it no longer has.
-
-    Evidence: the rules of the watch as the user set them. A rule that is set again begins anew.
-    """
-    conn.execute(f"delete from watch_states where {HERE}", where)  # noqa: S608 - our own names
-    conn.executemany(
-        "insert into watch_states values (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    """Records every rule's state at a position, and forgets rules that it no longer has."""
+    tables.replace_states(
+        conn,
+        where,
         [
             (
-                *where,
                 str(rule),
                 int(memory.state.armed),
                 int(memory.state.open),
@@ -292,27 +278,6 @@ def remember(
             for rule, memory in memories.items()
         ],
     )
-
-
-def all_states(conn: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Everything that rules remember: a plan is made from it, and is carried out only if it is still the same."""
-    return conn.execute(
-        "select * from watch_states order by chain_id, deployment, account, position_group, wallet, rule"
-    ).fetchall()
-
-
-def prices_before(
-    conn: sqlite3.Connection, snapshot: Snapshot
-) -> dict[tuple[str, str, str], tuple[int | None, float | None]]:
-    """(asset, its market, group) -> the price at the snapshot before, raw and in USD."""
-    return {
-        (asset, market, group): (_int(price), usd)
-        for asset, market, group, price, usd in conn.execute(
-            "select asset, market, position_group, price_raw, price_usd from markets "
-            "where chain_id = ? and deployment = ?",
-            (snapshot.chain_id, snapshot.deployment),
-        )
-    }
 
 
 def moved(before: Mapping[tuple[str, str, str], tuple[int | None, float | None]], assets: Iterable[Any]) -> list[Moved]:

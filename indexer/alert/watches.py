@@ -2,12 +2,12 @@
 
 import re
 import sqlite3
-import time
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from indexer.alert import tables
 from indexer.alert.rules import Rule, below, drop, in_order, parse
 from indexer.errors import ConfigError, IndexerError
 from indexer.settings import Alerts
@@ -67,10 +67,10 @@ def checked_group(text: str) -> str:
 def watches(conn: sqlite3.Connection) -> list[Watch]:
     """Every watched wallet, by address."""
     rules: dict[str, list[Rule]] = {}
-    for wallet, rule in conn.execute("select wallet, rule from watch_rules"):
+    for wallet, rule in tables.rules_of_wallets(conn):
         rules.setdefault(wallet, []).append(parse(rule))
     groups: dict[str, list[str]] = {}
-    for wallet, name in conn.execute("select wallet, name from watch_groups order by name"):
+    for wallet, name in tables.groups_of_wallets(conn):
         groups.setdefault(wallet, []).append(name)
     return [
         Watch(
@@ -80,88 +80,43 @@ def watches(conn: sqlite3.Connection) -> list[Watch]:
             tuple(in_order(rules.get(wallet, []))),
             tuple(groups.get(wallet, ())),
         )
-        for wallet, label, ens in conn.execute("select wallet, label, ens from watches order by wallet")
+        for wallet, label, ens in tables.watched(conn)
     ]
 
 
 def add(store: Store, new: Iterable[Watch]) -> tuple[int, int]:
     """Watches these wallets, all or none; returns how many are new and how many were changed.
 
-    Evidence: the user's word, which replaces rules and groups; adding the old ones undoes it.
     A wallet that is already watched gets the new rules, groups and label, and keeps what it is not given.
     """
     added = changed = 0
     with store.transaction() as conn:
         for watch in new:
-            known = conn.execute("select 1 from watches where wallet = ?", (watch.wallet,)).fetchone()
-            conn.execute(
-                "insert into watches values (?, ?, ?, ?) on conflict do update set "
-                "label = coalesce(excluded.label, label), ens = coalesce(excluded.ens, ens)",
-                (watch.wallet, watch.label, watch.ens, int(time.time())),
-            )
+            new_here = tables.save_watch(conn, watch.wallet, watch.label, watch.ens)
             if watch.rules:
-                conn.execute("delete from watch_rules where wallet = ?", (watch.wallet,))
-                conn.executemany(
-                    "insert or ignore into watch_rules values (?, ?)", [(watch.wallet, str(r)) for r in watch.rules]
-                )
+                tables.replace_rules(conn, watch.wallet, map(str, watch.rules))
             if watch.groups:
-                conn.execute("delete from watch_groups where wallet = ?", (watch.wallet,))
-                conn.executemany(
-                    "insert or ignore into watch_groups values (?, ?)", [(name, watch.wallet) for name in watch.groups]
-                )
-            added, changed = added + (known is None), changed + (known is not None)
+                tables.replace_groups(conn, watch.wallet, watch.groups)
+            added, changed = added + new_here, changed + (not new_here)
     return added, changed
 
 
 def remove(store: Store, wallets: Sequence[str]) -> None:
     """Stops watching these wallets; IndexerError if one is not watched. Alerts already queued are still delivered.
 
-    Evidence: the user names them; one unknown wallet refuses all. Undone by `watch add` with the same rules; what a rule
-    remembers of each position is gone, so a crossing that was told is told again.
+    One unknown wallet refuses all. What a rule remembers of each position is gone, so a crossing that was told is told again.
     """
     with store.transaction() as conn:
         for wallet in wallets:
-            if not conn.execute("delete from watches where wallet = ?", (wallet,)).rowcount:
+            if not tables.remove_watch(conn, wallet):
                 raise IndexerError(f"{wallet} is not watched; nothing was changed: see `indexer watch list`")
-            conn.execute("delete from watch_rules where wallet = ?", (wallet,))
-            conn.execute("delete from watch_groups where wallet = ?", (wallet,))
-            conn.execute("delete from watch_states where wallet = ?", (wallet,))
 
 
 def listing(conn: sqlite3.Connection, default_rules: str) -> list[dict[str, Any]]:
     """One row per position of a watched wallet, one for a wallet without any; `open` names the rules that are crossed."""
-    cursor = conn.execute(
-        "select w.wallet, w.label, w.ens, "
-        "(select group_concat(name, ', ') from (select name from watch_groups g where g.wallet = w.wallet order by name)) "
-        "as groups, p.chain_id, p.deployment, p.protocol, p.account, p.position_group, "
-        "p.health_factor_raw, p.health_factor, p.debt_usd, p.collateral_usd, p.status, p.block_number, "
-        "strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time, d.block_timestamp, "
-        "(select group_concat(s.rule, ', ') from watch_states s where s.open and s.wallet = w.wallet "
-        " and s.chain_id = p.chain_id and s.deployment = p.deployment and s.account = p.account "
-        " and s.position_group = p.position_group) as open, "
-        "(select count(distinct number) from alerts a join deliveries d using (number) where a.wallet = w.wallet "
-        " and a.chain_id = p.chain_id and a.deployment = p.deployment and a.account = p.account "
-        " and a.position_group = p.position_group and (d.state = 'refused' or d.short and d.state <> 'delivered')) "
-        " as alerts_refused "
-        "from watches w left join positions p on w.wallet in (p.wallet, p.owner, p.account) "
-        "left join deployments d using (chain_id, deployment) "
-        "order by w.wallet, p.chain_id, p.deployment, p.account, p.position_group"
-    )
-    names = [column[0] for column in cursor.description]
     watched = {watch.wallet: watch for watch in watches(conn)}
-    rows = [dict(zip(names, row, strict=True)) for row in cursor]
     return [
         {**row, "label": watch.label, "rules": ", ".join(map(str, watch.rules)) or default_rules}
-        for row in rows
+        for row in tables.positions_of_watched(conn)
         for watch in [watched[row["wallet"]]]
     ]
-
-
-def open_crossings(conn: sqlite3.Connection, chain_id: int) -> int:
-    """How many crossings on a chain have not ended."""
-    found: tuple[int] = conn.execute(
-        "select (select count(*) from watch_states where chain_id = ?1 and open) "
-        "+ (select count(*) from price_states where chain_id = ?1 and open)",
-        (chain_id,),
-    ).fetchone()
-    return found[0]

@@ -15,7 +15,7 @@ from indexer.api.rows import Rows
 from indexer.api.simulation import Share, Simulation, changes
 from indexer.api.wallet import Wallet, addresses_of
 from indexer.errors import ConfigError
-from indexer.queries import exports, queries
+from indexer.queries import exports, known, queries
 from indexer.queries.exports import Kind
 from indexer.queries.freshness import older_rows
 from indexer.queries.scope import Scope
@@ -160,10 +160,10 @@ class Book:
         from indexer.plugins import did_you_mean
 
         for column, names in (("protocol", protocols), ("deployment", deployments)):
-            known = {name for (name,) in self._conn.execute(f"select distinct {column} from deployments")}  # noqa: S608 - ours
+            held = {row[column] for row in known.deployments(self._conn)}
             for name in names:
-                if name not in known:
-                    raise ConfigError(f"{self.path} holds no {column} {name!r}{did_you_mean(name, known)}")
+                if name not in held:
+                    raise ConfigError(f"{self.path} holds no {column} {name!r}{did_you_mean(name, held)}")
 
     def wallet(self, *addresses: str) -> Wallet:
         """What these wallets hold and owe, as one person, also through a proxy or a Maker vault; without a node.

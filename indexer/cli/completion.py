@@ -16,17 +16,18 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from indexer.errors import IndexerError
+from indexer.queries.known import completed
 
 if TYPE_CHECKING:
     from indexer.config import Config
 
 
-def names_in(db: Path, sql: str) -> list[str]:
-    """The first column of a query; nothing where there is no database."""
+def names_in(db: Path, what: str) -> list[str]:
+    """Names of one kind; nothing where there is no database."""
     if not db.exists():
         return []
     with closing(sqlite3.connect(f"{db.resolve().as_uri()}?mode=ro", uri=True)) as conn:
-        return [name for (name,) in conn.execute(sql) if name]
+        return completed(conn, what)
 
 
 def configured(context: click.Context) -> "Config":
@@ -36,26 +37,23 @@ def configured(context: click.Context) -> "Config":
 
 
 def chains(context: click.Context, db: Path) -> Iterator[str]:
-    yield from names_in(db, "select distinct chain from deployments")
+    yield from names_in(db, "chains")
     yield from configured(context).chains
 
 
 def deployments(context: click.Context, db: Path) -> Iterator[str]:
-    yield from names_in(db, "select deployment from deployments")
+    yield from names_in(db, "deployments")
     chain = context.params.get("chain")
     yield from (name for name, found in configured(context).deployments.items() if chain in (None, found.chain))
 
 
 def protocols(context: click.Context, db: Path) -> Iterator[str]:
-    yield from names_in(db, "select distinct protocol from deployments")
+    yield from names_in(db, "protocols")
     yield from {found.protocol for found in configured(context).deployments.values()}
 
 
 def people(_context: click.Context, db: Path) -> Iterator[str]:
-    yield from names_in(db, "select label from watches")
-    yield from names_in(db, "select ens from watches")
-    yield from names_in(db, "select distinct '@' || name from watch_groups")
-    yield from names_in(db, "select wallet from watches")
+    yield from names_in(db, "people")
 
 
 def commands(context: click.Context, _db: Path) -> Iterator[str]:

@@ -36,13 +36,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Self, TypeVar
 
 from indexer.boundary.stored_json import stored_object
+from indexer.delivery import queue
 from indexer.delivery.channels import Channel, DeliveryError, GoneError, RefusedError
-from indexer.delivery.queue import BEHIND, DUE, LANE, LONGEST_PAUSE, PAUSES, TURN, Delivery, recover
+from indexer.delivery.queue import LONGEST_PAUSE, PAUSES, Delivery
 from indexer.delivery.short_form import short_form
 from indexer.errors import StoreError
 
@@ -50,7 +50,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_MS = 30_000
 LATE_SECONDS = 1.0
 #: how long a courier whose database is busy or full waits before it tries again
 TROUBLE_SECONDS = 2.0
@@ -89,11 +88,8 @@ class DeliveryWorker:
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        with closing(sqlite3.connect(self.path, isolation_level=None)) as conn:
-            conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
-            conn.execute("pragma synchronous=normal")  # no fsync between writing `sending` and the system call
-            conn.execute("pragma wal_autocheckpoint=0")
-            self.resume_at = self._stubborn(lambda: recover(conn, self.channel.key)) or 0.0
+        with queue.opened(self.path) as conn:
+            self.resume_at = self._stubborn(lambda: queue.recover(conn, self.channel.key)) or 0.0
             while not self._stop.is_set():
                 self._news.clear()
                 pause = self._stubborn(lambda: self._next(conn))
@@ -119,47 +115,23 @@ class DeliveryWorker:
         if self.gone:
             return None
         if now < self.resume_at <= now + LONGEST_PAUSE:
-            return self.resume_at - now if self._soonest(conn) is not None else None
-        found = conn.execute(
-            f"{TURN} and {DUE} order by d.number limit 1", (self.channel.key, now, now + LONGEST_PAUSE)
-        ).fetchone()
-        if found is None:
-            soonest = self._soonest(conn)
+            return self.resume_at - now if queue.soonest(conn, self.channel.key) is not None else None
+        delivery = queue.due(conn, self.channel.key, now)
+        if delivery is None:
+            soonest = queue.soonest(conn, self.channel.key)
             return None if soonest is None else max(soonest - now, 0.05)
-        delivery = Delivery(*found)
         if now - delivery.created_at > self.expire_seconds:
             hours = (now - delivery.created_at) / 3600
             log.error("an alert of %g hours ago is given up: %s did not accept it", hours, self.place)
             self._mark(conn, delivery.number, "expired")
             return 0
-        for older in self._older_aside(
-            conn, delivery
-        ):  # alerts that stepped aside go first where they can, to keep the order
+        # alerts that stepped aside go first where they can, to keep the order
+        for older in [] if delivery.short else queue.oldest_aside(conn, self.channel.key, delivery.number):
             self._attempt(conn, older)
             if self.gone or self._stop.is_set() or self.resume_at > time.time():
                 return 0
         self._attempt(conn, delivery)
         return 0
-
-    def _soonest(self, conn: sqlite3.Connection) -> float | None:
-        """When the next delivery is due (unix seconds), None if nothing is queued."""
-        found: tuple[float | None] = conn.execute(
-            "select min(next_attempt_at) from deliveries d join alerts a using (number) "  # noqa: S608 - our own names
-            f"where d.channel = ? and d.state = 'pending' and (d.short or not {BEHIND})",
-            (self.channel.key,),
-        ).fetchone()
-        return found[0]
-
-    def _older_aside(self, conn: sqlite3.Connection, delivery: Delivery) -> list[Delivery]:
-        """The oldest alert that stepped aside, of the same position as this delivery's."""
-        if delivery.short:
-            return []
-        rows = conn.execute(
-            f"{TURN} and d.short and d.number < ?2 and exists (select 1 from alerts c where c.number = ?2 "  # noqa: S608
-            f"and {LANE.format('c')} is {LANE.format('a')}) order by d.number limit 1",
-            (self.channel.key, delivery.number),
-        )
-        return [Delivery(*row) for row in rows.fetchall()]
 
     @property
     def resting(self) -> bool:
@@ -213,13 +185,7 @@ class DeliveryWorker:
         """Records what becomes of a delivery that was not accepted: tried again, put aside, or refused."""
         taken_since = self.taken > self.failed_at.get(delivery.number, self.taken)
         self.failed_at[delivery.number] = self.taken
-        oldest = self._stubborn(
-            lambda: conn.execute(
-                "select min(number) from deliveries where channel = ? "
-                "and state in ('pending', 'trying', 'sending', 'late')",
-                (self.channel.key,),
-            ).fetchone()[0]
-        )
+        oldest = self._stubborn(lambda: queue.oldest_open(conn, self.channel.key))
         # A message that never left, or that the channel put off, is not suspect. Nor are many that fail together: when
         # a channel accepts nothing, only its oldest alert is suspected.
         counts = sent and failure.retry_after is None and (taken_since or delivery.number == oldest)
@@ -237,20 +203,17 @@ class DeliveryWorker:
                 pause = min(max(failure.retry_after, pause), LONGEST_PAUSE)
                 self.resume_at = time.time() + pause
             log.warning("%s did not accept an alert (%s); trying again in %g s", self.place, failure, pause)
-        values = (
-            "refused" if final else "pending",
-            str(failure),
-            time.time() + pause,
-            failures,
-            int(delivery.short or aside),
-            self.channel.key,
-            delivery.number,
-        )
+        next_attempt_at = time.time() + pause
         self._stubborn(
-            lambda: conn.execute(
-                "update deliveries set state = ?, error = ?, next_attempt_at = ?, failures = ?, short = ? "
-                "where channel = ? and number = ?",
-                values,
+            lambda: queue.mark_failed(
+                conn,
+                self.channel.key,
+                delivery,
+                str(failure),
+                failures=failures,
+                short=bool(delivery.short or aside),
+                refused=final,
+                next_attempt_at=next_attempt_at,
             )
         )
         if isinstance(failure, GoneError):
@@ -258,25 +221,14 @@ class DeliveryWorker:
             self.tell_gone()
 
     def _mark(self, conn: sqlite3.Connection, number: int, state: str) -> None:
-        conn.execute(
-            "update deliveries set state = ?1, attempts = attempts + (?1 = 'trying'), "
-            "delivered_at = case when ?1 = 'delivered' then ?2 end, "
-            "error = case when ?1 = 'delivered' and not short then null else error end "
-            "where channel = ?3 and number = ?4",
-            (state, int(time.time()), self.channel.key, number),
-        )
+        queue.mark(conn, self.channel.key, number, state)
 
     def _late(self, number: int) -> None:
         """Marks a delivery whose answer is overdue: if this process dies now, the message counts as not accepted."""
-        with closing(sqlite3.connect(self.path, isolation_level=None)) as conn:
-            conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
-            try:
-                conn.execute(
-                    "update deliveries set state = 'late' where channel = ? and number = ? and state = 'sending'",
-                    (self.channel.key, number),
-                )
-            except sqlite3.Error as error:
-                log.error("alerts to %s: %s", self.place, error)
+        try:
+            queue.mark_late(self.path, self.channel.key, number)
+        except sqlite3.Error as error:
+            log.error("alerts to %s: %s", self.place, error)
 
 
 def consequence(

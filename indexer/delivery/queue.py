@@ -1,12 +1,15 @@
-"""The table `deliveries`: what is sent next, what an interrupted run left, what waits and what was refused."""
+"""The table `deliveries`, all SQL of this package: what is sent next, what an interrupted run left, what waits and what was refused."""
 
 import json
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from indexer.delivery.channels import Channel
+from indexer.store.writable import open_beside
 
 PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 LONGEST_PAUSE = 3_600.0
@@ -50,6 +53,89 @@ def enqueue(
     conn.executemany(
         "insert into deliveries (number, channel, place, state) values (?, ?, ?, 'pending')",
         [(cursor.lastrowid, channel.key, channel.place) for channel in channels],
+    )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """The connection of one delivery worker."""
+    with open_beside(path) as conn:
+        conn.execute("pragma synchronous=normal")  # no fsync between writing `sending` and the system call
+        conn.execute("pragma wal_autocheckpoint=0")
+        yield conn
+
+
+def due(conn: sqlite3.Connection, channel: str, now: float) -> Delivery | None:
+    """The oldest delivery of a channel that is due, None if there is none."""
+    found = conn.execute(f"{TURN} and {DUE} order by d.number limit 1", (channel, now, now + LONGEST_PAUSE)).fetchone()
+    return None if found is None else Delivery(*found)
+
+
+def soonest(conn: sqlite3.Connection, channel: str) -> float | None:
+    """When a channel's next delivery is due (unix seconds), None if nothing is queued."""
+    found: tuple[float | None] = conn.execute(
+        "select min(next_attempt_at) from deliveries d join alerts a using (number) "  # noqa: S608 - our own names
+        f"where d.channel = ? and d.state = 'pending' and (d.short or not {BEHIND})",
+        (channel,),
+    ).fetchone()
+    return found[0]
+
+
+def oldest_aside(conn: sqlite3.Connection, channel: str, number: int) -> list[Delivery]:
+    """The oldest alert that stepped aside and is older than this one, of the same position; none or one."""
+    rows = conn.execute(
+        f"{TURN} and d.short and d.number < ?2 and exists (select 1 from alerts c where c.number = ?2 "  # noqa: S608
+        f"and {LANE.format('c')} is {LANE.format('a')}) order by d.number limit 1",
+        (channel, number),
+    )
+    return [Delivery(*row) for row in rows.fetchall()]
+
+
+def oldest_open(conn: sqlite3.Connection, channel: str) -> int | None:
+    """The number of the oldest alert that a channel has not taken."""
+    found: tuple[int | None] = conn.execute(
+        "select min(number) from deliveries where channel = ? and state in ('pending', 'trying', 'sending', 'late')",
+        (channel,),
+    ).fetchone()
+    return found[0]
+
+
+def mark(conn: sqlite3.Connection, channel: str, number: int, state: str) -> None:
+    """Writes the state that a delivery is in now."""
+    conn.execute(
+        "update deliveries set state = ?1, attempts = attempts + (?1 = 'trying'), "
+        "delivered_at = case when ?1 = 'delivered' then ?2 end, "
+        "error = case when ?1 = 'delivered' and not short then null else error end "
+        "where channel = ?3 and number = ?4",
+        (state, int(time.time()), channel, number),
+    )
+
+
+def mark_late(path: Path, channel: str, number: int) -> None:
+    """Marks a delivery whose answer is overdue, from another thread than the worker's; one that was answered stays."""
+    with open_beside(path) as conn:
+        conn.execute(
+            "update deliveries set state = 'late' where channel = ? and number = ? and state = 'sending'",
+            (channel, number),
+        )
+
+
+def mark_failed(
+    conn: sqlite3.Connection,
+    channel: str,
+    delivery: Delivery,
+    error: str,
+    *,
+    failures: int,
+    short: bool,
+    refused: bool,
+    next_attempt_at: float,
+) -> None:
+    """Writes what becomes of a delivery that was not accepted."""
+    conn.execute(
+        "update deliveries set state = ?, error = ?, next_attempt_at = ?, failures = ?, short = ? "
+        "where channel = ? and number = ?",
+        ("refused" if refused else "pending", error, next_attempt_at, failures, int(short), channel, delivery.number),
     )
 
 

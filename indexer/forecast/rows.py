@@ -1,4 +1,4 @@
-"""The tables `forecasts` and `calibrations`, written and read."""
+"""The tables `forecasts` and `calibrations`, written and read: all SQL of this package."""
 
 import json
 import sqlite3
@@ -118,3 +118,44 @@ def standings(
 def watched(conn: sqlite3.Connection) -> frozenset[str]:
     """The watched wallets."""
     return frozenset(wallet for (wallet,) in conn.execute("select wallet from watches"))
+
+
+#: forecasts whose horizon is over, with p_unsafe or what stands for it, and whether the position was liquidated in it;
+#: only of times and deployments of which every liquidation is known
+OUTCOMES = """
+select case when f.hits in (0, f.paths) then (f.hits + 0.0) / f.paths else f.p_unsafe end,
+    exists (select 1 from liquidations l where (l.chain_id, l.deployment, l.account, l.position_group)
+        = (f.chain_id, f.deployment, f.account, f.position_group)
+        and l.block_number > f.block_number and l.block_timestamp <= f.block_timestamp + f.horizon_seconds),
+    f.block_timestamp
+from forecasts f join deployments d using (chain_id, deployment)
+where d.protocol = ?1 and f.horizon_seconds = ?2 and f.hits is not null and f.kept
+    and d.liquidations_from_block <= f.block_number and f.block_timestamp + f.horizon_seconds < d.block_timestamp
+    and f.block_timestamp + f.horizon_seconds < ?3
+order by f.block_timestamp, f.chain_id, f.deployment, f.account, f.position_group
+"""
+
+
+def outcomes(conn: sqlite3.Connection, protocol: str, horizon: int, now: int) -> list[tuple[float, int, int]]:
+    """(p, whether it was liquidated, time) of each forecast of a protocol and horizon that is over by `now`, by time."""
+    return conn.execute(OUTCOMES, (protocol, horizon, now)).fetchall()
+
+
+def last_fit(conn: sqlite3.Connection, protocol: str, horizon: int) -> int | None:
+    """When a protocol and horizon was last calibrated (unix seconds)."""
+    found: tuple[int | None] = conn.execute(
+        "select max(fitted_at) from calibrations where protocol = ? and horizon_seconds = ?", (protocol, horizon)
+    ).fetchone()
+    return found[0]
+
+
+def save_fit(conn: sqlite3.Connection, row: Sequence[Any]) -> None:
+    """Writes one row of `calibrations`."""
+    conn.execute("insert or replace into calibrations values (?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def fits(conn: sqlite3.Connection, least: int) -> list[tuple[str, int, str]]:
+    """(protocol, horizon, knots as JSON) of every fit that rests on so many liquidations, by age."""
+    return conn.execute(
+        "select protocol, horizon_seconds, knots from calibrations where events >= ? order by fitted_at", (least,)
+    ).fetchall()

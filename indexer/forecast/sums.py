@@ -104,11 +104,12 @@ def tail(losses: Floats, level: int) -> tuple[float, float]:
 
 
 def book_row(horizon: int, sums: Sequence[BookSums]) -> dict[str, Any]:
-    """The sums of one or several deployments over the same paths."""
+    """The sums of one or several deployments over the same paths; NULL where they have positions and none could be forecast."""
     debt, bad = (np.sum([getattr(one, name)[horizon] for one in sums], axis=0) for name in ("debt", "bad"))
+    positions, forecast = sum(one.positions for one in sums), sum(one.forecast for one in sums)
     row: dict[str, Any] = {
-        "positions": sum(one.positions for one in sums),
-        "forecast": sum(one.forecast for one in sums),
+        "positions": positions,
+        "forecast": forecast,
         "expected_positions": sum(one.hits[horizon] for one in sums) / len(debt),
         "expected_debt_usd": float(debt.mean()),
         "expected_bad_debt_usd": float(bad.mean()),
@@ -116,6 +117,8 @@ def book_row(horizon: int, sums: Sequence[BookSums]) -> dict[str, Any]:
     for name, losses in (("debt", debt), ("bad_debt", bad)):
         for level in LEVELS:
             row[f"var_{level}_{name}_usd"], row[f"es_{level}_{name}_usd"] = tail(losses, level)
+    if positions and not forecast:
+        row |= dict.fromkeys([*row][2:])
     return row
 
 

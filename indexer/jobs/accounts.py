@@ -10,6 +10,7 @@ import click
 from indexer.boundary.files import replacing, write_file
 from indexer.errors import IndexerError
 from indexer.model import Coverage
+from indexer.queries.known import deployments as held
 from indexer.store import imported
 from indexer.store.database import open_readonly
 from indexer.terminal.options import Session, require, session_of
@@ -50,13 +51,12 @@ def export(session: Session, file: Path, chain: str | None, deployments: Sequenc
     with closing(open_readonly(session.db)) as conn:
         conn.execute("begin")
         chain_id = session.chain_id(conn, chain)
-        known = conn.execute("select chain_id, deployment from deployments order by 1, 2").fetchall()
+        known = [(row["chain_id"], row["deployment"]) for row in held(conn)]
         require("deployment", deployments, {name for _, name in known})
         wanted = [
             (of, name) for of, name in known if chain_id in (None, of) and (not deployments or name in deployments)
         ]
-        (total,) = conn.execute("select count(*) from events").fetchone()
-        rows = counted(imported.known_accounts(conn, wanted), total, "accounts")
+        rows = counted(imported.known_accounts(conn, wanted), imported.logged(conn), "accounts")
         if kind == Format.CSV:
 
             def fill(stream: TextIO) -> None:

@@ -20,6 +20,7 @@ from indexer.jobs.watching import alert_options, alerting, leftover, staffed
 from indexer.memory import share_one_heap
 from indexer.model import Accounts
 from indexer.queries import queries as reading
+from indexer.store import liquidations
 from indexer.store.store import Store
 from indexer.terminal.options import Moment, Session, block_name, chain_options, connected, interruptible, session_of
 from indexer.terminal.output import Output, output_options
@@ -208,9 +209,7 @@ def bring(session: Session, wanted: Wanted) -> None:
             tell_of(worker, outcome, time.time() - outcome.block.timestamp)
         if wanted.liquidations:
             worker.backfill_liquidations(lambda target: first_block(worker, wanted.since, target), outcome.block)
-            (known,) = worker.store.conn.execute(
-                "select count(*) from liquidations where chain_id = ?", (worker.chain.chain_id,)
-            ).fetchone()
+            known = liquidations.count(worker.store.conn, worker.chain.chain_id)
             remark(f"{many(known, 'log')} of liquidations are known: `indexer liquidations` lists them")
         if wanted.prices:
             from indexer.jobs.prices import fill

@@ -133,9 +133,10 @@ def compared(task: Task) -> "tuple[list[Verdict], list[str]]":
 def chain_to_verify(session: Session, flags: Mapping[str, Any]) -> str | None:
     """The chain of the flags, else the only one in the database, else None, which means the default."""
     from indexer.config import DEFAULT_CHAIN
+    from indexer.queries.known import chain_names
 
     with closing(open_readonly(session.db)) as conn:  # fails without a database, and creates none
-        chain_ids = [row["chain_id"] for row in conn.execute("select distinct chain_id from deployments")]
+        chain_ids = list(chain_names(conn))
     if not chain_ids:
         raise IndexerError(f"{session.db} holds nothing yet: run `indexer sync` first")
     if flags["chain"] is not None or flags["deployments"]:

@@ -141,7 +141,7 @@ def default_rules(session: Session) -> str:
     return ", ".join(map(str, Policy.of(session.config.alerts).rules))
 
 
-LIST_TABLE = "wallet label groups rules deployment position_group health_factor status open".split()
+LIST_TABLE = "wallet label status health_factor deployment rules groups position_group open".split()
 
 
 PRICE_TABLE = "rule chain price_usd open crossing block_number".split()
@@ -162,7 +162,7 @@ def list_(session: Session, prices: bool, asked: Asked, output: Output) -> None:
     priced: list[Mapping[str, Any]] = []
     watched = 0
     if session.watch_db.exists():
-        from indexer.alert.prices import listing as price_listing
+        from indexer.alert.tables import judged_price_rules
         from indexer.alert.watches import listing
         from indexer.delivery.queue import refused
 
@@ -171,7 +171,7 @@ def list_(session: Session, prices: bool, asked: Asked, output: Output) -> None:
             scope, watched = asked.scope(session, conn), len(everything)
             if everything:
                 rows = scope.arranged(asked.picked(session, conn, everything), [*everything[0]])
-            priced = [rule for rule in price_listing(conn) if scope.chain_id in (None, rule["chain_id"])]
+            priced = [rule for rule in judged_price_rules(conn) if scope.chain_id in (None, rule["chain_id"])]
             for line in refused(conn):
                 remark(line)
             if output.table:

@@ -138,6 +138,7 @@ def alerting(session: Session, flags: Mapping[str, Any]) -> Alerting:
 def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
     """Opens what watching needs, with the couriers running."""
     from indexer.alert.prices import rules as price_rules
+    from indexer.queries.known import chain_names
 
     config = session.config
     to = alerting(session, flags)
@@ -146,7 +147,7 @@ def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
     with Store(session.db) as store:
         if not stored(store) and not price_rules(store.conn):
             raise IndexerError(NOBODY)
-        chain_ids = [row[0] for row in store.conn.execute("select distinct chain_id from deployments")]
+        chain_ids = list(chain_names(store.conn))
         if flags["chain"] is None and not flags["deployments"] and len(chain_ids) == 1:
             flags["chain"] = config.chain_name(chain_ids[0])  # the one that is in the database already
         chain, _ = config.select(flags["chain"], flags["protocols"], flags["deployments"])
@@ -215,7 +216,7 @@ def check(session: Session, /, exit_code: bool, max_age: float | None, **flags: 
     1 if a deployment was not read, is incomplete or its rows are old, or an alert was not delivered (the next check or run
     delivers it); else 0.
     """
-    from indexer.alert.watches import open_crossings
+    from indexer.alert.tables import open_crossings
     from indexer.queries.freshness import freshness
 
     with watching(session, flags) as desk:

@@ -9,9 +9,10 @@ import click
 
 from indexer.errors import ConfigError
 from indexer.lists.liquidatable import liquidatable
+from indexer.queries import markets
 from indexer.queries.exports import MIN_DEBT
 from indexer.queries.freshness import freshness
-from indexer.queries.scope import Scope, marks
+from indexer.queries.scope import Scope
 from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Session, holds, session_of
 from indexer.terminal.output import Output, output_options
@@ -91,11 +92,7 @@ def named(conn: sqlite3.Connection, asset: str, scope: Scope) -> tuple[list[str]
     from indexer.plugins import did_you_mean
     from indexer.risk.levels import named as is_named
 
-    conditions, values = scope.of_places("m")
-    rows = conn.execute(
-        f"select m.asset, m.symbol, m.price_usd from markets m where {' and '.join(['true', *conditions])}",  # noqa: S608
-        values,
-    ).fetchall()
+    rows = markets.priced(conn, scope)
     mine = [row for row in rows if is_named(asset, row["asset"], row["symbol"])]
     if not mine:
         raise ConfigError(f"no market has the asset {asset!r}{did_you_mean(asset, {row['symbol'] for row in rows})}")
@@ -118,12 +115,7 @@ def each(
     from indexer.store import books as loading
 
     conditions, values = scope.of_positions("p.block_timestamp")
-    conditions += [
-        "p.status <> 'no-debt'",
-        "exists (select 1 from balances b where b.chain_id = p.chain_id and b.deployment = p.deployment "  # noqa: S608
-        "and b.account = p.account and b.position_group = p.position_group "
-        f"and b.asset in ({marks(keys)}))",
-    ]
+    conditions += ["p.status <> 'no-debt'", markets.holds_one_of(keys)]
     given: list[Any] = [*values, *keys]
     if asked.min_debt is not None:
         conditions.append(MIN_DEBT)

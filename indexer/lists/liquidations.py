@@ -14,7 +14,7 @@ from indexer.text.console import remark
 from indexer.text.values import iso
 
 TABLE = (
-    "deployment position_group account block_time repaid debt_symbol repaid_usd seized collateral_symbol seized_usd "
+    "deployment account block_time debt_symbol repaid repaid_usd position_group collateral_symbol seized seized_usd "
     "liquidator block_number"
 ).split()
 
@@ -44,11 +44,7 @@ def liquidations(session: Session, asked: Asked, output: Output) -> None:
         if not holds(session, conn, **choice):  # type: ignore[arg-type]
             output.write_dicts([], TABLE, columns)
             return
-        synced = conn.execute(
-            "select chain_id, deployment, protocol, start_block, liquidations_from_block from deployments "
-            "where block_number is not null and (?1 is null or chain_id = ?1)",
-            (scope.chain_id,),
-        ).fetchall()
+        synced = store.searched(conn, scope.chain_id)
         named = scope.order is not None and scope.order.column in store.SORTS
         span = scope.span
         rows = store.listed(

@@ -9,7 +9,9 @@ import click
 
 from indexer.lists.liquidatable import liquidatable
 from indexer.lists.positions import say_who_is_left_out
+from indexer.queries import queries as reading
 from indexer.queries.exports import danger_filter
+from indexer.queries.markets import usd_prices
 from indexer.queries.scope import Scope
 from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Number, Session, below_option, holds, session_of
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from indexer.store.books import Book
 
 TABLE = (
-    "deployment position_group account function profit_before_gas_usd profit_after_gas_usd refused repaid debt_symbol "
-    "seized collateral_symbol bonus_percent sale_profit_before_gas_usd"
+    "deployment position_group account profit_before_gas_usd profit_after_gas_usd debt_symbol repaid collateral_symbol seized "
+    "refused function bonus_percent sale_profit_before_gas_usd"
 ).split()
 COLUMNS = (
     "chain_id deployment protocol account position_group wallet status health_factor_raw health_factor function "
@@ -100,15 +102,11 @@ def lay_table(session: Session, conn: sqlite3.Connection, into: sqlite3.Connecti
     from indexer.schema.dictionary import dictionary
 
     told = dictionary().lists["opportunities"].columns
-    columns = ", ".join(f"{name} {told[name].type}" for name in COLUMNS)
-    into.execute(f"create temp table opportunities ({columns}) strict")
     with bars() as progress:
         progress.start("positions", 1, "query")
         rows = found(conn, session.deployments(conn), danger_filter(None, None, Scope()), Asked(), None)
-        into.executemany(
-            f"insert into temp.opportunities values ({', '.join('?' * len(COLUMNS))})",  # noqa: S608 - question marks
-            ([row[name] for name in COLUMNS] for row in rows),
-        )
+        types = {name: told[name].type for name in COLUMNS}
+        reading.lay_rows(into, "opportunities", types, ([row[name] for name in COLUMNS] for row in rows))
 
 
 def found(
@@ -151,11 +149,7 @@ def found(
 def native_usd(conn: sqlite3.Connection, book: "Book") -> float | None:
     """The price of the chain's own coin in USD: the median of all stored markets that price it, wrapped or not."""
     symbol = book.adapter.deployment.native_symbol
-    prices = conn.execute(
-        "select price_usd from markets where chain_id = ? and symbol in (?, ?) and price_usd is not null",
-        (book.chain_id, symbol, f"W{symbol}"),
-    )
-    return median([price for (price,) in prices] or [0.0]) or None
+    return median(usd_prices(conn, book.chain_id, (symbol, f"W{symbol}")) or [0.0]) or None
 
 
 def pays(row: Mapping[str, Any]) -> float:

@@ -15,8 +15,8 @@ from indexer.terminal.scope import Asked, list_options
 from indexer.text.console import remark
 
 ORACLES = (
-    "deployment symbol state answer age_seconds heartbeat_seconds deviation_bps pending_kind pending_price pending_time "
-    "cap_distance_percent capped days_to_cap par_distance_percent description position_group"
+    "deployment symbol state price_usd age_seconds heartbeat_seconds answer deviation_bps pending_kind pending_price "
+    "pending_time cap_distance_percent capped days_to_cap par_distance_percent description position_group"
 ).split()
 VOLATILITY = (
     "description assets volatility_7d volatility_30d volatility_now worst_day_percent correlation_eth samples age_seconds "
@@ -40,7 +40,7 @@ def oracles(session: Session, names: tuple[str, ...], asked: Asked, output: Outp
     """Show the oracle behind each price: its age, what waits, and how far its cap is.
 
     NAME is a symbol, a feed's address or its description. One row for each feed of a price, as of the last
-    `indexer sync --prices`. `state` is stale (older than 3 heartbeats), overdue (than 1.1), depeg (usually 1, and three answers
+    `indexer sync --prices`; price_usd is what the protocol's oracle made of them at the last snapshot. `state` is stale (older than 3 heartbeats), overdue (than 1.1), depeg (usually 1, and three answers
     more than 0.5 % off), capped, ok, or unknown. Heartbeat and deviation are learnt from the feed's own rounds: they are not on
     the chain, and empty where the rounds do not tell. A pending price is on the chain and not in force: of Maker's OSM at
     pending_time at the earliest, of a hidden Chainlink round (svr) at the latest.

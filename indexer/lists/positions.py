@@ -14,6 +14,7 @@ from indexer.queries import queries as reading
 from indexer.queries.exports import Kind
 from indexer.queries.freshness import freshness, waits
 from indexer.queries.scope import Scope
+from indexer.queries.wallet import KEY
 from indexer.store.progress import left_out
 from indexer.store.rows import POSITION_COLUMNS
 from indexer.terminal.freshness import fails_when_old, max_age_option, say, verdict
@@ -219,7 +220,7 @@ def shown_stored(
             waiting = waits(rows)
             if waiting:
                 remark(waiting)
-    return [{**row, "outlook": outlooks.get(tuple(row[name] for name in outlook.KEY))} for row in rows]
+    return [{**row, "outlook": outlooks.get(tuple(row[name] for name in KEY))} for row in rows]
 
 
 TOGETHER = "positions supply_usd debt_usd net_usd health_factor".split()

@@ -15,8 +15,9 @@ from indexer.queries import exports as exporting
 from indexer.queries import queries as reading
 from indexer.queries.exports import Kind
 from indexer.queries.freshness import described
+from indexer.queries.known import synced
 from indexer.schema.dictionary import old_names
-from indexer.store.shards import Shards, each
+from indexer.store.shards import Shards
 from indexer.terminal.freshness import AGES, fails_when_old
 from indexer.terminal.options import Session, below_option, exact_option, holds, scheduler_options, session_of
 from indexer.terminal.output import Output, output_options
@@ -148,9 +149,7 @@ def export(
             conn, kind, below=below, min_debt=asked.min_debt, protocols=asked.protocols, scope=scope
         )
         if output.table or output.path or not sys.stdout.isatty():
-            table = kind if kind in (Kind.BALANCES, Kind.MARKETS) else Kind.POSITIONS
-            total = sum(part.execute(f"select count(*) from {table}").fetchone()[0] for part in each(conn))  # noqa: S608
-            rows = counted(rows, total, "rows")
+            rows = counted(rows, exporting.size(conn, kind), "rows")
         output.write(columns, rows)
 
 
@@ -160,7 +159,7 @@ def export_lake(session: Session, lake: Path, scheduler: str | None, *, insecure
 
     with session.opened() as conn:
         files = conn.paths if isinstance(conn, Shards) else [session.db]
-        (count,) = conn.execute("select count(*) from deployments where block_number is not null").fetchone()
+        count = len(synced(conn))
     written = write_all(files, lake, scheduler, insecure=insecure)
     rows = sum(one.rows for one in written)
     remark(f"{lake}: {many(rows, 'row')} of {many(count, 'deployment')} in {many(len(written), 'file')}")

@@ -12,8 +12,9 @@ import click
 from indexer.boundary.files import write_file
 from indexer.errors import ConfigError
 from indexer.queries import ranking
+from indexer.queries.known import synced
 from indexer.queries.scope import newest
-from indexer.store.shards import each
+from indexer.queries.trends import times_since_block
 from indexer.terminal.freshness import fails_when_old, say
 from indexer.terminal.options import Moment, Session, exact_option, holds, session_of, target_option
 from indexer.terminal.output import Output, by_ending, output_options
@@ -25,7 +26,7 @@ from indexer.units import scaled
 
 if TYPE_CHECKING:
     from indexer.progress import Progress
-    from indexer.report.document import Report, Section
+    from indexer.report.document import Form, Report, Section
     from indexer.report.outlook import Key
 
 #: the values of `indexer.report.document.Form`
@@ -110,10 +111,9 @@ def report(
     health by protocol and asset, the largest wallets, and what becomes liquidatable if prices fall, of every asset but the
     stablecoins or of --fall NAME. HTML is one file with its charts inside.
     """
-    from indexer.report.document import Form, write
+    from indexer.report.document import Form
 
     found: Report | None = None
-
     chosen = Form((by_ending(path, SUFFIXES, form) if path else form) or "terminal")
     whole = list(what) == ["book"]
     if not whole and (chain or fall or levels or protocols or deployments):
@@ -123,8 +123,8 @@ def report(
         chain_id = session.chain_id(conn, chain)
         if not holds(session, conn, chain_id=chain_id, protocols=protocols, deployments=deployments):
             return
-        if chain_id is not None and names_on(conn, chain_id) != names_on(conn, None):
-            deployments = [name for name in names_on(conn, chain_id) if not deployments or name in deployments]
+        if chain_id is not None and synced(conn, chain_id) != synced(conn):
+            deployments = [name for name in synced(conn, chain_id) if not deployments or name in deployments]
         if whole:
             asked = Asked(deployments=deployments, protocols=protocols, since=since)
             found = book_report(session, conn, fall, levels, asked)
@@ -139,11 +139,16 @@ def report(
                 found = wallet_report(conn, who.title, rows, outlooks(session, conn, who, target), since_seconds)
         if found is not None and chosen is Form("terminal"):
             say(conn, () if whole else sorted({row["deployment"] for row in rows}))
-    if found is None:
-        return
+    if found is not None:
+        deliver(found, chosen, path)
+
+
+def deliver(found: "Report", form: "Form", path: Path | None) -> None:
+    """Writes a document into a file, or to standard output."""
+    from indexer.report.document import write
 
     def fill(stream: TextIO) -> None:
-        write(found, chosen, stream)
+        write(found, form, stream)
 
     if path is None:
         fill(sys.stdout)
@@ -151,31 +156,16 @@ def report(
         write_file(path, fill)
 
 
-def names_on(conn: Connection, chain_id: int | None) -> list[str]:
-    """The deployments of a chain, or of all, that have a snapshot."""
-    rows = conn.execute(
-        "select deployment from deployments where (?1 is null or chain_id = ?1) and block_number is not null "
-        "order by 1",
-        (chain_id,),
-    )
-    return [name for (name,) in rows]
-
-
 def time_of(conn: Connection, since: int | Moment | None, last: int) -> int | None:
     """Unix seconds of what --since says. Raises `ConfigError` for a block that no snapshot and no history is of."""
     if not isinstance(since, int):
         return None if since is None else since.since(last)
-    sql = (
-        "select min(block_timestamp), chain_id from ("
-        "select chain_id, block_timestamp from book_history where block_number >= ?1 "
-        "union all select chain_id, block_timestamp from blocks where number >= ?1) group by chain_id"
-    )
-    found = [row for part in each(conn) for row in part.execute(sql, (since,))]
+    found = times_since_block(conn, since)
     if not found:
         raise ConfigError(f"nothing is known since block {since:,}: the data ends before it")
     if len(found) > 1:
         raise ConfigError("several chains are synced: give a date instead of a block")
-    return int(found[0][0])
+    return found[0]
 
 
 def outlooks(session: Session, conn: Connection, who: Person, target: float) -> "dict[Key, dict[str, Any]]":

@@ -118,26 +118,15 @@ def simulate(
     to the oracle's integer. Values are in USD at the changed prices.
     """
     from indexer.risk import simulate as simulating
-    from indexer.risk.scenario import GROUPS, Change, Names, Sweep
+    from indexer.risk.scenario import GROUPS, Names
     from indexer.store import books as stored
 
     whom, limit = [*whom, *asked.wallets], asked.limit or top
     if whom and everyone:
         raise click.UsageError("WALLET and --all exclude each other; choose one")
-    if not (shocks or days or thresholds or sweep):
-        raise click.UsageError(NOTHING)
-    if chart is not None:
-        check(chart, sweep)
-    if scheduler is not None and sweep is None:
-        raise click.UsageError("--scheduler is for --sweep: one scenario is computed faster than it is sent anywhere")
+    supposed = suppositions(shocks, days, thresholds, sweep, chart, scheduler)
     who = person(session, whom, rpc_urls)
     names = Names({**GROUPS, **session.config.groups})
-    supposed = Supposed(
-        [Change.shock(text) for text in shocks],
-        [Change.threshold(text) for text in thresholds],
-        None if sweep is None else Sweep.parse(sweep),
-        days,
-    )
     with session.read(for_people=output.table) as conn, bars() as progress:
         scope = asked.scope(session, conn)
         rows = suitable(session, conn, asked, scope)
@@ -151,9 +140,8 @@ def simulate(
         found = computed(books, names, supposed, pace, below, progress, elsewhere, whole=not whom)
     if not isinstance(found, simulating.Simulation):
         output.write_dicts(scope.arranged(found, list(found[0])), list(found[0]))
-        if chart is not None and supposed.swept is not None:
-            also = [*shocks, *(f"threshold {text}" for text in thresholds), *([f"{days:g} days"] if days else [])]
-            draw(chart, supposed.swept.name, found, also)
+        also = [*shocks, *(f"threshold {text}" for text in thresholds), *([f"{days:g} days"] if days else [])]
+        draw(chart, supposed, found, also)
         return
     if whom:
         theirs = [{**simulating.outcome_row(one), "owner": one.after.owner or ""} for one in found.outcomes]
@@ -162,6 +150,35 @@ def simulate(
         if not theirs and output.table:
             return
     write(found, by, Scope(order=asked.order, limit=limit), output, whole=not whom)
+
+
+def suppositions(
+    shocks: Sequence[str],
+    days: float,
+    thresholds: Sequence[str],
+    sweep: str | None,
+    chart: Path | None,
+    scheduler: str | None,
+) -> Supposed:
+    """What the flags suppose. Raises `UsageError`, before anything is computed, where that is nothing, or too little."""
+    from indexer.risk.scenario import Change, Sweep
+
+    if not (shocks or days or thresholds or sweep):
+        raise click.UsageError(NOTHING)
+    if chart is not None:
+        from indexer.report import sweep_chart
+
+        if sweep is None:
+            raise click.UsageError("--chart draws a sweep; add --sweep WETH=0..-60%")
+        sweep_chart.check(chart)
+    if scheduler is not None and sweep is None:
+        raise click.UsageError("--scheduler is for --sweep: one scenario is computed faster than it is sent anywhere")
+    return Supposed(
+        [Change.shock(text) for text in shocks],
+        [Change.threshold(text) for text in thresholds],
+        None if sweep is None else Sweep.parse(sweep),
+        days,
+    )
 
 
 def computed(
@@ -209,21 +226,13 @@ def computed(
     return found
 
 
-def check(chart: Path, sweep: str | None) -> None:
-    """Refuses a chart of nothing, or one that cannot be drawn, before anything is computed."""
+def draw(chart: Path | None, supposed: Supposed, rows: "Sequence[dict[str, Any]]", also: Sequence[str]) -> None:
+    """Draws the sweep where a chart is asked for; `also` is what else is supposed."""
     from indexer.report import sweep_chart
 
-    if sweep is None:
-        raise click.UsageError("--chart draws a sweep; add --sweep WETH=0..-60%")
-    sweep_chart.check(chart)
-
-
-def draw(chart: Path, name: str, rows: "Sequence[dict[str, Any]]", also: Sequence[str]) -> None:
-    """Draws the sweep of `name`; `also` is what else is supposed."""
-    from indexer.report import sweep_chart
-
-    sweep_chart.draw(chart, name, rows, "; ".join(also))
-    remark(f"{chart} is written")
+    if chart is not None and supposed.swept is not None:
+        sweep_chart.draw(chart, supposed.swept.name, rows, "; ".join(also))
+        remark(f"{chart} is written")
 
 
 def suitable(session: Session, conn: sqlite3.Connection, asked: Asked, scope: Scope) -> list[sqlite3.Row]:

@@ -66,7 +66,7 @@ class PriceHistory:
     def bring(self, markets: Sequence[tuple[AnyAdapter, Market]], block: Block, since: int) -> Brought:
         """Everything up to `block` and back to `since` (unix seconds). ReorgError if the chain changed meanwhile."""
         read, done = PinnedReader(self.chain, block), Brought()
-        before = self._count()
+        before = tables.count(self.store.conn, self.chain_id)
         self.compose(read, markets)
         self._find_phases(read, block)
         self._load_queues()
@@ -81,14 +81,8 @@ class PriceHistory:
             tables.known_until(conn, self.chain_id, [*self.feeds, *self.seen], block.timestamp)
             present = [(feed, phase, self.feeds[feed].round or 0) for feed, phase in self.hiding]
             tables.serve(conn, self.chain_id, present, block.timestamp)
-        done.feeds, done.rounds = len(self.feeds), self._count() - before
+        done.feeds, done.rounds = len(self.feeds), tables.count(self.store.conn, self.chain_id) - before
         return done
-
-    def _count(self) -> int:
-        (found,) = self.store.conn.execute(
-            "select count(*) from feed_prices where chain_id = ?", (self.chain_id,)
-        ).fetchone()
-        return int(found)
 
     # what prices are made of ------------------------------------------------------------------------------------------
 

@@ -88,11 +88,7 @@ def learn_all(conn: sqlite3.Connection, chain_id: int, feeds: Iterable[str], now
     """Learns the rules of Chainlink's feeds from the rounds of their newest phase of the last months."""
     found = {}
     for feed in sorted(feeds):
-        newest = conn.execute(
-            "select max(phase) from feed_phases join feeds on (feeds.chain_id, address) = (feed_phases.chain_id, feed) "
-            "where feed_phases.chain_id = ? and feed = ? and kind = 'chainlink' and last_round is not null",
-            (chain_id, feed),
-        ).fetchone()[0]
+        newest = tables.newest_chainlink_phase(conn, chain_id, feed)
         if newest is not None:
             rows = [
                 (at, float(answer))

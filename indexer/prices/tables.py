@@ -274,3 +274,19 @@ def queues(conn: sqlite3.Connection, chain_id: int) -> dict[str, list[Round]]:
     for *place, raw in rows:
         found.setdefault(place[0], []).append(Round._make((*place, int(raw))))
     return found
+
+
+def count(conn: sqlite3.Connection, chain_id: int) -> int:
+    """How many rounds of a chain's feeds are kept."""
+    found: tuple[int] = conn.execute("select count(*) from feed_prices where chain_id = ?", (chain_id,)).fetchone()
+    return found[0]
+
+
+def newest_chainlink_phase(conn: sqlite3.Connection, chain_id: int, feed: str) -> int | None:
+    """The newest phase with rounds of a feed of Chainlink's; None for other feeds."""
+    found: tuple[int | None] = conn.execute(
+        "select max(phase) from feed_phases join feeds on (feeds.chain_id, address) = (feed_phases.chain_id, feed) "
+        "where feed_phases.chain_id = ? and feed = ? and kind = 'chainlink' and last_round is not null",
+        (chain_id, feed),
+    ).fetchone()
+    return found[0]

@@ -10,6 +10,7 @@ from indexer.errors import ConfigError
 from indexer.queries.scope import Scope
 from indexer.queries.shards import added_up, run
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
+from indexer.store.shards import each
 from indexer.text.values import Row
 from indexer.units import least_at
 
@@ -170,3 +171,9 @@ def below_filter(below: float | None) -> tuple[list[str], list[Any]]:
         "(length(p.health_factor_raw), p.health_factor_raw) < (?, ?)",
     ]
     return filters, [below, len(digits), digits]
+
+
+def size(conn: sqlite3.Connection, kind: Kind) -> int:
+    """How many rows there are of which an export chooses, over all files."""
+    table = kind if kind in (Kind.BALANCES, Kind.MARKETS) else Kind.POSITIONS
+    return sum(part.execute(f"select count(*) from {table}").fetchone()[0] for part in each(conn))  # noqa: S608

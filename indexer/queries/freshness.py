@@ -109,3 +109,17 @@ def waits(rows: Sequence[Mapping[str, Any] | sqlite3.Row]) -> str | None:
         f"supplies that back no debt are not read yet{which}, so more may be supplied than is shown: "
         "`indexer sync --supplies` reads them"
     )
+
+
+def exact_below(conn: sqlite3.Connection, below: float) -> float | None:
+    """The lowest health factor, under this one, from which on rows of some deployment may be of an older block."""
+    found: tuple[float | None] = conn.execute(
+        "select min(exact_below) from deployments where exact_below < ?", (below,)
+    ).fetchone()
+    return found[0]
+
+
+def last_commit(conn: sqlite3.Connection) -> float | None:
+    """When a sync last committed (unix seconds)."""
+    found: tuple[float | None] = conn.execute("select max(synced_at) from deployments").fetchone()
+    return found[0]

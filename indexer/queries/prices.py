@@ -35,13 +35,14 @@ class Series:
 
 
 class Priced(NamedTuple):
-    """A price of a deployment as `markets` has it, and the symbol of what it prices."""
+    """A price of a deployment as `markets` has it, in USD a whole token (None if unknown), and the symbol of what it prices."""
 
     deployment: str
     protocol: str
     asset: str
     group: str
     symbol: str
+    usd: float | None
 
 
 class Pending(NamedTuple):
@@ -95,7 +96,8 @@ def components(conn: sqlite3.Connection, chain_id: int, deployments: Collection[
 def priced(conn: sqlite3.Connection, chain_id: int) -> dict[tuple[str, str, str], Priced]:
     """What `markets` says of each price, by deployment, asset and group."""
     rows = conn.execute(
-        "select distinct deployment, protocol, asset, position_group, symbol from markets where chain_id = ?",
+        "select deployment, protocol, asset, position_group, symbol, max(price_usd) from markets where chain_id = ? "
+        "group by deployment, protocol, asset, position_group, symbol",
         (chain_id,),
     )
     found = (Priced._make(row) for row in rows)

@@ -3,14 +3,14 @@
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from indexer.errors import IndexerError
 from indexer.queries.exports import MIN_DEBT
-from indexer.queries.scope import Scope
+from indexer.queries.scope import Scope, marks
 from indexer.store.database import open_readonly
 from indexer.store.progress import how_far
 from indexer.store.rows import BALANCE_COLUMNS, OF_ADDRESSES, POSITION_COLUMNS
@@ -215,3 +215,10 @@ def known_deployments(path: Path) -> set[str]:
 def last_block(path: Path, chain_id: int) -> int | None:
     """The block of a chain's newest snapshot, None before the first."""
     return max((block for chain, _, block in _synced(path) if chain == chain_id), default=None)
+
+
+def lay_rows(into: sqlite3.Connection, table: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
+    """Makes a temporary table of these columns (name -> type) on a connection, and fills it."""
+    typed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    into.execute(f"create temp table {table} ({typed}) strict")
+    into.executemany(f"insert into temp.{table} values ({marks([*columns])})", rows)  # noqa: S608 - question marks

@@ -4,57 +4,34 @@ Sums are over the same rows that a reader can query, exact amounts as integers. 
 out of USD sums and counted beside them.
 """
 
-import heapq
 import sqlite3
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import groupby, pairwise
-from operator import itemgetter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from indexer.model import WAD
 from indexer.progress import NoProgress, Progress
-from indexer.queries.exports import IS_AT_RISK
-from indexer.queries.shards import chained
+from indexer.queries.book import (
+    BOUNDS,
+    Chosen,
+    blocks,
+    by_deployment,
+    by_protocol_and_health,
+    decimals,
+    owing_most,
+    whole_debt,
+    worst_health,
+)
+from indexer.queries.holders import Held, held
 from indexer.report.charts import Bars
 from indexer.report.document import Report, Section
-from indexer.report.holders import of_assets, of_deployments
 from indexer.report.parts import as_of, labelled, percent, section
-from indexer.store.shards import each
 
 #: the lower bounds of the buckets of health factors; each reaches up to the next
-BOUNDS = (0.0, 0.9, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
 LARGEST = 10
-
-
-class Chosen:
-    """The part of the book that a report covers, as an SQL condition on a table with these columns."""
-
-    def __init__(self, protocols: Sequence[str], deployments: Sequence[str]) -> None:
-        parts, self.values = [], [*protocols, *deployments]
-        for column, names in (("protocol", protocols), ("deployment", deployments)):
-            if names:
-                parts.append(f"{column} in ({', '.join('?' * len(names))})")
-        self.sql = " and ".join(parts) or "true"
-
-
-def blocks(conn: sqlite3.Connection, chosen: Chosen) -> list[sqlite3.Row]:
-    """The synced deployments with their block and its time (UTC)."""
-    return conn.execute(
-        "select chain_id, deployment, protocol, state, accounts, block_number,"  # noqa: S608 - our own names
-        " strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch') as block_time, note"
-        f" from deployments where block_number is not null and {chosen.sql} order by chain_id, deployment",
-        chosen.values,
-    ).fetchall()
-
-
-def total(column: str, where: str = "true") -> str:
-    """SQL for the sum of the known values in the rows `where`; NULL where there are rows and none is known."""
-    rows = f"filter (where {where})"
-    return f"case when count(*) {rows} = 0 or count({column}) {rows} > 0 then total({column}) {rows} end"
 
 
 # sections ----------------------------------------------------------------------------------------------------------
@@ -64,57 +41,30 @@ DEPLOYMENT_COLUMNS = (
     "liquidatable_debt_usd unvalued unpriceable unverified block_number block_time"
 ).split()
 
-
-def by_deployment(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
-    """One row per deployment; `unvalued` counts positions with debt whose USD value is unknown."""
-    liquidatable = total("p.debt_usd", "p.status = 'liquidatable'")
-    sql = (
-        "select d.chain_id, d.deployment, d.protocol, count(p.account) as positions,"  # noqa: S608 - our own names
-        f" count(*) filter (where p.status <> 'no-debt') as with_debt, {total('p.collateral_usd')} as collateral_usd,"
-        f" {total('p.debt_usd')} as debt_usd, {total('p.debt_usd', f'p.{IS_AT_RISK}')} as debt_at_risk_usd,"
-        " count(*) filter (where p.status = 'liquidatable') as liquidatable,"
-        f" {liquidatable} as liquidatable_debt_usd,"
-        " count(*) filter (where p.debt_usd is null and p.status <> 'no-debt') as unvalued,"
-        " count(*) filter (where p.status = 'unpriceable') as unpriceable,"
-        " count(*) filter (where p.status = 'unverified') as unverified, d.block_number,"
-        " strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time"
-        " from deployments d left join positions p using (chain_id, deployment)"
-        f" where d.block_number is not null and {chosen.sql.replace('protocol', 'd.protocol')}"
-        " group by d.chain_id, d.deployment"
-    )
-    rows = [dict(row) for part in each(conn) for row in part.execute(sql, chosen.values)]
-    # as SQLite sorts them: unknown sums last
-    return sorted(rows, key=lambda r: (r["debt_usd"] is None, -(r["debt_usd"] or 0.0), r["chain_id"], r["deployment"]))
-
-
 ASSET_COLUMNS = (
     "symbol asset supply collateral debt supply_usd collateral_usd debt_usd liquidatable_debt_usd "
     "debt_top10_percent debt_hhi collateral_top10_percent unvalued"
 ).split()
 
 
-def by_asset(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
+def by_asset(conn: sqlite3.Connection, holders: Held) -> list[dict[str, Any]]:
     """One row per asset over all protocols, largest debt, then collateral first; amounts `*_raw` are exact."""
-    decimals = {
-        (chain_id, asset.lower()): count
-        for chain_id, asset, count in conn.execute("select chain_id, asset, decimals from assets")
-    }
+    units = decimals(conn)
     found = []
-    for (chain_id, asset), one in of_assets(conn, chosen.sql, chosen.values).items():
-        unit = decimals.get((chain_id, asset.lower()))
+    for (chain_id, asset), one in holders.assets().items():
+        unit = units.get((chain_id, asset.lower()))
         columns: dict[str, Any] = {"symbol": one.symbol, "asset": asset}
         for name, side in (("supply", one.supply), ("collateral", one.collateral), ("debt", one.debt)):
             columns[f"{name}_raw"] = str(side.amount)
             columns[name] = None if unit is None else side.amount / 10**unit
-        debts = one.debts.sums()
         columns |= {
             "supply_usd": one.supply.usd,
             "collateral_usd": one.collateral.usd,
             "debt_usd": one.debt.usd,
             "liquidatable_debt_usd": one.liquidatable_debt_usd,
-            "debt_top10_percent": top_share(debts),
-            "debt_hhi": hhi(debts),
-            "collateral_top10_percent": top_share(one.collaterals.sums()),
+            "debt_top10_percent": top_share(one.debts),
+            "debt_hhi": hhi(one.debts),
+            "collateral_top10_percent": top_share(one.collaterals),
             "unvalued": one.unvalued,
         }
         found.append(columns)
@@ -143,23 +93,9 @@ def column(protocol: str) -> str:
     return f"{protocol.replace('-', '_')}_debt_usd"
 
 
-def bucket_sql() -> str:
-    """A CASE that gives the number of a health factor's bucket by its exact digits; NULL without a health factor."""
-    cases = []
-    for i, bound in enumerate(BOUNDS[1:]):
-        digits = str(round(bound * 100) * WAD // 100)
-        cases.append(f"when (length(health_factor_raw), health_factor_raw) < ({len(digits)}, '{digits}') then {i}")
-    return f"case when health_factor_raw is null then null {' '.join(cases)} else {len(BOUNDS) - 1} end"
-
-
 def by_health(conn: sqlite3.Connection, chosen: Chosen) -> tuple[list[str], list[dict[str, Any]]]:
     """Protocols with debt, and one row per bucket of health factors: positions, debt, and the debt of each protocol."""
-    sql = (
-        f"select protocol, {bucket_sql()} as bucket, count(*) as positions, total(debt_usd) as debt_usd,"  # noqa: S608
-        f" {total('collateral_usd')} as collateral_usd from positions"
-        f" where status <> 'no-debt' and {chosen.sql} group by protocol, bucket"
-    )
-    rows = [row for part in each(conn) for row in part.execute(sql, chosen.values)]
+    rows = by_protocol_and_health(conn, chosen)
     names = sorted({row["protocol"] for row in rows})
     whole = sum(row["debt_usd"] for row in rows)
     found = []
@@ -187,45 +123,13 @@ LARGEST_COLUMNS = "wallet positions debt_usd debt_percent collateral_usd debt_at
 
 def largest(conn: sqlite3.Connection, chosen: Chosen, count: int = LARGEST) -> list[dict[str, Any]]:
     """The wallets that owe most, with the worst health factor among their positions."""
-    debts = f"select total(debt_usd) from positions where {chosen.sql}"  # noqa: S608 - our own names
-    whole = sum(debt for (debt,) in chained(conn, debts, chosen.values))
-    each_wallet = (
-        "select wallet, count(*) as positions, total(debt_usd) as debt_usd, total(collateral_usd) as collateral_usd,"  # noqa: S608
-        f" total(debt_usd) filter (where {IS_AT_RISK}) as debt_at_risk_usd"
-        f" from positions where {chosen.sql} group by wallet"
-    )
+    whole = whole_debt(conn, chosen)
     found = []
-    for row in largest_of(conn, each_wallet, chosen, count):
-        worst = chained(  # by its exact digits, as a float cannot tell 1 - 1e-18 from 1
-            conn,
-            f"select health_factor_raw from positions where wallet = ? and health_factor_raw is not null and {chosen.sql}"  # noqa: S608
-            " order by length(health_factor_raw), health_factor_raw limit 1",
-            [row["wallet"], *chosen.values],
-        )
-        digits = min((int(raw) for (raw,) in worst), default=None)
+    for row in owing_most(conn, chosen, count):
+        digits = worst_health(conn, chosen, row["wallet"])
         factor = None if digits is None else Decimal(digits).scaleb(-18)
         found.append({**row, "debt_percent": percent(row["debt_usd"], whole), "health_factor": factor})
     return found
-
-
-def largest_of(conn: sqlite3.Connection, sql: str, chosen: Chosen, count: int) -> list[dict[str, Any]]:
-    """Of rows of one wallet each the `count` that owe most, over all files."""
-    parts = each(conn)
-    if len(parts) == 1:
-        owing = f"{sql} having total(debt_usd) > 0 order by total(debt_usd) desc, wallet limit ?"
-        return [dict(row) for row in parts[0].execute(owing, [*chosen.values, count])]
-    rows = heapq.merge(*(part.execute(f"{sql} order by wallet", chosen.values) for part in parts), key=itemgetter(0))
-    names = "positions debt_usd collateral_usd debt_at_risk_usd".split()
-    sums = (
-        {
-            "wallet": wallet,
-            **dict(zip(names, map(sum, zip(*(tuple(row)[1:] for row in mine), strict=True)), strict=True)),
-        }
-        for wallet, mine in groupby(rows, itemgetter(0))
-    )
-    return heapq.nsmallest(
-        count, (row for row in sums if row["debt_usd"] > 0), key=lambda row: (-row["debt_usd"], row["wallet"])
-    )
 
 
 CONCENTRATION_COLUMNS = (
@@ -233,7 +137,7 @@ CONCENTRATION_COLUMNS = (
 )
 
 
-def concentration(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
+def concentration(holders: Held) -> list[dict[str, Any]]:
     """How much of the whole book and of each deployment the largest wallets hold."""
     return [
         {
@@ -244,9 +148,7 @@ def concentration(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, An
             "collateral_top10_percent": top_share(collaterals),
             "collateral_hhi": hhi(collaterals),
         }
-        for name, (debts, collaterals) in sorted(
-            of_deployments(conn, chosen.sql, chosen.values).items(), key=lambda item: (item[0] != "all", item[0])
-        )
+        for name, (debts, collaterals) in sorted(holders.sums().items(), key=lambda item: (item[0] != "all", item[0]))
     ]
 
 
@@ -267,14 +169,13 @@ def book(
     if not synced:
         return None
     progress = progress or NoProgress()
-    progress.start("adding up", 4, "tables")
+    progress.start("adding up", 3, "tables")
     deployments_part = deployment_section(synced, by_deployment(conn, chosen))
     progress.advance("adding up", 1)
-    assets_part = asset_section(by_asset(conn, chosen))
+    holders = held(conn, chosen.sql, chosen.values)
+    assets_part = asset_section(by_asset(conn, holders))
     progress.advance("adding up", 1)
     health_part = health_section(*by_health(conn, chosen))
-    progress.advance("adding up", 1)
-    holders = concentration(conn, chosen)
     progress.done("adding up")
     part = ", ".join([*protocols, *deployments])
     return Report(
@@ -286,7 +187,7 @@ def book(
             *extra,
             assets_part,
             section("Largest wallets by debt", LARGEST_COLUMNS, largest(conn, chosen)),
-            section("Concentration", CONCENTRATION_COLUMNS, holders),
+            section("Concentration", CONCENTRATION_COLUMNS, concentration(holders)),
         ],
     )
 

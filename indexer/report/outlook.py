@@ -1,21 +1,18 @@
 """The outlook of positions as plain rows for `show`, in JSON and tables. Every value has its unit in its name or beside it."""
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from indexer.adapter import AnyAdapter, Liquidation
 from indexer.model import WAD, Balance, Deployment, LiquidationCall, Market, Position
+from indexer.queries.wallet import KEY, places_of
 from indexer.risk import simulate
 from indexer.risk.liquidation import FOREVER, Outlook, outlook
 from indexer.store import books as loading
-from indexer.store.rows import OF_ADDRESSES
-from indexer.store.shards import lay_positions_of
 from indexer.text.console import remark
 from indexer.text.values import age
 
-KEY = ("chain_id", "deployment", "account", "position_group")
 Key = tuple[Any, ...]
 
 LIMITS = "deployment position_group account symbol role price liquidation_price unit price_usd liquidation_price_usd distance_percent".split()
@@ -56,12 +53,7 @@ def held(
     `tell` hears of those left out: of a deployment whose addresses nobody knows, and one whose protocol is no
     `Liquidation`.
     """
-    lay_positions_of(conn, wallets)
-    places = conn.execute(
-        f"select distinct chain_id, deployment from ({OF_ADDRESSES})",  # noqa: S608 - our own SQL
-        (json.dumps([*wallets]),),
-    )
-    here = set(map(tuple, places))
+    here = places_of(conn, wallets)
     rows, lacking = loading.able(
         [row for row in loading.deployments(conn) if (row["chain_id"], row["deployment"]) in here], Liquidation
     )

@@ -5,15 +5,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from indexer.queries.known import chain_names
 from indexer.report.document import Section
 from indexer.text.values import Row
 
 
 def as_of(conn: sqlite3.Connection, rows: Iterable[sqlite3.Row | Mapping[str, Any]]) -> str:
     """The block and time of all numbers; each deployment's own where they differ."""
-    chains = {
-        chain_id: name or str(chain_id) for chain_id, name in conn.execute("select chain_id, chain from deployments")
-    }
+    chains = chain_names(conn)
     places: dict[tuple[int, int, str], list[str]] = defaultdict(list)
     for row in rows:
         places[row["chain_id"], row["block_number"], row["block_time"]].append(row["deployment"])

@@ -3,14 +3,12 @@
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any
 
-from indexer.queries.scope import marks
-from indexer.queries.shards import chained
+from indexer.queries.book import Chosen
+from indexer.queries.trends import book_points, leading_assets, prices_since
 from indexer.report.charts import Lines
 from indexer.report.document import Section
-from indexer.store.shards import at
 from indexer.text.values import Row, iso
 
 #: the assets of most debt and collateral get a line of their own
@@ -21,27 +19,14 @@ PRICE_COLUMNS = "symbol asset deployment price_usd_then price_usd_now change_per
 
 def trends(conn: sqlite3.Connection, since: int, protocols: Sequence[str], deployments: Sequence[str]) -> list[Section]:
     """The sections since a time (unix seconds), of these protocols and deployments or of all."""
-    parts = [
-        f"d.{column} in ({marks(names)})"
-        for column, names in (("protocol", protocols), ("deployment", deployments))
-        if names
-    ]
-    chosen, values = " and ".join(parts) or "true", [*protocols, *deployments]
-    return [book_trend(conn, since, chosen, values), price_trend(conn, since, chosen, values)]
+    chosen = Chosen(protocols, deployments)
+    return [book_trend(conn, since, chosen), price_trend(conn, since, chosen)]
 
 
-def book_trend(conn: sqlite3.Connection, since: int, chosen: str, values: Sequence[Any]) -> Section:
+def book_trend(conn: sqlite3.Connection, since: int, chosen: Chosen) -> Section:
     """The sums of all deployments at each time at which one has a point; one that has none there counts by its last one."""
     title = f"Trend since {iso(since)}"
-    sql = (
-        "select h.chain_id, h.deployment, h.block_timestamp, total(h.collateral_usd), total(h.debt_usd), "  # noqa: S608 - ours
-        "total(h.debt_usd) filter (where h.status in ('at-risk', 'liquidatable')), "
-        "total(h.debt_usd) filter (where h.status = 'liquidatable') "
-        f"from book_history h join deployments d using (chain_id, deployment) where h.block_timestamp >= ? and {chosen} "
-        "group by h.chain_id, h.deployment, h.block_number order by h.block_timestamp, h.block_number"
-    )
-    rows = sorted(chained(conn, sql, (since, *values)), key=itemgetter(2))
-    series = summed(rows)
+    series = summed(book_points(conn, since, chosen))
     if not series:
         return Section(title, notes=["No snapshot since then is kept."])
     names = ("Collateral", "Debt", "Debt at risk", "Liquidatable debt")
@@ -68,28 +53,12 @@ def summed(rows: Sequence[Row]) -> list[tuple[int, list[float]]]:
     return sorted(found.items())
 
 
-def price_trend(conn: sqlite3.Connection, since: int, chosen: str, values: Sequence[Any]) -> Section:
+def price_trend(conn: sqlite3.Connection, since: int, chosen: Chosen) -> Section:
     """Prices then and now of the assets that matter most, as the oracle of the deployment that holds most of each says."""
-    sql = (
-        "select h.chain_id, h.deployment, h.asset, h.symbol, max(h.usd) from ("  # noqa: S608 - ours
-        "  select chain_id, deployment, asset, symbol, total(collateral_usd) + total(debt_usd) as usd from book_history "
-        "  join deployments d using (chain_id, deployment, block_number) "
-        f"  where {chosen} group by chain_id, deployment, asset"
-        ") h group by h.chain_id, h.asset order by 5 desc limit ?"
-    )
-    leading = sorted(chained(conn, sql, (*values, ASSETS)), key=lambda row: -row[4])[:ASSETS]
     lines: list[list[Any]] = []
     series: dict[str, list[tuple[int, float | None]]] = defaultdict(list)
-    for chain_id, deployment, asset, symbol, _ in leading:
-        points = (
-            at(conn, chain_id)
-            .execute(
-                "select block_timestamp, max(price_usd) from market_history where chain_id = ? and deployment = ? and asset = ? "
-                "and block_timestamp >= ? group by block_number order by block_number",
-                (chain_id, deployment, asset, since),
-            )
-            .fetchall()
-        )
+    for chain_id, deployment, asset, symbol, _ in leading_assets(conn, chosen, ASSETS):
+        points = prices_since(conn, chain_id, deployment, asset, since)
         prices = [price for _, price in points if price is not None]
         if not prices:
             continue

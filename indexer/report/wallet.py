@@ -1,6 +1,5 @@
 """`report WALLET`: what one wallet holds and owes over all protocols, how near liquidation it is, and how that changed."""
 
-import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,36 +9,15 @@ from typing import Any
 from indexer.history import accrual
 from indexer.model import WAD
 from indexer.queries.freshness import waits
+from indexer.queries.wallet import KEY, balances, first_point, health_points, point_before, positions_of
 from indexer.report.charts import CEILING, Bars, Lines
 from indexer.report.document import Report, Section
 from indexer.report.outlook import TITLES, Key, tables
 from indexer.report.parts import as_of, labelled, percent, section
-from indexer.store.rows import OF_ADDRESSES
-from indexer.store.shards import lay_positions_of
 from indexer.text.values import iso, shown
 
-KEY = ("chain_id", "deployment", "account", "position_group")
 #: how many series, those nearest to liquidation, a chart shows and stays readable
 LINES = 6
-
-POSITIONS = f"""
-with mine as (
-    {OF_ADDRESSES}
-), supplied as (                            -- also what backs no debt, as in the view `wallets`
-    select chain_id, deployment, account, position_group,
-        case when count(value_usd) = count(*) then sum(value_usd) end as usd
-    from balances join mine using (chain_id, deployment, account, position_group)
-    where side = 'supply'
-    group by chain_id, deployment, account, position_group
-)
-select p.*, case when p.supplies_complete then case when b.account is null then p.collateral_usd else b.usd end end
-        as supply_usd,
-    json_extract(s.market, '$.usd[0]') as numerator, json_extract(s.market, '$.usd[1]') as denominator,
-    d.block_timestamp, strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time
-from mine p left join supplied b using (chain_id, deployment, account, position_group)
-left join deployments d using (chain_id, deployment) left join snapshots s using (chain_id, deployment)
-order by p.health_factor is null, p.health_factor, p.debt_usd desc, p.chain_id, p.deployment, p.account, p.position_group
-"""  # noqa: S608 - our own SQL
 
 
 def positions(conn: sqlite3.Connection, wallets: Sequence[str]) -> list[dict[str, Any]]:
@@ -48,10 +26,8 @@ def positions(conn: sqlite3.Connection, wallets: Sequence[str]) -> list[dict[str
     `limit_usd`: the debt at which it becomes liquidatable. `margin_use_percent`: debt in per cent of that limit, 100 at
     liquidation. `fall_percent`: how much all of its collateral can lose against its debt until then. None if unknown.
     """
-    lay_positions_of(conn, wallets)
     found = []
-    for row in conn.execute(POSITIONS, (json.dumps([*wallets]),)):
-        columns = dict(row)
+    for columns in positions_of(conn, wallets):
         limit = integer(columns["liquidation_limit_raw"])
         debt = integer(columns["debt_value_raw"])
         use = None if limit is None or debt is None or not limit or not debt else 100 * debt / limit
@@ -100,21 +76,6 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 # net exposure ------------------------------------------------------------------------------------------------------
 
 
-def balances(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The balances of these positions, with their asset's decimals."""
-    found = []
-    for row in rows:
-        key = [row[name] for name in KEY]
-        part = conn.execute(
-            "select b.*, a.decimals from balances b left join assets a using (chain_id, asset)"
-            " where (b.chain_id, b.deployment, b.account, b.position_group) = (?, ?, ?, ?)"
-            " order by b.side desc, b.market, b.asset",
-            key,
-        )
-        found += [dict(balance) for balance in part]
-    return found
-
-
 EXPOSURE_COLUMNS = "symbol asset supply debt net supply_usd debt_usd net_usd net_equity_percent".split()
 
 
@@ -153,12 +114,7 @@ def history(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> Line
     series: dict[str, list[tuple[int, float | None]]] = {}
     for row in rows:
         kept: list[tuple[int, float | None]] = [
-            (at, None if raw is None else int(raw) / WAD)
-            for at, raw in conn.execute(
-                "select block_timestamp, health_factor_raw from health_history"
-                " where (chain_id, deployment, account, position_group) = (?, ?, ?, ?) order by block_timestamp",
-                [row[name] for name in KEY],
-            )
+            (at, None if raw is None else int(raw) / WAD) for at, raw in health_points(conn, row)
         ]
         if row["health_factor"] is not None and (not kept or kept[-1][0] < row["block_timestamp"]):
             kept.append((row["block_timestamp"], float(row["health_factor"])))
@@ -185,12 +141,8 @@ def changes(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], since: 
     """Each position now and as last kept at or before that time (unix seconds); None where nothing that old is kept."""
     found = []
     for row in rows:
-        then = conn.execute(
-            "select * from health_history where (chain_id, deployment, account, position_group) = (?, ?, ?, ?)"
-            " and block_timestamp <= ? order by block_timestamp desc limit 1",
-            [*(row[name] for name in KEY), since],
-        ).fetchone()
-        old = dict(then) if then else dict.fromkeys(("collateral_usd", "debt_usd", "health_factor_raw"))
+        then = point_before(conn, row, since)
+        old = then or dict.fromkeys(("collateral_usd", "debt_usd", "health_factor_raw"))
         values = [row["collateral_usd"], row["debt_usd"], old["collateral_usd"], old["debt_usd"]]
         found.append(
             {
@@ -212,15 +164,7 @@ def changes(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], since: 
 
 def oldest(conn: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> int | None:
     """The time of the first kept row of any of these positions, unix seconds."""
-    found = [
-        conn.execute(
-            "select min(block_timestamp) from health_history"
-            " where (chain_id, deployment, account, position_group) = (?, ?, ?, ?)",
-            [row[name] for name in KEY],
-        ).fetchone()[0]
-        for row in rows
-    ]
-    return min((at for at in found if at is not None), default=None)
+    return min((at for row in rows if (at := first_point(conn, row)) is not None), default=None)
 
 
 # accrued interest --------------------------------------------------------------------------------------------------

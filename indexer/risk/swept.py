@@ -11,7 +11,7 @@ from indexer.risk.scenario import Names, Scenario, Sweep
 from indexer.risk.simulate import Totals, sweep
 from indexer.store import books as stored
 from indexer.store.books import Book
-from indexer.store.database import open_readonly
+from indexer.store.database import file_of, open_readonly
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def sweep_elsewhere(
     groups = {name: tuple(sorted(members)) for name, members in names.groups.items()}
     tasks = [
         Task(
-            path_of(book),
+            file_of(book.positions.conn),
             book.chain_id,
             book.adapter.deployment,
             book.market.block.hash,
@@ -71,8 +71,3 @@ def sweep_elsewhere(
     ]
     parts = results(where, of_deployment, [(task,) for task in tasks], insecure=insecure)
     return [(float(share * 100), [part[n] for part in parts]) for n, share in enumerate(swept.shares)]
-
-
-def path_of(book: Book) -> str:
-    """The file that a book is read from."""
-    return str(book.positions.conn.execute("select file from pragma_database_list where name = 'main'").fetchone()[0])

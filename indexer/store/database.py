@@ -85,3 +85,8 @@ def check_version(conn: sqlite3.Connection, path: Path) -> None:
             if newer
             else f"{path} is a database of another program; nothing was changed: name another file with --db"
         )
+
+
+def file_of(conn: sqlite3.Connection) -> str:
+    """The path of the file that a connection reads."""
+    return str(conn.execute("select file from pragma_database_list where name = 'main'").fetchone()[0])

@@ -27,6 +27,13 @@ def describe(conn: sqlite3.Connection, chain_id: int, deployment: Deployment) ->
     )
 
 
+def keep_start_block(conn: sqlite3.Connection, chain_id: int, name: str, block: int) -> None:
+    """Records from which block on a deployment exists, as the chain proved."""
+    conn.execute(
+        "update deployments set start_block_found = ? where chain_id = ? and deployment = ?", (block, chain_id, name)
+    )
+
+
 def described(conn: sqlite3.Connection, configured: Callable[[], Mapping[str, Deployment]]) -> Mapping[str, Deployment]:
     """The file's deployments by name: as recorded in it, or as configured where an older version recorded nothing.
 

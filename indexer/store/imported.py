@@ -35,6 +35,12 @@ def forget(conn: sqlite3.Connection, where: Where) -> None:
     conn.execute("delete from imported where chain_id = ? and deployment = ?", where)
 
 
+def logged(conn: sqlite3.Connection) -> int:
+    """How many positions logs have named, of all deployments."""
+    found: tuple[int] = conn.execute("select count(*) from events").fetchone()
+    return found[0]
+
+
 class Known(NamedTuple):
     """One known position, and the first and last block in which a log named it or a snapshot found it."""
 

@@ -45,6 +45,20 @@ def save(conn: sqlite3.Connection, rows: Iterable[LiquidationRow]) -> None:
     conn.executemany(f"insert or ignore into liquidations values ({marks})", rows)  # noqa: S608 - question marks
 
 
+def count(conn: sqlite3.Connection, chain_id: int) -> int:
+    found: tuple[int] = conn.execute("select count(*) from liquidations where chain_id = ?", (chain_id,)).fetchone()
+    return found[0]
+
+
+def searched(conn: sqlite3.Connection, chain_id: int | None) -> list[sqlite3.Row]:
+    """Each synced deployment of a chain, or of all, with the block from which on its liquidations are complete."""
+    return conn.execute(
+        "select chain_id, deployment, protocol, start_block, liquidations_from_block from deployments "
+        "where block_number is not null and (?1 is null or chain_id = ?1)",
+        (chain_id,),
+    ).fetchall()
+
+
 def roll_back(conn: sqlite3.Connection, chain_id: int, ancestor: int) -> None:
     """The rows of blocks that have left the chain go; those of the blocks in their place are fetched again.
 

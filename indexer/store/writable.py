@@ -8,7 +8,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -125,3 +125,23 @@ class WritableFile:
             if self.conn.in_transaction:
                 self.conn.execute("rollback")
             raise unusable(self.path, error) from None
+
+
+@contextmanager
+def open_beside(path: Path) -> Iterator[sqlite3.Connection]:
+    """One more connection to a file that this program has opened for writing already, for a thread or process of its own."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+        yield conn
+
+
+@contextmanager
+def all_or_nothing(conn: sqlite3.Connection) -> Iterator[None]:
+    """One immediate transaction on such a connection."""
+    conn.execute("begin immediate")
+    try:
+        yield
+        conn.execute("commit")
+    except BaseException:
+        conn.execute("rollback")
+        raise

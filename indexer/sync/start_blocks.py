@@ -15,6 +15,7 @@ from indexer.chain.first_block import first_block
 from indexer.chain.flight import Ahead
 from indexer.chain.limits import FIRST_WINDOW
 from indexer.model import Block
+from indexer.store.deployments import keep_start_block
 from indexer.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -57,10 +58,7 @@ class StartBlocks:
         found = self._searched.get(name)
         if found is not None:
             with self.store.transaction() as conn:
-                conn.execute(
-                    "update deployments set start_block_found = ? where chain_id = ? and deployment = ?",
-                    (found, self.chain.chain_id, name),
-                )
+                keep_start_block(conn, self.chain.chain_id, name, found)
 
     def _unknown(self, adapter: AnyAdapter, target: Block) -> bool:
         """Whether it has to be looked for; what the file knows is taken from there."""

@@ -25,6 +25,7 @@ import click
 from indexer.address import checked_address
 from indexer.boundary.files import require_own
 from indexer.errors import ConfigError
+from indexer.queries import known
 from indexer.store.database import open_readonly
 from indexer.store.shards import each
 from indexer.text.console import remark
@@ -96,7 +97,7 @@ class Session:
         from indexer.terminal.freshness import say
 
         with self.opened() as conn:
-            if conn.execute("select 1 from deployments where block_number is not null").fetchone() is None:
+            if not known.synced(conn):
                 remark(f"{self.db} {unsynced(conn)}")
             if exact or below is not None:
                 self._lay_exact_rows(conn, None if exact else below)
@@ -218,7 +219,7 @@ def known_names(
     session: Session, conn: sqlite3.Connection, protocols: Sequence[str], deployments: Sequence[str]
 ) -> list[sqlite3.Row]:
     """The deployments of the file. Raises `ConfigError` for a name that neither it nor the installation knows."""
-    rows = conn.execute("select chain_id, protocol, deployment, block_number from deployments").fetchall()
+    rows = known.deployments(conn)
     if protocols:
         from indexer.plugins import installed
 

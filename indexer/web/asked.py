@@ -13,6 +13,7 @@ from indexer.alert.watches import watches
 from indexer.errors import ConfigError
 from indexer.model import Status
 from indexer.plugins import did_you_mean
+from indexer.queries.known import deployments
 from indexer.queries.paging import ORDERS, place
 from indexer.queries.scope import Scope
 from indexer.terminal.people import on_list
@@ -37,7 +38,7 @@ class Filters:
     @classmethod
     def of(cls, query: QueryParams, conn: sqlite3.Connection) -> "Filters":
         """Reads an address. Raises `ConfigError` for a value that no row can have, as a typing error must not read as "nobody"."""
-        rows = conn.execute("select protocol, deployment from deployments").fetchall()
+        rows = deployments(conn)
         found = cls(
             wallet=text_of(query, "wallet"),
             protocol=one_of(query, "protocol", sorted({row["protocol"] for row in rows})),

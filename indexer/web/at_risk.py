@@ -10,6 +10,8 @@ from indexer.model import Status
 from indexer.queries import exports
 from indexer.queries.desk import endangered, whole
 from indexer.queries.exports import Kind
+from indexer.queries.freshness import exact_below
+from indexer.queries.known import deployments
 from indexer.queries.paging import page
 from indexer.report.document import Live
 from indexer.text.values import Row
@@ -47,7 +49,7 @@ def shown(desk: Desk, request: Request) -> Shown:
             scope=asked.scope(conn),
         )
         dangers = endangered(conn)
-        places = conn.execute("select distinct protocol, deployment from deployments order by 1, 2").fetchall()
+        places = deployments(conn)
         older = left_as_it_was(conn, asked.below)
     book, fresh = desk.kept("whole", whole)
     rows = [with_fall(dict(zip(found.columns, row, strict=True))) for row in found.rows]
@@ -64,7 +66,7 @@ def shown(desk: Desk, request: Request) -> Shown:
             "first": f"/?{asked.query()}" if asked.after else None,
             "next": f"/?{asked.query(after=found.after)}" if found.after else None,
             "protocols": sorted({row["protocol"] for row in places}),
-            "deployments": [row["deployment"] for row in places],
+            "deployments": sorted({row["deployment"] for row in places}),
             "older": older,
         },
         above,
@@ -81,10 +83,10 @@ def left_as_it_was(conn: sqlite3.Connection, below: float | None) -> str | None:
     """A sentence where rows above some health factor may be of an older block than their deployment."""
     if below is None:
         return None
-    found = conn.execute("select min(exact_below) from deployments where exact_below < ?", (below,)).fetchone()
-    if found[0] is None:
+    bound = exact_below(conn, below)
+    if bound is None:
         return None
-    return f"Digits of rows from {found[0]:g} on may be some minutes old, as a sync that follows the chain leaves them."
+    return f"Digits of rows from {bound:g} on may be some minutes old, as a sync that follows the chain leaves them."
 
 
 def live(asked: Filters) -> Live:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.queries.freshness import Freshness, freshness
+from indexer.queries.freshness import Freshness, freshness, last_commit
 from indexer.queries.queries import status
 from indexer.text.values import age, many
 
@@ -61,7 +61,7 @@ def band(conn: sqlite3.Connection, database: Path) -> Band:
 
 def committed_lately(conn: sqlite3.Connection, now: float) -> bool:
     """Whether a sync has committed within the last minute."""
-    (at,) = conn.execute("select max(synced_at) from deployments").fetchone()
+    at = last_commit(conn)
     return at is not None and now - at < LATELY_SECONDS
 
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from indexer.lists.opportunities import COLUMNS, found, pays
 from indexer.queries.exports import danger_filter
+from indexer.queries.known import protocols
 from indexer.queries.scope import Scope
 from indexer.terminal.scope import Asked
 from indexer.web.asked import number, one_of
@@ -45,7 +46,7 @@ class Wanted:
 
     @classmethod
     def of(cls, request: Request, conn: sqlite3.Connection) -> "Wanted":
-        names = [name for (name,) in conn.execute("select distinct protocol from deployments order by 1")]
+        names = protocols(conn)
         return cls(number(request.query_params, "min_profit"), one_of(request.query_params, "protocol", names), names)
 
     def keeps(self, row: Mapping[str, Any]) -> bool:

@@ -1,6 +1,5 @@
 """A scenario in an address: prices that change, time that passes; computed as `indexer simulate` computes it."""
 
-import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,10 @@ from starlette.datastructures import QueryParams
 
 from indexer.adapter import WhatIf
 from indexer.errors import ConfigError
+from indexer.queries.markets import totals, weightiest
 from indexer.risk import simulate as simulating
 from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep, canonical, spelt
 from indexer.store import books as loading
-from indexer.store.rows import OF_ADDRESSES
 from indexer.text.values import printable
 from indexer.web.asked import number, text_of
 from indexer.web.desk import Desk
@@ -77,21 +76,13 @@ class Assumed:
 
 def sliders_of(conn: sqlite3.Connection, wallets: Sequence[str]) -> list[str]:
     """The symbols that matter most to these wallets, by what they hold and owe of them."""
-    rows = conn.execute(
-        "select b.symbol, total(b.value_usd) as usd from balances b "  # noqa: S608 - our own SQL
-        f"join ({OF_ADDRESSES}) p using (chain_id, deployment, account, position_group) "
-        "where b.side = 'debt' or b.is_collateral group by b.symbol order by usd desc, b.symbol limit ?2",
-        (json.dumps([*wallets]), SLIDERS),
-    )
-    return [symbol for symbol, _ in rows if named(symbol)]
+    return [symbol for symbol in weightiest(conn, wallets, SLIDERS) if named(symbol)]
 
 
 def sliders_of_all(desk: Desk, conn: sqlite3.Connection) -> list[str]:
     """The groups that have a member here, then the symbols of which most is supplied or owed."""
     sums: dict[str, float] = defaultdict(float)
-    for symbol, supplied, owed, decimals, price in conn.execute(
-        "select symbol, total_supply_raw, total_debt_raw, decimals, price_usd from markets"
-    ):
+    for symbol, supplied, owed, decimals, price in totals(conn):
         sums[symbol] += max(int(supplied or 0), int(owed or 0)) / 10**decimals * (price or 0.0)
     groups = [name for name, members in names_of(desk).groups.items() if not members.isdisjoint(map(canonical, sums))]
     largest = sorted(sums, key=lambda symbol: (-sums[symbol], symbol))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from indexer.alert.prices import PriceRule, decide, parse
 from indexer.alert.rules import Event, State, below, drop
-from indexer.alert.watches import Watch, open_crossings
+from indexer.alert.tables import open_crossings
+from indexer.alert.watches import Watch
 from indexer.cli.main import main
 from indexer.model import WAD
 from indexer.store.database import open_readonly

@@ -15,14 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from eth_utils.address import to_checksum_address
 
-from indexer import __main__ as entry
 from indexer.chain import connect
 from indexer.chain.client import Chain
 from indexer.cli.main import main
@@ -30,6 +28,7 @@ from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
 from indexer.store.store import Store
 from indexer.store.synced_ranges import SyncedRanges
 from indexer.text import console
+from tests.cli.invoking import Run, one_line, rows
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil
@@ -37,11 +36,8 @@ from tests.devnet.scenario import config_toml
 from tests.faulty import FaultyNode
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = sorted(main.commands)
 KINDS = ["at-risk", "positions", "balances", "markets", "wallets"]
 MAX = 2**256 - 1
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -70,32 +66,6 @@ def run(synced: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command in the synced folder."""
     monkeypatch.chdir(synced)
     return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def impatient(*arguments: Any, **options: Any) -> Chain:
-    return Chain(*arguments, **{**options, "attempts": 1})
-
-
-@pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with nothing in it, and no patience with nodes that are down."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(connect, "Chain", impatient)
-    return tmp_path
-
-
-def rows(result: Result) -> list[dict[str, Any]]:
-    assert result.exit_code == 0, result.output
-    return list(json.loads(result.stdout))
-
-
-def one_line(result: Result, code: int) -> str:
-    """The message of a command that failed as it should: one line, nothing on stdout."""
-    assert (result.exit_code, result.stdout) == (code, ""), result.output
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("Error: ")
-    return line.removeprefix("Error: ")
 
 
 # what the commands print -------------------------------------------------------------------------------------------
@@ -519,50 +489,6 @@ def test_log_lines_can_be_json(empty: Path, market: AaveV3, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["sync", "--chain", "mainet"], 2, "unknown chain 'mainet'; did you mean 'mainnet'?"),
-        (["sync", "--deployment", "aave-v3-cor"], 2, "unknown deployment 'aave-v3-cor'; did you mean 'aave-v3-core'?"),
-        (["sync", "--protocol", "aave-v4"], 2, "unknown protocol 'aave-v4'; did you mean 'aave-v"),
-        (["sync", "--to", "now"], 2, "'now' is no block: latest, safe, finalized, a number, or latest:-64"),
-        (["sync", "--rpc-url", "localhost"], 2, "--rpc-url: an endpoint must begin with http:// or https://"),
-        (["sync", "--accounts", "some"], 2, "'some' is not one of 'borrowers', 'all'"),
-        (["sync", "--max-requests-per-second", "0"], 2, "0.0 is not in the range x>0"),
-        (["show", "0x12"], 2, "'0x12' is not an address (0x and 40 hex digits)"),
-        (["show", "0x35D1b3F3D7966A1DFe207aa4514C12a259A0492b"], 2, "fails its checksum (EIP-55)"),
-        (["export", "everything"], 2, "'everything' is not one of 'at-risk', 'positions'"),
-        (["at-risk", "--below", "x"], 2, "'x' is not a valid float"),
-        (["at-risk", "--json", "--csv"], 2, "--json and --csv exclude each other"),
-        (["verify", "--all", "--sample", "3"], 2, "--all and --sample exclude each other"),
-        (["verify", "--at-risk", "--all"], 2, "--all and --at-risk exclude each other"),
-        (["at-risk", "--below", "nan"], 2, "nan is not a finite number"),
-        (["export", "positions", "--min-debt", "inf"], 2, "inf is not a finite number"),
-        (["sync", "--max-requests-per-second", "nan"], 2, "nan is not a finite number"),
-        (["simulate", "--days", "inf"], 2, "inf is not a finite number"),
-        (["show", "--target", "nan", "0x" + "12" * 20], 2, "nan is not a finite number"),
-        (["show", "--target", "1e300", "0x" + "12" * 20], 2, "1<=x<=1000"),
-        (["frob"], 2, "No such command 'frob'"),
-        (["--config", "nowhere.toml", "status"], 1, "no database at indexer.db"),
-        (["--config", "nowhere.toml", "protocols"], 2, "nowhere.toml: no such file"),
-        (["protocols", "--chain", "x"], 2, "unknown chain 'x'"),
-        *(
-            ([*arguments], 1, "no database at indexer.db: run `indexer sync` first, or name another file with --db")
-            for arguments in (
-                ["status"], ["at-risk"], ["show", "0x" + "12" * 20], ["query", "select 1"], ["export", "wallets"],
-                ["verify"],
-            )
-        ),
-    ],
-)  # fmt: skip
-def test_bad_input_is_one_clear_line_and_changes_nothing(
-    empty: Path, arguments: list[str], code: int, message: str
-) -> None:
-    result = CliRunner().invoke(main, arguments)
-    assert message in one_line(result, code)
-    assert list(empty.iterdir()) == []
-
-
-@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["at-risk", "--protocol", "aave3"], "unknown protocol 'aave3'; did you mean 'aave-v3'?"),
@@ -584,32 +510,6 @@ def test_a_protocol_that_only_the_database_knows_is_a_name(run: Run, synced: Pat
     with closing(sqlite3.connect(copy)) as conn, conn:
         conn.execute("update deployments set protocol = 'of-another-package'")
     assert rows(run("--db", str(copy), "at-risk", "--protocol", "of-another-package")) == []
-
-
-def test_an_unknown_configuration_key_is_told(empty: Path) -> None:
-    Path("indexer.toml").write_text("[settings]\nat_risk_bellow = 1.2")
-    message = "indexer.toml: unknown key settings.at_risk_bellow; did you mean 'at_risk_below'?"
-    assert one_line(CliRunner().invoke(main, ["sync"]), 2) == message
-
-
-def test_a_deployment_of_an_unknown_protocol_is_told_with_its_place(empty: Path) -> None:
-    Path("indexer.toml").write_text(
-        '[deployments.mine]\nprotocol = "aave-v9"\nchain = "mainnet"\nstart_block = 0\naddresses = {}'
-    )
-    message = "indexer.toml: deployments.mine.protocol: no installed package knows the protocol 'aave-v9'"
-    assert message in one_line(CliRunner().invoke(main, ["sync"]), 2)
-
-
-def test_a_node_that_is_down_is_told(empty: Path) -> None:
-    result = CliRunner().invoke(main, ["sync", "--rpc-url", "http://user:secret@127.0.0.1:9/v2/abcdef0123456789"])
-    assert (result.exit_code, result.stdout) == (1, "")
-    *_, last = result.stderr.splitlines()
-    assert last.startswith("Error: ")
-    assert "127.0.0.1:9" in last
-    assert "Name another with --rpc-url or MAINNET_RPC_URL" in last
-    assert "secret" not in result.stderr
-    assert "abcdef0123456789" not in result.stderr
-    assert list(empty.iterdir()) == []
 
 
 def test_a_node_of_another_chain_is_told(empty: Path, market: AaveV3) -> None:
@@ -668,14 +568,6 @@ def test_a_file_that_is_no_database_stays_as_it_is(run: Run, tmp_path: Path, arg
     assert path.read_text() == "not a database " * 100
 
 
-def test_a_damaged_database_says_what_to_do(run: Run, synced: Path, tmp_path: Path) -> None:
-    path = tmp_path / "half.db"
-    path.write_bytes((synced / "indexer.db").read_bytes()[: 4096 * 5])
-    line = one_line(run("--db", path, "status"), 1)
-    assert "is damaged" in line
-    assert "delete it and run `indexer sync` again" in line
-
-
 @pytest.mark.parametrize("arguments", [["status"], ["query", "select 1"], ["sync", "--chain", "devnet"]])
 def test_a_database_of_another_program_stays_as_it_is(run: Run, tmp_path: Path, arguments: list[str]) -> None:
     path = tmp_path / "other.db"
@@ -697,12 +589,12 @@ def test_a_database_of_a_newer_version_is_told(run: Run, tmp_path: Path, argumen
     assert "newer version" in one_line(run("--db", path, *arguments), 1)
 
 
-@pytest.mark.parametrize(
-    "flags", [["--json"], ["--csv"], ["--no-headers"], ["--output", "x.csv"], ["--json", "--follow"]]
-)
-def test_a_sync_takes_no_flags_for_rows_that_it_does_not_print(run: Run, flags: list[str]) -> None:
-    assert "a sync prints no rows, so it takes no --json" in one_line(run("sync", "--chain", "devnet", *flags), 2)
-    assert not Path("x.csv").exists()
+def test_a_damaged_database_says_what_to_do(run: Run, synced: Path, tmp_path: Path) -> None:
+    path = tmp_path / "half.db"
+    path.write_bytes((synced / "indexer.db").read_bytes()[: 4096 * 5])
+    line = one_line(run("--db", path, "status"), 1)
+    assert "is damaged" in line
+    assert "delete it and run `indexer sync` again" in line
 
 
 def test_a_place_that_cannot_be_written_is_told(run: Run, synced: Path) -> None:
@@ -710,46 +602,6 @@ def test_a_place_that_cannot_be_written_is_told(run: Run, synced: Path) -> None:
     assert "cannot write" in line
     assert "choose another place with --db" in line
     assert "cannot write" in one_line(run("export", "positions", "-o", synced / "nowhere" / "x.csv"), 1)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["status"],
-        ["at-risk"],
-        ["show", "0x" + "12" * 20],
-        ["query", "select * from positions"],
-        ["export", "positions"],
-        ["simulate", "--days", "1"],
-        ["movements"],
-        ["top"],
-        ["report", "book"],
-        ["report", "0x" + "12" * 20],
-    ],
-)
-def test_an_empty_database_says_what_to_do(run: Run, tmp_path: Path, arguments: list[str]) -> None:
-    with Store(tmp_path / "empty.db"):
-        pass
-    result = run("--db", tmp_path / "empty.db", *arguments)
-    assert (result.exit_code, json.loads(result.stdout or "[]")) == (0, [])
-    told = result.stderr.splitlines()
-    assert told[0] == f"{tmp_path / 'empty.db'} holds nothing yet: run `indexer sync`"
-    assert len(told) <= 2
-
-
-def test_nobody_known_is_not_nobody_at_risk(run: Run, tmp_path: Path) -> None:
-    with Store(tmp_path / "empty.db"):
-        pass
-    result = run("--db", tmp_path / "empty.db", "at-risk", "--exit-code")
-    assert (result.exit_code, result.stdout) == (1, "[]\n")
-
-
-@pytest.mark.parametrize("arguments", [["verify"], ["verify", "--chain", "devnet"]])
-def test_an_empty_database_cannot_be_verified(run: Run, tmp_path: Path, arguments: list[str]) -> None:
-    with Store(tmp_path / "empty.db"):
-        pass
-    line = one_line(run("--db", tmp_path / "empty.db", *arguments), 1)
-    assert line == f"{tmp_path / 'empty.db'} holds nothing yet: run `indexer sync` first"
 
 
 STRANGER = "0x" + "12" * 20
@@ -845,20 +697,6 @@ def test_a_terminal_shows_blocks_logs_and_positions_while_they_are_fetched(synce
     assert re.search(r"positions .* \d+ of \d+ positions .*\d:\d\d:\d\d", text), text
 
 
-def test_an_interrupt_of_the_start_is_quiet(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Starting(ModuleType):
-        def __getattr__(self, name: str) -> None:
-            raise KeyboardInterrupt
-
-    monkeypatch.setitem(sys.modules, "indexer.cli.main", Starting("indexer.cli.main"))
-    with pytest.raises(SystemExit) as ended:
-        entry.main()
-    assert ended.value.code == 130
-    assert capsys.readouterr().err == "\nInterrupted.\n"
-
-
 def test_an_interrupt_ends_a_long_query(synced: Path, tmp_path: Path) -> None:
     sql = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
     command = indexer("--db", str(synced / "indexer.db"), "query", sql)
@@ -917,41 +755,3 @@ def test_reading_commands_start_without_the_chain_libraries(synced: Path) -> Non
 
 
 # documentation -----------------------------------------------------------------------------------------------------
-
-
-def test_without_a_command_the_help_is_shown() -> None:
-    result = CliRunner().invoke(main, [])
-    assert result.exit_code == 0
-    assert "Commands:" in result.stdout
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_an_example(command: str) -> None:
-    result = CliRunner().invoke(main, [command, "--help"])
-    assert result.exit_code == 0
-    assert re.search(rf"Examples?:\n +indexer {command}", result.stdout)
-
-
-#: the pages that people write; the reference of commands is made from the commands themselves
-WRITTEN = "\n".join(
-    path.read_text()
-    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    if not path.name.startswith("reference")
-)
-
-
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "help"])
-def test_every_command_is_documented(command: str) -> None:
-    assert f"indexer {command}" in WRITTEN
-
-
-def test_every_flag_of_its_own_is_documented() -> None:
-    text = WRITTEN + (ROOT / "docs/reference-commands.md").read_text()
-    flags = {
-        option
-        for command in main.commands.values()
-        for parameter in command.params
-        for option in parameter.opts
-        if option.startswith("--")
-    }
-    assert sorted(flag for flag in flags if flag not in text) == []

@@ -17,33 +17,28 @@ from indexer.config import ChainConfig, load
 from indexer.doctor.examination import BELOW, CHECKS, examine, usable
 from indexer.doctor.finding import Finding, Verdict
 from indexer.doctor.recommended import chain_table, toml
+from tests.devnet.emitting import emit, node_with_logs
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
 from tests.faulty_modes import FAULTS
-from tests.tiny_contracts import EMITTER, EOA, address
+from tests.tiny_contracts import EOA, address
 
 BLOCKS = 150
 LOGGING = address(1)
 OK, WARNING, ERROR = Verdict
 
 
-def fill(node: Anvil, blocks: int) -> None:
+def fill(node: Anvil) -> None:
     """Blocks of three transactions with a log each, whose topics differ."""
-    node.set_code(LOGGING, EMITTER)
-    for number in range(blocks):
+    for number in range(BLOCKS):
         for i in range(3):
-            data = topic(f"Event{number}x{i}()") + "00" * 32
-            node.rpc(
-                "eth_sendTransaction", {"from": EOA, "to": LOGGING, "data": data, "gas": "0x30000", "gasPrice": "0x0"}
-            )
+            emit(node, LOGGING, [(topic(f"Event{number}x{i}()"), 0)])
         node.rpc("evm_mine")
 
 
 @pytest.fixture(scope="module")
 def node(needs_node: None) -> Iterator[Anvil]:
-    with Anvil() as anvil:
-        anvil.place_multicall3()
-        fill(anvil, BLOCKS)
+    with node_with_logs([LOGGING], fill) as anvil:
         yield anvil
 
 

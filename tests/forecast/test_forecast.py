@@ -121,6 +121,15 @@ def test_without_a_past_there_is_no_chance_and_the_reason_is_told(
     }
 
 
+def test_a_book_without_any_chance_has_unknown_sums_and_not_none(run: Run, folder: Path) -> None:
+    fill(folder / "large.db", folder / "bench.toml", days=29)
+    for row in told(run("book", *SMALL)):
+        assert row["positions"] > 0
+        assert (row["forecast"], row["expected_positions"], row["expected_debt_usd"], row["es_99_bad_debt_usd"]) == (
+            *(0, None, None, None),
+        )
+
+
 def test_a_future_price_changes_nothing(run: Run, folder: Path) -> None:
     before = run(*SMALL).stdout
     with Store(folder / "large.db") as store, store.transaction() as conn:

@@ -32,7 +32,7 @@ from tests.devnet.chainlink import HOUR, Chainlink, Feed, hourly
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import config_toml
 from tests.devnet.send import Transaction, calldata
-from tests.truth import adapter_of
+from tests.truth import adapter_of, raw
 
 ROUNDS = 800
 BEFORE_THE_CHANGE = 500
@@ -388,6 +388,11 @@ def test_sync_says_what_it_brought_and_lists_show_it(world: World, desk: Desk) -
     assert row["heartbeat_seconds"] == HOUR
     assert row["deviation_bps"] is None  # every round of this feed is a heartbeat
     assert row["age_seconds"] == row["known_until"] - at
+    assert row["answer"] == pytest.approx(answer / 10**8)
+    of_snapshots = [row for row in desk.rows("oracles") if row["kind"] == "snapshot"]
+    assert {row["answer"] for row in of_snapshots} == {None}  # of a unit that only the oracle knows
+    prices = raw(desk.db, "select asset, price_usd from markets")
+    assert {row["asset"]: row["price_usd"] for row in desk.rows("oracles")} == dict(prices)
     volatile = {row["description"]: row for row in desk.rows("volatility")}
     found = volatile["ETH / USD"]
     answers = [value for value, _ in eth.rounds[0]]

@@ -17,7 +17,7 @@ from tests.devnet.maker import word
 from tests.devnet.send import account
 from tests.devnet.worlds import alone
 from tests.disturbed import Forks
-from tests.protocols.test_maker import ETH_A, TABLE, VAT, TableReader, address, table_adapter, table_market
+from tests.protocols.test_maker_formulas import ETH_A, TABLE, VAT, TableReader, address, table_adapter, table_market
 
 USERS = 30
 GEM, OTHER, DAI, FAKE = map(address, range(40, 44))

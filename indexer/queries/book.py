@@ -1,0 +1,139 @@
+"""The sums of `report book`: of deployments, of buckets of health factors, and of the wallets that owe most.
+
+Positions without a USD value are left out of USD sums and counted beside them.
+"""
+
+import heapq
+import sqlite3
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from indexer.model import WAD
+from indexer.queries.exports import IS_AT_RISK
+from indexer.queries.shards import chained
+from indexer.store.shards import each
+
+#: the lower bounds of the buckets of health factors; each reaches up to the next
+BOUNDS = (0.0, 0.9, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
+
+
+class Chosen:
+    """The part of the book that a report covers, as an SQL condition on a table with these columns."""
+
+    def __init__(self, protocols: Sequence[str], deployments: Sequence[str]) -> None:
+        parts, self.values = [], [*protocols, *deployments]
+        for column, names in (("protocol", protocols), ("deployment", deployments)):
+            if names:
+                parts.append(f"{column} in ({', '.join('?' * len(names))})")
+        self.sql = " and ".join(parts) or "true"
+        #: the same where the table `deployments` is joined as d
+        self.beside_deployments = self.sql.replace("protocol", "d.protocol")
+
+
+def blocks(conn: sqlite3.Connection, chosen: Chosen) -> list[sqlite3.Row]:
+    """The synced deployments with their block and its time (UTC)."""
+    return conn.execute(
+        "select chain_id, deployment, protocol, state, accounts, block_number,"  # noqa: S608 - our own names
+        " strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch') as block_time, note"
+        f" from deployments where block_number is not null and {chosen.sql} order by chain_id, deployment",
+        chosen.values,
+    ).fetchall()
+
+
+def total(column: str, where: str = "true") -> str:
+    """SQL for the sum of the known values in the rows `where`; NULL where there are rows and none is known."""
+    rows = f"filter (where {where})"
+    return f"case when count(*) {rows} = 0 or count({column}) {rows} > 0 then total({column}) {rows} end"
+
+
+def decimals(conn: sqlite3.Connection) -> dict[tuple[int, str], int]:
+    """(chain, asset in lower case) -> the decimals of its amounts."""
+    return {
+        (chain_id, asset.lower()): count
+        for chain_id, asset, count in conn.execute("select chain_id, asset, decimals from assets")
+    }
+
+
+def by_deployment(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
+    """One row per deployment; `unvalued` counts positions with debt whose USD value is unknown."""
+    liquidatable = total("p.debt_usd", "p.status = 'liquidatable'")
+    sql = (
+        "select d.chain_id, d.deployment, d.protocol, count(p.account) as positions,"  # noqa: S608 - our own names
+        f" count(*) filter (where p.status <> 'no-debt') as with_debt, {total('p.collateral_usd')} as collateral_usd,"
+        f" {total('p.debt_usd')} as debt_usd, {total('p.debt_usd', f'p.{IS_AT_RISK}')} as debt_at_risk_usd,"
+        " count(*) filter (where p.status = 'liquidatable') as liquidatable,"
+        f" {liquidatable} as liquidatable_debt_usd,"
+        " count(*) filter (where p.debt_usd is null and p.status <> 'no-debt') as unvalued,"
+        " count(*) filter (where p.status = 'unpriceable') as unpriceable,"
+        " count(*) filter (where p.status = 'unverified') as unverified, d.block_number,"
+        " strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time"
+        " from deployments d left join positions p using (chain_id, deployment)"
+        f" where d.block_number is not null and {chosen.beside_deployments}"
+        " group by d.chain_id, d.deployment"
+    )
+    rows = [dict(row) for part in each(conn) for row in part.execute(sql, chosen.values)]
+    # as SQLite sorts them: unknown sums last
+    return sorted(rows, key=lambda r: (r["debt_usd"] is None, -(r["debt_usd"] or 0.0), r["chain_id"], r["deployment"]))
+
+
+def bucket_sql() -> str:
+    """A CASE that gives the number of a health factor's bucket by its exact digits; NULL without a health factor."""
+    cases = []
+    for i, bound in enumerate(BOUNDS[1:]):
+        digits = str(round(bound * 100) * WAD // 100)
+        cases.append(f"when (length(health_factor_raw), health_factor_raw) < ({len(digits)}, '{digits}') then {i}")
+    return f"case when health_factor_raw is null then null {' '.join(cases)} else {len(BOUNDS) - 1} end"
+
+
+def by_protocol_and_health(conn: sqlite3.Connection, chosen: Chosen) -> list[sqlite3.Row]:
+    """One row a protocol and bucket of health factors, with its number among BOUNDS, NULL without a health factor."""
+    sql = (
+        f"select protocol, {bucket_sql()} as bucket, count(*) as positions, total(debt_usd) as debt_usd,"  # noqa: S608
+        f" {total('collateral_usd')} as collateral_usd from positions"
+        f" where status <> 'no-debt' and {chosen.sql} group by protocol, bucket"
+    )
+    return [row for part in each(conn) for row in part.execute(sql, chosen.values)]
+
+
+def whole_debt(conn: sqlite3.Connection, chosen: Chosen) -> float:
+    """The debt of all positions in USD."""
+    sql = f"select total(debt_usd) from positions where {chosen.sql}"  # noqa: S608 - our own names
+    return sum((debt for (debt,) in chained(conn, sql, chosen.values)), 0.0)
+
+
+def worst_health(conn: sqlite3.Connection, chosen: Chosen, wallet: str) -> int | None:
+    """The lowest health factor of a wallet's positions, scaled by 1e18; by its digits, as a float cannot tell 1 - 1e-18 from 1."""
+    worst = chained(
+        conn,
+        f"select health_factor_raw from positions where wallet = ? and health_factor_raw is not null and {chosen.sql}"  # noqa: S608
+        " order by length(health_factor_raw), health_factor_raw limit 1",
+        [wallet, *chosen.values],
+    )
+    return min((int(raw) for (raw,) in worst), default=None)
+
+
+def owing_most(conn: sqlite3.Connection, chosen: Chosen, count: int) -> list[dict[str, Any]]:
+    """The sums of the `count` wallets that owe most, over all files."""
+    sql = (
+        "select wallet, count(*) as positions, total(debt_usd) as debt_usd, total(collateral_usd) as collateral_usd,"  # noqa: S608
+        f" total(debt_usd) filter (where {IS_AT_RISK}) as debt_at_risk_usd"
+        f" from positions where {chosen.sql} group by wallet"
+    )
+    parts = each(conn)
+    if len(parts) == 1:
+        owing = f"{sql} having total(debt_usd) > 0 order by total(debt_usd) desc, wallet limit ?"
+        return [dict(row) for row in parts[0].execute(owing, [*chosen.values, count])]
+    rows = heapq.merge(*(part.execute(f"{sql} order by wallet", chosen.values) for part in parts), key=itemgetter(0))
+    names = "positions debt_usd collateral_usd debt_at_risk_usd".split()
+    sums = (
+        {
+            "wallet": wallet,
+            **dict(zip(names, map(sum, zip(*(tuple(row)[1:] for row in mine), strict=True)), strict=True)),
+        }
+        for wallet, mine in groupby(rows, itemgetter(0))
+    )
+    return heapq.nsmallest(
+        count, (row for row in sums if row["debt_usd"] > 0), key=lambda row: (-row["debt_usd"], row["wallet"])
+    )
