@@ -28,7 +28,7 @@ FAULTS = (
     "batch-missing", "batch-reordered", "batch-duplicate", "batch-swapped", "rate-limit-error", "header-not-found", "null", "internal",
     "omitted-logs", "ignores-block", "ignores-filter", "lagging", "override-unsupported", "override-ignored",
     "receipts-unsupported", "deep-json", "long-error", "gzip-bomb", "batch-rate-limited", "gateway-error", "unknown-error",
-    "pruned",
+    "pruned", "absurd-time",
 )  # fmt: skip
 #: what costs its time-out each time
 SLOW_FAULTS = ("hang", "drip")

@@ -80,6 +80,7 @@ BOUNDED = {
     ("guard.cookies", "SimpleCookie"): QUERY,
     ("guard.token_of", "stream.read"): "LONGEST_FILE",
     ("guard.unknown", "parse_qsl"): QUERY,
+    ("holders.assets", "frombuffer"): ARRAYS,
     ("holders.sums", "frombuffer"): ARRAYS,
     ("installation.editable_folder", "json.loads"): INSTALLED,
     ("installation.require_content", "read_bytes"): INSTALLED,

@@ -270,7 +270,7 @@ def test_only_the_beginning_of_a_long_text_is_looked_at() -> None:
         {"message": "x" * LONGEST_TEXT + " too many requests"},
         {"message": "x", "data": "x" * LONGEST_TEXT + " pruned"},
     ):
-        assert type(endpoint.error("eth_call", {"code": -32000, **error})) is UnclearError
+        assert type(endpoint.error("eth_call", {"code": -32000, **error})) is BadAnswerError
 
 
 @pytest.mark.parametrize("text", ["a." * 10**5, "a" * 10**5, "http://" * 10**4, "1 > 1 " * 10**4])
