@@ -180,7 +180,8 @@ def range_cap(text: str) -> int | None:
 
 
 _RESULTS = re.compile(
-    rf"{_NUMBER} ?(?:results|logs|events)|max(?:imum)? (?:results|logs|events)(?: is| of|:| =)* ?{_NUMBER}", re.IGNORECASE
+    rf"{_NUMBER} ?(?:results|logs|events)|max(?:imum)? (?:results|logs|events)(?: is| of|:| =)* ?{_NUMBER}",
+    re.IGNORECASE,
 )
 
 
