@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from multicall.constants import MULTICALL3_BYTECODE
-
 from tests.devnet.packages import anvil_binary
 
 CHAIN_ID = 1337
@@ -273,9 +271,12 @@ class Anvil:
     def set_code(self, address: str, code: str) -> None:
         self.rpc("anvil_setCode", address, code)
 
-    def place_multicall3(self) -> None:
-        """Put Multicall3's runtime code at its well-known address."""
-        self.set_code(MULTICALL3, MULTICALL3_BYTECODE)
+    def place_multicall3(self, where: str = MULTICALL3) -> None:
+        """Put Multicall3's runtime code at its well-known address, or elsewhere."""
+        # it brings web3, and takes most of a second, which tests without a node save
+        from multicall.constants import MULTICALL3_BYTECODE
+
+        self.set_code(where, MULTICALL3_BYTECODE)
 
 
 def block_tag(block: int | str) -> str:

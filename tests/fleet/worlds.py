@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from multicall.constants import MULTICALL3_BYTECODE
-
 from indexer.chain.client import Chain
 from indexer.store.store import Store
 from indexer.sync.verify import verify
@@ -72,7 +70,7 @@ def world(
     name: str, chain_id: int, deploy: Callable[[Anvil], Devnet], *, keys: str = "", multicall3: str = MULTICALL3, **faults: Any
 ) -> Iterator[World]:  # fmt: skip
     with Anvil(chain_id=chain_id) as node:
-        node.set_code(multicall3, MULTICALL3_BYTECODE)
+        node.place_multicall3(multicall3)
         market = deploy(node)
         market.name = f"market-{name}"
         market.populate(chain_id, 8)
