@@ -164,13 +164,18 @@ def test_a_book_without_any_chance_has_unknown_sums_and_not_none(run: Run, folde
 
 
 @pytest.mark.slow
-def test_a_future_price_changes_nothing(run: Run, folder: Path) -> None:
+@pytest.mark.parametrize("ago", [0, 4 * 3_600], ids=["in time", "stale"])
+def test_a_future_price_changes_nothing(run: Run, folder: Path, ago: int) -> None:
+    """Neither a chance nor the reason why there is none: an answer that comes later makes no feed younger."""
+    fill(folder / "large.db", folder / "bench.toml", ago=ago)
     before = run(*SMALL).stdout
+    assert ("stale price of " in before) == bool(ago)
     with Store(folder / "large.db") as store, store.transaction() as conn:
         conn.execute(
-            "insert into feed_prices select chain_id, feed, phase, round + 100000, block_number, block_timestamp + 3600, "
-            "in_force_timestamp + 3600, answer_raw / 2, answer / 2, invalid from feed_prices p where round = "
-            "(select max(round) from feed_prices q where (q.chain_id, q.feed) = (p.chain_id, p.feed))"
+            "insert into feed_prices select chain_id, feed, phase, round + 100000, block_number, block_timestamp + ?1, "
+            "in_force_timestamp + ?1, answer_raw / 2, answer / 2, invalid from feed_prices p where round = "
+            "(select max(round) from feed_prices q where (q.chain_id, q.feed) = (p.chain_id, p.feed))",
+            (ago + 3_600,),
         )
     assert run(*SMALL).stdout == before
 
