@@ -104,11 +104,12 @@ def tail(losses: Floats, level: int) -> tuple[float, float]:
 
 
 def book_row(horizon: int, sums: Sequence[BookSums]) -> dict[str, Any]:
-    """The sums of one or several deployments over the same paths."""
+    """The sums of one or several deployments over the same paths; NULL where they have positions and none could be forecast."""
     debt, bad = (np.sum([getattr(one, name)[horizon] for one in sums], axis=0) for name in ("debt", "bad"))
+    positions, forecast = sum(one.positions for one in sums), sum(one.forecast for one in sums)
     row: dict[str, Any] = {
-        "positions": sum(one.positions for one in sums),
-        "forecast": sum(one.forecast for one in sums),
+        "positions": positions,
+        "forecast": forecast,
         "expected_positions": sum(one.hits[horizon] for one in sums) / len(debt),
         "expected_debt_usd": float(debt.mean()),
         "expected_bad_debt_usd": float(bad.mean()),
@@ -116,6 +117,8 @@ def book_row(horizon: int, sums: Sequence[BookSums]) -> dict[str, Any]:
     for name, losses in (("debt", debt), ("bad_debt", bad)):
         for level in LEVELS:
             row[f"var_{level}_{name}_usd"], row[f"es_{level}_{name}_usd"] = tail(losses, level)
+    if positions and not forecast:
+        row |= dict.fromkeys([*row][2:])
     return row
 
 
@@ -123,3 +126,14 @@ def contributions(found: Mapping[str, Sequence[float]], horizon: int, paths: int
     """(name, expected debt in USD), the largest first, without those that add nothing."""
     rows = [(name, of[horizon] / paths) for name, of in found.items() if of[horizon] > 0]
     return sorted(rows, key=lambda one: (-one[1], one[0]))
+
+
+def shares_of(found: Exposures, row: int, symbols: Mapping[str, str]) -> dict[str, float]:
+    """What part of the collateral each asset is, by symbol; what has no price of its own is the unit of prices."""
+    whole = float(found.collateral[0, row].sum())
+    shares: dict[str, float] = {}
+    for key, value in zip((*found.keys, ""), found.collateral[0, row].tolist(), strict=True):
+        if whole > 0 and value > whole * 1e-6:
+            name = symbols.get(key, key) or "the unit of account"
+            shares[name] = shares.get(name, 0.0) + value / whole
+    return shares

@@ -14,7 +14,7 @@ from indexer.text.console import remark
 from indexer.text.values import iso
 
 TABLE = (
-    "deployment position_group account block_time repaid debt_symbol repaid_usd seized collateral_symbol seized_usd "
+    "deployment account block_time debt_symbol repaid repaid_usd position_group collateral_symbol seized seized_usd "
     "liquidator block_number"
 ).split()
 

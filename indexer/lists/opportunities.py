@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from indexer.store.books import Book
 
 TABLE = (
-    "deployment position_group account function profit_before_gas_usd profit_after_gas_usd refused repaid debt_symbol "
-    "seized collateral_symbol bonus_percent sale_profit_before_gas_usd"
+    "deployment position_group account profit_before_gas_usd profit_after_gas_usd debt_symbol repaid collateral_symbol seized "
+    "refused function bonus_percent sale_profit_before_gas_usd"
 ).split()
 COLUMNS = (
     "chain_id deployment protocol account position_group wallet status health_factor_raw health_factor function "

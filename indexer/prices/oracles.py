@@ -21,7 +21,7 @@ USUAL_DAYS = 400
 PROBLEMS = ("stale", "overdue", "depeg", "capped")
 
 COLUMNS = (
-    "chain_id chain deployment protocol symbol asset position_group feed description kind role state answer answer_raw "
+    "chain_id chain deployment protocol symbol asset position_group feed description kind role state price_usd answer answer_raw "
     "updated_at updated_time age_seconds heartbeat_seconds deviation_bps overdue adapter ratio_raw cap_raw "
     "cap_distance_percent capped days_to_cap par_distance_percent pending_kind pending_price_raw pending_price pending_at "
     "pending_time known_until"
@@ -73,6 +73,7 @@ def priced(one: Component, known: Priced | None) -> dict[str, Any]:
         "feed": one.feed,
         "role": one.role,
         "adapter": one.adapter,
+        "price_usd": None if known is None else known.usd,
     }
 
 
@@ -84,7 +85,7 @@ def of_feed(series: Series, now: int) -> dict[str, Any]:
     return {
         "description": series.description,
         "kind": series.kind,
-        "answer": series.answers[-1] if len(series) else None,
+        "answer": in_units(series, series.raws[-1]) if len(series) else None,
         "answer_raw": str(series.raws[-1]) if len(series) else None,
         "updated_at": updated,
         "updated_time": utc(updated),
@@ -116,10 +117,15 @@ def of_pending(series: Series, waiting: Pending | None) -> dict[str, Any]:
     return {
         "pending_kind": None if waiting is None else waiting.kind,
         "pending_price_raw": None if waiting is None else str(waiting.answer_raw),
-        "pending_price": None if waiting is None else waiting.answer_raw / 10 ** (series.decimals or 0),
+        "pending_price": None if waiting is None else in_units(series, waiting.answer_raw),
         "pending_at": None if waiting is None else waiting.at,
         "pending_time": None if waiting is None else utc(waiting.at),
     }
+
+
+def in_units(series: Series, raw: int) -> float | None:
+    """An answer for reading; None where the feed does not say how many decimals it has."""
+    return None if series.decimals is None else raw / 10**series.decimals
 
 
 def par_distance(series: Series) -> float | None:

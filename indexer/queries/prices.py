@@ -35,13 +35,14 @@ class Series:
 
 
 class Priced(NamedTuple):
-    """A price of a deployment as `markets` has it, and the symbol of what it prices."""
+    """A price of a deployment as `markets` has it, in USD a whole token (None if unknown), and the symbol of what it prices."""
 
     deployment: str
     protocol: str
     asset: str
     group: str
     symbol: str
+    usd: float | None
 
 
 class Pending(NamedTuple):
@@ -95,7 +96,8 @@ def components(conn: sqlite3.Connection, chain_id: int, deployments: Collection[
 def priced(conn: sqlite3.Connection, chain_id: int) -> dict[tuple[str, str, str], Priced]:
     """What `markets` says of each price, by deployment, asset and group."""
     rows = conn.execute(
-        "select distinct deployment, protocol, asset, position_group, symbol from markets where chain_id = ?",
+        "select deployment, protocol, asset, position_group, symbol, max(price_usd) from markets where chain_id = ? "
+        "group by deployment, protocol, asset, position_group, symbol",
         (chain_id,),
     )
     found = (Priced._make(row) for row in rows)
@@ -174,9 +176,10 @@ def pending(conn: sqlite3.Connection, chain_id: int, at: int, feeds: Collection[
     """The answers that are known at `at` (unix seconds) and newer than the newest in force, oldest first in each feed."""
     rows = conn.execute(
         "select p.feed, f.kind, p.answer_raw, p.block_timestamp, f.heartbeat_seconds, h.cutoff_seconds "
-        "from feed_prices p join feeds f on (f.chain_id, f.address) = (p.chain_id, p.feed) "
+        "from feeds f cross join feed_prices p on (f.chain_id, f.address) = (p.chain_id, p.feed) "
         "left join feed_phases h using (chain_id, feed, phase) "
-        "where p.chain_id = ?1 and p.in_force_timestamp is null and p.invalid is null and p.block_timestamp <= ?2 "
+        "where f.chain_id = ?1 and p.chain_id = ?1 and p.in_force_timestamp is null and p.invalid is null "
+        "and p.block_timestamp <= ?2 "
         "and p.block_timestamp > coalesce((select max(q.block_timestamp) from feed_prices q where q.chain_id = ?1 "
         "and q.feed = p.feed and q.in_force_timestamp <= ?2 and q.invalid is null), -1) "
         "order by p.feed, p.phase, p.round",

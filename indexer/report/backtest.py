@@ -24,6 +24,7 @@ from indexer.report.diagram import Diagram
 from indexer.report.document import Report, Section
 from indexer.text.values import many
 
+TITLE = "What the forecast is worth: a backtest"
 #: a bin that is off by less than this share of its forecast is not worth a word
 TELLING = 0.1
 FINDING = ("sample", "every_h", "horizon_h", "claim", "measure", "value", "verdict")
@@ -34,12 +35,15 @@ SCORE = (
 
 def backtest_report(found: Evidence, *, numbers: bool = False) -> Report:
     """The document; with `numbers`, for programs, each interval is columns of its own instead of text."""
+    if not numbers and not (found.samples or found.barriers):
+        nothing = Section("Nothing to judge", notes=found.remarks)
+        return Report(TITLE, f"data {found.source}", [nothing])
     judged = findings(found)
     open_ = [one for one in judged if one.verdict is not Verdict.SHOWN]
     shown = [one for one in judged if one.verdict is Verdict.SHOWN]
     rows = Rows(numbers=numbers)
     return Report(
-        title="What the forecast is worth: a backtest",
+        title=TITLE,
         as_of=as_of(found),
         sections=[
             Section("What is not proven", *rows.of(map(finding, open_)), notes=[*limits(found), *found.remarks]),

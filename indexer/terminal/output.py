@@ -108,8 +108,11 @@ class Output:
         self._fill([(names, for_people(names, every))], droppable=not self.columns)
 
     def write_sets(self, *sets: tuple[str, Sequence[str], Iterable[Row]]) -> None:
-        """Write several tables one below the other, on a terminal each under its title; --columns chooses of the first alone."""
-        tables = [(columns, rows) for _, columns, rows in sets]
+        """Write several tables one below the other, on a terminal each under its title; --columns chooses of the first alone.
+
+        On a terminal, those behind the first that have no rows are left out.
+        """
+        tables = [(columns, [*rows]) for _, columns, rows in sets]
         if self.columns:
             self.write(*tables[0])
         else:
@@ -141,6 +144,8 @@ class Output:
 
         def fill(stream: TextIO) -> None:
             for number, (columns, rows) in enumerate(sets):
+                if number and titles and not rows and stream.isatty():
+                    continue
                 if number:
                     stream.write("\n")
                 if titles and self.headers and stream.isatty():

@@ -18,6 +18,14 @@ class Rate(ProgressColumn):
         return Text(f"{speed:,.0f}/s" if speed else "", style="dim")
 
 
+class Count(ProgressColumn):
+    """How many of how many; only how many where the whole is not known."""
+
+    def render(self, task: Task) -> Text:
+        whole = f" of {task.total:,.0f}" if task.total else ""
+        return Text(f"{task.completed:,.0f}{whole} {task.fields['unit']}")
+
+
 class Bars:
     """One bar per stage: how much is done of how much, how fast, and how long the rest will take."""
 
@@ -28,7 +36,9 @@ class Bars:
     def start(self, name: str, total: int, unit: str, done: int = 0) -> None:
         if name in self.tasks:
             self.progress.remove_task(self.tasks[name])
-        self.tasks[name] = self.progress.add_task(printable(name), total=total, completed=done, unit=unit, note="")
+        self.tasks[name] = self.progress.add_task(
+            printable(name), total=total or None, completed=done, unit=unit, note=""
+        )
 
     def advance(self, name: str, count: int, note: str = "") -> None:
         if name in self.tasks:
@@ -37,7 +47,8 @@ class Bars:
     def done(self, name: str) -> None:
         task = self.tasks.get(name)
         if task is not None:
-            self.progress.update(task, completed=self.progress.tasks[self.progress.task_ids.index(task)].total)
+            shown = self.progress.tasks[self.progress.task_ids.index(task)]
+            self.progress.update(task, total=shown.total or shown.completed, completed=shown.total or shown.completed)
 
     def say(self, line: str) -> None:
         """Prints a line above the bars."""
@@ -50,7 +61,7 @@ def drawn() -> Iterator[Bars]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}", markup=False),
+        Count(),
         Rate(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),

@@ -23,6 +23,8 @@ GAP = "  "
 FEW = 3
 #: an address or a hash
 HEX = re.compile(r"\b0x[0-9a-fA-F]{40,64}\b")
+#: what stays on one line
+WORDS = re.compile(r"\S+(?: %\S*)?")
 
 
 def cell_len(text: str) -> int:
@@ -68,14 +70,14 @@ def styled(line: str, style: str, stream: TextIO) -> str:
 
 
 def folded(text: str, width: int | None) -> list[str]:
-    """The text in lines no longer than the width, broken at blanks; a word that is longer stays whole."""
+    """The text in lines no longer than the width, broken at blanks, but not before a %; a word that is longer stays whole."""
     if width is None:
         return text.split("\n")
     lines = []
     for paragraph in text.split("\n"):
         indent = paragraph[: len(paragraph) - len(paragraph.lstrip(" "))]
         line = ""
-        for word in paragraph.split():
+        for word in WORDS.findall(paragraph):
             longer = f"{line} {word}" if line else indent + word
             if line and cell_len(longer) > width:
                 lines.append(line)
@@ -101,7 +103,7 @@ class Column:
 
     @property
     def longest_word(self) -> int:
-        words = (word for cell in (self.title, *self.cells) for line in cell for word in line.split())
+        words = (word for cell in (self.title, *self.cells) for line in cell for word in WORDS.findall(line))
         return max(map(cell_len, words), default=0)
 
     def narrow_title(self) -> "Column":
@@ -201,10 +203,10 @@ def squeezed(columns: Sequence[Column], width: int) -> list[Column]:
 
 
 def parts(columns: Sequence[Column], width: int) -> list[list[Column]]:
-    """The columns in several tables that fit; the first columns of text, by which rows are told apart, are in each."""
+    """The columns in several tables that fit; the first column and those of text behind it, by which rows are told apart, are in each."""
     keys: list[Column] = []
     for column in columns:
-        if column.right or total([*keys, column]) > width * 2 // 3:
+        if (keys and column.right) or total([*keys, column]) > width * 2 // 3:
             break
         keys.append(column)
     widest = max((column.longest_word for column in columns[len(keys) :]), default=0)

@@ -60,11 +60,17 @@ def windows(name: str, logs: int, blocks: int) -> Iterator[Result]:
     """Requests for logs under a provider's caps, against the fewest possible: logs are spread evenly here."""
     caps = [f"--max-logs={CAP}", f"--max-blocks={CAP}"]
     with tempfile.TemporaryDirectory() as folder, fake(Path(folder), 100, logs, blocks, options=caps) as node:
+        plan = subprocess.run(
+            node.command("sync", "--chain", "fake", "--dry-run"), capture_output=True, check=True
+        ).stdout
+        node.rpc("bench_reset")
         run_once(node.command("sync", "--chain", "fake"))
         methods = node.rpc("bench_stats")["methods"]
     recent = 64  # asked by hash, one call each
     asked = methods["eth_getLogs"] - recent
     yield Result(f"windows, {name}: requests", asked, "requests")
+    planned = sum(row["log_requests"] for row in json.loads(plan))
+    yield Result(f"windows, {name}: planned by --dry-run", planned / asked, "x")
     yield Result(f"windows, {name}: against the fewest", asked / max(-(-logs // CAP), -(-blocks // CAP)), "x")
     yield Result(f"windows, {name}: headers", methods["eth_getBlockByNumber"] - recent, "calls")
 

@@ -269,6 +269,10 @@ def kept(folder: Path, kind: str, texts: dict[str, str], width: int) -> dict[str
 def test_nothing_is_wider_than_the_terminal(folder: Path, width: int, look: str) -> None:
     panes = kept(folder, f"{width}-{look}", shown(folder, width, look), width)
     assert all(any(line.strip() for line in pane.lines) for pane in panes.values())
+    assert [line for line in panes["backtest"].lines if line][2:] == [
+        "Nothing to judge",
+        "no forecasts in that time: `indexer forecast` makes them",
+    ]
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -316,6 +320,19 @@ def test_light_dark_and_plain_say_the_same_in_the_terminals_own_colours(folder: 
     assert "\x1b[33mat-risk\x1b[0m" in shown(folder, width, "light")["at-risk"]
     assert "liquidatable" in said["no-color"]["at-risk"]
     assert "at-risk" in said["no-color"]["at-risk"]
+
+
+def test_an_amount_is_never_shown_without_its_token(tmp_path: Path) -> None:
+    """Of the sample that `demo` writes, where somebody was liquidated."""
+    assert CliRunner().invoke(main, ["demo", str(tmp_path / "sample")]).exit_code == 0
+    for width in WIDTHS:
+        texts = raw(tmp_path / "sample", {name: [name] for name in ("liquidations", "opportunities")}, width)
+        for name, pane in kept(tmp_path, f"{width}-sample", texts, width).items():
+            last = next(number for number, line in enumerate(pane.lines) if line.startswith("deployment "))
+            heading = "\n".join(pane.lines[: last + 1])
+            assert "repaid" in heading.split(), name
+            for amount, token in (("repaid", "debt_"), ("seized", "collateral_")):
+                assert amount not in heading.split() or token in heading, (name, width, amount)
 
 
 def test_a_terminal_that_is_dumb_gets_words_alone(folder: Path) -> None:

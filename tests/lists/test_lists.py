@@ -105,9 +105,20 @@ def test_the_watch_list_has_them_too(path: Path, tmp_path: Path, monkeypatch: py
     assert "the flags leave out everyone who is watched" in nobody.stderr
 
 
-def test_the_list_of_what_can_be_synced_has_those_that_its_rows_have_a_column_for() -> None:
-    options = {option for parameter in main.get_command(None, "protocols").params for option in parameter.opts}  # type: ignore[union-attr, arg-type]
-    assert [flag for flag in FLAGS if flag not in options] == ["--wallet", "--since", "--until", "--min-debt"]
+OF_NOBODY = ["--wallet", "--since", "--until", "--min-debt"]
+
+
+@pytest.mark.parametrize(
+    ("command", "lacking"),
+    [
+        ("protocols", OF_NOBODY),  # what can be synced
+        ("oracles", OF_NOBODY),
+        ("volatility", ["--deployment", "--protocol", *OF_NOBODY]),  # of feeds, which deployments share
+    ],
+)
+def test_lists_of_no_positions_have_those_that_their_rows_have_a_column_for(command: str, lacking: list[str]) -> None:
+    options = {option for parameter in main.get_command(None, command).params for option in parameter.opts}  # type: ignore[union-attr, arg-type]
+    assert [flag for flag in FLAGS if flag not in options] == lacking
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from click.testing import CliRunner
 
 from indexer.cli.main import main
 from indexer.model import PositionKey, Price
-from indexer.risk.levels import named
+from indexer.risk.levels import COLUMNS, Level, histogram, levels_of, named
 from tests.devnet.node import CHAIN_ID
 from tests.devnet.scenario import config_toml
 from tests.liquidating import Ground, MakerGround, populated_ground
@@ -115,3 +117,50 @@ def test_at_each_bound_the_contracts_call_as_many_liquidatable(scene: tuple[Grou
             met += len(new)
         assert not wrong
         assert met >= 5
+
+
+def test_at_each_level_the_contracts_change_their_mind(scene: tuple[Ground, str]) -> None:
+    """Exactly there, and not one unit of the oracle's price before; a position without the asset, or one of a market
+    whose code is unknown, has none."""
+    ground, asset = scene
+    asked, safe = [], []
+    for key, position in ground.positions.items():
+        assert [*levels_of(ground.adapter, ground.market, position, "NOTHING")] == []
+        assert [*levels_of(ground.adapter, replace(ground.market, exact=False), position, asset)] == []
+        if isinstance(ground, MakerGround):  # its prices move by transactions alone; the counts above are from them
+            continue
+        narrowed = ground.adapter.narrow(ground.market, position)
+        prices = [p for p in ground.adapter.exposure(narrowed, position) if named(asset, p.key, p.symbol)]
+        found = [one for one in levels_of(ground.adapter, ground.market, position, asset) if one.change is not None]
+        assert len(found) <= len(prices)
+        if len(prices) == len(found) == 1:
+            reached = prices[0].price * (1 + (found[0].change or 0))
+            assert reached.denominator == 1
+            step = 1 if reached < prices[0].price else -1
+            asked.append((key.account, ground.override(prices[0], int(reached))))
+            safe.append((key.account, ground.override(prices[0], int(reached) + step)))
+    block = ground.node.block_number()
+    assert all(ground.liquidatable(asked, block, accrued=ground.lazy))
+    assert not any(ground.liquidatable(safe, block, accrued=ground.lazy))
+    assert len(asked) >= 3 or isinstance(ground, MakerGround)
+
+
+def test_rows_say_from_which_change_and_price_to_which() -> None:
+    """Steps of 5 %, of a price of 2,000 USD: a fall of exactly one step ends the first row; what has no value is counted."""
+    levels = [
+        Level(None, 7.0),
+        *(Level(Fraction(change), debt) for change, debt in [
+            ("-0.05", 100.0), ("-0.0501", 30.0), ("-0.02", None), ("-0.99", 1.0), ("0.05", 2.0), ("0.98", 3.0), ("4", 4.0),
+        ]),
+    ]  # fmt: skip
+    assert [tuple(row[name] for name in COLUMNS) for row in histogram(levels, 5, 2000.0)] == [
+        ("now", 0, 0, 2000.0, 2000.0, 1, 7.0, 7.0, 0),
+        ("fall", 0, -5, 2000.0, 1900.0, 2, 100.0, 100.0, 1),
+        ("fall", -5, -10, 1900.0, 1800.0, 1, 30.0, 130.0, 0),
+        ("fall", -95, -100, 100.0, 0.0, 1, 1.0, 131.0, 0),
+        ("rise", 0, 5, 2000.0, 2100.0, 1, 2.0, 2.0, 0),
+        ("rise", 95, 100, 3900.0, 4000.0, 1, 3.0, 5.0, 0),
+        ("rise", 100, None, 4000.0, None, 1, 4.0, 9.0, 0),
+    ]
+    steps_of_seven = [(row["change_percent_from"], row["change_percent_to"]) for row in histogram(levels, 7, None)]
+    assert steps_of_seven == [(0, 0), (0, -7), (-98, -100), (0, 7), (91, 98), (105, None)]

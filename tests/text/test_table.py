@@ -87,6 +87,14 @@ def test_the_parts_of_a_wide_table_name_the_account_in_each():
         ]
 
 
+def test_a_number_in_the_first_column_tells_rows_apart_too():
+    columns = ["change_percent", *(f"protocol_{n}_debt_usd" for n in range(9))]
+    tables = drawn(60, columns, [(-10.0 * n, *[1_234_567.5] * 9) for n in range(5)]).rstrip("\n").split("\n\n")
+    assert len(tables) > 1
+    for table in tables:
+        assert [line.split()[0] for line in table.splitlines()[-5:]] == ["0.00", "-10.00", "-20.00", "-30.00", "-40.00"]
+
+
 @pytest.mark.parametrize(
     ("column", "value", "text"),
     [
@@ -156,6 +164,10 @@ def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(names, data, w
     heads = {part for name in names for part in name.replace("_", "_ ").split()}
     for word in table.split():
         assert word in known or word in names or any(part in heads for part in word.replace("_", "_ ").split()), word
+
+
+def test_a_number_and_its_per_cent_stay_together():
+    assert folded("it has to fall (by -36.68 %), or to rise", 26) == ["it has to fall (by", "-36.68 %), or to rise"]
 
 
 @given(st.lists(st.text(st.sampled_from("ab1."), min_size=1, max_size=30), min_size=1), st.integers(1, 40))
