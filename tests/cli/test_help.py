@@ -93,7 +93,12 @@ def test_every_command_has_an_example_that_is_run() -> None:
     assert set(EVERY) - {tuple(path.split()) for path, _ in RUN} == set()
 
 
-@pytest.mark.parametrize("line", [line for _, line in RUN if not NODE.search(line) and not lasting(line)])
+def slow_or_not(line: str) -> object:
+    """A backtest of files takes seconds."""
+    return pytest.param(line, marks=[pytest.mark.slow] if "backtest --data" in line else [])
+
+
+@pytest.mark.parametrize("line", [slow_or_not(line) for _, line in RUN if not NODE.search(line) and not lasting(line)])
 def test_an_example_works(folder: Path, line: str) -> None:
     wallet = (folder / "wallet").read_text()
     written = line.replace(WALLET, wallet).replace("--since 2026-01-31", "--since 2024-01-31")
