@@ -36,7 +36,7 @@ from indexer.history.flows import (
     reread,
 )
 from indexer.model import ENDANGERED, Accounts, Block, PositionKey
-from indexer.store.chosen import rows_of
+from indexer.store.chosen import OF_KEY, rows_of
 from indexer.store.reorgs import earlier, recorded
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.shards import each
@@ -211,10 +211,8 @@ def last_points(
     conn: sqlite3.Connection, where: tuple[int, str], keys: Iterable[PositionKey]
 ) -> dict[PositionKey, tuple[str, str | None]]:
     """The newest point of each of these positions that has one: status and health factor."""
-    newest = (
-        "t.block_number = (select max(block_number) from health_history n where n.chain_id = t.chain_id "
-        "and n.deployment = t.deployment and n.account = t.account and n.position_group = t.position_group)"
-    )
+    # of the key, not of each point `t`, so that it is looked up once however many points there are
+    newest = f"t.block_number = (select max(n.block_number) from health_history n where {OF_KEY.format(t='n')})"  # noqa: S608
     rows = rows_of(
         conn, "t.account, t.position_group, t.status, t.health_factor_raw", "health_history", where, keys, newest
     )

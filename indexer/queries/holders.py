@@ -103,8 +103,13 @@ class Held:
             sum_usd = float(usd[here].sum()) if some or not count else None
             return Side(sum(self.amounts[place] for place in here), sum_usd, count - some)
 
+        by_kind = np.argsort(places, kind="stable")
+        begins = np.searchsorted(places[by_kind], np.arange(len(self.kinds) + 1))
+
         def each_wallet(kinds: Sequence[Kind]) -> Floats:
-            which = known & np.isin(places, [self.kinds[kind] for kind in kinds])
+            parts = [by_kind[begins[place] : begins[place + 1]] for place in (self.kinds[kind] for kind in kinds)]
+            which = np.sort(np.concatenate(parts)) if parts else by_kind[:0]
+            which = which[known[which]]
             return by_wallet(wallets[which], values[which])
 
         found = {}

@@ -1,7 +1,8 @@
 """Writes rows of positions and their balances over those of an earlier block, touching as few pages as can be."""
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from operator import itemgetter
 
 from indexer.store.book_sums import COUNTED, Counted
 from indexer.store.chosen import rows_of
@@ -11,6 +12,11 @@ PEOPLE_BEFORE = "t.account, t.position_group, t.status, t.owner, t.owner_via, t.
 BALANCES_BEFORE = ", ".join(f"t.{name}" for name in ("market", "side", *COUNTED))
 PEOPLE = ("owner", "owner_via", "wallet")
 KEY = ("chain_id", "deployment", "account", "position_group")
+people_of: Callable[[PositionRow], tuple[str, str, str]] = itemgetter(*map(POSITION_COLUMNS.index, PEOPLE))
+#: where a balance stands among those of a deployment, of a row of `balances` and of one of BALANCES_BEFORE
+PLACE = ("account", "position_group", "market", "asset", "side")
+place_of: Callable[[BalanceRow], tuple[str, ...]] = itemgetter(*map(BALANCE_COLUMNS.index, PLACE))
+place_before = itemgetter(*map(("market", "side", *COUNTED).index, PLACE))
 
 
 def insert(table: str, columns: int, verb: str = "insert") -> str:
@@ -42,24 +48,20 @@ def overwritten(
     Undone by the next snapshot that does.
     """
     keys = [row.key for row in rows]
-    before = {
-        (account, group): (status, people)
-        for account, group, status, *people in rows_of(conn, PEOPLE_BEFORE, "positions", where, keys)
-    }
+    before = {row[:2]: row for row in rows_of(conn, PEOPLE_BEFORE, "positions", where, keys)}
     held = rows_of(conn, BALANCES_BEFORE, "balances", where, keys).fetchall()
     conn.executemany(UPSERT_POSITION, rows)
-    moved = [row for row in rows if row.key in before and before[row.key][1] != [row.owner, row.owner_via, row.wallet]]
+    moved = [row for key, row in zip(keys, rows, strict=True) if key in before and before[key][3:] != people_of(row)]
     conn.executemany(
         "update positions set owner = ?, owner_via = ?, wallet = ? where chain_id = ? and deployment = ? "
         "and account = ? and position_group = ?",
         [(row.owner, row.owner_via, row.wallet, *where, *row.key) for row in moved],
     )
     conn.executemany(UPSERT_BALANCE, balances)
-    places = {(b.account, b.position_group, b.market, b.asset, b.side) for b in balances}
-    gone = {(account, group, market, asset, side) for market, _, account, group, asset, _, side, *_ in held} - places
+    gone = set(map(place_before, held)).difference(map(place_of, balances))
     conn.executemany(
         "delete from balances where chain_id = ? and deployment = ? and account = ? and position_group = ? "
         "and market = ? and asset = ? and side = ?",
         [(*where, *place) for place in gone],
     )
-    return {key: status for key, (status, _) in before.items()}, [row[2:] for row in held]
+    return {key: row[2] for key, row in before.items()}, [row[2:] for row in held]

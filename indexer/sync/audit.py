@@ -27,9 +27,10 @@ from indexer.sync.missing_logs import AGAIN_SECONDS, MissingLogs
 
 log = logging.getLogger(__name__)
 
-#: Seconds between comparisons of sums while following the chain: their cost grows with the number of positions, and
-#: what they reveal, logs that a node left out, does not go away by itself.
-SUMS_SECONDS = 60.0
+#: Seconds between comparisons of sums while following the chain, at least, and as a multiple of the processor time that
+#: adding up took: it grows with the number of positions, and what sums reveal, logs that a node left out, does not go away
+#: by itself.
+SUMS_SECONDS, SUMS_SHARE = 60.0, 100.0
 
 
 class Auditor:
@@ -38,7 +39,8 @@ class Auditor:
     def __init__(self, store: Store, chain: Chain, settings: Settings, missing: MissingLogs) -> None:
         self.store, self.chain, self.settings, self.missing = store, chain, settings, missing
         self.left: dict[str, tuple[set[str], float]] = {}  # sums that the last repair could not mend, and when
-        self.summed: dict[str, float] = {}  # when sums were last compared
+        self.due: dict[str, float] = {}  # when sums are compared next
+        self.adding_up = 0.0  # what the last sums took, in seconds of this thread
         self.checks: dict[str, list[Check]] = {}  # their results then
         self.cross_check = CrossCheck(store, chain, settings)
         self.habits: dict[str, Habit] = defaultdict(Habit)
@@ -181,13 +183,11 @@ class Auditor:
         It first reads every known position again (a change was missed), then fetches the logs since the last snapshot,
         then all logs (an account was missed). What stays unexplained is returned, and tried again after a while.
         """
-        if (
-            tracked.screen is not None
-            and time.monotonic() - self.summed.get(tracked.name, -SUMS_SECONDS) < SUMS_SECONDS
-        ):
+        if tracked.screen is not None and time.monotonic() < self.due.get(tracked.name, 0.0):
             return self.checks.get(tracked.name, [])
-        self.summed[tracked.name] = time.monotonic()
+        began = time.monotonic()
         checks = self.checks[tracked.name] = self._mended(tracked, target)
+        self.due[tracked.name] = began + max(SUMS_SECONDS, SUMS_SHARE * self.adding_up)
         return checks
 
     def _mended(self, tracked: TrackedDeployment, target: Block) -> list[Check]:
@@ -228,7 +228,10 @@ class Auditor:
     def _checks(self, tracked: TrackedDeployment) -> list[Check]:
         if tracked.accounts is Accounts.WATCHED:
             return []  # sums over a few positions mean nothing
-        return tracked.adapter.checks(tracked.market, tracked.held(), tracked.accounts)
+        began = time.thread_time()
+        checks = tracked.adapter.checks(tracked.market, tracked.held(), tracked.accounts)
+        self.adding_up = time.thread_time() - began
+        return checks
 
     def _tried_lately(self, tracked: TrackedDeployment, target: Block, broken: Sequence[Check]) -> bool:
         """Whether a repair is not worth its requests: history is known to be incomplete, or a repair failed recently."""

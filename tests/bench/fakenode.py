@@ -55,7 +55,7 @@ class Node:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.head: int = options.blocks
-        self.market = Market(options.users, options.reserves)
+        self.market = Market(options.users, options.reserves, options.most_debt)
         self.history = History(self.market, options.logs, options.blocks - EMPTY)
         self.mined: dict[int, list[tuple[str, str, bytes]]] = {}
         self.blooms: dict[int, int] = {}
@@ -298,6 +298,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--max-logs", type=int, default=0, help="0: as many as there are")
     parser.add_argument("--max-blocks", type=int, default=0, help="0: as many as there are")
+    parser.add_argument("--most-debt", type=float, default=0.78, help="of a user's largest supply")
     parser.add_argument("--latency", type=float, default=0, metavar="MS")
     parser.add_argument("--in-flight", type=int, default=0, help="requests answered at a time; 0: any number")
     asyncio.run(serve(parser.parse_args()))

@@ -17,6 +17,7 @@ from tests.bench.run import Result, run
 
 SIZES = (10_000, 100_000, 1_000_000)
 COMMANDS = (
+    "--help",
     "status",
     "at-risk --csv",
     "at-risk --below 1.2 --csv",

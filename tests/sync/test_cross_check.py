@@ -135,6 +135,7 @@ def test_everyones_turn_comes_and_a_dispute_lasts_until_both_say_the_same(
     markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     monkeypatch.setattr(audit, "SUMS_SECONDS", 0.0)
+    monkeypatch.setattr(audit, "SUMS_SHARE", 0.0)
     market, honest, path = markets[protocol], tmp_path / "honest.db", tmp_path / "tail.db"
     sync_once(honest, market.node.url, [market], "borrowers")
     who, liar.lies = lie_about_a_balance(market, honest)
