@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from indexer.chain.client import Chain
 from indexer.cli.main import main
 from indexer.errors import StoreError
+from indexer.jobs.prices import fill
 from indexer.model import Accounts
 from indexer.queries import exports, ranking
 from indexer.queries.exports import Kind
@@ -47,9 +48,10 @@ def sync(path: Path, name: str, market: Devnet, times: int = 2) -> None:
     with closing(Chain(name, node.chain_id, [node.url], MULTICALL3)) as chain, Store(path) as store, store.lock():
         worker = Sync(store, chain, [adapter_of(replace(deployment_of(market), chain=name))], Accounts.ALL, Settings())
         for number in range(times):
-            worker.snapshot()
+            outcome = worker.snapshot()
             if number + 1 < times:
                 market.step(number)
+        fill(worker, None, outcome.block)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,9 @@ COMMANDS = [
     "query select+chain_id,deployment,positions,at_risk+from+sync_status+order+by+1",
     "query select+account,profit_before_gas_usd+from+opportunities+order+by+1,2",
     "watch list",
+    "oracles",
+    "oracles WETH --chain first",
+    "volatility",
 ]
 
 
