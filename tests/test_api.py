@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -89,6 +90,17 @@ def test_lists_are_those_of_the_commands(book: indexer.Book) -> None:
         ({k: v for k, v in row.items() if k not in ages} for row in book.status()),
         [{k: v for k, v in row.items() if k not in ages} for row in printed("status")],
     )
+
+
+def test_the_largest_wallets_and_movements_are_those_of_the_commands(book: indexer.Book) -> None:
+    for by in ("debt", "collateral", "risk"):
+        same(book.top(by, limit=7, min_debt=10), printed("top", "--by", by, "--limit", "7", "--min-debt", "10"))
+    for since, flag in ((datetime(2000, 1, 1, tzinfo=UTC), "2000-01-01"), (1, "1")):
+        expected = printed("movements", "--min", "0", "--since", flag)
+        same(
+            book.movements(since=since), [{k: v for k, v in row.items() if k != "last_block_time"} for row in expected]
+        )
+    assert len(list(book.movements(since=10**9))) == 0
 
 
 def test_a_wallet_is_that_of_show(book: indexer.Book) -> None:
@@ -185,6 +197,8 @@ def test_what_is_wrong_is_said_with_the_input(book: indexer.Book) -> None:
         (lambda: book.simulate(shocks={"ETH": float("nan")}), "ETH: nan is no share"),
         (lambda: book.simulate(shocks={"ETH": -1.5}), "more than 100 %"),
         (lambda: book.wallet("0x" + "12" * 20).to_reach(0.5), "0.5 is no target"),
+        (lambda: book.top("size"), "'size' is no rank"),
+        (lambda: book.movements(since=datetime(2024, 1, 1)), "has no zone"),  # noqa: DTZ001 - that is wrong with it
         (lambda: book.sql("delete from positions"), "may only read"),
         (lambda: indexer.open("nowhere.db"), "no database at nowhere.db"),
         (lambda: indexer.connect("mainnte"), "mainnte"),
