@@ -63,7 +63,7 @@ create table unknown_movements (        -- positions with a movement that is unk
 """
 
 
-@migrations(name="0048_pruned_history")
+@migrations(name="0041_pruned_history")
 def pruned_history(db: "Database") -> None:
     """Which months of `health_history` have left the file, and where they are."""
     execute(db, PRUNED_HISTORY)
