@@ -71,7 +71,7 @@ def following(folder: Path, worlds: Sequence[World]) -> "Iterator[subprocess.Pop
 
 def over_budget(worlds: Sequence[World], began: float) -> list[tuple[float, int]]:
     """Moments by which more calls had come than the rate allows from the beginning on."""
-    came = sorted(at for one in worlds for at, _ in one.came)
+    came = sorted(at for one in worlds for at, _ in one.came if at >= began)
     return [(at - began, count) for count, at in enumerate(came, 1) if count > RATE * (at - began + 1) + 1]
 
 
