@@ -95,12 +95,20 @@ def test_lists_are_those_of_the_commands(book: indexer.Book) -> None:
 def test_the_largest_wallets_and_movements_are_those_of_the_commands(book: indexer.Book) -> None:
     for by in ("debt", "collateral", "risk"):
         same(book.top(by, limit=7, min_debt=10), printed("top", "--by", by, "--limit", "7", "--min-debt", "10"))
-    for since, flag in ((datetime(2000, 1, 1, tzinfo=UTC), "2000-01-01"), (1, "1")):
-        expected = printed("movements", "--min", "0", "--since", flag)
-        same(
-            book.movements(since=since), [{k: v for k, v in row.items() if k != "last_block_time"} for row in expected]
-        )
-    assert len(list(book.movements(since=10**9))) == 0
+
+
+def test_movements_are_those_of_the_command(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "moved.db"
+    path.write_bytes((folder / "indexer.db").read_bytes())
+    with Store(path) as store:
+        store.conn.execute("update health_history set supply_change_usd = 7.5 where account < '0x8'")
+        (first,) = store.conn.execute("select min(block_number) from health_history").fetchone()
+    with indexer.open(path) as book:
+        for since, flag in ((datetime(2000, 1, 1, tzinfo=UTC), "2000-01-01"), (first - 1, str(first - 1))):
+            result = CliRunner().invoke(main, ["--db", str(path), "movements", "--min", "1", "--since", flag, "--json"])
+            expected = [{k: v for k, v in row.items() if k != "last_block_time"} for row in json.loads(result.stdout)]
+            same(book.movements(since=since, min_usd=1), expected)
+        assert len(list(book.movements(since=10**9))) == 0
 
 
 def test_a_wallet_is_that_of_show(book: indexer.Book) -> None:

@@ -69,8 +69,12 @@ def on_a_terminal(folder: Path, worlds: list[World], *flags: str) -> Iterator[Ty
         preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),  # Ctrl-C becomes a signal  # noqa: PLW1509
     )  # fmt: skip
     os.close(theirs)
+    shown = Typed(process, ours)
     try:
-        yield Typed(process, ours)
+        yield shown
+    except BaseException:
+        print(shown.text[-3_000:])
+        raise
     finally:
         process.kill()
         process.wait()
