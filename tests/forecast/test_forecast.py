@@ -76,6 +76,7 @@ def test_the_same_seed_gives_the_same_digits_and_another_seed_others(run: Run) -
     assert run(*SMALL, "--seed", "1").stdout != first
 
 
+@pytest.mark.slow
 def test_with_exact_every_count_is_the_same(run: Run, folder: Path) -> None:
     hits: list[int] = []
     for deployment in ("aave-v3-core", "aave-v2-main", "maker-core"):
@@ -162,6 +163,7 @@ def test_a_book_without_any_chance_has_unknown_sums_and_not_none(run: Run, folde
         )
 
 
+@pytest.mark.slow
 def test_a_future_price_changes_nothing(run: Run, folder: Path) -> None:
     before = run(*SMALL).stdout
     with Store(folder / "large.db") as store, store.transaction() as conn:
@@ -235,6 +237,7 @@ def test_who_is_liquidatable_has_no_chance(run: Run, folder: Path) -> None:
     assert {found[key] for key in there} == {("liquidatable now", None, None)}
 
 
+@pytest.mark.slow
 def test_the_book_adds_up_what_the_rows_say(run: Run) -> None:
     positions, book = told(run(*SMALL)), told(run("book", *SMALL))
     (whole,) = (row for row in book if row["deployment"] == "all")

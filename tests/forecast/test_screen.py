@@ -85,6 +85,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Book]]:
         yield stored.load(conn, stored.deployments(conn), known)
 
 
+@pytest.mark.slow
 def test_the_screen_decides_as_evaluate_does(books: list[Book]) -> None:
     found = [compared(book, list(book.positions)[:14], 150, n) for n, book in enumerate(books)]
     assert sum(failed for failed, _ in found) > 50, found

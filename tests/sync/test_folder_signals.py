@@ -81,6 +81,7 @@ def on_a_terminal(folder: Path, worlds: list[World], *flags: str) -> Iterator[Ty
         os.close(ours)
 
 
+@pytest.mark.slow
 def test_the_table_is_redrawn_and_ctrl_c_ends_with_whole_snapshots(worlds: list[World], folder: Path) -> None:
     with on_a_terminal(folder, worlds, "--follow", "--every", "0") as shown:
         wait_for("both to follow", lambda: all(re.search(rf"{one.name} +following", shown.text) for one in worlds))
@@ -100,6 +101,7 @@ def test_the_table_is_redrawn_and_ctrl_c_ends_with_whole_snapshots(worlds: list[
         assert wrong(folder, one) == []
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once_what_the_first_is_waiting_for(worlds: list[World], folder: Path) -> None:
     with on_a_terminal(folder, worlds) as shown:
         wait_for("the first requests", lambda: all(one.came for one in worlds))
