@@ -72,16 +72,26 @@ def executor(where: str | None, *, insecure: bool = False) -> Iterator[Executor]
             yield pool
     else:
         try:
-            from distributed import Client  # noqa: PLC0415 - an extra, and slow to import
+            from distributed import Client, Security  # noqa: PLC0415 - an extra, and slow to import
         except ImportError:
             raise IndexerError(f"{where} needs the extra `dask`: {how_to_install('dask')}") from None
         try:
+            if where.startswith("tls:") and Security().get_connection_args("client")["ssl_context"] is None:  # type: ignore[no-untyped-call]
+                raise ValueError("Dask's configuration names none of its certificates")
             client = Client(where, set_as_default=False, timeout=CONNECT_SECONDS)  # type: ignore[no-untyped-call]
         except (OSError, TimeoutError, ValueError) as error:
-            raise IndexerError(f"no scheduler at {where}: {error}") from None
+            raise IndexerError(f"no scheduler at {where}: {_why(where, error)}") from None
         with closing(client):
             _require_same_version(client, where)
             yield client.get_executor()  # type: ignore[no-untyped-call]
+
+
+def _why(where: str, error: Exception) -> str:
+    """What Dask says, in one line; of tls:// also what both sides need."""
+    told = " ".join(str(error.__cause__ or error).split())
+    if where.startswith("tls:"):
+        return f"{told}; scheduler, workers and this program need certificates of one authority (docs/scale.md)"
+    return told
 
 
 def _require_same_version(client: Any, where: str) -> None:

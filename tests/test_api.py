@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -89,6 +90,25 @@ def test_lists_are_those_of_the_commands(book: indexer.Book) -> None:
         ({k: v for k, v in row.items() if k not in ages} for row in book.status()),
         [{k: v for k, v in row.items() if k not in ages} for row in printed("status")],
     )
+
+
+def test_the_largest_wallets_and_movements_are_those_of_the_commands(book: indexer.Book) -> None:
+    for by in ("debt", "collateral", "risk"):
+        same(book.top(by, limit=7, min_debt=10), printed("top", "--by", by, "--limit", "7", "--min-debt", "10"))
+
+
+def test_movements_are_those_of_the_command(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "moved.db"
+    path.write_bytes((folder / "indexer.db").read_bytes())
+    with Store(path) as store:
+        store.conn.execute("update health_history set supply_change_usd = 7.5 where account < '0x8'")
+        (first,) = store.conn.execute("select min(block_number) from health_history").fetchone()
+    with indexer.open(path) as book:
+        for since, flag in ((datetime(2000, 1, 1, tzinfo=UTC), "2000-01-01"), (first - 1, str(first - 1))):
+            result = CliRunner().invoke(main, ["--db", str(path), "movements", "--min", "1", "--since", flag, "--json"])
+            expected = [{k: v for k, v in row.items() if k != "last_block_time"} for row in json.loads(result.stdout)]
+            same(book.movements(since=since, min_usd=1), expected)
+        assert len(list(book.movements(since=10**9))) == 0
 
 
 def test_a_wallet_is_that_of_show(book: indexer.Book) -> None:
@@ -185,6 +205,8 @@ def test_what_is_wrong_is_said_with_the_input(book: indexer.Book) -> None:
         (lambda: book.simulate(shocks={"ETH": float("nan")}), "ETH: nan is no share"),
         (lambda: book.simulate(shocks={"ETH": -1.5}), "more than 100 %"),
         (lambda: book.wallet("0x" + "12" * 20).to_reach(0.5), "0.5 is no target"),
+        (lambda: book.top("size"), "'size' is no rank"),
+        (lambda: book.movements(since=datetime(2024, 1, 1)), "has no zone"),  # noqa: DTZ001 - that is wrong with it
         (lambda: book.sql("delete from positions"), "may only read"),
         (lambda: indexer.open("nowhere.db"), "no database at nowhere.db"),
         (lambda: indexer.connect("mainnte"), "mainnte"),

@@ -1,8 +1,11 @@
 """Tasks answer the same in line, in processes and on Dask's workers, whoever is killed."""
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from indexer import executors
 from indexer.cli.main import main
 from indexer.errors import ConfigError, IndexerError
 from indexer.executors import check, results
+from tests.conftest import required
 from tests.devnet.worlds import together
 from tests.tasks import double, double_after_a_kill, fail, kill
 from tests.truth import sync_once
@@ -20,32 +24,43 @@ ROOT = Path(__file__).parents[1]
 CLUSTER = """
 import sys
 from distributed import LocalCluster
+from distributed.security import Security
 if __name__ == "__main__":
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    protocol = sys.argv[1]
+    security = Security() if protocol == "tls://" else None
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, protocol=protocol, security=security, host="127.0.0.1"
+    ) as cluster:
         print(cluster.scheduler_address, flush=True)
         sys.stdin.read()
 """
 
 
-@pytest.fixture(scope="module")
-def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextmanager
+def cluster(folder: Path, protocol: str, **environment: str) -> Iterator[str]:
     """The address of a scheduler with two workers, which are processes."""
-    script = tmp_path_factory.mktemp("dask") / "cluster.py"
+    script = folder / "cluster.py"
     script.write_text(CLUSTER)
     with subprocess.Popen(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), protocol],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,  # away from the terminal, which stops who uses it from the background
         cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **environment},
     ) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         assert process.stdin is not None
         process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with cluster(tmp_path_factory.mktemp("dask"), "tcp://") as address:
+        yield address
 
 
 @pytest.fixture(params=["in line", "processes", "dask"])
@@ -140,6 +155,48 @@ def file(needs_node: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def certificates(folder: Path) -> dict[str, str]:
+    """An authority of one's own and a certificate of it for 127.0.0.1, as the environment tells them to Dask (docs/scale.md)."""
+    folder.mkdir()
+    for command in (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca-key.pem -out ca.pem",
+        "req -newkey rsa:2048 -nodes -subj /CN=lending -keyout key.pem -out request.pem",
+        "x509 -req -days 2 -in request.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial -out cert.pem",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    place = "DASK_DISTRIBUTED__COMM__TLS__"
+    roles = {
+        f"{place}{role}__{kind}": str(folder / file)
+        for role in ("SCHEDULER", "WORKER", "CLIENT")
+        for kind, file in (("CERT", "cert.pem"), ("KEY", "key.pem"))
+    }
+    return {"DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True", f"{place}CA_FILE": str(folder / "ca.pem"), **roles}
+
+
+@pytest.mark.slow
+def test_over_tls_a_sweep_is_the_same_and_whoever_has_no_certificate_is_told(file: Path, tmp_path: Path) -> None:
+    required(shutil.which("openssl") is not None, "openssl")
+    command = [sys.executable, "-m", "indexer", "--db", str(file), "simulate", "--sweep", "WETH=0..-60%:10%", "--csv"]
+    own, others = certificates(tmp_path / "own"), certificates(tmp_path / "others")
+
+    def swept(*flags: str, **given: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*command, *flags], cwd=ROOT, env={**os.environ, **given}, capture_output=True, text=True, check=False
+        )
+
+    with cluster(tmp_path, "tls://", **own) as address:
+        assert address.startswith("tls://")
+        done = swept("--scheduler", address, **own)
+        assert (done.returncode, done.stdout) == (0, swept().stdout), done.stderr
+        assert len(set(done.stdout.splitlines())) > 5
+        for given in ({}, others):
+            refused = swept("--scheduler", address, **given)
+            assert (refused.returncode, refused.stdout) == (1, ""), refused
+            assert "no scheduler at" in refused.stderr
+            assert "Traceback" not in refused.stderr
+            assert "certificate" in refused.stderr.lower()
+
+
 @pytest.mark.slow
 def test_a_sweep_is_the_same_bytes_wherever_it_is_computed(file: Path, dask: str) -> None:
     command = ["--db", str(file), "simulate", "--sweep", "WETH=0..-60%:10%", "--csv"]
@@ -150,3 +207,18 @@ def test_a_sweep_is_the_same_bytes_wherever_it_is_computed(file: Path, dask: str
     assert [one.exit_code for one in texts] == [0, 0, 0], texts
     assert texts[0].stdout == texts[1].stdout == texts[2].stdout
     assert len(set(texts[0].stdout.splitlines())) > 5
+
+
+@pytest.mark.slow
+def test_a_lake_is_the_same_bytes_wherever_it_is_written(file: Path, dask: str, tmp_path: Path) -> None:
+    made = {}
+    for name, flags in (("line", []), ("processes", ["--scheduler", "processes:2"]), ("dask", ["--scheduler", dask])):
+        done = CliRunner().invoke(main, ["--db", str(file), "export", "--lake", str(tmp_path / name), *flags])
+        assert done.exit_code == 0, done.output
+        made[name] = {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
+    assert made["line"] == made["processes"] == made["dask"]
+    assert len(made["line"]) >= 6

@@ -22,6 +22,8 @@ from indexer.queries.scope import Scope
 from indexer.store.database import open_readonly
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from indexer.config import Config
     from indexer.model import Deployment
 
@@ -228,6 +230,60 @@ class Book:
         )
         return Simulation(found, [*left_out, *simulating.remarks(books, scenario, names)])
 
+    def top(
+        self,
+        by: str = "debt",
+        *,
+        limit: int = 20,
+        min_debt: float | None = None,
+        chain: str | None = None,
+        protocols: Sequence[str] = (),
+        deployments: Sequence[str] = (),
+    ) -> Rows:
+        """The largest wallets over all protocols: the rows of `indexer top --by debt|collateral|risk`, in USD.
+
+        Raises `ConfigError` for another `by`, and for a name that the file does not have.
+        """
+        from indexer.queries import ranking
+
+        if by not in ranking.RANKS:
+            raise ConfigError(f"{by!r} is no rank of wallets: {', '.join(ranking.RANKS)}")
+        self._require(protocols, deployments)
+        scope = Scope(chain_id=self._chain_id(chain), deployments=tuple(deployments))
+        columns, rows = ranking.top(
+            self._conn, by, limit=limit, min_debt=min_debt, protocols=tuple(protocols), scope=scope
+        )
+        return Rows(columns, iter(rows))
+
+    def movements(
+        self,
+        *,
+        since: "datetime | int",
+        until: "datetime | int | None" = None,
+        min_usd: float = 0.0,
+        chain: str | None = None,
+        protocols: Sequence[str] = (),
+    ) -> Rows:
+        """Who added or removed most between two moments: the rows of `indexer movements`, the largest first, in USD.
+
+        A moment is a time with a zone, or a block's number. History that has left the file for a lake is read there. Raises
+        `ConfigError` for a time without a zone, and for a name that the file does not have.
+        """
+        from indexer.history import history
+
+        self._require(protocols, ())
+        rows = history.movements(
+            self._conn,
+            since_block=since if isinstance(since, int) else None,
+            since=None if isinstance(since, int) else seconds(since),
+            until_block=until if isinstance(until, int) else None,
+            until=None if until is None or isinstance(until, int) else seconds(until),
+            min_usd=min_usd,
+            chain_id=self._chain_id(chain),
+            protocols=tuple(protocols),
+        )
+        return Rows(history.MOVEMENT_COLUMNS, (tuple(row.values()) for row in rows))
+
     def status(self) -> Rows:
         """How far each deployment is synced: the rows of `indexer status`. `age_seconds` counts to now."""
         rows = queries.status(self._conn, lambda number: self._config.chain_name(number), time.time())  # noqa: PLW0108 - read only where needed
@@ -247,3 +303,10 @@ class Book:
         if self._together is None:
             self._together = self._files.enter_context(shards.attached(self.path))
         return self._together
+
+
+def seconds(moment: "datetime") -> int:
+    """Unix seconds of a time. Raises `ConfigError` for one without a zone, which may mean any."""
+    if moment.tzinfo is None:
+        raise ConfigError(f"{moment.isoformat()} has no zone: give one, such as datetime.UTC")
+    return int(moment.timestamp())

@@ -13,7 +13,8 @@ from indexer.backtest.barriers import Barrier
 from indexer.backtest.leads import Lead
 from indexer.backtest.sample import CLIMATOLOGY, HOUR, Judged, Sample, judged
 from indexer.backtest.scores import Bin, Value
-from indexer.backtest.series import Series, load_all
+from indexer.backtest.series import Series, files, load, load_all
+from indexer.executors import results
 from indexer.progress import Progress
 
 #: bins with fewer observations are shown and not judged
@@ -67,8 +68,14 @@ class Evidence:
     remarks: Sequence[str] = field(default_factory=list)
 
 
-def of_files(folder: Path, settings: Settings, progress: Progress) -> Evidence:
-    """Run on files: `prices/` always, and every `maker_*/` beside it. Raises `ConfigError` where the data are not usable."""
+def of_files(
+    folder: Path, settings: Settings, progress: Progress, where: str | None = None, *, insecure: bool = False
+) -> Evidence:
+    """Run on files: `prices/` always, and every `maker_*/` beside it. Raises `ConfigError` where the data are not usable.
+
+    Each symbol's prices are a task, which `executors.results` runs at `where`. Vaults and invented positions are judged
+    here: what they answer is a row for each position and decision, and moving those costs more than it saves.
+    """
     prices = dict(load_all(folder / "prices"))
     books, samples, leads, remarks = [], list[Judged](), list[tuple[str, Lead]](), list[str]()
     for path in sorted(folder.glob("maker_*")):
@@ -81,26 +88,36 @@ def of_files(folder: Path, settings: Settings, progress: Progress) -> Evidence:
         for every in sorted({settings.step, min(settings.step, maker.OFTEN)}, reverse=True):
             samples += [judged(one) for one in (*maker.left_alone(found, every), *maker.liquidated(found, every))]
         leads += [(found.ilk, one) for one in maker.lead_times(found)]
-    found_barriers = list[Barrier]()
-    for symbol, series in prices.items():
-        times = barriers.decisions(series, settings.since, settings.until, settings.step * HOUR)
-        if not len(times):
-            remarks.append(
-                f"{symbol}: too few prices in that time, half a year before it and 7 days after it are needed"
-            )
-            continue
-        progress.start(f"prices of {symbol}", len(times), "decisions")
-        found_barriers += barriers.judged(
-            symbol,
-            series,
-            times,
-            settings.seed,
-            settings.paths,
-            lambda _: progress.advance(f"prices of {symbol}", 1),  # noqa: B023
+    if where is None:
+        judged_prices = [of_prices(str(folder), symbol, settings, progress) for symbol in prices]
+    else:
+        progress.start("prices", len(prices), "symbols")
+        judged_prices = results(
+            where, of_prices, [(str(folder.absolute()), one, settings) for one in prices], insecure=insecure
         )
-        progress.done(f"prices of {symbol}")
+        progress.done("prices")
+    found_barriers = [one for part in judged_prices for one in part]
+    remarks += [
+        f"{symbol}: too few prices in that time, half a year before it and 7 days after it are needed"
+        for symbol, part in zip(prices, judged_prices, strict=True)
+        if not part
+    ]
     samples += [judged(one) for one in mixed_samples(prices, settings, progress, remarks)]
     return Evidence(str(folder), settings, books, samples, leads, found_barriers, remarks)
+
+
+def of_prices(folder: str, symbol: str, settings: Settings, progress: Progress | None = None) -> list[Barrier]:
+    """What the prices of one symbol show; nothing where there are too few."""
+    series, name = load(files(Path(folder) / "prices")[symbol]), f"prices of {symbol}"
+    times = barriers.decisions(series, settings.since, settings.until, settings.step * HOUR)
+    if not len(times):
+        return []
+    if progress is None:
+        return [*barriers.judged(symbol, series, times, settings.seed, settings.paths)]
+    progress.start(name, len(times), "decisions")
+    found = barriers.judged(symbol, series, times, settings.seed, settings.paths, lambda _: progress.advance(name, 1))
+    progress.done(name)
+    return [*found]
 
 
 def maker_run(

@@ -82,7 +82,12 @@ def load(path: Path) -> Series:
 
 def load_all(folder: Path) -> Mapping[str, Series]:
     """Symbol -> prices of every file of a folder, by name. Raises `ConfigError` where there is none."""
+    return {symbol: load(path) for symbol, path in files(folder).items()}
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """Symbol -> its file, by name. Raises `ConfigError` where there is none."""
     found = {match[1]: path for path in sorted(folder.glob("*")) if (match := FILE.fullmatch(path.name))}
     if not found:
         raise ConfigError(f"{folder} has no prices: files are called SYMBOLUSDT_1h.csv or .csv.gz")
-    return {symbol: load(path) for symbol, path in found.items()}
+    return found

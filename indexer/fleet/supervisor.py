@@ -21,7 +21,7 @@ TICK = 0.2
 class Supervisor:
     """The processes of `members`.
 
-    `said` gets each line that one of them prints, `changed` is called after each change, and `committed` with a member that
+    `said` gets each line that one of them prints, `changed` is called after each change and now and then, and `committed` with a member that
     has told of a snapshot, or ended, as it may have died between a snapshot and the word of it.
     """
 
@@ -57,6 +57,7 @@ class Supervisor:
         try:
             member, message = self.heard.get(timeout=TICK)
         except queue.Empty:
+            self.changed()  # ages grow, and a change may have come too soon after another to be drawn
             return
         if message is not None:
             member.heard(message)

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,8 @@ from indexer.text.table import moves
 from indexer.text.values import age, printable
 
 COLUMNS = ("chain", "state", "block", "age", "positions", "at risk", "requests", "restarts", "now")
+#: what gives way first where a terminal is narrow, and how much of `now` is worth it
+GIVES_WAY, NOW = ("requests", "restarts", "at risk", "positions", "age"), 18
 #: seconds between two drawings
 PAUSE = 0.25
 
@@ -60,12 +62,12 @@ def drawn(members: Sequence[Member], *, still: bool = False) -> Iterator[Callabl
 
     terminal = Console(stderr=True, highlight=False, soft_wrap=True)
     lock, last = threading.Lock(), [0.0]
-    with Live(table(members), console=terminal, auto_refresh=False, transient=True) as live:
+    with Live(table(members, terminal.width), console=terminal, auto_refresh=False, transient=True) as live:
 
         def redraw() -> None:
             if time.monotonic() - last[0] >= PAUSE:
                 last[0] = time.monotonic()
-                live.update(table(members), refresh=True)
+                live.update(table(members, terminal.width), refresh=True)
 
         def say(line: str) -> None:
             with lock:
@@ -78,15 +80,39 @@ def drawn(members: Sequence[Member], *, still: bool = False) -> Iterator[Callabl
             console.above_bars.remove(say)
 
 
-def table(members: Sequence[Member]) -> Any:
-    """The table as rich draws it; a row takes one line."""
+def table(members: Sequence[Member], width: int) -> Any:
+    """The table as rich draws it in so many columns of a terminal; a row takes one line."""
     from rich.table import Table  # noqa: PLC0415 - slow to import
     from rich.text import Text  # noqa: PLC0415
 
+    rows = [dict(zip(COLUMNS, map(printable, row(member)), strict=True)) for member in members]
+    widths = fitting({name: max(len(name), *(len(one[name]) for one in rows)) for name in COLUMNS}, width)
     made = Table(box=None, pad_edge=False)
-    for name in COLUMNS:
+    for name, room in widths.items():
         right = name in COLUMNS[2:8]
-        made.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
-    for member in members:
-        made.add_row(*(Text(printable(cell)) for cell in row(member)))
+        made.add_column(
+            name,
+            justify="right" if right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=room,
+            max_width=room,
+        )
+    for one in rows:
+        made.add_row(*(Text(one[name]) for name in widths))
     return made
+
+
+def fitting(wanted: Mapping[str, int], width: int) -> dict[str, int]:
+    """The columns that fit and their widths: what is of least use now gives way, and `now` takes what is left."""
+    kept = dict(wanted)
+    least = min(wanted["now"], NOW)
+
+    def others() -> int:
+        return sum(kept[name] + 2 for name in kept if name != "now")
+
+    for name in GIVES_WAY:
+        if others() + least > width:
+            del kept[name]
+    kept["now"] = min(wanted["now"], max(width - others(), len("now")))
+    return kept

@@ -146,6 +146,11 @@ def watching(session: Session, flags: dict[str, Any]) -> "Iterator[Desk]":
     from indexer.alert.prices import rules as price_rules
     from indexer.queries.known import chain_names
 
+    if session.folder:
+        raise click.UsageError(
+            f"this is for one chain and its file, --db {session.db}/CHAIN.db; the rules of a folder are judged by "
+            f"`indexer --db {session.db}/ sync --chain all --follow --watch`"
+        )
     config = session.config
     to = alerting(session, flags)
     if not session.db.exists():

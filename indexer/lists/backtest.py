@@ -10,7 +10,7 @@ import click
 from indexer.boundary.files import write_file
 from indexer.errors import ConfigError
 from indexer.lists.report import SUFFIXES, document_options
-from indexer.terminal.options import Session, moment, session_of
+from indexer.terminal.options import Session, moment, scheduler_options, session_of
 from indexer.terminal.output import by_ending
 from indexer.text.console import bars
 
@@ -60,6 +60,7 @@ def date(_context: click.Context, _parameter: click.Parameter, value: str | None
 )
 @click.option("--paths", type=click.IntRange(100, 1_000_000), default=2_000, show_default=True, help="Simulated paths.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the generator.")
+@scheduler_options
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -76,6 +77,8 @@ def backtest(
     step: int,
     paths: int,
     seed: int,
+    scheduler: str | None,
+    insecure_scheduler: bool,
     html: Path | None,
     form: str | None,
     path: Path | None,
@@ -93,7 +96,8 @@ def backtest(
     if since is not None and until is not None and since >= until:
         raise ConfigError("--from must lie before --until")
     chosen = Form((by_ending(path, SUFFIXES, form) if path else form) or "terminal")
-    found = evidence(session, folder, Settings(since, until, step, seed, paths))
+    settings = Settings(since, until, step, seed, paths)
+    found = evidence(session, folder, settings, scheduler, insecure=insecure_scheduler)
     if html is not None:
         page = backtest_report(found)
         write_file(html, lambda stream: write(page, Form.HTML, stream))
@@ -108,13 +112,17 @@ def backtest(
         fill(sys.stdout)
 
 
-def evidence(session: Session, folder: Path | None, settings: "Settings") -> "Evidence":
+def evidence(
+    session: Session, folder: Path | None, settings: "Settings", scheduler: str | None, *, insecure: bool
+) -> "Evidence":
     """What the files of a folder show, or else the database."""
     from indexer.backtest.evidence import of_database, of_files
 
     if folder is None:
         session.require_one_file("backtest without --data")
+        if scheduler is not None:
+            raise click.UsageError("--scheduler is for --data: what a database holds is judged in a moment")
         with session.read() as conn:
             return of_database(conn, session.db_path.name, settings)
     with bars() as progress:
-        return of_files(folder, settings, progress)
+        return of_files(folder, settings, progress, scheduler, insecure=insecure)

@@ -71,6 +71,11 @@ def test_a_shorter_time_holds_fewer_decisions_with_the_same_forecasts(data: Path
     assert theirs[0]["first"] == "2022-07-15"
 
 
+def test_processes_find_the_same(data: Path) -> None:
+    command = ["--data", data, "--paths", "100", "--from", "2022-07-15", "--until", "2022-07-20", "--format", "json"]
+    assert run(*command, "--scheduler", "processes:2") == run(*command)
+
+
 @pytest.mark.parametrize("name", ["page.md", "page.txt", "page.csv", "page.json", "page.html"])
 def test_the_ending_chooses_the_form(data: Path, tmp_path: Path, name: str) -> None:
     run("--data", data, "--paths", "100", "--from", "2022-07-15", "--until", "2022-07-18", "--output", tmp_path / name)

@@ -4,10 +4,11 @@ import io
 import time
 
 import pytest
+from rich.console import Console
 
 from indexer.fleet.member import FOLLOW_PAUSES, HOPELESS, ONCE_PAUSES, Member, State
 from indexer.fleet.messages import Stages, Told, understood
-from indexer.fleet.table import row
+from indexer.fleet.table import row, table
 
 SAMPLE = {"block_number": 7, "block_timestamp": 1_700_000_000, "positions": 1200, "at_risk": 3, "requests": 9}
 
@@ -85,6 +86,26 @@ def test_the_table_says_what_is_known_and_nothing_else() -> None:
     assert row(one)[7] == "1"
     assert row(one)[8].startswith("starts again in 6")
     assert row(one)[8].endswith("no node")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_the_table_fits_the_terminal_and_shows_chain_state_and_block_whole(width: int) -> None:
+    names = ["mainnet", "arbitrum", "base", "polygon"]
+    members = [Member(name, ["sync"], True, FOLLOW_PAUSES) for name in names]
+    for number, one in enumerate(members):
+        one.heard({"snapshot": {**SAMPLE, "block_number": 412_345_678 + number}})
+    members[1].heard({"stage": "logs of aave-v3-arbitrum", "done": 123_456_789, "total": 412_345_678, "unit": "blocks"})
+    members[2].heard({"line": "https://rpc.example answered 429 Too Many Requests"})
+    members[2].ended(1, time.monotonic())
+    console = Console(width=width, file=io.StringIO())
+    console.print(table(members, width))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) == 1 + len(members)
+    assert max(map(len, lines)) <= width
+    for number, (name, line) in enumerate(zip(names, lines[1:], strict=True)):
+        assert line.split()[:3] == [name, "waiting" if number == 2 else "following", str(412_345_678 + number)]
+    assert "logs of aave-v3" in lines[2]
+    assert ("requests" in lines[0], "at risk" in lines[0]) == (width >= 120, width >= 120)
 
 
 def test_nobody_reads_any_more_is_no_error() -> None:

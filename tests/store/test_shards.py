@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from indexer.chain.client import Chain
 from indexer.cli.main import main
 from indexer.errors import StoreError
+from indexer.jobs.prices import fill
 from indexer.model import Accounts
 from indexer.queries import exports, ranking
 from indexer.queries.exports import Kind
@@ -47,9 +48,10 @@ def sync(path: Path, name: str, market: Devnet, times: int = 2) -> None:
     with closing(Chain(name, node.chain_id, [node.url], MULTICALL3)) as chain, Store(path) as store, store.lock():
         worker = Sync(store, chain, [adapter_of(replace(deployment_of(market), chain=name))], Accounts.ALL, Settings())
         for number in range(times):
-            worker.snapshot()
+            outcome = worker.snapshot()
             if number + 1 < times:
                 market.step(number)
+        fill(worker, None, outcome.block)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,9 @@ COMMANDS = [
     "query select+chain_id,deployment,positions,at_risk+from+sync_status+order+by+1",
     "query select+account,profit_before_gas_usd+from+opportunities+order+by+1,2",
     "watch list",
+    "oracles",
+    "oracles WETH --chain first",
+    "volatility",
 ]
 
 
@@ -317,7 +322,7 @@ def test_terms_of_an_order_are_split_outside_brackets() -> None:
     assert split(order) == ["a is null", "case when s in ('x', 'y') then b else 0 end desc", "c"]
 
 
-@pytest.mark.parametrize("command", ["forecast book", "forecast", "backtest", "serve"])
+@pytest.mark.parametrize("command", ["forecast book", "forecast", "backtest", "serve", "watch run", "watch check"])
 def test_what_is_for_one_file_is_refused_naming_the_way(folder: Path, command: str) -> None:
     refused = run(folder, *command.split())
     assert refused.exit_code == 2

@@ -101,6 +101,7 @@ def endangered(one: World, before: int) -> tuple[str, int, int]:
     return wallet, healths[wallet], after[wallet]
 
 
+@pytest.mark.slow
 def test_each_alert_of_two_chains_is_told_once_while_children_and_the_parent_are_killed(
     worlds: list[World], folder: Path
 ) -> None:
