@@ -15,7 +15,7 @@ An adapter knows one protocol's contracts. It never opens a connection and never
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
@@ -164,6 +164,13 @@ class Adapter(ABC, Generic[M, P]):
     def changes_silently(self, market: M, position: P) -> bool:
         """Whether this position may have changed without any event, so that each snapshot reads it again."""
         return False
+
+    def read_changed(self, read: Reader, market: M, changed: Sequence[tuple[P, Collection[str]]]) -> list[P]:
+        """Read again positions that logs touched: each as it was, and the contracts whose logs named it since.
+
+        It may leave out what only a log of another contract could have changed. Not asked where anything else is unclear.
+        """
+        return self.read_positions(read, market, [position.key for position, _ in changed])
 
     def audit_answers(self, read: Reader, market: M, positions: Sequence[P]) -> list[Answer]:
         """Ask as `contract_answers` does, for the comparison before each commit: it may ask only about what the positions

@@ -119,17 +119,7 @@ def balance(
     of: Listed, market: str, side: str, *, scaled: int, amount: int, value: int | None, is_collateral: bool = False
 ) -> Balance:
     """One row of `balances`, kept by the contract `market`."""
-    return Balance(
-        asset=of.asset,
-        market=market,
-        symbol=of.symbol,
-        decimals=of.decimals,
-        side=side,
-        scaled=scaled,
-        amount=amount,
-        value=value,
-        is_collateral=is_collateral,
-    )
+    return Balance(of.asset, market, of.symbol, of.decimals, side, scaled, amount, value, is_collateral)
 
 
 def with_entry(entries: Mapping[str, V], key: str, value: V | None) -> dict[str, V]:

@@ -1,7 +1,7 @@
 """The bloom filter of a block's logs (yellow paper 4.4.3): which logs a block may have, and which it cannot have."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -70,21 +70,13 @@ def bloom_may_contain(bloom: bytes, address: str, topic: str) -> bool:
     return bits & wanted == wanted
 
 
-def suspects(
-    bloom: bytes, addresses: Sequence[str], topics: Sequence[str], events: Iterable[Event]
-) -> list[tuple[str, str]]:
+def suspects(bloom: bytes, pairs: Collection[tuple[str, str]], events: Iterable[Event]) -> list[tuple[str, str]]:
     """The wanted (address, topic) pairs that may be in a block although no such event came."""
     bits = int.from_bytes(bloom)
     came = {(event.address, event.topic0) for event in events}
-    marks = {entry: bloom_bits(bytes.fromhex(entry[2:])) for entry in (*addresses, *topics)}
+    marks = {entry: bloom_bits(bytes.fromhex(entry[2:])) for pair in pairs for entry in pair}
     shown = {entry for entry, mark in marks.items() if bits & mark == mark}
-    return [
-        (address, topic)
-        for address in addresses
-        if address in shown
-        for topic in topics
-        if topic in shown and (address, topic) not in came
-    ]
+    return sorted(pair for pair in pairs if shown.issuperset(pair) and pair not in came)
 
 
 def fullness(bloom: bytes) -> int:

@@ -11,7 +11,6 @@ from indexer.chain.blocks import (
     block_request,
     check_header,
     check_linked,
-    parse_block,
     parse_header,
     parse_hex,
 )
@@ -35,12 +34,16 @@ UNKNOWN_BLOCK_ROUNDS = 5
 class Chain(BatchingNode):
     """One chain; see `Node` for its endpoints and settings."""
 
+    #: the header asked for last
+    _last: Header | None = None
+
     def block(self, which: int | str) -> Block:
         """A block by number, by hash, or "latest", "safe", "finalized".
 
         ReorgError for a hash that no endpoint knows, ChainError for a number beyond the head.
         """
-        return parse_block(self.header(which))
+        last = self._last = parse_header(self.header(which))
+        return last.block
 
     def header(self, which: int | str) -> dict[str, Any]:
         """The raw header of a block, checked to be the one asked for."""
@@ -57,12 +60,27 @@ class Chain(BatchingNode):
 
     def headers(self, first: int, last: int) -> list[Header]:
         """The headers first..last with their blooms. ReorgError if they do not link up (the chain changed meanwhile)."""
-        headers = self.batch(
+        headers = self._headers(first, last)
+        check_linked(headers)
+        return headers
+
+    def headers_to(self, first: int, target: Block) -> list[Header]:
+        """As `headers`, up to the target, whose own header is not asked for again if it was the last one asked for.
+
+        It may have left the chain meanwhile, as it may a moment later: who relies on it asks again before a commit.
+        """
+        last = self._last
+        if last is None or last.block != target:
+            return self.headers(first, target.number)
+        headers = [*self._headers(first, target.number - 1), last]
+        check_linked(headers)
+        return headers
+
+    def _headers(self, first: int, last: int) -> list[Header]:
+        return self.batch(
             [("eth_getBlockByNumber", [hex(number), False]) for number in range(first, last + 1)],
             lambda raw, call: parse_header(check_header(raw, int(call[1][0], 16))),
         )
-        check_linked(headers)
-        return headers
 
     def code(self, address: str, block: Block) -> bytes:
         """The contract code at an address in a block, empty for none."""

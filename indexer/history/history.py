@@ -20,6 +20,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from indexer.history.flows import (
@@ -301,9 +302,11 @@ def thin(
 
 
 def by_position(rows: Iterable[Sequence[object]]) -> Iterator[tuple[Key, list[Point]]]:
-    """Groups rows, ordered by key, into each position's points."""
-    for key, mine in groupby(rows, key=lambda row: (str(row[0]), str(row[1]))):
-        yield key, [Point(row[2], row[3], None if row[4] is None else int(row[4]), *row[5:]) for row in mine]  # type: ignore[arg-type, call-overload]
+    """Groups rows, ordered by key, into the points of each position that has several: a single one always stays."""
+    for key, group in groupby(rows, key=itemgetter(0, 1)):
+        mine = [*group]
+        if len(mine) > 1:
+            yield key, [Point(row[2], row[3], None if row[4] is None else int(row[4]), *row[5:]) for row in mine]  # type: ignore[arg-type, call-overload]
 
 
 # reading ----------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import product
 from statistics import median
 
 from indexer.chain.blocks import Header
@@ -33,21 +34,25 @@ def fetch_recent(
     topics: Iterable[str],
     target: Block,
     *,
+    pairs: Collection[tuple[str, str]] | None = None,
     confirmations: int = 4,
 ) -> Iterator[Chunk]:
     """The wanted logs of first..last, among the last blocks up to `target`, each block asked for by its hash.
+
+    `pairs` are the addresses and topics that belong together, and for which alone bloom filters are asked; None: all.
 
     If no log explains a block's bloom filter, each endpoint is asked once for the block's receipts; see
     `indexer.logs.omissions`. Where filters are too full to mean anything, that is done for at most `confirmations`
     blocks, newest first. Blocks that stay unexplained are `unconfirmed`. ReorgError if the blocks do not lead to `target`.
     """
     wanted = Filter.of(addresses, topics)
-    headers = chain.headers(first, target.number)
+    sought = frozenset(product(wanted.addresses, wanted.topics) if pairs is None else pairs)
+    headers = chain.headers_to(first, target)
     if headers[-1].block.hash != target.hash:
         raise ReorgError(f"block {target.number} ({target.hash}) left the canonical chain")
     headers = headers[: last - first + 1]
     for start in range(0, len(headers), BLOCKS_PER_CHUNK):
-        chunk = _recent(chain, headers[start : start + BLOCKS_PER_CHUNK], wanted, confirmations)
+        chunk = _recent(chain, headers[start : start + BLOCKS_PER_CHUNK], wanted, sought, confirmations)
         confirmations -= len(chunk.unconfirmed)
         yield chunk
 
@@ -61,7 +66,13 @@ def quiet(chain: Chain, addresses: Iterable[str], topics: Iterable[str], target:
     return chain.blooms.trusted and median(doubts) <= INFORMATIVE
 
 
-def _recent(chain: Chain, headers: Sequence[Header], wanted: Filter, confirmations: int) -> Chunk:
+def _recent(
+    chain: Chain,
+    headers: Sequence[Header],
+    wanted: Filter,
+    pairs: Collection[tuple[str, str]],
+    confirmations: int,
+) -> Chunk:
     blocks = [header.block for header in headers]
     events, doubtful = _whole(chain, _sparse(chain, headers), wanted)
     others = [header.block for header in headers if header.block.hash not in events]
@@ -73,9 +84,9 @@ def _recent(chain: Chain, headers: Sequence[Header], wanted: Filter, confirmatio
         bloom = header.bloom
         if header in doubtful or not bloom:
             continue
-        if not suspects(bloom, wanted.addresses, wanted.topics, events[header.block.hash]):
+        if not suspects(bloom, pairs, events[header.block.hash]):
             continue
-        if false_positives(bloom, len(wanted.addresses) * len(wanted.topics)) > INFORMATIVE:
+        if false_positives(bloom, len(pairs)) > INFORMATIVE:
             confirmations -= 1
             if confirmations < 0:
                 unconfirmed.append(header.block.number)

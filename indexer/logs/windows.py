@@ -94,7 +94,10 @@ def in_windows(
             except (TooBigError, RejectedError) as error:
                 if isinstance(error, narrows) and window.span > 1:
                     _narrow(chain, window, str(error))
-                    windows.appendleft(_Window(window.first, window.last))
+                    if windows and windows[0].answer is None:  # cut anew together, so that no remnant takes a request
+                        windows[0].first = window.first
+                    else:
+                        windows.appendleft(_Window(window.first, window.last))
                 else:
                     yield from alone(window.first, window.last, error)
                 continue

@@ -1,156 +1,190 @@
 """How much each wallet holds of each asset and in each deployment: one pass over the rows, with wallets as numbers.
 
-A million wallets as dictionary keys would take most of a gigabyte, so sums by wallet are arrays.
+A million wallets as dictionary keys would take most of a gigabyte, so what they hold stands in arrays.
 """
 
-import heapq
+import math
 import sqlite3
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.queries.shards import chained
+from indexer.errors import StoreError
 from indexer.store.shards import each
 
-
-class Numbers:
-    """A number for each wallet; rows of one wallet must follow each other unless it has several positions."""
-
-    def __init__(self, conn: sqlite3.Connection) -> None:
-        self.several = {wallet: number for number, wallet in enumerate(wallets_of_several(conn))}
-        self.last, self.next = "", len(self.several)
-
-    def __call__(self, wallet: str) -> int:
-        number = self.several.get(wallet.lower())
-        if number is not None:
-            return number
-        if wallet != self.last:
-            self.last, self.next = wallet, self.next + 1
-        return self.next
+Floats = NDArray[np.float64]
 
 
-def wallets_of_several(conn: sqlite3.Connection) -> list[str]:
-    """The wallets, in lower case, that have more than one position."""
-    if len(each(conn)) == 1:
-        sql = "select lower(wallet) from positions group by wallet having count(*) > 1"
-        return [wallet for (wallet,) in chained(conn, sql, ())]
-    sql = "select lower(wallet), count(*) from positions group by wallet order by 1"
-    parts = [part.execute(sql) for part in each(conn)]
-    found = groupby(heapq.merge(*parts, key=itemgetter(0)), itemgetter(0))
-    return [wallet for wallet, rows in found if sum(count for _, count in rows) > 1]
+class Kind(NamedTuple):
+    """What a balance is: of which asset, owed or held, backing debt or not, and of a position that can be liquidated."""
+
+    chain_id: int
+    asset: str
+    symbol: str
+    side: str
+    backs: int
+    liquidatable: int
+
+    @property
+    def owed(self) -> bool:
+        return self.side == "debt"
 
 
 @dataclass(slots=True)
 class Holdings:
-    """Sums of one asset or deployment by wallet, in USD."""
+    """Sums by wallet, in USD. A wallet's number is the hash of its address: 64 bits that nobody can choose."""
 
     wallets: "array[int]" = field(default_factory=lambda: array("q"))
     values: "array[float]" = field(default_factory=lambda: array("d"))
 
-    def sums(self) -> NDArray[np.float64]:
+    def sums(self) -> Floats:
         """One sum per wallet."""
-        _, places = np.unique(np.frombuffer(self.wallets, np.int64), return_inverse=True)
-        values = np.frombuffer(self.values, np.float64)
-        return np.asarray(np.bincount(places, values), np.float64) if len(places) else values
+        return by_wallet(np.frombuffer(self.wallets, np.int64), np.frombuffer(self.values, np.float64))
 
 
-@dataclass(slots=True)
+def by_wallet(wallets: NDArray[np.int64], values: Floats) -> Floats:
+    """One sum of the values per wallet."""
+    _, places = np.unique(wallets, return_inverse=True)
+    return np.asarray(np.bincount(places, values), np.float64) if len(places) else values
+
+
+@dataclass(frozen=True, slots=True)
 class Side:
-    """What all positions hold or owe of one asset."""
+    """What all positions hold or owe of one asset; `usd` is the sum of known values, None where there are none of several."""
 
-    rows: int = 0
-    known: int = 0
-    amount: int = 0
-    value_usd: float = 0.0
-
-    def add(self, amount: str, value_usd: float | None) -> None:
-        self.rows += 1
-        self.amount += int(amount)
-        if value_usd is not None:
-            self.known += 1
-            self.value_usd += value_usd
-
-    @property
-    def usd(self) -> float | None:
-        """The sum of the known values; None where there are values and none is known."""
-        return self.value_usd if self.known or not self.rows else None
+    amount: int
+    usd: float | None
+    unvalued: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class OfAsset:
     """One asset of a chain over all deployments."""
 
-    symbol: str = ""
-    supply: Side = field(default_factory=Side)
-    collateral: Side = field(default_factory=Side)
-    debt: Side = field(default_factory=Side)
-    liquidatable_debt_usd: float = 0.0
-    collaterals: Holdings = field(default_factory=Holdings)
-    debts: Holdings = field(default_factory=Holdings)
+    symbol: str
+    supply: Side
+    collateral: Side
+    debt: Side
+    liquidatable_debt_usd: float
+    collaterals: Floats
+    debts: Floats
 
     @property
     def unvalued(self) -> int:
-        return self.supply.rows - self.supply.known + self.debt.rows - self.debt.known
+        return self.supply.unvalued + self.debt.unvalued
 
 
-def of_assets(conn: sqlite3.Connection, where: str, values: Sequence[Any]) -> dict[tuple[int, str], OfAsset]:
-    """By chain and asset; `where` is a condition on the protocol and the deployment."""
-    number = Numbers(conn)
-    found: dict[tuple[int, str], OfAsset] = {}
-    for chain_id, asset, symbol, side, backs, amount, usd, wallet, liquidatable in chained(
-        conn,
-        "select chain_id, b.asset, b.symbol, b.side, b.is_collateral, b.amount_raw, b.value_usd, p.wallet,"  # noqa: S608
-        " p.status = 'liquidatable' from positions p cross join balances b"
-        f" using (chain_id, deployment, account, position_group) where {where}",
-        values,
-    ):
-        one = found.get((chain_id, asset))
-        if one is None:
-            one = found[chain_id, asset] = OfAsset()
-        one.symbol = max(one.symbol, symbol)
-        if side == "debt":
-            one.debt.add(amount, usd)
-            one.debts.wallets.append(number(wallet))
-            one.debts.values.append(usd or 0.0)
-            if liquidatable:
-                one.liquidatable_debt_usd += usd or 0.0
-            continue
-        one.supply.add(amount, usd)
-        if backs:
-            one.collateral.add(amount, usd)
-            one.collaterals.wallets.append(number(wallet))
-            one.collaterals.values.append(usd or 0.0)
+@dataclass(slots=True)
+class Held:
+    """What the positions of some deployments hold and owe: the balances of each kind, and of each deployment by wallet."""
+
+    kinds: dict[Kind, int] = field(default_factory=dict)
+    amounts: list[int] = field(default_factory=list)
+    places: "array[int]" = field(default_factory=lambda: array("i"))  # the kind of each balance
+    balances: Holdings = field(default_factory=Holdings)  # NaN without a value
+    deployments: dict[str, tuple[Holdings, Holdings]] = field(default_factory=dict)  # debts and collaterals
+
+    def assets(self) -> dict[tuple[int, str], OfAsset]:
+        """By chain and asset."""
+        places = np.frombuffer(self.places, np.int32)
+        wallets = np.frombuffer(self.balances.wallets, np.int64)
+        values = np.frombuffer(self.balances.values, np.float64)
+        known = ~np.isnan(values)
+        rows, valued = (np.bincount(places[which], minlength=len(self.kinds)) for which in (slice(None), known))
+        usd = np.bincount(places[known], values[known], len(self.kinds))
+
+        def side(kinds: Sequence[Kind]) -> Side:
+            here = [self.kinds[kind] for kind in kinds]
+            count, some = int(rows[here].sum()), int(valued[here].sum())
+            sum_usd = float(usd[here].sum()) if some or not count else None
+            return Side(sum(self.amounts[place] for place in here), sum_usd, count - some)
+
+        def each_wallet(kinds: Sequence[Kind]) -> Floats:
+            which = known & np.isin(places, [self.kinds[kind] for kind in kinds])
+            return by_wallet(wallets[which], values[which])
+
+        found = {}
+        for asset in dict.fromkeys((kind.chain_id, kind.asset) for kind in self.kinds):
+            mine = [kind for kind in self.kinds if (kind.chain_id, kind.asset) == asset]
+            owed, supplied = [kind for kind in mine if kind.owed], [kind for kind in mine if not kind.owed]
+            backing = [kind for kind in supplied if kind.backs]
+            found[asset] = OfAsset(
+                max(kind.symbol for kind in mine),
+                *(side(supplied), side(backing), side(owed)),
+                side([kind for kind in owed if kind.liquidatable]).usd or 0.0,
+                *(each_wallet(backing), each_wallet(owed)),
+            )
+        return found
+
+    def sums(self) -> dict[str, tuple[Floats, Floats]]:
+        """The wallets' debts and collaterals by deployment, and of all deployments under `all`."""
+        whole = Holdings(), Holdings()
+        for own in self.deployments.values():
+            for holdings, part in zip(whole, own, strict=True):
+                holdings.wallets.extend(part.wallets)
+                holdings.values.extend(part.values)
+        sums = {name: (debts.sums(), collaterals.sums()) for name, (debts, collaterals) in self.deployments.items()}
+        return {"all": (whole[0].sums(), whole[1].sums()), **sums} if sums else {}
+
+
+def held(conn: sqlite3.Connection, where: str, values: Sequence[Any]) -> Held:
+    """Of the deployments that `where`, a condition on the protocol and the deployment, selects."""
+    found = Held()
+    for part in each(conn):
+        selected = f"select chain_id, deployment from deployments where {where} order by 1, 2"  # noqa: S608 - our own names
+        for chain_id, name in part.execute(selected, [*values]).fetchall():
+            _add_deployment(part, chain_id, name, found)
     return found
 
 
-def of_deployments(
-    conn: sqlite3.Connection, where: str, values: Sequence[Any]
-) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """The wallets' debts and collaterals by deployment, and of all deployments under `all`."""
-    number = Numbers(conn)
-    found: dict[str, tuple[Holdings, Holdings]] = {}
-    whole = Holdings(), Holdings()
-    for deployment, wallet, debt, collateral in chained(
-        conn,
-        f"select deployment, wallet, debt_usd, collateral_usd from positions where {where}",  # noqa: S608 - our own names
-        values,
-    ):
-        own = found.get(deployment)
-        if own is None:
-            own = found[deployment] = Holdings(), Holdings()
-        n = number(wallet)
-        for holdings, value in zip(own, (debt, collateral), strict=True):
-            holdings.wallets.append(n)
-            holdings.values.append(value or 0.0)
-    for own in found.values():
-        for holdings, part in zip(whole, own, strict=True):
-            holdings.wallets.extend(part.wallets)
-            holdings.values.extend(part.values)
-    sums = {name: (own[0].sums(), own[1].sums()) for name, own in found.items()}
-    return {"all": (whole[0].sums(), whole[1].sums()), **sums} if sums else {}
+def _add_deployment(conn: sqlite3.Connection, chain_id: int, name: str, found: Held) -> None:
+    """Goes through positions and balances side by side, in the order of the key that both are stored in.
+
+    A join would look for the balances of each position, and give its wallet with each of them.
+    """
+    here = "where chain_id = ? and deployment = ? order by account, position_group"
+    positions, balances = conn.cursor(), conn.cursor()
+    positions.row_factory = balances.row_factory = None  # plain tuples are faster than rows with column names
+    positions.execute(
+        "select account, position_group, wallet, status = 'liquidatable', coalesce(debt_usd, 0.0), "  # noqa: S608 - ours
+        f"coalesce(collateral_usd, 0.0) from positions {here}",
+        (chain_id, name),
+    )
+    balances.execute(
+        "select account, position_group, asset, symbol, side, is_collateral, amount_raw, value_usd "  # noqa: S608 - ours
+        f"from balances {here}",
+        (chain_id, name),
+    )
+    debts, collaterals = found.deployments.setdefault(name, (Holdings(), Holdings()))
+    amounts, places, wallets, values = found.amounts, found.places, found.balances.wallets, found.balances.values
+    kinds: dict[tuple[Any, ...], int] = {}
+    balance = next(balances, None)
+    for account, group, wallet, liquidatable, debt, collateral in positions:
+        number = hash(wallet.lower())
+        debts.wallets.append(number)
+        debts.values.append(debt)
+        collaterals.values.append(collateral)
+        while balance is not None and balance[0] == account and balance[1] == group:
+            kind = (balance[2:6], liquidatable)
+            place = kinds.get(kind)
+            if place is None:
+                place = kinds[kind] = found.kinds.setdefault(
+                    Kind._make((chain_id, *kind[0], liquidatable)), len(amounts)
+                )
+                if place == len(amounts):
+                    amounts.append(0)
+            amounts[place] += int(balance[6])
+            places.append(place)
+            wallets.append(number)
+            values.append(math.nan if balance[7] is None else balance[7])
+            balance = next(balances, None)
+    collaterals.wallets.extend(debts.wallets[len(collaterals.wallets) :])
+    if balance is not None:
+        raise StoreError(
+            f"the balances of {balance[0]} in {name} have no position: restore a copy of the file, or delete it and run "
+            "`indexer sync` again"
+        )

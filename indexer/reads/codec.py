@@ -149,15 +149,17 @@ def _decoder(types: list[str]) -> Callable[[bytes], Any]:
             return int.from_bytes(data[:32])
 
         return one_uint
-    words = [_word_decoder(kind) for kind in types]
-    if all(words):
+    flat = _flat(types)
+    words = [_word_decoder(kind) for kind in flat or ()]
+    if words and all(words):
         spans = [(slice(32 * i, 32 * i + 32), word) for i, word in enumerate(words) if word]
+        tuples = flat is not types
 
         def by_words(data: bytes) -> Any:
             if len(data) < 32 * len(spans):
                 raise ValueError("too short")
             values = tuple([word(data[span]) for span, word in spans])
-            return values[0] if len(values) == 1 else values
+            return values if tuples or len(values) > 1 else values[0]
 
         return by_words
 
@@ -170,6 +172,14 @@ def _decoder(types: list[str]) -> Callable[[bytes], Any]:
         return values[0] if len(types) == 1 else tuple(values)
 
     return generic
+
+
+def _flat(types: list[str]) -> list[str]:
+    """The types of the only tuple of a list, if it has no tuples itself: as words they are that value; else the list."""
+    whole = parse(types[0]) if len(types) == 1 else None
+    if isinstance(whole, TupleType) and not whole.arrlist:
+        return [one.to_type_str() for one in whole.components]
+    return types
 
 
 def _word_decoder(kind: str) -> Callable[[bytes], Any] | None:

@@ -25,7 +25,7 @@ from indexer.queries.book import (
     whole_debt,
     worst_health,
 )
-from indexer.queries.holders import of_assets, of_deployments
+from indexer.queries.holders import Held, held
 from indexer.report.charts import Bars
 from indexer.report.document import Report, Section
 from indexer.report.parts import as_of, labelled, percent, section
@@ -47,25 +47,24 @@ ASSET_COLUMNS = (
 ).split()
 
 
-def by_asset(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
+def by_asset(conn: sqlite3.Connection, holders: Held) -> list[dict[str, Any]]:
     """One row per asset over all protocols, largest debt, then collateral first; amounts `*_raw` are exact."""
     units = decimals(conn)
     found = []
-    for (chain_id, asset), one in of_assets(conn, chosen.sql, chosen.values).items():
+    for (chain_id, asset), one in holders.assets().items():
         unit = units.get((chain_id, asset.lower()))
         columns: dict[str, Any] = {"symbol": one.symbol, "asset": asset}
         for name, side in (("supply", one.supply), ("collateral", one.collateral), ("debt", one.debt)):
             columns[f"{name}_raw"] = str(side.amount)
             columns[name] = None if unit is None else side.amount / 10**unit
-        debts = one.debts.sums()
         columns |= {
             "supply_usd": one.supply.usd,
             "collateral_usd": one.collateral.usd,
             "debt_usd": one.debt.usd,
             "liquidatable_debt_usd": one.liquidatable_debt_usd,
-            "debt_top10_percent": top_share(debts),
-            "debt_hhi": hhi(debts),
-            "collateral_top10_percent": top_share(one.collaterals.sums()),
+            "debt_top10_percent": top_share(one.debts),
+            "debt_hhi": hhi(one.debts),
+            "collateral_top10_percent": top_share(one.collaterals),
             "unvalued": one.unvalued,
         }
         found.append(columns)
@@ -138,7 +137,7 @@ CONCENTRATION_COLUMNS = (
 )
 
 
-def concentration(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
+def concentration(holders: Held) -> list[dict[str, Any]]:
     """How much of the whole book and of each deployment the largest wallets hold."""
     return [
         {
@@ -149,9 +148,7 @@ def concentration(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, An
             "collateral_top10_percent": top_share(collaterals),
             "collateral_hhi": hhi(collaterals),
         }
-        for name, (debts, collaterals) in sorted(
-            of_deployments(conn, chosen.sql, chosen.values).items(), key=lambda item: (item[0] != "all", item[0])
-        )
+        for name, (debts, collaterals) in sorted(holders.sums().items(), key=lambda item: (item[0] != "all", item[0]))
     ]
 
 
@@ -172,14 +169,13 @@ def book(
     if not synced:
         return None
     progress = progress or NoProgress()
-    progress.start("adding up", 4, "tables")
+    progress.start("adding up", 3, "tables")
     deployments_part = deployment_section(synced, by_deployment(conn, chosen))
     progress.advance("adding up", 1)
-    assets_part = asset_section(by_asset(conn, chosen))
+    holders = held(conn, chosen.sql, chosen.values)
+    assets_part = asset_section(by_asset(conn, holders))
     progress.advance("adding up", 1)
     health_part = health_section(*by_health(conn, chosen))
-    progress.advance("adding up", 1)
-    holders = concentration(conn, chosen)
     progress.done("adding up")
     part = ", ".join([*protocols, *deployments])
     return Report(
@@ -191,7 +187,7 @@ def book(
             *extra,
             assets_part,
             section("Largest wallets by debt", LARGEST_COLUMNS, largest(conn, chosen)),
-            section("Concentration", CONCENTRATION_COLUMNS, holders),
+            section("Concentration", CONCENTRATION_COLUMNS, concentration(holders)),
         ],
     )
 

@@ -52,6 +52,11 @@ class Keys(Mapping[PositionKey, int]):
         """Its state is that of this block."""
         self.read[self._numbers[key]] = block
 
+    def was_ever_read(self, key: PositionKey) -> bool:
+        """Whether it is known, and its state is in the file."""
+        number = self._numbers.get(key)
+        return number is not None and self.read[number] != NEVER
+
     def forget_reads(self) -> None:
         """No state is known to be right any more."""
         self.read = array("q", [NEVER]) * len(self)

@@ -8,6 +8,7 @@ their logs together and compares sums in between.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from indexer.adapter import Adapter, AnyAdapter, HealthFirst, Reader, Registry
@@ -18,6 +19,8 @@ from indexer.snapshot.screen import Screen
 from indexer.snapshot.spool import PART, Spool
 from indexer.store.rows import BalanceRow, PositionRow, balance_row
 from indexer.units import AT_RISK_BELOW
+
+NOBODY: Mapping[PositionKey, frozenset[str]] = {}
 
 
 class KnownDeployment:
@@ -44,6 +47,8 @@ class KnownDeployment:
         self.read_count = 0
         #: positions that changed since they were last read, according to logs
         self.unread: set[PositionKey] = set()
+        #: of some of these the contracts whose logs named them: nothing else of them may have changed
+        self.named_by: dict[PositionKey, frozenset[str]] = {}
         #: selects the positions to evaluate while the chain is followed block by block
         self.screen: Screen | None = None
         self._positions: dict[PositionKey, Position] = {}
@@ -88,7 +93,8 @@ class KnownDeployment:
 
         And up to `supplies` of those whose supplies wait (None: all), if a subclass lets any wait.
 
-        Call it after the logs, at the market's block: it first completes the market by what only keys and logs name.
+        Call it after the logs, at the market's block: it first completes the market by what only keys and logs name. In the
+        order of the keys, as they stand in the file: those that are stored together then share its pages.
         """
         self.market = replace(self.market, registry=self.registry)
         if isinstance(self.adapter, Registry):
@@ -97,7 +103,7 @@ class KnownDeployment:
         self.unread = set(due)
         number, before = self.known.read, read.block.number
         due |= {key: None for key in self._silent_ones() if number[self.known[key]] < before}
-        return [*due, *(key for key in self.candidates if key not in self.known)]
+        return [*sorted(due), *sorted(key for key in self.candidates if key not in self.known)]
 
     def _silent_ones(self) -> Iterable[PositionKey]:
         """The positions that may have changed without an event that is followed."""
@@ -111,7 +117,12 @@ class KnownDeployment:
 
     def read(self, read: Reader, keys: Sequence[PositionKey]) -> None:
         """Reads the positions of `keys` at the reader's block; a candidate that logs need not name stays unknown."""
-        self.take(keys, self.fetch(read, keys), read.block.number)
+        before = self.loaded(key for key in keys if key in self.named_by)
+        silently = partial(self.adapter.changes_silently, self.market)
+        changed = [(one, self.named_by[one.key]) for one in before if one.supplies_complete and not silently(one)]
+        known = {one.key for one, _ in changed}
+        found = self.adapter.read_changed(read, self.market, changed) if changed else []
+        self.take(keys, found + self.fetch(read, [key for key in keys if key not in known]), read.block.number)
 
     def fetch(self, read: Reader, keys: Sequence[PositionKey]) -> list[Position]:
         """The positions of `keys` at the reader's block, in any order. It changes nothing: several may run at once."""
@@ -137,13 +148,14 @@ class KnownDeployment:
             if key not in self.known and self.adapter.discovers(position, self.accounts)
         }
         kept = {key: position for key, position in here.items() if key in self.known or key in found}
-        old = {one.key: one for one in self.loaded(key for key in kept if key in self.known)}
+        old = {one.key: one for one in self.loaded(key for key in kept if self.known.was_ever_read(key))}
         changed = {key: position for key, position in kept.items() if not self._as_before(old.get(key), position)}
         self.keep_positions(found, changed, block)
         self.touch(found)
         for key, position in kept.items():
             self.known.was_read(key, position.block_number)
         self.unread -= here.keys()
+        self.named_by = {key: by for key, by in self.named_by.items() if key not in here}
         if self.screen is not None:
             for key, position in changed.items():
                 self.screen.put(self.known[key], self.market, position)
@@ -214,8 +226,8 @@ class KnownDeployment:
             if answers is not None:
                 amounts = answers[position.key].amounts
                 balances = [
-                    replace(
-                        b, amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None
+                    b._replace(
+                        amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None
                     )
                     for b in balances
                 ]
@@ -236,14 +248,24 @@ class KnownDeployment:
         """One position as it was read last."""
         return next(iter(self.loaded([key])), None)
 
-    def touch(self, touches: Mapping[PositionKey, tuple[int, int]]) -> None:
+    def touch(
+        self, touches: Mapping[PositionKey, tuple[int, int]], named_by: Mapping[PositionKey, frozenset[str]] = NOBODY
+    ) -> None:
+        """Logs touched these; `named_by` are all contracts whose logs did, where they are known."""
         for key, (_, last) in touches.items():
+            contracts = named_by.get(key)
+            before = self.named_by.pop(key, None)
+            if before is None and key in self.known and not self.known.stale(key):
+                before = frozenset()
+            if contracts is not None and before is not None:
+                self.named_by[key] = before | contracts
             self.known.touch(key, last)
             self.unread.add(key)
 
     def forget_positions(self) -> None:
         """Makes every position be read again, which heals whatever a lying node left behind."""
         self._positions.clear()
+        self.named_by.clear()
         self.known.forget_reads()
         self.screen = None
 

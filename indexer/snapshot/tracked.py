@@ -110,10 +110,7 @@ class TrackedDeployment(KnownDeployment):
         """A position that had all its supplies keeps them; any other waits for its turn."""
         if not self._health_first or key in self.turn or key in self.complete:
             return False
-        return key in self.waiting or not self._was_read(key)
-
-    def _was_read(self, key: PositionKey) -> bool:
-        return key in self.known and self.known.read[self.known[key]] != NEVER
+        return key in self.waiting or not self.known.was_ever_read(key)
 
     def take(self, keys: Sequence[PositionKey], positions: Iterable[Position], block: int) -> None:
         here = list(positions)
@@ -260,7 +257,7 @@ class TrackedDeployment(KnownDeployment):
         if watched != self._watched:
             self._watched = watched
             self._of_watched = self.store.of_people((self.chain_id, self.name), watched) if watched else set()
-        return {key for key in self._of_watched if self._was_read(key)}
+        return {key for key in self._of_watched if self.known.was_ever_read(key)}
 
     def took(self, rows: Sequence[PositionRow], points: Mapping[PositionKey, tuple[str, str | None]]) -> None:
         """These rows were written; `points` are the last points of their history."""
@@ -277,7 +274,7 @@ class TrackedDeployment(KnownDeployment):
 
     def forget_positions(self) -> None:
         """Also those of the file; nothing is lost, as the same snapshot reads them again (`Store.drop_states`)."""
-        self.complete |= {key for key in self.known if self._was_read(key) and key not in self.waiting}
+        self.complete |= {key for key in self.known if self.known.was_ever_read(key) and key not in self.waiting}
         self.waiting.clear()
         super().forget_positions()
         self.store.drop_states(self.chain_id, self.name)

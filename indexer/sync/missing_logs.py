@@ -180,11 +180,11 @@ class MissingLogs:
     def _fetch_piece(self, first: int, last: int, wanted: list[Wanted], target: Block) -> None:
         addresses = frozenset(address for w in wanted for address, _ in w.pairs)
         topics = frozenset(topic for w in wanted for _, topic in w.pairs)
-        wants = Filter.of(addresses, topics)
+        wants, pairs = Filter.of(addresses, topics), frozenset(pair for w in wanted for pair in w.pairs)
         recent = max(first, target.number - self._checked_blocks(first, addresses, topics, wanted, target) + 1)
         while first <= last:
             try:
-                for chunk in self._chunks(first, last, recent, wants, self._shapes(wanted), target):
+                for chunk in self._chunks(first, last, recent, wants, pairs, self._shapes(wanted), target):
                     if isinstance(chunk, Chunk) and chunk.omitted:
                         self._tell_omitted(chunk, wanted)
                     self._save_chunk(chunk, wanted)
@@ -200,6 +200,7 @@ class MissingLogs:
         last: int,
         recent: int,
         wants: Filter,
+        pairs: frozenset[tuple[str, str]],
         shapes: Mapping[tuple[str, str], Shape],
         target: Block,
     ) -> Iterator[Chunk | Named]:
@@ -209,7 +210,7 @@ class MissingLogs:
         """
 
         def last_blocks(since: int) -> Iterator[Chunk]:
-            return fetch_recent(self.chain, since, last, wants.addresses, wants.topics, target)
+            return fetch_recent(self.chain, since, last, wants.addresses, wants.topics, target, pairs=pairs)
 
         def go_on() -> bool:
             return not self._late()
@@ -269,6 +270,7 @@ class MissingLogs:
             for want in by_pair.get((event.address, event.topic0), ()):
                 events[want.tracked.name].append(event)
         touches: dict[str, dict[PositionKey, tuple[int, int]]] = {}
+        named_by: dict[str, dict[PositionKey, frozenset[str]]] = {}
         contracts: dict[str, dict[str, int]] = {}
         found: dict[str, Found] = {}
         for want in wanted:
@@ -278,6 +280,7 @@ class MissingLogs:
                     told = told_by(want.tracked, events[want.tracked.name]) if LIQUIDATIONS in want.sources else []
                     found[want.tracked.name] = told
                     touches[want.tracked.name] = self._touches(want, events[want.tracked.name], named)
+                    named_by[want.tracked.name] = self._named_by(want, events[want.tracked.name])
         self._left_out.update(want.tracked.name for want in wanted if want.tracked.name not in touches)
         done = [want for want in wanted if want.tracked.name in touches]
         rows = [row for want in done for row in self.liquidations.rows(want.tracked, found[want.tracked.name])]
@@ -291,7 +294,7 @@ class MissingLogs:
                 self.store.save_contracts(self.chain.chain_id, name, contracts[name])
                 want.tracked.ranges.add(want.sources, chunk.from_block, chunk.to_block)
         for want in done:
-            want.tracked.touch(touches[want.tracked.name])
+            want.tracked.touch(touches[want.tracked.name], named_by[want.tracked.name])
             want.tracked.name_contracts(contracts[want.tracked.name])
         self.progress.advance("logs", chunk.to_block - chunk.from_block + 1, f"{self.seen:,} logs")
 
@@ -313,6 +316,15 @@ class MissingLogs:
                     first, last = touches.get(key, (event.block_number, event.block_number))
                     touches[key] = (min(first, event.block_number), max(last, event.block_number))
         return touches
+
+    @staticmethod
+    def _named_by(want: Wanted, events: Sequence[Event]) -> dict[PositionKey, frozenset[str]]:
+        """The contracts whose logs touched positions, where activity is followed: then they are all."""
+        found: dict[PositionKey, frozenset[str]] = {}
+        for event in events if ACTIVITY in want.sources else ():
+            for key in want.tracked.adapter.touched(want.tracked.market, event):
+                found[key] = found.get(key, frozenset()) | {event.address}
+        return found
 
     @staticmethod
     def _contracts(want: Wanted, events: Sequence[Event]) -> dict[str, int]:

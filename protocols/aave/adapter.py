@@ -1,7 +1,7 @@
 """What the adapters of both versions of Aave share: logs and the positions they touch, accounts, sums, and what if."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -18,6 +18,7 @@ from indexer.adapter import (
     PriceSource,
     PriceSources,
     Reader,
+    required,
 )
 from indexer.model import Accounts, Answer, Asset, Check, Event, Logs, LogSource, PositionKey, Read, Shape
 from protocols.aave.flags import flagged, set_bits
@@ -105,6 +106,34 @@ class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P], P
         GenericLogic.calculateUserAccountData passes over every reserve whose two flags are not set.
         """
         return self._read(read, market, keys, None)
+
+    def read_changed(self, read: Reader, market: M, changed: Sequence[tuple[P, Collection[str]]]) -> list[P]:
+        """Only tokens that an account held, whose logs named it, or that its flags name; all where the code is unknown.
+
+        The first round asks for all that its flags named before: a reader that remembers asks again only for what is new.
+        """
+        keys = [position.key for position, _ in changed]
+        if not market.exact:
+            return self.read_positions(read, market, keys)
+        functions = [(market.pool, function) for function in self.account_functions]
+        supplies, asked = list[tuple[PositionKey, str]](), list[Read]()
+        for position, named in changed:
+            parts, tokens = list[Part](functions), {*position.held, *named}
+            for reserve in market.reserves:
+                if reserve.a_token in tokens:
+                    supplies.append((position.key, reserve.a_token))
+                if not tokens.isdisjoint((reserve.variable_debt_token, reserve.stable_debt_token)):
+                    parts += self.debt_reads(reserve)
+            asked += [Read(to, function, (position.key.account,)) for to, function in parts]
+        held = [Read(token, SCALED_BALANCE, (key.account,)) for key, token in supplies]
+        scaled = dict(zip(supplies, required(read, [*held, *asked])[: len(held)], strict=True))
+        found = []
+        for one in self.read_health(read, market, keys):
+            supplied = one.supplied | {
+                token: amount for (key, token), amount in scaled.items() if key == one.key and amount
+            }
+            found.append(replace(one, supplied=supplied, supplies_complete=True))
+        return found
 
     def _read(self, read: Reader, market: M, keys: Sequence[PositionKey], every: Sequence[str] | None) -> list[P]:
         """Positions with their balances of `every` aToken, or of those that back debt if None."""

@@ -43,6 +43,8 @@ class AavePosition(Position):
     @property
     def scaled_debts(self) -> dict[str, int]:
         """The scaled balance, or the principal of a stable debt, by debt token."""
+        if not self.stable:
+            return self.borrowed
         return self.borrowed | {token: principal for token, (principal, _, _) in self.stable.items()}
 
 

@@ -52,7 +52,7 @@ class AaveReserve:
 
     @property
     def decimals(self) -> int:
-        return self.bits(48, 8)
+        return self.configuration >> 48 & 0xFF  # as `bits` has it: this one is asked for with every balance
 
     @property
     def active(self) -> bool:

@@ -139,27 +139,30 @@ def balances(market: AaveV3Market, position: AaveV3Position) -> list[Balance]:
 
     A token that the market does not know belongs to a dropped reserve, and the pool drops only reserves without balances.
     """
-    plan = market.plan(position.mode)
+    plan, rules = market.plan(position.mode), market.rules
+    supplies, places, amounts, configuration = plan.supplies, market.tokens, position.amounts, position.configuration
     rows = []
     for token, scaled in position.supplied.items():
-        supply = plan.supplies.get(token)
+        supply = supplies.get(token)
         if supply is not None:
-            amount = supply_balance(market.rules, scaled, supply.income)
-            amount = position.amounts.get(token, amount)
-            value = amount * supply.price // supply.unit if supply.priced else None
-            flagged = bool(position.configuration & supply.reserve.collateral_flag)
+            reserve, _, income, price, unit, _, priced = supply
+            amount = amounts.get(token) if amounts else None
+            if amount is None:
+                amount = supply_balance(rules, scaled, income)
+            value = amount * price // unit if priced else None
+            flagged = bool(configuration & reserve.collateral_flag)
             rows.append(
-                balance(
-                    supply.reserve, token, "supply", scaled=scaled, amount=amount, value=value, is_collateral=flagged
-                )
+                balance(reserve, token, "supply", scaled=scaled, amount=amount, value=value, is_collateral=flagged)
             )
     for token, scaled in position.scaled_debts.items():
-        reserve = market.reserve_of(token)
-        if reserve is not None:
-            debt = plan.debts[reserve.variable_debt_token]
-            amount = position.amounts.get(token, debt_amount(market, position, token, reserve))
+        place = places.get(token)
+        if place is not None and place.reserve is not None:
+            debt = plan.debts[place.reserve.variable_debt_token]
+            amount = amounts.get(token) if amounts else None
+            if amount is None:
+                amount = debt_amount(market, position, token, place.reserve)
             value = value_of(debt, amount) if debt.priced else None
-            rows.append(balance(reserve, token, "debt", scaled=scaled, amount=amount, value=value))
+            rows.append(balance(place.reserve, token, "debt", scaled=scaled, amount=amount, value=value))
     return rows
 
 

@@ -36,8 +36,8 @@ INCOME = POOL.function("getReserveNormalizedIncome")
 DEBT_INDEX = POOL.function("getReserveNormalizedVariableDebt")
 ASSET_PRICE = ORACLE.function("getAssetPrice")
 CATEGORIES = range(1, 256)  # the pool keeps no list of its e-modes
-#: in so many blocks, each e-mode that is not configured is asked for once
-TURNS = 32
+#: once in so many blocks, e-modes that are not configured are asked for too
+TURN = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +230,17 @@ CATEGORY = POOL.function("getEModeCategoryCollateralConfig")
 
 
 def asked_modes(contracts: Contracts, previous: AaveV3Market | None, block: int) -> Sequence[int]:
-    """The e-modes to ask for: after a block with the same code those that were configured, and each time some others."""
-    if previous is None or not previous.exact or not contracts.versions:
+    """The e-modes to ask for: after a block of the same turn with the same code those that were configured."""
+    if (
+        previous is None
+        or not previous.exact
+        or not contracts.versions
+        or previous.block.number // TURN != block // TURN
+    ):
         return CATEGORIES
     if (previous.pool, previous.pool_revision) != (contracts.pool, contracts.revision):
         return CATEGORIES
-    configured = {e.id for e in previous.e_modes}
-    return [i for i in CATEGORIES if i in configured or i % TURNS == block % TURNS]
+    return [e.id for e in previous.e_modes]
 
 
 def with_modes(read: Reader, market: AaveV3Market, ids: Sequence[int]) -> AaveV3Market:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from indexer.cli.main import main
 from indexer.history import accrual
+from indexer.queries.holders import held
 from indexer.report import book as report_book
 from indexer.report import charts
 from indexer.report import wallet as report_wallet
@@ -376,7 +377,7 @@ def test_deployments_sum_up_what_export_writes(conn: sqlite3.Connection, run: Ru
 
 
 def test_assets_sum_up_balances_to_the_last_unit(conn: sqlite3.Connection) -> None:
-    found = {line["asset"]: line for line in report_book.by_asset(conn, ALL)}
+    found = {line["asset"]: line for line in report_book.by_asset(conn, held(conn, ALL.sql, ALL.values))}
     sums = {asset: {"supply_raw": 0, "collateral_raw": 0, "debt_raw": 0} for asset in found}
     for asset, side, collateral, raw in rows(conn, "select asset, side, is_collateral, amount_raw from balances"):
         sums[asset][f"{side}_raw"] += int(raw)

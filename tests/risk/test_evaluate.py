@@ -308,7 +308,7 @@ def test_balances_are_compared_by_asset_or_by_market() -> None:
         asset="token", market="aToken", symbol="", decimals=0, side="supply", scaled=5, amount=6, value=None,
         is_collateral=True,
     )  # fmt: skip
-    ours = amounts_of([supply, replace(supply, market="debtToken", side="debt", scaled=7, amount=8)])
+    ours = amounts_of([supply, supply._replace(market="debtToken", side="debt", scaled=7, amount=8)])
     assert ours == {
         ("token", "supply"): (6, 5), ("aToken", "supply"): (6, 5), ("token", "debt"): (8, 7), ("debtToken", "debt"): (8, 7),
     }  # fmt: skip

@@ -273,7 +273,7 @@ def test_a_backend_without_logs_for_a_block_that_it_does_not_know_hides_nobody(
 ) -> None:
     """A load balancer's other backends know it; the header's bloom filter shows that logs are missing."""
     market, path = markets[0], tmp_path / "indexer.db"
-    with market.rewound(), FaultyNode(market.node.url, seed=1, lag=3) as faulty:
+    with market.rewound(), FaultyNode(market.node.url, seed=3, lag=3) as faulty:
         sync_once(path, market.node.url, [market], "borrowers", audit_sample=0, audit_at_risk=0)
         faulty.faults = {"lagging": 0.5, "unknown-hash-empty": 1.0}
         for seed in range(4):

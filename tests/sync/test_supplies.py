@@ -1,19 +1,23 @@
 """Health first: supplies that back nothing follow later, and until then nobody takes what was read for everything."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from indexer.adapter import HealthFirst
 from indexer.alert import watches
 from indexer.chain.client import Chain
-from indexer.model import Accounts, Position, PositionKey
+from indexer.logs.ranges import fetch
+from indexer.model import Accounts, Block, Position, PositionKey, Read
 from indexer.reads.multicall import PinnedReader
 from indexer.settings import Settings
-from indexer.snapshot.tracked import TrackedDeployment
+from indexer.snapshot.tracked import TrackedDeployment, pairs_of
 from indexer.store.store import Store
 from indexer.sync.sync import Outcome, Sync
+from protocols.aave.adapter import AaveAdapter
 from tests.compound import keys
 from tests.devnet import aave_v2, aave_v3, compound_v2
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
@@ -170,3 +174,52 @@ def test_a_watched_wallet_is_read_at_once(market: Devnet, tmp_path: Path) -> Non
     sync_once(path, market.node.url, [market], "borrowers")
     assert {first, second}.isdisjoint(incomplete(path))
     assert wrong(path, market) == []
+
+
+def test_positions_that_logs_named_are_read_anew_in_full(market: Devnet) -> None:
+    """By what they held, what the logs' contracts say and what their flags name, which is all that can have changed."""
+    adapter = adapter_of(market)
+    with Chain("devnet", CHAIN_ID, [market.node.url], MULTICALL3) as chain:
+        before = PinnedReader(chain, chain.block("latest"))
+        state = adapter.read_market(before, None)
+        known = {one.key: one for one in adapter.read_positions(before, state, keys(market.users))}
+        for seed in range(6):
+            market.step(seed)
+        after = Remembering(chain, chain.block("latest"))
+        state = adapter.read_market(after, None)
+        pairs = pairs_of(adapter.logs(state, Accounts.ALL).activity)
+        addresses, topics = zip(*pairs, strict=True)
+        named: dict[PositionKey, set[str]] = {}
+        for chunk in fetch(chain, before.block.number + 1, after.block.number, set(addresses), set(topics)):
+            for event in chunk.events:
+                for key in adapter.touched(state, event):
+                    named.setdefault(key, set()).add(event.address)
+        changed = [(known[key], contracts) for key, contracts in named.items() if key in known]
+        assert len(changed) > 3
+        after.asked.clear()
+        found = adapter.read_changed(after, state, changed)
+        calls = len(after.asked)
+        after.asked.clear()
+        whole = adapter.read_positions(after, state, [one.key for one, _ in changed])
+        assert found == whole
+        assert [
+            one
+            for one, (old, _) in zip(whole, changed, strict=True)
+            if replace(one, block_number=0) != replace(old, block_number=0)
+        ]
+        assert calls < len(after.asked) or not isinstance(adapter, AaveAdapter)
+
+
+class Remembering(PinnedReader):
+    """Counts what is asked, each question once, as a sync asks it."""
+
+    def __init__(self, chain: Chain, block: Block) -> None:
+        super().__init__(chain, block)
+        self.asked: set[Read] = set()
+
+    def __call__(self, reads: Sequence[Read], prelude: Sequence[Read] = ()) -> list[Any]:
+        self.asked |= set(reads)
+        return super().__call__(reads, prelude)
+
+    def by_flags(self, *_: object) -> None:
+        """Never: each question is counted."""
