@@ -15,9 +15,10 @@ from click.testing import CliRunner
 from starlette.testclient import TestClient
 
 from indexer.cli.main import main
+from indexer.store.store import Store
 from indexer.terminal.options import Session
 from indexer.transfer.merging import merge
-from indexer.web import at_risk
+from indexer.web import at_risk, band
 from indexer.web.app import application
 from indexer.web.desk import Desk
 from tests.web.conftest import CONFIG, recorded
@@ -60,8 +61,8 @@ def root(made: Path, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def served(path: Path) -> Iterator[TestClient]:
-    desk = Desk(Session(CONFIG, path, folder=path.is_dir()), query_seconds=60, wait_seconds=60)
+def served(path: Path, query_seconds: float = 60) -> Iterator[TestClient]:
+    desk = Desk(Session(CONFIG, path, folder=path.is_dir()), query_seconds=query_seconds, wait_seconds=60)
     with TestClient(application(desk), base_url="http://127.0.0.1:8420", raise_server_exceptions=False) as client:
         yield client
 
@@ -122,13 +123,38 @@ def test_a_wallet_of_two_files_is_counted_once(root: Path) -> None:
         assert f"{row['n']} wallets" in client.get("/").text
 
 
-def test_the_band_is_of_the_oldest_chain_and_any_sync_counts(root: Path) -> None:
-    with served(root / "dbs") as client, closing(sqlite3.connect(root / "dbs" / "other.db")) as conn:
-        with conn:
-            conn.execute("update deployments set block_timestamp = ?", (int(time.time()),))
+def test_the_band_is_of_the_oldest_chain(root: Path) -> None:
+    with served(root / "dbs") as client:
+        fresh(root / "dbs" / "other.db")
         (oldest,) = rows_of(root / "dbs" / "devnet.db", "select min(block_number) as block from deployments")
         assert f"<strong>{oldest['block']:,}</strong> of " in client.get("/band").text
         assert client.get("/healthz").json()["status"] == "stale"
+
+
+@pytest.mark.skipif(not band.LOCKS.exists(), reason="this system does not tell who holds a lock")
+def test_a_sync_of_any_chain_is_one_that_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(band, "LATELY_SECONDS", -1.0)
+    with served(root / "dbs") as client:
+        for name in ("devnet", "other"):
+            fresh(root / "dbs" / f"{name}.db")
+        assert "No sync is running" in client.get("/band").text
+        with Store(root / "dbs" / "other.db") as store, store.lock():
+            assert "No sync is running" not in client.get("/band").text
+
+
+def fresh(path: Path) -> None:
+    """Makes all rows of the file of now."""
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("update deployments set block_timestamp = ?", (int(time.time()),))
+
+
+def test_a_slow_query_of_any_file_ends(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 30000000) select count(*) from n"
+    monkeypatch.setattr(at_risk, "endangered", lambda conn: conn.files[1].execute(long).fetchall())
+    with served(root / "dbs", query_seconds=0.05) as client:
+        answer = client.get("/")
+        assert answer.status_code == 503
+        assert "narrow" in answer.text
 
 
 def test_a_commit_to_any_file_and_a_new_file_are_noticed(root: Path) -> None:
