@@ -40,7 +40,7 @@ class Listed(NamedTuple):
     asked: Filters
     found: Page
     dangers: Mapping[str, Mapping[str, Any]]
-    places: Sequence[Mapping[str, Any]]
+    places: Sequence[sqlite3.Row]
     older: str | None
 
 

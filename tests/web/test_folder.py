@@ -102,7 +102,8 @@ def test_pages_by_key_hold_every_row_of_all_files_once(root: Path, monkeypatch: 
     expected = rows_of(
         root / "one.db", "select deployment, wallet from positions where status in ('at-risk', 'liquidatable')"
     )
-    found, address = [], "/"
+    found: list[tuple[str, str]] = []
+    address = "/"
     with served(root / "dbs") as client:
         while address:
             text = client.get(address).text
