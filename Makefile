@@ -1,9 +1,9 @@
 # make demo      boot a local node with the real contracts, sync it, list who is at risk
 # make test      lint, types, layers and all tests
-# make quick     the same with only the tests that need no node: the inner loop
+# make quick     the same with only the quick tests that need no node: the inner loop
 # make coverage  all tests, and which lines none of them runs
 # make bench     every bench with little data, as one JSON object a line; make bench FULL=1 with much
-# make lowest    the tests of quick, with the lowest versions that are allowed
+# make lowest    the tests that need no node, with the lowest versions that are allowed
 # make deployments  write the generated chains and deployments anew, from their packages
 # make dist      wheel and sdist in dist/, checked and tried in clean environments
 # make docs      write the generated blocks of the pages, and the picture of README, anew
@@ -40,7 +40,7 @@ test: lint
 	$(PYTEST)
 
 quick: lint
-	$(PYTEST) -m "not node and not long"
+	$(PYTEST) -m "not node and not long and not slow"
 
 coverage: venv
 	$(PYTEST) --cov --cov-report term-missing:skip-covered
@@ -98,4 +98,4 @@ lowest:
 	@# What the tests need must not raise them again.
 	$(LOWEST)/bin/uv pip freeze --python $(LOWEST) --exclude-editable | grep -vE '^(pip|setuptools|uv)==' > $(LOWEST)/floors.txt
 	$(LOWEST)/bin/uv pip install -q --python $(LOWEST) --constraint $(LOWEST)/floors.txt --group dev
-	$(LOWEST)/bin/python -m pytest --numprocesses auto -m "not node and not long"
+	$(LOWEST)/bin/python -m pytest --numprocesses auto -o faulthandler_timeout=300 -m "not node and not long"

@@ -402,6 +402,10 @@ class PriceSource(NamedTuple):
 class PriceSources(Adapter[M, P]):
     """A capability: which contracts the prices come from. Without it the history of prices is what snapshots saw."""
 
+    def source_reads(self, market: M) -> list[Read]:
+        """What `sources` asks; nothing where the market already says it. Another answer means other sources."""
+        return []
+
     @abstractmethod
     def sources(self, read: Reader, market: M) -> list[PriceSource]:
         """Name the contract behind each price of the market, as the oracle says at the reader's block; a price that has

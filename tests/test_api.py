@@ -322,6 +322,7 @@ def test_importing_it_imports_nothing_slow_and_prints_nothing(folder: Path) -> N
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_a_program_that_uses_it_passes_mypy(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
         "from fractions import Fraction\n\nimport indexer\n\n\n"

@@ -79,6 +79,7 @@ def test_processes_that_are_always_killed_end_in_one_line(monkeypatch: pytest.Mo
         results("processes:1", kill, [(1,)])
 
 
+@pytest.mark.slow
 def test_workers_of_another_version_are_named(dask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "version", lambda _: "99.0")
     with pytest.raises(IndexerError, match=r"this is lending-indexer 99.0, and workers run another"):
@@ -139,6 +140,7 @@ def file(needs_node: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_sweep_is_the_same_bytes_wherever_it_is_computed(file: Path, dask: str) -> None:
     command = ["--db", str(file), "simulate", "--sweep", "WETH=0..-60%:10%", "--csv"]
     texts = [

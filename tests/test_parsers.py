@@ -62,6 +62,11 @@ BOUNDED = {
     ("message.factor", "Decimal"): RAW,
     ("messages.understood", "json.loads"): OWN_PROCESSES,
     ("prices.scaled", "Decimal"): "a float",
+    ("pruned._parts", "ParquetFile"): "a group at a time, of at most LARGEST_GROUP rows and their bytes",
+    (
+        "pruning._rows",
+        "ParquetFile",
+    ): "BATCH rows at a time, of a file that was just written or that `pruned_history` names",
     ("series.records", "csv.DictReader"): "LONGEST_LINE and MOST_LINES; csv.Error is one line",
     ("simulation.percent", "Decimal"): "what the caller of this process gave",
     ("spool.__iter__", "marshal.loads"): SPOOLED,

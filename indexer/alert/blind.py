@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,9 @@ from indexer.alert import tables
 from indexer.alert.rules import Event
 from indexer.delivery.channels import Channel
 from indexer.delivery.queue import enqueue
+from indexer.errors import StoreError
+from indexer.store.database import open_readonly
+from indexer.store.shards import chains_of
 from indexer.store.writable import all_or_nothing, open_beside
 from indexer.text.values import age, printable
 
@@ -45,14 +48,16 @@ class Sight:
 class Lookout:
     """Checks how old the rows of one chain's watched deployments are, over a database connection of its own.
 
-    With `after_seconds` 0 it never raises an alert. `reason` is the node's last error, if its last answer was one.
+    With `after_seconds` 0 it never raises an alert. `reason` is the node's last error, if its last answer was one. The rows
+    are in `rows`, where that is another file than the one of the alerts.
     """
 
     def __init__(
         self, path: Path, chain: str, chain_id: int, deployments: Sequence[str], channels: Sequence[Channel],
-        after_seconds: float,
+        after_seconds: float, rows: Path | None = None,
     ) -> None:  # fmt: skip
         self.path, self.chain, self.chain_id, self.deployments = path, chain, chain_id, list(deployments)
+        self.rows = rows
         self.channels, self.after_seconds = list(channels), after_seconds
         self.reason: str | None = None
 
@@ -73,7 +78,7 @@ class Lookout:
                 try:
                     if self.look(time.time(), started):
                         wake()
-                except sqlite3.Error as error:
+                except (sqlite3.Error, StoreError) as error:
                     log.error("whether the watch is blind cannot be written down: %s", error)
 
         thread = threading.Thread(target=run, name="lookout", daemon=True)
@@ -85,7 +90,7 @@ class Lookout:
             thread.join(5)
 
     def _judge(self, conn: sqlite3.Connection, now: float, since: float) -> int:
-        known = {row[0]: Sight(*row) for row in tables.newest_rows(conn, self.chain_id)}
+        known = self._known(conn)
         sights = [known.get(name, Sight(name, None, None, None, None)) for name in self.deployments]
         told = tables.blind(conn, self.chain_id)
         old = {s.deployment for s in sights if abs(now - max(s.block_timestamp or 0, since)) > self.after_seconds}
@@ -103,6 +108,16 @@ class Lookout:
             self._queue(conn, Event.RECOVERED, max(told[s.deployment] for s in ends), ends, now)
             tables.remove_blind(conn, self.chain_id, [s.deployment for s in ends])
         return bool(begins) + bool(ends)
+
+    def _known(self, conn: sqlite3.Connection) -> dict[str, Sight]:
+        if self.rows is not None:
+            if not self.rows.exists() or self.chain_id not in chains_of(self.rows):
+                return {}
+            with closing(open_readonly(self.rows)) as rows:
+                found = tables.newest_rows(rows, self.chain_id)
+        else:
+            found = tables.newest_rows(conn, self.chain_id)
+        return {row[0]: Sight(*row) for row in found}
 
     def _queue(
         self, conn: sqlite3.Connection, event: Event, crossing: int, sights: Sequence[Sight], now: float

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from indexer.adapter import Liquidation
 from indexer.alert.rules import HUNDRED, Kind
 from indexer.alert.watches import Watch
-from indexer.forecast.forecast import Plan, forecast
+from indexer.forecast.forecast import REFINED, Plan, forecast
 from indexer.forecast.pending import Coming
 from indexer.model import Position, PositionKey
 from indexer.risk.scenario import GROUPS
@@ -63,12 +63,12 @@ class Chances:
                     books.append(Book(snapshot.chain_id, followed.adapter, snapshot.market, Stored(*where)))
                     positions[snapshot.deployment] = found
         paces = {book.chain_id: seconds_per_block(conn, book.chain_id) for book in books}
-        plan = Plan(tuple(sorted(horizons)))
+        plan = Plan(tuple(sorted(horizons)), refined=REFINED)
         found_ = forecast(conn, books, plan, {**GROUPS, **self.groups}, paces, positions=positions)
         return {
             (desk.book.name, case.key): Chance(
                 {
-                    seconds: None if case.hits is None else case.hits[n] * HUNDRED // plan.paths
+                    seconds: None if case.hits is None else case.hits[n] * HUNDRED // case.paths
                     for n, seconds in enumerate(plan.horizons)
                 },
                 case.coming,

@@ -221,6 +221,15 @@ def save_price_states(conn: sqlite3.Connection, states: Iterable[Sequence[Any]])
     conn.executemany("insert or replace into price_states values (?, ?, ?, ?, ?, ?, ?)", states)
 
 
+def forget_unwatched(conn: sqlite3.Connection, _snapshots: object, _block: object) -> None:
+    """Rules forget whom nobody watches any more; one that is watched again begins anew.
+
+    Evidence: the user has removed them from a folder's list, where `watch remove` does not reach the file of a chain.
+    """
+    conn.execute("delete from watch_states where wallet not in (select wallet from watches)")
+    conn.execute("delete from price_states where rule not in (select rule from price_rules)")
+
+
 # what cannot be seen --------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ def run() -> None:
         os.dup2(2, 1)
         console.above_bars.append(told.line)
         console.listeners.append(told.snapshot)
+        console.troubles.append(told.trouble)
         console.shown_by.append(Stages(told))
         if order["budget"] is not None:
             path, rate = order["budget"]

@@ -67,18 +67,22 @@ VERBS = {
     show_default=True,
     help="The SQLite database, or a folder with one a chain.",
 )
+@click.option("--watch-db", "watch_path", type=click.Path(dir_okay=False, path_type=Path), hidden=True)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Log lines.")
 @click.option("-v", "--verbose", count=True, help="Say more; twice for everything.")
 @click.version_option(package_name="lending-indexer", message="%(version)s")
 @click.pass_context
-def main(ctx: click.Context, config_path: Path | None, db: str, log_format: str, verbose: int) -> None:
+def main(
+    ctx: click.Context, config_path: Path | None, db: str, watch_path: Path | None, log_format: str, verbose: int
+) -> None:
     """Exact health factors of every wallet on Aave, Compound and Maker, in one SQLite file."""
     for stream in (sys.stdout, sys.stderr):
         # A symbol that the terminal's encoding lacks is spelt out instead of ending the command.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     log_to_stderr(as_json=log_format == "json", verbose=verbose)
     named = ctx.get_parameter_source("db") is not ParameterSource.DEFAULT
-    ctx.obj = Session(config_path, Path(db), named, folder=named and (db.endswith(os.sep) or Path(db).is_dir()))
+    folder = named and (db.endswith(os.sep) or Path(db).is_dir())
+    ctx.obj = Session(config_path, Path(db), named, folder, watch_path)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from indexer.delivery.channels import Channel
+from indexer.store.shards import stored_columns
 from indexer.store.writable import open_beside
 
 PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
@@ -45,7 +46,31 @@ def enqueue(
     conn: sqlite3.Connection, columns: Mapping[str, Any], body: Mapping[str, Any], channels: Sequence[Channel]
 ) -> None:
     """Queues one alert for every channel, in the caller's transaction; `columns` are its columns of `alerts`."""
-    row = {**columns, "body": json.dumps(body), "created_at": int(time.time())}
+    _queue(conn, {**columns, "body": json.dumps(body), "created_at": int(time.time())}, channels)
+
+
+def collect(conn: sqlite3.Connection, source: sqlite3.Connection, after: int, channels: Sequence[Channel]) -> int:
+    """Queues what the file of one chain holds for nobody yet, each alert once; returns the last number that it looked at.
+
+    The process of a chain writes alerts without deliveries, in the transaction of their snapshot; here they get them, in
+    a transaction of the caller's. An alert that is known by its id is left alone, so whoever was killed in between begins anew.
+    """
+    names = stored_columns(source, "alerts")
+    rows = source.execute(
+        f"select {', '.join(names)} from alerts a where number > ? "  # noqa: S608 - our own names
+        "and not exists (select 1 from deliveries d where d.number = a.number) "
+        "order by number",
+        (after,),
+    )
+    for found in rows:
+        row = dict(zip(names, found, strict=True))
+        after = row.pop("number")
+        if conn.execute("select 1 from alerts where id = ?", (row["id"],)).fetchone() is None:
+            _queue(conn, row, channels)
+    return after
+
+
+def _queue(conn: sqlite3.Connection, row: Mapping[str, Any], channels: Sequence[Channel]) -> None:
     cursor = conn.execute(
         f"insert into alerts ({', '.join(row)}) values ({', '.join('?' * len(row))})",  # noqa: S608 - our own names
         tuple(row.values()),

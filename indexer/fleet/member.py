@@ -50,6 +50,8 @@ class Member:
     sample: dict[str, Any] = field(default_factory=dict)
     stage: dict[str, Any] = field(default_factory=dict)
     said: str = ""
+    #: why something has no newer rows, if the process told
+    trouble: str | None = None
 
     def start(self, hear: Callable[["Member", dict[str, Any] | None], None]) -> None:
         """Starts the process; a thread hands on what it tells, and None once it ended."""
@@ -87,6 +89,8 @@ class Member:
                 self.state = State.SYNCING
         elif "line" in message:
             self.said = str(message["line"])
+        elif "trouble" in message:
+            self.trouble = message["trouble"]
 
     def ended(self, code: int, now: float) -> None:
         """Takes in that the process ended: it is done, is started again later, or has failed too often."""

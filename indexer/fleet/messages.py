@@ -3,6 +3,7 @@
 {"line": text}                                    a line that a person would see on stderr
 {"stage": name, "done": n, "total": n, "unit": u} how far it is; "stage": "" where a stage is through
 {"snapshot": {...}}                               a committed snapshot, as `jobs.sync.tell_of` has it
+{"trouble": text}                                 why something has no newer rows; null once all have
 """
 
 import json
@@ -30,6 +31,9 @@ class Told:
 
     def line(self, text: str) -> None:
         self.tell({"line": text})
+
+    def trouble(self, reason: str | None) -> None:
+        self.tell({"trouble": reason})
 
     def snapshot(self, sample: Mapping[str, Any]) -> None:
         self.tell({"snapshot": dict(sample)})

@@ -19,12 +19,20 @@ TICK = 0.2
 
 
 class Supervisor:
-    """The processes of `members`; `said` gets each line that one of them prints, `changed` is called after each change."""
+    """The processes of `members`.
+
+    `said` gets each line that one of them prints, `changed` is called after each change, and `committed` with a member that
+    has told of a snapshot, or ended, as it may have died between a snapshot and the word of it.
+    """
 
     def __init__(
-        self, members: Sequence[Member], said: Callable[[str, str], None], changed: Callable[[], None] = lambda: None
+        self,
+        members: Sequence[Member],
+        said: Callable[[str, str], None],
+        changed: Callable[[], None] = lambda: None,
+        committed: Callable[[Member], None] = lambda _: None,
     ) -> None:
-        self.members, self.said, self.changed = list(members), said, changed
+        self.members, self.said, self.changed, self.committed = list(members), said, changed, committed
         self.heard: queue.SimpleQueue[tuple[Member, dict[str, Any] | None]] = queue.SimpleQueue()
         self.signals = 0
         self.passed_on = 0
@@ -56,6 +64,8 @@ class Supervisor:
                 self.said(member.name, member.said)
         else:
             self._ended(member)
+        if message is None or "snapshot" in message:
+            self.committed(member)
         self.changed()
 
     def _ended(self, member: Member) -> None:

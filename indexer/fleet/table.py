@@ -46,9 +46,12 @@ def row(member: Member) -> list[str]:
 
 
 @contextmanager
-def drawn(members: Sequence[Member]) -> Iterator[Callable[[], None]]:
-    """Draws the table on stderr, where that is a terminal, until the end of the context; yields what redraws it."""
-    if not moves(sys.stderr):
+def drawn(members: Sequence[Member], *, still: bool = False) -> Iterator[Callable[[], None]]:
+    """Draws the table on stderr, where that is a terminal, until the end of the context; yields what redraws it.
+
+    With `still` nothing is drawn, as somebody else prints on the same terminal.
+    """
+    if still or not moves(sys.stderr):
         yield lambda: None
         return
     from rich.console import Console  # noqa: PLC0415 - slow to import

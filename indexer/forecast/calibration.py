@@ -58,3 +58,10 @@ def knots_of(outcomes: Sequence[tuple[float, int]]) -> list[tuple[float, float]]
     p, happened = np.array(outcomes, np.float64).T
     curve = fitted(p, happened > 0)
     return list(dict.fromkeys(zip(curve.scores.tolist(), curve.frequencies.tolist(), strict=True)))
+
+
+def liquidated(chance: float | None, knots: Sequence[tuple[float, float]]) -> float | None:
+    """`p_liquidated` for a p_unsafe; None without one, and where history has not taught enough."""
+    if chance is None or not knots:
+        return None
+    return float(np.interp(chance, [p for p, _ in knots], [share for _, share in knots]))

@@ -8,6 +8,7 @@ import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ HOURS = 400 * 24
 NUMBERS = 30_000_000
 #: a feed that is older than so many of its heartbeats is stale
 STALE_HEARTBEATS = 3
+#: seconds over which it is counted how often a feed moves
+DAY = 86_400
 SHORT = "short history"
 
 #: chain id and address of a feed
@@ -58,10 +61,31 @@ class Factors:
     state: model.State | None = None
     short: frozenset[Feed] = frozenset()
     until: int = 0
+    updates: Floats = field(default_factory=lambda: np.zeros(0))  # (feed,): answers an hour in the last day
 
-    def batches(self, paths: int, steps: int, seed: int, movers: Sequence[Mover]) -> Iterator[Floats]:
-        """Relative prices (mover, path, step), so many paths at a time that they fit into memory."""
-        rng = model.generator(seed)
+    def missed(self, movers: Sequence[Mover]) -> Floats:
+        """(mover, mover): the covariance of what looks by the hour miss of log prices, 0 of oracles that move by the hour."""
+        if self.state is None:
+            return np.zeros((len(movers), len(movers)))
+        of = self.exponents(movers) * model.missed_between_hours(self.state.variance, self.updates)
+        rows = self.state.rows
+        second = rows.T @ rows
+        scale = np.sqrt(np.diag(second))
+        both = np.outer(scale, scale)
+        return np.asarray(of @ np.divide(second, both, out=np.zeros_like(second), where=both > 0) @ of.T)
+
+    def exponents(self, movers: Sequence[Mover]) -> Floats:
+        """(mover, feed): the power to which each feed is in it."""
+        place = {feed: row for row, feed in enumerate(self.feeds)}
+        found = np.zeros((len(movers), len(self.feeds)))
+        for row, mover in enumerate(movers):
+            for feed, exponent in mover.feeds:
+                found[row, place[feed]] += exponent
+        return found
+
+    def batches(self, paths: int, steps: int, seed: int, movers: Sequence[Mover], stream: int = 0) -> Iterator[Floats]:
+        """Relative prices (mover, path, step), so many paths at a time that they fit into memory; a stream has its own."""
+        rng = model.generator(seed, stream)
         size = max(min(paths, NUMBERS // (steps * max(len(self.feeds), 1))), 1)
         for begin in range(0, paths, size):
             count = min(size, paths - begin)
@@ -69,11 +93,11 @@ class Factors:
             yield self._moves(logs, count, steps, movers)
 
     def _moves(self, logs: Floats, count: int, steps: int, movers: Sequence[Mover]) -> Floats:
-        place = {feed: row for row, feed in enumerate(self.feeds)}
         found = np.zeros((len(movers), count, steps))
+        exponents = self.exponents(movers)
         for row, mover in enumerate(movers):
-            for feed, exponent in mover.feeds:
-                found[row] += logs[place[feed]] * exponent
+            for feed in np.flatnonzero(exponents[row]).tolist():
+                found[row] += logs[feed] * exponents[row, feed]
             np.exp(found[row], out=found[row])
             if mover.cap is not None:
                 np.minimum(found[row], mover.cap, out=found[row])
@@ -99,7 +123,7 @@ def priced(
     for feed, read in past.in_force(conn, chain_id, until, since=until - 3_600 * (HOURS + 1), feeds=missing).items():
         series[chain_id, feed] = read
     waiting: dict[str, list[past.Pending]] = {}
-    for answer in past.pending(conn, chain_id, until, feeds):
+    for answer in past.pending(conn, chain_id, until, feeds) if feeds else ():
         waiting.setdefault(answer.feed, []).append(answer)
     movers, reasons, pending, answers = {}, {}, {}, {}
     for key, symbol in keys.items():
@@ -128,6 +152,8 @@ def doubt(series: past.Series | None, until: int) -> str | None:
     if min(series.answers) <= 0:
         return "an answer that is no price"
     beat = series.heartbeat_seconds
+    if beat is None and series.kind != "snapshot":  # where no rule was learnt its own longest silence is one
+        beat = max((later - before for before, later in pairwise(series.times)), default=0)
     if beat and until - series.times[-1] > STALE_HEARTBEATS * beat:
         return "stale price"
     return None
@@ -155,19 +181,22 @@ def gathered(
     if not feeds:
         return Factors(until=max(until.values(), default=0))
     history = np.empty((HOURS + 1, len(feeds)))
-    known = np.full(len(feeds), np.nan)
+    known, updates = np.full(len(feeds), np.nan), np.zeros(len(feeds))
     for column, feed in enumerate(feeds):
         of = series[feed]
         answers = np.frombuffer(of.answers, np.float64)
         times = np.frombuffer(of.times, np.int64)
         history[:, column] = np.log(model.hourly(times, answers, until[feed[0]], HOURS))
+        # an OSM moves by the hour, whoever pokes it
+        if of.kind != "osm":
+            updates[column] = float((times > until[feed[0]] - DAY).sum()) * 3_600 / DAY
         if feed in waiting and waiting[feed].answer_raw > 0:
             known[column] = math.log(waiting[feed].answer_raw / of.raws[-1])
     filtered = model.filtered(history)
     own = model.state(filtered, HOURS, known=known)
     state = model.state(filtered, HOURS, donors=donors(feeds, own.age.tolist(), groups), known=known)
     short = frozenset(feed for feed, age in zip(feeds, own.age.tolist(), strict=True) if age < model.GROWN_UP)
-    return Factors(feeds, state, short, max(until.values()))
+    return Factors(feeds, state, short, max(until.values()), updates)
 
 
 def donors(
@@ -195,7 +224,7 @@ def grouped(symbols: Mapping[Feed, set[str]], groups: Mapping[str, Sequence[str]
     return found
 
 
-def paths_of(moves: Floats, movers: Sequence[Mover], priced_keys: Mapping[str, Mover]) -> Paths:
+def paths_of(moves: Floats, missed: Floats, movers: Sequence[Mover], priced_keys: Mapping[str, Mover]) -> Paths:
     """The paths of one deployment's prices."""
     place = {mover: row for row, mover in enumerate(movers)}
-    return Paths(moves, {key: place[mover] for key, mover in priced_keys.items() if mover in place})
+    return Paths(moves, {key: place[mover] for key, mover in priced_keys.items() if mover in place}, missed)

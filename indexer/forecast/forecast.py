@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from indexer.adapter import AnyLiquidation
 from indexer.forecast import model, rows
+from indexer.forecast.calibration import liquidated
 from indexer.forecast.exposures import Exposures, Later, exposures, relevant
 from indexer.forecast.factors import (
     SHORT,
@@ -24,28 +23,36 @@ from indexer.forecast.factors import (
 )
 from indexer.forecast.pending import Coming, coming
 from indexer.forecast.screen import HOUR, Paths, Question, failures
-from indexer.forecast.sums import BookSums, kept_of, uncovered
+from indexer.forecast.sums import BookSums, kept_of, shares_of, uncovered
 from indexer.model import Market, Position, PositionKey, Status
 from indexer.progress import NoProgress, Progress
 from indexer.queries.prices import Series
+from indexer.risk.bounds import Floats
 from indexer.risk.liquidation import known
 from indexer.risk.scenario import canonical
-from indexer.risk.simulate import parts
+from indexer.risk.simulate import CHUNK, parts
 from indexer.store.books import Book
 
 LIQUIDATABLE = "liquidatable now"
 UNVERIFIED = "unverified: its formula is not known to be the contract's"
 UNPRICEABLE = "a price is missing"
+#: paths of all, and of those whose chance more paths make sharper
+PATHS, REFINED = 2_000, 10_000
+OPEN = (0.001, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked: horizons in seconds, ascending full hours; how many paths of which seed; everything by `evaluate`?"""
+    """What is asked: horizons in seconds, ascending full hours; how many paths of which seed; everything by `evaluate`?
+
+    `refined` is how many paths decide for those whose chance is open and who are asked for, watched or at risk.
+    """
 
     horizons: tuple[int, ...]
-    paths: int = 2_000
+    paths: int = PATHS
     seed: int = 0
     exact: bool = False
+    refined: int = 0
 
     @property
     def steps(self) -> int:
@@ -67,6 +74,8 @@ class Case:
     hits: list[int] | None = None
     coming: Coming | None = None
     exposures: str | None = None
+    paths: int = 0
+    position: Position | None = None  # of who may be refined
 
 
 @dataclass(slots=True)
@@ -80,6 +89,7 @@ class Desk:
     symbols: dict[str, str]
     priced: Priced
     sums: BookSums
+    near: frozenset[str] | None  # wallets that may be refined beside those at risk, None for all
     cases: list[Case] = field(default_factory=list)
 
     @property
@@ -114,11 +124,13 @@ def forecast(
     paces: Mapping[int, float],
     *,
     positions: Mapping[str, Sequence[Position]] | None = None,
+    watched: frozenset[str] = frozenset(),
     progress: Progress | None = None,
 ) -> Forecast:
     """Every position with debt of these books; `paces` are the seconds per block of each chain.
 
-    With `positions`, by deployment, those instead of the stored ones. Reads the file, and writes nothing.
+    With `positions`, by deployment, those instead of the stored ones; they, or the wallets that the books are of, or those
+    that are `watched` or at risk are refined. Reads the file, and writes nothing.
     """
     progress = progress or NoProgress()
     until: dict[int, int] = {}
@@ -126,7 +138,16 @@ def forecast(
         until[book.chain_id] = max(until.get(book.chain_id, 0), book.market.block.timestamp)
     series: dict[Feed, Series] = {}
     desks = [
-        _desk(conn, book, plan, paces[book.chain_id], until[book.chain_id], series, (positions or {}).get(book.name))
+        _desk(
+            conn,
+            book,
+            plan,
+            paces[book.chain_id],
+            until[book.chain_id],
+            series,
+            (positions or {}).get(book.name),
+            watched,
+        )
         for book in books
     ]
     movers = sorted(
@@ -134,11 +155,12 @@ def forecast(
         key=str,
     )
     factors = gathered(series, movers, until, _waiting(desks), grouped(_symbols(desks), groups))
-    begin = 0
+    begin, missed = 0, factors.missed(movers)
     for moves in factors.batches(plan.paths, plan.steps, plan.seed, movers):
         for desk in desks:
-            _batch(desk, plan, factors, paths_of(moves, movers, desk.priced.movers), begin, progress)
+            _batch(desk, plan, factors, paths_of(moves, missed, movers, desk.priced.movers), begin, progress)
         begin += moves.shape[1]
+    _refine(desks, plan, factors, movers, missed)
     return Forecast(plan, desks, factors.until)
 
 
@@ -150,6 +172,7 @@ def _desk(
     until: int,
     series: dict[Feed, Series],
     given: Sequence[Position] | None,
+    watched: frozenset[str],
 ) -> Desk:
     """A deployment with what is known of its prices; of few positions only the prices that they need."""
     adapter: AnyLiquidation = book.adapter  # type: ignore[assignment]
@@ -167,7 +190,8 @@ def _desk(
     )
     standings = rows.standings(conn, where, None if few is None else [one.key for one in few])
     sums = BookSums.empty(len(plan.horizons), plan.paths)
-    return Desk(book, later, standings, book.positions if few is None else few, symbols, found, sums)
+    near = watched if few is None else None
+    return Desk(book, later, standings, book.positions if few is None else few, symbols, found, sums, near)
 
 
 def _named(market: Market) -> dict[str, str]:
@@ -204,7 +228,7 @@ def _batch(desk: Desk, plan: Plan, factors: Factors, paths: Paths, begin: int, p
     progress.start(desk.book.name, expected, "positions")
     for part in parts(desk.positions):
         if not begin:
-            desk.cases += [_case(desk, position, factors) for position in part]
+            desk.cases += [_case(desk, plan, position, factors) for position in part]
         cases = desk.cases[number : number + len(part)]
         number += len(part)
         chosen = [i for i, case in enumerate(cases) if case.hits is not None]
@@ -217,10 +241,34 @@ def _batch(desk: Desk, plan: Plan, factors: Factors, paths: Paths, begin: int, p
     progress.done(desk.book.name)
 
 
-def _case(desk: Desk, position: Position, factors: Factors) -> Case:
+def _refine(desks: Sequence[Desk], plan: Plan, factors: Factors, movers: Sequence[Mover], missed: Floats) -> None:
+    """Adds paths to who may be refined and whose chance is open; the sums of the book stay over the paths of all."""
+    chosen = [[case for case in desk.cases if _open(case, plan)] for desk in desks]
+    if plan.refined <= plan.paths or not any(chosen):
+        return
+    for moves in factors.batches(plan.refined - plan.paths, plan.steps, plan.seed, movers, stream=1):
+        for desk, cases in zip(desks, chosen, strict=True):
+            paths = paths_of(moves, missed, movers, desk.priced.movers)
+            for begin in range(0, len(cases), CHUNK):
+                part = cases[begin : begin + CHUNK]
+                _count(desk, plan, paths, None, [case.position for case in part if case.position is not None], part)
+                for case in part:
+                    case.paths += paths.count
+
+
+def _open(case: Case, plan: Plan) -> bool:
+    """Whether more paths can tell more of a position: some chance between OPEN, of one that may be refined."""
+    least, most = (share * plan.paths for share in OPEN)
+    return case.position is not None and any(least <= hits <= most for hits in case.hits or ())
+
+
+def _case(desk: Desk, plan: Plan, position: Position, factors: Factors) -> Case:
     """A position before any path: `hits` is None where there is no forecast, and `note` says why."""
     standing = desk.standings.get(position.key, rows.Standing(position.key.account, ""))
-    case = Case(position.key, standing.status, standing.wallet)
+    case = Case(position.key, standing.status, standing.wallet, paths=plan.paths)
+    near = desk.near is None or not desk.near.isdisjoint((standing.wallet, position.key.account))
+    if near or standing.status == Status.AT_RISK:
+        case.position = position
     later = desk.later
     if standing.status == Status.UNVERIFIED or not later.market.exact:
         case.note = UNVERIFIED
@@ -244,9 +292,9 @@ def _case(desk: Desk, position: Position, factors: Factors) -> Case:
 
 
 def _count(
-    desk: Desk, plan: Plan, paths: Paths, begin: int, positions: Sequence[Position], cases: Sequence[Case]
+    desk: Desk, plan: Plan, paths: Paths, begin: int | None, positions: Sequence[Position], cases: Sequence[Case]
 ) -> None:
-    """The hits of some positions on some paths, and what they add to the sums."""
+    """The hits of some positions on some paths, and what they add to the sums, whose first path is `begin`; None: nothing."""
     if not positions:
         return
     keys = sorted({key for position in positions for key in relevant(desk.later, position)})
@@ -262,22 +310,11 @@ def _count(
         assert case.hits is not None
         for horizon in range(len(plan.horizons)):
             case.hits[horizon] += int((verdict.window <= horizon).sum())
-        if usd is not None:
+        if usd is not None and begin is not None:
             debt = float(found.debt[0, verdict.row].sum()) * usd[0] / usd[1]
             shares = shares_of(found, verdict.row, desk.symbols)
             bad = uncovered(found, verdict.row, paths, verdict, plan.ends, kept, usd)
             desk.sums.add(verdict, begin, debt, case.wallet, shares, bad)
-
-
-def shares_of(found: Exposures, row: int, symbols: Mapping[str, str]) -> dict[str, float]:
-    """What part of the collateral each asset is, by symbol; what has no price of its own is the unit of prices."""
-    whole = float(found.collateral[0, row].sum())
-    shares: dict[str, float] = {}
-    for key, value in zip((*found.keys, ""), found.collateral[0, row].tolist(), strict=True):
-        if whole > 0 and value > whole * 1e-6:
-            name = symbols.get(key, key) or "the unit of account"
-            shares[name] = shares.get(name, 0.0) + value / whole
-    return shares
 
 
 def terms(found: Exposures, row: int, of: Priced) -> str:
@@ -306,11 +343,11 @@ def row_of(
     """One row of `forecasts`: three statements, none of which is made of another but `p_liquidated` of `p_unsafe`."""
     plan, block = found.plan, desk.book.market.block
     hits = None if case.hits is None else case.hits[number]
-    chance, bound = probability(hits, plan.paths)
+    chance, bound = rows.probability(hits, case.paths)
     coming_ = case.coming
     if coming_ is not None and coming_.at is not None and coming_.at > block.timestamp + plan.horizons[number]:
         coming_ = None
-    likely = hits is not None and hits >= rows.LIKELY * plan.paths
+    likely = hits is not None and hits >= rows.LIKELY * case.paths
     held = case.wallet in watched or case.key.account in watched
     return rows.ForecastRow(
         *desk.where,
@@ -324,28 +361,12 @@ def row_of(
         None if coming_ is None else coming_.at,
         None if coming_ is None else coming_.kind,
         case.exposures,
-        model.NAME,
+        model.WATCHED_NAME,
         plan.seed,
-        plan.paths,
+        case.paths,
         found.until,
         block.number,
         block.timestamp,
         case.note,
         int(likely or held or case.status == Status.AT_RISK),
     )
-
-
-def liquidated(chance: float | None, knots: Sequence[tuple[float, float]]) -> float | None:
-    """`p_liquidated` for a p_unsafe; None without one, and where history has not taught enough."""
-    if chance is None or not knots:
-        return None
-    return float(np.interp(chance, [p for p, _ in knots], [share for _, share in knots]))
-
-
-def probability(hits: int | None, paths: int) -> tuple[float | None, float | None]:
-    """The chance and its bound: p None where no path fails or all do, as the bound then says more: 3 / paths, by the rule of three."""
-    if hits is None:
-        return None, None
-    if hits == 0:
-        return None, 3 / paths
-    return (None, 1 - 3 / paths) if hits == paths else (hits / paths, None)

@@ -29,6 +29,8 @@ BETWEEN_LOOKS = 0.5826
 #: up to this horizon the hours between two points of the grid matter
 SHORT_HOURS = 4
 NAME = f"fhs lambda={LAMBDA} phi={PHI} slow={SLOW} block={MEAN_BLOCK}h window={YEAR}h PCG64"
+#: the same with what looks by the hour miss
+WATCHED_NAME = f"{NAME} bgk={BETWEEN_LOOKS}/{SHORT_HOURS}h"
 
 
 class Filtered(NamedTuple):
@@ -67,22 +69,28 @@ def hourly(times: NDArray[np.int64], prices: Floats, until: int, hours: int) -> 
 def filtered(log_prices: Floats) -> Filtered:
     """Filter hourly log prices (T, F), NaN before a factor's first; nothing at a time depends on a later row."""
     returns = np.diff(log_prices, axis=0, prepend=np.nan)
-    seen = np.zeros(returns.shape[1])
+    now = np.isfinite(returns)
+    moves = np.where(now, returns, 0.0)
+    squares, seen = moves * moves, np.cumsum(now, axis=0)
+    gain = 1 / np.maximum(seen, 1)  # an average while there are few returns
+    gains = np.where(now, np.maximum(gain, 1 - SLOW), 0.0), np.maximum(gain, 1 - LAMBDA)
     fast, slow = np.zeros(returns.shape[1]), np.zeros(returns.shape[1])
-    z, variance, slows = (np.full(returns.shape, np.nan) for _ in range(3))
-    for t, row in enumerate(returns):
-        now = np.isfinite(row)
-        r = np.where(now, row, 0.0)
-        usable = now & (seen >= BURN_IN)
-        z[t, usable] = np.divide(r, np.sqrt(fast), out=np.zeros_like(r), where=fast > 0)[usable]
-        seen += now
-        gain = 1 / np.maximum(seen, 1)  # an average while there are few returns
-        slow = np.where(now, slow + np.maximum(gain, 1 - SLOW) * (r * r - slow), slow)
-        ewma = fast + np.maximum(gain, 1 - LAMBDA) * (r * r - fast)
-        fast = np.where(now, np.minimum(PHI * ewma + (1 - PHI) * slow, HIGHEST_VARIANCE), fast)
-        known = seen > 0
-        variance[t, known], slows[t, known] = fast[known], slow[known]
-    return Filtered(z, variance, slows)
+    variance, slows = np.empty(returns.shape), np.empty(returns.shape)
+    everyone = np.logical_and.reduce(now, axis=1)
+    for t, square in enumerate(squares):
+        slow = slow + gains[0][t] * (square - slow)
+        ewma = fast + gains[1][t] * (square - fast)
+        moved = np.minimum(PHI * ewma + (1 - PHI) * slow, HIGHEST_VARIANCE)
+        fast = moved if everyone[t] else np.where(now[t], moved, fast)
+        variance[t], slows[t] = fast, slow
+    before = np.vstack([np.zeros((1, returns.shape[1])), variance])[: len(returns)]
+    z = np.divide(moves, np.sqrt(before), out=np.zeros_like(moves), where=before > 0)
+    unknown = seen == 0
+    return Filtered(
+        np.where(now & (seen - now >= BURN_IN), z, np.nan),
+        np.where(unknown, np.nan, variance),
+        np.where(unknown, np.nan, slows),
+    )
 
 
 def state(past: Filtered, at: int, donors: NDArray[np.int64] | None = None, known: Floats | None = None) -> State:
@@ -157,9 +165,13 @@ def generator(seed: int, at: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, at]))
 
 
-def watched_between_hours(log_barrier: Floats, variance: float, hours: int) -> Floats:
-    """Log barriers as hourly steps must see them where an oracle moves more often than the steps and `hours` is short."""
-    return log_barrier + BETWEEN_LOOKS * float(np.sqrt(variance)) if hours <= SHORT_HOURS else log_barrier
+def missed_between_hours(variance: Floats, updates: Floats) -> Floats:
+    """How far below the lowest look by the hour the lowest answer lies, in log price: BETWEEN_LOOKS deviations of a price
+    that moves all the time, and less of an oracle that answers `updates` times an hour; 0 up to once an hour.
+
+    `variance` is per hour. The lowest of n looks an hour is itself BETWEEN_LOOKS * sqrt(variance / n) above that of all times.
+    """
+    return BETWEEN_LOOKS * np.sqrt(variance) * (1 - 1 / np.sqrt(np.maximum(updates, 1.0)))
 
 
 def minima(log_paths: Floats, horizons: list[int], *, delayed: bool = False) -> Floats:

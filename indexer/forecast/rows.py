@@ -120,6 +120,15 @@ def watched(conn: sqlite3.Connection) -> frozenset[str]:
     return frozenset(wallet for (wallet,) in conn.execute("select wallet from watches"))
 
 
+def probability(hits: int | None, paths: int) -> tuple[float | None, float | None]:
+    """The chance and its bound: p None where no path fails or all do, as the bound then says more: 3 / paths, by the rule of three."""
+    if hits is None:
+        return None, None
+    if hits == 0:
+        return None, 3 / paths
+    return (None, 1 - 3 / paths) if hits == paths else (hits / paths, None)
+
+
 #: forecasts whose horizon is over, with p_unsafe or what stands for it, and whether the position was liquidated in it;
 #: only of times and deployments of which every liquidation is known
 OUTCOMES = """

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.forecast.exposures import RELATIVE, Exposures, Later, exposures
+from indexer.forecast.model import SHORT_HOURS
 from indexer.model import Position
 from indexer.risk.bounds import Floats
 
@@ -28,11 +29,13 @@ MANY = 100
 class Paths:
     """Prices relative to those of now: (mover, path, step), the first step one hour from now.
 
-    `column` says which mover a price key follows; prices that always move alike share one.
+    `column` says which mover a price key follows; prices that always move alike share one. `missed` (mover, mover) is the
+    covariance of what the looks by the hour miss in the first SHORT_HOURS steps, None for nothing.
     """
 
     moves: Floats
     column: dict[str, int]
+    missed: Floats | None = None
 
     @property
     def count(self) -> int:
@@ -51,9 +54,18 @@ class Paths:
     def high(self) -> Floats:
         return np.asarray(self.moves.max(axis=2))
 
-    def prices(self, later: Later, keys: Sequence[str], path: int, step: int) -> dict[str, int]:
-        """The oracle's integers of these keys there; a price never rises or falls to 0."""
-        return {key: max(int(later.prices[key] * float(self.moves[self.column[key], path, step])), 1) for key in keys}
+    def dips(self, net: Floats) -> Floats:
+        """(row, mover): what to multiply prices with at the first steps for the lowest value of `net` between two looks.
+
+        `net` (row, mover) is what moves with each mover. Of all moves that lower the net value by as many standard
+        deviations this is the likeliest; of one price it is the barrier of Broadie, Glasserman and Kou.
+        """
+        if self.missed is None or not self.missed.any():
+            return np.ones(net.shape)
+        towards = np.einsum("ij,jk->ik", net, self.missed)
+        deviation = np.sqrt(np.maximum(np.einsum("ij,ij->i", towards, net), 0.0))
+        falls = np.divide(towards, deviation[:, None], out=np.zeros(net.shape), where=deviation[:, None] > 0)
+        return np.asarray(np.exp(-falls))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,7 @@ class Sums:
     average: float
     unit: Floats
     time: Floats
+    dips: Floats  # (position, mover), of the first steps
 
     @classmethod
     def of(cls, found: Exposures, paths: Paths) -> "Sums":
@@ -75,10 +88,14 @@ class Sums:
         into[-1, -1] = 1.0
         start, end = found.net[0] @ into, found.net[-1] @ into
         weight = np.abs(found.collateral).max(axis=0) @ into
-        return cls(start, end - start, weight, found.slack.average, found.slack.unit, found.slack.time)
+        dips = paths.dips(start[:, :-1])
+        return cls(start, end - start, weight, found.slack.average, found.slack.unit, found.slack.time, dips)
 
     def slack(self, rows: NDArray[np.intp], low: Floats, high: Floats) -> Floats:
         """(row, path): how far limit less debt may be from the sum, with each mover between `low` and `high`."""
+        if len(rows):
+            low = low * np.minimum(self.dips[rows].min(axis=0), 1.0)[:, None]
+            high = high * np.maximum(self.dips[rows].max(axis=0), 1.0)[:, None]
         most = np.maximum(high.max(axis=0), 1.0)
         found = np.outer(self.unit[rows] + self.time[rows], 1.0 + most)
         if self.average:
@@ -89,13 +106,11 @@ class Sums:
 
     def least(self, rows: NDArray[np.intp], low: Floats, high: Floats) -> Floats:
         """(row, path): the lowest that limit less debt can be with each mover between `low` and `high`, at any time."""
-        ends = (self.start[rows], self.start[rows] + self.growth[rows])
+        calm = (self.start[rows], self.start[rows] + self.growth[rows])
+        ends = [np.hstack([of[:, :-1] * dip, of[:, -1:]]) for of in calm for dip in (1.0, self.dips[rows])]
         return np.asarray(
-            np.minimum(
-                *(
-                    np.maximum(end[:, :-1], 0.0) @ low + np.minimum(end[:, :-1], 0.0) @ high + end[:, -1:]
-                    for end in ends
-                )
+            np.minimum.reduce(
+                [np.maximum(end[:, :-1], 0.0) @ low + np.minimum(end[:, :-1], 0.0) @ high + end[:, -1:] for end in ends]
             )
         )
 
@@ -109,7 +124,7 @@ class Verdict:
     window: NDArray[np.int8]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Question:
     """Who is asked about, on which paths, in which windows; `ends` are the steps before which each window ends."""
 
@@ -119,6 +134,10 @@ class Question:
     paths: Paths
     ends: Sequence[int]
 
+    @cached_property
+    def sums(self) -> Sums:
+        return Sums.of(self.found, self.paths)
+
     def windows(self) -> list[range]:
         return [range(begin, end) for begin, end in zip((0, *self.ends), self.ends, strict=False)]
 
@@ -127,10 +146,15 @@ class Question:
         moved = (self.found.limit[:, row, :-1] != 0) | (self.found.debt[:, row, :-1] != 0)
         return [key for key, one in zip(self.found.keys, moved.any(axis=0).tolist(), strict=True) if one]
 
+    def moves(self, row: int, chosen: NDArray[np.intp] | int, step: int) -> Floats:
+        """(mover,) or (mover, path): the relative prices that the position meets at a step of these paths."""
+        found = self.paths.moves[:, chosen, step]
+        return np.asarray((found.T * self.sums.dips[row]).T if step < SHORT_HOURS else found)
+
     def fails(self, row: int, keys: Sequence[str], path: int, step: int) -> bool:
-        """Whether the position fails the contract's health test there, with interest stored."""
-        later, position = self.later, self.positions[row]
-        prices = self.paths.prices(later, keys, path, step)
+        """Whether the position fails the contract's health test there, with interest stored; no price rises or falls to 0."""
+        later, position, moves = self.later, self.positions[row], self.moves(row, path, step)
+        prices = {key: max(int(later.prices[key] * float(moves[self.paths.column[key]])), 1) for key in keys}
         market = later.at((step + 1) * HOUR, position, prices)
         return later.adapter.evaluate(market, position).liquidatable
 
@@ -141,7 +165,7 @@ def failures(asked: Question, *, exact: bool = False) -> Iterator[Verdict]:
         verdicts = (_exactly(asked, row) for row in range(len(asked.positions)))
         yield from (verdict for verdict in verdicts if len(verdict.paths))
         return
-    paths, sums = asked.paths, Sums.of(asked.found, asked.paths)
+    paths, sums = asked.paths, asked.sums
     every = np.arange(len(asked.positions))
     low, high = paths.low.min(axis=1, keepdims=True), paths.high.max(axis=1, keepdims=True)
     rows = every[(sums.least(every, low, high) <= sums.slack(every, low, high))[:, 0]]
@@ -152,20 +176,20 @@ def failures(asked: Question, *, exact: bool = False) -> Iterator[Verdict]:
         for i, row in enumerate(part.tolist()):
             chosen = np.flatnonzero(may[i])
             if len(chosen):
-                window = _stepwise(asked, sums, row, chosen, slack[i, chosen])
+                window = _stepwise(asked, row, chosen, slack[i, chosen])
                 failed = window < len(asked.ends)
                 if failed.any():
                     yield Verdict(row, chosen[failed], window[failed])
 
 
-def _stepwise(asked: Question, sums: Sums, row: int, chosen: NDArray[np.intp], slack: Floats) -> NDArray[np.int8]:
+def _stepwise(asked: Question, row: int, chosen: NDArray[np.intp], slack: Floats) -> NDArray[np.int8]:
     """The first window in which each chosen path fails the position, `len(ends)` for none."""
-    windows = asked.windows()
+    windows, sums = asked.windows(), asked.sums
     found = np.full(len(chosen), len(windows), np.int8)
     chunk = max(PAIRS // asked.paths.steps, 1)
     for begin in range(0, len(chosen), chunk):
         part, few = chosen[begin : begin + chunk], slice(begin, begin + chunk)
-        margin = along(asked.paths, sums.start[row], sums.growth[row], part)
+        margin = along(asked.paths, sums.start[row], sums.growth[row], part, sums.dips[row])
         for number in reversed(range(len(windows))):
             found[few][margin[:, windows[number]].min(axis=1) < -slack[few]] = number
         near = np.abs(margin) <= slack[few, None]
@@ -215,9 +239,10 @@ def _sharpened(
     for step in np.flatnonzero(near.any(axis=0)).tolist():
         then = asked.later.then(asked.positions[row], (step + 1) * HOUR)
         sums = Sums.of(exposures(then, [asked.positions[row]], asked.keys(row)), asked.paths)
-        sums = replace(sums, time=np.zeros(1))  # its amounts are those of this step
+        # its amounts are those of this step
+        sums = replace(sums, time=np.zeros(1), dips=np.ones(sums.dips.shape))
         these = np.flatnonzero(near[:, step])
-        moves = asked.paths.moves[:, part[these], step]
+        moves = asked.moves(row, part[these], step)
         exact = sums.start[0, :-1] @ moves + sums.start[0, -1]
         slack = sums.slack(np.zeros(1, np.intp), moves, moves)[0]
         still[these, step] = np.abs(exact) <= slack
@@ -225,12 +250,18 @@ def _sharpened(
     return still
 
 
-def along(paths: Paths, start: Floats, growth: Floats, chosen: NDArray[np.intp]) -> Floats:
-    """(path, step): the sum that begins with the coefficients `start` and gains `growth` until the last step."""
+def along(paths: Paths, start: Floats, growth: Floats, chosen: NDArray[np.intp], dips: Floats | None = None) -> Floats:
+    """(path, step): the sum that begins with the coefficients `start` and gains `growth` until the last step.
+
+    `dips` (mover,) is what the moves of the first steps are multiplied with.
+    """
     share = np.arange(1, paths.steps + 1) / paths.steps
     found = np.broadcast_to(start[-1] + growth[-1] * share, (len(chosen), paths.steps)).copy()
     for mover in np.flatnonzero((start[:-1] != 0) | (growth[:-1] != 0)).tolist():
-        found += paths.moves[mover, chosen] * (start[mover] + growth[mover] * share)
+        weights = start[mover] + growth[mover] * share
+        if dips is not None:
+            weights[:SHORT_HOURS] *= dips[mover]
+        found += paths.moves[mover, chosen] * weights
     return found
 
 

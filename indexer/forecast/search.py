@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.forecast.model import BETWEEN_LOOKS, Floats
+from indexer.forecast.model import Floats
 
 try:
     from indexer.forecast import kernel
@@ -221,32 +221,3 @@ def doubtful(book: Exposures, position: int, paths: Paths, horizon: int) -> list
             total += (weight + slope * steps) * prices[factor, path, :horizon]
         found.append((int(path), [int(step) for step in steps[total < 0]]))
     return found
-
-
-def watched_between_hours(book: Exposures, variance: Floats, correlation: Floats) -> Exposures:
-    """The book as hourly steps must see it over a few hours where its oracles move more often than the steps.
-
-    `variance` (F,) per hour, `correlation` (F, F). Each debt grows by BETWEEN_LOOKS standard deviations of what the net
-    value moves in an hour; for one factor that is the barrier of `model.watched_between_hours` to the first order.
-    """
-    net = book.limit - book.debt
-    owners = np.repeat(np.arange(len(book)), np.diff(book.starts))
-    moves = book.factors != CONSTANT
-    dense = np.zeros((len(book), len(variance)))
-    np.add.at(dense, (owners[moves], book.factors[moves]), net[moves] * np.sqrt(variance)[book.factors[moves]])
-    added = BETWEEN_LOOKS * np.sqrt(np.maximum(np.einsum("wi,ij,wj->w", dense, correlation, dense), 0.0))
-    order = np.argsort(np.concatenate([owners, np.arange(len(book))]), kind="stable")
-
-    def joined(terms: Floats, last: Floats) -> Floats:
-        return np.concatenate([terms, last])[order]
-
-    nothing = np.zeros(len(book))
-    return Exposures(
-        book.starts + np.arange(len(book) + 1),
-        np.concatenate([book.factors, np.full(len(book), CONSTANT)])[order],
-        joined(book.limit, nothing),
-        joined(book.limit_end, nothing),
-        joined(book.debt, added),
-        joined(book.debt_end, added),
-        book.tolerance,
-    )

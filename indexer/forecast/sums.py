@@ -126,3 +126,14 @@ def contributions(found: Mapping[str, Sequence[float]], horizon: int, paths: int
     """(name, expected debt in USD), the largest first, without those that add nothing."""
     rows = [(name, of[horizon] / paths) for name, of in found.items() if of[horizon] > 0]
     return sorted(rows, key=lambda one: (-one[1], one[0]))
+
+
+def shares_of(found: Exposures, row: int, symbols: Mapping[str, str]) -> dict[str, float]:
+    """What part of the collateral each asset is, by symbol; what has no price of its own is the unit of prices."""
+    whole = float(found.collateral[0, row].sum())
+    shares: dict[str, float] = {}
+    for key, value in zip((*found.keys, ""), found.collateral[0, row].tolist(), strict=True):
+        if whole > 0 and value > whole * 1e-6:
+            name = symbols.get(key, key) or "the unit of account"
+            shares[name] = shares.get(name, 0.0) + value / whole
+    return shares

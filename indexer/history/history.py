@@ -23,6 +23,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
+from indexer.history import pruned
 from indexer.history.flows import (
     Held,
     Key,
@@ -334,6 +335,8 @@ def movements(
     USD at the prices of their snapshots, without the effect of prices and interest; those of thinned points count at the
     point kept for their interval. `collateral_usd`, `debt_usd` and the health factor are of the last snapshot.
     """
+    for part in each(conn):
+        pruned.lay(part, since=since, since_block=since_block, moved=True)
     filters, values = ["(h.supply_change_usd <> 0 or h.debt_change_usd <> 0)"], []
     for condition, value in (
         ("h.block_number > ?", since_block),
@@ -376,9 +379,11 @@ def movements(
 def unknown_movements(conn: sqlite3.Connection, chain_id: int | None = None) -> int:
     """How many positions have a point after a reorganisation or a late discovery, whose movement is unknown."""
     sql = (
-        "select count(*) from (select 1 from health_history h where supply_change_usd is null "
-        "and (?1 is null or chain_id = ?1) and exists (select 1 from health_history o where o.chain_id = h.chain_id "
+        "select count(*) from (select chain_id, deployment, account, position_group from main.health_history h "
+        "where supply_change_usd is null "
+        "and (?1 is null or chain_id = ?1) and exists (select 1 from main.health_history o where o.chain_id = h.chain_id "
         "and o.deployment = h.deployment and o.account = h.account and o.position_group = h.position_group "
-        "and o.block_number < h.block_number) group by chain_id, deployment, account, position_group)"
+        "and o.block_number < h.block_number) union select chain_id, deployment, account, position_group "
+        "from unknown_movements where ?1 is null or chain_id = ?1)"
     )
     return sum(part.execute(sql, (chain_id,)).fetchone()[0] for part in each(conn))

@@ -70,7 +70,10 @@ def within(seconds: int) -> str:
     help="Horizons, in full hours or days up to 30d.",
 )
 @click.option(
-    "--paths", type=click.IntRange(100, 1_000_000), default=2_000, show_default=True, metavar="N", help="Price paths."
+    "--paths",
+    type=click.IntRange(100, 1_000_000),
+    metavar="N",
+    help="Price paths.  [default: 2000, and 10000 where the chance is open of who is named, watched or at risk]",
 )
 @click.option(
     "--seed",
@@ -97,7 +100,7 @@ def forecast(
     session: Session,
     whom: Sequence[str],
     asked_horizons: tuple[int, ...],
-    paths: int,
+    paths: int | None,
     seed: int,
     exact: bool,
     by: str,
@@ -113,14 +116,14 @@ def forecast(
     unknown until 50 were. Prices go on as in their past year: `indexer sync --prices` fetches it. The rows are kept in
     the table `forecasts`. `indexer forecast book` adds up everyone: expected debt, value at risk, expected shortfall.
     """
-    from indexer.forecast.forecast import Plan
+    from indexer.forecast.forecast import PATHS, REFINED, Plan
 
     session.require_one_file("forecast")
     whole = list(whom) == [BOOK]
     if not whole and BOOK in whom:
         raise click.UsageError(f"{BOOK} is everyone: name it alone, or wallets")
     who = person(session, [] if whole else [*whom, *asked.wallets], rpc_urls)
-    plan = Plan(asked_horizons, paths, seed, exact)
+    plan = Plan(asked_horizons, paths or PATHS, seed, exact, 0 if paths else REFINED)
     with session.read(for_people=output.table) as conn:
         scope = asked.scope(session, conn)
         books = books_of(session, conn, asked, scope, who.wallets)
@@ -167,12 +170,14 @@ def books_of(
 def computed(session: Session, conn: sqlite3.Connection, books: "Sequence[Book]", plan: "Plan") -> "Forecast":
     """The forecast, computed from what the file says now."""
     from indexer.forecast.forecast import forecast as computing
+    from indexer.forecast.rows import watched
     from indexer.risk.scenario import GROUPS
     from indexer.risk.simulate import seconds_per_block
 
     paces = {book.chain_id: seconds_per_block(conn, book.chain_id) for book in books}
     with bars() as progress:
-        return computing(conn, books, plan, {**GROUPS, **session.config.groups}, paces, progress=progress)
+        groups = {**GROUPS, **session.config.groups}
+        return computing(conn, books, plan, groups, paces, watched=watched(conn), progress=progress)
 
 
 def stored(session: Session, found: "Forecast", wallets: Sequence[str]) -> list[dict[str, Any]]:

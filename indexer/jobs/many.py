@@ -10,9 +10,11 @@ import click
 from click.core import ParameterSource
 
 from indexer.errors import ConfigError, IndexerError, StoreError
-from indexer.jobs.measuring import METRICS_FLAGS
+from indexer.jobs.folder_alerts import delivering
+from indexer.jobs.measuring import METRICS_FLAGS, measuring_all
+from indexer.jobs.watching import CHANNEL_FLAGS
 from indexer.queries import queries as reading
-from indexer.store.shards import WATCH_FILE, chain_files, places
+from indexer.store.shards import WATCH_FILE, chain_files, make_folder, places
 from indexer.store.store import Store
 from indexer.terminal.options import Moment, Session
 from indexer.text.console import remark
@@ -28,35 +30,48 @@ ALL = "all"
 #: beside the chains' files: when which requests were sent, see `indexer.chain.budget`
 BUDGET_FILE = ".requests"
 #: parameters that the process of a chain gets another way
-NOT_PASSED_ON = {"chain"}
+NOT_PASSED_ON = {"chain", *CHANNEL_FLAGS, *METRICS_FLAGS}
 
 
 def many_chains(session: Session, names: Sequence[str], flags: Mapping[str, Any], *, streams: bool) -> None:
     """Syncs these chains, each in a process of its own. Exit code 1 if one gave up, once the others are through."""
-    from indexer.fleet.member import FOLLOW_PAUSES, ONCE_PAUSES, Member
     from indexer.fleet.supervisor import Supervisor
     from indexer.fleet.table import drawn
 
     check(session, flags, streams=streams)
     chains, follow = chosen(session.config, names, flags["protocols"]), flags["follow"]
-    with locked(session.db):
+    with locked(session.db) as store:
         files = files_of(session.db, chains)
-        rate = flags["max_requests_per_second"]
-        members = [
-            Member(
-                chain.name,
-                arguments(session, chain.name, files[chain.name]),
-                follow,
-                FOLLOW_PAUSES if follow else ONCE_PAUSES,
-                None if rate is None else (str((session.db / BUDGET_FILE).absolute()), rate),
-            )
-            for chain in chains
-        ]
-        with drawn(members) as redraw:
-            supervisor = Supervisor(members, say, redraw)
-            supervisor.run()
+        members = members_of(session, files, flags)
+        with (
+            delivering(session, flags, store, chains, files) as desk,
+            measuring_all(flags, [metrics_file(path) for path in files.values()], session.watch_db) as write,
+        ):
+            still = desk is not None and desk.prints and sys.stdout.isatty()  # else the table hides what is printed
+
+            def committed(member: "Member") -> None:
+                if desk is not None:
+                    desk.committed(member)
+                if write is not None:
+                    write()
+
+            with drawn(members, still=still) as redraw:
+                supervisor = Supervisor(members, say, redraw, committed)
+                supervisor.run()
+            if desk is not None and not supervisor.signals:
+                desk.couriers.settle()
         told(members)
     finish(members, interrupted=bool(supervisor.signals), follow=follow, files=files, chains=chains)
+
+
+def members_of(session: Session, files: Mapping[str, Path], flags: Mapping[str, Any]) -> "list[Member]":
+    """The chains with their processes, none of which is started yet."""
+    from indexer.fleet.member import FOLLOW_PAUSES, ONCE_PAUSES, Member
+
+    follow, rate = flags["follow"], flags["max_requests_per_second"]
+    budget = None if rate is None else (str((session.db / BUDGET_FILE).absolute()), rate)
+    pauses = FOLLOW_PAUSES if follow else ONCE_PAUSES
+    return [Member(name, arguments(session, name, path), follow, pauses, budget) for name, path in files.items()]
 
 
 def check(session: Session, flags: Mapping[str, Any], *, streams: bool) -> None:
@@ -68,11 +83,6 @@ def check(session: Session, flags: Mapping[str, Any], *, streams: bool) -> None:
         (flags["dry_run"], "--dry-run is for one chain and a file: name it with --db DIR/CHAIN.db"),
         (flags["accept_reorg"], "--accept-reorg is for one chain and a file: name it with --db DIR/CHAIN.db"),
         (streams, "--nl and --webhook tell of one chain and a file: name it with --db DIR/CHAIN.db"),
-        (
-            any(flags[name] is not None for name in METRICS_FLAGS),
-            "--metrics and --metrics-file are of one chain and a file: name it with --db DIR/CHAIN.db",
-        ),
-        (flags["watch"], "--watch is for one chain and a file: name it with --db DIR/CHAIN.db"),
         (flags["to"].isdecimal(), f"--to {flags['to']} is a block of one chain; latest, safe and finalized are of each"),
         (isinstance(flags["since"], int), "--since BLOCK is of one chain: give a date or an age"),
     ):  # fmt: skip
@@ -109,16 +119,13 @@ def chosen(config: "Config", names: Sequence[str], protocols: Sequence[str]) -> 
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Makes the folder if need be, and holds the right to sync into it."""
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot make the folder {folder}: {error.strerror}; choose another place with --db") from None
+def locked(folder: Path) -> Iterator[Store]:
+    """Makes the folder if need be, and holds the right to sync into it; yields the file of watched wallets."""
+    make_folder(folder)
     with ExitStack() as stack:
         store = stack.enter_context(Store(folder / WATCH_FILE))
         stack.enter_context(store.lock())
-        yield
+        yield store
 
 
 def files_of(folder: Path, chains: "Sequence[ChainConfig]") -> dict[str, Path]:
@@ -142,6 +149,12 @@ def arguments(session: Session, chain: str, path: Path) -> list[str]:
     made = ["--db", str(path), "--log-format", whole["log_format"], *["-v"] * whole["verbose"]]
     if session.config_path is not None:
         made += ["--config", str(session.config_path)]
+    if any(context.params[name] is not None for name in METRICS_FLAGS):
+        own = ["--metrics-file", str(metrics_file(path))]
+    else:
+        own = []
+    if context.params["watch"]:
+        made += ["--watch-db", str(session.watch_db)]
     made += [str(context.info_name), "--chain", chain]
     for option in context.command.params:
         name = option.name or ""
@@ -149,7 +162,12 @@ def arguments(session: Session, chain: str, path: Path) -> list[str]:
         if name in NOT_PASSED_ON or not given or name not in context.params:
             continue
         made += worded(option.opts[-1], context.params[name])
-    return made
+    return [*made, *own]
+
+
+def metrics_file(path: Path) -> Path:
+    """Where the process of a chain leaves its metrics for the one that publishes all."""
+    return path.with_name(f".{path.stem}.prom")
 
 
 def worded(option: str, value: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """The flags --metrics and --metrics-file of the verbs that go on, and what they make of a sync."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,17 +51,52 @@ class Measured:
 
 
 @contextmanager
+def needing_the_extra() -> Iterator[None]:
+    """Around imports of what publishes. Raises `IndexerError` that says what to install where it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise IndexerError(f"metrics need the extra `metrics`: {how_to_install('metrics')}") from error
+
+
+@contextmanager
+def measuring_all(
+    flags: Mapping[str, Any], files: Sequence[Path], watch_db: Path
+) -> Iterator[Callable[[], None] | None]:
+    """Publishes what the processes of several chains write to these files; yields what is to be called after each snapshot.
+
+    None without the flags. Raises `IndexerError` where the extra is missing.
+    """
+    if flags["metrics"] is None and flags["metrics_file"] is None:
+        yield None
+        return
+    with needing_the_extra():
+        from prometheus_client import CollectorRegistry
+
+        from indexer.metrics.gathered import Gathered
+        from indexer.metrics.publishing import published
+    for path in files:
+        path.unlink(missing_ok=True)  # what an earlier command counted
+    registry = CollectorRegistry()
+    registry.register(Gathered(files, watch_db))
+    try:
+        with published(registry, flags["metrics"], flags["metrics_file"]) as write:
+            yield write
+    finally:
+        for path in files:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
 def measuring(session: Session, worker: "Sync", flags: Mapping[str, Any]) -> Iterator[Measured]:
     """Publishes the metrics of a sync until the end. Raises `IndexerError` where the extra is missing."""
     if flags["metrics"] is None and flags["metrics_file"] is None:
         yield Measured()
         return
-    try:
+    with needing_the_extra():
         from indexer.metrics.file_rows import FileRows
         from indexer.metrics.meters import Meters
         from indexer.metrics.publishing import published
-    except ModuleNotFoundError as error:
-        raise IndexerError(f"metrics need the extra `metrics`: {how_to_install('metrics')}") from error
     meters = Meters(worker.chain.name)
     meters.registry.register(FileRows(session.db))
     worker.chain.observe(meters.asked)

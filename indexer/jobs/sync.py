@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer.errors import ChainError, IndexerError
+from indexer.jobs.folder_alerts import judging_for_a_folder
 from indexer.jobs.many import ALL, many_chains
 from indexer.jobs.measuring import Measured, measuring, metrics_options
 from indexer.jobs.wanted import Wanted, check
@@ -30,6 +31,7 @@ from indexer.text.values import age, many
 
 if TYPE_CHECKING:
     from indexer.delivery.stream import Receiver
+    from indexer.jobs.folder_alerts import Reporter
     from indexer.jobs.watching import Alerting, Desk
     from indexer.model import Block
     from indexer.sync.sync import Outcome, Sync
@@ -102,6 +104,11 @@ if TYPE_CHECKING:
     help="Write positions, balances, markets and months of history as Parquet after snapshots, at most every minute.",
 )
 @click.option(
+    "--lake-prune",
+    is_flag=True,
+    help="Take months of history out of the database that the lake holds, as far as they are final; once a day.",
+)
+@click.option(
     "--webhook",
     metavar="URL",
     help="With --follow: POST how the list of who is at risk changes, as --nl prints it; ${NAME} from the environment.",
@@ -142,8 +149,17 @@ def filling(session: Session, wanted: Wanted) -> Iterator[None]:
         yield
         return
     from indexer.transfer.lake import PAUSE, Pauses
+    from indexer.transfer.pruning import prune
 
-    lake = Pauses(session.db, wanted.lake, PAUSE if wanted.follow else 0.0)
+    place = wanted.lake
+
+    def let_go() -> None:
+        with Store(session.db) as store:  # the lock is this process's
+            gone = prune(store, place)
+        if gone.rows:
+            remark(f"{session.db}: {gone.told(place)}")
+
+    lake = Pauses(session.db, place, PAUSE if wanted.follow else 0.0, let_go if wanted.lake_prune else None)
     listeners.append(lake.committed)
     try:
         yield
@@ -283,10 +299,13 @@ def streaming(
 @contextmanager
 def judging(
     session: Session, flags: dict[str, Any], worker: "Sync", alerts: "Alerting | None"
-) -> Iterator["Desk | None"]:
+) -> "Iterator[Desk | Reporter | None]":
     """Has the rules of watched wallets judged at each snapshot, and their alerts delivered; nothing without `alerts`."""
     if alerts is None:
         yield None
+        return
+    if session.watch_path is not None:
+        yield judging_for_a_folder(session, worker, alerts.policy, session.watch_path)
         return
     from indexer.alert.prices import rules as price_rules
 
@@ -305,7 +324,7 @@ def telling_that_it_is_blind(session: Session, flags: dict[str, Any], alerts: "A
     try:
         yield
     except ChainError as error:
-        if alerts is not None and session.db.exists():
+        if alerts is not None and session.watch_path is None and session.db.exists():
             with Store(session.db) as store, store.lock():
                 if stored(store) or price_rules(store.conn):
                     with staffed(session, flags, alerts, store) as desk:
@@ -321,7 +340,7 @@ def tail(
     to: str,
     interrupted: Callable[[], bool],
     wake: Callable[[], None],
-    desk: "Desk | None",
+    desk: "Desk | Reporter | None",
     prices: "Callable[[Outcome], None] | None",
     measured: Measured,
 ) -> None:

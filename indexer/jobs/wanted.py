@@ -31,6 +31,7 @@ class Wanted:
     prices: bool
     watch: bool
     lake: Path | None
+    lake_prune: bool
     webhook: str | None
     since: int | Moment | None
     output: Output
@@ -63,6 +64,7 @@ def _of_streams(wanted: Wanted) -> tuple[tuple[bool, str], ...]:
             "a sync prints no rows, so it takes no --json, --output and the like; with --dry-run they print the plan, "
             "afterwards `indexer export` writes rows",
         ),
+        (wanted.lake_prune and wanted.lake is None, "--lake-prune is for --lake: months leave once a lake holds them"),
         (wanted.lake is not None and wanted.dry_run, "--lake is written after snapshots, and --dry-run takes none"),
         (
             any(wanted.flags[name] is not None for name in METRICS_FLAGS) and not wanted.follow,

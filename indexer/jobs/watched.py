@@ -96,7 +96,7 @@ def add(
         raise click.BadParameter(str(error)) from error
     if name is not None:
         address, name = resolved(session, name, rpc_urls)
-    with Store(session.watch_db) as store:
+    with Store(session.made_watch_db()) as store:
         with store.transaction():
             pricing.add(store, priced)
             _, changed = add_watches(store, [] if wallet is None else [Watch(address, label, name, rules, names)])
@@ -268,6 +268,6 @@ def import_(session: Session, file: Path, rpc_urls: Sequence[str]) -> None:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
     found = load_watches(file, data, lambda name: resolved(session, name, rpc_urls))
-    with Store(session.watch_db) as store:
+    with Store(session.made_watch_db()) as store:
         added, changed = add_watches(store, found)
     remark(f"{many(added, 'wallet')} added to the watch list, {changed:,} already on it")

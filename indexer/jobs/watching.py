@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-#: the parameters that `alert_options` gives a command
-ALERT_FLAGS = ("urls", "command", "stdout", "hysteresis", "target")
+#: the parameters that `alert_options` gives a command, those of where alerts go first
+CHANNEL_FLAGS = ("urls", "command", "stdout")
+ALERT_FLAGS = (*CHANNEL_FLAGS, "hysteresis", "target")
 
 
 def alert_options(command: F) -> F:
@@ -84,13 +85,7 @@ class Desk:
 
     def judging(self, sync: "Sync") -> "Watcher":
         """The watcher that from now on judges each snapshot of a sync."""
-        from indexer.alert.watcher import Watcher
-
-        chain = sync.chain.name
-        config = self.session.config
-        watcher = Watcher(chain, self.policy, self.channels, config.chain(chain).explorer, config.groups)
-        sync.committer.planners.append(watcher.plan)
-        return watcher
+        return judged(self.session, sync, self.policy, self.channels)
 
     def look(self, outcome: "Outcome") -> None:
         """Behind a snapshot: what it could not read is known to the lookout, and there may be something to deliver."""
@@ -105,6 +100,17 @@ class Desk:
         """Nothing could be read: raises the alert at once where the rows are old already."""
         self.lookout.reason = str(error)
         self.lookout.look(time.time())
+
+
+def judged(session: Session, sync: "Sync", policy: "Policy", channels: "Sequence[Channel]") -> "Watcher":
+    """The watcher that from now on judges each snapshot of a sync, and queues alerts for these channels."""
+    from indexer.alert.watcher import Watcher
+
+    chain = sync.chain.name
+    config = session.config
+    watcher = Watcher(chain, policy, channels, config.chain(chain).explorer, config.groups)
+    sync.committer.planners.append(watcher.plan)
+    return watcher
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,10 @@
 """The verbs `oracles` and `volatility`: the feeds behind the oracles, as the last `sync --prices` saw them."""
 
-from collections.abc import Collection, Mapping, Sequence
+import sqlite3
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from time import sleep
 from typing import Any
 
 import click
@@ -10,7 +14,7 @@ from indexer.queries import prices
 from indexer.store.shards import each
 from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Session, holds, session_of
-from indexer.terminal.output import Output, output_options
+from indexer.terminal.output import Format, Output, output_options, write
 from indexer.terminal.scope import Asked, list_options
 from indexer.text.console import remark
 
@@ -23,20 +27,27 @@ VOLATILITY = (
     "volatility_1d volatility_365d worst_hour_percent note"
 ).split()
 NOTHING = "no price feed is followed yet: `indexer sync --prices` reads them"
+#: seconds between two looks at the file
+PAUSE = 2.0
+#: what makes a row worth telling again
+TOLD = "state answer_raw updated_at pending_price_raw pending_at cap_raw capped".split()
 #: columns of a row by which the user may name it
 NAMES = ("feed", "description", "symbol", "asset", "position_group", "assets")
 
 
 @click.command(
     short_help="Show the oracle behind each price: age, cap, what waits.",
-    epilog="\b\nExamples:\n  indexer oracles\n  indexer oracles WETH --deployment aave-v3-core\n  indexer oracles --json",
+    epilog="\b\nExamples:\n  indexer oracles\n  indexer oracles WETH --deployment aave-v3-core\n  indexer oracles --follow",
 )
 @click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option(
+    "--follow", is_flag=True, help="Go on: each row again when it has changed, until Ctrl-C; a table, or --nl."
+)
 @list_options(sort="what is wrong first", without=("wallets", "min_debt", "since", "until"))
 @output_options
 @fails_when_old
 @session_of
-def oracles(session: Session, names: tuple[str, ...], asked: Asked, output: Output) -> None:
+def oracles(session: Session, names: tuple[str, ...], follow: bool, asked: Asked, output: Output) -> None:
     """Show the oracle behind each price: its age, what waits, and how far its cap is.
 
     NAME is a symbol, a feed's address or its description. One row for each feed of a price, as of the last
@@ -45,20 +56,62 @@ def oracles(session: Session, names: tuple[str, ...], asked: Asked, output: Outp
     the chain, and empty where the rounds do not tell. A pending price is on the chain and not in force: of Maker's OSM at
     pending_time at the earliest, of a hidden Chainlink round (svr) at the latest.
     """
-    from indexer.prices.oracles import COLUMNS, rows
+    from indexer.prices.oracles import COLUMNS
 
+    if follow and not (output.table or output.lines or not output.asked):
+        raise click.UsageError("--follow writes a table or JSON lines (--nl), each row again when it has changed")
+    if follow:
+        with suppress(KeyboardInterrupt):
+            for changed in changes(session, names, asked):
+                tell(changed, output)
+        return
     with session.read(for_people=output.table) as conn:
-        scope = asked.scope(session, conn)
-        if not holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments):
-            output.write_dicts([], ORACLES, COLUMNS)
-            return
-        found = [
-            row for file in each(conn) for chain in prices.chains(file, scope.chain_id) for row in rows(file, *chain)
-        ]
-    kept = [row for row in named(found, names) if asked.of_place(row)]
+        found = rows_of(session, conn, names, asked)
+        arranged = asked.scope(session, conn).arranged(found, COLUMNS)
+    output.write_dicts(arranged, ORACLES, COLUMNS)
+
+
+def rows_of(session: Session, conn: sqlite3.Connection, names: Sequence[str], asked: Asked) -> list[Mapping[str, Any]]:
+    """The rows that are asked for, as the file has them now."""
+    from indexer.prices.oracles import rows
+
+    chain_id = asked.scope(session, conn).chain_id
+    if not holds(session, conn, chain_id=chain_id, protocols=asked.protocols, deployments=asked.deployments):
+        return []
+    found = [row for file in each(conn) for chain in prices.chains(file, chain_id) for row in rows(file, *chain)]
     if not found:
         remark(NOTHING)
-    output.write_dicts(scope.arranged(kept, COLUMNS), ORACLES, COLUMNS)
+    return [row for row in named(found, names) if asked.of_place(row)]
+
+
+def changes(session: Session, names: Sequence[str], asked: Asked) -> Iterator[list[Mapping[str, Any]]]:
+    """The rows, and then without end those that changed, whenever a sync brought the prices further."""
+    told: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    seen: object = None
+    while True:
+        changed = []
+        with session.read() as conn:
+            reached = [prices.known_until(file, chain) for file in each(conn) for chain, _ in prices.chains(file)]
+            rows = rows_of(session, conn, names, asked) if reached != seen else []
+            seen = reached
+        for row in rows:
+            key = row["deployment"], row["asset"], row["position_group"], row["feed"]
+            now = tuple(row[name] for name in TOLD)
+            if told.get(key) != now:
+                told[key] = now
+                changed.append(row)
+        if changed:
+            yield changed
+        sleep(PAUSE)
+
+
+def tell(rows: Sequence[Mapping[str, Any]], output: Output) -> None:
+    """Writes rows at once: a table to people, else JSON, one object a line."""
+    if output.table:
+        output.write_dicts(rows, ORACLES)
+    else:
+        write([*rows[0]], ([*row.values()] for row in rows), Format.NL, sys.stdout)
+    sys.stdout.flush()
 
 
 @click.command(

@@ -105,6 +105,11 @@ def one_connection(session: Session, conn: sqlite3.Connection) -> Iterator[sqlit
     metavar="DIR",
     help="Instead: positions, balances, markets and months of history as Parquet, a file a deployment.",
 )
+@click.option(
+    "--lake-prune",
+    is_flag=True,
+    help="Then take months of history out of the database that the lake holds, as far as they are final.",
+)
 @scheduler_options
 @below_option
 @list_options(sort="the largest debt at risk first")
@@ -116,6 +121,7 @@ def export(
     session: Session,
     what: str | None,
     lake: Path | None,
+    lake_prune: bool,
     scheduler: str | None,
     insecure_scheduler: bool,
     below: float | None,
@@ -133,10 +139,10 @@ def export(
     if lake is not None:
         if any(astuple(asked)) or below is not None or exact or output.asked:
             raise click.UsageError("--lake writes everything: it takes no flag that chooses rows or a format")
-        export_lake(session, lake, scheduler, insecure=insecure_scheduler)
+        export_lake(session, lake, scheduler, insecure=insecure_scheduler, prune=lake_prune)
         return
-    if scheduler is not None:
-        raise click.UsageError("--scheduler is for --lake")
+    if scheduler is not None or lake_prune:
+        raise click.UsageError(f"{'--lake-prune' if lake_prune else '--scheduler'} is for --lake")
     assert what is not None  # either it or --lake, see above
     kind = Kind(what)
     with session.read(for_people=output.table, exact=exact, below=below) as conn:
@@ -150,7 +156,7 @@ def export(
         output.write(columns, rows)
 
 
-def export_lake(session: Session, lake: Path, scheduler: str | None, *, insecure: bool) -> None:
+def export_lake(session: Session, lake: Path, scheduler: str | None, *, insecure: bool, prune: bool) -> None:
     """Writes all that is synced into a lake."""
     from indexer.transfer.lake import write_all
 
@@ -160,3 +166,9 @@ def export_lake(session: Session, lake: Path, scheduler: str | None, *, insecure
     written = write_all(files, lake, scheduler, insecure=insecure)
     rows = sum(one.rows for one in written)
     remark(f"{lake}: {many(rows, 'row')} of {many(count, 'deployment')} in {many(len(written), 'file')}")
+    for path in files if prune else ():
+        from indexer.store.store import Store
+        from indexer.transfer.pruning import prune as take_out
+
+        with Store(path) as store, store.lock():
+            remark(f"{path}: {take_out(store, lake).told(lake)}")

@@ -4,17 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from indexer.adapter import AnyAdapter
+from indexer.adapter import AnyAdapter, PriceSources
 from indexer.model import Block, Market, Read
 from indexer.prices import tables
 from indexer.prices.from_state import NUMBER, Wanted, answered, question, told
 from indexer.prices.history import Brought, Place, PriceHistory
 from indexer.prices.settling import settle_newest
 from indexer.prices.tables import Round
-from indexer.prices.unwrap import PROBES, Feed
+from indexer.prices.unwrap import CAPS, PROBES, Feed
 from indexer.reads.multicall import PinnedReader
 
-#: so often everything is looked at anew: the oracles' sources, caps and ratios, prices that only snapshots tell
+#: so often everything is looked at anew, and whenever a source or a cap changes: ratios, prices that only snapshots tell
 WHOLE_SECONDS = 3600
 
 
@@ -38,6 +38,8 @@ class FollowedPrices:
     whole_at: int | None = None
     last: dict[Place, int] = field(default_factory=dict)
     zzz: dict[str, int] = field(default_factory=dict)
+    #: the sources and caps of the last block
+    governed: list[object] = field(default_factory=list)
 
     def look(self, block: Block) -> Brought | None:
         """Brings the history to a block; what was done where everything was looked at, None after a quick look.
@@ -53,13 +55,34 @@ class FollowedPrices:
         self.last = tables.last_rounds(self.history.store.conn, self.history.chain_id)
         self.zzz = {feed.address: feed.at or 0 for feed in self._of("osm")}
         self.whole_at = block.timestamp
+        read, reads = PinnedReader(self.history.chain, block), self._governing()
+        self.governed = self._named(read) + (read(reads) if reads else [])
         return done
+
+    def _governing(self) -> list[Read]:
+        """What tells that a price has another source, or a cap moved: proxies log neither."""
+        reads = [
+            read
+            for adapter, market in self.markets()
+            if isinstance(adapter, PriceSources)
+            for read in adapter.source_reads(market)
+        ]
+        return reads + [Read(one, PROBES[name], mutates=True) for one in self.history.adapters for name in CAPS]
+
+    def _named(self, read: PinnedReader) -> list[object]:
+        """The sources that the markets say without a question."""
+        return [
+            source
+            for adapter, market in self.markets()
+            if isinstance(adapter, PriceSources) and not adapter.source_reads(market)
+            for source in adapter.sources(read, market)
+        ]
 
     def _of(self, kind: str) -> list[Feed]:
         return [feed for feed in self.history.feeds.values() if feed.kind == kind]
 
     def _ask(self, block: Block) -> News | None:
-        """What is new since the block before; None where a proxy turned to another aggregator."""
+        """What is new since the block before; None where a proxy, an oracle or a cap turned to something else."""
         read, history = PinnedReader(self.history.chain, block), self.history
         feeds, osms = self._of("chainlink"), self._of("osm")
         hidden = sorted(history.hiding)
@@ -68,7 +91,11 @@ class FollowedPrices:
         ]
         reads += [Read(osm.address, PROBES["zzz"], mutates=True) for osm in osms]
         reads += [Read(history.phases[place].aggregator, PROBES["latestRoundData"], mutates=True) for place in hidden]
-        answers = iter(read(reads) if reads else [])
+        governing = self._governing()
+        found = read(reads + governing) if reads or governing else []
+        if self._named(read) + found[len(reads) :] != self.governed:
+            return None
+        answers = iter(found)
         newest: dict[Place, int] = {}
         turned = False
         for feed in feeds:

@@ -56,6 +56,8 @@ class PriceHistory:
     hiding: set[Place] = field(default_factory=set)
     queues: Queues = field(default_factory=Queues)
     changed: set[Place] = field(default_factory=set)
+    #: the contracts between oracles and feeds
+    adapters: tuple[str, ...] = ()
     #: feeds that are what snapshots saw
     seen: set[str] = field(default_factory=set)
 
@@ -93,7 +95,7 @@ class PriceHistory:
             for adapter, market in markets
         }
         found = unwrap(read, [source for sources in named.values() for source in sources])
-        self.feeds, self.seen = found.feeds, set()
+        self.feeds, self.adapters, self.seen = found.feeds, found.adapters, set()
         with self.store.transaction() as conn:
             tables.save_feeds(conn, self.chain_id, map(feed_row, found.feeds.values()))
             for adapter, market in markets:

@@ -43,6 +43,8 @@ INNER = (
     ("ASSET_TO_PEG", "PEG_TO_BASE"),
     ("priceFeedA", "priceFeedB"),
 )
+#: what governance sets of a capped adapter
+CAPS = ("getPriceCap", "getSnapshotRatio", "getSnapshotTimestamp", "getMaxRatioGrowthPerSecond")
 #: adapters in adapters, at most so many
 DEPTH = 4
 #: how far the product may be from the adapter's own answer: roundings of 8 decimals
@@ -100,6 +102,8 @@ class Unwrapped:
 
     feeds: dict[str, Feed] = field(default_factory=dict)
     made: dict[str, Composition] = field(default_factory=dict)
+    #: the contracts between the oracle and the feeds
+    adapters: tuple[str, ...] = ()
 
 
 def unwrap(read: Reader, sources: Iterable[PriceSource]) -> Unwrapped:
@@ -116,6 +120,7 @@ def unwrap(read: Reader, sources: Iterable[PriceSource]) -> Unwrapped:
     found = Unwrapped()
     for contract, taker in takers.items():
         found.made[contract] = compose(found, answers, contract, taker, read.block.timestamp)
+    found.adapters = tuple(contract for contract in answers if contract not in found.feeds)
     return found
 
 

@@ -176,9 +176,10 @@ def pending(conn: sqlite3.Connection, chain_id: int, at: int, feeds: Collection[
     """The answers that are known at `at` (unix seconds) and newer than the newest in force, oldest first in each feed."""
     rows = conn.execute(
         "select p.feed, f.kind, p.answer_raw, p.block_timestamp, f.heartbeat_seconds, h.cutoff_seconds "
-        "from feed_prices p join feeds f on (f.chain_id, f.address) = (p.chain_id, p.feed) "
+        "from feeds f cross join feed_prices p on (f.chain_id, f.address) = (p.chain_id, p.feed) "
         "left join feed_phases h using (chain_id, feed, phase) "
-        "where p.chain_id = ?1 and p.in_force_timestamp is null and p.invalid is null and p.block_timestamp <= ?2 "
+        "where f.chain_id = ?1 and p.chain_id = ?1 and p.in_force_timestamp is null and p.invalid is null "
+        "and p.block_timestamp <= ?2 "
         "and p.block_timestamp > coalesce((select max(q.block_timestamp) from feed_prices q where q.chain_id = ?1 "
         "and q.feed = p.feed and q.in_force_timestamp <= ?2 and q.invalid is null), -1) "
         "order by p.feed, p.phase, p.round",

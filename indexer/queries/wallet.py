@@ -40,6 +40,12 @@ def positions_of(conn: sqlite3.Connection, wallets: Sequence[str]) -> list[dict[
     return [dict(row) for row in conn.execute(POSITIONS, (json.dumps([*wallets]),))]
 
 
+def accounts_of(conn: sqlite3.Connection, wallets: Sequence[str]) -> list[str]:
+    """The accounts of the positions that are one of these wallets', in one file."""
+    sql = f"select distinct account from ({OF_ADDRESSES})"  # noqa: S608 - our own SQL
+    return [account for (account,) in conn.execute(sql, (json.dumps([*wallets]),))]
+
+
 def places_of(conn: sqlite3.Connection, wallets: Sequence[str]) -> set[tuple[int, str]]:
     """(chain, deployment) of each position that is one of these wallets'."""
     lay_positions_of(conn, wallets)

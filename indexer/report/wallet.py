@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from indexer.history import accrual
+from indexer.history import accrual, pruned
 from indexer.model import WAD
 from indexer.queries.freshness import waits
-from indexer.queries.wallet import KEY, balances, first_point, health_points, point_before, positions_of
+from indexer.queries.wallet import KEY, accounts_of, balances, first_point, health_points, point_before, positions_of
 from indexer.report.charts import CEILING, Bars, Lines
 from indexer.report.document import Report, Section
 from indexer.report.outlook import TITLES, Key, tables
 from indexer.report.parts import as_of, labelled, percent, section
+from indexer.store.shards import each
 from indexer.text.values import iso, shown
 
 #: how many series, those nearest to liquidation, a chart shows and stays readable
@@ -26,6 +27,8 @@ def positions(conn: sqlite3.Connection, wallets: Sequence[str]) -> list[dict[str
     `limit_usd`: the debt at which it becomes liquidatable. `margin_use_percent`: debt in per cent of that limit, 100 at
     liquidation. `fall_percent`: how much all of its collateral can lose against its debt until then. None if unknown.
     """
+    for part in each(conn):
+        pruned.lay(part, accounts=accounts_of(part, wallets))
     found = []
     for columns in positions_of(conn, wallets):
         limit = integer(columns["liquidation_limit_raw"])

@@ -42,6 +42,33 @@ def accruals(db: "Database") -> None:
     db.conn.execute(ACCRUALS)
 
 
+PRUNED_HISTORY = """
+create table pruned_history (
+    chain_id integer not null,
+    deployment text not null,
+    month text not null,                -- UTC, such as 2026-10
+    file text not null,                 -- the Parquet file that holds its rows
+    rows integer not null,
+    last_block integer not null,        -- rows of the file beyond it are of blocks that left the chain
+    primary key (chain_id, deployment, month)
+) strict, without rowid;
+
+create table unknown_movements (        -- positions with a movement that is unknown, noted before their rows left
+    chain_id integer not null,
+    deployment text not null,
+    account text not null collate nocase,
+    position_group text not null,
+    primary key (chain_id, deployment, account, position_group)
+) strict, without rowid;
+"""
+
+
+@migrations(name="0041_pruned_history")
+def pruned_history(db: "Database") -> None:
+    """Which months of `health_history` have left the file, and where they are."""
+    execute(db, PRUNED_HISTORY)
+
+
 ORPHANED_HISTORY = """
 create table orphaned_history (         -- points of blocks that left the chain; kept 30 days
     chain_id integer not null,

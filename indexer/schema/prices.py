@@ -76,3 +76,11 @@ def price_history(db: "Database") -> None:
 def known_until(db: "Database") -> None:
     """The time of the block up to which every answer of a feed is known; NULL until the next sync of prices."""
     db.conn.execute("alter table feeds add column known_until integer")
+
+
+@migrations(name="0040_waiting_prices")
+def waiting_prices(db: "Database") -> None:
+    """The few answers that are not in force are found without reading all the others."""
+    db.conn.execute(
+        "create index feed_prices_waiting on feed_prices (chain_id, feed, block_timestamp) where in_force_timestamp is null"
+    )

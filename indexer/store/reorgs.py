@@ -137,6 +137,7 @@ def _take_back(conn: sqlite3.Connection, chain_id: int, ancestor: int, orphaned_
             )
             conn.execute(f"delete from {source} where {HERE} and {block} > ?3", where)  # noqa: S608
         conn.execute(f"update recorded set block_number = ?3 where {HERE} and block_number > ?3", where)  # noqa: S608
+        conn.execute(f"update pruned_history set last_block = ?3 where {HERE} and last_block > ?3", where)  # noqa: S608
 
 
 def _take_back_prices(conn: sqlite3.Connection, chain_id: int, ancestor: int) -> None:

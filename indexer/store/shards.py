@@ -21,15 +21,24 @@ from indexer.store.database import BUSY_TIMEOUT_MS, LARGEST_VALUE, open_readonly
 WATCH_FILE = "watch.db"
 #: tables of which each deployment has few rows
 SMALL = ("deployments", "snapshots", "assets", "markets")
-#: tables of a person, which `watch.db` holds
-PERSONAL = (
-    "watches", "watch_rules", "watch_groups", "watch_states", "price_rules", "price_states", "alerts", "deliveries",
-    "blind_deployments",
-)  # fmt: skip
+#: who is watched and by which rules, which `watch.db` holds
+RULES = ("watches", "watch_rules", "watch_groups", "price_rules")
+#: what the rules remember of each chain, which the chain's file holds
+MEMORY = ("watch_states", "price_states")
+#: tables of a person, which `watch.db` holds but for the memory of the rules
+PERSONAL = (*RULES, *MEMORY, "alerts", "deliveries", "blind_deployments")
 #: SQLite attaches no more files to one connection (SQLITE_MAX_ATTACHED)
 MOST_ATTACHED = 10
 #: of one position
 KEY = ("chain_id", "deployment", "account", "position_group")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder if need be, readable for the user alone. StoreError where that is impossible."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder {folder}: {error.strerror}; choose another place with --db") from None
 
 
 def chain_files(folder: Path) -> list[Path]:
@@ -120,11 +129,14 @@ def _copy_personal(folder: Path, front: Shards, into: sqlite3.Connection) -> Non
     watching = folder / WATCH_FILE
     with ExitStack() as stack:
         if watching.exists():
-            sources = [stack.enter_context(closing(open_readonly(watching)))]
+            source = stack.enter_context(closing(open_readonly(watching)))
+            for table in PERSONAL:
+                copy(source, into, table, "true" if table not in MEMORY else "false")
+            for part, table in product(front.files, MEMORY):
+                copy(part, into, table)
         else:
-            sources = list(front.files[:1])
-        for source, table in product(sources, PERSONAL):
-            copy(source, into, table)
+            for part, table in product(front.files[:1], PERSONAL):
+                copy(part, into, table)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ behind, and the next sync reads the chain again; no reader ever blocks a sync.
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +32,8 @@ class WritableFile:
             if not self.path.exists():
                 # Positions reveal what their owners hold: the file is readable for the user alone.
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            conn = sqlite3.connect(self.path, isolation_level=None)  # only for the thread that opened it
+            uri = self.path.absolute().as_uri()
+            conn = sqlite3.connect(uri, uri=True, isolation_level=None)  # only for the thread that opened it
         except OSError as error:
             raise StoreError(f"cannot write {self.path}: {error.strerror}; choose another place with --db") from None
         except sqlite3.DatabaseError as error:
@@ -76,6 +77,15 @@ class WritableFile:
 
     def close(self) -> None:
         self.conn.close()
+
+    def lay_over(self, other: Path, tables: Sequence[str]) -> None:
+        """Has this connection read these tables in another file, which it never writes; its own are out of its sight."""
+        try:
+            self.conn.execute("attach ? as other", (f"{other.absolute().as_uri()}?mode=ro",))
+            for table in tables:
+                self.conn.execute(f"create temp view {table} as select * from other.{table}")  # noqa: S608 - our own names
+        except sqlite3.DatabaseError as error:
+            raise unusable(other, error) from None
 
     @contextmanager
     def lock(self) -> Iterator[None]:

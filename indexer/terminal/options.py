@@ -51,6 +51,8 @@ class Session:
     db_named: bool = True
     #: whether `db_path` is a folder with a file for each chain
     folder: bool = False
+    #: the file of watched wallets, where this process syncs one chain of a folder
+    watch_path: Path | None = None
 
     @cached_property
     def db(self) -> Path:
@@ -143,7 +145,17 @@ class Session:
         """The database of watched wallets, rules and alerts."""
         from indexer.store.shards import WATCH_FILE
 
+        if self.watch_path is not None:
+            return self.watch_path
         return self.db / WATCH_FILE if self.folder else self.db
+
+    def made_watch_db(self) -> Path:
+        """The same, to be written: a folder that is named is there."""
+        from indexer.store.shards import make_folder
+
+        if self.folder:
+            make_folder(self.db)
+        return self.watch_db
 
     def _lay_exact_rows(self, conn: sqlite3.Connection, below: float | None) -> None:
         from indexer.queries.freshness import older_rows

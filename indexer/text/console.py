@@ -22,6 +22,8 @@ TELL_SECONDS = 30.0
 above_bars: list[Callable[[str], None]] = []
 #: who hears of each snapshot, as numbers
 listeners: list[Callable[[Mapping[str, Any]], None]] = []
+#: who hears why there is no newer snapshot, None where there is one
+troubles: list[Callable[[str | None], None]] = []
 #: who shows progress instead of bars, where another process does that
 shown_by: list[Progress] = []
 

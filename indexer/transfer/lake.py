@@ -6,15 +6,16 @@
 Rows and columns are those of the tables, integers of any size as text. A file appears under its name whole or not at all.
 """
 
+import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from indexer.boundary.files import replacing
 from indexer.errors import IndexerError, StoreError
@@ -31,6 +32,8 @@ HISTORY = "health_history"
 BATCH = 20_000
 #: seconds between two writings of a sync that follows its chain
 PAUSE = 60.0
+#: and between two looks for months that can leave the database
+PRUNE_PAUSE = 86_400.0
 #: beside the months of a deployment: the last one that was copied
 THROUGH = ".through"
 
@@ -49,7 +52,7 @@ def write(database: str, lake: str, chain_id: int, deployment: str) -> list[Writ
     with closing(open_readonly(database)) as conn:
         conn.execute("begin")
         found = [_table(conn, Path(lake), table, where) for table in TABLES]
-        return found + _months(conn, Path(lake) / HISTORY / str(chain_id) / deployment, where)
+        return found + _months(conn, Path(lake), where)
 
 
 def write_all(
@@ -85,15 +88,20 @@ def require_pyarrow() -> None:
 class Pauses:
     """A lake that a sync writes after its commits, at most once in so many seconds."""
 
-    def __init__(self, database: Path, lake: Path, pause: float) -> None:
+    def __init__(self, database: Path, lake: Path, pause: float, prune: Callable[[], object] | None = None) -> None:
         require_pyarrow()
         self.database, self.lake, self.pause, self.due = database, lake, pause, 0.0
+        #: called once and then once a day behind a writing
+        self.prune, self.pruning_due = prune, 0.0
 
     def committed(self, _sample: object) -> None:
         """There is a new snapshot."""
         if time.monotonic() >= self.due:
             write_all([self.database], self.lake)
             self.due = time.monotonic() + self.pause
+            if self.prune is not None and time.monotonic() >= self.pruning_due:
+                self.prune()
+                self.pruning_due = time.monotonic() + PRUNE_PAUSE
 
 
 def _table(conn: sqlite3.Connection, lake: Path, table: str, where: tuple[int, str]) -> Written:
@@ -101,8 +109,14 @@ def _table(conn: sqlite3.Connection, lake: Path, table: str, where: tuple[int, s
     return _file(conn, path, table, "chain_id = ? and deployment = ?", where)
 
 
-def _months(conn: sqlite3.Connection, folder: Path, where: tuple[int, str]) -> list[Written]:
+def history_file(lake: Path, chain_id: int, deployment: str, month: str) -> Path:
+    """Where a lake has a month of a deployment's history."""
+    return lake / HISTORY / str(chain_id) / deployment / f"{month}.parquet"
+
+
+def _months(conn: sqlite3.Connection, lake: Path, where: tuple[int, str]) -> list[Written]:
     """Copies each month of history that is over by the time of the last snapshot's block and is not there yet."""
+    folder = history_file(lake, *where, "").parent
     (now,) = conn.execute(
         "select block_timestamp from deployments where chain_id = ? and deployment = ?", where
     ).fetchone()
@@ -116,9 +130,16 @@ def _months(conn: sqlite3.Connection, folder: Path, where: tuple[int, str]) -> l
         where,
     ).fetchone()
     found = []
+    pruned = dict(
+        conn.execute("select month, file from pruned_history where chain_id = ? and deployment = ?", where).fetchall()
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    for known, file in pruned.items():
+        if known > done:
+            _copy(Path(file), folder / f"{known}.parquet")
     month = month_of(first) if first is not None else ""
     while first is not None and month <= last:
-        if month > done:
+        if month > done and month not in pruned:
             begin, end = month_begins(month), month_begins(next_month(month))
             found.append(
                 _file(
@@ -130,10 +151,18 @@ def _months(conn: sqlite3.Connection, folder: Path, where: tuple[int, str]) -> l
                 )
             )
         month = next_month(month)
-    folder.mkdir(parents=True, exist_ok=True)
     with replacing(through) as stream:
         stream.write(last.encode())
     return found
+
+
+def _copy(source: Path, path: Path) -> None:
+    """A month that has left the database for another lake, or for this one, where it is already."""
+    if not source.exists():
+        raise StoreError(f"{source} holds history that has left the database, and is not there: bring that lake back")
+    if source.resolve() != path.resolve():
+        with source.open("rb") as old, replacing(path) as stream:
+            shutil.copyfileobj(old, stream)
 
 
 def month_of(timestamp: int) -> str:
@@ -152,22 +181,35 @@ def next_month(month: str) -> str:
 
 def _file(conn: sqlite3.Connection, path: Path, table: str, condition: str, values: Sequence[Any]) -> Written:
     """Writes the rows of a table that meet a condition, in the order of its key."""
-    from pyarrow import parquet  # noqa: PLC0415 - an extra, and slow to import
+    columns, rows = selected(conn, table, condition, values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as stream:
+        return Written(str(path), write_rows(stream, columns, rows))
 
+
+def selected(
+    conn: sqlite3.Connection, table: str, condition: str, values: Sequence[Any] | Mapping[str, Any]
+) -> tuple[list[tuple[str, str]], Iterator[tuple[Any, ...]]]:
+    """The columns of a table as (name, type), and the rows that meet a condition, in the order of its key."""
     columns = conn.execute("select name, type, pk from pragma_table_xinfo(?) where hidden <> 1", (table,)).fetchall()
     key = ", ".join(name for name, _, place in sorted(columns, key=lambda one: one[2]) if place)
     names = ", ".join(name for name, *_ in columns)
     cursor = conn.cursor()
     cursor.row_factory = None
     rows = cursor.execute(f"select {names} from {table} where {condition} order by {key}", values)  # noqa: S608 - ours
-    schema = _schema([(name, kind) for name, kind, _ in columns])
-    count = 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as stream, parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
+    return [(name, kind) for name, kind, _ in columns], rows
+
+
+def write_rows(stream: BinaryIO, columns: Sequence[tuple[str, str]], rows: Iterator[Sequence[Any]]) -> int:
+    """Writes rows as Parquet; returns how many there were."""
+    from pyarrow import parquet  # noqa: PLC0415 - an extra, and slow to import
+
+    schema, count = _schema(columns), 0
+    with parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
         for part in _parts(rows):
             writer.write_batch(_batch(schema, part))
             count += len(part)
-    return Written(str(path), count)
+    return count
 
 
 def _schema(columns: Sequence[tuple[str, str]]) -> "pa.Schema":

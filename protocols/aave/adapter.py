@@ -192,10 +192,12 @@ class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P], P
     def price_source(self, market: M, asset: Asset) -> str | None:
         return market.oracle
 
+    def source_reads(self, market: M) -> list[Read]:
+        return [Read(market.oracle, SOURCE, (asset,)) for asset in self.quotes(market).prices]
+
     def sources(self, read: Reader, market: M) -> list[PriceSource]:
         """AaveOracle.getSourceOfAsset of every price; the base currency has none."""
-        priced = [*self.quotes(market).prices]
-        found = zip(priced, read([Read(market.oracle, SOURCE, (asset,)) for asset in priced]), strict=True)
+        found = zip(self.quotes(market).prices, read(self.source_reads(market)), strict=True)
         return [PriceSource(asset, source) for asset, source in found if source and source != ZERO_ADDRESS]
 
     def contract_answers(self, read: Reader, market: M, keys: Sequence[PositionKey]) -> list[Answer]:

@@ -10,7 +10,18 @@ from dataclasses import replace
 from fractions import Fraction
 
 from indexer.abi import abi
-from indexer.adapter import ONE, HealthFirst, Liquidated, Liquidation, LiquidationLogs, Quantity, Reader, required
+from indexer.adapter import (
+    ONE,
+    HealthFirst,
+    Liquidated,
+    Liquidation,
+    LiquidationLogs,
+    PriceSource,
+    PriceSources,
+    Quantity,
+    Reader,
+    required,
+)
 from indexer.model import (
     WAD,
     Accounts,
@@ -43,6 +54,8 @@ from protocols.compound_v2.market import (
     CompoundV2Market,
     accruals,
     after,
+    config_reads,
+    configured_feeds,
     interest_stored,
     read_market,
     with_prices,
@@ -83,6 +96,7 @@ class CompoundV2(
     HealthFirst[CompoundV2Market, CompoundV2Position],
     Liquidation[CompoundV2Market, CompoundV2Position],
     LiquidationLogs[CompoundV2Market, CompoundV2Position],
+    PriceSources[CompoundV2Market, CompoundV2Position],
     CompoundV2Bounds,
 ):
     """One Comptroller. Values in 1e18 = 1 USD, the oracle's own USD."""
@@ -242,6 +256,12 @@ class CompoundV2(
 
     def price_source(self, market: CompoundV2Market, asset: Asset) -> str | None:
         return market.oracle
+
+    def source_reads(self, market: CompoundV2Market) -> list[Read]:
+        return config_reads(market)
+
+    def sources(self, read: Reader, market: CompoundV2Market) -> list[PriceSource]:
+        return [PriceSource(asset, feed) for asset, feed in configured_feeds(read, market)]
 
     def balances(self, market: CompoundV2Market, position: CompoundV2Position) -> list[Balance]:
         return balances(market, position)

@@ -25,6 +25,7 @@ SECONDS_PER_BLOCK = 12
 BALANCE_OF = C_TOKEN.function("balanceOf")
 BORROW_INDEX = C_TOKEN.function("borrowIndex")
 EXCHANGE_RATE = C_TOKEN.function("exchangeRateStored")
+CONFIG = ORACLE.function("getConfig")
 PRICE = ORACLE.function("getUnderlyingPrice")
 DEPRECATED = COMPTROLLER.function("isDeprecated")
 # Functions that not every cToken has, by the name under which this module knows the answer. cETH treats any unknown call
@@ -127,6 +128,24 @@ def read_market(read: Reader, comptroller: str, options: Mapping[str, str | floa
         liquidation_incentive=None if isinstance(incentive, Failed) else incentive,
         oracle=oracle,
     )
+
+
+def config_reads(market: CompoundV2Market) -> list[Read]:
+    """The oracle's getConfig of each cToken."""
+    return [Read(market.oracle, CONFIG, (token,), mutates=True) for token in market.c_tokens] if market.oracle else []
+
+
+def configured_feeds(read: Reader, market: CompoundV2Market) -> list[tuple[str, str]]:
+    """(underlying asset, feed) as the oracle's getConfig tells; none where a price is fixed, or the oracle is of another kind.
+
+    Source: Compound's PriceOracle over Chainlink, whose price is the feed's answer times a power of ten.
+    """
+    reads, found = config_reads(market), []
+    for token, config in zip(market.c_tokens.values() if reads else (), read(reads) if reads else (), strict=True):
+        decimals, feed, fixed = config or (None, ZERO_ADDRESS, 0)
+        if decimals == token.decimals and feed != ZERO_ADDRESS and not fixed:
+            found.append((token.underlying, feed))
+    return found
 
 
 def token_rows(read: Reader, comptroller: str, oracle: str, addresses: Sequence[str]) -> list[dict[str, Any]]:

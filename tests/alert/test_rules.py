@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from indexer.alert.rules import (
     LIQUIDATABLE,
+    ORACLE,
     UNKNOWN,
     Event,
     Reading,
@@ -60,13 +61,36 @@ def test_a_chance_tells_once_until_it_is_below_the_margin() -> None:
     ]  # fmt: skip
 
 
+def test_a_chance_that_told_waits_until_it_is_armed_again() -> None:
+    assert decide(chance("20%/1d"), State(), chances(30)[0], TWO_PERCENT) == (State(False, True), Event.CROSSED)
+
+
+def test_what_is_wrong_with_an_oracle_is_told_once_until_nothing_is() -> None:
+    wrong, right, unknown = (Reading(2 * WAD, Status.HEALTHY, 1, oracle=found) for found in (["stale"], [], None))
+    path = [unknown, wrong, wrong, unknown, right, right, wrong]
+    assert tell(ORACLE, path) == [(1, Event.CROSSED), (4, Event.RECOVERED), (6, Event.CROSSED)]
+    told = State(armed=False, open=True)
+    assert decide(ORACLE, State(), wrong, TWO_PERCENT) == (told, Event.CROSSED)
+    assert decide(ORACLE, told, wrong, TWO_PERCENT) == decide(ORACLE, told, unknown, TWO_PERCENT) == (told, None)
+    assert decide(ORACLE, told, right, TWO_PERCENT) == (State(), Event.RECOVERED)
+    assert str(ORACLE) == "oracle"
+    assert parse("oracle") == ORACLE
+
+
+def test_the_least_chance_of_the_shortest_time_is_a_rule() -> None:
+    least = chance("0.000000000000000001%/1h")
+    assert (least.threshold, least.seconds) == (1, 3_600)
+
+
 @pytest.mark.parametrize("text", ["20%/1d", "0.5%/12h", "99.9%/30d"])
 def test_a_chance_is_written_as_it_is_read(text: str) -> None:
     assert parse(str(chance(text))) == chance(text)
     assert str(chance(text)) == f"chance {text}"
 
 
-@pytest.mark.parametrize("text", ["20%", "0%/1d", "100%/1d", "20%/0h", "20%/31d", "20%/90m", "x/1d", "1.2.3%/1d", ""])
+@pytest.mark.parametrize(
+    "text", ["20%", "0%/1d", "100%/1d", "20%/0h", "20%/31d", "20%/90m", "x/1d", "1.2.3%/1d", "٢٠%/1d", ""]
+)
 def test_what_is_no_chance_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no (chance|number)"):
         chance(text)

@@ -19,7 +19,10 @@ from indexer.backtest.sample import Judged, Score, judged
 from indexer.progress import NoProgress
 
 SHARED = Path(__file__).parents[3] / "shared" / "foresight"
-pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="no recorded prices and vaults at ../shared/foresight")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not SHARED.is_dir(), reason="no recorded prices and vaults at ../shared/foresight"),
+]
 
 
 def at(text: str) -> int:

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from indexer.cli.main import main
 from tests.backtest.files import vaults, walks, write_ilk, write_prices
 
+pytestmark = pytest.mark.slow
+
 DAYS = 215
 
 

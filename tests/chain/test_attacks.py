@@ -27,6 +27,8 @@ from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.faulty import FaultyNode
 from tests.truth import deployment_of, wrong_rows
 
+pytestmark = pytest.mark.slow
+
 #: seconds of one request in these tests; rounds until a node that never answered is given up, and their pauses
 TIMEOUT, ROUNDS, PAUSES = 1.0, 3, 2.0
 #: seconds that the interpreter and its imports may take on a busy machine

@@ -91,6 +91,7 @@ def asked(chain: Chain, count: int) -> list[str]:
         return [done.result() for done in ahead]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 3, 8])
 def test_a_node_that_takes_few_at_a_time_is_asked_that_many_and_everything_is_answered_in_order(most: int) -> None:
     with Counting(most) as node, Chain("test", 1337, [node.url], MULTICALL3, backoff=0.01) as chain:
@@ -108,6 +109,7 @@ def test_a_node_without_a_cap_gets_no_more_than_the_most() -> None:
         assert chain.retries == 0
 
 
+@pytest.mark.slow
 def test_the_pace_holds_for_the_sum() -> None:
     with (
         Counting(seconds=0.3) as node,

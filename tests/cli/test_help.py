@@ -50,7 +50,12 @@ ELSEWHERE = re.compile(r"\.eth\b|\$\{")
 #: what asks a node
 NODE = re.compile(r"indexer (sync|verify|doctor|show --live|watch (check|run)|serve --sync)\b")
 #: what goes on until somebody interrupts it, and what it says when it is there
-LASTING = {"indexer watch run": " block ", "indexer serve --sync": " block ", "indexer serve": "Open "}
+LASTING = {
+    "indexer watch run": " block ",
+    "indexer serve --sync": " block ",
+    "indexer serve": "Open ",
+    "indexer oracles --follow": '"state"',
+}
 RUN = [(path, line) for path, line in examples() if not ELSEWHERE.search(line)]
 
 
@@ -93,14 +98,19 @@ def test_every_command_has_an_example_that_is_run() -> None:
     assert set(EVERY) - {tuple(path.split()) for path, _ in RUN} == set()
 
 
-@pytest.mark.parametrize("line", [line for _, line in RUN if not NODE.search(line) and not lasting(line)])
+def slow_or_not(line: str) -> object:
+    """A backtest of files takes seconds."""
+    return pytest.param(line, marks=[pytest.mark.slow] if "backtest --data" in line else [])
+
+
+@pytest.mark.parametrize("line", [slow_or_not(line) for _, line in RUN if not NODE.search(line) and not lasting(line)])
 def test_an_example_works(folder: Path, line: str) -> None:
     wallet = (folder / "wallet").read_text()
     written = line.replace(WALLET, wallet).replace("--since 2026-01-31", "--since 2024-01-31")
     written = written.replace("aave-v3-core", "aave-v3-6-devnet")
     if line == "indexer init":
         (folder / "indexer.toml").unlink()
-    done = subprocess.run(["sh", "-c", written], capture_output=True, text=True, check=False, cwd=folder)
+    done = subprocess.run(["sh", "-c", written], capture_output=True, text=True, check=False, cwd=folder, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "Error" not in done.stderr
     for flag in ("--output", "--chart", ">"):
@@ -113,23 +123,23 @@ def test_an_example_works(folder: Path, line: str) -> None:
 def test_an_example_that_lasts_ends_when_it_is_interrupted(folder: Path, line: str) -> None:
     (folder / "token").touch(0o600)
     (folder / "token").write_text(40 * "x")
-    interrupted(f"{line} --port 0", folder, lasting(line) or "")
+    interrupted(f"{line} --port 0" if "serve" in line else line, folder, lasting(line) or "")
 
 
 def interrupted(line: str, folder: Path, told: str) -> None:
     """Runs a command, interrupts it when it has said that, and sees it end well."""
     process = subprocess.Popen(
-        shlex.split(line), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        shlex.split(line), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    assert process.stderr is not None
-    errors = ""
-    while told not in errors:
-        said = process.stderr.readline()
-        assert said, (line, errors)
-        errors += said
+    assert process.stdout is not None
+    out = ""
+    while told not in out:
+        said = process.stdout.readline()
+        assert said, (line, out)
+        out += said
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=120)
-    assert process.returncode == 0, (line, errors + rest)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, (line, out + rest)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,8 @@ from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
 from tests.screen import terminal
 
+pytestmark = pytest.mark.slow
+
 OLDER = Path(__file__).parents[1] / "store" / "older"
 STRANGER = "0x" + "12" * 20
 MARK = "\x1e"
@@ -136,7 +138,7 @@ def screens() -> dict[str, list[str]]:
         "at-risk": ["at-risk"],
         "at-risk-below": ["at-risk", "--below", "3"],
         "backtest": ["backtest"],
-        "backtest-of-files": ["backtest", "--data", "foresight", "--paths", "100"],
+        "backtest-of-files": ["backtest", "--data", "foresight", "--from", "2022-07-01", "--paths", "100"],
         "completion": ["completion", "bash"],
         "help-command": ["help", "watch", "add"],
         "export-positions": ["export", "positions"],

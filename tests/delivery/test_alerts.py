@@ -362,25 +362,19 @@ def test_a_long_outage_costs_at_most_the_details_of_the_oldest_alert(path: Path)
         assert [b["alert"]["label"] for b in sorted(hook.taken, key=lambda b: b["alert"]["id"])][1:] == ["mine"] * 3
 
 
-def resting(path: Path) -> bool:
-    """Whether a delivery waits for longer than its usual pause."""
-    with sqlite3.connect(path) as conn:
-        return bool(conn.execute("select max(next_attempt_at) > ? from deliveries", (time.time() + 0.5,)).fetchone()[0])
-
-
 def test_retry_after_leaves_the_channel_alone(path: Path) -> None:
     with Hook() as hook:
-        hook.judge = lambda _: (429, {"Retry-After": "2"}, b"")
+        times: list[float] = []
+        hook.at_receipt = lambda: times.append(time.monotonic())
+        hook.judge = lambda _: (429, {"Retry-After": "2"}, b"") if hook.attempts == 1 else None
         channel = Apprise(hook.url)
         queue(path, [channel.key], 1, account="0xa")
         queue(path, [channel.key], 1, account="0xb")
         with DeliveryWorkers(path, [channel], HOUR):
-            until(lambda: "pending" in states(path) and attempts(path) == 1 and resting(path))
-            hook.judge = lambda _: None
-            time.sleep(0.5)  # ten usual pauses
-            assert hook.attempts == 1
             until(delivered(path))
         assert ids(hook.taken) == [1, 2]
+        assert len(times) == 3
+        assert times[1] - times[0] > 1.9  # forty usual pauses
 
 
 def test_retry_after_outlasts_a_restart_and_is_believed_up_to_an_hour(path: Path) -> None:

@@ -144,13 +144,20 @@ contract RatioCapStandIn {
 /// A stand-in for Aave's PriceCapAdapterStable, which no package has.
 contract StableCapStandIn {
     address public immutable ASSET_TO_USD_AGGREGATOR;
-    int256 public immutable getPriceCap;
+    int256 public getPriceCap;
     uint8 public constant decimals = 8;
     string public constant description = "Capped USDC / USD";
 
     constructor(address asset, int256 cap) {
         ASSET_TO_USD_AGGREGATOR = asset;
         getPriceCap = cap;
+    }
+
+    event PriceCapUpdated(int256 priceCap);
+
+    function setPriceCap(int256 cap) external {
+        getPriceCap = cap;
+        emit PriceCapUpdated(cap);
     }
 
     function isCapped() public view returns (bool) {
@@ -178,5 +185,42 @@ contract SynchronicityStandIn {
         IAnswer peg = IAnswer(PEG_TO_BASE);
         int256 scale = int256(10 ** (asset.decimals() + peg.decimals() - decimals));
         return asset.latestAnswer() * peg.latestAnswer() / scale;
+    }
+}
+
+/// A stand-in for Compound's PriceOracle over Chainlink feeds, which no package has: its getConfig, its rule, its event.
+contract ConfiguredOracleStandIn {
+    struct TokenConfig {
+        uint8 underlyingAssetDecimals;
+        address priceFeed;
+        uint256 fixedPrice;
+    }
+
+    event PriceOracleAssetPriceFeedUpdated(address indexed cToken, address oldPriceFeed, address newPriceFeed, uint256 oldFixedPrice);
+
+    mapping(address => TokenConfig) private configs;
+
+    function addConfig(address cToken, uint8 underlyingDecimals, address priceFeed, uint256 fixedPrice) external {
+        configs[cToken] = TokenConfig(underlyingDecimals, priceFeed, fixedPrice);
+    }
+
+    function updateConfigPriceFeed(address cToken, address priceFeed) external {
+        TokenConfig storage config = configs[cToken];
+        emit PriceOracleAssetPriceFeedUpdated(cToken, config.priceFeed, priceFeed, config.fixedPrice);
+        (config.priceFeed, config.fixedPrice) = (priceFeed, 0);
+    }
+
+    function getConfig(address cToken) public view returns (TokenConfig memory) {
+        require(configs[cToken].underlyingAssetDecimals > 0, "ConfigNotFound");
+        return configs[cToken];
+    }
+
+    function getUnderlyingPrice(address cToken) external view returns (uint256) {
+        TokenConfig memory config = getConfig(cToken);
+        if (config.fixedPrice != 0) return config.fixedPrice;
+        IAnswer feed = IAnswer(config.priceFeed);
+        int256 answer = feed.latestAnswer();
+        if (answer <= 0) return 0;
+        return uint256(answer) * 10 ** (36 - feed.decimals() - config.underlyingAssetDecimals);
     }
 }

@@ -58,6 +58,7 @@ def build_in_another_process(start: Barrier) -> None:
     cached("npm/thing@1", build_slowly)
 
 
+@pytest.mark.slow
 def test_two_processes_build_an_entry_once(cache: Path) -> None:
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(2)

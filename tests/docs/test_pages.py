@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,11 @@ def test_every_other_command_is_one_that_there_is() -> None:
 
 
 def test_generated_blocks_are_those_of_the_code() -> None:
-    """`make docs` writes them."""
+    """`make docs` writes them, with the locked versions: another click words the usage of a command otherwise."""
+    locked = re.search(r"^click==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert locked is not None
+    if version("click") != locked[1]:
+        pytest.skip(f"the blocks are generated with click {locked[1]}")
     pages = [page for page in PAGES if "[[[cog" in page.read_text()]
     assert len(pages) > 3
     done = subprocess.run(

@@ -67,15 +67,26 @@ def fill_books(
     days: int = 40,
     ago: int = 0,
     without: Sequence[str] = (),
+    looks: int = 1,
+    beat: int | None = HOUR,
 ) -> None:
-    """One feed a symbol with an answer an hour, the last `ago` seconds before the snapshot; heartbeat an hour."""
+    """One feed a symbol with `looks` answers an hour, the last `ago` seconds before the snapshot; heartbeat `beat`."""
     for table in ("feeds", "feed_prices", "market_prices"):
         conn.execute(f"delete from {table}")
     for book in found:
-        _fill(conn, book, past or walk(), days, ago, without)
+        _fill(conn, book, past or walk(), days, ago, without, looks, beat)
 
 
-def _fill(conn: sqlite3.Connection, book: books.Book, past: Past, days: int, ago: int, without: Sequence[str]) -> None:
+def _fill(
+    conn: sqlite3.Connection,
+    book: books.Book,
+    past: Past,
+    days: int,
+    ago: int,
+    without: Sequence[str],
+    looks: int,
+    beat: int | None,
+) -> None:
     assert isinstance(book.adapter, WhatIf)
     quoted = book.adapter.quotes(book.market).prices
     until = book.market.block.timestamp - ago
@@ -90,16 +101,16 @@ def _fill(conn: sqlite3.Connection, book: books.Book, past: Past, days: int, ago
                 "insert into feeds (chain_id, address, kind, decimals, description, heartbeat_seconds, deviation_bps, learned_at, "
                 "known_until) "
                 "values (?, ?, 'chainlink', ?, ?, ?, 50.0, ?, ?)",
-                (book.chain_id, feed, DECIMALS, name, HOUR, until, until),
+                (book.chain_id, feed, DECIMALS, name, beat, until, until),
             )
-            answers = past(name, days * 24) * price
+            answers = past(name, days * 24 * looks) * price
             conn.executemany(
                 "insert into feed_prices (chain_id, feed, phase, round, block_number, block_timestamp, "
                 "in_force_timestamp, answer_raw, answer) values (?, ?, 1, ?, ?, ?, ?, ?, ?)",
                 [
                     (book.chain_id, feed, n, n, at, at, str(round(answer * 10**DECIMALS)), answer)
                     for n, answer in enumerate(answers.tolist(), 1)
-                    for at in [until - HOUR * (len(answers) - n)]
+                    for at in [until - HOUR // looks * (len(answers) - n)]
                 ],
             )
         conn.execute(

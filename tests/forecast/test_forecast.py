@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from indexer.alert.rules import below
+from indexer.alert.watches import Watch, add
 from indexer.cli.main import main
 from indexer.forecast import calibration, rows
 from indexer.store.reorgs import roll_back
 from indexer.store.store import Store
 from tests.bench.population import populate
-from tests.forecast.past import constant, fill
+from tests.forecast.past import constant, feed_of, fill
 from tests.truth import raw
 
 Run = Callable[..., Result]
@@ -73,6 +76,7 @@ def test_the_same_seed_gives_the_same_digits_and_another_seed_others(run: Run) -
     assert run(*SMALL, "--seed", "1").stdout != first
 
 
+@pytest.mark.slow
 def test_with_exact_every_count_is_the_same(run: Run, folder: Path) -> None:
     hits: list[int] = []
     for deployment in ("aave-v3-core", "aave-v2-main", "maker-core"):
@@ -82,6 +86,34 @@ def test_with_exact_every_count_is_the_same(run: Run, folder: Path) -> None:
         assert plain == exact
         hits += [row["hits"] for row in plain]
     assert any(hits)
+
+
+def test_more_paths_decide_where_the_chance_is_open_and_somebody_looks(run: Run, folder: Path) -> None:
+    asked = ("--within", "3d", "--json")
+    few = {key(row): row for row in told(run(*asked, "--paths", "2000"))}
+    near = {k for k, row in few.items() if row["hits"] is not None and 0.001 <= row["hits"] / 2_000 <= 0.5}
+    at_risk = "select deployment, account, position_group from positions where status = 'at-risk'"
+    risky = set(raw(folder / "large.db", at_risk))
+    healthy = sorted(near - risky)
+    watched = few[healthy[0]]["wallet"]
+    with Store(folder / "large.db") as store:
+        add(store, [Watch(watched, "", None, (below("1.1"),))])
+    found = {key(row): row for row in told(run(*asked))}
+    seen = {k for k in near if k in risky or few[k]["wallet"] == watched}
+    assert len(near) > len(seen) > 1, "of those with an open chance somebody is looked at, and somebody is not"
+    assert {k for k, row in found.items() if row["paths"] == 10_000} == seen
+    for k in seen:
+        p, more = few[k]["hits"] / 2_000, found[k]["hits"]
+        assert few[k]["hits"] <= more, "the paths of all are among them"
+        assert abs(more / 10_000 - p) < 5 * (p * (1 - p) / 2_000) ** 0.5
+        assert found[k]["p_unsafe"] == more / 10_000
+    assert all(found[k] == few[k] for k in few.keys() - seen)
+    alone = told(run(watched, *asked))
+    assert [row["hits"] for row in alone] == [found[key(row)]["hits"] for row in alone]
+
+
+def key(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["deployment"], row["account"], row["position_group"]
 
 
 def test_a_longer_horizon_is_never_safer(run: Run) -> None:
@@ -107,6 +139,7 @@ def test_prices_that_never_moved_make_nobody_unsafe_and_nobody_certain(run: Run,
     [
         ({"days": 29}, "short history of "),
         ({"ago": 4 * 3_600}, "stale price of "),
+        ({"ago": 4 * 3_600, "beat": None}, "stale price of "),
         ({"without": ("WETH", "wstETH", "WBTC", "USDC", "DAI", "USDT")}, "no price history of "),
     ],
 )
@@ -130,6 +163,7 @@ def test_a_book_without_any_chance_has_unknown_sums_and_not_none(run: Run, folde
         )
 
 
+@pytest.mark.slow
 def test_a_future_price_changes_nothing(run: Run, folder: Path) -> None:
     before = run(*SMALL).stdout
     with Store(folder / "large.db") as store, store.transaction() as conn:
@@ -139,6 +173,56 @@ def test_a_future_price_changes_nothing(run: Run, folder: Path) -> None:
             "(select max(round) from feed_prices q where (q.chain_id, q.feed) = (p.chain_id, p.feed))"
         )
     assert run(*SMALL).stdout == before
+
+
+#: standard deviation of an hour, and answers an hour of feeds that move between the hours
+DEVIATION, LOOKS = 0.05, 12
+STABLE = ("USDC", "USDT", "DAI")
+
+
+def steady(symbol: str, answers: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Everything moves as one, but for what is stable; the last three days show DEVIATION without chance."""
+    if symbol in STABLE:
+        return np.ones(answers + 1)
+    rng = np.random.default_rng(3)
+    half = rng.standard_normal(answers // LOOKS // 2) * DEVIATION
+    hourly = np.concatenate([half, -half])  # without a trend
+    hourly[-72:] = np.where(rng.random(72) < 0.5, -DEVIATION, DEVIATION)
+    ends = np.concatenate([[0.0], np.cumsum(hourly)])
+    return np.exp(np.interp(np.arange(answers + 1) / LOOKS, np.arange(len(ends)), ends) - ends[-1])
+
+
+def barrier(exposures: str) -> float | None:
+    """How far everything that moves may fall, of 1, before limit and debt are equal; None where a fall does no harm."""
+    told = json.loads(exposures)
+    stable = {feed_of(symbol) for symbol in STABLE}
+    moves = sum(limit - debt for feeds, limit, debt, _ in told["terms"] if not feeds.keys() <= stable)
+    stays = sum(limit - debt for feeds, limit, debt, _ in told["terms"] if feeds.keys() <= stable)
+    stays += told["constant"][0] - told["constant"][1]
+    return -stays / moves if moves > 0 else None
+
+
+def test_answers_between_the_hours_count_for_a_few_hours(run: Run, folder: Path) -> None:
+    fill(folder / "large.db", folder / "bench.toml", past=steady, days=32, looks=LOOKS)
+    found = told(run("--within", "1h,4h", "--json"))
+    barriers = {
+        key: barrier(text)
+        for *key_, text in raw(
+            folder / "large.db", "select deployment, account, position_group, exposures from forecasts"
+        )
+        for key in [tuple(key_)]
+        if text
+    }
+    steps = np.random.default_rng(4).standard_normal((40_000, 4 * LOOKS), dtype=np.float32) * (DEVIATION / LOOKS**0.5)
+    lowest = np.exp(np.minimum.accumulate(np.cumsum(steps, axis=1), axis=1))
+    errors: dict[int, list[float]] = {1: [], 4: []}
+    for row in found:
+        hours = row["horizon_seconds"] // 3_600
+        falls_to = barriers.get((row["deployment"], row["account"], row["position_group"]))
+        truth = float((lowest[:, hours * LOOKS - 1] < falls_to).mean()) if falls_to else 0.0
+        if 0.02 < truth < 0.8:
+            errors[hours].append(row["hits"] / row["paths"] - truth)
+    assert all(len(values) > 5 and abs(np.mean(values)) < 0.025 for values in errors.values()), errors
 
 
 def test_who_is_liquidatable_has_no_chance(run: Run, folder: Path) -> None:
@@ -153,6 +237,7 @@ def test_who_is_liquidatable_has_no_chance(run: Run, folder: Path) -> None:
     assert {found[key] for key in there} == {("liquidatable now", None, None)}
 
 
+@pytest.mark.slow
 def test_the_book_adds_up_what_the_rows_say(run: Run) -> None:
     positions, book = told(run(*SMALL)), told(run("book", *SMALL))
     (whole,) = (row for row in book if row["deployment"] == "all")

@@ -122,10 +122,17 @@ def test_the_hourly_grid_holds_the_price_in_force_and_nothing_later() -> None:
     assert np.isnan(model.hourly(times[:0], answers[:0], 10_800, 3)).all()
 
 
-def test_a_barrier_watched_within_the_hour_is_nearer_for_a_few_hours_only() -> None:
-    barrier = np.array([-0.05])
-    assert model.watched_between_hours(barrier, 0.0001, 4) == pytest.approx(-0.05 + 0.005826)
-    assert model.watched_between_hours(barrier, 0.0001, 5) == -0.05
+def test_what_looks_by_the_hour_miss_is_the_lowest_of_the_looks_between() -> None:
+    rng, hours, paths = np.random.default_rng(5), 400, 400
+    for looks in (1, 4, 60):
+        steps = rng.standard_normal((paths, hours * looks), dtype=np.float32) * (0.01 / looks**0.5)
+        prices = np.cumsum(steps, axis=1)
+        missed = (prices[:, looks - 1 :: looks].min(axis=1) - prices.min(axis=1)).mean()
+        found = model.missed_between_hours(np.array([0.0001]), np.array([float(looks)]))[0]
+        assert found == pytest.approx(missed, rel=0.1, abs=1e-12), looks
+    assert model.missed_between_hours(np.array([0.0001, 0.0001]), np.array([0.3, np.inf])) == pytest.approx(
+        [0, 0.005826]
+    )
 
 
 def test_a_market_gone_wild_stays_finite() -> None:

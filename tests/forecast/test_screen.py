@@ -39,7 +39,8 @@ def asked(book: Book, positions: Sequence[Position], paths: int, rng: np.random.
     chosen = rng.choice(len(able), min(NEAR, len(able)), replace=False) if able else ()
     near = [boundary(found, row, float(rng.choice(DISTANCES)) * rng.standard_normal()) for row in chosen]
     moves = np.concatenate([moves, *(np.repeat(one[:, None, None], STEPS, axis=2) for one in near)], axis=1)
-    return Question(later, able, found, Paths(moves, {key: i for i, key in enumerate(keys)}), ENDS)
+    mixed = rng.standard_normal((len(keys), len(keys))) * hourly * rng.integers(0, 2)
+    return Question(later, able, found, Paths(moves, {key: i for i, key in enumerate(keys)}, mixed @ mixed.T), ENDS)
 
 
 def boundary(found: Exposures, row: int, distance: float) -> "np.ndarray[Any, np.dtype[np.float64]]":
@@ -84,6 +85,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Book]]:
         yield stored.load(conn, stored.deployments(conn), known)
 
 
+@pytest.mark.slow
 def test_the_screen_decides_as_evaluate_does(books: list[Book]) -> None:
     found = [compared(book, list(book.positions)[:14], 150, n) for n, book in enumerate(books)]
     assert sum(failed for failed, _ in found) > 50, found

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from indexer.forecast import search as searching
-from indexer.forecast.search import CONSTANT, Exposures, Paths, doubtful, search, watched_between_hours
+from indexer.forecast.search import CONSTANT, Exposures, Paths, doubtful, search
 
 FACTORS, PATHS, STEPS = 5, 120, 100
 HORIZONS = [1, 24, 30, 100]
@@ -109,15 +109,3 @@ def test_what_is_left_to_the_exact_evaluator_are_the_steps_within_the_tolerance(
                 hits += any(value < 0 for value in sums)
             assert hits == exact[position][number]
     assert asked > 100
-
-
-def test_between_the_hours_one_factor_is_nearer_to_its_barrier() -> None:
-    one = Exposures(
-        np.array([0, 2]), np.array([0, CONSTANT]), np.array([1.05, 0.0]), np.array([1.05, 0.0]),
-        np.array([0.0, 1.0]), np.array([0.0, 1.0]), np.zeros(1),
-    )  # fmt: skip
-    near = watched_between_hours(one, np.full(FACTORS, 0.0001), np.eye(FACTORS))
-    assert near.factors.tolist() == [0, CONSTANT, CONSTANT]
-    assert near.debt.tolist() == pytest.approx([0.0, 1.0, 0.5826 * 1.05 * 0.01])
-    paths = Paths(log_paths())
-    assert search(near, paths, [4]).sure[0, 0] > search(one, paths, [4]).sure[0, 0]

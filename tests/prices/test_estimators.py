@@ -70,7 +70,8 @@ def test_correlation_survives_updates_at_different_times_and_hourly_sampling_los
 
 def test_hayashi_yoshida_is_the_sum_over_all_overlapping_intervals() -> None:
     chance = np.random.default_rng(1)
-    times = [np.sort(chance.choice(np.arange(1, 2_000), 90, replace=False)) for _ in range(2)]
+    # so close together that many intervals of one end where one of the other begins
+    times = [np.sort(chance.choice(np.arange(1, 200), 90, replace=False)) for _ in range(2)]
     prices = [np.exp(np.cumsum(chance.normal(0, 0.01, 90))) for _ in range(2)]
     moves = [np.diff(np.log(one)) for one in prices]
     product = sum(
@@ -80,8 +81,8 @@ def test_hayashi_yoshida_is_the_sum_over_all_overlapping_intervals() -> None:
         if min(times[0][i + 1], times[1][j + 1]) > max(times[0][i], times[1][j])
     )
     expected = product / math.sqrt(sum(moves[0] ** 2) * sum(moves[1] ** 2))
-    found = hayashi_yoshida((times[0], times[1]), (prices[0], prices[1]))
-    assert found == pytest.approx(max(-1, min(1, expected)), abs=1e-12)
+    assert abs(expected) < 1
+    assert hayashi_yoshida((times[0], times[1]), (prices[0], prices[1])) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_price_with_itself_correlates_wholly_and_one_that_stands_still_not_at_all() -> None:

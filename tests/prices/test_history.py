@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from click.testing import CliRunner, Result
 from indexer.chain.client import Chain
 from indexer.cli.main import main
 from indexer.errors import PrunedError
+from indexer.lists import oracles as lists
 from indexer.model import Accounts
 from indexer.prices import from_state
 from indexer.prices import history as histories
@@ -28,10 +30,11 @@ from indexer.store.store import Store
 from indexer.sync.sync import Sync
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
+from tests.devnet.aave_v3_scenario import Actions, perform
 from tests.devnet.chainlink import HOUR, Chainlink, Feed, hourly
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import config_toml
-from tests.devnet.send import Transaction, calldata
+from tests.devnet.send import Transaction, account, calldata
 from tests.truth import adapter_of, raw
 
 ROUNDS = 800
@@ -440,45 +443,75 @@ def test_an_old_answer_is_overdue_then_stale_and_a_new_one_ends_that(world: Worl
     assert state() == "ok"
 
 
-def test_a_watched_wallet_is_told_once_that_an_oracle_of_its_prices_is_overdue(world: World, desk: Desk) -> None:
-    node, eth = world.node, world.feed("ETH / USD")
+def test_a_watched_wallet_is_told_once_that_an_oracle_of_its_own_prices_is_overdue(world: World, desk: Desk) -> None:
+    market, eth = world.market, world.feed("ETH / USD")
     names = ("ETH / USD", "BTC / USD", "LINK / USD")
+    act, holders = Actions(market), {symbol: account(f"holder of {symbol}") for symbol in ("WETH", "LINK", "USDC")}
+    actions = [act.supply(who, symbol, act.amount(symbol, 10_000)) for symbol, who in holders.items()]
+    actions += [act.borrow(who, "DAI", act.amount("DAI", 500)) for who in holders.values()]
+    debtor = account("debtor of WETH")
+    actions += [act.supply(debtor, "LINK", act.amount("LINK", 10_000)), act.borrow(debtor, "WETH", 10**15)]
+    perform(market, Random(1), actions, must=True)
 
     def answer() -> None:
         world.chainlink.replay({name: [world.feed(name).rounds[-1][-1][0]] for name in names}, interval=12)
 
-    def told() -> list[str]:
+    def told() -> list[tuple[str, str]]:
+        """Who is told what."""
         desk.run(*SYNC)
         done = subprocess.run(
             [sys.executable, "-m", "indexer", "--config", str(desk.config), "--db", str(desk.db), "watch", "check", "--chain", "devnet", "--max-age", "9999d"],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        return [body["text"] for line in done.stdout.splitlines() if (body := json.loads(line))["rule"] == "oracle"]
+        bodies = [json.loads(line) for line in done.stdout.splitlines()]
+        return sorted((body["account"], body["text"]) for body in bodies if body["rule"] == "oracle")
 
     answer()
     desk.run(*SYNC)
-    weth, link = (world.market.reserves[symbol].asset for symbol in ("WETH", "LINK"))
-    with closing(sqlite3.connect(desk.db)) as conn:
-        holders = "select account from balances where asset = ? and is_collateral = 1 and account in (select account from positions where debt_usd > 0)"
-        mine, others = ({account for (account,) in conn.execute(holders, (asset,))} for asset in (weth, link))
-        debtors = {
-            account
-            for (account,) in conn.execute("select account from balances where side = 'debt' and asset = ?", (weth,))
-        }
-    hangs, free = min(mine), min((others | debtors) - mine, default=None)
-    desk.run("watch", "add", hangs, "--oracle", "--below", "0.000001")
-    if free is not None and free not in debtors:
-        desk.run("watch", "add", free, "--oracle", "--below", "0.000001")
+    for who in (*holders.values(), debtor):
+        desk.run("watch", "add", who, "--oracle", "--below", "0.000001")
     assert told() == []
     world.chainlink.replay({name: [world.feed(name).rounds[-1][-1][0]] for name in names[1:]}, interval=2 * HOUR)
     first = told()
-    assert len(first) == 1
-    assert "the oracle of WETH (ETH / USD) is overdue" in first[0]
+    theirs = sorted(who.lower() for who in (holders["WETH"], debtor))
+    assert [who for who, _ in first] == theirs, "whom LINK or a stable coin carries is not told of ether"
+    for _, text in first:
+        assert "the oracle of WETH (ETH / USD) is overdue" in text
+        assert eth.proxy not in text
     assert told() == []
-    assert eth.proxy not in first[0]
     answer()
-    assert ["in order again" in text for text in told()] == [True]
-    assert node.block_number() > 0
+    after = told()
+    assert [who for who, _ in after] == theirs
+    assert all("in order again" in text for _, text in after)
+
+
+def test_oracles_with_follow_says_again_what_a_sync_changed(
+    world: World, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.run(*SYNC)
+    eth, steps = world.feed("ETH / USD"), iter(("nothing", "a sync", "an answer", "the end"))
+
+    def pause(_: float) -> None:
+        step = next(steps)
+        if step == "the end":
+            raise KeyboardInterrupt
+        if step == "an answer":
+            world.chainlink.replay({"ETH / USD": [eth.rounds[0][-1][0] + 1]}, interval=12)
+        if step != "nothing":
+            synced()
+
+    def synced() -> None:
+        """By a process of its own, as the command under test holds this one's standard output."""
+        flags = ["--config", str(desk.config), "--db", str(desk.db), *SYNC]
+        subprocess.run([sys.executable, "-m", "indexer", *flags], capture_output=True, check=True)
+
+    monkeypatch.setattr(lists, "sleep", pause)
+    before = desk.rows("oracles")
+    lines = [json.loads(line) for line in desk.run("oracles", "--follow").stdout.splitlines()]
+    assert lines[: len(before)] == before
+    (changed,) = lines[len(before) :]
+    assert (changed["symbol"], changed["answer_raw"]) == ("WETH", str(eth.rounds[0][-1][0]))
+    assert "--follow writes a table or JSON lines" in desk.run("oracles", "--follow", "--csv", code=2).stderr
 
 
 @pytest.mark.parametrize("verb", ["oracles", "volatility"])

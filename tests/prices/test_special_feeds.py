@@ -17,7 +17,7 @@ from indexer.prices.oracles import rows as oracles
 from indexer.queries.prices import Pending, components, in_force, pending
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
-from tests.devnet import aave_v3, maker
+from tests.devnet import aave_v3, compound_v2, maker
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.chainlink import ZERO, Chainlink
 from tests.devnet.maker import Maker
@@ -228,6 +228,45 @@ def test_a_stable_coin_is_cut_at_its_cap(world: tuple[AaveV3, Chainlink], tmp_pa
     assert int(price) == min(made.cap_raw or 0, 10**8 + 5 * 10**6)
 
 
+def test_another_source_and_another_cap_are_noticed_with_their_block(
+    world: tuple[AaveV3, Chainlink], tmp_path: Path
+) -> None:
+    market, chainlink = world
+    base, other = chainlink.feed("USDC / USD, followed"), chainlink.feed("ETH / USD, followed")
+    chainlink.replay({base.description: [10**8], other.description: [ETH]})
+    adapter = market.sender.deploy(chainlink.code["StableCapStandIn"], [base.proxy, 10**8 + 10**6])
+    usdc, weth = give_source(market, "USDC", adapter), market.reserves["WETH"].asset
+    chain = Chain("devnet", CHAIN_ID, [market.node.url], MULTICALL3)
+    with closing(chain), Store(tmp_path / "indexer.db") as store, store.lock():
+        sync = Sync(store, chain, [adapter_of(market)], Accounts.BORROWERS)
+        followed = FollowedPrices(
+            PriceHistory(store, chain),
+            lambda: [(one.adapter, one.market) for one in sync.markets.tracked.values()],
+            10**9,
+        )
+
+        def look() -> bool:
+            """Whether everything was looked at anew."""
+            return followed.look(sync.snapshot().block) is not None
+
+        def made(asset: str) -> tuple[str, int | None]:
+            (row,) = [one for one in components(store.conn, CHAIN_ID) if one.asset == asset]
+            return row.feed, row.cap_raw
+
+        assert look()
+        assert made(usdc) == (base.proxy, 10**8 + 10**6)
+        market.node.mine(1)
+        assert not look()
+        market.sender.send(adapter, "setPriceCap(int256)", [10**8 + 3 * 10**6])
+        assert look()
+        assert made(usdc) == (base.proxy, 10**8 + 3 * 10**6)
+        give_source(market, "WETH", other.proxy)
+        assert look()
+        assert made(weth) == (other.proxy, None)
+        market.node.mine(1)
+        assert not look()
+
+
 def test_a_price_through_a_peg_is_the_product_of_two_feeds(world: tuple[AaveV3, Chainlink], tmp_path: Path) -> None:
     market, chainlink = world
     peg, base = chainlink.feed("WBTC / BTC"), chainlink.feed("BTC / USD")
@@ -241,6 +280,45 @@ def test_a_price_through_a_peg_is_the_product_of_two_feeds(world: tuple[AaveV3, 
         every = in_force(store.conn, CHAIN_ID, market.node.timestamp())
         price = store.conn.execute("select price_raw from markets where asset = ?", (asset,)).fetchone()[0]
     assert every[peg.proxy].raws[-1] * every[base.proxy].raws[-1] // 10**8 == int(price)
+
+
+# Compound V2 ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_configuration_of_compounds_oracle_names_its_feeds(needs_node: None, tmp_path: Path) -> None:
+    with Anvil() as node:
+        node.place_multicall3()
+        market = compound_v2.deploy(node)
+        market.populate(1, 3)
+        chainlink, markets = Chainlink(node, market.sender), market.markets
+        first, second = chainlink.feed("ETH / USD"), chainlink.feed("ETH / USD, the next one")
+        chainlink.replay({name: [ETH + n, ETH + 2 * n] for n, name in enumerate(chainlink.feeds)})
+        oracle = market.sender.deploy(chainlink.code["ConfiguredOracleStandIn"])
+        add = "addConfig(address,uint8,address,uint256)"
+        for symbol, token in markets.items():
+            feed, fixed = (first.proxy, 0) if symbol == "ETH" else (ZERO, market.price(symbol))
+            market.sender.send(oracle, add, [token.address, token.listing.decimals, feed, fixed])
+        market.act(market.comptroller, "_setPriceOracle(address)", [oracle])
+
+        def made_of(path: Path) -> dict[str, tuple[str, int, str]]:
+            """Feed, its newest answer and the market's price by symbol; of what has a feed."""
+            fill(path, market)
+            with Store(path) as store:
+                symbols = dict(store.conn.execute("select asset, symbol from markets").fetchall())
+                told = dict(store.conn.execute("select asset, price_raw from markets").fetchall())
+                every = in_force(store.conn, CHAIN_ID, node.timestamp())
+                return {
+                    symbols[one.asset]: (one.feed, every[one.feed].raws[-1], told[one.asset])
+                    for one in components(store.conn, CHAIN_ID)
+                    if every[one.feed].kind != "snapshot"
+                }
+
+        assert made_of(tmp_path / "first.db") == {"ETH": (first.proxy, ETH, str(ETH * 10**10))}
+        market.sender.send(oracle, "updateConfigPriceFeed(address,address)", [markets["ETH"].address, second.proxy])
+        expected = {"ETH": (second.proxy, ETH + 2, str((ETH + 2) * 10**10))}
+        assert made_of(tmp_path / "first.db") == made_of(tmp_path / "new.db") == expected
+        market.replace_oracle()
+        assert made_of(tmp_path / "first.db") == {}, "an oracle of another kind has no feeds"
 
 
 # Maker ----------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from indexer.report.palette import DARK, LIGHT
 from indexer.store.store import Store
 from tests.conftest import required
 
+pytestmark = pytest.mark.slow
+
 OLDER = Path(__file__).parents[1] / "store" / "older"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 

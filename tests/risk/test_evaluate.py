@@ -195,6 +195,8 @@ def test_every_position_is_evaluated_and_named() -> None:
         urn.key: answer(False, debt_value_raw=1, health_factor_raw=factor * WAD) for factor, urn in enumerate(urns, 3)
     }
     assert named(answers=answers) == [(5, WHO, str(3 * WAD), "healthy"), (5, OWNER, str(4 * WAD), "healthy")]
+    waiting = [replace(urns[0], supplies_complete=False), urns[1]]
+    assert [r.supplies_complete for r in evaluate_all(5, VAT, market, waiting)] == [0, 1]
 
 
 def asset(number: int, price: int | None, group: str = "") -> Asset:
@@ -323,3 +325,16 @@ def test_balances_are_compared_by_asset_or_by_market() -> None:
         ("scaled_raw supply aToken", 5, 4),
         ("scaled_raw debt new", 0, 2),
     ]
+
+
+def test_supplies_that_a_row_does_not_claim_to_know_are_not_compared() -> None:
+    """Only those; a debt, and a supply that it does claim, are compared whatever else waits."""
+    theirs = Answer(
+        key=PositionKey(WHO), columns={},
+        amounts={("unread", "supply"): 6, ("known", "supply"): 7, ("unread", "debt"): 8, ("other", "supply"): 5},
+    )  # fmt: skip
+    waiting, ours = stored(supplies_complete=0), {("known", "supply"): (1, 0)}
+    found = [("amount_raw supply known", 1, 7), ("amount_raw debt unread", 0, 8)]
+    assert differences(waiting, ours, theirs) == found
+    all_of_them = [("amount_raw supply unread", 0, 6), *found, ("amount_raw supply other", 0, 5)]
+    assert differences(stored(), ours, theirs) == all_of_them

@@ -23,6 +23,8 @@ from tests.web.conftest import CONFIG, HOSTILE, recorded
 from tests.web.test_events import Running, wait_for
 from tests.web.test_events import listening as listens
 
+pytestmark = pytest.mark.slow
+
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
