@@ -32,6 +32,8 @@ FAULTS = (
 )  # fmt: skip
 #: what costs its time-out each time
 SLOW_FAULTS = ("hang", "drip")
+#: what comes beside four of them
+BESIDE = "absurd-time"
 #: ways that a node has always
 PROPERTIES = (
     *BLOOM_FAULTS, "null-logs", "eip1898-refused", "log-index-per-transaction", "block-hash-ignored", "block-hash-unsupported",
@@ -77,6 +79,8 @@ def drawn(rng: random.Random) -> dict[str, float]:
     A node that both leaves out logs and serves a bloom filter without them is beyond what one node can be asked.
     """
     faults = {name: rng.uniform(0.05, 0.2) for name in rng.sample(FAULTS, rng.randint(1, 4))}
+    if len(faults) == 4:
+        faults[BESIDE] = 0.1
     if rng.random() < 0.05:
         faults[rng.choice(SLOW_FAULTS)] = 0.01
     if rng.random() < 0.3:

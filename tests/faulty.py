@@ -340,6 +340,9 @@ class FaultyNode:
                     count_per_transaction(receipt["logs"], {receipt["transactionHash"]: first})
                 receipt["logs"] = self._kept(receipt["logs"]) if self.omit_receipts else receipt["logs"]
         if method in {"eth_getBlockByNumber", "eth_getBlockByHash"} and answer.get("result"):
+            if self._happens("absurd-time"):
+                self._note("absurd-time")
+                answer["result"]["timestamp"] = hex(2**64 + 5)
             for name in BLOOM_FAULTS:
                 if self._happens(name):
                     self._note(name)

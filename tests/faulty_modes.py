@@ -50,6 +50,7 @@ CALL_FAULTS = (
     "log-index-per-transaction",  # counted anew in each (hyperledger/besu PR 4355, smartcontractkit/chainlink PR 7072)
     "gateway-error",  # a passing error of an OP-stack gateway (ethereum-optimism/optimism 17688, infra PR 547)
     "unknown-error",  # code and words that nobody has ever seen
+    "absurd-time",  # a header of a time that no calendar has (matter-labs/anvil-zksync 274: milliseconds)
     "bloom-zero",  # a header whose bloom filter is all zeros (matter-labs/zksync-era 4580, evmos/ethermint 247)
     "bloom-ones",  # all ones (filecoin-project/ref-fvm 1212, ChainSafe/forest 7151)
     "bloom-lacks",  # the first bits of it are missing (l2beat/l2beat PR 10113: state-sync logs of Polygon)

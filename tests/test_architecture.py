@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,21 @@ def test_what_the_page_names_exists() -> None:
     assert missing == []
 
 
+def deletes_rows(node: ast.AST, docs: Collection[ast.AST]) -> bool:
+    text = node.value if isinstance(node, ast.Constant) and node not in docs else None
+    return isinstance(text, str) and bool(re.search(r"\b(delete from|drop (table|view|column))\b", text, re.IGNORECASE))
+
+
+def deletes_files(node: ast.AST) -> bool:
+    """Whether it calls what removes a file or folder, or gives one the name of another."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    name = node.func.attr
+    return name in {"unlink", "rmtree", "rmdir", "rename", "truncate"} or (
+        name == "replace" and len(node.args) == 1 and not node.keywords
+    )
+
+
 #: where any module may hold SQL
 SQL_PACKAGES = {"store", "history", "queries", "transfer", "schema"}
 SQL = re.compile(
@@ -229,7 +245,7 @@ def test_sql_stands_on_the_store_side_and_in_one_module_of_a_package() -> None:
 
 
 def deletions() -> list[tuple[str, str]]:
-    """(module:line, the function around it or the module) of every SQL text that deletes rows, tables or views."""
+    """(module:line, the function around it or the module) of whatever deletes rows, tables, views or files, or replaces a file."""
     found = []
     for root in ("indexer", "protocols"):
         for path in sorted((ROOT / root).rglob("*.py")):
@@ -238,9 +254,8 @@ def deletions() -> list[tuple[str, str]]:
             functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
             docs = {node.body[0].value for node in functions if isinstance(node.body[0], ast.Expr)}
             for node in ast.walk(tree):
-                if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or node in docs:
-                    continue
-                if re.search(r"\b(delete from|drop (table|view|column))\b", node.value, re.IGNORECASE):
+                if deletes_rows(node, docs) or deletes_files(node):
+                    assert isinstance(node, ast.expr)
                     around = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
                     inner = max(around, key=lambda f: f.lineno, default=None)
                     where = f"{path.relative_to(ROOT)}:{node.lineno}"

@@ -21,7 +21,6 @@ ALIASES = {"address": "wallet", "name": "label"}
 #: columns of a Safe's address book that are ignored: a wallet is watched on every chain
 IGNORED = {"chainid", "chain id", "chain_id", "chain", "network"}
 LARGEST_FILE = 16 * 2**20
-DEEPEST_JSON = 20
 #: an address with the short name of its chain before it (EIP-3770), as in eth:0x...
 PREFIX = re.compile(r"[A-Za-z0-9-]{1,30}:(?=0[xX])")
 
@@ -87,8 +86,6 @@ def content_lines(text: str) -> list[tuple[int, str]]:
 
 
 def of_json(path: Path, text: str) -> Sequence[Entry]:
-    if depth_of(text) > DEEPEST_JSON:
-        raise ConfigError(f"{path}: nested too deeply for a list of wallets")
     try:
         data = bounded_json.loads(text.encode(errors="surrogatepass"))
     except ValueError as error:
@@ -102,18 +99,6 @@ def of_json(path: Path, text: str) -> Sequence[Entry]:
         given: Mapping[str, Any] = {"wallet": entry} if isinstance(entry, str) else entry
         entries.append((f"{path}: entry {number}", given))
     return entries
-
-
-def depth_of(text: str) -> int:
-    """An upper bound of how deeply JSON is nested, brackets in strings ignored: parsing too deep a text ends the process."""
-    depth = deepest = 0
-    for match in re.finditer(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', text, re.DOTALL):
-        if match[0] in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif match[0] in "]}":
-            depth -= 1
-    return deepest
 
 
 def separator_of(text: str) -> str:

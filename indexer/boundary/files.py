@@ -26,7 +26,7 @@ def write_file(path: Path, fill: Callable[[TextIO], None]) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A stream whose bytes replace `path` atomically at the end, only if nothing was raised.
 
-    A link stays, its target is replaced. Anything that is not a file, such as a pipe or /dev/stdout, is written to directly.
+    Evidence for what is replaced: the whole new content, flushed to the disk. A link stays, its target is replaced. Anything that is not a file, such as a pipe or /dev/stdout, is written to directly.
     """
     import tempfile  # noqa: PLC0415 - slow to import, and most commands write no file
 

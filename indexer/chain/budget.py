@@ -26,7 +26,10 @@ class SharedPace:
     rate: float
 
     def reserve(self, now: float, calls: int) -> float:
-        """When the next HTTP request, of that many calls, may be sent; counts it as sent for everybody."""
+        """When the next HTTP request, of that many calls, may be sent; counts it as sent for everybody.
+
+        Evidence for what is overwritten: it is read under the lock, and written back with this request counted.
+        """
         with os.fdopen(open_lock(self.path), "r+") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             pace = self._loaded(handle.read(), now)

@@ -197,7 +197,7 @@ class Endpoint:
             return BadAnswerError(f"{method}: {self.scrub(error)}")
         code = error.get("code")
         code = code if isinstance(code, int) else 0
-        message = str(error.get("message", ""))[:LONGEST_TEXT]
+        message = str(error.get("message", ""))
         data = error.get("data")
         text = message if data is None else f"{message} {data if isinstance(data, str) else json.dumps(data)}"
         text = text[:LONGEST_TEXT]
@@ -276,8 +276,12 @@ class Endpoint:
 
 
 def _id(answer: Mapping[str, Any]) -> Any:
-    """The id of an answer; some gateways send ours back as a text (trustwallet/blockatlas PR 1062)."""
+    """The id of an answer; some gateways send ours back as a text (trustwallet/blockatlas PR 1062) or with a fraction of 0
+    (markaren/YAJ-RPC 11).
+    """
     found = answer.get("id")
+    if isinstance(found, float) and found.is_integer():
+        return int(found)
     return int(found) if isinstance(found, str) and re.fullmatch(r"\d{1,18}", found, re.ASCII) else found
 
 

@@ -112,6 +112,8 @@ class Verbs(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the rest of the buffer has nowhere to go either
             where = error.filename or "standard output"
             code = 1 if isinstance(error, BrokenPipeError) else failed(f"{where}: {error.strerror or error}", 1)
+        except UnicodeEncodeError:  # from an argument, as text of nodes and files is decoded
+            code = failed("an argument holds bytes that are no text in UTF-8: check how it was typed or copied", 2)
         except MemoryError:
             code = failed("there is not enough memory for so many rows at once: ask for fewer, or for --csv or --nl", 1)
         except (KeyboardInterrupt, click.Abort):

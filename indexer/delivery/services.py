@@ -29,6 +29,8 @@ MARKUP = re.compile(r"[\\`*_~|<>\[\](){}#!]")
 #: HTTP statuses of passing failures, and those that mean a wrong address or wrong credentials
 PASSING_STATUS = {408, 429}
 CHANNEL_STATUS = {401, 402, 403, 404, 405, 407, 410}
+#: bytes of a service's answer that are read, unpacked
+LARGEST_ANSWER = 2**18
 
 
 class Apprise(Channel):
@@ -244,8 +246,13 @@ def note_answers() -> None:
 
     def build_response(self: Any, request: Any, response: Any) -> Any:
         built = build(self, request, response)
-        if SENDING.at_send is not None and built.status_code >= 400:
+        if SENDING.at_send is None:
+            return built
+        if built.status_code >= 400:
             SENDING.answer = Refusal(built.status_code, retry_after=seconds_of(built.headers.get("Retry-After")))
+        # what it has to say is read here, before whoever asked reads all of it
+        built._content = built.raw.read(LARGEST_ANSWER, decode_content=True)  # noqa: SLF001 - requests has no bound of its own
+        built._content_consumed = True  # noqa: SLF001
         return built
 
     def sendmail(self: Any, *args: Any, **options: Any) -> Any:

@@ -65,7 +65,8 @@ def measuring_all(
 ) -> Iterator[Callable[[], None] | None]:
     """Publishes what the processes of several chains write to these files; yields what is to be called after each snapshot.
 
-    None without the flags. Raises `IndexerError` where the extra is missing.
+    None without the flags. Raises `IndexerError` where the extra is missing. Evidence for what is removed, before and behind:
+    only this command's own processes write these files, each anew with its next snapshot.
     """
     if flags["metrics"] is None and flags["metrics_file"] is None:
         yield None

@@ -11,12 +11,14 @@ from indexer.errors import ConfigError
 from indexer.lists.liquidatable import liquidatable
 from indexer.queries import markets
 from indexer.queries.exports import MIN_DEBT
+from indexer.queries.freshness import freshness
 from indexer.queries.scope import Scope
 from indexer.terminal.freshness import fails_when_old
 from indexer.terminal.options import Session, holds, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
 from indexer.text.console import bars, remark
+from indexer.text.values import iso
 
 if TYPE_CHECKING:
     from indexer.model import Deployment
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from indexer.risk.levels import Level
 
 STEP = 5
+OLDEST = ("oldest_block_number", "oldest_block_time")
 #: what matters most first, as a narrow terminal has no room for all
 TABLE = (
     "direction change_percent_to price_usd_to positions debt_usd cumulative_debt_usd change_percent_from price_usd_from unvalued"
@@ -50,18 +53,27 @@ def levels(session: Session, asset: str, step: int, asked: Asked, output: Output
     present price on. Each position's price is exact, by the contracts' own rules with interest stored. Prices in USD are the
     median of the oracles'; a position counts by how far its own oracle's price must move.
     """
-    from indexer.risk.levels import COLUMNS
+    from indexer.risk import levels as computed
 
+    columns = [*computed.COLUMNS, *OLDEST]
     with session.read(for_people=output.table, exact=True) as conn:
         scope = asked.scope(session, conn)
         if not holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments):
-            output.write_dicts([], COLUMNS, COLUMNS)
+            output.write_dicts([], columns, columns)
             return
         with bars() as progress:
             rows = found(session, conn, asset, step, asked, progress)
+        oldest = oldest_of(conn, scope, asked)
     if not rows:
         remark(f"no position with debt depends on the price of {asset}")
-    output.write_dicts(scope.arranged(rows, COLUMNS), TABLE, COLUMNS)
+    output.write_dicts(scope.arranged([row | oldest for row in rows], columns), TABLE, columns)
+
+
+def oldest_of(conn: sqlite3.Connection, scope: Scope, asked: Asked) -> dict[str, Any]:
+    """The oldest block among the chosen deployments' rows, with its time."""
+    rows = freshness(conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments)
+    at, block = min((row.block_timestamp, row.block_number) for row in rows if row.block_timestamp is not None)
+    return dict(zip(OLDEST, (block, iso(at)), strict=True))
 
 
 def found(

@@ -14,15 +14,16 @@ import click
 from indexer.queries import exports as exporting
 from indexer.queries import queries as reading
 from indexer.queries.exports import Kind
+from indexer.queries.freshness import described
 from indexer.queries.known import synced
 from indexer.schema.dictionary import old_names
 from indexer.store.shards import Shards
-from indexer.terminal.freshness import fails_when_old
+from indexer.terminal.freshness import AGES, fails_when_old
 from indexer.terminal.options import Session, below_option, exact_option, holds, scheduler_options, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
 from indexer.text.console import counted, remark
-from indexer.text.values import age, many
+from indexer.text.values import many
 
 
 @click.command(
@@ -74,8 +75,10 @@ def query_lake(lake: Path, sql: str, output: Output) -> None:
     from indexer.queries import lake as lakes
 
     columns, rows = lakes.run(lake, sql)
+    ages = click.get_current_context().meta[AGES] = lakes.freshness(lake)
     if output.table:
-        remark(f"{lake}: written {age(max(time.time() - lakes.written_at(lake), 0.0))} ago")
+        for line in described(ages, time.time()):
+            remark(line)
     output.write(reading.unique(columns), rows)
 
 

@@ -71,6 +71,8 @@ class Filter:
         ]
 
 
+#: how nodes write that a log has no data (neonevm/proxy-model.py PR 1074, loomnetwork/loomchain 1371)
+NO_DATA = {"": "0x", "0x0": "0x"}
 #: all logs
 EVERYTHING = Filter((), ())
 
@@ -128,7 +130,7 @@ class LogParser:
         RetryableError if it is not the JSON that the execution API specifies: then the node's answer cannot be trusted.
         """
         try:
-            topics, data = raw["topics"], raw["data"]
+            topics, data = raw["topics"], NO_DATA.get(raw["data"], raw["data"])
             words, addresses = self._words, self._addresses
             payload = bytes.fromhex(data[2:])
             if not isinstance(topics, list) or len(topics) > 4 or data[:2] != "0x" or len(data) != 2 + 2 * len(payload):

@@ -156,8 +156,8 @@ _CAPS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"(?:limited to|up to|at most|over|not exceed) (?:an? |0 - )?{_NUMBER} ?(?:blocks?|range)",
-        rf"max(?:imum)?(?: allowed)?(?: block| blocks)?(?: range| distance)?(?: is| of|:| set to)* ?{_NUMBER}(?! results| logs)",
-        rf"(?:exceeds limit of|bigger than range limit|greater than|exceeds|requested blocks is|distance:) {_NUMBER}(?! results| logs)",
+        rf"max(?:imum)?(?: allowed)?(?:[ -]blocks?)?(?:[ -]range| distance)?(?: is| of|:| =| set to)* ?{_NUMBER}(?! results| logs)",
+        rf"(?:exceeds limit of|bigger than range limit|greater than|less than or equal to|exceeds|requested blocks is|distance:) {_NUMBER}(?! results| logs)",
         r"\((?:\d+ > |maximum )(\d+)(k?)\)",
     )
 )
@@ -179,14 +179,17 @@ def range_cap(text: str) -> int | None:
     return None
 
 
-_RESULTS = re.compile(rf"{_NUMBER} ?(?:results|logs|events)", re.IGNORECASE)
+_RESULTS = re.compile(
+    rf"{_NUMBER} ?(?:results|logs|events)|max(?:imum)? (?:results|logs|events)(?: is| of|:| =)* ?{_NUMBER}",
+    re.IGNORECASE,
+)
 
 
 def results_cap(text: str) -> int | None:
     """The number of logs that a provider's error text allows, 0 if it counts logs and names none; None if it does not."""
     found = _RESULTS.search(text)
     if found:
-        number, thousand = found.groups()
+        number, thousand = (part for part in found.groups() if part is not None)
         return int(re.sub("[,._]", "", number) or 0) * (1_000 if thousand else 1)
     return (
         0

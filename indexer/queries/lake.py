@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from indexer.errors import IndexerError, StoreError
 from indexer.extras import how_to_install
+from indexer.queries.freshness import Freshness
 from indexer.text.values import Row
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ def run(lake: Path, sql: str) -> tuple[list[str], Iterator[Row]]:
         import duckdb  # noqa: PLC0415 - an extra, and slow to import
     except ImportError:
         raise IndexerError(f"a query of a lake needs the extra `lake`: {how_to_install('lake')}") from None
-    conn = opened(lake)
+    try:
+        conn = opened(lake)
+    except duckdb.Error as error:
+        said = " ".join(str(error).partition("LINE 1:")[0].split())[:300]
+        raise StoreError(f"{lake} cannot be read: {said}; `indexer export --lake {lake}` writes it again") from error
     try:
         statements = conn.extract_statements(sql)
         if [one.type for one in statements] != [duckdb.StatementType.SELECT]:
@@ -89,6 +94,9 @@ def opened(lake: Path) -> "duckdb.DuckDBPyConnection":
     return conn
 
 
-def written_at(lake: Path) -> float:
-    """When the oldest of the last snapshots in a lake was written, unix seconds."""
-    return min(path.stat().st_mtime for path in (lake / "positions").glob("*/*.parquet"))
+def freshness(lake: Path) -> list[Freshness]:
+    """Of which block the rows of each deployment in a lake are; when its files were written says nothing about that."""
+    sql = (
+        "select chain_id, deployment, max(block_number), max(block_timestamp) from positions group by all order by all"
+    )
+    return [Freshness(chain, name, "ok", None, block, at) for chain, name, block, at in run(lake, sql)[1]]

@@ -28,7 +28,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
 }
 
 ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{40}")
-PERCENT = re.compile(r"([+-]?)(\d+(?:\.\d+)?|\.\d+)%?")
+PERCENT = re.compile(r"([+-]?)(\d{1,30}(?:\.\d{1,30})?|\.\d{1,30})%?")
 SWEPT = re.compile(r"(.+)=([^=]+?)\.\.([^=:]+)(?::([^=:]+))?")
 STEP = Fraction(5, 100)
 DAY = 86_400

@@ -19,6 +19,8 @@ P = ParamSpec("P")
 MAX_AGE_SECONDS = 600.0
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 ANYONE_LISTED, NOBODY_KNOWS = 3, 1
+#: where a command that read something else than the file leaves of which blocks its rows are
+AGES = "indexer.ages"
 
 
 def seconds_of(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -48,9 +50,12 @@ def fails_when_old(command: Callable[P, None]) -> Callable[P, None]:
         chosen: Any = {
             name: kwargs.get(name) or getattr(asked, name, None) or () for name in ("protocols", "deployments")
         }
-        session: Any = click.get_current_context().obj
-        with session.opened() as conn:
-            code = verdict(freshness(conn, **chosen), listed=False, exit_code=False, max_age=max_age)
+        context = click.get_current_context()
+        ages: Any = context.meta.get(AGES)
+        if ages is None:
+            with context.obj.opened() as conn:
+                ages = freshness(conn, **chosen)
+        code = verdict(ages, listed=False, exit_code=False, max_age=max_age)
         if code:
             raise SystemExit(code)
 

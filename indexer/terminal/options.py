@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from indexer.model import Deployment
 
 F = TypeVar("F", bound=Callable[..., Any])
-AGO = re.compile(r"(\d+)\s*(h|d|w)")
+AGO = re.compile(r"(\d{1,9})\s*(h|d|w)")
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -343,7 +343,7 @@ def connected(session: Session, flags: Mapping[str, Any]) -> Iterator[tuple["Cha
 
 def block_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     """latest, safe, finalized, a number, or a distance from one of them such as latest:-64."""
-    if not re.fullmatch(r"(latest|safe|finalized)(:-\d+)?|\d+", value):
+    if not re.fullmatch(r"(latest|safe|finalized)(:-\d{1,18})?|\d{1,18}", value, re.ASCII):
         raise click.BadParameter(f"{value!r} is no block: latest, safe, finalized, a number, or latest:-64")
     return value
 

@@ -16,6 +16,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 #: the largest integer of SQLite
 LAST = 2**63 - 1
+#: digits of a block number that somebody may mean
+LONGEST = 80
 #: columns of whoever a row belongs to
 WHOSE = ("wallet", "owner", "account")
 
@@ -24,7 +26,7 @@ def block_or_moment(_context: click.Context, _parameter: click.Parameter, value:
     """A block number, or the moment of a date or an age."""
     if value is None:
         return None
-    return min(int(value), LAST) if value.isdecimal() else moment(value)
+    return min(int(value), LAST) if value.isdecimal() and len(value) < LONGEST else moment(value)
 
 
 def addresses(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[str]:

@@ -49,7 +49,11 @@ def room(stream: TextIO) -> int | None:
         return None
     told = os.environ.get("COLUMNS", "")
     try:
-        return int(told) if told.isdecimal() and int(told) else os.get_terminal_size(stream.fileno()).columns or 80
+        return (
+            int(told)
+            if told.isdecimal() and len(told) < 9 and int(told)
+            else os.get_terminal_size(stream.fileno()).columns or 80
+        )
     except (OSError, ValueError):  # a stream that says it is a terminal and has no size
         return 80
 

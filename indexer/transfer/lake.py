@@ -1,11 +1,12 @@
 """The lake: a folder of Parquet files beside the databases, for whoever reads all chains at once.
 
     LAKE/positions/CHAIN_ID/DEPLOYMENT.parquet              likewise balances and markets: the last snapshot, replaced whole
-    LAKE/health_history/CHAIN_ID/DEPLOYMENT/2026-10.parquet a month that is over, in UTC
+    LAKE/health_history/CHAIN_ID/DEPLOYMENT/2026-10.parquet a month that is over and final, in UTC
 
 Rows and columns are those of the tables, integers of any size as text. A file appears under its name whole or not at all.
 """
 
+import re
 import shutil
 import sqlite3
 import time
@@ -22,6 +23,7 @@ from indexer.errors import IndexerError, StoreError
 from indexer.executors import results
 from indexer.extras import how_to_install
 from indexer.store.database import open_readonly
+from indexer.store.reorgs import final_block
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +38,7 @@ PAUSE = 60.0
 PRUNE_PAUSE = 86_400.0
 #: beside the months of a deployment: the last one that was copied
 THROUGH = ".through"
+MONTH = re.compile(rb"[0-9]{4}-(0[1-9]|1[0-2])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +118,19 @@ def history_file(lake: Path, chain_id: int, deployment: str, month: str) -> Path
 
 
 def _months(conn: sqlite3.Connection, lake: Path, where: tuple[int, str]) -> list[Written]:
-    """Copies each month of history that is over by the time of the last snapshot's block and is not there yet."""
+    """Copies each month of history that is over by the time of what is final, and is not there yet.
+
+    Evidence for what is never written again: no reorganisation takes back a block that is final (`store.reorgs.final_block`).
+    """
     folder = history_file(lake, *where, "").parent
     (now,) = conn.execute(
-        "select block_timestamp from deployments where chain_id = ? and deployment = ?", where
+        "select min((select block_timestamp from deployments where chain_id = ?1 and deployment = ?2), (select "
+        "max(block_timestamp) from blocks where chain_id = ?1 and number <= ?3))",
+        (*where, final_block(conn, where[0])),
     ).fetchone()
     through = folder / THROUGH
-    last = month_of(month_begins(month_of(now)) - 1)
-    done = through.read_text(encoding="utf-8").strip() if through.exists() else ""
+    last = "" if now is None else month_of(month_begins(month_of(now)) - 1)
+    done = _copied(through)
     if done >= last:
         return []
     (first,) = conn.execute(
@@ -139,12 +147,13 @@ def _months(conn: sqlite3.Connection, lake: Path, where: tuple[int, str]) -> lis
             _copy(Path(file), folder / f"{known}.parquet")
     month = month_of(first) if first is not None else ""
     while first is not None and month <= last:
-        if month > done and month not in pruned:
+        path = folder / f"{month}.parquet"
+        if month > done and month not in pruned and not path.exists():
             begin, end = month_begins(month), month_begins(next_month(month))
             found.append(
                 _file(
                     conn,
-                    folder / f"{month}.parquet",
+                    path,
                     HISTORY,
                     "chain_id = ? and deployment = ? and block_timestamp >= ? and block_timestamp < ?",
                     (*where, begin, end),
@@ -154,6 +163,16 @@ def _months(conn: sqlite3.Connection, lake: Path, where: tuple[int, str]) -> lis
     with replacing(through) as stream:
         stream.write(last.encode())
     return found
+
+
+def _copied(through: Path) -> str:
+    """The last month that was copied, empty before the first or where the file holds anything else."""
+    try:
+        with through.open("rb") as stream:
+            found = MONTH.fullmatch(stream.read(16).strip())
+    except FileNotFoundError:
+        return ""
+    return found[0].decode() if found else ""
 
 
 def _copy(source: Path, path: Path) -> None:

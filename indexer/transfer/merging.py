@@ -49,7 +49,10 @@ def merge(paths: Sequence[Path], into: Path) -> Merged:
 
 @contextmanager
 def _replaced_by(into: Path) -> Iterator[Path]:
-    """A file beside `into` that gets its name in the end. StoreError if something has that name by then."""
+    """A file beside `into` that gets its name in the end. StoreError if something has that name by then.
+
+    Evidence for what is removed: it is this process's own file, and has its other name by then or is half made.
+    """
     if into.exists():
         raise StoreError(f"{into} exists: merge writes a new file only, name another one with --into")
     part = into.with_name(f".{into.name}.{os.getpid()}")

@@ -21,6 +21,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 COOKIE = "indexer_desk"
 #: the shortest token that nobody guesses
 TOKEN_CHARACTERS = 32
+#: bytes of a token's file that are read
+LONGEST_FILE = 4_096
 #: open without the token, as it holds no row: for whoever only looks whether the server lives
 OPEN = "/healthz"
 READING = ("GET", "HEAD")
@@ -37,14 +39,15 @@ def token_of(path: Path) -> str:
     """The token in a file that only its owner can read. Raises `ConfigError` for one that others can, or that is short."""
     try:
         mode = path.stat().st_mode
-        token = path.read_text(encoding="utf-8").strip()
+        with path.open("rb") as stream:
+            token = stream.read(LONGEST_FILE).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--token-file {path} cannot be read: {error}") from error
     if mode & 0o077:
         raise ConfigError(f"--token-file {path} can be read by others: chmod 600 {path}")
-    if len(token) < TOKEN_CHARACTERS or not token.isascii() or not token.isprintable():
+    if not TOKEN_CHARACTERS <= len(token) < LONGEST_FILE or not token.isascii() or not token.isprintable():
         raise ConfigError(
-            f"--token-file {path} holds no token of at least {TOKEN_CHARACTERS} ASCII characters: "
+            f"--token-file {path} holds no token of at least {TOKEN_CHARACTERS} and below {LONGEST_FILE} ASCII characters: "
             f"python -c 'import secrets; print(secrets.token_urlsafe())' prints one"
         )
     return token

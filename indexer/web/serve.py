@@ -154,6 +154,7 @@ def server_of(app: Any) -> "uvicorn.Server":
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
             ws="none",
+            http="h11",  # it bounds what a request line and headers may take; others do not
         )
     )
 

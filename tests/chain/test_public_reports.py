@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.devnet.scenario import config_toml
 from tests.faulty import FaultyNode
 from tests.truth import deployment_of, wrong_rows
 
+Edit = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 HASH, OTHER = "0x" + "ab" * 32, "0x" + "cd" * 32
 LOG = {
     "address": "0x" + "11" * 20, "topics": [HASH], "data": "0x", "blockNumber": "0x5", "blockHash": HASH,
@@ -165,6 +166,93 @@ def test_ids_that_come_back_as_texts_are_ours(faulty: FaultyNode, aave_v3_6: Aav
     ended = synced(tmp_path, faulty, aave_v3_6)
     assert ended.exit_code == 0, ended.output
     assert right(tmp_path, aave_v3_6)
+
+
+def of_logs(change: Callable[[dict[str, Any]], dict[str, Any]], *, backwards: bool = False) -> Edit:
+    def edit(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if call["method"] != "eth_getLogs" or not isinstance(answer.get("result"), list):
+            return answer
+        logs = [change(log) for log in answer["result"]]
+        return answer | {"result": logs[::-1] if backwards else logs}
+
+    return edit
+
+
+def of_headers(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    known = ("number", "hash", "parentHash", "timestamp")
+    if not call["method"].startswith("eth_getBlockBy") or not answer.get("result"):
+        return answer
+    return answer | {"result": {name: answer["result"][name] for name in known} | {"baseFeePerGas": None}}
+
+
+def now_and_then(error: Any) -> Edit:
+    number = count()
+    return lambda call, answer: {"id": call["id"], "error": error} if next(number) % 5 == 4 else answer
+
+
+def too_wide(code: int, text: str) -> Edit:
+    """Refuses more than 30 blocks of logs."""
+
+    def edit(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        wanted = call["params"][0] if call["method"] == "eth_getLogs" else {}
+        first, last = (int(wanted.get(name, "0x0"), 16) for name in ("fromBlock", "toBlock"))
+        words = text.format(first=first, last=last, span=last - first + 1, cap=30)
+        return answer if last - first < 30 else {"id": call["id"], "error": {"code": code, "message": words}}
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(of_logs(lambda log: log, backwards=True), id="moonbeam 1130, hiero-json-rpc-relay 699"),
+        pytest.param(of_logs(lambda log: {k: v for k, v in log.items() if k != "removed"}), id="go-ethereum 2978"),
+        pytest.param(
+            of_logs(lambda log: log | {"data": log["data"].removeprefix("0x") and log["data"]}), id="neon PR 1074"
+        ),
+        pytest.param(
+            of_logs(lambda log: log | {"data": "0x0" if log["data"] == "0x" else log["data"]}), id="loomchain 1371"
+        ),
+        pytest.param(of_headers, id="Zilliqa/zq2 2231, go-kardia PR 143"),
+        pytest.param(lambda _, answer: answer | {"id": float(answer["id"])}, id="YAJ-RPC 11"),
+        pytest.param(lambda _, answer: {k: v for k, v in answer.items() if k != "jsonrpc"}, id="no version"),
+        pytest.param(now_and_then("too many requests"), id="bcoin 159: the error is a text"),
+        pytest.param(now_and_then({"code": "429", "message": "Too Many Requests"}), id="the code is a text"),
+        pytest.param(now_and_then({"code": None, "message": None}), id="nothing said"),
+        pytest.param(now_and_then({"code": -32000, "message": "block meta not found for block #5"}), id="reth 17394"),
+        pytest.param(
+            too_wide(-32602, "query exceeds max results 20000, retry with the range {first}-{last}"),
+            id="base 2421, reth 23810",
+        ),
+        pytest.param(
+            too_wide(
+                -32000, "block range is larger than max block range, block range = {span}, max block range = {cap}"
+            ),
+            id="hyperindex 605",
+        ),
+        pytest.param(
+            too_wide(-32602, "query block range exceeds server limit, narrow your filter: {cap}"), id="erigon PR 20424"
+        ),
+        pytest.param(too_wide(-32005, "block range too large, max range: {cap}"), id="cdk-erigon PR 1706"),
+        pytest.param(too_wide(-32602, "range {span} exceeds limit of {cap}"), id="INFURA 237"),
+        pytest.param(
+            too_wide(-32602, "this block range should work: [0x0, 0xffffffffffffffff]"), id="a range beyond all"
+        ),
+        pytest.param(too_wide(-32600, "block range too high"), id="alpha-wallet-ios 5277"),
+        pytest.param(
+            too_wide(-32000, "\u67e5\u8be2\u533a\u5757\u8303\u56f4\u8fc7\u5927"), id="words in another language"
+        ),
+    ],
+)
+def test_a_node_that_says_things_in_its_own_way_is_understood(
+    faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path, edit: Edit
+) -> None:
+    faulty.edit = edit
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert right(tmp_path, aave_v3_6)
+    assert faulty.requests < 100, "what never changes is no passing fault"
+    assert "next in 2" not in ended.stderr
 
 
 def test_a_gateway_that_now_and_then_forbids_what_it_served_is_asked_again(

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.boundary.masking import LONGEST_TEXT
+from indexer.boundary import masking
+from indexer.boundary.masking import LONGEST_TEXT, masked
+from indexer.chain import endpoint as endpoints
 from indexer.chain.endpoint import LONGEST_PATIENCE, Endpoint, mask, retry_after
 from indexer.chain.errors import (
     BadAnswerError,
@@ -258,6 +260,28 @@ def test_a_long_text_of_a_node_is_read_in_no_time(text: str) -> None:
     assert len(str(error)) <= 300
     assert mask(text)
     assert time.monotonic() - started < 20  # it took minutes
+
+
+def test_only_the_beginning_of_a_long_text_is_looked_at() -> None:
+    """One of two bounds, each of which is enough: what stands behind it decides nothing and is not searched."""
+    assert masked("x" * 10**6) == "x" * LONGEST_TEXT
+    endpoint = Endpoint("https://node.example/v2/k3yk3yk3yk3y", 1)
+    for error in (
+        {"message": "x" * LONGEST_TEXT + " too many requests"},
+        {"message": "x", "data": "x" * LONGEST_TEXT + " pruned"},
+    ):
+        assert type(endpoint.error("eth_call", {"code": -32000, **error})) is BadAnswerError
+
+
+@pytest.mark.parametrize("text", ["a." * 10**5, "a" * 10**5, "http://" * 10**4, "1 > 1 " * 10**4])
+def test_no_pattern_needs_the_text_to_be_short(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The other one: without it, patterns take time in proportion to the text and not to its square."""
+    for module in (masking, endpoints):
+        monkeypatch.setattr(module, "LONGEST_TEXT", 10**9)
+    endpoint = Endpoint("https://node.example/v2/k3yk3yk3yk3y", 1)
+    started = time.monotonic()
+    assert len(str(endpoint.error("eth_call", {"code": -32000, "message": text}))) <= 300
+    assert time.monotonic() - started < 20
 
 
 def test_a_key_at_the_end_of_what_is_looked_at_is_not_shown() -> None:

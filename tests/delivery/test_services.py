@@ -1,5 +1,6 @@
 """What strangers call their tokens, and people their wallets, is text on every service: no link, no mention, nothing lost."""
 
+import gzip
 import html
 import re
 import sqlite3
@@ -13,6 +14,8 @@ import pytest
 from apprise.plugins.discord import NotifyDiscord
 from apprise.plugins.slack import NotifySlack
 from apprise.plugins.telegram import NotifyTelegram
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from indexer.delivery import outbox
 from indexer.delivery.channels import PLACEHOLDERS
@@ -20,6 +23,7 @@ from indexer.delivery.outbox import DeliveryWorkers
 from indexer.delivery.services import Apprise
 from indexer.store.store import Store
 from tests.delivery.test_alerts import delivered, queue, states
+from tests.memory import peak
 from tests.receivers import Chat, Mailbox, until
 
 HOSTILE = [
@@ -46,6 +50,22 @@ def send(url: str) -> Apprise:
     channel = Apprise(url)
     channel.deliver(alert, lambda: None)
     return channel
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_endless_answer_of_a_service_takes_no_memory(packed: bool) -> None:
+    """64 MB, or what unpacks to it: they are not read, whatever the status says."""
+    body = b" " * 2**26
+    sent = gzip.compress(body, 1) if packed else body
+
+    def answer(_request: Request) -> Response:
+        return Response(sent, headers={"Content-Encoding": "gzip"} if packed else {})
+
+    with HTTPServer() as server:
+        server.expect_request("/hook").respond_with_handler(answer)
+        url = server.url_for("/hook").replace("http://", "json://")
+        assert peak(lambda: send(url)) < 2**25
+    assert len(server.log) == 1
 
 
 class Rendered(HTMLParser):

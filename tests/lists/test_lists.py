@@ -323,6 +323,8 @@ def test_levels_are_what_the_contracts_answer_at_those_prices(
     market = markets[0]
     assert isinstance(market, AaveV3)
     found = rows(run("levels", "WETH", "--step", "10", "--deployment", market.name))
+    known = raw(path, f"select block_number, block_time from deployments where deployment = '{market.name}'")
+    assert {(row["oldest_block_number"], row["oldest_block_time"]) for row in found} == {*known}
     debts = dict(
         raw(path, f"select account, debt_usd from positions where deployment = '{market.name}' and debt_usd > 0")
     )

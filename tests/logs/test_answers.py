@@ -16,7 +16,7 @@ from indexer.chain.limits import FIRST_WINDOW, LARGEST_WINDOW, LogLimit
 from indexer.errors import RetryableError
 from indexer.logs import ranges
 from indexer.logs.log_filter import Filter, events_of
-from indexer.logs.windows import range_cap
+from indexer.logs.windows import range_cap, results_cap
 from indexer.model import Block
 from tests.logs.test_logs import ADDRESSES, LIMIT_TEXTS, TOPICS, joined
 from tests.tiny_contracts import EOA
@@ -122,12 +122,31 @@ CAPS: list[tuple[str, int | None]] = [
     ("eth_getLogs is limited to a 5 range, upgrade from discover plan", 5),
     ("maximum 10000 blocks per request", 10000),
     ("query must be smaller than size 1024", None),
+    ("block range is larger than max block range, block range = 5120, max block range = 5000", 5000),  # enviodev/hyperindex 605
+    ("Exceeded maximum block-range: 1000", 1000),
+    ("log query range must be less than or equal to 800 blocks", 800),
+    ("query block range exceeds server limit, narrow your filter: 5", None),  # erigontech/erigon PR 20424
+    ("block range too large, max range: 100", 100),  # 0xPolygon/cdk-erigon PR 1706
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "cap"), CAPS)
 def test_the_range_that_a_refusal_allows_is_read_from_its_words(text: str, cap: int | None) -> None:
     assert range_cap(text) == cap
+
+
+@pytest.mark.parametrize(
+    ("text", "logs"),
+    [
+        ("query returned more than 10000 results", 10_000),
+        ("query exceeds max results 20000, retry with the range 25766988-25775072", 20_000),  # base/base 2421
+        ("a cap of 10K logs in the response", 10_000),
+        ("max results exceeded", 0),
+        ("block range exceeds 1000", None),
+    ],
+)
+def test_the_number_of_logs_that_a_refusal_allows_is_read_from_its_words(text: str, logs: int | None) -> None:
+    assert results_cap(text) == logs
 
 
 def raw_log(number: int, index: int, **changes: Any) -> dict[str, Any]:

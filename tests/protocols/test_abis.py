@@ -22,6 +22,7 @@ UNPACKED = {
     "compound_v2_c_token": {
         "protocolSeizeShareMantissa", "accrualBlockTimestamp", "borrowRatePerTimestamp", "supplyRatePerTimestamp",
     },
+    "compound_v2_oracle": {"getConfig"},
     "dual_aggregator": {"typeAndVersion", "CutoffTimeSet", "SecondaryRoundIdUpdated"},
     "erc20_bytes32": {"symbol"},
     "maker_chainlog": {"getAddress"},

@@ -255,7 +255,8 @@ def test_many_random_runs_end_right(markets: list[Devnet], tmp_path: Path) -> No
 
 
 def test_every_mode_of_the_faulty_node_is_drawn() -> None:
-    assert {*disturbed.FAULTS, *disturbed.SLOW_FAULTS, *disturbed.PROPERTIES, PRUNED_HISTORY} == faulty_modes.FAULTS
+    faults = {*disturbed.FAULTS, *disturbed.SLOW_FAULTS, *disturbed.PROPERTIES, disturbed.BESIDE, PRUNED_HISTORY}
+    assert faults == faulty_modes.FAULTS
     node = FaultyNode("http://127.0.0.1:1")
     ways, statuses = set(), set()
     for seed in range(50):

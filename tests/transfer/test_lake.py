@@ -3,11 +3,13 @@
 import hashlib
 import math
 import os
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ def folder(needs_node: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         markets[0].step(1)
         sync_once(path, markets[0].node.url, markets)
     with closing(sqlite3.connect(path)) as conn:
+        final_at_head(conn)
         for number in range(1, 4):  # the same points, some 40 days earlier each
             conn.execute(
                 "insert or ignore into health_history (chain_id, deployment, account, position_group, block_number, "
@@ -52,6 +55,11 @@ def folder(needs_node: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 conn.execute(f"update {table} set chain_id = 77")
         conn.commit()
     return made
+
+
+def final_at_head(conn: sqlite3.Connection) -> None:
+    """Makes the newest block the final one."""
+    conn.execute("update finality set (block_number, block_hash) = (select max(number), hash from blocks)")
 
 
 def run(*arguments: str | Path) -> Result:
@@ -104,6 +112,37 @@ def test_months_that_are_over_are_copied_once_and_the_present_one_is_not(folder:
     before = {one: one.stat().st_mtime_ns for one in lake.glob("health_history/**/*.parquet")}
     run("--db", folder, "export", "--lake", lake)
     assert {one: one.stat().st_mtime_ns for one in lake.glob("health_history/**/*.parquet")} == before
+
+
+def test_a_month_is_copied_when_no_reorganisation_can_change_it_any_more(folder: Path, tmp_path: Path) -> None:
+    lake, path = tmp_path / "lake", tmp_path / "one.db"
+    shutil.copy(folder / "first.db", path)
+
+    def months() -> set[str]:
+        assert run("--db", path, "export", "--lake", lake).exit_code == 0
+        return {one.stem for one in lake.glob("health_history/*/*/*.parquet")}
+
+    with closing(sqlite3.connect(path)) as conn:
+        ((now,),) = conn.execute("select distinct block_timestamp from deployments").fetchall()
+        over = month_of(month_begins(month_of(now)) - 1)  # by the clock of the newest block
+        conn.execute("insert into health_history (chain_id, deployment, account, position_group, block_number, "
+            "block_timestamp, collateral_usd, debt_usd, status) select chain_id, deployment, account, position_group, 2, "
+            f"{month_begins(month_of(now)) - 1}, 0, 0, status from positions")  # fmt: skip
+        conn.execute("update blocks set block_timestamp = ? where number = 1", (month_begins(over) + 5,))
+        conn.execute("insert or ignore into blocks select chain_id, 1, 'h', ? from finality", (month_begins(over) + 5,))
+        conn.execute("update finality set block_number = 1")
+        conn.commit()
+    before = months()
+    assert before
+    assert over not in before
+    with closing(sqlite3.connect(path)) as conn:
+        final_at_head(conn)
+        conn.commit()
+    assert months() == before | {over}
+    for text in ("", "9999-99", "zzzz", "2" * 10**6, "\ufeff2023-01"):
+        for through in lake.rglob(".through"):
+            through.write_text(text)
+        assert months() == before | {over}
 
 
 @pytest.mark.parametrize(
@@ -172,6 +211,38 @@ def test_a_query_of_the_lake_only_reads_the_lake(folder: Path, tmp_path: Path, s
     assert done.stderr.startswith("Error: ")
     assert "unforeseen" not in done.stderr
     assert digests(lake) == before
+
+
+def test_of_which_block_the_rows_of_a_lake_are_is_told_and_not_when_it_was_written(
+    folder: Path, tmp_path: Path
+) -> None:
+    lake = tmp_path / "lake"
+    run("--db", folder, "export", "--lake", lake)
+    done = run("query", "--lake", lake, "select 1", "--table")
+    (block,) = {block for (block,) in raw(folder / "first.db", "select block_number from deployments")}
+    assert re.search(
+        rf": block {block:,}, [\d,]+ days old$",
+        done.stderr,
+        re.MULTILINE,
+    )
+    assert run("query", "--lake", lake, "select 1", "--max-age", "9999d").exit_code == 0
+    old = run("query", "--lake", lake, "select 1", "--max-age", "1h")
+    assert old.exit_code == 1
+    assert old.stderr.count("its present state is unknown") == 4
+
+
+@pytest.mark.parametrize(
+    "spoilt", [lambda whole: whole[:700], lambda _: b"", lambda whole: whole[:90] + b"\x5a" * 900 + whole[990:]]
+)
+def test_a_file_of_a_lake_that_is_none_is_one_line(
+    folder: Path, tmp_path: Path, spoilt: Callable[[bytes], bytes]
+) -> None:
+    run("--db", folder, "export", "--lake", tmp_path / "lake")
+    one = min((tmp_path / "lake" / "positions").glob("*/*.parquet"))
+    one.write_bytes(spoilt(one.read_bytes()))
+    done = run("query", "--lake", tmp_path / "lake", "select * from positions order by account")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "unforeseen" not in done.stderr
 
 
 def test_where_there_is_no_lake_it_is_told_what_writes_one(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import example, given
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from indexer.cli.main import main
@@ -12,7 +14,7 @@ from indexer.errors import ConfigError
 from indexer.web.app import PAGES, application, routes
 from indexer.web.desk import Desk
 from indexer.web.events import Bell
-from indexer.web.guard import COOKIE, HEADERS, name_of, token_of
+from indexer.web.guard import COOKIE, HEADERS, Guard, name_of, token_of
 
 TOKEN = "correct-horse-battery-staple-0123456789"
 PATHS = ["/", "/at-risk.json", "/sync", "/wallet", "/events", "/static/desk.js", "/nothing", "/healthz"]
@@ -162,6 +164,7 @@ def test_the_token_leads_to_no_other_site(guarded: TestClient) -> None:
         ("short", 0o600, "at least 32"),
         ("", 0o600, "at least 32"),
         ("\u00e9" * 40, 0o600, "ASCII"),
+        ("t" * 10**6, 0o600, "below 4096"),
     ],
 )
 def test_a_weak_token_is_refused(tmp_path: Path, text: str, mode: int, wrong: str) -> None:
@@ -171,6 +174,20 @@ def test_a_weak_token_is_refused(tmp_path: Path, text: str, mode: int, wrong: st
     with pytest.raises(ConfigError, match=wrong) as refused:
         token_of(path)
     assert not text or text not in str(refused.value)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"host", b"cookie", b"origin"]), st.binary(max_size=60)), max_size=4),
+    st.binary(max_size=60),
+)
+@example([(b"cookie", f'{COOKIE}="\\377\\000"; '.encode())], b"token=%ED%A0%80&token=%00")
+@example([(b"host", b"[::1]:99999"), (b"host", b"[")], b"")
+@example([(b"host", b"127.0.0.1"), (b"origin", b"http://[")], b"token=\xff")
+def test_any_header_and_query_is_answered(headers: list[tuple[bytes, bytes]], query: bytes) -> None:
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": query, "headers": headers}
+    for token in (None, TOKEN):
+        answer = Guard(lambda *_: None, token=token).refusal(scope)  # type: ignore[arg-type, return-value]
+        assert answer is None or 300 <= answer.status_code < 500
 
 
 def test_a_good_token_is_read_without_the_line_end(tmp_path: Path) -> None:

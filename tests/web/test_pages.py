@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import closing
 from html import unescape
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -21,11 +22,18 @@ from indexer.store.store import Store
 from indexer.terminal.options import Session
 from indexer.text.values import printable, shown
 from indexer.web import at_risk
-from indexer.web.app import PAGES, application
+from indexer.web.app import PAGES, TYPES, application
 from indexer.web.desk import Desk
 from tests.web.conftest import CONFIG, HOSTILE
 
 PART = {"HX-Request": "true"}
+FIELDS = (
+    "whom wallet protocol deployment status below min_debt sort after target price.ETH price. also days sweep min_profit"
+).split()
+HOSTILE_VALUES = [
+    "nan", "-inf", "1e309", "5e-324", "-0.0", "9" * 3_999, "9" * 4_001, "\0", "\udce4", "\u0663", "[" * 3_000, "'", "%", "{{7*7}}",
+    "ETH=+" + "9" * 3_900 + "%", "ETH=0..-99:0.0000001", "ETH=-1..1:1", "ETH=-20% " * 300,
+]  # fmt: skip
 
 
 def rows_of(database: Path, sql: str, *values: Any) -> list[dict[str, Any]]:
@@ -171,6 +179,18 @@ def test_what_no_row_can_have_is_refused_and_not_read_as_nobody(client: TestClie
         answer = client.get(f"{path}?{query}")
         assert answer.status_code == 400, answer.text
         assert "Nobody" not in answer.text
+
+
+def test_whatever_an_address_asks_is_answered_or_refused(client: TestClient) -> None:
+    """Any page and twin, any field, hostile values: rows, or what is wrong with it, never a defect."""
+    rng = random.Random(11)
+    somebody = "0x" + "12" * 20
+    paths = ["/", "/wallet", *(page.replace("{whom}", somebody) for page in PAGES)]
+    paths += [f"{path}.{form}" for path in paths[2:] for form in TYPES]
+    for _ in range(150):
+        path, field, value = rng.choice(paths), rng.choice(FIELDS), rng.choice(HOSTILE_VALUES)
+        answer = client.get(f"{path}?{field}={quote(value, errors='surrogateescape')}", follow_redirects=False)
+        assert answer.status_code in (200, 303, 400, 404), (path, field, value[:40])
 
 
 def test_a_part_is_what_is_on_the_page_without_its_head(client: TestClient) -> None:
