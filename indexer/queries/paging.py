@@ -4,17 +4,20 @@ A page begins behind the last row of the one before, by that row's own values: r
 looks neither repeat nor hide others.
 """
 
+import heapq
 import json
 import math
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from indexer.boundary import bounded_json
 from indexer.errors import ConfigError
 from indexer.queries.exports import KEY, POSITION_NAMES, POSITION_SOURCE, Kind, of_rows
 from indexer.queries.scope import Scope
+from indexer.store.shards import each
 from indexer.text.values import Row
 
 #: ascending expressions, so that one comparison of row values finds what comes next; unknown values come last
@@ -66,13 +69,13 @@ def page(
         filters.append(f"({', '.join(keys)}) > ({', '.join('?' * len(keys))})")
         values += place(after, order)
     names = [*POSITION_NAMES, *(f"{key} as key_{number}" for number, key in enumerate(keys))]
-    found = conn.execute(
+    sql = (
         f"select {', '.join(names)} from {POSITION_SOURCE} where {' and '.join(filters)} "  # noqa: S608 - our own names
-        f"order by {', '.join(keys)} limit ?",
-        (*values, limit + 1),
+        f"order by {', '.join(keys)} limit ?"
     )
-    columns = [column[0] for column in found.description][: len(POSITION_NAMES)]
-    rows = found.fetchall()
+    parts = [part.execute(sql, (*values, limit + 1)) for part in each(conn)]
+    columns = [name.rpartition(" as ")[2].rpartition(".")[2] for name in POSITION_NAMES]
+    rows = list(islice(heapq.merge(*parts, key=lambda row: tuple(row)[len(columns) :]), limit + 1))
     last = rows[limit - 1] if len(rows) > limit else None
     return Page(
         columns,

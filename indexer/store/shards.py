@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.errors import StoreError
-from indexer.store.database import LARGEST_VALUE, open_readonly
+from indexer.store.database import BUSY_TIMEOUT_MS, LARGEST_VALUE, open_readonly
 
 WATCH_FILE = "watch.db"
 #: tables of which each deployment has few rows
@@ -46,6 +46,12 @@ def chain_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise StoreError(f"there is no folder {folder}: `indexer --db {folder}/ sync --chain all` makes it")
     return sorted(path for path in folder.glob("*.db") if path.name != WATCH_FILE)
+
+
+def files(folder: Path) -> list[Path]:
+    """All databases of a folder: those of chains, and that of watched wallets where there is one."""
+    watching = folder / WATCH_FILE
+    return [*chain_files(folder), *([watching] if watching.exists() else [])]
 
 
 def chains_of(path: Path) -> list[int]:
@@ -93,9 +99,9 @@ def at(conn: sqlite3.Connection, chain_id: int) -> sqlite3.Connection:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Shards]:
+def opened(folder: Path, busy_ms: int = BUSY_TIMEOUT_MS) -> Iterator[Shards]:
     """All chains' files of a folder, read-only, each as it is at one moment. StoreError where one cannot be read, and
-    naming both where a chain is in two.
+    naming both where a chain is in two. It waits `busy_ms` for a file that is locked.
     """
     files = chain_files(folder)
     where = places(files)
@@ -104,7 +110,7 @@ def opened(folder: Path) -> Iterator[Shards]:
         front.row_factory = sqlite3.Row
         front.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
         used = [path for path in files if path in where.values()]  # a file without a deployment is still new
-        parts = {path: stack.enter_context(closing(open_readonly(path))) for path in used}
+        parts = {path: stack.enter_context(closing(open_readonly(path, busy_ms=busy_ms))) for path in used}
         for part in parts.values():
             part.execute("begin")
         front.paths = used

@@ -26,7 +26,7 @@ from indexer.address import checked_address
 from indexer.boundary.files import require_own
 from indexer.errors import ConfigError
 from indexer.queries import known
-from indexer.store.database import open_readonly
+from indexer.store.database import BUSY_TIMEOUT_MS, open_readonly
 from indexer.store.shards import each
 from indexer.text.console import remark
 from indexer.text.values import iso
@@ -108,15 +108,18 @@ class Session:
                 say(conn)
 
     @contextmanager
-    def opened(self) -> Iterator[sqlite3.Connection]:
-        """Opens the database, or all of a folder as `store.shards` has them; no statement sees what a sync commits later."""
+    def opened(self, busy_ms: int = BUSY_TIMEOUT_MS) -> Iterator[sqlite3.Connection]:
+        """Opens the database, or all of a folder as `store.shards` has them; no statement sees what a sync commits later.
+
+        It waits `busy_ms` for a file that is locked.
+        """
         if self.folder:
             from indexer.store.shards import opened
 
-            with opened(self.db) as conn:
+            with opened(self.db, busy_ms) as conn:
                 yield conn
             return
-        with closing(open_readonly(self.db)) as conn:
+        with closing(open_readonly(self.db, busy_ms=busy_ms)) as conn:
             conn.execute("begin")
             yield conn
 

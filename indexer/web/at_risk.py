@@ -2,8 +2,9 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from indexer.model import Status
@@ -12,7 +13,7 @@ from indexer.queries.desk import endangered, whole
 from indexer.queries.exports import Kind
 from indexer.queries.freshness import exact_below
 from indexer.queries.known import deployments
-from indexer.queries.paging import page
+from indexer.queries.paging import Page, page
 from indexer.report.document import Live
 from indexer.text.values import Row
 from indexer.web.asked import Filters
@@ -33,24 +34,37 @@ SORTED = {
 }
 
 
+class Listed(NamedTuple):
+    """What the file says to an address: its list, and what stands beside it."""
+
+    asked: Filters
+    found: Page
+    dangers: Mapping[str, Mapping[str, Any]]
+    places: Sequence[sqlite3.Row]
+    older: str | None
+
+
+def listed(conn: sqlite3.Connection, query: QueryParams) -> Listed:
+    asked = Filters.of(query, conn)
+    found = page(
+        conn,
+        order=asked.sort,
+        limit=ROWS,
+        after=asked.after,
+        below=asked.below,
+        min_debt=asked.min_debt,
+        protocols=asked.protocols,
+        statuses=asked.statuses,
+        scope=asked.scope(conn),
+    )
+    return Listed(asked, found, endangered(conn), deployments(conn), left_as_it_was(conn, asked.below))
+
+
 def shown(desk: Desk, request: Request) -> Shown:
+    query = request.query_params
+    asked, found, dangers, places, older = desk.once(("at-risk", str(query)), lambda conn: listed(conn, query))
     with desk.read() as conn:
         above = band(conn, desk.session.db)
-        asked = Filters.of(request.query_params, conn)
-        found = page(
-            conn,
-            order=asked.sort,
-            limit=ROWS,
-            after=asked.after,
-            below=asked.below,
-            min_debt=asked.min_debt,
-            protocols=asked.protocols,
-            statuses=asked.statuses,
-            scope=asked.scope(conn),
-        )
-        dangers = endangered(conn)
-        places = deployments(conn)
-        older = left_as_it_was(conn, asked.below)
     book, fresh = desk.kept("whole", whole)
     rows = [with_fall(dict(zip(found.columns, row, strict=True))) for row in found.rows]
     return Shown(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from indexer.queries.freshness import Freshness, freshness, last_commit
 from indexer.queries.queries import status
+from indexer.store.shards import chain_files
 from indexer.text.values import age, many
 
 #: rows that are older than this are stale
@@ -20,7 +21,10 @@ LOCKS = Path("/proc/locks")
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """`level`: ok, stale or empty. `at`: the time of the oldest deployment's block (unix seconds), None before the first."""
+    """`level`: ok, stale or empty. `at`: the time of the oldest deployment's block (unix seconds), None before the first.
+
+    `of`: that deployment's name where there are several chains.
+    """
 
     level: str
     words: str
@@ -28,6 +32,7 @@ class Band:
     at: int | None
     now: float
     troubles: Sequence[str] = ()
+    of: str = ""
 
     @property
     def age(self) -> str:
@@ -56,7 +61,8 @@ def band(conn: sqlite3.Connection, database: Path) -> Band:
         words = "No sync is running: from now on these rows only grow older."
     else:
         words = ""
-    return Band("stale" if words else "ok", words, oldest.block_number, oldest.block_timestamp, now, troubles)
+    of = oldest.deployment if len({row.chain_id for row in synced}) > 1 else ""
+    return Band("stale" if words else "ok", words, oldest.block_number, oldest.block_timestamp, now, troubles, of)
 
 
 def committed_lately(conn: sqlite3.Connection, now: float) -> bool:
@@ -91,8 +97,11 @@ def first_sync(conn: sqlite3.Connection, now: float, *, running: bool | None) ->
 def is_syncing(database: Path) -> bool | None:
     """Whether a process of this machine holds the right to sync into the file; None where the system does not tell.
 
-    The kernel's list of locks is read, as asking for the lock itself could turn a sync away.
+    The kernel's list of locks is read, as asking for the lock itself could turn a sync away. Of a folder, any of its files.
     """
+    if database.is_dir():
+        found = {is_syncing(path) for path in chain_files(database)}
+        return True if True in found else None if None in found else False
     try:
         if not sys.platform.startswith("linux"):
             return None

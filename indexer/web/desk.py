@@ -3,15 +3,17 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunningError
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from indexer.errors import IndexerError
 from indexer.store.database import open_readonly, unusable
+from indexer.store.shards import each, files
 from indexer.terminal.options import Session
 
 T = TypeVar("T")
@@ -25,9 +27,11 @@ STEPS = 20_000
 BACKGROUND_SECONDS = 300.0
 #: how long a page waits for it before it shows that of the commit before
 WAIT_SECONDS = 1.0
+#: how many lists are kept until the next commit
+MOST_KEPT = 64
 
-#: the file itself (its inode) and SQLite's counter of commits by others
-Version = tuple[int, int]
+#: of each file, itself (its inode) and SQLite's counter of commits by others
+Version = tuple[tuple[Path, int, int], ...]
 
 
 class TooSlowError(IndexerError):
@@ -50,14 +54,15 @@ class Kept:
 
 @dataclass
 class Desk:
-    """The file that a server shows; every method may be called from any thread."""
+    """The file, or the folder with one a chain, that a server shows; every method may be called from any thread."""
 
     session: Session
     query_seconds: float = QUERY_SECONDS
     wait_seconds: float = WAIT_SECONDS
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _watching: tuple[int, sqlite3.Connection] | None = None
+    _watching: dict[Path, tuple[int, sqlite3.Connection]] = field(default_factory=dict)
     _kept: dict[str, Kept] = field(default_factory=dict)
+    _once: tuple[Version, dict[Hashable, Any]] = field(default_factory=lambda: ((), {}))
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "desk"))
     #: held by whoever computes a scenario
     computing: threading.Lock = field(default_factory=threading.Lock)
@@ -65,7 +70,8 @@ class Desk:
     def close(self) -> None:
         self._worker.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            self._let_go()
+            for path in [*self._watching]:
+                self._let_go(path)
 
     @contextmanager
     def read(self, seconds: float | None = None) -> Iterator[sqlite3.Connection]:
@@ -76,9 +82,9 @@ class Desk:
         limit = self.query_seconds if seconds is None else seconds
         deadline = time.monotonic() + limit
         try:
-            with closing(open_readonly(self.session.db, busy_ms=LOCKED_MS)) as conn:
-                conn.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
-                conn.execute("begin")
+            with self.session.opened(LOCKED_MS) as conn:
+                for part in {conn, *each(conn)}:
+                    part.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
                 yield conn
         except sqlite3.OperationalError as error:
             if str(error) == "interrupted":
@@ -88,28 +94,33 @@ class Desk:
             raise unusable(self.session.db, error) from error
 
     def version(self) -> Version:
-        """Changes when another connection commits or the file is replaced. Raises `StoreError` where there is no file."""
+        """Changes when another connection commits or a file is replaced. Raises `StoreError` where there is no file."""
         with self._lock:
-            try:
-                inode = self.session.db.stat().st_ino
-            except OSError:
-                inode = -1
-            if self._watching is None or self._watching[0] != inode:
-                self._let_go()
-                conn = open_readonly(self.session.db, busy_ms=LOCKED_MS, any_thread=True)
-                self._watching = (inode, conn)
-            try:
-                (number,) = self._watching[1].execute("pragma data_version").fetchone()
-            except sqlite3.DatabaseError as error:
-                self._let_go()
-                raise unusable(self.session.db, error) from error
-            return inode, int(number)
+            paths = files(self.session.db) if self.session.folder else [self.session.db]
+            for gone in self._watching.keys() - {*paths}:
+                self._let_go(gone)
+            return tuple(self._look_at(path) for path in paths)
 
-    def _let_go(self) -> None:
-        if self._watching is not None:
+    def _look_at(self, path: Path) -> tuple[Path, int, int]:
+        try:
+            inode = path.stat().st_ino
+        except OSError:
+            inode = -1
+        if path not in self._watching or self._watching[path][0] != inode:
+            self._let_go(path)
+            conn = open_readonly(path, current=not self.session.folder, busy_ms=LOCKED_MS, any_thread=True)
+            self._watching[path] = (inode, conn)
+        try:
+            (number,) = self._watching[path][1].execute("pragma data_version").fetchone()
+        except sqlite3.DatabaseError as error:
+            self._let_go(path)
+            raise unusable(path, error) from error
+        return path, inode, int(number)
+
+    def _let_go(self, path: Path) -> None:
+        if path in self._watching:
             with suppress(sqlite3.Error):
-                self._watching[1].close()
-            self._watching = None
+                self._watching.pop(path)[1].close()
 
     def kept(self, name: str, compute: Callable[[sqlite3.Connection], T]) -> tuple[T | None, bool]:
         """What `compute` makes of the file as it is now, computed once for each commit, and whether it is of this commit.
@@ -137,6 +148,28 @@ class Desk:
             if kept.running is running:
                 kept.version, kept.value, kept.running = of, value, None
         return value, of == version
+
+    def once(self, key: Hashable, compute: Callable[[sqlite3.Connection], T]) -> T:
+        """What `compute` makes of the file as it is now; whoever asks again before the next commit gets the same.
+
+        Raises what `read` raises.
+        """
+        version = (
+            self.version()
+        )  # before the snapshot begins: rows are never older than the version that they are kept under
+        with self._lock:
+            if self._once[0] != version:
+                self._once = (version, {})
+            kept = self._once[1]
+            if key in kept:
+                found: T = kept[key]
+                return found
+        with self.read() as conn:
+            found = compute(conn)
+        with self._lock:
+            if len(kept) < MOST_KEPT:
+                kept[key] = found
+        return found
 
     def _compute(self, compute: Callable[[sqlite3.Connection], T]) -> T:
         with self.read(BACKGROUND_SECONDS) as conn:

@@ -89,7 +89,8 @@ def serve(
         raise click.UsageError(
             "--chain, --protocol, --deployment, --rpc-url and --max-requests-per-second are for --sync"
         )
-    session.require_one_file("serve")
+    if syncs:
+        session.require_one_file("serve --sync")
     local = is_loopback(bind)
     if not local and token_file is None:
         raise click.UsageError(f"--bind {bind} lets others in: give --token-file, which says by which token")

@@ -14,7 +14,7 @@ from indexer.web.desk import Desk
 from indexer.web.render import Shown, table
 
 COLUMNS = "state deployment chain protocol accounts block_number age percent time_left requests revision note".split()
-RUN_COLUMNS = "started finished block_number requests retries logs positions_read".split()
+RUN_COLUMNS = "started finished chain block_number requests retries logs positions_read".split()
 AUDIT_COLUMNS = "time deployment kind checked mismatches block_number detail".split()
 
 
@@ -33,6 +33,7 @@ def shown(desk: Desk, _request: Request) -> Shown:
         for row in found
     ]
     for row in ran:
+        row["chain"] = desk.session.chain_name(row["chain_id"])
         row["started"] = iso(row["started_at"])
         row["finished"] = None if row["finished_at"] is None else iso(row["finished_at"])
     for row in checks:
@@ -42,7 +43,7 @@ def shown(desk: Desk, _request: Request) -> Shown:
         "sync.html",
         {
             "states": table("Deployments", COLUMNS, states, key=("chain", "deployment")) if states else None,
-            "runs": table("Last runs", RUN_COLUMNS, ran, key=("started",)) if ran else None,
+            "runs": table("Last runs", RUN_COLUMNS, ran, key=("started", "chain")) if ran else None,
             "audits": table("Last audits", AUDIT_COLUMNS, checks, key=("time", "deployment", "kind"))
             if checks
             else None,

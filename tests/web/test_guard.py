@@ -230,7 +230,7 @@ def test_beyond_this_machine_a_token_is_required(database: Path, bind: str) -> N
 
 
 def test_what_serve_refuses(database: Path) -> None:
-    assert "CHAIN.db" in refused(database.parent)
+    assert "CHAIN.db" in refused(database.parent, "--sync")
     assert "no address" in refused(database, "--bind", "elsewhere.example")
     assert "are for --sync" in refused(database, "--rpc-url", "http://127.0.0.1:1")
     assert "cannot be read" in refused(database, "--token-file", os.devnull + "/x")
