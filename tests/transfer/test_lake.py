@@ -139,10 +139,15 @@ def test_a_month_is_copied_when_no_reorganisation_can_change_it_any_more(folder:
         final_at_head(conn)
         conn.commit()
     assert months() == before | {over}
+    with closing(sqlite3.connect(path)) as conn:  # and is never written again, whatever the file says by then
+        conn.execute("delete from health_history where block_number = 2")
+        conn.commit()
+    written = digests(lake / "health_history")
     for text in ("", "9999-99", "zzzz", "2" * 10**6, "\ufeff2023-01"):
         for through in lake.rglob(".through"):
             through.write_text(text)
         assert months() == before | {over}
+        assert digests(lake / "health_history") == written
 
 
 @pytest.mark.parametrize(
