@@ -90,7 +90,10 @@ class Factors:
         for begin in range(0, paths, size):
             count = min(size, paths - begin)
             logs = np.zeros((0, count, steps)) if self.state is None else model.simulate(self.state, count, steps, rng)
-            yield self._moves(logs, count, steps, movers)
+            moves = self._moves(logs, count, steps, movers)
+            del logs  # of three such arrays only one is kept
+            yield moves
+            del moves
 
     def _moves(self, logs: Floats, count: int, steps: int, movers: Sequence[Mover]) -> Floats:
         found = np.zeros((len(movers), count, steps))

@@ -160,6 +160,7 @@ def forecast(
         for desk in desks:
             _batch(desk, plan, factors, paths_of(moves, missed, movers, desk.priced.movers), begin, progress)
         begin += moves.shape[1]
+        del moves  # before the next ones are made
     _refine(desks, plan, factors, movers, missed)
     return Forecast(plan, desks, factors.until)
 
@@ -254,6 +255,8 @@ def _refine(desks: Sequence[Desk], plan: Plan, factors: Factors, movers: Sequenc
                 _count(desk, plan, paths, None, [case.position for case in part if case.position is not None], part)
                 for case in part:
                     case.paths += paths.count
+            del paths
+        del moves
 
 
 def _open(case: Case, plan: Plan) -> bool:
