@@ -90,6 +90,7 @@ SEEN: dict[str, tuple[str, Verdict, Any, str]] = {
     "500": ("chain id", ERROR, None, "HTTP 500"),
     "502": ("chain id", ERROR, None, "HTTP 502"),
     "503": ("chain id", ERROR, None, "HTTP 503"),
+    "absurd-time": ("head", ERROR, None, "the time 18446744073709551621"),
     "hang": ("chain id", ERROR, None, "no complete answer"),
     "drip": ("chain id", ERROR, None, "no complete answer"),
     "deep-json": ("chain id", ERROR, None, "does not answer"),

@@ -322,7 +322,7 @@ def test_terms_of_an_order_are_split_outside_brackets() -> None:
     assert split(order) == ["a is null", "case when s in ('x', 'y') then b else 0 end desc", "c"]
 
 
-@pytest.mark.parametrize("command", ["forecast book", "forecast", "backtest", "serve", "watch run", "watch check"])
+@pytest.mark.parametrize("command", ["forecast book", "forecast", "backtest", "watch run", "watch check"])
 def test_what_is_for_one_file_is_refused_naming_the_way(folder: Path, command: str) -> None:
     refused = run(folder, *command.split())
     assert refused.exit_code == 2

@@ -93,7 +93,7 @@ def test_the_table_is_redrawn_and_ctrl_c_ends_with_whole_snapshots(worlds: list[
         assert shown.process.wait(PATIENCE) == 0
         wait_for("the processes to end", lambda: not any(alive(one) for one in parts))
         wait_for("the last line", lambda: "Stopped. The last snapshots are of" in shown.text)
-        lines = [line.rstrip() for line in re.split(r"[\r\n]+", shown.text)]
+        lines = [line.replace("^C", "").rstrip() for line in re.split(r"[\r\n]+", shown.text)]  # the terminal's echo
     assert max(len(line) for line in lines if not line.startswith("left out")) <= 80
     assert [line for line in lines if re.match(r"chain +state +block +age +positions +at risk", line)]
     for one in worlds:

@@ -39,11 +39,11 @@ from tests.faulty import FaultyNode
 from tests.truth import adapter_of, deployment_of, raw, rows_of, sync_once, token_holders, wrong_aave_rows, wrong_rows
 
 BLOCKS = 300
-SETTLED = 50
+SETTLED = 150
 #: faults whose answers are large: the heap keeps the size that the largest of them needed once
 SWELLING = ("deep-json", "gzip-bomb", "long-error")
-#: how often each is met before memory is compared
-SWELLED = 3
+#: how often each is met before memory is compared: as an answer to each kind of request, of which a block takes few
+SWELLED = 6
 COMPARE_EVERY = 75
 
 
@@ -86,7 +86,7 @@ def follow_in_a_child(path: Path, url: str, deployments: list[Deployment], told:
 
 
 class Tail:
-    """A tail in a process of its own; `memory` is what it held after its last snapshot, in bytes."""
+    """A tail in a process of its own; `memory` is what it held after its last snapshot, `highest` after any, in bytes."""
 
     def __init__(self, path: Path, url: str, markets: tuple[Devnet, ...]) -> None:
         self.told, theirs = FORKS.Pipe(duplex=False)
@@ -95,7 +95,7 @@ class Tail:
         self.process.start()
         theirs.close()
         self.at = ""
-        self.memory = self.snapshots = 0
+        self.memory = self.highest = self.snapshots = 0
 
     def reach(self, node: Anvil, seconds: float = 60) -> None:
         """Wait until it has taken a snapshot of the node's head."""
@@ -104,6 +104,7 @@ class Tail:
         while self.at != head or self.told.poll(0):
             assert self.told.poll(max(deadline - time.monotonic(), 0)), "the tail does not reach the head"
             self.at, self.memory = self.told.recv()
+            self.highest = max(self.highest, self.memory)
             self.snapshots += 1
 
     def stop(self) -> None:
@@ -169,7 +170,7 @@ def test_three_hundred_blocks_with_reorgs_and_faults(markets: tuple[AaveV3, Comp
                             one_block(aave, comet, rng)
                             mined += 1
                             tail.reach(node)
-                    settled = tail.memory
+                    settled = tail.highest
             assert tail.process.is_alive()
         finally:
             forks.close()
@@ -181,7 +182,7 @@ def test_three_hundred_blocks_with_reorgs_and_faults(markets: tuple[AaveV3, Comp
         assert reorganised > 30
         assert faulty.injected.total() > 100
         assert tail.snapshots > 60
-        assert abs(tail.memory - settled) < settled / 10, f"{settled} bytes, then {tail.memory}"
+        assert tail.memory < settled * 1.1, f"{settled} bytes, then {tail.memory}"
 
 
 # heads and polling ---------------------------------------------------------------------------------------------------
