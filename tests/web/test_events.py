@@ -122,6 +122,9 @@ def test_a_replaced_file_is_told_and_shown(running: Running, database: Path) -> 
         return await client
 
     assert "7777" in asyncio.run(replaced())
+    seen = running.bell.number
+    commit(database, 7_778)  # the new file is the one that is watched from now on
+    wait_for(lambda: running.bell.number > seen)
 
 
 def test_the_server_ends_while_pages_listen(running: Running) -> None:

@@ -113,6 +113,16 @@ def test_the_twin_of_a_wallet_has_the_rows_of_show(client: TestClient, database:
     ]
 
 
+def test_the_same_address_shows_the_next_commit(client: TestClient, database: Path) -> None:
+    (row,) = rows_of(
+        database, "select account from positions where status = 'liquidatable' order by debt_usd desc limit 1"
+    )
+    for debt in (1_000_000.25, 2_000_000.5):
+        with closing(sqlite3.connect(database)) as conn, conn:
+            conn.execute("update positions set debt_usd = ? where account = ?", (debt, row["account"]))
+        assert cells(client.get("/").text)[0]["Debt (USD)"] == shown("debt_usd", debt)
+
+
 def test_a_status_filter_keeps_that_status(client: TestClient, database: Path) -> None:
     for status in ("liquidatable", "at-risk", "healthy", "unpriceable"):
         expected = rows_of(database, "select account from positions where status = ?", status)
