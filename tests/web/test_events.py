@@ -113,6 +113,8 @@ def test_a_replaced_file_is_told_and_shown(running: Running, database: Path) -> 
                 old.backup(conn)
                 with conn:
                     conn.execute("update deployments set block_number = 7777")
+            for name in ("-wal", "-shm"):
+                database.with_name(database.name + name).unlink(missing_ok=True)
             new.replace(database)
 
         ready = asyncio.Barrier(2)
