@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,8 @@ def wallet(file: Path) -> str:
         return str(conn.execute("select wallet from watches where label = 'wallet 0'").fetchone()[0])
 
 
-@pytest.fixture(scope="module")
-def server(file: Path) -> Iterator[Running]:
+@contextmanager
+def serving(file: Path) -> Iterator[Running]:
     desk = Desk(Session(CONFIG, file), query_seconds=60, wait_seconds=60)
     with listens("127.0.0.1", 0) as listener:
         found = Running(desk, listener, keep_alive=15)
@@ -86,6 +86,12 @@ def server(file: Path) -> Iterator[Running]:
         wait_for(lambda: found.server.started)
         yield found
         found.end()
+
+
+@pytest.fixture(scope="module")
+def server(file: Path) -> Iterator[Running]:
+    with serving(file) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -193,15 +199,31 @@ def test_axe_finds_nothing_serious(tab: Callable[..., Tab], wallet: str, theme: 
     script = (package("axe-core", AXE) / "axe.min.js").read_text()
     one = tab(1280, theme)
     for name, path in PATHS.items():
-        page = one.open(path.format(wallet=wallet))
-        page.evaluate(script)
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        serious = [
-            (violation["id"], [node["html"][:200] for node in violation["nodes"][:3]])
-            for violation in found["violations"]
-            if violation["impact"] in ("serious", "critical")
-        ]
-        assert serious == [], name
+        assert serious(one.open(path.format(wallet=wallet)), script) == [], name
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_axe_finds_nothing_serious_where_nothing_is_synced(browser: Any, tmp_path: Path, theme: str) -> None:
+    required(shutil.which("npm") is not None, "npm")
+    script = (package("axe-core", AXE) / "axe.min.js").read_text()
+    path = tmp_path / "empty.db"
+    Store(path).close()
+    with serving(path) as empty:
+        one = Tab(browser, empty, 1280, theme)
+        for name in ("/", "/opportunities", "/sync"):
+            assert serious(one.open(name), script) == [], name
+        one.context.close()
+
+
+def serious(page: Any, script: str) -> list[tuple[str, list[str]]]:
+    """What axe finds on a page that is serious or critical, with the elements."""
+    page.evaluate(script)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        (violation["id"], [node["html"][:200] for node in violation["nodes"][:3]])
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
 
 
 def test_numbers_on_screen_are_those_of_the_file(tab: Callable[..., Tab], file: Path) -> None:
