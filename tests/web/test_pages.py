@@ -288,6 +288,9 @@ def test_an_empty_file_says_what_to_do(elsewhere: tuple[Path, TestClient]) -> No
     assert "indexer sync --follow" in text
     assert "Nobody is at risk" not in text
     assert client.get("/healthz").json()["status"] == "empty"
+    calls = client.get("/opportunities").text
+    assert "Nothing can be listed yet" in calls
+    assert "Nobody is at risk" not in calls
     assert client.get("/sync").status_code == 200
     assert client.get("/at-risk.json").json() == []
 
