@@ -279,8 +279,9 @@ class MissingLogs:
                     contracts[want.tracked.name] = self._contracts(want, events[want.tracked.name])
                     told = told_by(want.tracked, events[want.tracked.name]) if LIQUIDATIONS in want.sources else []
                     found[want.tracked.name] = told
-                    touches[want.tracked.name] = self._touches(want, events[want.tracked.name], named)
-                    named_by[want.tracked.name] = self._named_by(want, events[want.tracked.name])
+                    touched = self._touched(want, events[want.tracked.name])
+                    touches[want.tracked.name] = self._touches(want, touched, named)
+                    named_by[want.tracked.name] = self._named_by(want, touched)
         self._left_out.update(want.tracked.name for want in wanted if want.tracked.name not in touches)
         done = [want for want in wanted if want.tracked.name in touches]
         rows = [row for want in done for row in self.liquidations.rows(want.tracked, found[want.tracked.name])]
@@ -299,8 +300,15 @@ class MissingLogs:
         self.progress.advance("logs", chunk.to_block - chunk.from_block + 1, f"{self.seen:,} logs")
 
     @staticmethod
+    def _touched(want: Wanted, events: Sequence[Event]) -> list[tuple[Event, Sequence[PositionKey]]]:
+        """Each event with the positions that it touched."""
+        return [(event, [*want.tracked.adapter.touched(want.tracked.market, event)]) for event in events]
+
+    @staticmethod
     def _touches(
-        want: Wanted, events: Sequence[Event], named: Mapping[tuple[str, str], Touched]
+        want: Wanted,
+        touched: Sequence[tuple[Event, Sequence[PositionKey]]],
+        named: Mapping[tuple[str, str], Touched],
     ) -> dict[PositionKey, tuple[int, int]]:
         """The positions that these events touched, with the first and last block."""
         touches: dict[PositionKey, tuple[int, int]] = {}
@@ -309,20 +317,22 @@ class MissingLogs:
                 key = PositionKey(account)
                 before = touches.get(key, (first, last))
                 touches[key] = (min(first, before[0]), max(last, before[1]))
-        for event in events:
+        for event, keys in touched:
             discovers = (event.address, event.topic0) in want.discovery
-            for key in want.tracked.adapter.touched(want.tracked.market, event):
+            for key in keys:
                 if discovers or key in want.tracked.known or key in touches:
                     first, last = touches.get(key, (event.block_number, event.block_number))
                     touches[key] = (min(first, event.block_number), max(last, event.block_number))
         return touches
 
     @staticmethod
-    def _named_by(want: Wanted, events: Sequence[Event]) -> dict[PositionKey, frozenset[str]]:
+    def _named_by(
+        want: Wanted, touched: Sequence[tuple[Event, Sequence[PositionKey]]]
+    ) -> dict[PositionKey, frozenset[str]]:
         """The contracts whose logs touched positions, where activity is followed: then they are all."""
         found: dict[PositionKey, frozenset[str]] = {}
-        for event in events if ACTIVITY in want.sources else ():
-            for key in want.tracked.adapter.touched(want.tracked.market, event):
+        for event, keys in touched if ACTIVITY in want.sources else ():
+            for key in keys:
                 found[key] = found.get(key, frozenset()) | {event.address}
         return found
 

@@ -126,14 +126,14 @@ class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P], P
                     parts += self.debt_reads(reserve)
             asked += [Read(to, function, (position.key.account,)) for to, function in parts]
         held = [Read(token, SCALED_BALANCE, (key.account,)) for key, token in supplies]
-        scaled = dict(zip(supplies, required(read, [*held, *asked])[: len(held)], strict=True))
-        found = []
-        for one in self.read_health(read, market, keys):
-            supplied = one.supplied | {
-                token: amount for (key, token), amount in scaled.items() if key == one.key and amount
-            }
-            found.append(replace(one, supplied=supplied, supplies_complete=True))
-        return found
+        supplied: dict[PositionKey, dict[str, int]] = {}
+        for (key, token), scaled in zip(supplies, required(read, [*held, *asked])[: len(held)], strict=True):
+            if scaled:
+                supplied.setdefault(key, {})[token] = scaled
+        return [
+            replace(one, supplied=one.supplied | supplied.get(one.key, {}), supplies_complete=True)
+            for one in self.read_health(read, market, keys)
+        ]
 
     def _read(self, read: Reader, market: M, keys: Sequence[PositionKey], every: Sequence[str] | None) -> list[P]:
         """Positions with their balances of `every` aToken, or of those that back debt if None."""
