@@ -63,6 +63,7 @@ def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [0.0, 3e-2])
 def test_the_hits_are_those_of_every_step_looked_at(tolerance: float, either: str) -> None:
     logs = log_paths()
