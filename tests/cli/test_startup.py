@@ -135,6 +135,7 @@ def of_one_protocol(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("opportunities", "--json"),
         ("show", "OWNER"),
         ("report", "OWNER"),
+        ("report", "book"),
         ("simulate", "--all", "--shock", "ETH=-20%"),
     ],
 )
