@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 import indexer
 from indexer.api.simulation import percent
-from indexer.cli.main import main
+from indexer.cli.main import VERBS, main
 from indexer.store import books
 from indexer.store.deployments import described
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
@@ -474,6 +474,16 @@ def test_every_promised_name_is_there_and_documented() -> None:
     for name in indexer.__all__:
         assert isinstance(indexer.__version__, str) if name == "__version__" else getattr(indexer, name).__doc__
     assert dir(indexer) == sorted(indexer.__all__)
+
+
+def test_the_page_names_what_answers_for_each_command() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| (.+) \|$", page, re.MULTILINE))
+    assert [*rows] == sorted(VERBS)
+    named = {name for told in rows.values() for name in re.findall(r"`((?:Book|Connection)\.\w+)", told)}
+    assert all(hasattr(getattr(indexer, kind), name) for kind, _, name in (one.partition(".") for one in named))
+    lists = {name for name in vars(indexer.Book) if not name.startswith("_")} - {"close", "refresh"}
+    assert {f"Book.{name}" for name in lists} <= named, "a list that stands beside no command"
 
 
 def test_importing_it_imports_nothing_slow_and_prints_nothing(folder: Path) -> None:
