@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from indexer.adapter import Adapter, AnyAdapter, HealthFirst, Reader, Registry
 from indexer.model import Accounts, Answer, Balance, Market, Position, PositionKey, Registered
 from indexer.risk.evaluate import evaluate_all
 from indexer.snapshot.keys import Keys
-from indexer.snapshot.screen import Screen
 from indexer.snapshot.spool import PART, Spool
 from indexer.store.rows import BalanceRow, PositionRow, balance_row
 from indexer.units import AT_RISK_BELOW
+
+if TYPE_CHECKING:
+    from indexer.snapshot.screen import Screen
 
 NOBODY: Mapping[PositionKey, frozenset[str]] = {}
 
@@ -50,7 +53,7 @@ class KnownDeployment:
         #: of some of these the contracts whose logs named them: nothing else of them may have changed
         self.named_by: dict[PositionKey, frozenset[str]] = {}
         #: selects the positions to evaluate while the chain is followed block by block
-        self.screen: Screen | None = None
+        self.screen: "Screen | None" = None
         self._positions: dict[PositionKey, Position] = {}
 
     # the steps ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from indexer.risk.evaluate import evaluate_all
 from indexer.settings import Settings
 from indexer.snapshot.keys import NEVER
 from indexer.snapshot.known import KnownDeployment
-from indexer.snapshot.screen import Screen
 from indexer.store.books import dump_market, dump_position, load_market, load_positions
 from indexer.store.imported import imported
 from indexer.store.rows import PositionRow, Snapshot, balance_row
@@ -81,7 +80,7 @@ class TrackedDeployment(KnownDeployment):
         self.complete: set[PositionKey] = set()  # positions to read again that had all their supplies
         #: set while snapshots are taken block by block; and the screen that is made of a snapshot of everyone
         self.following: Settings | None = None
-        self.building: Screen | None = None
+        self.building: "Screen | None" = None
         self._watched: frozenset[str] = frozenset()
         self._of_watched: set[PositionKey] = set()
 
@@ -244,6 +243,8 @@ class TrackedDeployment(KnownDeployment):
         if not isinstance(adapter, Bounded):
             return
         if self.building is None:
+            from indexer.snapshot.screen import Screen  # noqa: PLC0415 - numpy, which only a live tail needs
+
             self.known.sort()  # so that neighbours in the file are refreshed together
             self.building = Screen(
                 adapter, self.market, exact_below=settings.exact_below, refresh_seconds=settings.refresh_seconds
