@@ -4,7 +4,6 @@ import sqlite3
 
 from indexer.schema.steps import execute, migrations
 
-
 WATCHING = """
 create table watches (                  -- a wallet is watched on every chain
     wallet text not null primary key collate nocase,

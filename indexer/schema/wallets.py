@@ -8,7 +8,6 @@ import sqlite3
 from indexer.schema.steps import execute, migrations
 from indexer.schema.tables import EACH_WALLET
 
-
 #: All of a wallet's supply counts, also what backs no debt (not flagged, or flagged with a threshold of 0).
 WALLETS = (
     """

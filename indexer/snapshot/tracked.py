@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from indexer.adapter import AnyAdapter, Bounded, HealthFirst, Reader
 from indexer.model import Accounts, Coverage, LogSource, Position, PositionKey
@@ -17,6 +17,9 @@ from indexer.store.rows import PositionRow, Snapshot, balance_row
 from indexer.store.store import Store
 from indexer.store.synced_ranges import ACTIVITY
 from indexer.units import AT_RISK_BELOW
+
+if TYPE_CHECKING:
+    from indexer.snapshot.screen import Screen
 
 Pair = tuple[str, str]  # address and topic0 of a log
 
@@ -80,7 +83,7 @@ class TrackedDeployment(KnownDeployment):
         self.complete: set[PositionKey] = set()  # positions to read again that had all their supplies
         #: set while snapshots are taken block by block; and the screen that is made of a snapshot of everyone
         self.following: Settings | None = None
-        self.building: "Screen | None" = None
+        self.building: Screen | None = None
         self._watched: frozenset[str] = frozenset()
         self._of_watched: set[PositionKey] = set()
 
