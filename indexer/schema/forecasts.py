@@ -1,11 +1,8 @@
 """The steps of the tables of forecasts: what was said of each position when, and how often such a saying came true."""
 
-from typing import TYPE_CHECKING
+import sqlite3
 
 from indexer.schema.steps import execute, migrations
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database
 
 FORECASTS = """
 create table forecasts (                -- the newest of each position and horizon; of some, one a UTC day as well
@@ -51,10 +48,10 @@ create table calibrations (             -- how often positions with a p_unsafe w
 
 
 @migrations(name="0038_forecasts")
-def forecasts(db: "Database") -> None:
-    execute(db, FORECASTS)
+def forecasts(conn: sqlite3.Connection) -> None:
+    execute(conn, FORECASTS)
 
 
 @migrations(name="0039_calibrations")
-def calibrations(db: "Database") -> None:
-    execute(db, CALIBRATIONS)
+def calibrations(conn: sqlite3.Connection) -> None:
+    execute(conn, CALIBRATIONS)

@@ -1,11 +1,8 @@
 """The steps of the tables of price history: feeds, their phases and answers, and which prices are made of them."""
 
-from typing import TYPE_CHECKING
+import sqlite3
 
 from indexer.schema.steps import execute, migrations
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database
 
 PRICES = """
 create table feeds (
@@ -68,19 +65,19 @@ create table market_prices (            -- price = product(feed ^ exponent) * ra
 
 
 @migrations(name="0036_price_history")
-def price_history(db: "Database") -> None:
-    execute(db, PRICES)
+def price_history(conn: sqlite3.Connection) -> None:
+    execute(conn, PRICES)
 
 
 @migrations(name="0037_known_until")
-def known_until(db: "Database") -> None:
+def known_until(conn: sqlite3.Connection) -> None:
     """The time of the block up to which every answer of a feed is known; NULL until the next sync of prices."""
-    db.conn.execute("alter table feeds add column known_until integer")
+    conn.execute("alter table feeds add column known_until integer")
 
 
 @migrations(name="0040_waiting_prices")
-def waiting_prices(db: "Database") -> None:
+def waiting_prices(conn: sqlite3.Connection) -> None:
     """The few answers that are not in force are found without reading all the others."""
-    db.conn.execute(
+    conn.execute(
         "create index feed_prices_waiting on feed_prices (chain_id, feed, block_timestamp) where in_force_timestamp is null"
     )
