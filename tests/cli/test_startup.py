@@ -116,6 +116,10 @@ def test_what_the_file_itself_explains_takes_no_configuration(arguments: tuple[s
     assert not found & (SLOW | {"indexer.config", "platformdirs", "protocols"})
 
 
+def test_forecasts_are_judged_without_what_only_files_need(folder: Path) -> None:
+    assert not imported("backtest", folder=folder) & (SLOW - {"numpy"} | {"numba", "multiprocessing"})
+
+
 @pytest.mark.parametrize("arguments", [("protocols", "--json"), ("watch", "list")])
 def test_what_reads_the_configuration_imports_no_adapter(arguments: tuple[str, ...], folder: Path) -> None:
     found = imported(*arguments, folder=folder)
