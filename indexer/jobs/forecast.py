@@ -4,6 +4,8 @@ import re
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -117,8 +119,8 @@ def forecast(
     the table `forecasts`. `indexer forecast book` adds up everyone: expected debt, value at risk, expected shortfall.
     """
     from indexer.forecast.forecast import PATHS, REFINED, Plan
+    from indexer.forecast.rows import watched
 
-    session.require_one_file("forecast")
     whole = list(whom) == [BOOK]
     if not whole and BOOK in whom:
         raise click.UsageError(f"{BOOK} is everyone: name it alone, or wallets")
@@ -130,8 +132,9 @@ def forecast(
         if not books:
             empty(output, whole=whole, by=by)
             return
-        found = computed(session, conn, books, plan)
-    told = stored(session, found, who.wallets)
+        near = watched(conn)
+        found = computed(session, conn, books, plan, near)
+    told = stored(session, found, who.wallets, near)
     explain(found, told)
     if whole:
         write_book(found, by, Scope(order=asked.order, limit=asked.limit), output)
@@ -167,34 +170,46 @@ def books_of(
     return books.load(conn, rows, session.deployments(conn), wallets=wallets)
 
 
-def computed(session: Session, conn: sqlite3.Connection, books: "Sequence[Book]", plan: "Plan") -> "Forecast":
-    """The forecast, computed from what the file says now."""
+def computed(
+    session: Session, conn: sqlite3.Connection, books: "Sequence[Book]", plan: "Plan", watched: frozenset[str]
+) -> "Forecast":
+    """The forecast, computed from what the file says now, or all files of a folder: they are on the same paths."""
     from indexer.forecast.forecast import forecast as computing
-    from indexer.forecast.rows import watched
     from indexer.risk.scenario import GROUPS
     from indexer.risk.simulate import seconds_per_block
 
     paces = {book.chain_id: seconds_per_block(conn, book.chain_id) for book in books}
     with bars() as progress:
         groups = {**GROUPS, **session.config.groups}
-        return computing(conn, books, plan, groups, paces, watched=watched(conn), progress=progress)
+        return computing(conn, books, plan, groups, paces, watched=watched, progress=progress)
 
 
-def stored(session: Session, found: "Forecast", wallets: Sequence[str]) -> list[dict[str, Any]]:
-    """Writes the forecast into the file, and returns its rows with what is known of the positions."""
+def stored(
+    session: Session, found: "Forecast", wallets: Sequence[str], watched: frozenset[str]
+) -> list[dict[str, Any]]:
+    """Writes the forecast into the file of each chain, and returns its rows with what is known of the positions.
+
+    What chances mean is learnt anew where everyone is forecast: it goes over all that was ever said.
+    """
     from indexer.forecast import calibration, rows
+    from indexer.store.shards import chain_files, places
     from indexer.store.store import Store
 
-    with Store(session.db) as store, store.transaction() as conn:
-        calibration.refit(conn, found.plan.horizons, int(time.time()))
-        made = list(found.rows(rows.watched(conn), calibration.knots(conn)))
-        rows.write(conn, made)
-        return [
-            row
-            for desk in found.desks
-            for row in rows.newest(conn, desk.where, found.plan.horizons, wallets)
-            if row["block_number"] == desk.book.market.block.number
-        ]
+    files = places(chain_files(session.db)) if session.folder else {}
+    told: list[dict[str, Any]] = []
+    for path, desks in groupby(found.desks, lambda desk: files.get(desk.book.chain_id, session.db)):
+        part = replace(found, desks=[*desks])
+        with Store(path) as store, store.transaction() as conn:
+            if not wallets:
+                calibration.refit(conn, found.plan.horizons, int(time.time()))
+            rows.write(conn, [*part.rows(watched, calibration.knots(conn))])
+            told += [
+                row
+                for desk in part.desks
+                for row in rows.newest(conn, desk.where, found.plan.horizons, wallets)
+                if row["block_number"] == desk.book.market.block.number
+            ]
+    return told
 
 
 def explain(found: "Forecast", told: Sequence[Mapping[str, Any]]) -> None:
