@@ -40,6 +40,7 @@ from indexer.store.chosen import OF_KEY, rows_of
 from indexer.store.reorgs import earlier, recorded
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.shards import each
+from indexer.text.values import iso
 
 #: (up to this age, one point per so many seconds); each interval divides the next, so a minimum is never thinned away
 TIERS = ((7_200, 0), (86_400, 600), (30 * 86_400, 3_600))
@@ -47,6 +48,7 @@ OLDEST = 86_400
 #: rows examined for thinning at each snapshot: at least so many, and so many for each row that was added
 SLICE, PER_ADDED = 5_000, 3
 LAST = 2**63 - 1
+HERE = "chain_id = ? and deployment = ?"
 
 
 class Point(NamedTuple):
@@ -65,7 +67,8 @@ class Plan:
     """The old rows, before they are replaced. `previous` is the block to compare with, None if there is none.
 
     `reread` are the positions that were read since, with the first block that named them, `before` their old balances, and
-    `incomplete` those of them whose old rows do not have every supply. `added` counts the points that were written.
+    `incomplete` those of them whose old rows do not have every supply. `added` counts the points that were written;
+    `first` if there are none of an earlier block.
     """
 
     snapshot: Snapshot
@@ -74,6 +77,7 @@ class Plan:
     reread: dict[Key, int]
     before: dict[Key, dict[tuple[str, ...], Held]]
     incomplete: set[Key]
+    first: bool = False
     added: int = 0
 
 
@@ -111,7 +115,8 @@ class History:
         rolled_back = at is not None and not trusted(conn, where)
         previous = None if at is None or rolled_back or went_back else at[0]
         if previous is None:
-            return Plan(snapshot, None, watched, reread(conn, where, snapshot.block.number - 1), {}, set())
+            first = conn.execute(f"select 1 from health_history where {HERE} limit 1", where).fetchone() is None  # noqa: S608
+            return Plan(snapshot, None, watched, reread(conn, where, snapshot.block.number - 1), {}, set(), first)
         before, waiting = balances(conn, where, previous), incomplete(conn, where, previous)
         return Plan(snapshot, previous, watched, reread(conn, where, previous), before, waiting)
 
@@ -121,7 +126,7 @@ class History:
         """Writes the points of rows that were just written; returns the last point of each: status and health factor."""
         plan, where, block = self.plans.get(snapshot.where), snapshot.where, snapshot.block
         keys = [row.key for row in rows]
-        points = last_points(conn, where, keys)
+        points = {} if plan is not None and plan.first else last_points(conn, where, keys)
         if plan is None:
             return points
         reread = [row for key, row in zip(keys, rows, strict=True) if key in plan.reread]
@@ -270,9 +275,8 @@ def thin(
         "account, position_group, block_number, block_timestamp, health_factor_raw, status, supply_change_usd, "
         "debt_change_usd"
     )
-    here = "chain_id = ? and deployment = ?"
     rows = conn.execute(
-        f"select {columns} from health_history where {here} and (account, position_group, block_number) > (?, ?, ?) "  # noqa: S608 - our names
+        f"select {columns} from health_history where {HERE} and (account, position_group, block_number) > (?, ?, ?) "  # noqa: S608 - our names
         "order by account, position_group, block_number limit ?",
         (*where, *start, LAST, limit),
     ).fetchall()
@@ -281,7 +285,7 @@ def thin(
         end = (rows[-1][0], rows[-1][1])
         rows = [row for row in rows if (row[0], row[1]) != end]
         rows += conn.execute(
-            f"select {columns} from health_history where {here} and account = ? and position_group = ? "  # noqa: S608
+            f"select {columns} from health_history where {HERE} and account = ? and position_group = ? "  # noqa: S608
             "order by block_number",
             (*where, *end),
         ).fetchall()
@@ -294,7 +298,7 @@ def thin(
                 dropped.append((*where, *key, point.block_number))
             elif kept != point:
                 merged.append((kept.supply_change, kept.debt_change, *where, *key, point.block_number))
-    at = f"{here} and account = ? and position_group = ? and block_number = ?"
+    at = f"{HERE} and account = ? and position_group = ? and block_number = ?"
     conn.executemany(f"delete from health_history where {at}", dropped)  # noqa: S608 - our names
     conn.executemany(f"update health_history set supply_change_usd = ?, debt_change_usd = ? where {at}", merged)  # noqa: S608
     return end
@@ -312,7 +316,7 @@ def by_position(rows: Iterable[Sequence[object]]) -> Iterator[tuple[Key, list[Po
 
 MOVEMENT_COLUMNS = (
     "chain_id deployment protocol wallet positions supply_change_usd debt_change_usd first_block_number "
-    "last_block_number last_block_timestamp collateral_usd debt_usd health_factor_raw health_factor status"
+    "last_block_number last_block_timestamp collateral_usd debt_usd health_factor_raw health_factor status last_block_time"
 ).split()
 
 
@@ -369,7 +373,10 @@ def movements(
         where = tuple(row[:3])
         if where in found:
             chain, deployment, wallet, protocol, count, collateral, debt, *health = row
-            rows.append([chain, deployment, protocol, wallet, count, *found[where], collateral, debt, *health])
+            moved = found[where]
+            rows.append(
+                [chain, deployment, protocol, wallet, count, *moved, collateral, debt, *health, iso(int(moved[-1]))]
+            )
     rows.sort(key=lambda row: (-max(abs(row[5]), abs(row[6])), *row[:4]))
     return [dict(zip(MOVEMENT_COLUMNS, row, strict=True)) for row in rows]
 
@@ -385,3 +392,14 @@ def unknown_movements(conn: sqlite3.Connection, chain_id: int | None = None) -> 
         "from unknown_movements where ?1 is null or chain_id = ?1)"
     )
     return sum(part.execute(sql, (chain_id,)).fetchone()[0] for part in each(conn))
+
+
+def movement_remarks(conn: sqlite3.Connection, chain_id: int | None = None) -> list[str]:
+    """What a reader of movements must know: of how many positions some are unknown."""
+    unknown = unknown_movements(conn, chain_id)
+    if not unknown:
+        return []
+    return [
+        f"of {unknown:,} positions some movement is unknown: a price is missing, they were found late, or the snapshot "
+        "to compare with was orphaned"
+    ]

@@ -6,19 +6,22 @@
 their logs together and compares sums in between.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from indexer.adapter import Adapter, AnyAdapter, HealthFirst, Reader, Registry
 from indexer.model import Accounts, Answer, Balance, Market, Position, PositionKey, Registered
 from indexer.risk.evaluate import evaluate_all
 from indexer.snapshot.keys import Keys
-from indexer.snapshot.screen import Screen
 from indexer.snapshot.spool import PART, Spool
-from indexer.store.rows import BalanceRow, PositionRow, balance_row
+from indexer.store.rows import BalanceValues, PositionRow, balance_row
 from indexer.units import AT_RISK_BELOW
+
+if TYPE_CHECKING:
+    from indexer.snapshot.screen import Screen
 
 NOBODY: Mapping[PositionKey, frozenset[str]] = {}
 
@@ -52,11 +55,14 @@ class KnownDeployment:
         #: selects the positions to evaluate while the chain is followed block by block
         self.screen: Screen | None = None
         self._positions: dict[PositionKey, Position] = {}
+        #: one position of each of the adapter's groups, where `surveyed` has found them since any was read
+        self._groups: dict[Hashable, PositionKey] | None = None
 
     # the steps ------------------------------------------------------------------------------------------------------
 
     def read_market(self, read: Reader) -> None:
         """Reads the market at the reader's block, and the positions that contracts themselves number or name."""
+        self._groups = None
         market = self.adapter.read_market(read, self.previous)
         if self.previous is not None and not self.previous.exact and market.exact:
             self.forget_positions()  # they were read only to compare with the contract's own answers
@@ -140,6 +146,7 @@ class KnownDeployment:
 
     def take(self, keys: Sequence[PositionKey], positions: Iterable[Position], block: int) -> None:
         """Takes over positions as `fetch` read them at `block`."""
+        self._groups = None
         self.read_count += len(keys)
         here = {position.key: position for position in positions}
         found = {
@@ -205,7 +212,8 @@ class KnownDeployment:
                 if self.screen.fits(self.market):
                     return
             self.screen = None
-        self.market = self.adapter.fit(read, market, self.held())
+        some = None if self._groups is None or len(self._groups) > PART else sorted(self._groups.values())
+        self.market = self.adapter.fit(read, market, self.held() if some is None else self.loaded(some))
 
     def _see(self, positions: Sequence[Position]) -> None:
         """Is shown each part before its evaluation."""
@@ -218,9 +226,9 @@ class KnownDeployment:
 
     def _balances(
         self, positions: Iterable[Position], answers: Mapping[PositionKey, Answer] | None
-    ) -> list[BalanceRow]:
+    ) -> list[BalanceValues]:
         block, usd = self.market.block.number, self.market.usd
-        found: list[BalanceRow] = []
+        found: list[BalanceValues] = []
         for position in positions:
             balances: Iterable[Balance] = self.adapter.balances(self.market, position)
             if answers is not None:
@@ -239,6 +247,14 @@ class KnownDeployment:
     def held(self) -> Sequence[Position]:
         """Every known position that was read, in the order of their keys; a subclass loads them anew at each iteration."""
         return [self._positions[key] for key in sorted(self._positions)]
+
+    def surveyed(self) -> Iterable[Position]:
+        """The same; whoever goes through all of them spares `evaluate` a pass that only fits the market."""
+        return self.held() if type(self.adapter).fit_group is Adapter.fit_group else Surveyed(self)
+
+    def found_groups(self, groups: dict[Hashable, PositionKey]) -> None:
+        """These are one position of each of the adapter's groups."""
+        self._groups = groups
 
     def loaded(self, keys: Iterable[PositionKey]) -> list[Position]:
         """Those of these positions that were read, in the order of `keys`."""
@@ -265,6 +281,7 @@ class KnownDeployment:
     def forget_positions(self) -> None:
         """Makes every position be read again, which heals whatever a lying node left behind."""
         self._positions.clear()
+        self._groups = None
         self.named_by.clear()
         self.known.forget_reads()
         self.screen = None
@@ -280,6 +297,23 @@ class KnownDeployment:
     ) -> None:
         """Takes over positions as read at `block`; `found` are those that were unknown before."""
         self._positions.update(positions)
+
+
+class Surveyed(Iterable[Position]):
+    """Every known position of a deployment that was read; each whole pass finds one of each of the adapter's groups."""
+
+    def __init__(self, deployment: KnownDeployment) -> None:
+        self.deployment = deployment
+
+    def __iter__(self) -> Iterator[Position]:
+        group_of, market = self.deployment.adapter.fit_group, self.deployment.market
+        groups: dict[Hashable, PositionKey] = {}
+        for position in self.deployment.held():
+            group = group_of(market, position)
+            if group is not None:
+                groups.setdefault(group, position.key)
+            yield position
+        self.deployment.found_groups(groups)
 
 
 def build(deployment: KnownDeployment, read: Reader, *, at_risk_below: float = AT_RISK_BELOW) -> Spool:

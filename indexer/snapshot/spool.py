@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
-from indexer.store.rows import BalanceRow, PositionRow
+from indexer.store.rows import BalanceValues, PositionRow
 
 #: positions whose rows stay in memory
 KEPT = 10_000
@@ -27,14 +27,14 @@ class Spool:
         self.count = 0
         #: what a row is replaced by before anybody sees it
         self.mark: Mark | None = None
-        self._kept: list[tuple[Sequence[PositionRow], Sequence[BalanceRow]]] = []
+        self._kept: list[tuple[Sequence[PositionRow], Sequence[BalanceValues]]] = []
         self._file: IO[bytes] | None = None
         self._sizes: list[tuple[int, int]] = []  # bytes of rows and of balances, part by part
 
     def __len__(self) -> int:
         return self.count
 
-    def add(self, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
+    def add(self, rows: Sequence[PositionRow], balances: Sequence[BalanceValues]) -> None:
         """Takes the next part."""
         self.count += len(rows)
         if self.count <= KEPT:
@@ -43,16 +43,16 @@ class Spool:
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
             weakref.finalize(self, self._file.close)
-        blobs = [marshal.dumps([*map(tuple, some)]) for some in (rows, balances)]
+        blobs = [marshal.dumps([*map(tuple, rows)]), marshal.dumps([*balances])]
         for blob in blobs:
             self._file.write(blob)
         self._sizes.append((len(blobs[0]), len(blobs[1])))
 
-    def __iter__(self) -> Iterator[tuple[Sequence[PositionRow], Sequence[BalanceRow]]]:
+    def __iter__(self) -> Iterator[tuple[Sequence[PositionRow], Sequence[BalanceValues]]]:
         for rows, balances in self._kept:
             yield self._marked(rows), balances
         for rows, blob in self._stored():
-            yield rows, [*map(BalanceRow._make, marshal.loads(blob))]  # noqa: S302 - we wrote it a moment ago
+            yield rows, marshal.loads(blob)  # noqa: S302 - we wrote it a moment ago
 
     def rows(self) -> Iterator[PositionRow]:
         """The rows of positions alone."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from indexer.adapter import AnyAdapter, Bounded, HealthFirst, Reader
 from indexer.model import Accounts, Coverage, LogSource, Position, PositionKey
@@ -11,13 +11,15 @@ from indexer.risk.evaluate import evaluate_all
 from indexer.settings import Settings
 from indexer.snapshot.keys import NEVER
 from indexer.snapshot.known import KnownDeployment
-from indexer.snapshot.screen import Screen
 from indexer.store.books import dump_market, dump_position, load_market, load_positions
 from indexer.store.imported import imported
 from indexer.store.rows import PositionRow, Snapshot, balance_row
 from indexer.store.store import Store
 from indexer.store.synced_ranges import ACTIVITY
 from indexer.units import AT_RISK_BELOW
+
+if TYPE_CHECKING:
+    from indexer.snapshot.screen import Screen
 
 Pair = tuple[str, str]  # address and topic0 of a log
 
@@ -244,6 +246,8 @@ class TrackedDeployment(KnownDeployment):
         if not isinstance(adapter, Bounded):
             return
         if self.building is None:
+            from indexer.snapshot.screen import Screen  # noqa: PLC0415 - numpy, which only a live tail needs
+
             self.known.sort()  # so that neighbours in the file are refreshed together
             self.building = Screen(
                 adapter, self.market, exact_below=settings.exact_below, refresh_seconds=settings.refresh_seconds

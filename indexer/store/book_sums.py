@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from indexer.store.rows import BALANCE_COLUMNS, BalanceRow, PositionRow
+from indexer.store.rows import BALANCE_COLUMNS, BalanceValues, PositionRow
 
 Where = tuple[int, str]
 Place = tuple[str, str]  # asset, status
@@ -23,7 +23,7 @@ BILLION = 10**9
 COUNTED = ("account", "position_group", "asset", "symbol", "side", "is_collateral", "amount_raw", "value_usd")
 #: a row of COUNTED
 Counted = tuple[str, str, str, str, str, int, str, float | None]
-counted_of: Callable[[BalanceRow], Counted] = itemgetter(*map(BALANCE_COLUMNS.index, COUNTED))
+counted_of: Callable[[BalanceValues], Counted] = itemgetter(*map(BALANCE_COLUMNS.index, COUNTED))
 
 
 @dataclass(slots=True)
@@ -127,7 +127,7 @@ class BookSums:
         if sums is not None:
             sums.count(statuses, balances, -1)
 
-    def put_in(self, where: Where, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
+    def put_in(self, where: Where, rows: Sequence[PositionRow], balances: Sequence[BalanceValues]) -> None:
         """These rows were put in the place of those taken out."""
         sums = self.known.get(where)
         if sums is not None:

@@ -6,7 +6,7 @@ from operator import itemgetter
 
 from indexer.store.book_sums import COUNTED, Counted
 from indexer.store.chosen import rows_of
-from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceValues, PositionRow
 
 PEOPLE_BEFORE = "t.account, t.position_group, t.status, t.owner, t.owner_via, t.wallet"
 BALANCES_BEFORE = ", ".join(f"t.{name}" for name in ("market", "side", *COUNTED))
@@ -15,7 +15,7 @@ KEY = ("chain_id", "deployment", "account", "position_group")
 people_of: Callable[[PositionRow], tuple[str, str, str]] = itemgetter(*map(POSITION_COLUMNS.index, PEOPLE))
 #: where a balance stands among those of a deployment, of a row of `balances` and of one of BALANCES_BEFORE
 PLACE = ("account", "position_group", "market", "asset", "side")
-place_of: Callable[[BalanceRow], tuple[str, ...]] = itemgetter(*map(BALANCE_COLUMNS.index, PLACE))
+place_of: Callable[[BalanceValues], tuple[str, ...]] = itemgetter(*map(BALANCE_COLUMNS.index, PLACE))
 place_before = itemgetter(*map(("market", "side", *COUNTED).index, PLACE))
 
 
@@ -37,7 +37,7 @@ def overwritten(
     conn: sqlite3.Connection,
     where: tuple[int, str],
     rows: Sequence[PositionRow],
-    balances: Sequence[BalanceRow],
+    balances: Sequence[BalanceValues],
 ) -> tuple[dict[tuple[str, str], str], list[Counted]]:
     """Writes rows of positions, each with all of its balances, over those that are there.
 
@@ -50,7 +50,7 @@ def overwritten(
     keys = [row.key for row in rows]
     before = {row[:2]: row for row in rows_of(conn, PEOPLE_BEFORE, "positions", where, keys)}
     held = rows_of(conn, BALANCES_BEFORE, "balances", where, keys).fetchall()
-    conn.executemany(UPSERT_POSITION, rows)
+    conn.executemany(UPSERT_POSITION, map(tuple, rows))  # SQLite takes plain ones faster
     moved = [row for key, row in zip(keys, rows, strict=True) if key in before and before[key][3:] != people_of(row)]
     conn.executemany(
         "update positions set owner = ?, owner_via = ?, wallet = ? where chain_id = ? and deployment = ? "

@@ -12,7 +12,7 @@ from indexer.store.changes import Place, noted
 from indexer.store.chosen import rows_of
 from indexer.store.deployments import describe
 from indexer.store.row_writes import insert, overwritten
-from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow, Snapshot, market_row
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceValues, PositionRow, Snapshot, market_row
 from indexer.store.synced_ranges import SyncedRanges
 from indexer.store.writable import WritableFile
 
@@ -317,7 +317,7 @@ class Store(WritableFile):
         conn: sqlite3.Connection,
         where: tuple[int, str],
         rows: Sequence[PositionRow],
-        balances: Sequence[BalanceRow],
+        balances: Sequence[BalanceValues],
         *,
         replace: bool,
     ) -> None:
@@ -328,7 +328,9 @@ class Store(WritableFile):
         if replace:
             self.sums.take_out(where, *overwritten(conn, where, rows, balances))
         else:
-            conn.executemany(insert("positions", len(POSITION_COLUMNS)), rows)
+            conn.executemany(
+                insert("positions", len(POSITION_COLUMNS)), map(tuple, rows)
+            )  # taken faster than named ones
             conn.executemany(insert("balances", len(BALANCE_COLUMNS)), balances)
         self.sums.put_in(where, rows, balances)
 
@@ -337,7 +339,7 @@ class Store(WritableFile):
         rows = rows_of(self.conn, "t.account, t.position_group, t.block_number, t.status", "positions", where, keys)
         return [PositionKey(a, g) for a, g, number, status in rows if number < block and status != "unverified"]
 
-    def rewrite_rows(self, rows: Sequence[PositionRow], balances: Sequence[BalanceRow]) -> None:
+    def rewrite_rows(self, rows: Sequence[PositionRow], balances: Sequence[BalanceValues]) -> None:
         """Replaces older rows of one deployment by those of the last snapshot's own block."""
         place = Place(rows[0].block_number, rows[0].block_hash, rows[0].block_timestamp)
         with self.transaction() as conn, noted(conn, rows[0].chain_id, place, always=False):

@@ -229,7 +229,7 @@ class Auditor:
         if tracked.accounts is Accounts.WATCHED:
             return []  # sums over a few positions mean nothing
         began = time.thread_time()
-        checks = tracked.adapter.checks(tracked.market, tracked.held(), tracked.accounts)
+        checks = tracked.adapter.checks(tracked.market, tracked.surveyed(), tracked.accounts)
         self.adding_up = time.thread_time() - began
         return checks
 

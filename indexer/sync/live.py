@@ -51,7 +51,8 @@ def live(
         except ChainError as error:
             tell(adapter.deployment.name, error)
             continue
-        for rows, balances in spool:
+        for rows, values in spool:
+            balances = [*map(BalanceRow._make, values)]
             for row, position in zip(rows, deployment.loaded(row.key for row in rows), strict=True):
                 mine = [b for b in balances if (b.account, b.position_group) == row.key]
                 yield LivePosition(row, mine, adapter, deployment.market, position, pace)

@@ -50,6 +50,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_sync_of_one_snapshot_imports_no_arrays() -> None:
+    """Only a live tail has a book of bounds; numpy would cost 0.1 s and 25 MB."""
+    code = "import indexer.sync.sync, sys; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    modules = found.stdout.split()
+    assert "indexer.snapshot.tracked" in modules
+    assert not {"pandas", "numpy"}.intersection(modules)
+
+
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("--version",), *((name, "--help") for name in sorted(main.commands))]
 )

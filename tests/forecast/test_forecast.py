@@ -316,6 +316,10 @@ def remember(store: Store) -> None:
         rows.write(conn, [row(n, n, account=f"0x{n:040x}", p_unsafe=0.01 if n % 2 else 0.1) for n in range(1, 801)])
 
 
+def refit(conn: sqlite3.Connection, now: int) -> None:
+    calibration.save(conn, calibration.due(conn, [86_400], now))
+
+
 def liquidate(conn: sqlite3.Connection, numbers: range) -> None:
     columns = [row[1] for row in conn.execute("pragma table_info(liquidations)")]
     known = {"chain_id": 1, "deployment": "d", "position_group": "", "protocol": "aave-v3", "log_index": 0}
@@ -327,15 +331,15 @@ def liquidate(conn: sqlite3.Connection, numbers: range) -> None:
 
 def test_liquidations_teach_only_where_enough_happened(outcomes: sqlite3.Connection) -> None:
     liquidate(outcomes, range(2, 100, 2))  # 49 of those with 10 %
-    calibration.refit(outcomes, [86_400], 1_000_000)
+    refit(outcomes, 1_000_000)
     assert calibration.knots(outcomes) == {}
     liquidate(outcomes, range(1, 2))
-    calibration.refit(outcomes, [86_400], 1_000_000)
+    refit(outcomes, 1_000_000)
     assert calibration.knots(outcomes) == {("aave-v3", 86_400): [(0.01, 1 / 400), (0.1, 49 / 400)]}
     liquidate(outcomes, range(200, 300, 2))
-    calibration.refit(outcomes, [86_400], 1_000_000 + 29 * 86_400)
+    refit(outcomes, 1_000_000 + 29 * 86_400)
     assert calibration.knots(outcomes)["aave-v3", 86_400][-1] == (0.1, 49 / 400), "a fit lasts a month"
-    calibration.refit(outcomes, [86_400], 1_000_000 + 31 * 86_400)
+    refit(outcomes, 1_000_000 + 31 * 86_400)
     assert calibration.knots(outcomes)["aave-v3", 86_400][-1] == (0.1, 99 / 400)
 
 
@@ -360,9 +364,9 @@ def test_chances_are_learnt_where_everyone_is_forecast_and_known_to_all(run: Run
 def test_forecasts_that_are_not_over_and_unknown_liquidations_teach_nothing(outcomes: sqlite3.Connection) -> None:
     liquidate(outcomes, range(2, 200, 2))
     outcomes.execute("update deployments set block_timestamp = 86000")
-    calibration.refit(outcomes, [86_400], 1_000_000)
+    refit(outcomes, 1_000_000)
     outcomes.execute("update deployments set block_timestamp = 900000, liquidations_from_block = null")
-    calibration.refit(outcomes, [86_400], 1_000_000)
+    refit(outcomes, 1_000_000)
     assert calibration.knots(outcomes) == {}
 
 
