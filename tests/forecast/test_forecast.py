@@ -353,14 +353,13 @@ def test_chances_are_learnt_where_everyone_is_forecast_and_known_to_all(run: Run
         remember(store)
         liquidate(store.conn, range(2, 200, 2))
     wallet = someone(folder, "protocol = 'aave-v3'")
-    asked = ("--within", "7d", "--paths", "200", "--json")
-    assert {row["p_liquidated"] for row in told(run(wallet, *asked))} == {None}
+    assert {row["p_liquidated"] for row in told(run(wallet, *SMALL))} == {None}
     assert raw(folder / "large.db", "select * from calibrations") == []
     run(*SMALL)
     assert raw(folder / "large.db", "select protocol, horizon_seconds, events from calibrations") == [
         ("aave-v3", 86_400, 99)
     ]
-    after = told(run(wallet, "--within", "1d", "--paths", "200", "--json"))
+    after = told(run(wallet, *SMALL))
     assert [row["p_liquidated"] is None for row in after if row["protocol"] == "aave-v3"] == [
         row["p_unsafe"] is None for row in after if row["protocol"] == "aave-v3"
     ]

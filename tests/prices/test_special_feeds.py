@@ -161,9 +161,12 @@ def test_the_proxy_from_which_nothing_is_hidden_has_each_round_at_once(
     plain = market.sender.deploy(chainlink.code["EACAggregatorProxy"], [aggregator, ZERO])
     give_source(market, "WETH", plain)
     primary(market, aggregator, ETH)
+    at = market.node.timestamp()
+    market.node.mine(1, interval=CUTOFF // 2)
     fill(tmp_path / "indexer.db", market)
     with Store(tmp_path / "indexer.db") as store:
-        assert in_force(store.conn, CHAIN_ID, market.node.timestamp())[plain].raws == [ETH]
+        series = in_force(store.conn, CHAIN_ID, market.node.timestamp())[plain]
+    assert (list(series.raws), list(series.times)) == ([ETH], [at])
 
 
 def test_where_the_storage_is_laid_out_otherwise_a_hidden_round_counts_once_it_was_seen_served(
