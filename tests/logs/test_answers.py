@@ -43,6 +43,7 @@ class Provider:
         return [[], Block(last, f"0x{last:064x}", "", 0)]
 
 
+@pytest.mark.slow
 @given(
     cap=st.none() | st.integers(500, 60_000),
     most=st.none() | st.integers(2_000, 20_000),
