@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from indexer.api.book import Book
     from indexer.api.book import opened as open  # noqa: A004 - `indexer.open`, as `io.open`
     from indexer.api.chain import Connection, SyncOutcome, connect
+    from indexer.api.forecasting import Forecast
     from indexer.api.positions import Balance, Position
     from indexer.api.rows import BlockRef, Rows
     from indexer.api.simulation import SimulatedAsset, SimulatedDeployment, SimulatedPosition, Simulation
@@ -38,6 +39,7 @@ __all__ = [
     "ChainError",
     "ConfigError",
     "Connection",
+    "Forecast",
     "IndexerError",
     "InstallationError",
     "LiquidationPrice",
@@ -67,6 +69,7 @@ __all__ = [
 _MODULES = {
     "book": ("Book", "open"),
     "chain": ("Connection", "SyncOutcome", "connect"),
+    "forecasting": ("Forecast",),
     "positions": ("Balance", "Position"),
     "rows": ("BlockRef", "Rows"),
     "simulation": ("SimulatedAsset", "SimulatedDeployment", "SimulatedPosition", "Simulation"),

@@ -4,10 +4,11 @@ import gzip
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -19,13 +20,16 @@ from click.testing import CliRunner
 
 import indexer
 from indexer.api.simulation import percent
-from indexer.cli.main import main
+from indexer.cli.main import VERBS, main
+from indexer.store import books
+from indexer.store.deployments import described
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
 from indexer.store.store import Store
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
+from tests.forecast.past import fill_books
 from tests.truth import raw
 
 ROOT = Path(__file__).parents[1]
@@ -106,9 +110,142 @@ def test_movements_are_those_of_the_command(folder: Path, tmp_path: Path) -> Non
     with indexer.open(path) as book:
         for since, flag in ((datetime(2000, 1, 1, tzinfo=UTC), "2000-01-01"), (first - 1, str(first - 1))):
             result = CliRunner().invoke(main, ["--db", str(path), "movements", "--min", "1", "--since", flag, "--json"])
-            expected = [{k: v for k, v in row.items() if k != "last_block_time"} for row in json.loads(result.stdout)]
-            same(book.movements(since=since, min_usd=1), expected)
+            found = book.movements(since=since, min_usd=1)
+            expected = json.loads(result.stdout)
+            same(found, expected)
+            assert all(line in result.stderr for line in found.remarks)
+            for row in expected:
+                at = datetime.fromisoformat(row["last_block_time"])
+                assert at == datetime.fromtimestamp(row["last_block_timestamp"], UTC)
         assert len(list(book.movements(since=10**9))) == 0
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of `indexer demo`, which has liquidations, with a made-up past of every price."""
+    folder = tmp_path_factory.mktemp("api") / "demo"
+    assert CliRunner().invoke(main, ["demo", str(folder)]).exit_code == 0
+    with Store(folder / "indexer.db") as store:
+        store.conn.row_factory = sqlite3.Row
+        with store.transaction() as conn:
+            known = described(conn, dict)
+            fill_books(conn, books.load(conn, books.deployments(conn), known))
+    return folder
+
+
+@pytest.fixture
+def desk(demo: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[indexer.Book]:
+    monkeypatch.chdir(demo)
+    with indexer.open("indexer.db") as book:
+        yield book
+
+
+def alike(found: indexer.Rows, *arguments: str) -> None:
+    """The rows are those that a command prints, and what a reader must know is what it says."""
+    result = CliRunner().invoke(main, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    same(found, told)
+    assert sorted(told[0]) == sorted(found.columns)
+    assert all(line in result.stderr for line in found.remarks)
+
+
+def test_liquidations_are_those_of_the_command(desk: indexer.Book) -> None:
+    alike(desk.liquidations(), "liquidations")
+    rows = [*desk.liquidations()]
+    middle, whom = rows[len(rows) // 2], rows[0]["account"]
+    block, at = middle["block_number"], datetime.fromtimestamp(middle["block_timestamp"], UTC)
+    alike(desk.liquidations(since=block), "liquidations", "--since", str(block))
+    alike(desk.liquidations(until=at), "liquidations", "--until", at.isoformat())
+    alike(desk.liquidations(wallets=[whom.upper().replace("0X", "0x")]), "liquidations", "--wallet", whom)
+    repaid = sorted(row["repaid_usd"] for row in rows if row["repaid_usd"] is not None)
+    some = repaid[len(repaid) // 2]
+    alike(desk.liquidations(min_repaid=some, chain="devnet"), "liquidations", "--min-debt", repr(some))
+    assert 0 < sum(1 for _ in desk.liquidations(min_repaid=some)) < len(rows)
+    alike(desk.liquidations(protocols=["maker"]), "liquidations", "--protocol", "maker")
+
+
+def test_it_is_said_which_liquidations_are_not_there(demo: Path, tmp_path: Path) -> None:
+    path = tmp_path / "indexer.db"
+    path.write_bytes((demo / "indexer.db").read_bytes())
+    with Store(path) as store:
+        store.conn.execute("update deployments set liquidations_from_block = null where deployment = 'maker'")
+        store.conn.execute("update deployments set liquidations_from_block = 900 where deployment = 'compound-v3-usdc'")
+    with indexer.open(path) as book:
+        found = book.liquidations(), book.liquidations(since=900), book.liquidations(protocols=["aave-v2"])
+    told = [
+        CliRunner().invoke(main, ["--db", str(path), "liquidations", *flags, "--json"]).stderr
+        for flags in ([], ["--since", "900"])
+    ]
+    for rows, text in zip(found, told, strict=False):
+        assert len(rows.remarks) > 0
+        assert all(line in text for line in rows.remarks)
+    assert [line.partition(";")[0] for line in found[0].remarks] == [
+        "compound-v3-usdc: complete from block 900 on",
+        "maker: liquidations before the first sync are not fetched",
+    ]
+    assert [line.partition(":")[0] for line in found[1].remarks] == ["maker"]
+    assert found[2].remarks == ()
+
+
+def test_opportunities_are_those_of_the_command(desk: indexer.Book) -> None:
+    alike(desk.opportunities(), "opportunities")
+    alike(desk.opportunities(below=1.3, min_debt=100), "opportunities", "--below", "1.3", "--min-debt", "100")
+    flags = ["--gas-price", "12.5", "--min-profit", "50", "--chain", "devnet"]
+    alike(desk.opportunities(gas_price=12.5, min_profit=50, chain="devnet"), "opportunities", *flags)
+    alike(desk.opportunities(deployments=["maker"]), "opportunities", "--deployment", "maker")
+    sql = "select account, profit_before_gas_usd from opportunities order by account, deployment"
+    for _ in range(2):  # the table is laid once
+        same(desk.sql(sql), printed("query", sql))
+    assert sum(1 for _ in desk.sql("select account from opportunities")) == sum(1 for _ in desk.opportunities())
+
+
+def test_levels_are_those_of_the_command(desk: indexer.Book) -> None:
+    alike(desk.levels("WETH"), "levels", "WETH")
+    flags = ["--step", "1", "--min-debt", "100", "--protocol", "aave-v3"]
+    alike(desk.levels("usdc", step=1, min_debt=100, protocols=["aave-v3"]), "levels", "usdc", *flags)
+    deployment = "compound-v3-usdc"
+    alike(desk.levels("weth", deployments=[deployment]), "levels", "weth", "--deployment", deployment)
+
+
+def test_oracles_and_volatilities_are_those_of_the_commands(desk: indexer.Book) -> None:
+    alike(desk.oracles(), "oracles")
+    alike(desk.oracles("eth", chain="devnet"), "oracles", "eth", "--chain", "devnet")
+    alike(desk.volatility(), "volatility")
+    alike(desk.volatility("WETH", "wbtc"), "volatility", "WETH", "wbtc")
+
+
+def test_a_forecast_is_that_of_the_command_and_writes_nothing(desk: indexer.Book) -> None:
+    found = desk.forecast(paths=300, seed=7)
+    rows = [*found.by_position()]
+    assert sum(row["hits"] is not None for row in rows) > 100
+    assert {row["horizon_seconds"] for row in rows} == {3_600, 86_400, 7 * 86_400}
+    whom = rows[0]["wallet"]
+    theirs = desk.forecast(whom.upper().replace("0X", "0x"), within=[timedelta(days=2), timedelta(hours=5)], seed=7)
+    of_one = desk.forecast(within=[timedelta(days=1)], paths=200, exact=True, deployments=["aave-v2-devnet"])
+    assert raw(Path("indexer.db"), "select count(*) from forecasts") == [(0,)]
+    flags = ["--paths", "300", "--seed", "7"]
+    alike(found.by_position(), "forecast", *flags)
+    alike(found.by_deployment(), "forecast", "book", *flags)
+    alike(found.by_wallet(), "forecast", "book", "--by", "wallet", *flags)
+    alike(found.by_asset(), "forecast", "book", "--by", "asset", *flags)
+    alike(theirs.by_position(), "forecast", whom, "--within", "2d,5h", "--seed", "7")
+    flags = ["--within", "1d", "--paths", "200", "--exact", "--deployment", "aave-v2-devnet"]
+    alike(of_one.by_position(), "forecast", *flags)
+
+
+def test_rows_of_an_older_block_are_evaluated_once(demo: Path, tmp_path: Path) -> None:
+    """As a sync that follows the chain leaves them: all that follows from them is asked again and again."""
+    path = tmp_path / "followed.db"
+    path.write_bytes((demo / "indexer.db").read_bytes())
+    with Store(path) as store:
+        store.conn.execute("update deployments set exact_below = 1.2")
+        store.conn.execute("update positions set block_number = block_number - 1 where health_factor > 1.3")
+    with indexer.open(path) as followed, indexer.open(demo / "indexer.db") as whole:
+        for _ in range(2):
+            assert [*followed.levels("WETH")] == [*whole.levels("WETH")] != []
+            assert [*followed.opportunities(below=2)] == [*whole.opportunities(below=2)] != []
+            assert [*followed.at_risk(below=3)] == [*whole.at_risk(below=3)] != []
 
 
 def test_a_wallet_is_that_of_show(book: indexer.Book) -> None:
@@ -207,6 +344,18 @@ def test_what_is_wrong_is_said_with_the_input(book: indexer.Book) -> None:
         (lambda: book.wallet("0x" + "12" * 20).to_reach(0.5), "0.5 is no target"),
         (lambda: book.top("size"), "'size' is no rank"),
         (lambda: book.movements(since=datetime(2024, 1, 1)), "has no zone"),  # noqa: DTZ001 - that is wrong with it
+        (lambda: book.levels("WETHH"), "no market has the asset 'WETHH'"),
+        (lambda: book.levels("WETH", step=51), "51 is no step: 1 to 50"),
+        (lambda: book.levels("WETH", deployments=["makre"]), "holds no deployment 'makre'"),
+        (lambda: book.opportunities(protocols=["makre"]), "did you mean 'maker'"),
+        (lambda: book.liquidations(wallets=["0x12"]), "'0x12' is not an address"),
+        (lambda: book.liquidations(since=datetime(2024, 1, 1)), "has no zone"),  # noqa: DTZ001 - as above
+        (lambda: book.oracles("ETHH"), "no followed feed or asset is called 'ETHH': no price feed is followed yet"),
+        (lambda: book.volatility(chain="devnte"), "unknown chain 'devnte'"),
+        (lambda: book.forecast(within=[timedelta(minutes=90)]), "5400 seconds are no horizon"),
+        (lambda: book.forecast(within=[timedelta(days=31)]), "are no horizon: full hours or days up to 30"),
+        (lambda: book.forecast("0x12"), "'0x12' is not an address"),
+        (lambda: indexer.open(".").forecast(), "a forecast is for one chain and its file"),
         (lambda: book.sql("delete from positions"), "may only read"),
         (lambda: indexer.open("nowhere.db"), "no database at nowhere.db"),
         (lambda: indexer.connect("mainnte"), "mainnte"),
@@ -331,6 +480,16 @@ def test_every_promised_name_is_there_and_documented() -> None:
     for name in indexer.__all__:
         assert isinstance(indexer.__version__, str) if name == "__version__" else getattr(indexer, name).__doc__
     assert dir(indexer) == sorted(indexer.__all__)
+
+
+def test_the_page_names_what_answers_for_each_command() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| (.+) \|$", page, re.MULTILINE))
+    assert [*rows] == sorted(VERBS)
+    named = {name for told in rows.values() for name in re.findall(r"`((?:Book|Connection)\.\w+)", told)}
+    assert all(hasattr(getattr(indexer, kind), name) for kind, _, name in (one.partition(".") for one in named))
+    lists = {name for name in vars(indexer.Book) if not name.startswith("_")} - {"close", "refresh"}
+    assert {f"Book.{name}" for name in lists} <= named, "a list that stands beside no command"
 
 
 def test_importing_it_imports_nothing_slow_and_prints_nothing(folder: Path) -> None:

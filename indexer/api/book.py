@@ -1,31 +1,21 @@
 """A database as other programs read it: one snapshot of it, from the moment it is opened until `refresh`."""
 
-import os
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
-from functools import cached_property
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from indexer.api.file import Moment, OpenFile
+from indexer.api.forecasting import Forecast, forecasted
 from indexer.api.positions import Position
 from indexer.api.rows import Rows
-from indexer.api.simulation import Share, Simulation, changes
+from indexer.api.simulation import Share, Simulation, simulated
 from indexer.api.wallet import Wallet, addresses_of
 from indexer.errors import ConfigError
-from indexer.queries import exports, known, queries
+from indexer.queries import exports, queries
 from indexer.queries.exports import Kind
-from indexer.queries.freshness import older_rows
-from indexer.queries.scope import Scope
-from indexer.store.database import open_readonly
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from indexer.config import Config
-    from indexer.model import Deployment
 
 
 def opened(path: Path | str = "indexer.db", *, config: Path | str | None = None, exact: bool = False) -> "Book":
@@ -43,7 +33,7 @@ class Book:
 
     def __init__(self, path: Path, config_path: Path | None = None, *, exact: bool = False) -> None:
         self.path, self._config_path, self._exact = path, config_path, exact
-        self._begin()
+        self._file = OpenFile(path, config_path, exact=exact)
 
     def __enter__(self) -> Self:
         return self
@@ -55,51 +45,12 @@ class Book:
 
     def close(self) -> None:
         """Closes the file; what was read stays usable, but for rows that were not iterated yet."""
-        self._files.close()
+        self._file.close()
 
     def refresh(self) -> None:
         """Goes on to the newest snapshot of the file."""
         self.close()
-        self._begin()
-
-    def _begin(self) -> None:
-        """Opens the file or files; all answers are of one snapshot, while a sync may commit the next one."""
-        from indexer.store import shards
-
-        self._conn: sqlite3.Connection
-        with ExitStack() as files:
-            if self.path.is_dir():
-                self._conn = files.enter_context(shards.opened(self.path))
-            else:
-                self._conn = files.enter_context(closing(open_readonly(self.path)))
-                self._conn.execute("begin")
-            if self._exact:
-                self._lay_exact_rows(None)
-            self._files = files.pop_all()
-        self._together: sqlite3.Connection | None = None
-
-    def _lay_exact_rows(self, below: float | None) -> None:
-        """Evaluates rows of older blocks that may have a lower health factor than that; None: all."""
-        from indexer.store.shards import each
-
-        for part in each(self._conn):
-            if older_rows(part, below):
-                from indexer.progress import NoProgress
-                from indexer.risk.exact import lay_exact_rows
-
-                part.set_authorizer(None)  # that of `sql` allows no temporary table
-                lay_exact_rows(part, self._deployments(), NoProgress())
-
-    @cached_property
-    def _config(self) -> "Config":
-        from indexer.config import load
-
-        return load(self._config_path, os.environ)
-
-    def _deployments(self) -> "Mapping[str, Deployment]":
-        from indexer.store.deployments import described
-
-        return described(self._conn, lambda: self._config.deployments)
+        self._file = OpenFile(self.path, self._config_path, exact=self._exact)
 
     def at_risk(
         self,
@@ -139,33 +90,14 @@ class Book:
         protocols: Sequence[str],
         deployments: Sequence[str],
     ) -> Iterator[Position]:
-        scope = Scope(chain_id=self._chain_id(chain), deployments=tuple(deployments))
-        self._require(protocols, deployments)
-        if below is not None and not self._exact:
-            self._lay_exact_rows(below)
+        scope = self._file.scope(chain, deployments)
+        self._file.require(protocols, deployments)
+        if below is not None:
+            self._file.lay_exact_rows(below)
         columns, rows = exports.select(
-            self._conn, kind, below=below, min_debt=min_debt, protocols=tuple(protocols), scope=scope
+            self._file.conn, kind, below=below, min_debt=min_debt, protocols=tuple(protocols), scope=scope
         )
         return (Position.of(dict(zip(columns, row, strict=True))) for row in rows)
-
-    def _chain_id(self, chain: str | None) -> int | None:
-        from indexer.store.deployments import chain_id_of
-
-        if chain is None:
-            return None
-        with suppress(ConfigError):
-            return chain_id_of(self._conn, chain, {})
-        return chain_id_of(self._conn, chain, {name: c.chain_id for name, c in self._config.chains.items()})
-
-    def _require(self, protocols: Sequence[str], deployments: Sequence[str]) -> None:
-        """Raises `ConfigError` for a name that the file does not have: a typing error must not read as "nobody"."""
-        from indexer.plugins import did_you_mean
-
-        for column, names in (("protocol", protocols), ("deployment", deployments)):
-            held = {row[column] for row in known.deployments(self._conn)}
-            for name in names:
-                if name not in held:
-                    raise ConfigError(f"{self.path} holds no {column} {name!r}{did_you_mean(name, held)}")
 
     def wallet(self, *addresses: str) -> Wallet:
         """What these wallets hold and owe, as one person, also through a proxy or a Maker vault; without a node.
@@ -175,9 +107,9 @@ class Book:
         from indexer.report.outlook import held
 
         wallets = addresses_of(addresses)
-        rows = queries.wallets(self._conn, wallets)
+        rows = queries.wallets(self._file.conn, wallets)
         left_out: list[str] = []
-        found = list(held(self._conn, self._deployments(), wallets, left_out.append)) if rows else []
+        found = list(held(self._file.conn, self._file.deployments(), wallets, left_out.append)) if rows else []
         return Wallet(wallets, (Position.of(row) for row in rows), found, left_out)
 
     def simulate(
@@ -197,38 +129,18 @@ class Book:
         A change is a share such as -0.2, or a text as the flags of `indexer simulate` take it ("-20%"); its name a symbol, an
         address, a Maker ilk or a group. Of `wallets` every position is kept. Raises `ConfigError` for an unknown name.
         """
-        from indexer.adapter import WhatIf
-        from indexer.risk import simulate as simulating
-        from indexer.risk.scenario import GROUPS, Change, Names, spelt
-        from indexer.store import books as stored
-
-        self._require(protocols, deployments)
-        supposed = changes(Change.shock, shocks or {})
-        limits = changes(Change.threshold, liquidation_thresholds or {})
-        synced = stored.deployments(
-            self._conn, chain_id=self._chain_id(chain), protocols=tuple(protocols), names=tuple(deployments)
+        self._file.require(protocols, deployments)
+        return simulated(
+            self._file.conn,
+            self._file.deployments(),
+            self._file.config,
+            self._file.scope(chain, deployments, wallets=wallets),
+            shocks=shocks or {},
+            thresholds=liquidation_thresholds or {},
+            days=days,
+            protocols=tuple(protocols),
+            seconds_per_block=seconds_per_block,
         )
-        rows, lacking = stored.able(synced, WhatIf)
-        left_out = [
-            f"{name} is left out: its protocol does not say what other prices, thresholds or time would do to it"
-            for name in lacking
-        ]
-        if not rows:
-            return Simulation(None, left_out)
-        people = addresses_of(wallets) if wallets else []
-        books = stored.load(self._conn, rows, self._deployments(), wallets=people)
-        names = Names({**GROUPS, **self._config.groups})
-        pace = seconds_per_block or simulating.seconds_per_block(self._conn, rows[0]["chain_id"])
-        markets = [(book.adapter, book.market) for book in books]
-        scenario, _ = spelt(markets, names, supposed, limits, None, days, pace)
-        found = simulating.simulate(
-            books,
-            scenario,
-            names,
-            at_risk_below=self._config.settings.at_risk_below,
-            keep=lambda outcome: bool(people) or outcome.becomes_liquidatable,
-        )
-        return Simulation(found, [*left_out, *simulating.remarks(books, scenario, names)])
 
     def top(
         self,
@@ -248,18 +160,18 @@ class Book:
 
         if by not in ranking.RANKS:
             raise ConfigError(f"{by!r} is no rank of wallets: {', '.join(ranking.RANKS)}")
-        self._require(protocols, deployments)
-        scope = Scope(chain_id=self._chain_id(chain), deployments=tuple(deployments))
+        self._file.require(protocols, deployments)
+        scope = self._file.scope(chain, deployments)
         columns, rows = ranking.top(
-            self._conn, by, limit=limit, min_debt=min_debt, protocols=tuple(protocols), scope=scope
+            self._file.conn, by, limit=limit, min_debt=min_debt, protocols=tuple(protocols), scope=scope
         )
         return Rows(columns, iter(rows))
 
     def movements(
         self,
         *,
-        since: "datetime | int",
-        until: "datetime | int | None" = None,
+        since: Moment,
+        until: Moment | None = None,
         min_usd: float = 0.0,
         chain: str | None = None,
         protocols: Sequence[str] = (),
@@ -271,42 +183,172 @@ class Book:
         """
         from indexer.history import history
 
-        self._require(protocols, ())
+        self._file.require(protocols, ())
+        scope = self._file.scope(chain, since=since, until=until)
         rows = history.movements(
-            self._conn,
-            since_block=since if isinstance(since, int) else None,
-            since=None if isinstance(since, int) else seconds(since),
-            until_block=until if isinstance(until, int) else None,
-            until=None if until is None or isinstance(until, int) else seconds(until),
+            self._file.conn,
+            since_block=scope.span.since_block,
+            since=scope.span.since,
+            until_block=scope.span.until_block,
+            until=scope.span.until,
             min_usd=min_usd,
-            chain_id=self._chain_id(chain),
+            chain_id=scope.chain_id,
             protocols=tuple(protocols),
         )
-        return Rows(history.MOVEMENT_COLUMNS, (tuple(row.values()) for row in rows))
+        return Rows.of(history.MOVEMENT_COLUMNS, rows, history.movement_remarks(self._file.conn, scope.chain_id))
+
+    def liquidations(
+        self,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        wallets: Sequence[str] = (),
+        min_repaid: float | None = None,
+        chain: str | None = None,
+        protocols: Sequence[str] = (),
+        deployments: Sequence[str] = (),
+    ) -> Rows:
+        """The liquidations that logs tell of, the newest first: the rows of `indexer liquidations`.
+
+        A moment is a time with a zone, or a block's number. `min_repaid` is in USD; unknown values are kept. `remarks` say from
+        which block on they are complete.
+        """
+        from indexer.queries import liquidations
+
+        self._file.require(protocols, deployments)
+        scope = self._file.scope(chain, deployments, wallets=wallets, since=since, until=until)
+        rows = liquidations.rows(self._file.conn, scope, protocols=protocols, min_repaid=min_repaid)
+        return Rows.of(liquidations.COLUMNS, rows, liquidations.missing(self._file.conn, scope, protocols))
+
+    def opportunities(
+        self,
+        *,
+        below: float | None = None,
+        min_debt: float | None = None,
+        min_profit: float | None = None,
+        gas_price: float | None = None,
+        chain: str | None = None,
+        protocols: Sequence[str] = (),
+        deployments: Sequence[str] = (),
+    ) -> Rows:
+        """What one liquidation call pays for everyone at risk, the most profitable first: the rows of `indexer opportunities`.
+
+        With `below`, for everyone with a lower health factor. `gas_price` is in GWEI, debts and profits are in USD; `min_profit`
+        leaves out calls that are refused or of unknown profit. Raises `ConfigError` for a name that the file does not have.
+        """
+        from indexer.risk import opportunity_rows as computed
+
+        self._file.require(protocols, deployments)
+        if below is not None:
+            self._file.lay_exact_rows(below)
+        said: list[str] = []
+        rows = computed.rows(
+            self._file.conn,
+            self._file.deployments(),
+            say=said.append,
+            below=below,
+            min_debt=min_debt,
+            min_profit=min_profit,
+            gas_price=gas_price,
+            protocols=tuple(protocols),
+            scope=self._file.scope(chain, deployments),
+        )
+        return Rows.of(computed.COLUMNS, rows, said)
+
+    def levels(
+        self,
+        asset: str,
+        *,
+        step: int = 5,
+        min_debt: float | None = None,
+        chain: str | None = None,
+        protocols: Sequence[str] = (),
+        deployments: Sequence[str] = (),
+    ) -> Rows:
+        """How much debt becomes liquidatable at which price of an asset, a symbol or an address: the rows of `indexer levels`.
+
+        One row for each `step` of the price, 1 to 50 per cent, other prices as they are; values in USD. Raises `ConfigError` for
+        another step, and for a name that the file does not have.
+        """
+        from indexer.risk import level_rows as computed
+
+        if not 1 <= step <= 50:
+            raise ConfigError(f"{step} is no step: 1 to 50 per cent of the present price")
+        self._file.require(protocols, deployments)
+        self._file.lay_exact_rows(None)
+        said: list[str] = []
+        rows = computed.rows(
+            self._file.conn,
+            self._file.deployments(),
+            asset,
+            say=said.append,
+            step=step,
+            min_debt=min_debt,
+            protocols=tuple(protocols),
+            scope=self._file.scope(chain, deployments),
+        )
+        return Rows.of(computed.COLUMNS, rows, said)
+
+    def forecast(
+        self,
+        *wallets: str,
+        within: Sequence[timedelta] = (),
+        paths: int | None = None,
+        seed: int = 0,
+        exact: bool = False,
+        chain: str | None = None,
+        protocols: Sequence[str] = (),
+        deployments: Sequence[str] = (),
+    ) -> Forecast:
+        """How likely these wallets' positions, or all, become liquidatable, as `indexer forecast` says it; writes nothing.
+
+        `within` are times of full hours up to 30 days; by default an hour, a day and a week. `paths` are 2,000, and 10,000 of
+        whoever is named, watched or at risk and may fail; the same `seed` gives the same digits. `exact` evaluates each position
+        on each path. The command keeps its rows in the table `forecasts`; this does not. Raises `ConfigError` for another time,
+        for a folder of files, and for a name that the file does not have.
+        """
+        if self.path.is_dir():
+            raise ConfigError(f"a forecast is for one chain and its file: open one of {self.path}")
+        self._file.require(protocols, deployments)
+        return forecasted(
+            self._file.conn,
+            self._file.deployments(),
+            self._file.config.groups,
+            self._file.scope(chain, deployments, wallets=wallets),
+            horizons=[int(one.total_seconds()) for one in within],
+            paths=paths,
+            seed=seed,
+            exact=exact,
+            protocols=tuple(protocols),
+        )
+
+    def oracles(self, *names: str, chain: str | None = None) -> Rows:
+        """The oracle behind each price, as the last `indexer sync --prices` saw it: the rows of `indexer oracles`.
+
+        Names are symbols, feeds' addresses or descriptions. Raises `ConfigError` for one that means no followed feed.
+        """
+        from indexer.prices import listed, oracles
+
+        rows = listed.listed(self._file.conn, oracles.rows, names, chain_id=self._file.chain_id(chain))
+        return Rows.of(oracles.COLUMNS, rows, () if rows else (listed.NOTHING,))
+
+    def volatility(self, *names: str, chain: str | None = None) -> Rows:
+        """How much each feed's price moves, as a fraction a year: the rows of `indexer volatility`; names as for `oracles`."""
+        from indexer.prices import listed, volatility
+
+        rows = listed.listed(self._file.conn, volatility.rows, names, chain_id=self._file.chain_id(chain))
+        return Rows.of(volatility.COLUMNS, rows, () if rows else (listed.NOTHING,))
 
     def status(self) -> Rows:
         """How far each deployment is synced: the rows of `indexer status`. `age_seconds` counts to now."""
-        rows = queries.status(self._conn, lambda number: self._config.chain_name(number), time.time())  # noqa: PLW0108 - read only where needed
+        rows = queries.status(self._file.conn, lambda number: self._file.config.chain_name(number), time.time())  # noqa: PLW0108 - read only where needed
         return Rows(queries.STATUS_COLUMNS, (list(row.values()) for row in rows))
 
     def sql(self, select: str) -> Rows:
-        """The rows of one SELECT; it cannot write. Raises `IndexerError` for anything else, and for SQLite's errors."""
-        columns, rows = queries.run(self._one_connection(), select)
-        return Rows(columns, (tuple(row) for row in rows))
+        """The rows of one SELECT; it cannot write. Raises `IndexerError` for anything else, and for SQLite's errors.
 
-    def _one_connection(self) -> sqlite3.Connection:
-        """The connection on which SQL of the user's runs: that of the file, or one of all files of a folder."""
-        from indexer.store import shards
-
-        if not isinstance(self._conn, shards.Shards):
-            return self._conn
-        if self._together is None:
-            self._together = self._files.enter_context(shards.attached(self.path))
-        return self._together
-
-
-def seconds(moment: "datetime") -> int:
-    """Unix seconds of a time. Raises `ConfigError` for one without a zone, which may mean any."""
-    if moment.tzinfo is None:
-        raise ConfigError(f"{moment.isoformat()} has no zone: give one, such as datetime.UTC")
-    return int(moment.timestamp())
+        Beside the tables of the file there is `opportunities`, as for `indexer query`.
+        """
+        remarks: list[str] = []
+        columns, rows = queries.run(self._file.for_sql(select, remarks), select)
+        return Rows(columns, (tuple(row) for row in rows), remarks)

@@ -1,7 +1,7 @@
 """What the answers have in common: records whose exact integers are `int`, and rows of any columns."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -69,11 +69,20 @@ def exact(health_factor_raw: int | None) -> Fraction | None:
 
 
 class Rows:
-    """Rows of any columns, each a dict; they are read while they are iterated, and once."""
+    """Rows of any columns, each a dict as the commands print it in JSON; they are read while they are iterated, and once.
 
-    def __init__(self, columns: Sequence[str], rows: Iterator[Row]) -> None:
+    Exact integers (`_raw`) are decimal text. `remarks` say what a reader must know: what is left out, what is unknown.
+    """
+
+    def __init__(self, columns: Sequence[str], rows: Iterator[Row], remarks: Sequence[str] = ()) -> None:
         self.columns = tuple(columns)
+        self.remarks = tuple(remarks)
         self._rows = rows
+
+    @classmethod
+    def of(cls, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], remarks: Sequence[str] = ()) -> Self:
+        """Rows of dicts that have these columns."""
+        return cls(columns, ([row[name] for name in columns] for row in rows), remarks)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for row in self._rows:

@@ -1,5 +1,6 @@
 """What would be liquidatable if prices, thresholds or time changed."""
 
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -9,6 +10,9 @@ from indexer.api.rows import Record
 from indexer.errors import ConfigError
 
 if TYPE_CHECKING:
+    from indexer.config import Config
+    from indexer.model import Deployment
+    from indexer.queries.scope import Scope
     from indexer.risk import simulate as simulating
     from indexer.risk.scenario import Change
 
@@ -116,6 +120,47 @@ class Simulation:
         return (
             [] if self._found is None else [SimulatedDeployment.from_row(row) for row in deployment_rows(self._found)]
         )
+
+
+def simulated(
+    conn: sqlite3.Connection,
+    known: "Mapping[str, Deployment]",
+    config: "Config",
+    scope: "Scope",
+    *,
+    shocks: Mapping[str, Share],
+    thresholds: Mapping[str, Share],
+    days: float,
+    protocols: Sequence[str],
+    seconds_per_block: float | None,
+) -> Simulation:
+    """The scenario in what the file holds of the scope. Raises `ConfigError` for a name that no market has."""
+    from indexer.adapter import WhatIf
+    from indexer.risk import simulate as simulating
+    from indexer.risk.scenario import GROUPS, Change, Names, spelt
+    from indexer.store import books as stored
+
+    supposed, limits = changes(Change.shock, shocks), changes(Change.threshold, thresholds)
+    synced = stored.deployments(conn, chain_id=scope.chain_id, protocols=protocols, names=scope.deployments)
+    rows, lacking = stored.able(synced, WhatIf)
+    left_out = [
+        f"{name} is left out: its protocol does not say what other prices, thresholds or time would do to it"
+        for name in lacking
+    ]
+    if not rows:
+        return Simulation(None, left_out)
+    books = stored.load(conn, rows, known, wallets=scope.wallets)
+    names = Names({**GROUPS, **config.groups})
+    pace = seconds_per_block or simulating.seconds_per_block(conn, rows[0]["chain_id"])
+    scenario, _ = spelt([(book.adapter, book.market) for book in books], names, supposed, limits, None, days, pace)
+    found = simulating.simulate(
+        books,
+        scenario,
+        names,
+        at_risk_below=config.settings.at_risk_below,
+        keep=lambda outcome: bool(scope.wallets) or outcome.becomes_liquidatable,
+    )
+    return Simulation(found, [*left_out, *simulating.remarks(books, scenario, names)])
 
 
 def changes(kind: "Callable[[str], Change]", given: Mapping[str, Share]) -> "list[Change]":

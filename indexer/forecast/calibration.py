@@ -6,7 +6,8 @@ the same protocol tells, and only where enough happened.
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +23,22 @@ LEAST_EVENTS = 50
 MONTH = 30 * 86_400
 
 
-def refit(conn: sqlite3.Connection, horizons: Sequence[int], now: int) -> None:
-    """Writes down a new fit for each protocol and horizon whose last one is a month old, from what is over by `now`."""
+class Fit(NamedTuple):
+    """One row of `calibrations`: what became of so many forecasts, of which `events` were liquidated."""
+
+    protocol: str
+    horizon_seconds: int
+    fitted_at: int
+    knots: str
+    forecasts: int
+    events: int
+    first_at: int
+    last_at: int
+
+
+def due(conn: sqlite3.Connection, horizons: Sequence[int], now: int) -> list[Fit]:
+    """A new fit for each protocol and horizon whose last one is a month old, from what is over by `now`; written down by `save`."""
+    found = []
     for protocol in protocols(conn):
         for seconds in horizons:
             last = rows.last_fit(conn, protocol, seconds)
@@ -35,12 +50,19 @@ def refit(conn: sqlite3.Connection, horizons: Sequence[int], now: int) -> None:
                 continue
             fit = knots_of([(p, happened) for p, happened, _ in outcomes])
             first, last = outcomes[0][2], outcomes[-1][2]
-            rows.save_fit(conn, (protocol, seconds, now, json.dumps(fit), len(outcomes), events, first, last))
+            found.append(Fit(protocol, seconds, now, json.dumps(fit), len(outcomes), events, first, last))
+    return found
 
 
-def knots(conn: sqlite3.Connection) -> dict[tuple[str, int], list[tuple[float, float]]]:
-    """The newest fit of each protocol and horizon that rests on enough liquidations."""
-    fits = rows.fits(conn, LEAST_EVENTS)
+def save(conn: sqlite3.Connection, fits: Iterable[Fit]) -> None:
+    """Writes fits down, in the caller's transaction."""
+    for fit in fits:
+        rows.save_fit(conn, fit)
+
+
+def knots(conn: sqlite3.Connection, new: Iterable[Fit] = ()) -> dict[tuple[str, int], list[tuple[float, float]]]:
+    """The newest fit of each protocol and horizon that rests on enough liquidations; `new` ones are not written down yet."""
+    fits = [*rows.fits(conn, LEAST_EVENTS), *((fit.protocol, fit.horizon_seconds, fit.knots) for fit in new)]
     return {(protocol, seconds): _knots(text, f"calibrations.knots of {protocol}") for protocol, seconds, text in fits}
 
 

@@ -1,11 +1,12 @@
 """The tables `forecasts` and `calibrations`, written and read: all SQL of this package."""
 
-import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from indexer.store.rows import OF_ADDRESSES
+from indexer.text.values import iso
 
 DAY = 86_400
 #: how long one forecast a day is kept of whoever is watched, at risk, or has a chance of LIKELY
@@ -67,29 +68,18 @@ LISTED = (
 ).split()
 
 
-def newest(
-    conn: sqlite3.Connection, where: tuple[int, str], horizons: Sequence[int], wallets: Sequence[str] = ()
-) -> list[dict[str, Any]]:
-    """The newest forecast of each position of a deployment, or of those that these wallets hold, for each horizon."""
-    source = f"({OF_ADDRESSES.replace('?1', ':wallets')})" if wallets else "positions"
-    columns = ", ".join(
-        f"{'p' if name in {'protocol', 'owner', 'wallet', 'health_factor', 'debt_usd'} else 'f'}.{name}"
-        for name in LISTED
+def listed(conn: sqlite3.Connection, made: Iterable[ForecastRow]) -> Iterator[dict[str, Any]]:
+    """Forecasts with what is known of the positions, whether they are written already or not; those without a row are left out."""
+    sql = (
+        "select protocol, owner, wallet, health_factor, debt_usd from positions "
+        "where chain_id = ? and deployment = ? and account = ? and position_group = ?"
     )
-    rows = conn.execute(
-        f"select {columns} from {source} p join forecasts f using (chain_id, deployment, account, position_group) "  # noqa: S608 - our own names
-        "where f.chain_id = :chain_id and f.deployment = :deployment "
-        "and f.horizon_seconds in (select value from json_each(:horizons)) and not exists (select 1 from forecasts n "
-        "where (n.chain_id, n.deployment, n.account, n.position_group, n.horizon_seconds) = (f.chain_id, f.deployment, "
-        "f.account, f.position_group, f.horizon_seconds) and n.block_number > f.block_number)",
-        {
-            "chain_id": where[0],
-            "deployment": where[1],
-            "wallets": json.dumps([*wallets]),
-            "horizons": json.dumps([*horizons]),
-        },
-    )
-    return [dict(zip(LISTED, row, strict=True)) for row in rows]
+    names = "protocol owner wallet health_factor debt_usd".split()
+    for key, horizons in groupby(made, key=itemgetter(0, 1, 2, 3)):
+        known = conn.execute(sql, key).fetchone()
+        for row in horizons if known is not None else ():
+            told = {**row._asdict(), **dict(zip(names, known, strict=True)), "block_time": iso(row.block_timestamp)}
+            yield {name: told[name] for name in LISTED}
 
 
 class Standing(NamedTuple):

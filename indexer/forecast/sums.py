@@ -22,6 +22,8 @@ BOOK_COLUMNS = [
     *(f"{kind}_{level}_bad_debt_usd" for level in LEVELS for kind in ("var", "es")),
     *"paths seed prices_until block_number block_time".split(),
 ]
+#: what a wallet or a collateral adds to the expected debt
+PART_COLUMNS = ["horizon_seconds", "name", "expected_debt_usd", "share_percent"]
 #: the row over all deployments
 TOGETHER = "all"
 

@@ -40,6 +40,7 @@ from indexer.store.chosen import OF_KEY, rows_of
 from indexer.store.reorgs import earlier, recorded
 from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.shards import each
+from indexer.text.values import iso
 
 #: (up to this age, one point per so many seconds); each interval divides the next, so a minimum is never thinned away
 TIERS = ((7_200, 0), (86_400, 600), (30 * 86_400, 3_600))
@@ -315,7 +316,7 @@ def by_position(rows: Iterable[Sequence[object]]) -> Iterator[tuple[Key, list[Po
 
 MOVEMENT_COLUMNS = (
     "chain_id deployment protocol wallet positions supply_change_usd debt_change_usd first_block_number "
-    "last_block_number last_block_timestamp collateral_usd debt_usd health_factor_raw health_factor status"
+    "last_block_number last_block_timestamp collateral_usd debt_usd health_factor_raw health_factor status last_block_time"
 ).split()
 
 
@@ -372,7 +373,10 @@ def movements(
         where = tuple(row[:3])
         if where in found:
             chain, deployment, wallet, protocol, count, collateral, debt, *health = row
-            rows.append([chain, deployment, protocol, wallet, count, *found[where], collateral, debt, *health])
+            moved = found[where]
+            rows.append(
+                [chain, deployment, protocol, wallet, count, *moved, collateral, debt, *health, iso(int(moved[-1]))]
+            )
     rows.sort(key=lambda row: (-max(abs(row[5]), abs(row[6])), *row[:4]))
     return [dict(zip(MOVEMENT_COLUMNS, row, strict=True)) for row in rows]
 
@@ -388,3 +392,14 @@ def unknown_movements(conn: sqlite3.Connection, chain_id: int | None = None) -> 
         "from unknown_movements where ?1 is null or chain_id = ?1)"
     )
     return sum(part.execute(sql, (chain_id,)).fetchone()[0] for part in each(conn))
+
+
+def movement_remarks(conn: sqlite3.Connection, chain_id: int | None = None) -> list[str]:
+    """What a reader of movements must know: of how many positions some are unknown."""
+    unknown = unknown_movements(conn, chain_id)
+    if not unknown:
+        return []
+    return [
+        f"of {unknown:,} positions some movement is unknown: a price is missing, they were found late, or the snapshot "
+        "to compare with was orphaned"
+    ]

@@ -1,7 +1,6 @@
 """The verb `forecast`."""
 
 import re
-import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,8 @@ from indexer.text.console import bars, remark
 from indexer.text.values import for_people
 
 if TYPE_CHECKING:
-    from indexer.forecast.forecast import Forecast, Plan
-    from indexer.store.books import Book
+    from indexer.forecast.forecast import Forecast
+    from indexer.forecast.listed import Told
 
 HOURS = {"h": 1, "d": 24, "w": 168}
 MOST_HOURS = 30 * 24
@@ -33,7 +32,6 @@ BOOK_TABLE = (
     "expected_bad_debt_usd es_99_bad_debt_usd expected_positions forecast"
 ).split()
 PART_TABLE = ["within", "name", "expected_debt_usd", "share_percent"]
-PART_COLUMNS = ["horizon_seconds", "name", "expected_debt_usd", "share_percent"]
 
 
 def horizons(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -116,27 +114,33 @@ def forecast(
     unknown until 50 were. Prices go on as in their past year: `indexer sync --prices` fetches it. The rows are kept in
     the table `forecasts`. `indexer forecast book` adds up everyone: expected debt, value at risk, expected shortfall.
     """
-    from indexer.forecast.forecast import PATHS, REFINED, Plan
+    from indexer.forecast import listed
 
     session.require_one_file("forecast")
     whole = list(whom) == [BOOK]
     if not whole and BOOK in whom:
         raise click.UsageError(f"{BOOK} is everyone: name it alone, or wallets")
     who = person(session, [] if whole else [*whom, *asked.wallets], rpc_urls)
-    plan = Plan(asked_horizons, paths or PATHS, seed, exact, 0 if paths else REFINED)
+    plan = listed.planned(asked_horizons, paths, seed, exact=exact)
     with session.read(for_people=output.table) as conn:
         scope = asked.scope(session, conn)
-        books = books_of(session, conn, asked, scope, who.wallets)
+        holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments)
+        books = listed.chosen(
+            conn, session.deployments(conn), say=remark, wallets=who.wallets, protocols=asked.protocols, scope=scope
+        )
         if not books:
             empty(output, whole=whole, by=by)
             return
-        found = computed(session, conn, books, plan)
-    told = stored(session, found, who.wallets)
-    explain(found, told)
+        with bars() as progress:
+            found = listed.computed(conn, books, plan, session.config.groups, progress)
+        told = listed.told(conn, found, int(time.time()))
+    write(session, told)
+    for line in listed.remarks(found, told.listed):
+        remark(line)
     if whole:
         write_book(found, by, Scope(order=asked.order, limit=asked.limit), output)
         return
-    theirs = [row for row in told if asked.keeps(row)]
+    theirs = [row for row in told.listed if asked.keeps(row)]
     if who.wallets and asked.min_debt is None:
         who.say_who_is_unknown(theirs, f"with debt in {session.db}")
     write_rows(theirs, asked, scope, output, whole=not who.wallets)
@@ -145,66 +149,19 @@ def forecast(
 def empty(output: Output, *, whole: bool, by: str) -> None:
     """Nothing to forecast: no rows, with the columns that there would be."""
     from indexer.forecast.rows import LISTED
-    from indexer.forecast.sums import BOOK_COLUMNS
+    from indexer.forecast.sums import BOOK_COLUMNS, PART_COLUMNS
 
     output.write_dicts([], (BOOK_COLUMNS if by == "deployment" else PART_COLUMNS) if whole else LISTED)
 
 
-def books_of(
-    session: Session, conn: sqlite3.Connection, asked: Asked, scope: Scope, wallets: Sequence[str]
-) -> "list[Book]":
-    """The deployments that are asked for and whose protocol can be forecast."""
-    from indexer.adapter import Liquidation
-    from indexer.store import books
-
-    if not holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments):
-        return []
-    rows = books.deployments(conn, chain_id=scope.chain_id, protocols=asked.protocols, names=asked.deployments)
-    rows = [row for row in rows if scope.span.holds(row)]
-    rows, lacking = books.able(rows, Liquidation)
-    for name in lacking:
-        remark(f"{name} is left out: its protocol does not say what other prices would do to it")
-    return books.load(conn, rows, session.deployments(conn), wallets=wallets)
-
-
-def computed(session: Session, conn: sqlite3.Connection, books: "Sequence[Book]", plan: "Plan") -> "Forecast":
-    """The forecast, computed from what the file says now."""
-    from indexer.forecast.forecast import forecast as computing
-    from indexer.forecast.rows import watched
-    from indexer.risk.scenario import GROUPS
-    from indexer.risk.simulate import seconds_per_block
-
-    paces = {book.chain_id: seconds_per_block(conn, book.chain_id) for book in books}
-    with bars() as progress:
-        groups = {**GROUPS, **session.config.groups}
-        return computing(conn, books, plan, groups, paces, watched=watched(conn), progress=progress)
-
-
-def stored(session: Session, found: "Forecast", wallets: Sequence[str]) -> list[dict[str, Any]]:
-    """Writes the forecast into the file, and returns its rows with what is known of the positions."""
+def write(session: Session, told: "Told") -> None:
+    """Writes a forecast into the file, with the fits that it rests on."""
     from indexer.forecast import calibration, rows
     from indexer.store.store import Store
 
     with Store(session.db) as store, store.transaction() as conn:
-        calibration.refit(conn, found.plan.horizons, int(time.time()))
-        made = list(found.rows(rows.watched(conn), calibration.knots(conn)))
-        rows.write(conn, made)
-        return [
-            row
-            for desk in found.desks
-            for row in rows.newest(conn, desk.where, found.plan.horizons, wallets)
-            if row["block_number"] == desk.book.market.block.number
-        ]
-
-
-def explain(found: "Forecast", told: Sequence[Mapping[str, Any]]) -> None:
-    """What a reader must know: who has no forecast, and why."""
-    reasons: dict[str, int] = {}
-    for row in told:
-        if row["hits"] is None and row["horizon_seconds"] == found.plan.horizons[0]:
-            reasons[row["note"]] = reasons.get(row["note"], 0) + 1
-    for note, count in sorted(reasons.items(), key=lambda one: (-one[1], one[0])):
-        remark(f"{count:,} without a forecast: {note}")
+        calibration.save(conn, told.fits)
+        rows.write(conn, told.made)
 
 
 # output ---------------------------------------------------------------------------------------------------------------
@@ -229,19 +186,13 @@ def pending(row: Mapping[str, Any]) -> str | None:
     return f"{row['pending_kind']}{when}"
 
 
-def likeliest(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The order of rows: what is pending first, then the highest chance, then the largest debt."""
-    p = row["p_unsafe"] if row["p_unsafe"] is not None else row["p_unsafe_bound"]
-    none = row["hits"] is None and row["note"] != "liquidatable now"
-    return (none, row["hits"] is not None, row["pending_kind"] is None, -(p or 0.0), -(row["debt_usd"] or 0.0))
-
-
 def write_rows(rows: Sequence[dict[str, Any]], asked: Asked, scope: Scope, output: Output, *, whole: bool) -> None:
     """Writes the positions: a person's in the order of horizons, everyone's the likeliest first."""
+    from indexer.forecast.listed import ranked
     from indexer.forecast.rows import LISTED
 
     if whole:
-        rows = sorted(rows, key=lambda row: (likeliest(row), row["account"], row["horizon_seconds"]))
+        rows = ranked(rows)
     limit = asked.limit or (WORST if whole and output.table else None)
     listed = Scope(order=scope.order, limit=limit).arranged(rows, LISTED)
     if not output.table:
@@ -262,53 +213,10 @@ def write_rows(rows: Sequence[dict[str, Any]], asked: Asked, scope: Scope, outpu
         remark(f"{len(rows) - len(listed):,} more rows; --limit N shows them, --csv all")
 
 
-def book_rows(found: "Forecast") -> list[dict[str, Any]]:
-    """One row per horizon and deployment, and one over all of them where there are several."""
-    from indexer.forecast.sums import TOGETHER, book_row
-
-    rows = []
-    for number, seconds in enumerate(found.plan.horizons):
-        for desk in found.desks:
-            block = desk.book.market.block
-            place = {"chain_id": desk.book.chain_id, "deployment": desk.book.name, "block_number": block.number}
-            rows.append(
-                {**place, "block_time": desk.book.time, **common(found, seconds), **book_row(number, [desk.sums])}
-            )
-        if len(found.desks) > 1:
-            place = {"chain_id": None, "deployment": TOGETHER, "block_number": None, "block_time": None}
-            every = [desk.sums for desk in found.desks]
-            rows.append({**place, **common(found, seconds), **book_row(number, every)})
-    return rows
-
-
-def common(found: "Forecast", seconds: int) -> dict[str, Any]:
-    plan = found.plan
-    return {"horizon_seconds": seconds, "paths": plan.paths, "seed": plan.seed, "prices_until": found.until}
-
-
-def parts(found: "Forecast", of: str) -> list[dict[str, Any]]:
-    """What wallets, or assets as collateral, add to the expected debt; the largest first."""
-    from indexer.forecast.sums import contributions
-
-    rows = []
-    for number, seconds in enumerate(found.plan.horizons):
-        sums: dict[str, list[float]] = {}
-        for desk in found.desks:
-            for name, values in getattr(desk.sums, of).items():
-                kept = sums.setdefault(name, [0.0] * len(values))
-                kept[number] += values[number]
-        listed = contributions(sums, number, found.plan.paths)
-        whole = sum(value for _, value in listed)
-        rows += [
-            {"horizon_seconds": seconds, "name": name, "expected_debt_usd": value, "share_percent": 100 * value / whole}
-            for name, value in listed
-        ]
-    return rows
-
-
 def write_book(found: "Forecast", by: str, scope: Scope, output: Output) -> None:
     """Writes the sums, the wallets that add most and the collateral as tables, or in other formats what --by names."""
-    from indexer.forecast.sums import BOOK_COLUMNS, TOP
+    from indexer.forecast.listed import book_rows, parts
+    from indexer.forecast.sums import BOOK_COLUMNS, PART_COLUMNS, TOP
 
     names = {"wallet": "by_wallet", "asset": "by_asset"}
     if not output.table:

@@ -7,7 +7,6 @@ from indexer.terminal.options import Moment, Number, Session, holds, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
 from indexer.text.console import bars, remark
-from indexer.text.values import iso
 
 DAY = 86_400
 MOVEMENT_TABLE = (
@@ -48,7 +47,7 @@ def movements(
     """
     from indexer.history import history as moved
 
-    columns = [*moved.MOVEMENT_COLUMNS, "last_block_time"]
+    columns = moved.MOVEMENT_COLUMNS
     with session.read(for_people=output.table) as conn, bars() as progress:
         scope = asked.scope(session, conn)
         progress.start("movements", 1, "query")
@@ -66,15 +65,10 @@ def movements(
             min_usd=min_usd,
             **where,  # type: ignore[arg-type]
         )
-        unknown = moved.unknown_movements(conn, scope.chain_id)
+        said = moved.movement_remarks(conn, scope.chain_id)
     rows = [row for row in rows if asked.keeps(row)]
-    for row in rows:
-        row["last_block_time"] = iso(int(str(row["last_block_timestamp"])))
-    if unknown:
-        remark(
-            f"of {unknown:,} positions some movement is unknown: a price is missing, they were found late, or the snapshot "
-            "to compare with was orphaned"
-        )
+    for line in said:
+        remark(line)
     if not rows:
         remark(f"nobody moved {min_usd:,.0f} USD in that time")
     output.write_dicts(scope.arranged(rows, columns), MOVEMENT_TABLE, columns)

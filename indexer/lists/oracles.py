@@ -2,14 +2,13 @@
 
 import sqlite3
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import sleep
 from typing import Any
 
 import click
 
-from indexer.errors import ConfigError
 from indexer.queries import prices
 from indexer.store.shards import each
 from indexer.terminal.freshness import fails_when_old
@@ -26,13 +25,10 @@ VOLATILITY = (
     "description assets volatility_7d volatility_30d volatility_now worst_day_percent correlation_eth samples age_seconds "
     "volatility_1d volatility_365d worst_hour_percent note"
 ).split()
-NOTHING = "no price feed is followed yet: `indexer sync --prices` reads them"
 #: seconds between two looks at the file
 PAUSE = 2.0
 #: what makes a row worth telling again
 TOLD = "state answer_raw updated_at pending_price_raw pending_at cap_raw capped".split()
-#: columns of a row by which the user may name it
-NAMES = ("feed", "description", "symbol", "asset", "position_group", "assets")
 
 
 @click.command(
@@ -73,15 +69,16 @@ def oracles(session: Session, names: tuple[str, ...], follow: bool, asked: Asked
 
 def rows_of(session: Session, conn: sqlite3.Connection, names: Sequence[str], asked: Asked) -> list[Mapping[str, Any]]:
     """The rows that are asked for, as the file has them now."""
+    from indexer.prices.listed import NOTHING, listed
     from indexer.prices.oracles import rows
 
     chain_id = asked.scope(session, conn).chain_id
     if not holds(session, conn, chain_id=chain_id, protocols=asked.protocols, deployments=asked.deployments):
         return []
-    found = [row for file in each(conn) for chain in prices.chains(file, chain_id) for row in rows(file, *chain)]
+    found = listed(conn, rows, names, chain_id=chain_id)
     if not found:
         remark(NOTHING)
-    return [row for row in named(found, names) if asked.of_place(row)]
+    return [row for row in found if asked.of_place(row)]
 
 
 def changes(session: Session, names: Sequence[str], asked: Asked) -> Iterator[list[Mapping[str, Any]]]:
@@ -131,46 +128,12 @@ def volatility(session: Session, names: tuple[str, ...], asked: Asked, output: O
     and 365 days and now (weighted by time); empty where the history is shorter. The worst hour and day are the deepest falls in
     all that is known, up to a year. JSON names the estimators. `indexer sync --prices` brings the history up to date.
     """
+    from indexer.prices.listed import NOTHING, listed
     from indexer.prices.volatility import COLUMNS, rows
 
     with session.read(for_people=output.table) as conn:
         scope = asked.scope(session, conn)
-        found = [
-            row for file in each(conn) for chain in prices.chains(file, scope.chain_id) for row in rows(file, *chain)
-        ]
-    kept = named(found, names)
+        found = listed(conn, rows, names, chain_id=scope.chain_id)
     if not found:
         remark(NOTHING)
-    output.write_dicts(scope.arranged(kept, COLUMNS), VOLATILITY, COLUMNS)
-
-
-def named(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> list[Mapping[str, Any]]:
-    """The rows that one of the names means; all without names. Raises `ConfigError` for a name that means none."""
-    if not names:
-        return [*rows]
-    found: dict[int, Mapping[str, Any]] = {}
-    for name in names:
-        mine = {place: row for place, row in enumerate(rows) if is_named(row, name)}
-        if not mine:
-            from indexer.plugins import did_you_mean
-
-            known = {word.lower() for row in rows for column in ("symbol", "assets") for word in words(row.get(column))}
-            raise ConfigError(f"no followed feed or asset is called {name!r}{did_you_mean(name, known)}")
-        found |= mine
-    return [found[place] for place in sorted(found)]
-
-
-def is_named(row: Mapping[str, Any], name: str) -> bool:
-    """Whether a name, in any case, is one of the row's."""
-    wanted = name.lower()
-    alike = {wanted, "w" + wanted} if wanted in ("eth", "btc") else {wanted}
-    return any(
-        str(row.get(column) or "").lower() in alike
-        or (column == "assets" and not alike.isdisjoint(map(str.lower, words(row.get(column)))))
-        for column in NAMES
-    )
-
-
-def words(text: Any) -> list[str]:
-    """The names in a list with commas."""
-    return [word.strip() for word in str(text or "").split(",") if word.strip()]
+    output.write_dicts(scope.arranged(found, COLUMNS), VOLATILITY, COLUMNS)

@@ -1,6 +1,5 @@
 """The verbs `query` and `export`: the rows of any SQL, and whole lists with every column."""
 
-import re
 import sqlite3
 import sys
 import time
@@ -22,7 +21,7 @@ from indexer.terminal.freshness import AGES, fails_when_old
 from indexer.terminal.options import Session, below_option, exact_option, holds, scheduler_options, session_of
 from indexer.terminal.output import Output, output_options
 from indexer.terminal.scope import Asked, list_options
-from indexer.text.console import counted, remark
+from indexer.text.console import bars, counted, remark
 from indexer.text.values import many
 
 
@@ -58,10 +57,12 @@ def query(session: Session, sql: str, chain: str | None, lake: Path | None, exac
     if session.folder and exact:
         raise click.UsageError("--exact is for one chain's file here: name it with --chain")
     with session.read(for_people=output.table, exact=exact) as conn, one_connection(session, conn) as into:
-        if re.search(r"\bopportunities\b", sql, re.IGNORECASE):
-            from indexer.lists.opportunities import lay_table
+        if reading.names_table(sql, "opportunities"):
+            from indexer.risk.opportunity_rows import lay_table
 
-            lay_table(session, conn, into)
+            with bars() as progress:
+                progress.start("positions", 1, "query")
+                lay_table(conn, session.deployments(conn), into, remark)
             into.execute("pragma query_only = on")
         reads: set[tuple[str, str]] = set()
         columns, rows = reading.run(into, sql, reads)

@@ -199,12 +199,23 @@ def book_report(
 
 def level_section(session: Session, conn: Connection, asset: str, asked: Asked, progress: "Progress") -> "Section":
     """The histogram of `indexer levels ASSET`."""
-    from indexer.lists.levels import STEP, found
+    from indexer.lists.levels import STEP
     from indexer.report.charts import Bars
     from indexer.report.document import Section
+    from indexer.risk.level_rows import rows as computed
     from indexer.risk.levels import COLUMNS
 
-    rows = found(session, conn, asset, STEP, asked, progress)
+    rows = computed(
+        conn,
+        session.deployments(conn),
+        asset,
+        say=remark,
+        step=STEP,
+        min_debt=asked.min_debt,
+        protocols=asked.protocols,
+        scope=asked.scope(session, conn),
+        progress=progress,
+    )
     bars_of = [
         ("now" if row["direction"] == "now" else f"{row['change_percent_to']:+d} %", row["debt_usd"])
         for row in rows

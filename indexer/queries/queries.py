@@ -217,6 +217,11 @@ def last_block(path: Path, chain_id: int) -> int | None:
     return max((block for chain, _, block in _synced(path) if chain == chain_id), default=None)
 
 
+def names_table(sql: str, table: str) -> bool:
+    """Whether SQL may read a table of that name."""
+    return re.search(rf"\b{table}\b", sql, re.IGNORECASE) is not None
+
+
 def lay_rows(into: sqlite3.Connection, table: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
     """Makes a temporary table of these columns (name -> type) on a connection, and fills it."""
     typed = ", ".join(f"{name} {kind}" for name, kind in columns.items())

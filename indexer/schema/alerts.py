@@ -1,8 +1,12 @@
 """The steps of the tables of alerts: who is watched, by which rules, what was told, and where it was delivered."""
 
-import sqlite3
+from typing import TYPE_CHECKING
 
 from indexer.schema.steps import execute, migrations
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
 
 WATCHING = """
 create table watches (                  -- a wallet is watched on every chain
@@ -74,8 +78,8 @@ create index deliveries_by_state on deliveries (state);
 
 
 @migrations(name="0002_watching")
-def watching(conn: sqlite3.Connection) -> None:
-    execute(conn, WATCHING)
+def watching(db: "Database") -> None:
+    execute(db, WATCHING)
 
 
 #: `deliveries.failures` counts failures that may be the message's fault; with `short` 1 the alert has stepped aside, and
@@ -128,15 +132,15 @@ create table blind_deployments (        -- those of which an alert said that the
 
 
 @migrations(name="0008_alert_kinds")
-def alert_kinds(conn: sqlite3.Connection) -> None:
+def alert_kinds(db: "Database") -> None:
     """The table is made anew with every row of the old one in it, in the same transaction."""
-    execute(conn, ALERTS)
+    execute(db, ALERTS)
 
 
 @migrations(name="0020_watch_groups")
-def watch_groups(conn: sqlite3.Connection) -> None:
+def watch_groups(db: "Database") -> None:
     """Watched wallets that belong together, such as those of one person; @name means all of a group."""
-    conn.execute(
+    db.conn.execute(
         "create table watch_groups (name text not null collate nocase, wallet text not null collate nocase, "
         "primary key (name, wallet)) strict, without rowid"
     )
@@ -165,5 +169,5 @@ create table price_states (             -- what each price rule remembers of a c
 
 
 @migrations(name="0021_price_rules")
-def price_rules(conn: sqlite3.Connection) -> None:
-    execute(conn, PRICE_RULES)
+def price_rules(db: "Database") -> None:
+    execute(db, PRICE_RULES)

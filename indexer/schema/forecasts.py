@@ -1,8 +1,11 @@
 """The steps of the tables of forecasts: what was said of each position when, and how often such a saying came true."""
 
-import sqlite3
+from typing import TYPE_CHECKING
 
 from indexer.schema.steps import execute, migrations
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 FORECASTS = """
 create table forecasts (                -- the newest of each position and horizon; of some, one a UTC day as well
@@ -48,10 +51,10 @@ create table calibrations (             -- how often positions with a p_unsafe w
 
 
 @migrations(name="0038_forecasts")
-def forecasts(conn: sqlite3.Connection) -> None:
-    execute(conn, FORECASTS)
+def forecasts(db: "Database") -> None:
+    execute(db, FORECASTS)
 
 
 @migrations(name="0039_calibrations")
-def calibrations(conn: sqlite3.Connection) -> None:
-    execute(conn, CALIBRATIONS)
+def calibrations(db: "Database") -> None:
+    execute(db, CALIBRATIONS)

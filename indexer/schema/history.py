@@ -1,15 +1,18 @@
 """The steps of the tables of the past: health and movements, interest, trends, and points of blocks that left the chain."""
 
-import sqlite3
+from typing import TYPE_CHECKING
 
 from indexer.schema.steps import execute, migrations
 
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
 
 @migrations(name="0003_movements")
-def movements(conn: sqlite3.Connection) -> None:
+def movements(db: "Database") -> None:
     """What was added to a position since its point before, in USD without price moves; null where unknown."""
     for column in ("supply_change_usd", "debt_change_usd"):
-        conn.execute(f"alter table health_history add column {column} real")
+        db.conn.execute(f"alter table health_history add column {column} real")
 
 
 ACCRUALS = """
@@ -35,8 +38,8 @@ create table accruals (                 -- interest measured between snapshots, 
 
 
 @migrations(name="0004_accruals")
-def accruals(conn: sqlite3.Connection) -> None:
-    conn.execute(ACCRUALS)
+def accruals(db: "Database") -> None:
+    db.conn.execute(ACCRUALS)
 
 
 PRUNED_HISTORY = """
@@ -61,9 +64,9 @@ create table unknown_movements (        -- positions with a movement that is unk
 
 
 @migrations(name="0041_pruned_history")
-def pruned_history(conn: sqlite3.Connection) -> None:
+def pruned_history(db: "Database") -> None:
     """Which months of `health_history` have left the file, and where they are."""
-    execute(conn, PRUNED_HISTORY)
+    execute(db, PRUNED_HISTORY)
 
 
 ORPHANED_HISTORY = """
@@ -126,8 +129,8 @@ insert into recorded select chain_id, deployment, block_number from deployments 
 
 
 @migrations(name="0007_orphaned_history")
-def orphaned_history(conn: sqlite3.Connection) -> None:
-    execute(conn, ORPHANED_HISTORY)
+def orphaned_history(db: "Database") -> None:
+    execute(db, ORPHANED_HISTORY)
 
 
 TRENDS = """
@@ -176,16 +179,16 @@ create table book_history (
 
 
 @migrations(name="0023_trends")
-def trends(conn: sqlite3.Connection) -> None:
+def trends(db: "Database") -> None:
     """Points of markets and of the book with every snapshot, and where those go whose blocks left the chain."""
     for statement in filter(str.strip, TRENDS.split(";\n")):
-        conn.execute(statement)
+        db.conn.execute(statement)
         orphaned = statement.strip().replace("create table ", "create table orphaned_", 1)
         body, _ = orphaned.rsplit("    block_time text", 1)
-        conn.execute(
+        db.conn.execute(
             f"{body}    orphaned_at integer not null,\n    orphaned_from_hash text not null,\n"
             "    block_time text generated always as "
             "(strftime('%Y-%m-%dT%H:%M:%SZ', block_timestamp, 'unixepoch')) virtual\n) strict"
         )
     for name in ("market", "book"):
-        conn.execute(f"create index orphaned_{name}_history_by_age on orphaned_{name}_history (orphaned_at)")
+        db.conn.execute(f"create index orphaned_{name}_history_by_age on orphaned_{name}_history (orphaned_at)")

@@ -3,32 +3,26 @@
 A migration adds tables and columns, and replaces views; none deletes a row. All migrations due run in one transaction, so a
 file is never left between two versions. There is no way back, and none is needed: an older version refuses the file.
 
-Which were applied stands where sqlite-utils keeps it, so its tools can read that too; as it imports pandas wherever that is
-installed, nothing here needs it.
+sqlite-utils applies them and records which were applied, so its own tools can read that too. It is slow to import (with
+pandas, where that is installed), so it is imported only when there is something to apply.
 
 The steps of the view `wallets`, of the past, of prices and of alerts have modules of their own; the rest is here, and a new one goes
 to the end of the module of its tables.
 """
 
 import sqlite3
-from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from indexer.schema import alerts, forecasts, history, prices, wallets  # noqa: F401 - each registers its steps
 from indexer.schema.steps import STEPS, execute, migrations
 from indexer.schema.tables import DISPUTES, DOUBTED, INITIAL, LIQUIDATIONS
 
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
 NAME = "lending-indexer"
-#: the table in which sqlite-utils records the applied migrations, as it creates it
+#: the table in which sqlite-utils records the applied migrations
 TABLE = "_sqlite_migrations"
-RECORDS = f"""
-create table if not exists {TABLE} (
-    id integer primary key,
-    migration_set text,
-    name text,
-    applied_at text                     -- UTC
-);
-create unique index if not exists idx_{TABLE}_migration_set_name on {TABLE} (migration_set, name);
-"""
 
 
 def applied(conn: sqlite3.Connection) -> list[str]:
@@ -52,11 +46,12 @@ def unknown(conn: sqlite3.Connection) -> list[str]:
 
 def apply(conn: sqlite3.Connection) -> None:
     """Brings a database to the current schema, inside the caller's transaction."""
-    execute(conn, RECORDS)
-    for name in pending(conn):
-        STEPS[name](conn)
-        at = str(datetime.now(UTC))
-        conn.execute(f"insert into {TABLE} (migration_set, name, applied_at) values (?, ?, ?)", (NAME, name, at))
+    from sqlite_utils import Database, Migrations  # noqa: PLC0415 - see above
+
+    steps = Migrations(NAME)
+    for name in sorted(STEPS):
+        steps(name=name)(STEPS[name])
+    steps.apply(Database(conn, execute_plugins=False))
 
 
 CONTRACTS = """
@@ -71,38 +66,38 @@ create table contracts (                -- contracts that may be the protocol's 
 
 
 @migrations(name="0001_initial")
-def initial(conn: sqlite3.Connection) -> None:
-    execute(conn, INITIAL)
+def initial(db: "Database") -> None:
+    execute(db, INITIAL)
 
 
 @migrations(name="0005_contracts")
-def contracts(conn: sqlite3.Connection) -> None:
-    conn.execute(CONTRACTS)
+def contracts(db: "Database") -> None:
+    db.conn.execute(CONTRACTS)
 
 
 @migrations(name="0010_partial_snapshots")
-def partial_snapshots(conn: sqlite3.Connection) -> None:
+def partial_snapshots(db: "Database") -> None:
     """Rows get the time of their own block, deployments the health factor below which all rows are of their block."""
-    conn.execute("alter table positions add column block_timestamp integer")
-    conn.execute(
+    db.conn.execute("alter table positions add column block_timestamp integer")
+    db.conn.execute(
         "update positions set block_timestamp = (select d.block_timestamp from deployments d where "
         "(d.chain_id, d.deployment, d.block_number) = (positions.chain_id, positions.deployment, positions.block_number))"
     )
-    conn.execute("alter table deployments add column exact_below real")
-    conn.execute("create index states_by_block on states (chain_id, deployment, block_number)")
+    db.conn.execute("alter table deployments add column exact_below real")
+    db.conn.execute("create index states_by_block on states (chain_id, deployment, block_number)")
 
 
 @migrations(name="0012_described_deployments")
-def described_deployments(conn: sqlite3.Connection) -> None:
+def described_deployments(db: "Database") -> None:
     """What an adapter needs to read the rows; NULL until the next sync of a deployment that an older version wrote."""
     for column in ("chain text", "start_block integer", "addresses text", "options text"):  # the last two are JSON
-        conn.execute(f"alter table deployments add column {column}")
+        db.conn.execute(f"alter table deployments add column {column}")
 
 
 @migrations(name="0013_notes")
-def notes(conn: sqlite3.Connection) -> None:
+def notes(db: "Database") -> None:
     """What is unpriceable or unverified about a position, and why; NULL where nothing is."""
-    conn.execute("alter table positions add column note text")
+    db.conn.execute("alter table positions add column note text")
 
 
 COVERAGE = """
@@ -122,23 +117,23 @@ create table imported (                 -- accounts that a file named and nobody
 
 
 @migrations(name="0016_coverage")
-def coverage(conn: sqlite3.Connection) -> None:
+def coverage(db: "Database") -> None:
     """How it is known that nobody with debt is missing: history | sums | partial; NULL until a snapshot tells."""
-    execute(conn, COVERAGE)
+    execute(db, COVERAGE)
 
 
 @migrations(name="0017_progress")
-def progress(conn: sqlite3.Connection) -> None:
+def progress(db: "Database") -> None:
     """How far a run is while it works: blocks of logs fetched and wanted, positions read and wanted, and since when."""
     for column in ("blocks", "blocks_wanted", "positions_wanted", "stage_began_at", "told_at"):
-        conn.execute(f"alter table runs add column {column} integer")
+        db.conn.execute(f"alter table runs add column {column} integer")
 
 
 @migrations(name="0018_liquidations")
-def liquidations(conn: sqlite3.Connection) -> None:
-    execute(conn, LIQUIDATIONS)
+def liquidations(db: "Database") -> None:
+    execute(db, LIQUIDATIONS)
     # the first block from which on every liquidation is in the table; null where none is complete up to the snapshot
-    conn.execute("alter table deployments add column liquidations_from_block integer")
+    db.conn.execute("alter table deployments add column liquidations_from_block integer")
 
 
 CHANGES = """
@@ -156,25 +151,25 @@ create index changes_blocks on changes (chain_id) where kind = 'block';
 
 
 @migrations(name="0019_changes")
-def changes(conn: sqlite3.Connection) -> None:
-    execute(conn, CHANGES)
+def changes(db: "Database") -> None:
+    execute(db, CHANGES)
 
 
 @migrations(name="0027_disputes")
-def disputes(conn: sqlite3.Connection) -> None:
+def disputes(db: "Database") -> None:
     """A dispute outlives the row that a later snapshot writes. Those of before are known by what their rows say."""
-    conn.execute(DISPUTES)
-    conn.execute(
+    db.conn.execute(DISPUTES)
+    db.conn.execute(
         "insert into disputes select chain_id, deployment, account, position_group, block_number from positions "
         "where status = 'unverified' and note like 'two endpoints contradict each other about it%'"
     )
 
 
 @migrations(name="0028_doubted")
-def doubted(conn: sqlite3.Connection) -> None:
+def doubted(db: "Database") -> None:
     """Marks, and drops nothing: a Borrow or Transfer of nothing once named an account. The logs tell, `sync` asks them."""
-    conn.execute(DOUBTED)
-    conn.execute(
+    db.conn.execute(DOUBTED)
+    db.conn.execute(
         "insert into doubted select chain_id, deployment, account, position_group from positions p "
         "where protocol = 'compound-v2' and status = 'no-debt' "
         "and not exists (select 1 from balances b where (b.chain_id, b.deployment, b.account, b.position_group) "
@@ -185,6 +180,6 @@ def doubted(conn: sqlite3.Connection) -> None:
 
 
 @migrations(name="0035_start_block_found")
-def start_block_found(conn: sqlite3.Connection) -> None:
+def start_block_found(db: "Database") -> None:
     """The first block of a deployment as the chain proves it; NULL until then, and where nothing proves it."""
-    conn.execute("alter table deployments add column start_block_found integer")
+    db.conn.execute("alter table deployments add column start_block_found integer")

@@ -1,8 +1,11 @@
 """The steps of the tables of price history: feeds, their phases and answers, and which prices are made of them."""
 
-import sqlite3
+from typing import TYPE_CHECKING
 
 from indexer.schema.steps import execute, migrations
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 PRICES = """
 create table feeds (
@@ -65,19 +68,19 @@ create table market_prices (            -- price = product(feed ^ exponent) * ra
 
 
 @migrations(name="0036_price_history")
-def price_history(conn: sqlite3.Connection) -> None:
-    execute(conn, PRICES)
+def price_history(db: "Database") -> None:
+    execute(db, PRICES)
 
 
 @migrations(name="0037_known_until")
-def known_until(conn: sqlite3.Connection) -> None:
+def known_until(db: "Database") -> None:
     """The time of the block up to which every answer of a feed is known; NULL until the next sync of prices."""
-    conn.execute("alter table feeds add column known_until integer")
+    db.conn.execute("alter table feeds add column known_until integer")
 
 
 @migrations(name="0040_waiting_prices")
-def waiting_prices(conn: sqlite3.Connection) -> None:
+def waiting_prices(db: "Database") -> None:
     """The few answers that are not in force are found without reading all the others."""
-    conn.execute(
+    db.conn.execute(
         "create index feed_prices_waiting on feed_prices (chain_id, feed, block_timestamp) where in_force_timestamp is null"
     )

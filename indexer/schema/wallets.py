@@ -3,10 +3,14 @@
 Evidence for dropping a view: none is needed, it holds no rows.
 """
 
-import sqlite3
+from typing import TYPE_CHECKING
 
 from indexer.schema.steps import execute, migrations
 from indexer.schema.tables import EACH_WALLET
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
 
 #: All of a wallet's supply counts, also what backs no debt (not flagged, or flagged with a threshold of 0).
 WALLETS = (
@@ -30,9 +34,9 @@ with supplied as (
 
 
 @migrations(name="0006_wallets")
-def wallets(conn: sqlite3.Connection) -> None:
-    conn.execute("drop view wallets")
-    conn.execute(WALLETS)
+def wallets(db: "Database") -> None:
+    db.conn.execute("drop view wallets")
+    db.conn.execute(WALLETS)
 
 
 #: The index finds one wallet; reading all of them sorts and keeps nothing. DISTINCT changes nothing (the key of
@@ -79,10 +83,10 @@ create index positions_unknown on positions (status) where status in ('unpriceab
 
 
 @migrations(name="0011_reading")
-def reading(conn: sqlite3.Connection) -> None:
-    execute(conn, READING)
-    conn.execute("drop view wallets")
-    conn.execute(WALLETS_BY_INDEX)
+def reading(db: "Database") -> None:
+    execute(db, READING)
+    db.conn.execute("drop view wallets")
+    db.conn.execute(WALLETS_BY_INDEX)
 
 
 #: what a wallet supplies is unknown while any of its positions has supplies that are not read yet
@@ -94,16 +98,16 @@ WALLETS_COMPLETE = WALLETS_BY_INDEX.replace(SUPPLY, COMPLETE_SUPPLY).replace(HEL
 
 
 @migrations(name="0014_supplies_complete")
-def supplies_complete(conn: sqlite3.Connection) -> None:
+def supplies_complete(db: "Database") -> None:
     """Whether a position's supplies that back nothing are read; rows of older versions have them all."""
-    conn.execute("alter table positions add column supplies_complete integer not null default 1")
+    db.conn.execute("alter table positions add column supplies_complete integer not null default 1")
     # empty once everything is read
-    conn.execute(
+    db.conn.execute(
         "create index positions_incomplete on positions (chain_id, deployment, account, position_group) "
         "where supplies_complete = 0"
     )
-    conn.execute("drop view wallets")
-    conn.execute(WALLETS_COMPLETE)
+    db.conn.execute("drop view wallets")
+    db.conn.execute(WALLETS_COMPLETE)
 
 
 #: all supply under its own name; `collateral_usd`, which means what backs debt everywhere else, is its old one until 1.1
@@ -125,11 +129,11 @@ BLOCK_TIME = (
 
 
 @migrations(name="0022_names")
-def names(conn: sqlite3.Connection) -> None:
+def names(db: "Database") -> None:
     """One name for one thing: `supply_usd`, `block_timestamp` and `block_time`; the old names stay beside them until 1.1."""
-    conn.execute("drop view wallets")
-    conn.execute(WALLETS_SUPPLY)
-    conn.execute("alter table blocks rename column timestamp to block_timestamp")
-    conn.execute("alter table blocks add column timestamp integer generated always as (block_timestamp) virtual")
+    db.conn.execute("drop view wallets")
+    db.conn.execute(WALLETS_SUPPLY)
+    db.conn.execute("alter table blocks rename column timestamp to block_timestamp")
+    db.conn.execute("alter table blocks add column timestamp integer generated always as (block_timestamp) virtual")
     for table in TIMED:
-        conn.execute(BLOCK_TIME.format(table=table))
+        db.conn.execute(BLOCK_TIME.format(table=table))

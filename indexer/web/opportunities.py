@@ -7,11 +7,10 @@ from typing import Any
 
 from starlette.requests import Request
 
-from indexer.lists.opportunities import COLUMNS, found, pays
-from indexer.queries.exports import danger_filter
 from indexer.queries.known import protocols
-from indexer.queries.scope import Scope
-from indexer.terminal.scope import Asked
+from indexer.risk.opportunity_rows import COLUMNS, pays
+from indexer.risk.opportunity_rows import rows as of_everyone
+from indexer.text.console import remark
 from indexer.web.asked import number, one_of
 from indexer.web.band import band
 from indexer.web.desk import Desk
@@ -30,8 +29,7 @@ def ranked(desk: Desk) -> Callable[[sqlite3.Connection], list[dict[str, Any]]]:
     """What computes the rows of everyone at risk, the most profitable first."""
 
     def rows_of(conn: sqlite3.Connection) -> list[dict[str, Any]]:
-        rows = list(found(conn, desk.session.deployments(conn), danger_filter(None, None, Scope()), Asked(), None))
-        return sorted(rows, key=lambda row: (-pays(row), row["health_factor"] is None, row["health_factor"] or 0.0))
+        return of_everyone(conn, desk.session.deployments(conn), say=remark)
 
     return rows_of
 

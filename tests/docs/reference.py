@@ -9,13 +9,14 @@ import re
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import click
 from click.testing import CliRunner
 
+import indexer
 from indexer import config
 from indexer.cli.main import VERBS, main
 from indexer.plugins import adapter_class, installed
@@ -253,3 +254,76 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{(column.meaning if column else '') + inside} |"
         )
     return "\n".join(lines)
+
+
+def api() -> str:
+    """What `import indexer` promises: of each name the signature and what it says of itself, the way in first, errors last."""
+    found = []
+    first = ("open", "Book", "connect", "Connection")
+    rest = [name for name in indexer.__all__ if name not in first]
+    for name in (*first, *sorted(rest, key=lambda name: name.endswith("Error"))):
+        value = getattr(indexer, name)
+        if name == "__version__":
+            found.append("## `__version__`\n\nThe version of the installed package, as text.\n")
+        elif dataclasses.is_dataclass(value):
+            fields = ", ".join(f"`{one.name}: {type_of(one.type)}`" for one in dataclasses.fields(value))
+            found.append(f"## `{name}`\n\n{about(value)}\n\nFields: {fields}\n{members(value)}")
+        elif inspect.isclass(value) and issubclass(value, Exception):
+            bases = ", ".join(f"`{base.__name__}`" for base in value.__bases__)
+            found.append(f"## `{name}`\n\n{about(value)} It is a {bases}.\n")
+        elif inspect.isclass(value):
+            found.append(f"## `{name}`\n\n{about(value)}\n{members(value)}")
+        else:
+            found.append(f"## `{name}`\n\n{signed(f'indexer.{name}', value)}\n")
+    return "\n".join(found)
+
+
+def members(kind: type) -> str:
+    """The public methods and properties that a class defines."""
+    lines = []
+    for name, value in vars(kind).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(value, property | cached_property):
+            inner = value.fget if isinstance(value, property) else value.func
+            lines.append(f"### `.{name}`\n\n`{type_of(inspect.signature(inner).return_annotation)}`. {about(inner)}\n")
+        elif isinstance(value, classmethod) or inspect.isfunction(value):
+            lines.append(f"### `.{name}()`\n\n{signed(f'.{name}', getattr(kind, name))}\n")
+    return "\n" + "\n".join(lines) if lines else ""
+
+
+def signed(name: str, function: Any) -> str:
+    """A signature on a line for each parameter where it is long, and below it what the function says of itself."""
+    told = inspect.signature(function)
+    parameters = [one for one in told.parameters.values() if one.name != "self"]
+    shown = [str(one.replace(annotation=Shown(one.annotation))) for one in parameters]
+    keyword = next((place for place, one in enumerate(parameters) if one.kind is one.KEYWORD_ONLY), None)
+    if keyword is not None and not any(one.kind is one.VAR_POSITIONAL for one in parameters):
+        shown.insert(keyword, "*")
+    line = f"{name}({', '.join(shown)}) -> {type_of(told.return_annotation)}"
+    if len(line) > 110:
+        inside = "".join(f"    {one},\n" for one in shown)
+        line = f"{name}(\n{inside}) -> {type_of(told.return_annotation)}"
+    return f"```py\n{line}\n```\n\n{about(function)}"
+
+
+class Shown:
+    """An annotation that is printed as `type_of` has it."""
+
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
+
+    def __repr__(self) -> str:
+        return type_of(self.annotation)
+
+
+def type_of(annotation: Any) -> str:
+    """A type as its author wrote it."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    text = text.replace("datetime.datetime | int", "datetime | int")
+    return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Za-z])", "", text).replace("'", "").replace('"', "")
+
+
+def about(thing: Any) -> str:
+    """The docstring, without the indentation of the code."""
+    return inspect.cleandoc(thing.__doc__ or "")

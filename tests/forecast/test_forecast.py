@@ -312,6 +312,10 @@ def outcomes(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield store.conn
 
 
+def refit(conn: sqlite3.Connection, now: int) -> None:
+    calibration.save(conn, calibration.due(conn, [86_400], now))
+
+
 def liquidate(conn: sqlite3.Connection, numbers: range) -> None:
     columns = [row[1] for row in conn.execute("pragma table_info(liquidations)")]
     known = {"chain_id": 1, "deployment": "d", "position_group": "", "protocol": "aave-v3", "log_index": 0}
@@ -323,24 +327,24 @@ def liquidate(conn: sqlite3.Connection, numbers: range) -> None:
 
 def test_liquidations_teach_only_where_enough_happened(outcomes: sqlite3.Connection) -> None:
     liquidate(outcomes, range(2, 100, 2))  # 49 of those with 10 %
-    calibration.refit(outcomes, [86_400], 1_000_000)
+    refit(outcomes, 1_000_000)
     assert calibration.knots(outcomes) == {}
     liquidate(outcomes, range(1, 2))
-    calibration.refit(outcomes, [86_400], 1_000_000)
+    refit(outcomes, 1_000_000)
     assert calibration.knots(outcomes) == {("aave-v3", 86_400): [(0.01, 1 / 400), (0.1, 49 / 400)]}
     liquidate(outcomes, range(200, 300, 2))
-    calibration.refit(outcomes, [86_400], 1_000_000 + 29 * 86_400)
+    refit(outcomes, 1_000_000 + 29 * 86_400)
     assert calibration.knots(outcomes)["aave-v3", 86_400][-1] == (0.1, 49 / 400), "a fit lasts a month"
-    calibration.refit(outcomes, [86_400], 1_000_000 + 31 * 86_400)
+    refit(outcomes, 1_000_000 + 31 * 86_400)
     assert calibration.knots(outcomes)["aave-v3", 86_400][-1] == (0.1, 99 / 400)
 
 
 def test_forecasts_that_are_not_over_and_unknown_liquidations_teach_nothing(outcomes: sqlite3.Connection) -> None:
     liquidate(outcomes, range(2, 200, 2))
     outcomes.execute("update deployments set block_timestamp = 86000")
-    calibration.refit(outcomes, [86_400], 1_000_000)
+    refit(outcomes, 1_000_000)
     outcomes.execute("update deployments set block_timestamp = 900000, liquidations_from_block = null")
-    calibration.refit(outcomes, [86_400], 1_000_000)
+    refit(outcomes, 1_000_000)
     assert calibration.knots(outcomes) == {}
 
 

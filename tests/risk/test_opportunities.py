@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from indexer.cli.main import main
-from indexer.lists.opportunities import COLUMNS
 from indexer.model import PositionKey
+from indexer.risk.opportunity_rows import COLUMNS
 from tests.devnet import aave_v3_variants
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil

@@ -10,12 +10,11 @@ from pyarrow import parquet
 
 from indexer.cli.main import main
 from indexer.forecast.rows import LISTED
-from indexer.forecast.sums import BOOK_COLUMNS
+from indexer.forecast.sums import BOOK_COLUMNS, PART_COLUMNS
 from indexer.history.history import MOVEMENT_COLUMNS
-from indexer.jobs.forecast import PART_COLUMNS
-from indexer.lists.opportunities import COLUMNS as OPPORTUNITY_COLUMNS
 from indexer.queries import exports
 from indexer.queries.queries import STATUS_COLUMNS
+from indexer.risk.opportunity_rows import COLUMNS as OPPORTUNITY_COLUMNS
 from indexer.risk.simulate import ASSET_COLUMNS, OUTCOME_COLUMNS
 from indexer.schema.dictionary import dictionary
 from indexer.store.database import open_readonly
@@ -97,7 +96,7 @@ def test_every_column_that_a_command_lists_is_in_it(columns: list[str]) -> None:
 def test_lists_of_commands_are_whole() -> None:
     told = {name: set(table.columns) for name, table in dictionary().lists.items()}
     assert told["opportunities"] == set(OPPORTUNITY_COLUMNS)
-    assert told["movements"] == {*MOVEMENT_COLUMNS, "last_block_time"}
+    assert told["movements"] == set(MOVEMENT_COLUMNS)
     assert told["liquidations"] | {*LIQUIDATION_COLUMNS} == {*LIQUIDATION_COLUMNS, *ADDED, "wallet", "block_time"}
     assert told["simulate"] == set(OUTCOME_COLUMNS)
     assert told["simulate-assets"] == set(ASSET_COLUMNS)

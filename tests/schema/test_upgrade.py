@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlite_utils import Database, Migrations
 
 from indexer.schema import migrations
 from indexer.store.store import Store
@@ -88,14 +87,3 @@ def test_a_file_of_any_migration_becomes_what_a_new_one_is(
 def test_the_number_of_a_migration_is_its_place() -> None:
     """A gap would let a later release put a step before one that files already have."""
     assert [int(name[:4]) for name in NAMES] == sorted({int(name[:4]) for name in NAMES})
-
-
-def test_sqlite_utils_reads_which_steps_were_applied(new: Path) -> None:
-    with closing(sqlite3.connect(new)) as conn:
-        steps = Migrations(migrations.NAME)
-        for name in NAMES:
-            steps(name=name)(lambda _: pytest.fail("a step that was applied is due"))
-        before = [*conn.iterdump()]
-        steps.apply(Database(conn))
-        assert [one.name for one in steps.applied(Database(conn))] == NAMES
-        assert [*conn.iterdump()] == before
