@@ -126,9 +126,9 @@ def owing_most(conn: sqlite3.Connection, chosen: Chosen, count: int) -> list[dic
         among, most = candidates(conn, "debt_usd", LOOKS[0], of_many(conn))
         if len(among) <= MOST:
             of_these = owing.replace(" group by", f" and wallet in ({', '.join('?' * len(among))}) group by", 1)
-            rows = parts[0].execute(of_these, [*chosen.values, *among, count]).fetchall()
-            if most is None or (len(rows) == count and rows[-1]["debt_usd"] > most):
-                return [dict(row) for row in rows]
+            first = parts[0].execute(of_these, [*chosen.values, *among, count]).fetchall()
+            if most is None or (len(first) == count and first[-1]["debt_usd"] > most):
+                return [dict(row) for row in first]
         return [dict(row) for row in parts[0].execute(owing, [*chosen.values, count])]
     rows = heapq.merge(*(part.execute(f"{sql} order by wallet", chosen.values) for part in parts), key=itemgetter(0))
     names = "positions debt_usd collateral_usd debt_at_risk_usd".split()
