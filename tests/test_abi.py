@@ -87,6 +87,7 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(list(LOG)), anything))
 def test_no_answer_of_a_node_ends_in_another_error(changes: dict[str, Any]) -> None:
     try:

@@ -1,6 +1,5 @@
 """`import indexer` answers what the commands print, types what it promises, and changes neither without a CHANGELOG line."""
 
-import gzip
 import json
 import os
 import re
@@ -30,21 +29,17 @@ from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
 from tests.forecast.past import fill_books
+from tests.recorded import recorded_folder
 from tests.truth import raw
 
 ROOT = Path(__file__).parents[1]
-OLDER = Path(__file__).parent / "store" / "older"
 CONTRACT = Path(__file__).parent / "api.json"
 
 
 @pytest.fixture(scope="module")
 def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a database of six markets, as a sync recorded it."""
-    folder = tmp_path_factory.mktemp("api")
-    (folder / "indexer.db").write_bytes(gzip.decompress((OLDER / "indexer.db.gz").read_bytes()))
-    (folder / "indexer.toml").write_bytes((OLDER / "indexer.toml").read_bytes())
-    Store(folder / "indexer.db").close()  # which brings it to this version
-    return folder
+    return recorded_folder(tmp_path_factory.mktemp("api"))
 
 
 @pytest.fixture
@@ -468,6 +463,7 @@ def told(thing: Any) -> Any:
     return f"({parameters}) -> {thing.returns}"
 
 
+@pytest.mark.slow
 def test_the_contract_is_what_was_promised() -> None:
     """`UPDATE=1 pytest tests/test_api.py -k contract` writes it anew: say in CHANGELOG.md what changes for whom."""
     found = json.dumps(signatures(), indent=1, sort_keys=True) + "\n"
@@ -492,6 +488,7 @@ def test_the_page_names_what_answers_for_each_command() -> None:
     assert {f"Book.{name}" for name in lists} <= named, "a list that stands beside no command"
 
 
+@pytest.mark.slow
 def test_importing_it_imports_nothing_slow_and_prints_nothing(folder: Path) -> None:
     code = (
         "import sys, indexer; "

@@ -10,7 +10,9 @@ from typing import Any
 
 import grimp
 
-ROOT = Path(__file__).parent.parent
+from tests.sources import ROOT, one_process, sources
+
+pytestmark = one_process
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 LINTER: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
 
@@ -121,10 +123,9 @@ def test_no_package_outgrows_what_one_can_keep_in_mind() -> None:
 
 def test_a_function_fits_on_a_screen() -> None:
     lengths = {
-        f"{path.relative_to(ROOT)}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
-        for root in ("indexer", "protocols")
-        for path in (ROOT / root).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        f"{source.name}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for source in sources()
+        for node in ast.walk(source.tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     assert "indexer/sync/reorg.py:heal" in lengths
@@ -214,25 +215,21 @@ def texts(tree: ast.AST) -> list[ast.Constant]:
 def modules_with_sql() -> set[str]:
     """The modules outside those packages that hold a statement, or hand one to a connection, written there or not."""
     found = set()
-    for root in ("indexer", "protocols"):
-        for path in (ROOT / root).rglob("*.py"):
-            tree, name = ast.parse(path.read_text()), str(path.relative_to(ROOT))
-            if name.split("/")[1] in SQL_PACKAGES:
-                continue
-            handed = [
-                node.args[0]
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("execute", "executemany", "executescript")
-            ]
-            own = [
-                a
-                for a in handed
-                if not (isinstance(a, ast.Constant) and re.match(r"(begin|pragma) ?\w*", str(a.value)))
-            ]
-            if own or any(SQL.search(str(node.value)) for node in texts(tree)):
-                found.add(name)
+    for source in sources():
+        if source.name.split("/")[1] in SQL_PACKAGES:
+            continue
+        handed = [
+            node.args[0]
+            for node in ast.walk(source.tree)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("execute", "executemany", "executescript")
+        ]
+        own = [
+            a for a in handed if not (isinstance(a, ast.Constant) and re.match(r"(begin|pragma) ?\w*", str(a.value)))
+        ]
+        if own or any(SQL.search(str(node.value)) for node in texts(source.tree)):
+            found.add(source.name)
     return found
 
 
@@ -247,19 +244,16 @@ def test_sql_stands_on_the_store_side_and_in_one_module_of_a_package() -> None:
 def deletions() -> list[tuple[str, str]]:
     """(module:line, the function around it or the module) of whatever deletes rows, tables, views or files, or replaces a file."""
     found = []
-    for root in ("indexer", "protocols"):
-        for path in sorted((ROOT / root).rglob("*.py")):
-            text = path.read_text()
-            tree = ast.parse(text)
-            functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-            docs = {node.body[0].value for node in functions if isinstance(node.body[0], ast.Expr)}
-            for node in ast.walk(tree):
-                if deletes_rows(node, docs) or deletes_files(node):
-                    assert isinstance(node, ast.expr)
-                    around = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
-                    inner = max(around, key=lambda f: f.lineno, default=None)
-                    where = f"{path.relative_to(ROOT)}:{node.lineno}"
-                    found.append((where, (inner and ast.get_source_segment(text, inner)) or text))
+    for source in sources():
+        functions = [node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef)]
+        docs = {node.body[0].value for node in functions if isinstance(node.body[0], ast.Expr)}
+        for node in ast.walk(source.tree):
+            if deletes_rows(node, docs) or deletes_files(node):
+                assert isinstance(node, ast.expr)
+                around = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
+                inner = max(around, key=lambda f: f.lineno, default=None)
+                where = f"{source.name}:{node.lineno}"
+                found.append((where, (inner and ast.get_source_segment(source.text, inner)) or source.text))
     return found
 
 

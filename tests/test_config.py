@@ -567,6 +567,7 @@ toml_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(["chains.mainnet", "chains.x", "deployments.maker", "deployments.maker.addresses", "settings", "alerts", "groups"]),
     st.dictionaries(

@@ -20,6 +20,8 @@ from tests.devnet.worlds import together
 from tests.tasks import double, double_after_a_kill, fail, kill
 from tests.truth import sync_once
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 CLUSTER = """
 import sys
@@ -94,7 +96,6 @@ def test_processes_that_are_always_killed_end_in_one_line(monkeypatch: pytest.Mo
         results("processes:1", kill, [(1,)])
 
 
-@pytest.mark.slow
 def test_workers_of_another_version_are_named(dask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "version", lambda _: "99.0")
     with pytest.raises(IndexerError, match=r"this is lending-indexer 99.0, and workers run another"):
@@ -173,7 +174,6 @@ def certificates(folder: Path) -> dict[str, str]:
     return {"DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True", f"{place}CA_FILE": str(folder / "ca.pem"), **roles}
 
 
-@pytest.mark.slow
 def test_over_tls_a_sweep_is_the_same_and_whoever_has_no_certificate_is_told(file: Path, tmp_path: Path) -> None:
     required(shutil.which("openssl") is not None, "openssl")
     command = [sys.executable, "-m", "indexer", "--db", str(file), "simulate", "--sweep", "WETH=0..-60%:10%", "--csv"]
@@ -197,7 +197,6 @@ def test_over_tls_a_sweep_is_the_same_and_whoever_has_no_certificate_is_told(fil
             assert "certificate" in refused.stderr.lower()
 
 
-@pytest.mark.slow
 def test_a_sweep_is_the_same_bytes_wherever_it_is_computed(file: Path, dask: str) -> None:
     command = ["--db", str(file), "simulate", "--sweep", "WETH=0..-60%:10%", "--csv"]
     texts = [
@@ -209,7 +208,6 @@ def test_a_sweep_is_the_same_bytes_wherever_it_is_computed(file: Path, dask: str
     assert len(set(texts[0].stdout.splitlines())) > 5
 
 
-@pytest.mark.slow
 def test_a_lake_is_the_same_bytes_wherever_it_is_written(file: Path, dask: str, tmp_path: Path) -> None:
     made = {}
     for name, flags in (("line", []), ("processes", ["--scheduler", "processes:2"]), ("dask", ["--scheduler", dask])):

@@ -33,6 +33,7 @@ def test_an_extra_is_installed_as_the_program_was(origin: dict[str, object] | No
     assert extras.requirement("parquet", None if origin is None else json.dumps(origin)) == wanted
 
 
+@pytest.mark.slow
 def test_the_command_for_this_copy_is_one_that_pip_takes() -> None:
     """Nothing is installed: pip only says what it would do, and needs no index for what is there already."""
     command = extras.how_to_install("parquet")

@@ -16,8 +16,7 @@ from indexer.logs import lean
 from indexer.store.database import LARGEST_VALUE
 from indexer.store.store import Store
 from tests.memory import peak
-
-ROOT = Path(__file__).parent.parent
+from tests.sources import one_process, sources
 
 #: calls that turn text or bytes into values that may be far larger, by the end of their dotted names. Not among them are
 #: `int`, `bytes.fromhex` and the like: what bounds their text bounds their value.
@@ -81,8 +80,7 @@ BOUNDED = {
     ("guard.cookies", "SimpleCookie"): QUERY,
     ("guard.token_of", "stream.read"): "LONGEST_FILE",
     ("guard.unknown", "parse_qsl"): QUERY,
-    ("holders.assets", "frombuffer"): ARRAYS,
-    ("holders.sums", "frombuffer"): ARRAYS,
+    ("holders.many_by_wallet", "frombuffer"): ARRAYS,
     ("installation.editable_folder", "json.loads"): INSTALLED,
     ("installation.require_content", "read_bytes"): INSTALLED,
     ("lake.month_begins", "strptime"): "a month of MONTH's shape, or one that month_of made",
@@ -163,14 +161,14 @@ class Calls(ast.NodeVisitor):
 def calls() -> set[tuple[str, str]]:
     """(module.function, parser) of every call in the product."""
     found = set()
-    for root in ("indexer", "protocols"):
-        for path in (ROOT / root).rglob("*.py"):
-            calls = Calls(path.stem)
-            calls.visit(ast.parse(path.read_text()))
-            found |= calls.found
+    for source in sources():
+        calls = Calls(source.path.stem)
+        calls.visit(source.tree)
+        found |= calls.found
     return found
 
 
+@one_process
 def test_every_parser_has_a_bound() -> None:
     """Add a new one to the list only with what bounds its bytes, its depth, and what they may unpack to."""
     found = calls()
@@ -178,22 +176,23 @@ def test_every_parser_has_a_bound() -> None:
     assert sorted(BOUNDED.keys() - found) == [], "no longer there"
 
 
+@one_process
 def test_no_module_imports_what_runs_or_swells_or_hides_a_parsers_name() -> None:
     whole, parts = set(), set()
-    for path in (path for root in ("indexer", "protocols") for path in (ROOT / root).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for source in sources():
+        for node in ast.walk(source.tree):
             if isinstance(node, ast.Import):
-                whole |= {(str(path.relative_to(ROOT)), alias.name.partition(".")[0]) for alias in node.names}
+                whole |= {(source.name, alias.name.partition(".")[0]) for alias in node.names}
             if isinstance(node, ast.ImportFrom):
-                parts.add((str(path.relative_to(ROOT)), (node.module or "").partition(".")[0]))
+                parts.add((source.name, (node.module or "").partition(".")[0]))
     assert {one for one in whole | parts if one[1] in FORBIDDEN} == ALLOWED
     assert {name for _, name in parts} & {"json", "tomllib", "csv", "zlib", "struct", "msgspec", "ast"} == set()
 
 
+@one_process
 def test_python_itself_bounds_the_digits_of_a_number() -> None:
     assert 0 < sys.get_int_max_str_digits() <= 4_300
-    texts = [path.read_text() for root in ("indexer", "protocols") for path in (ROOT / root).rglob("*.py")]
-    assert not any("set_int_max_str_digits" in text for text in texts)
+    assert not any("set_int_max_str_digits" in source.text for source in sources())
 
 
 @pytest.mark.parametrize("where", ["error", "content"])
@@ -222,6 +221,7 @@ def test_a_column_that_swells_is_not_unpacked() -> None:
     assert require_room("[]," * 100) == "[]," * 100
 
 
+@pytest.mark.slow
 def test_a_value_beyond_all_bounds_in_the_file_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "indexer.db"
     with Store(path) as store:

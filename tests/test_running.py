@@ -99,6 +99,7 @@ def test_the_unit_exposes_little(unit: Path) -> None:
     assert float(level) <= 3.0
 
 
+@pytest.mark.slow
 def test_the_program_runs_where_no_memory_is_both_written_and_executed(tmp_path: Path) -> None:
     """MemoryDenyWriteExecute of the unit, as Linux 6.3 offers it to a process itself."""
     refuse = "import ctypes, os, sys\nif ctypes.CDLL(None).prctl(65, 1, 0, 0, 0): sys.exit(77)\nos.execv(sys.executable, [sys.executable, *sys.argv[1:]])"

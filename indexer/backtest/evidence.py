@@ -14,7 +14,6 @@ from indexer.backtest.leads import Lead
 from indexer.backtest.sample import CLIMATOLOGY, HOUR, Judged, Sample, judged
 from indexer.backtest.scores import Bin, Value
 from indexer.backtest.series import Series, files, load, load_all
-from indexer.executors import results
 from indexer.progress import Progress
 
 #: bins with fewer observations are shown and not judged
@@ -91,6 +90,8 @@ def of_files(
     if where is None:
         judged_prices = [of_prices(str(folder), symbol, settings, progress) for symbol in prices]
     else:
+        from indexer.executors import results  # noqa: PLC0415 - the modules of processes are slow to import
+
         progress.start("prices", len(prices), "symbols")
         judged_prices = results(
             where, of_prices, [(str(folder.absolute()), one, settings) for one in prices], insecure=insecure

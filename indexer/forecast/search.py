@@ -6,17 +6,14 @@ the exact health factor, so each position has a tolerance: what fails by more is
 """
 
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.forecast.model import Floats
-
-try:
-    from indexer.forecast import kernel
-except ImportError:  # numba is an extra; its kernels and numpy's find the same hits
-    kernel = None  # type: ignore[assignment]
 
 Ints = NDArray[np.int64]
 
@@ -89,15 +86,25 @@ class Paths:
         self.lowest, self.highest = parts.min(axis=3), parts.max(axis=3)
 
 
+@cache
+def kernel() -> ModuleType | None:
+    """The search as machine code; None without numba, which is an extra: its kernels and numpy's find the same hits."""
+    try:
+        from indexer.forecast import kernel as compiled  # noqa: PLC0415 - numba is slow to import, and few look for steps
+    except ImportError:
+        return None
+    return compiled
+
+
 def search(book: Exposures, paths: Paths, horizons: list[int]) -> Found:
     """Count the paths on which each position turns unsafe within each of `horizons` (hours, ascending, at most the steps)."""
     sure, possible, open_ = by_pairs(book, paths, horizons)
     if len(open_):
         left = book.chosen(open_)
-        step = by_steps
-        if kernel is not None:
+        compiled, step = kernel(), by_steps
+        if compiled is not None:
             many = len(left) * paths.prices.shape[1] >= MANY
-            step = kernel.by_steps if many else kernel.by_steps_alone
+            step = compiled.by_steps if many else compiled.by_steps_alone
         sure[open_], possible[open_] = step(*arguments(left, paths), np.array(horizons))
     return Found(sure, possible)
 

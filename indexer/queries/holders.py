@@ -3,20 +3,18 @@
 A million wallets as dictionary keys would take most of a gigabyte, so what they hold stands in arrays.
 """
 
-import math
 import sqlite3
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import fsum
 from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from indexer.errors import StoreError
 from indexer.store.shards import each
 
-Floats = NDArray[np.float64]
+#: so many values are added up by NumPy, which takes as long to import as Python takes to add up fewer
+MANY = 100_000
 
 
 class Kind(NamedTuple):
@@ -41,15 +39,44 @@ class Holdings:
     wallets: "array[int]" = field(default_factory=lambda: array("q"))
     values: "array[float]" = field(default_factory=lambda: array("d"))
 
-    def sums(self) -> Floats:
-        """One sum per wallet."""
-        return by_wallet(np.frombuffer(self.wallets, np.int64), np.frombuffer(self.values, np.float64))
+    def extend(self, other: "Holdings") -> None:
+        self.wallets.extend(other.wallets)
+        self.values.extend(other.values)
+
+    def sums(self) -> Sequence[float]:
+        """One sum per wallet, in no order."""
+        return many_by_wallet(self) if len(self.values) >= MANY else few_by_wallet(self)
 
 
-def by_wallet(wallets: NDArray[np.int64], values: Floats) -> Floats:
-    """One sum of the values per wallet."""
-    _, places = np.unique(wallets, return_inverse=True)
-    return np.asarray(np.bincount(places, values), np.float64) if len(places) else values
+def few_by_wallet(held: Holdings) -> list[float]:
+    found: dict[int, float] = {}
+    for wallet, value in zip(held.wallets, held.values, strict=True):
+        found[wallet] = found.get(wallet, 0.0) + value
+    return list(found.values())
+
+
+def many_by_wallet(held: Holdings) -> "array[float]":
+    """The same without a dictionary of all wallets."""
+    import numpy as np  # noqa: PLC0415 - slow to import, and few books are as large
+
+    _, places = np.unique(np.frombuffer(held.wallets, np.int64), return_inverse=True)
+    return array("d", np.bincount(places, np.frombuffer(held.values, np.float64)).tobytes())
+
+
+def together(parts: Iterable[Holdings]) -> Holdings:
+    found = Holdings()
+    for part in parts:
+        found.extend(part)
+    return found
+
+
+@dataclass(slots=True)
+class OfKind:
+    """The balances of one kind: their exact sum, the value of each that has one, and how many have none."""
+
+    amount: int = 0
+    unvalued: int = 0
+    valued: Holdings = field(default_factory=Holdings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +97,8 @@ class OfAsset:
     collateral: Side
     debt: Side
     liquidatable_debt_usd: float
-    collaterals: Floats
-    debts: Floats
+    collaterals: Sequence[float]  # USD, one sum per wallet
+    debts: Sequence[float]
 
     @property
     def unvalued(self) -> int:
@@ -82,58 +109,36 @@ class OfAsset:
 class Held:
     """What the positions of some deployments hold and owe: the balances of each kind, and of each deployment by wallet."""
 
-    kinds: dict[Kind, int] = field(default_factory=dict)
-    amounts: list[int] = field(default_factory=list)
-    places: "array[int]" = field(default_factory=lambda: array("i"))  # the kind of each balance
-    balances: Holdings = field(default_factory=Holdings)  # NaN without a value
+    kinds: dict[Kind, OfKind] = field(default_factory=dict)
     deployments: dict[str, tuple[Holdings, Holdings]] = field(default_factory=dict)  # debts and collaterals
 
     def assets(self) -> dict[tuple[int, str], OfAsset]:
         """By chain and asset."""
-        places = np.frombuffer(self.places, np.int32)
-        wallets = np.frombuffer(self.balances.wallets, np.int64)
-        values = np.frombuffer(self.balances.values, np.float64)
-        known = ~np.isnan(values)
-        rows, valued = (np.bincount(places[which], minlength=len(self.kinds)) for which in (slice(None), known))
-        usd = np.bincount(places[known], values[known], len(self.kinds))
-
-        def side(kinds: Sequence[Kind]) -> Side:
-            here = [self.kinds[kind] for kind in kinds]
-            count, some = int(rows[here].sum()), int(valued[here].sum())
-            sum_usd = float(usd[here].sum()) if some or not count else None
-            return Side(sum(self.amounts[place] for place in here), sum_usd, count - some)
-
-        by_kind = np.argsort(places, kind="stable")
-        begins = np.searchsorted(places[by_kind], np.arange(len(self.kinds) + 1))
-
-        def each_wallet(kinds: Sequence[Kind]) -> Floats:
-            parts = [by_kind[begins[place] : begins[place + 1]] for place in (self.kinds[kind] for kind in kinds)]
-            which = np.sort(np.concatenate(parts)) if parts else by_kind[:0]
-            which = which[known[which]]
-            return by_wallet(wallets[which], values[which])
-
         found = {}
         for asset in dict.fromkeys((kind.chain_id, kind.asset) for kind in self.kinds):
-            mine = [kind for kind in self.kinds if (kind.chain_id, kind.asset) == asset]
-            owed, supplied = [kind for kind in mine if kind.owed], [kind for kind in mine if not kind.owed]
-            backing = [kind for kind in supplied if kind.backs]
+            mine = {kind: one for kind, one in self.kinds.items() if (kind.chain_id, kind.asset) == asset}
+            owed, supplied = ([one for kind, one in mine.items() if kind.owed is owed] for owed in (True, False))
+            backing = [one for kind, one in mine.items() if not kind.owed and kind.backs]
+            liquidatable = [one for kind, one in mine.items() if kind.owed and kind.liquidatable]
             found[asset] = OfAsset(
                 max(kind.symbol for kind in mine),
                 *(side(supplied), side(backing), side(owed)),
-                side([kind for kind in owed if kind.liquidatable]).usd or 0.0,
-                *(each_wallet(backing), each_wallet(owed)),
+                side(liquidatable).usd or 0.0,
+                *(together(one.valued for one in part).sums() for part in (backing, owed)),
             )
         return found
 
-    def sums(self) -> dict[str, tuple[Floats, Floats]]:
+    def sums(self) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
         """The wallets' debts and collaterals by deployment, and of all deployments under `all`."""
-        whole = Holdings(), Holdings()
-        for own in self.deployments.values():
-            for holdings, part in zip(whole, own, strict=True):
-                holdings.wallets.extend(part.wallets)
-                holdings.values.extend(part.values)
-        sums = {name: (debts.sums(), collaterals.sums()) for name, (debts, collaterals) in self.deployments.items()}
-        return {"all": (whole[0].sums(), whole[1].sums()), **sums} if sums else {}
+        debts, collaterals = zip(*self.deployments.values(), strict=True) if self.deployments else ((), ())
+        whole = {"all": (together(debts).sums(), together(collaterals).sums())} if self.deployments else {}
+        return whole | {name: (own[0].sums(), own[1].sums()) for name, own in self.deployments.items()}
+
+
+def side(parts: Sequence[OfKind]) -> Side:
+    valued, unvalued = sum(len(part.valued.values) for part in parts), sum(part.unvalued for part in parts)
+    usd = fsum(fsum(part.valued.values) for part in parts) if valued or not unvalued else None
+    return Side(sum(part.amount for part in parts), usd, unvalued)
 
 
 def held(conn: sqlite3.Connection, where: str, values: Sequence[Any]) -> Held:
@@ -165,8 +170,7 @@ def _add_deployment(conn: sqlite3.Connection, chain_id: int, name: str, found: H
         (chain_id, name),
     )
     debts, collaterals = found.deployments.setdefault(name, (Holdings(), Holdings()))
-    amounts, places, wallets, values = found.amounts, found.places, found.balances.wallets, found.balances.values
-    kinds: dict[tuple[Any, ...], int] = {}
+    kinds: dict[tuple[Any, ...], OfKind] = {}
     of, of_group, number, liquidatable = None, None, 0, 0
     for account, group, asset, symbol, side, backs, amount, value in balances:
         if account != of or group != of_group:
@@ -183,15 +187,15 @@ def _add_deployment(conn: sqlite3.Connection, chain_id: int, name: str, found: H
                     "`indexer sync` again"
                 )
         kind = (asset, symbol, side, backs, liquidatable)
-        place = kinds.get(kind)
-        if place is None:
-            place = kinds[kind] = found.kinds.setdefault(Kind(chain_id, *kind), len(amounts))
-            if place == len(amounts):
-                amounts.append(0)
-        amounts[place] += int(amount)
-        places.append(place)
-        wallets.append(number)
-        values.append(math.nan if value is None else value)
+        one = kinds.get(kind)
+        if one is None:
+            one = kinds[kind] = found.kinds.setdefault(Kind(chain_id, *kind), OfKind())
+        one.amount += int(amount)
+        if value is None:
+            one.unvalued += 1
+        else:
+            one.valued.wallets.append(number)
+            one.valued.values.append(value)
     for _, _, wallet, _, debt, collateral in positions:
         debts.wallets.append(hash(wallet.lower()))
         debts.values.append(debt)

@@ -4,15 +4,13 @@ Sums are over the same rows that a reader can query, exact amounts as integers. 
 out of USD sums and counted beside them.
 """
 
-import math
 import sqlite3
 from collections.abc import Sequence
 from decimal import Decimal
+from heapq import nlargest
 from itertools import pairwise
+from math import fsum
 from typing import Any
-
-import numpy as np
-from numpy.typing import ArrayLike
 
 from indexer.progress import NoProgress, Progress
 from indexer.queries.book import (
@@ -71,17 +69,15 @@ def by_asset(conn: sqlite3.Connection, holders: Held) -> list[dict[str, Any]]:
     return sorted(found, key=lambda c: (-(c["debt_usd"] or 0.0), -(c["supply_usd"] or 0.0), c["symbol"], c["asset"]))
 
 
-def top_share(values: ArrayLike, count: int = LARGEST) -> float | None:
+def top_share(values: Sequence[float], count: int = LARGEST) -> float | None:
     """The share of the largest `count` in the sum, in per cent; None if the sum is 0."""
-    ranked = np.sort(np.asarray(values, np.float64))[::-1]
-    return percent(float(ranked[:count].sum()), float(ranked.sum()))
+    return percent(fsum(nlargest(count, values)), fsum(values))
 
 
-def hhi(values: ArrayLike) -> float | None:
+def hhi(values: Sequence[float]) -> float | None:
     """The Herfindahl-Hirschman index: the sum of the squared shares in per cent, 10,000 for a single holder."""
-    shares = np.asarray(values, np.float64)
-    whole = float(shares.sum())
-    return float(((100 * shares / whole) ** 2).sum()) if whole else None
+    whole = fsum(values)
+    return fsum((100 * value / whole) ** 2 for value in values) if whole else None
 
 
 def bucket_names() -> list[str]:
@@ -141,7 +137,7 @@ def concentration(holders: Held) -> list[dict[str, Any]]:
     return [
         {
             "deployment": name,
-            "wallets_with_debt": int((debts > 0).sum()),
+            "wallets_with_debt": sum(debt > 0 for debt in debts),
             "debt_top10_percent": top_share(debts),
             "debt_hhi": hhi(debts),
             "collateral_top10_percent": top_share(collaterals),
@@ -189,7 +185,7 @@ def book(
             section(
                 "Largest wallets by debt",
                 LARGEST_COLUMNS,
-                largest(conn, chosen, math.fsum(row["debt_usd"] or 0.0 for row in sums)),
+                largest(conn, chosen, fsum(row["debt_usd"] or 0.0 for row in sums)),
             ),
             section("Concentration", CONCENTRATION_COLUMNS, concentration(holders)),
         ],

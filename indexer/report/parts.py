@@ -27,7 +27,7 @@ def as_of(conn: sqlite3.Connection, rows: Iterable[sqlite3.Row | Mapping[str, An
 
 
 def percent(part: float | None, whole: float | None) -> float | None:
-    return None if part is None or not whole else 100 * part / whole
+    return None if part is None or not whole else 100 * (part / whole)  # of the whole exactly 100
 
 
 def labelled(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[str, float | None]]:

@@ -33,6 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, np.ndarra
     return closes, rows, run(tmp_path_factory.mktemp("whole"), closes, rows)
 
 
+@pytest.mark.slow
 def test_planted_future_prices_and_events_change_no_forecast(whole: Any, tmp_path: Path) -> None:
     """Every price after a moment is halved and every vault emptied after it: forecasts up to it are the same digits."""
     closes, rows, before = whole
@@ -53,6 +54,7 @@ def test_planted_future_prices_and_events_change_no_forecast(whole: Any, tmp_pat
     assert not np.array_equal(before.p[:, ~past], after.p[:, ~past])
 
 
+@pytest.mark.slow
 def test_planted_future_prices_change_nothing_of_prices_alone_and_of_invented_positions(tmp_path: Path) -> None:
     closes = walks(HOURS)
     halved = {
@@ -91,6 +93,7 @@ def test_a_known_price_that_only_waits_is_certain(whole: Any) -> None:
         assert (sample.p[waiting] == 1).all()
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_later_calibrates_on_what_was_before_it_too(tmp_path: Path) -> None:
     closes = walks(150 * 24)
     write_prices(tmp_path, closes)

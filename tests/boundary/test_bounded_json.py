@@ -41,6 +41,7 @@ STEPS: list[Any] = [
 ]
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(STEPS), min_size=MAX_DEPTH + 1, max_size=150))
 def test_what_is_nested_too_deep_is_refused_whatever_hides_it(steps: list[Any]) -> None:
     value: Any = 1
@@ -51,6 +52,7 @@ def test_what_is_nested_too_deep_is_refused_whatever_hides_it(steps: list[Any]) 
         bounded_json.loads(json.dumps(value).encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [b"[" * 10**6, b'{"a":' * 10**6, b'["]",' * 10**6, b"[[],{}," * 10**6])
 def test_a_million_brackets_are_a_plain_error_where_the_recursion_limit_was_raised(text: bytes) -> None:
     """In a process of its own, as without the bound it ends with a segmentation fault."""
@@ -92,6 +94,7 @@ def test_what_is_no_json_is_a_value_error(text: bytes) -> None:
         bounded_json.loads(text)
 
 
+@pytest.mark.slow
 def test_the_recursion_limit_stays_what_it_was() -> None:
     program = (
         "import sys; before = sys.getrecursionlimit()\n"

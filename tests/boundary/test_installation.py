@@ -13,6 +13,8 @@ import pytest
 from indexer import plugins
 from indexer.errors import InstallationError
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed"]
 
@@ -85,14 +87,12 @@ def wheel(installed: Path, tmp_path: Path) -> Iterator[Path]:
     return site
 
 
-@pytest.mark.slow
 def test_an_untouched_wheel_works(wheel: Path, tmp_path: Path) -> None:
     code, out, told = run(tmp_path, "protocols", "--chain", "mainnet", "--csv", path=wheel)
     assert (code, told) == (0, "")
     assert "aave-v3-core" in out
 
 
-@pytest.mark.slow
 def test_a_distribution_that_overwrote_ours_is_named_before_and_after_it_is_gone(wheel: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "protocols").mkdir(parents=True)
@@ -120,7 +120,6 @@ def test_a_distribution_that_overwrote_ours_is_named_before_and_after_it_is_gone
     one_line(run(tmp_path, "protocols", path=wheel), f"{overwritten} of lending-indexer is missing: reinstall")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "change"),
     [

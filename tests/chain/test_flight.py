@@ -102,6 +102,7 @@ def test_a_node_that_takes_few_at_a_time_is_asked_that_many_and_everything_is_an
         assert chain.retries >= node.refused
 
 
+@pytest.mark.slow
 def test_a_node_without_a_cap_gets_no_more_than_the_most() -> None:
     with Counting() as node, Chain("test", 1337, [node.url], MULTICALL3) as chain:
         asked(chain, 200)
@@ -122,6 +123,7 @@ def test_the_pace_holds_for_the_sum() -> None:
             assert sum(first <= at < first + 1 - slack for at in node.times[i:]) <= 21
 
 
+@pytest.mark.slow
 def test_a_request_that_takes_too_long_does_not_break_off_the_others() -> None:
     with (
         Counting(seconds=0.1) as node,
@@ -133,6 +135,7 @@ def test_a_request_that_takes_too_long_does_not_break_off_the_others() -> None:
         assert chain.retries == 1
 
 
+@pytest.mark.slow
 def test_only_the_first_endpoint_is_asked_unless_requests_are_spread() -> None:
     with Counting() as first, Counting() as second:
         with Chain("test", 1337, [first.url, second.url], MULTICALL3) as chain:

@@ -55,6 +55,7 @@ def test_a_message_that_is_no_head_ends_the_connection_and_no_more(message: str)
         assert heads.announced == -1
 
 
+@pytest.mark.slow
 def test_a_flood_of_heads_wakes_up_at_a_walking_pace() -> None:
     done = threading.Event()
 

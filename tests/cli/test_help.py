@@ -1,10 +1,10 @@
 """Help: of every command, by either way; its examples run; and what a shell completes."""
 
-import gzip
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -24,8 +24,8 @@ from tests.devnet import aave_v3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
 from tests.forecast.past import fill
+from tests.recorded import recorded_folder
 
-OLDER = Path(__file__).parents[1] / "store" / "older"
 WALLET = "0x47ac0fb4f2d84898e4d9e7b4dab3c24507a6d503"
 
 
@@ -67,43 +67,44 @@ def lasting(line: str) -> str | None:
 EVERY = [path for path, _ in commands() if path and not hasattr(dict(commands())[path], "commands")]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Six markets as a sync recorded them, a watch list, and files to import."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    (tmp_path / "indexer.db").write_bytes(gzip.decompress((OLDER / "indexer.db.gz").read_bytes()))
-    (tmp_path / "indexer.toml").write_bytes((OLDER / "indexer.toml").read_bytes())
-    Store(tmp_path / "indexer.db").close()
-    fill(tmp_path / "indexer.db", tmp_path / "indexer.toml", days=40)
-    (tmp_path / "mainnet.db").write_bytes((tmp_path / "indexer.db").read_bytes())
-    Store(tmp_path / "base.db").close()
-    with sqlite3.connect(tmp_path / "indexer.db") as conn:
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six markets as a sync recorded them, a watch list, and files to import: made once in each process."""
+    path = recorded_folder(tmp_path_factory.mktemp("filled"))
+    options = ["--config", str(path / "indexer.toml"), "--db", str(path / "indexer.db")]
+    fill(path / "indexer.db", path / "indexer.toml", days=40)
+    shutil.copyfile(path / "indexer.db", path / "mainnet.db")
+    Store(path / "base.db").close()
+    with sqlite3.connect(path / "indexer.db") as conn:
         wallet = conn.execute(
             "select wallet from positions where status = 'healthy' order by debt_usd desc"
         ).fetchone()[0]
     for name in ("wallets.csv", "wallets.txt"):
-        (tmp_path / name).write_text(f"{wallet}\n")
-    added = CliRunner().invoke(main, ["watch", "add", wallet, "--label", "treasury", "--group", "family"])
+        (path / name).write_text(f"{wallet}\n")
+    added = CliRunner().invoke(main, [*options, "watch", "add", wallet, "--label", "treasury", "--group", "family"])
     assert added.exit_code == 0, added.output
-    (tmp_path / "wallet").write_text(wallet)
-    write_prices(tmp_path / "foresight", walks(200 * 24))
-    given = ["accounts", "export", "borrowers.csv", "--deployment", "aave-v3-6-devnet"]
-    assert CliRunner().invoke(main, given).exit_code == 0
-    return tmp_path
+    (path / "wallet").write_text(wallet)
+    write_prices(path / "foresight", walks(200 * 24))
+    given = ["accounts", "export", str(path / "borrowers.csv"), "--deployment", "aave-v3-6-devnet"]
+    assert CliRunner().invoke(main, [*options, *given]).exit_code == 0
+    return path
+
+
+@pytest.fixture
+def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, which is the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
 
 
 def test_every_command_has_an_example_that_is_run() -> None:
     assert set(EVERY) - {tuple(path.split()) for path, _ in RUN} == set()
 
 
-def slow_or_not(line: str) -> object:
-    """A backtest of files takes seconds."""
-    return pytest.param(line, marks=[pytest.mark.slow] if "backtest --data" in line else [])
-
-
-@pytest.mark.parametrize("line", [slow_or_not(line) for _, line in RUN if not NODE.search(line) and not lasting(line)])
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for _, line in RUN if not NODE.search(line) and not lasting(line)])
 def test_an_example_works(folder: Path, line: str) -> None:
     wallet = (folder / "wallet").read_text()
     written = line.replace(WALLET, wallet).replace("--since 2026-01-31", "--since 2024-01-31")
@@ -119,6 +120,7 @@ def test_an_example_works(folder: Path, line: str) -> None:
             assert (folder / name).stat().st_size > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [line for _, line in RUN if not NODE.search(line) and lasting(line)])
 def test_an_example_that_lasts_ends_when_it_is_interrupted(folder: Path, line: str) -> None:
     (folder / "token").touch(0o600)
@@ -200,6 +202,7 @@ def test_a_list_of_commands_cuts_no_sentence(path: tuple[str, ...]) -> None:
     assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_for_a_shell_is_the_one_that_click_gives_it(shell: str, folder: Path) -> None:
     """By the variable that shells have always been told of."""
@@ -212,6 +215,7 @@ def test_the_script_for_a_shell_is_the_one_that_click_gives_it(shell: str, folde
     assert "indexer" in said.stdout
 
 
+@pytest.mark.slow
 def test_bash_completes_after_the_example(folder: Path) -> None:
     """A real bash reads the script and asks for what may follow `indexer show tr`."""
     script = """
@@ -240,6 +244,7 @@ def completed(words: str, folder: Path) -> list[str]:
     return [line.removeprefix("plain,") for line in done.stdout.splitlines() if line]
 
 
+@pytest.mark.slow
 def test_a_shell_completes_names_that_are_known(folder: Path) -> None:
     names = {row["deployment"] for row in json.loads(CliRunner().invoke(main, ["status", "--json"]).stdout)}
     assert names <= set(completed("indexer simulate --deployment ", folder))
@@ -251,6 +256,7 @@ def test_a_shell_completes_names_that_are_known(folder: Path) -> None:
     assert completed("indexer help si", folder) == ["simulate"]
 
 
+@pytest.mark.slow
 def test_without_anything_to_read_there_is_nothing_to_complete_and_no_word(tmp_path: Path) -> None:
     assert completed("indexer show ", tmp_path) == []
     (tmp_path / "indexer.toml").write_text("[chains")

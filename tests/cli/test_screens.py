@@ -4,7 +4,6 @@ Each pane is kept as a text file; the tests say where. A terminal breaks a line 
 is, so nothing may reach beyond it.
 """
 
-import gzip
 import json
 import os
 import re
@@ -26,11 +25,11 @@ from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
+from tests.recorded import recorded_folder
 from tests.screen import terminal
 
 pytestmark = pytest.mark.slow
 
-OLDER = Path(__file__).parents[1] / "store" / "older"
 STRANGER = "0x" + "12" * 20
 MARK = "\x1e"
 #: runs each command as a shell would, in one process; those that go on until somebody interrupts them, for a second
@@ -59,9 +58,7 @@ SCRIPTS = {"completion"}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six markets as a sync recorded them, with a watch list."""
-    folder = tmp_path_factory.mktemp("screens")
-    (folder / "indexer.db").write_bytes(gzip.decompress((OLDER / "indexer.db.gz").read_bytes()))
-    (folder / "indexer.toml").write_bytes((OLDER / "indexer.toml").read_bytes())
+    folder = recorded_folder(tmp_path_factory.mktemp("screens"))
     options = ["--config", str(folder / "indexer.toml"), "--db", str(folder / "indexer.db")]
     with Store(folder / "indexer.db") as store:
         found = store.conn.execute(

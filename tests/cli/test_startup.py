@@ -1,6 +1,5 @@
 """What a command imports: nothing that is slow and that it does not use, so that it answers at once."""
 
-import gzip
 import os
 import re
 import subprocess
@@ -13,6 +12,9 @@ import pytest
 from indexer.cli.main import VERBS, main
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
+from tests.recorded import recorded_folder
+
+pytestmark = pytest.mark.slow
 
 #: what takes from 30 ms to seconds to import
 NODE = {"web3", "eth_abi", "faster_eth_abi", "eth_utils", "multicall", "requests", "aiohttp", "websockets", "tenacity"}
@@ -27,7 +29,6 @@ RARE = {"email", "importlib.metadata", "importlib.resources", "difflib", "rich",
 OWN = {f"indexer.{name}" for name in "chain logs reads snapshot sync alert delivery".split()}
 VERB_PACKAGES = ("indexer.lists", "indexer.jobs", "indexer.store.store", "indexer.model")
 WALLET = "0x" + 40 * "1"
-OLDER = Path(__file__).parents[1] / "store" / "older"
 
 
 def imported(*arguments: str, folder: Path, **environment: str) -> set[str]:
@@ -115,6 +116,10 @@ def test_what_the_file_itself_explains_takes_no_configuration(arguments: tuple[s
     assert not found & (SLOW | {"indexer.config", "platformdirs", "protocols"})
 
 
+def test_forecasts_are_judged_without_what_only_files_need(folder: Path) -> None:
+    assert not imported("backtest", folder=folder) & (SLOW - {"numpy"} | {"numba", "multiprocessing"})
+
+
 @pytest.mark.parametrize("arguments", [("protocols", "--json"), ("watch", "list")])
 def test_what_reads_the_configuration_imports_no_adapter(arguments: tuple[str, ...], folder: Path) -> None:
     found = imported(*arguments, folder=folder)
@@ -127,9 +132,7 @@ def test_what_reads_the_configuration_imports_no_adapter(arguments: tuple[str, .
 @pytest.fixture(scope="module")
 def of_one_protocol(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a synced database, of whose deployments one is left, and its configuration."""
-    path = tmp_path_factory.mktemp("one")
-    (path / "indexer.db").write_bytes(gzip.decompress((OLDER / "indexer.db.gz").read_bytes()))
-    (path / "indexer.toml").write_bytes((OLDER / "indexer.toml").read_bytes())
+    path = recorded_folder(tmp_path_factory.mktemp("one"))
     with Store(path / "indexer.db") as store, store.transaction() as conn:
         for (table,) in conn.execute("select name from sqlite_master where type = 'table'").fetchall():
             if "deployment" in [row[1] for row in conn.execute(f"pragma table_info({table})")]:
@@ -145,6 +148,7 @@ def of_one_protocol(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("opportunities", "--json"),
         ("show", "OWNER"),
         ("report", "OWNER"),
+        ("report", "book"),
         ("simulate", "--all", "--shock", "ETH=-20%"),
     ],
 )

@@ -224,6 +224,7 @@ def test_the_couriers_run_nothing_of_the_folder_at_hand(
     assert states(path) == ["delivered"]
 
 
+@pytest.mark.slow
 def test_the_lock_of_the_couriers_is_private_and_follows_no_link(path: Path, tmp_path: Path) -> None:
     lock = Path(f"{path}.courier.lock")
     lock.touch(0o644)
@@ -339,6 +340,7 @@ def test_a_channel_that_refuses_everybody_loses_nothing(path: Path) -> None:
         assert sorted(ids(hook.taken)) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_long_outage_costs_at_most_the_details_of_the_oldest_alert(path: Path) -> None:
     over: list[bool] = []
 
@@ -362,6 +364,7 @@ def test_a_long_outage_costs_at_most_the_details_of_the_oldest_alert(path: Path)
         assert [b["alert"]["label"] for b in sorted(hook.taken, key=lambda b: b["alert"]["id"])][1:] == ["mine"] * 3
 
 
+@pytest.mark.slow
 def test_retry_after_leaves_the_channel_alone(path: Path) -> None:
     with Hook() as hook:
         times: list[float] = []
@@ -514,6 +517,7 @@ def deliver_in_a_child(path: Path, sent: Path, point: str) -> None:
         until(delivered(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("point", "times"), [("connecting", 1), ("sent", 1), ("unanswered", 2), ("never", 1)])
 def test_death_in_a_delivery(path: Path, tmp_path: Path, point: str, times: int) -> None:
     queue(path, ["dying"])

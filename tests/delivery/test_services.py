@@ -52,6 +52,7 @@ def send(url: str) -> Apprise:
     return channel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_endless_answer_of_a_service_takes_no_memory(packed: bool) -> None:
     """64 MB, or what unpacks to it: they are not read, whatever the status says."""
@@ -160,6 +161,7 @@ def test_html_mail_shows_hostile_text_as_text() -> None:
         assert line in lines_of(rendered.seen)
 
 
+@pytest.mark.slow
 def test_telegrams_retry_after_is_honoured(chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "PAUSES", (0.05,))
     path = tmp_path / "alerts.db"

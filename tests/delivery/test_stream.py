@@ -498,6 +498,7 @@ def test_one_process_keeps_the_book_and_judges_the_rules(aave_v3_6: AaveV3, tmp_
     assert judged == synced
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [

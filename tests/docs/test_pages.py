@@ -21,6 +21,7 @@ from tests.docs.screenshot import PICTURE, drawn
 CONSOLE = [page for page in PAGES if any(block.kind == "console" for block in blocks(page))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", CONSOLE, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_print_what_it_says(page: Path, demo: Path, tmp_path: Path) -> None:
     """In a copy of the demo, on a terminal of 200 columns; a line `...` stands for any number of lines."""
@@ -67,6 +68,7 @@ def test_every_other_command_is_one_that_there_is() -> None:
         assert result.exit_code == 0, f"{where}\n{result.output}"
 
 
+@pytest.mark.slow
 def test_generated_blocks_are_those_of_the_code() -> None:
     """`make docs` writes them, with the locked versions: another click words the usage of a command otherwise."""
     locked = re.search(r"^click==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
@@ -81,6 +83,7 @@ def test_generated_blocks_are_those_of_the_code() -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_the_picture_is_what_a_terminal_shows() -> None:
     assert PICTURE.read_text() == drawn()
 

@@ -318,6 +318,7 @@ def test_all_chains_are_examined_in_order(node: Anvil, faulty: FaultyNode, tmp_p
     assert "third" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("--chain", "devnot"), ("--chain", "all", "--rpc-url", "http://127.0.0.1:1")])
 def test_usage_is_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "indexer.toml").touch()
@@ -352,6 +353,7 @@ def test_deployments_are_looked_for_and_their_start_blocks_compared(node: Anvil,
     assert found["open"] == ("ok", born)
 
 
+@pytest.mark.slow
 def test_a_package_of_another_distribution_under_our_name_is_told(tmp_path: Path) -> None:
     (tmp_path / "indexer.toml").touch()
     foreign = tmp_path / "site" / "foreign-1.0.dist-info"

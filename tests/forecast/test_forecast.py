@@ -70,6 +70,7 @@ def someone(folder: Path, condition: str = "true") -> str:
 SMALL = ("--within", "1d", "--paths", "200", "--json")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_digits_and_another_seed_others(run: Run) -> None:
     first = run(*SMALL).stdout
     assert run(*SMALL).stdout == first
@@ -88,6 +89,7 @@ def test_with_exact_every_count_is_the_same(run: Run, folder: Path) -> None:
     assert any(hits)
 
 
+@pytest.mark.slow
 def test_more_paths_decide_where_the_chance_is_open_and_somebody_looks(run: Run, folder: Path) -> None:
     asked = ("--within", "3d", "--json")
     few = {key(row): row for row in told(run(*asked, "--paths", "2000"))}
@@ -116,6 +118,7 @@ def key(row: dict[str, Any]) -> tuple[str, str, str]:
     return row["deployment"], row["account"], row["position_group"]
 
 
+@pytest.mark.slow
 def test_a_longer_horizon_is_never_safer(run: Run) -> None:
     found: dict[tuple[str, str, str], list[int]] = {}
     for row in sorted(
@@ -127,6 +130,7 @@ def test_a_longer_horizon_is_never_safer(run: Run) -> None:
     assert any(hits[-1] > hits[0] for hits in found.values())
 
 
+@pytest.mark.slow
 def test_prices_that_never_moved_make_nobody_unsafe_and_nobody_certain(run: Run, folder: Path) -> None:
     fill(folder / "large.db", folder / "bench.toml", past=constant)
     found = [row for row in told(run(*SMALL)) if row["hits"] is not None and row["pending_kind"] is None]
@@ -207,6 +211,7 @@ def barrier(exposures: str) -> float | None:
     return -stays / moves if moves > 0 else None
 
 
+@pytest.mark.slow
 def test_answers_between_the_hours_count_for_a_few_hours(run: Run, folder: Path) -> None:
     fill(folder / "large.db", folder / "bench.toml", past=steady, days=32, looks=LOOKS)
     found = told(run("--within", "1h,4h", "--json"))

@@ -72,6 +72,7 @@ def contiguous(spans: list[Span], first: int, last: int) -> None:
     assert at == last + 1
 
 
+@pytest.mark.slow
 @given(
     logs=st.dictionaries(st.integers(0, 299), st.integers(1, 60), max_size=40),
     room=st.integers(1, 9),

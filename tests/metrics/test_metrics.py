@@ -27,7 +27,7 @@ from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, Anvil
 from tests.devnet.scenario import config_toml
-from tests.web.conftest import recorded
+from tests.recorded import recorded
 
 EXTRAS = Path(__file__).parents[2] / "extras"
 RULES = Path(__file__).parent / "rules.test.yml"

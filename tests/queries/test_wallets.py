@@ -74,6 +74,7 @@ def put(conn: sqlite3.Connection, found: dict[Any, Any]) -> None:
 SAME = "lower(wallet), positions, collateral_usd, debt_usd, net_usd, health_factor, oldest_block_number"
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(POSITIONS)
 def test_wallets_are_what_the_plain_definition_says(conn: sqlite3.Connection, found: dict[Any, Any]) -> None:
@@ -151,6 +152,7 @@ def held(*wallets: list[float]) -> dict[Any, Any]:
 SPREAD = held([5.0, 1.0], [4.0, 4.0])
 
 
+@pytest.mark.slow
 @given(POSITIONS, st.integers(1, 4), st.integers(1, 3), st.sampled_from(sorted(ranking.RANKS)))
 @example(SPREAD, 1, 1, "debt")
 @example(SPREAD, 1, 2, "debt")

@@ -1,6 +1,5 @@
 """HTML documents on paper, on a phone and in the dark, as a browser lays them out: nothing is cut, nothing is hidden."""
 
-import gzip
 import os
 import re
 import shutil
@@ -17,10 +16,10 @@ from indexer.report.document import Form, Report, Section, heading, write
 from indexer.report.palette import DARK, LIGHT
 from indexer.store.store import Store
 from tests.conftest import required
+from tests.recorded import CONFIG, recorded
 
 pytestmark = pytest.mark.slow
 
-OLDER = Path(__file__).parents[1] / "store" / "older"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -37,8 +36,7 @@ def browser() -> str:
 def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The report of the book and of several wallets, of six markets as a sync recorded them."""
     folder = tmp_path_factory.mktemp("documents")
-    (folder / "indexer.db").write_bytes(gzip.decompress((OLDER / "indexer.db.gz").read_bytes()))
-    options = ["--config", str(OLDER / "indexer.toml"), "--db", str(folder / "indexer.db")]
+    options = ["--config", str(CONFIG), "--db", str(recorded(folder / "indexer.db"))]
     with Store(folder / "indexer.db") as store:
         store.conn.execute("update deployments set chain = 'devnet'")  # as a sync by now does
         store.conn.commit()

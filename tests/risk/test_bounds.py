@@ -244,6 +244,7 @@ def outside(adapter: AnyAdapter, market: Any, position: Any, tighten: float = 0.
     return None
 
 
+@pytest.mark.slow
 @every_protocol
 @settings(max_examples=1_000)
 @given(st.integers(0, 2**64))

@@ -23,6 +23,7 @@ def few_in_memory() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @given(parts)
 def test_rows_come_out_as_they_went_in(given: list[tuple[list[PositionRow], list[BalanceValues]]]) -> None:
     waiting = Spool()
@@ -37,6 +38,7 @@ def test_rows_come_out_as_they_went_in(given: list[tuple[list[PositionRow], list
         assert all(type(row) is tuple for row in balances)
 
 
+@pytest.mark.slow
 @given(parts)
 def test_a_mark_is_on_every_row(given: list[tuple[list[PositionRow], list[BalanceValues]]]) -> None:
     waiting = Spool()

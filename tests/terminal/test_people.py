@@ -1,6 +1,5 @@
 """Several wallets as one person: by address, ENS name, label and group, over protocols; who is unknown is told."""
 
-import gzip
 import json
 import sqlite3
 from collections.abc import Callable
@@ -11,9 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from indexer.cli.main import main
-from indexer.store.store import Store
+from tests.recorded import recorded_folder
 
-OLDER = Path(__file__).parents[1] / "store" / "older"
 STRANGER = "0x" + "12" * 20
 
 Run = Callable[..., Result]
@@ -24,10 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Six markets as a sync recorded them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    (tmp_path / "indexer.db").write_bytes(gzip.decompress((OLDER / "indexer.db.gz").read_bytes()))
-    (tmp_path / "indexer.toml").write_bytes((OLDER / "indexer.toml").read_bytes())
-    Store(tmp_path / "indexer.db").close()
-    return tmp_path
+    return recorded_folder(tmp_path)
 
 
 @pytest.fixture

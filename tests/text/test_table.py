@@ -151,6 +151,7 @@ CELLS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(
     names=st.lists(NAMES, min_size=5, max_size=14, unique=True), data=st.data(), width=st.sampled_from([80, 120, 200]),
     droppable=st.booleans(),

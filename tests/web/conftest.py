@@ -1,29 +1,18 @@
 """The file behind the pages: six markets as a sync recorded them, so no node is needed."""
 
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-from indexer.store.store import Store
 from indexer.terminal.options import Session
 from indexer.web.app import application
 from indexer.web.desk import Desk
+from tests.recorded import CONFIG, recorded
 
-OLDER = Path(__file__).parents[1] / "store" / "older"
-CONFIG = OLDER / "indexer.toml"
 #: a label that would be markup, and would turn text around, if anything took it for that
 HOSTILE = '<script>alert(1)</script>"\u202e&{{7*7}}'
-
-
-def recorded(path: Path) -> Path:
-    """A copy of the recorded file, at the schema of today."""
-    path.write_bytes(gzip.decompress((OLDER / "indexer.db.gz").read_bytes()))
-    with Store(path):
-        pass
-    return path
 
 
 @pytest.fixture

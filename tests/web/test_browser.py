@@ -19,7 +19,8 @@ from indexer.terminal.options import Session
 from indexer.web.desk import Desk
 from tests.conftest import required
 from tests.devnet.packages import package
-from tests.web.conftest import CONFIG, HOSTILE, recorded
+from tests.recorded import CONFIG, recorded
+from tests.web.conftest import HOSTILE
 from tests.web.test_events import Running, wait_for
 from tests.web.test_events import listening as listens
 

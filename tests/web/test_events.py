@@ -103,6 +103,7 @@ def test_a_line_comes_where_nothing_happens(running: Running) -> None:
     assert "event:" not in text
 
 
+@pytest.mark.slow
 def test_a_replaced_file_is_told_and_shown(running: Running, database: Path) -> None:
     """Another file under the same name: the old one's inode must not go on being read."""
 

@@ -21,7 +21,7 @@ from indexer.transfer.merging import merge
 from indexer.web import at_risk, band
 from indexer.web.app import application
 from indexer.web.desk import Desk
-from tests.web.conftest import CONFIG, recorded
+from tests.recorded import CONFIG, recorded
 from tests.web.test_pages import cells, rows_of
 
 OTHER = 9_001
@@ -80,6 +80,7 @@ PATHS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_page_says_what_one_file_of_all_chains_says(root: Path) -> None:
     (row,) = rows_of(
         root / "one.db", "select wallet from positions where protocol = 'aave-v3' and debt_usd > 0 limit 1"

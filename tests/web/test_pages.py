@@ -24,7 +24,8 @@ from indexer.text.values import printable, shown
 from indexer.web import at_risk
 from indexer.web.app import PAGES, TYPES, application
 from indexer.web.desk import Desk
-from tests.web.conftest import CONFIG, HOSTILE
+from tests.recorded import CONFIG
+from tests.web.conftest import HOSTILE
 
 PART = {"HX-Request": "true"}
 FIELDS = (
@@ -191,6 +192,7 @@ def test_what_no_row_can_have_is_refused_and_not_read_as_nobody(client: TestClie
         assert "Nobody" not in answer.text
 
 
+@pytest.mark.slow
 def test_whatever_an_address_asks_is_answered_or_refused(client: TestClient) -> None:
     """Any page and twin, any field, hostile values: rows, or what is wrong with it, never a defect."""
     rng = random.Random(11)
