@@ -210,6 +210,7 @@ def test_oracles_and_volatilities_are_those_of_the_commands(desk: indexer.Book) 
     alike(desk.volatility("WETH", "wbtc"), "volatility", "WETH", "wbtc")
 
 
+@pytest.mark.slow
 def test_a_forecast_is_that_of_the_command_and_writes_nothing(desk: indexer.Book) -> None:
     found = desk.forecast(paths=300, seed=7)
     rows = [*found.by_position()]

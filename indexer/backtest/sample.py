@@ -65,7 +65,6 @@ class Score(NamedTuple):
     auc: Value
     average_precision: Value
     difference: Value | None
-    model_log_loss: Value
 
 
 class Alarm(NamedTuple):
@@ -138,7 +137,6 @@ def score(s: Sample, name: str, q: Floats, p: Floats, part: Bools) -> Score:
         auc=ranked.auc(),
         average_precision=ranked.average_precision(),
         difference=None if name == MODEL else blocks.mean(own - losses),
-        model_log_loss=blocks.mean(own),
     )
 
 

@@ -63,13 +63,6 @@ class Blooms:
         self.told = True
 
 
-def bloom_may_contain(bloom: bytes, address: str, topic: str) -> bool:
-    """Whether a log of that address with that topic may be in the block; never a false no."""
-    bits = int.from_bytes(bloom)
-    wanted = bloom_bits(bytes.fromhex(address[2:])) | bloom_bits(bytes.fromhex(topic[2:]))
-    return bits & wanted == wanted
-
-
 def suspects(bloom: bytes, pairs: Collection[tuple[str, str]], events: Iterable[Event]) -> list[tuple[str, str]]:
     """The wanted (address, topic) pairs that may be in a block although no such event came."""
     bits = int.from_bytes(bloom)

@@ -79,6 +79,7 @@ def test_any_table_is_watched_or_refused(name: str, rows: list[list[str]], separ
     load(name, stream.getvalue().encode(encoding, errors="surrogatepass"))
 
 
+@pytest.mark.slow
 @given(names, values)
 @settings(max_examples=200)
 def test_any_json_is_watched_or_refused(name: str, value: Any) -> None:

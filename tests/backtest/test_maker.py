@@ -72,6 +72,7 @@ def test_planted_future_prices_change_nothing_of_prices_alone_and_of_invented_po
         assert np.array_equal(one.y, other.y)
 
 
+@pytest.mark.slow
 def test_labels_are_prices_in_force_an_hour_after_they_are_known(whole: Any) -> None:
     """Each label again, hour by hour, from the closes themselves."""
     closes, _, found = whole

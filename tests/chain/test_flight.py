@@ -116,11 +116,12 @@ def test_the_pace_holds_for_the_sum() -> None:
         Counting(seconds=0.3) as node,
         Chain("test", 1337, [node.url], MULTICALL3, max_requests_per_second=20) as chain,
     ):
+        begun = time.monotonic()
         asked(chain, 60)
         assert node.peak > 1
-        slack = 0.05  # a request leaves before the server counts it
-        for i, first in enumerate(node.times):
-            assert sum(first <= at < first + 1 - slack for at in node.times[i:]) <= 21
+        assert len(node.times) >= 60
+        # Never too early; a machine that is busy makes them late, and several together.
+        assert all(at - begun > number / 20 - 0.01 for number, at in enumerate(sorted(node.times)))
 
 
 @pytest.mark.slow

@@ -249,6 +249,7 @@ def test_any_value_in_any_column_is_shown_or_told_in_one_line(folder: Path, data
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1_024 < MEMORY, (table, column)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.text(max_size=200)

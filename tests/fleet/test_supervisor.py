@@ -11,6 +11,8 @@ import pytest
 
 from tests.fleet.worlds import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 #: one chain whose process fails each time, as there is no such file, and one whose process has done its work
 SCRIPT = """
 import sys

@@ -348,6 +348,7 @@ def test_liquidations_teach_only_where_enough_happened(outcomes: sqlite3.Connect
     assert calibration.knots(outcomes)["aave-v3", 86_400][-1] == (0.1, 99 / 400)
 
 
+@pytest.mark.slow
 def test_chances_are_learnt_where_everyone_is_forecast_and_known_to_all(run: Run, folder: Path) -> None:
     with Store(folder / "large.db") as store:
         remember(store)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from indexer.abi import topic
 from indexer.chain.blocks import Header, parse_header
-from indexer.chain.bloom import bloom_may_contain, bloom_of, suspects
+from indexer.chain.bloom import bloom_of, suspects
 from indexer.chain.client import Chain
 from indexer.chain.connect import connect as configured
 from indexer.chain.errors import TooBigError
@@ -417,7 +417,6 @@ def test_suspects_are_wanted_pairs_that_may_be_there_and_did_not_come(truth: lis
     left = [event for event in block if (event.address, event.topic0) != (ADDRESSES[1], TOPICS[2])]
     assert suspects(bloom, pairs, left) == [(ADDRESSES[1], TOPICS[2])]
     assert suspects(bytes(256), pairs, []) == []
-    assert not bloom_may_contain(bytes(256), ADDRESSES[0], TOPICS[0])
 
 
 def last_blocks(chain: Chain, first: int, last: int, **options: Any) -> list[Chunk]:

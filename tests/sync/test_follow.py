@@ -451,6 +451,7 @@ def test_rows_are_as_new_as_the_flag_says(market: AaveV3, tmp_path: Path) -> Non
         assert (older[0][0] > 0) == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--refresh-seconds", "60"], ["--follow", "--refresh-seconds", "-1"]])
 def test_an_age_of_rows_is_for_a_sync_that_follows(tmp_path: Path, flags: list[str]) -> None:
     path = tmp_path / "refused.db"
