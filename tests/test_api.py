@@ -230,6 +230,24 @@ def test_a_forecast_is_that_of_the_command_and_writes_nothing(desk: indexer.Book
     alike(of_one.by_position(), "forecast", *flags)
 
 
+def test_it_is_said_whose_protocol_cannot_tell(desk: indexer.Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a protocol of somebody else, which need not know liquidations or other prices."""
+    known = books.adapter_class
+    monkeypatch.setattr(books, "adapter_class", lambda name: object if name == "maker" else known(name))
+    left_out = "maker (maker) is left out: its protocol does not say what "
+    for told in (
+        desk.levels("WETH").remarks,
+        desk.opportunities().remarks,
+        desk.forecast(paths=100, protocols=["maker"]).remarks,
+        desk.simulate(shocks={"eth": -0.1}).remarks,
+        desk.sql("select account from opportunities limit 1").remarks,
+    ):
+        assert told[0].startswith(left_out), told
+    assert {row["deployment"] for row in desk.opportunities()} == {
+        row["deployment"] for row in desk.status() if row["deployment"] != "maker"
+    }
+
+
 def test_rows_of_an_older_block_are_evaluated_once(demo: Path, tmp_path: Path) -> None:
     """As a sync that follows the chain leaves them: all that follows from them is asked again and again."""
     path = tmp_path / "followed.db"
@@ -362,7 +380,6 @@ def test_what_is_wrong_is_said_with_the_input(book: indexer.Book) -> None:
         (lambda: book.forecast(within=[timedelta(minutes=90)]), "5400 seconds are no horizon"),
         (lambda: book.forecast(within=[timedelta(days=31)]), "are no horizon: full hours or days up to 30"),
         (lambda: book.forecast("0x12"), "'0x12' is not an address"),
-        (lambda: indexer.open(".").forecast(), "a forecast is for one chain and its file"),
         (lambda: book.sql("delete from positions"), "may only read"),
         (lambda: indexer.open("nowhere.db"), "no database at nowhere.db"),
         (lambda: indexer.connect("mainnte"), "mainnte"),
@@ -400,6 +417,27 @@ def test_a_folder_of_files_answers_as_one(folder: Path, tmp_path: Path) -> None:
         assert list(all_of_them.sql(sql)) == list(one.sql(sql))
         shocks = {"eth": -0.2}
         assert all_of_them.simulate(shocks=shocks).positions == one.simulate(shocks=shocks).positions != ()
+
+
+def test_a_folder_lists_what_its_commands_list(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dbs").mkdir()
+    Path("dbs/devnet.db").write_bytes((demo / "indexer.db").read_bytes())
+    with indexer.open("dbs") as book:
+        for found, arguments in (
+            (book.forecast(paths=200).by_position(), ["forecast", "--paths", "200"]),
+            (book.forecast(paths=200).by_deployment(), ["forecast", "book", "--paths", "200"]),
+            (book.levels("WETH"), ["levels", "WETH"]),
+            (book.opportunities(), ["opportunities"]),
+            (book.liquidations(), ["liquidations"]),
+            (book.oracles("WETH"), ["oracles", "WETH"]),
+            (book.volatility(), ["volatility"]),
+            (
+                book.sql("select account, refused from opportunities order by 1, 2"),
+                ["query", "select account, refused from opportunities order by 1, 2"],
+            ),
+        ):
+            alike(found, "--db", "dbs/", *arguments)
 
 
 # the chain ------------------------------------------------------------------------------------------------------------

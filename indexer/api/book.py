@@ -305,10 +305,8 @@ class Book:
         `within` are times of full hours up to 30 days; by default an hour, a day and a week. `paths` are 2,000, and 10,000 of
         whoever is named, watched or at risk and may fail; the same `seed` gives the same digits. `exact` evaluates each position
         on each path. The command keeps its rows in the table `forecasts`; this does not. Raises `ConfigError` for another time,
-        for a folder of files, and for a name that the file does not have.
+        and for a name that the file does not have.
         """
-        if self.path.is_dir():
-            raise ConfigError(f"a forecast is for one chain and its file: open one of {self.path}")
         self._file.require(protocols, deployments)
         return forecasted(
             self._file.conn,

@@ -137,16 +137,13 @@ def simulated(
     """The scenario in what the file holds of the scope. Raises `ConfigError` for a name that no market has."""
     from indexer.adapter import WhatIf
     from indexer.risk import simulate as simulating
+    from indexer.risk.chosen import suitable
     from indexer.risk.scenario import GROUPS, Change, Names, spelt
     from indexer.store import books as stored
 
     supposed, limits = changes(Change.shock, shocks), changes(Change.threshold, thresholds)
-    synced = stored.deployments(conn, chain_id=scope.chain_id, protocols=protocols, names=scope.deployments)
-    rows, lacking = stored.able(synced, WhatIf)
-    left_out = [
-        f"{name} is left out: its protocol does not say what other prices, thresholds or time would do to it"
-        for name in lacking
-    ]
+    left_out: list[str] = []
+    rows = suitable(conn, WhatIf, of=simulating.TOLD, say=left_out.append, protocols=protocols, scope=scope)
     if not rows:
         return Simulation(None, left_out)
     books = stored.load(conn, rows, known, wallets=scope.wallets)

@@ -16,6 +16,7 @@ from indexer.forecast.sums import TOGETHER, book_row, contributions
 from indexer.model import Deployment
 from indexer.progress import Progress
 from indexer.queries.scope import Scope
+from indexer.risk.chosen import suitable
 from indexer.risk.scenario import GROUPS
 from indexer.risk.simulate import seconds_per_block
 from indexer.store import books as stored
@@ -55,12 +56,9 @@ def chosen(
     scope: Scope | None = None,
 ) -> list[Book]:
     """The deployments that are asked for and whose protocol can be forecast; it will `say` which cannot."""
-    scope = scope or Scope()
-    synced = stored.deployments(conn, chain_id=scope.chain_id, protocols=protocols, names=scope.deployments)
-    able, lacking = stored.able([row for row in synced if scope.span.holds(row)], Liquidation)
-    for name in lacking:
-        say(f"{name} is left out: its protocol does not say what other prices would do to it")
-    return stored.load(conn, able, known, wallets=wallets)
+    of = "what other prices would do to it"
+    rows = suitable(conn, Liquidation, of=of, say=say, protocols=protocols, scope=scope)
+    return stored.load(conn, rows, known, wallets=wallets)
 
 
 def computed(

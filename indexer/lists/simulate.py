@@ -238,17 +238,15 @@ def draw(chart: Path | None, supposed: Supposed, rows: "Sequence[dict[str, Any]]
 def suitable(session: Session, conn: sqlite3.Connection, asked: Asked, scope: Scope) -> list[sqlite3.Row]:
     """The deployments that are asked for and can be simulated; remarks say which are left out, and why."""
     from indexer.adapter import WhatIf
-    from indexer.store import books as stored
+    from indexer.risk.chosen import suitable as able
+    from indexer.risk.simulate import TOLD
 
     if not holds(session, conn, chain_id=scope.chain_id, protocols=asked.protocols, deployments=asked.deployments):
         return []
-    synced = stored.deployments(conn, chain_id=scope.chain_id, protocols=asked.protocols, names=asked.deployments)
-    rows = [row for row in synced if scope.span.holds(row)]
-    if not rows:
-        remark("no snapshot is of the time that --since and --until ask for")
-    rows, lacking = stored.able(rows, WhatIf)
-    for name in lacking:
-        remark(f"{name} is left out: its protocol does not say what other prices, thresholds or time would do to it")
+    said: list[str] = []
+    rows = able(conn, WhatIf, of=TOLD, say=said.append, protocols=asked.protocols, scope=scope)
+    for line in said or ([] if rows else ["no snapshot is of the time that --since and --until ask for"]):
+        remark(line)
     return rows
 
 

@@ -15,8 +15,8 @@ from indexer.queries.exports import MIN_DEBT
 from indexer.queries.freshness import freshness
 from indexer.queries.scope import Scope
 from indexer.risk import levels
+from indexer.risk.chosen import liquidatable
 from indexer.risk.levels import Level, histogram, levels_of
-from indexer.risk.liquidatable import liquidatable
 from indexer.store import books
 from indexer.text.values import iso
 
@@ -95,9 +95,8 @@ def each(
         of="what endangers a position",
         computed="levels",
         say=say,
-        chain_id=scope.chain_id,
         protocols=protocols,
-        names=scope.deployments,
+        scope=scope,
     )
     for book in chosen:
         assert isinstance(book.adapter, Liquidation)

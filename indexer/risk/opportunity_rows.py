@@ -11,7 +11,7 @@ from indexer.queries.exports import danger_filter
 from indexer.queries.markets import usd_prices
 from indexer.queries.queries import lay_rows
 from indexer.queries.scope import Scope
-from indexer.risk.liquidatable import liquidatable
+from indexer.risk.chosen import liquidatable
 from indexer.risk.opportunities import Opportunity, gas_in_usd, in_usd, opportunity
 from indexer.schema.dictionary import dictionary
 from indexer.store import books

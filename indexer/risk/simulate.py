@@ -27,6 +27,8 @@ CHUNK = 2_000
 #: threshold to a basis point, which is 1 % of a threshold of 1 %; a row of an older block is at most 1 % off. Two such
 #: steps and some room.
 MARGIN = 1.03
+#: what a protocol must tell to be simulated
+TOLD = "what other prices, thresholds or time would do to it"
 
 
 def seconds_per_block(conn: sqlite3.Connection, chain_id: int) -> float:
