@@ -226,7 +226,7 @@ def _waiting(desks: Sequence[Desk]) -> dict[Feed, Any]:
 def _batch(desk: Desk, plan: Plan, factors: Factors, paths: Paths, begin: int, progress: Progress) -> None:
     """Adds some paths to every case; the first batch makes the cases."""
     number = 0
-    expected = desk.book.positions.expected() if isinstance(desk.positions, type(desk.book.positions)) else 0
+    expected = desk.book.positions.counted()[1] if isinstance(desk.positions, type(desk.book.positions)) else 0
     progress.start(desk.book.name, expected, "positions")
     for part in parts(desk.positions):
         if not begin:

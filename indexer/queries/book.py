@@ -12,6 +12,7 @@ from typing import Any
 
 from indexer.model import WAD
 from indexer.queries.exports import IS_AT_RISK
+from indexer.queries.ranking import LOOKS, MOST, candidates, of_many
 from indexer.queries.shards import chained
 from indexer.store.shards import each
 
@@ -79,11 +80,15 @@ def by_deployment(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, An
 
 
 def bucket_sql() -> str:
-    """A CASE that gives the number of a health factor's bucket by its exact digits; NULL without a health factor."""
+    """A CASE that gives the number of a health factor's bucket by its exact digits; NULL without a health factor.
+
+    They are compared only where the float, which is the nearest to them, is the bound's: else it lies on their side of it.
+    """
     cases = []
     for i, bound in enumerate(BOUNDS[1:]):
         digits = str(round(bound * 100) * WAD // 100)
-        cases.append(f"when (length(health_factor_raw), health_factor_raw) < ({len(digits)}, '{digits}') then {i}")
+        below = f"(length(health_factor_raw), health_factor_raw) < ({len(digits)}, '{digits}')"
+        cases.append(f"when health_factor < {bound!r} or (health_factor = {bound!r} and {below}) then {i}")
     return f"case when health_factor_raw is null then null {' '.join(cases)} else {len(BOUNDS) - 1} end"
 
 
@@ -95,12 +100,6 @@ def by_protocol_and_health(conn: sqlite3.Connection, chosen: Chosen) -> list[sql
         f" where status <> 'no-debt' and {chosen.sql} group by protocol, bucket"
     )
     return [row for part in each(conn) for row in part.execute(sql, chosen.values)]
-
-
-def whole_debt(conn: sqlite3.Connection, chosen: Chosen) -> float:
-    """The debt of all positions in USD."""
-    sql = f"select total(debt_usd) from positions where {chosen.sql}"  # noqa: S608 - our own names
-    return sum((debt for (debt,) in chained(conn, sql, chosen.values)), 0.0)
 
 
 def worst_health(conn: sqlite3.Connection, chosen: Chosen, wallet: str) -> int | None:
@@ -124,6 +123,12 @@ def owing_most(conn: sqlite3.Connection, chosen: Chosen, count: int) -> list[dic
     parts = each(conn)
     if len(parts) == 1:
         owing = f"{sql} having total(debt_usd) > 0 order by total(debt_usd) desc, wallet limit ?"
+        among, most = candidates(conn, "debt_usd", LOOKS[0], of_many(conn))
+        if len(among) <= MOST:
+            of_these = owing.replace(" group by", f" and wallet in ({', '.join('?' * len(among))}) group by", 1)
+            first = parts[0].execute(of_these, [*chosen.values, *among, count]).fetchall()
+            if most is None or (len(first) == count and first[-1]["debt_usd"] > most):
+                return [dict(row) for row in first]
         return [dict(row) for row in parts[0].execute(owing, [*chosen.values, count])]
     rows = heapq.merge(*(part.execute(f"{sql} order by wallet", chosen.values) for part in parts), key=itemgetter(0))
     names = "positions debt_usd collateral_usd debt_at_risk_usd".split()

@@ -171,28 +171,33 @@ def _add_deployment(conn: sqlite3.Connection, chain_id: int, name: str, found: H
     )
     debts, collaterals = found.deployments.setdefault(name, (Holdings(), Holdings()))
     kinds: dict[tuple[Any, ...], OfKind] = {}
-    balance = next(balances, None)
-    for account, group, wallet, liquidatable, debt, collateral in positions:
-        number = hash(wallet.lower())
-        debts.wallets.append(number)
+    of, of_group, number, liquidatable = None, None, 0, 0
+    for account, group, asset, symbol, side, backs, amount, value in balances:
+        if account != of or group != of_group:
+            for of, of_group, wallet, status, debt, collateral in positions:
+                number, liquidatable = hash(wallet.lower()), status
+                debts.wallets.append(number)
+                debts.values.append(debt)
+                collaterals.values.append(collateral)
+                if of == account and of_group == group:
+                    break
+            else:
+                raise StoreError(
+                    f"the balances of {account} in {name} have no position: restore a copy of the file, or delete it and run "
+                    "`indexer sync` again"
+                )
+        kind = (asset, symbol, side, backs, liquidatable)
+        one = kinds.get(kind)
+        if one is None:
+            one = kinds[kind] = found.kinds.setdefault(Kind(chain_id, *kind), OfKind())
+        one.amount += int(amount)
+        if value is None:
+            one.unvalued += 1
+        else:
+            one.valued.wallets.append(number)
+            one.valued.values.append(value)
+    for _, _, wallet, _, debt, collateral in positions:
+        debts.wallets.append(hash(wallet.lower()))
         debts.values.append(debt)
         collaterals.values.append(collateral)
-        while balance is not None and balance[0] == account and balance[1] == group:
-            kind = (balance[2:6], liquidatable)
-            one = kinds.get(kind)
-            if one is None:
-                named = Kind._make((chain_id, *kind[0], liquidatable))
-                one = kinds[kind] = found.kinds.setdefault(named, OfKind())
-            one.amount += int(balance[6])
-            if balance[7] is None:
-                one.unvalued += 1
-            else:
-                one.valued.wallets.append(number)
-                one.valued.values.append(balance[7])
-            balance = next(balances, None)
     collaterals.wallets.extend(debts.wallets[len(collaterals.wallets) :])
-    if balance is not None:
-        raise StoreError(
-            f"the balances of {balance[0]} in {name} have no position: restore a copy of the file, or delete it and run "
-            "`indexer sync` again"
-        )

@@ -64,20 +64,28 @@ def top(
         filters.append("(p.debt_at_risk_usd > 0 or p.debt_at_risk_usd is null)")
     column = COLUMNS[by]
     order, rank = f"{RANKS[by]}, p.wallet", replace(rank, limit=int(limit))
-    parts = each(conn)
-    many = {wallet for part in parts for (wallet,) in part.execute(MANY, (FEW,))}
-    most = FEW * len(parts)  # positions of a wallet that is none of those
+    many = of_many(conn)
     for count in LOOKS:
-        wallets, least = largest(conn, column, count)
-        among = [*wallets | many]
+        among, most = candidates(conn, column, count, many)
         if len(among) > MOST:
             break
         names, found = added_up(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values, rank, among)
         rows = list(found)
         last = rows[-1][names.index(column)] if len(rows) == limit else None
-        if least is None or (last or 0.0) > most * least * ROUNDING:
+        if most is None or (last or 0.0) > most:
             return names, rows
     return added_up(conn, WALLET_NAMES, WALLET_SOURCE, filters, order, values, rank)
+
+
+def of_many(conn: sqlite3.Connection) -> set[str]:
+    """The wallets with more than FEW positions in a file."""
+    return {wallet for part in each(conn) for (wallet,) in part.execute(MANY, (FEW,))}
+
+
+def candidates(conn: sqlite3.Connection, column: str, count: int, many: set[str]) -> tuple[list[str], float | None]:
+    """Those and the wallets of the `count` largest positions, and the most that any other holds; None if there are no others."""
+    wallets, least = largest(conn, column, count)
+    return [*wallets | many], None if least is None else FEW * len(each(conn)) * least * ROUNDING
 
 
 def largest(conn: sqlite3.Connection, column: str, count: int) -> tuple[set[str], float | None]:

@@ -21,7 +21,6 @@ from indexer.queries.book import (
     by_protocol_and_health,
     decimals,
     owing_most,
-    whole_debt,
     worst_health,
 )
 from indexer.queries.holders import Held, held
@@ -118,9 +117,8 @@ def by_health(conn: sqlite3.Connection, chosen: Chosen) -> tuple[list[str], list
 LARGEST_COLUMNS = "wallet positions debt_usd debt_percent collateral_usd debt_at_risk_usd health_factor".split()
 
 
-def largest(conn: sqlite3.Connection, chosen: Chosen, count: int = LARGEST) -> list[dict[str, Any]]:
-    """The wallets that owe most, with the worst health factor among their positions."""
-    whole = whole_debt(conn, chosen)
+def largest(conn: sqlite3.Connection, chosen: Chosen, whole: float, count: int = LARGEST) -> list[dict[str, Any]]:
+    """The wallets that owe most of the `whole` debt in USD, with the worst health factor among their positions."""
     found = []
     for row in owing_most(conn, chosen, count):
         digits = worst_health(conn, chosen, row["wallet"])
@@ -167,7 +165,8 @@ def book(
         return None
     progress = progress or NoProgress()
     progress.start("adding up", 3, "tables")
-    deployments_part = deployment_section(synced, by_deployment(conn, chosen))
+    sums = by_deployment(conn, chosen)
+    deployments_part = deployment_section(synced, sums)
     progress.advance("adding up", 1)
     holders = held(conn, chosen.sql, chosen.values)
     assets_part = asset_section(by_asset(conn, holders))
@@ -183,7 +182,11 @@ def book(
             health_part,
             *extra,
             assets_part,
-            section("Largest wallets by debt", LARGEST_COLUMNS, largest(conn, chosen)),
+            section(
+                "Largest wallets by debt",
+                LARGEST_COLUMNS,
+                largest(conn, chosen, fsum(row["debt_usd"] or 0.0 for row in sums)),
+            ),
             section("Concentration", CONCENTRATION_COLUMNS, concentration(holders)),
         ],
     )

@@ -165,11 +165,11 @@ def simulate(
     progress = progress or NoProgress()
     markets = [scenario.applied(book.adapter, book.market, names) for book in books]
     books = [book.trusted().below(reach(book, [market])) for book, market in zip(books, markets, strict=True)]
-    progress.start("simulating", sum(book.positions.expected() for book in books), "positions")
+    counted = [book.positions.counted() for book in books]
+    progress.start("simulating", sum(expected for _, expected in counted), "positions")
     result = Simulation(list(books), [], [], [])
-    for book, market in zip(books, markets, strict=True):
+    for book, market, (left_out, _) in zip(books, markets, counted, strict=True):
         evaluate = book.adapter.evaluate
-        left_out = book.positions.left_out()
         before, after = Totals(positions=left_out), Totals(positions=left_out)
         for part in parts(book.positions):
             # An adapter may cache the last market it was asked about: evaluate all positions in one, then in the other.
@@ -333,9 +333,9 @@ def sweep(
     steps = [replace(scenario, shocks=(*scenario.shocks, Change(swept.name, 1 + share))) for share in swept.shares]
     markets = [[step.applied(book.adapter, book.market, names) for step in steps] for book in books]
     books = [book.trusted().below(reach(book, later)) for book, later in zip(books, markets, strict=True)]
-    progress.start("sweeping", sum(book.positions.expected() for book in books), "positions")
-    left_out = [book.positions.left_out() for book in books]
-    found = [[Totals(positions=count) for count in left_out] for _ in steps]
+    counted = [book.positions.counted() for book in books]
+    progress.start("sweeping", sum(expected for _, expected in counted), "positions")
+    found = [[Totals(positions=left_out) for left_out, _ in counted] for _ in steps]
     for n, (book, later) in enumerate(zip(books, markets, strict=True)):
         evaluate, bounds = book.adapter.evaluate, [reach(book, [market]) for market in later]
         for part in parts(book.positions):

@@ -102,8 +102,10 @@ class Stored:
 
     def __iter__(self) -> Iterator[Position]:
         who = OF_WALLETS if self.wallets else DEBTORS
+        # without states that are newer than their rows, the rows alone tell whose states need not be looked up
+        near = NEAR if self.newer() else f"{FAR} is not true"
         rows = self.conn.execute(
-            f"select s.block_number, s.state {who} and {NEAR} and {TRUSTED} and {OWING}",
+            f"select s.block_number, s.state {who} and {near} and {TRUSTED} and {OWING}",
             self._where,
         )
         return load_positions(self.adapter, ((block, state) for block, state in rows))
@@ -120,15 +122,16 @@ class Stored:
             "wallets": json.dumps([*self.wallets]),
         }
 
-    def expected(self) -> int:
-        """About how many there are, for a progress bar."""
-        return 0 if self.wallets else self._count(f"{ROWS} and p.status <> 'no-debt' and {FAR} is not true")
-
-    def left_out(self) -> int:
-        """How many are left out for their health factor."""
-        if self.below is None or self.wallets:
-            return 0
-        return self._count(f"{FROM} and {NEAR} is not true" if self.newer() else f"{ROWS} and {FAR}")
+    def counted(self) -> tuple[int, int]:
+        """How many are left out for their health factor, and about how many are not, for a progress bar."""
+        if self.wallets:
+            return 0, 0
+        far, rows = (
+            (f"{NEAR} is not true", FROM) if self.below is not None and self.newer() else (f"{FAR} is true", ROWS)
+        )
+        columns = f"count(*) filter (where {far}), count(*) filter (where p.status <> 'no-debt' and {FAR} is not true)"
+        found: tuple[int, int] = self.conn.execute(f"select {columns} {rows}", self._where).fetchone()
+        return found
 
     def newer(self) -> int:
         """How many positions of the deployment were read after the snapshot."""
@@ -138,7 +141,10 @@ class Stored:
 
     def unverified(self) -> int:
         """How many of whom it is about have a row that nobody vouches for."""
-        return self._count(f"{OF_WALLETS if self.wallets else DEBTORS} and p.status = 'unverified'")
+        # the first condition is that of a small index
+        return self._count(
+            f"{OF_WALLETS if self.wallets else DEBTORS} and p.status in ('unpriceable', 'unverified') and p.status = 'unverified'"
+        )
 
     def _count(self, source: str) -> int:
         found: tuple[int] = self.conn.execute(f"select count(*) {source}", self._where).fetchone()

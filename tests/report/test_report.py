@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from indexer.cli.main import main
 from indexer.history import accrual
+from indexer.queries import book as book_queries
 from indexer.queries.holders import held
 from indexer.report import book as report_book
 from indexer.report import charts
@@ -416,8 +417,12 @@ def test_a_health_factor_one_unit_below_1_is_in_the_bucket_below(tmp_path: Path)
     }
 
 
-def test_the_largest_wallets_are_those_of_sql(conn: sqlite3.Connection) -> None:
-    found = report_book.largest(conn, ALL)
+@pytest.mark.parametrize("looked_at", [1, 12, 100, 1_000_000])
+def test_the_largest_wallets_are_those_of_sql(
+    conn: sqlite3.Connection, looked_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book_queries, "LOOKS", (looked_at,))
+    found = report_book.largest(conn, ALL, 1.0)
     expected = rows(
         conn,
         "select wallet, total(debt_usd) as debt from positions group by wallet order by debt desc, wallet limit 10",

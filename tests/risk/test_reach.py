@@ -61,8 +61,9 @@ def test_most_are_left_out_of_a_small_fall(books: list[stored.Book]) -> None:
         limit = simulating.reach(book, [market])
         assert 1 < limit < 1.2
         near = book.below(limit).positions
-        assert near.left_out() + sum(1 for _ in near) == sum(1 for _ in book.positions)
-        assert near.left_out() > near.expected()
+        left_out, expected = near.counted()
+        assert left_out + sum(1 for _ in near) == sum(1 for _ in book.positions)
+        assert left_out > expected
 
 
 def test_time_and_thresholds_leave_nobody_out(books: list[stored.Book]) -> None:

@@ -31,7 +31,7 @@ from indexer.store import books as stored
 from indexer.store import disputes
 from indexer.store.books import Book
 from indexer.store.database import open_readonly
-from indexer.store.rows import POSITION_COLUMNS, balance_row
+from indexer.store.rows import POSITION_COLUMNS, BalanceRow, balance_row
 from indexer.store.store import Store
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.aave_v2 import AaveV2
@@ -214,7 +214,7 @@ def differing_balances(conn: sqlite3.Connection, book: Book, market: Any) -> lis
     for position in book.positions:
         where = (CHAIN_ID, book.name, position.key.account, position.key.group)
         rows = [
-            balance_row(CHAIN_ID, book.name, position.key, one, market.usd, 0)
+            BalanceRow._make(balance_row(CHAIN_ID, book.name, position.key, one, market.usd, 0))
             for one in book.adapter.balances(market, position)
         ]
         stored = conn.execute(
