@@ -206,6 +206,7 @@ def test_a_second_command_does_not_share_a_folder(worlds: list[World], folder: P
         done = run(folder, worlds, "sync", "--chain", "all")
         assert done.returncode == 1
         assert "another sync is writing" in done.stderr
+        assert "its process" not in done.stderr, "it starts none"
 
 
 # the budget -------------------------------------------------------------------------------------------------------------
