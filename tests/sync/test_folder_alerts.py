@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from indexer.alert.blind import Lookout
 from indexer.delivery.queue import collect
+from indexer.fleet.member import Member, State
+from indexer.jobs.folder_alerts import FolderDesk
 from indexer.metrics.meters import PREFIX
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
@@ -190,3 +193,21 @@ def test_an_alert_that_nobody_collected_is_collected_once_by_whoever_comes_next(
         assert desk.conn.execute("select id, created_at, state from alerts join deliveries using (number)").fetchall() == [
             ("alert 2", 7, "pending")
         ]  # fmt: skip
+
+
+def test_a_chain_that_is_given_up_is_told_as_one_that_nobody_sees(tmp_path: Path) -> None:
+    path, rows = tmp_path / "watch.db", tmp_path / "first.db"
+    channel: Any = type("Channel", (), {"key": "key", "place": "place"})()
+    member = Member("first", ["sync"], True, ())
+    member.said = "the endpoint is closed"
+    member.ended(1, 0.0)
+    assert member.state is State.GAVE_UP
+    with Store(path) as store:
+        lookout = Lookout(path, "first", 1, ["market"], [channel], 3_600.0, rows)
+        couriers: Any = type("Couriers", (), {"wake": lambda _: None})()
+        desk = FolderDesk(store, [channel], couriers, {"first": rows}, {"first": lookout})
+        for _ in range(2):
+            desk.committed(member)
+    ((kind, body),) = raw(path, "select kind, body from alerts")
+    assert (kind, json.loads(body)["chain"]) == ("blind", "first")
+    assert "the endpoint is closed" in body

@@ -84,6 +84,7 @@ def test_all_chains_of_one_command_are_right_and_in_a_file_each(worlds: list[Wor
     for one in worlds:
         assert block_of(folder, one) == one.node.block_number()
         assert wrong(folder, one) == []
+        assert f"{one.name} block {one.node.block_number()}: " in done.stderr, "what its process told"
     assert "mainnet" in next(line for line in done.stderr.splitlines() if line.startswith("left out"))
     table = done.stderr[done.stderr.index("chain ") :]
     assert all(f"{one.name} " in table and str(one.node.block_number()) in table for one in worlds)
@@ -205,6 +206,7 @@ def test_a_second_command_does_not_share_a_folder(worlds: list[World], folder: P
         done = run(folder, worlds, "sync", "--chain", "all")
         assert done.returncode == 1
         assert "another sync is writing" in done.stderr
+        assert "its process" not in done.stderr, "it starts none"
 
 
 # the budget -------------------------------------------------------------------------------------------------------------
