@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 
+from indexer.alert import tables
 from indexer.cli.main import main
 from indexer.store.store import Store
 from indexer.terminal.options import Session
@@ -81,7 +83,8 @@ PATHS = [
 
 
 @pytest.mark.slow
-def test_every_page_says_what_one_file_of_all_chains_says(root: Path) -> None:
+def test_every_page_says_what_one_file_of_all_chains_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "time", SimpleNamespace(time=lambda: 1_700_000_000.0))  # the page says since when
     (row,) = rows_of(
         root / "one.db", "select wallet from positions where protocol = 'aave-v3' and debt_usd > 0 limit 1"
     )
