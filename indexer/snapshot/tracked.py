@@ -312,11 +312,8 @@ class Held(Sequence[Position]):
 
     def __iter__(self) -> Iterator[Position]:
         tracked = self.tracked
-        where = tracked.chain_id, tracked.name
-        positions = load_positions(tracked.adapter, tracked.store.states(*where))
-        if tracked.store.count_states(*where) == len(self):  # each that was read is in the file, so nobody else is
-            return positions
-        return (one for one in positions if one.key in tracked.known)
+        states = tracked.store.states(tracked.chain_id, tracked.name)
+        return (one for one in load_positions(tracked.adapter, states) if one.key in tracked.known)
 
     @overload
     def __getitem__(self, index: int) -> Position: ...

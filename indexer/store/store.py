@@ -65,11 +65,6 @@ class Store(WritableFile):
             (chain_id, deployment),
         )
 
-    def count_states(self, chain_id: int, deployment: str) -> int:
-        """How many positions have a state, known or not."""
-        sql = "select count(*) from states where chain_id = ? and deployment = ?"
-        return int(self.conn.execute(sql, (chain_id, deployment)).fetchone()[0])
-
     def states_of(self, chain_id: int, deployment: str, keys: Iterable[PositionKey]) -> list[tuple[int, str]]:
         """Those of these positions that were read, in their order."""
         return rows_of(self.conn, "t.block_number, t.state", "states", (chain_id, deployment), keys).fetchall()
