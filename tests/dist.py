@@ -5,6 +5,7 @@ newest that is on PATH; what they install comes from pip's index.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,14 +14,16 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 
 import click
 from click_man.core import write_man_pages
 
 from indexer.cli.main import main as command
-from tests.docs.pages import DOCS, blocks, run, says
+from tests.docs.pages import DOCS, WIDTH, blocks, says
 from tests.docs.pages import commands as page_commands
+from tests.screen import terminal
 
 ROOT = Path(__file__).parents[1]
 MAN = ROOT / "man"
@@ -105,7 +108,7 @@ def newest() -> list[str]:
 
 
 def check_installed(archive: Path, python: str, folder: Path) -> None:
-    """In a clean environment and an empty home, the command knows its protocols and lists the demo."""
+    """In a clean environment and an empty home the command knows its protocols, and the first pages are so."""
     said(python, "-m", "venv", folder)
     binary = folder / "bin"
     said(binary / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", archive)
@@ -115,23 +118,54 @@ def check_installed(archive: Path, python: str, folder: Path) -> None:
     clean = ["env", "-i", f"HOME={home}", f"PATH={binary}:/usr/bin:/bin"]
     listed = said(*clean, "indexer", "protocols", "--chain", "mainnet", "--csv", cwd=home)
     assert "aave-v3-core" in listed, listed
-    said(*clean, "indexer", "demo", cwd=home)
-    check_tutorial(binary / "python", home)
-    pages = list((folder / "share" / "man" / "man1").glob("indexer*.1"))
-    assert len(pages) > 20, pages
-    print(f"{archive.name} works on {said(binary / 'python', '--version').strip()}")
+    typed = sum(check_page(page, binary, home) for page in (DOCS / "tutorial.md", ROOT / "README.md"))
+    check_shell(binary, home)
+    print(f"{archive.name} works on {said(binary / 'python', '--version').strip()}; {typed} commands of the pages")
 
 
-def check_tutorial(python: Path, home: Path) -> None:
-    """The tutorial's commands print what the page says, in a folder that knows nothing of the sources."""
-    told = [
-        pair for block in blocks(DOCS / "tutorial.md") if block.kind == "console" for pair in page_commands(block.text)
-    ]
-    environment = {"HOME": str(home), "PATH": f"{python.parent}:/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8"}
-    printed = run([line for line, _ in told], python, home / "indexer-demo", environment)
-    assert len(printed) == len(told) > 5
+#: what a line of a block needs, and all lines below it, that is not there: a chain, a graphical session, the sources, or pipx, which brought the command
+ELSEWHERE = re.compile(r"indexer (sync|show --live|watch)|make |pipx |uv ")
+
+
+def check_page(page: Path, binary: Path, home: Path) -> int:
+    """The page's commands work as printed, typed into a shell of a new user who has the command and nothing of the sources.
+
+    What stands below one is what it prints, on a terminal of 200 columns. Returns how many there were.
+    """
+    told: list[tuple[str, str | None]] = []
+    for block in blocks(page):
+        if block.kind == "console":
+            told += page_commands(block.text)
+        elif block.kind == "sh":
+            here = takewhile(lambda line: not ELSEWHERE.search(line), block.text.splitlines())
+            told += [(line, None) for line in here]
+    folder = home / page.stem
+    folder.mkdir()
+    environment = {"HOME": str(home), "PATH": f"{binary}:/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8"}
+    # what a pipe writes on stderr comes before or after its output, as it happens
+    typed = [f"{{ {line}\n}} 2>/dev/null" if " | " in line else line for line, _ in told]
+    script = "\n".join(f"printf '\\036\\n'\n{line}\n[ $? = 0 ] || echo failed" for line in typed)
+    shell = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in environment.items()), "bash", "--norc", "-c"]
+    printed = terminal([*shell, script], folder, environment, WIDTH).decode().replace("\r\n", "\n").split("\x1e\n")[1:]
+    assert len(printed) == len(told) > 0, printed
     for (line, expected), output in zip(told, printed, strict=True):
-        assert says(expected, output), f"$ {line}\n{output}"
+        right = not output.endswith("failed\n") if expected is None else says(expected, output)
+        assert right, f"{page.name}: $ {line}\n{output}"
+    return len(told)
+
+
+def check_shell(binary: Path, home: Path) -> None:
+    """A shell completes commands and names, and `man` finds a page of each command where there is one."""
+    typed = {"_INDEXER_COMPLETE": "bash_complete", "COMP_WORDS": "indexer at-", "COMP_CWORD": "1"}
+    clean = ["env", "-i", f"HOME={home}", f"PATH={binary}:/usr/bin:/bin"]
+    completed = said(*clean, *(f"{name}={value}" for name, value in typed.items()), "indexer", cwd=home)
+    assert "at-risk" in completed, completed
+    said(*clean, "bash", "--norc", "-ec", 'eval "$(indexer completion bash)"; complete -p indexer', cwd=home)
+    pages = binary.parent / "share" / "man"
+    assert len(list((pages / "man1").glob("indexer*.1"))) > 20
+    if shutil.which("man"):
+        text = said(*clean, f"MANPATH={pages}", "MANPAGER=cat", "man", "indexer-at-risk", cwd=home)
+        assert "risk of liquidation" in text, text
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import griffe
 import pytest
@@ -22,7 +22,7 @@ from indexer.api.simulation import percent
 from indexer.cli.main import VERBS, main
 from indexer.store import books
 from indexer.store.deployments import described
-from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, PositionRow
 from indexer.store.store import Store
 from tests.devnet import aave_v3
 from tests.devnet.aave_v3 import AaveV3
@@ -311,6 +311,17 @@ def test_exact_values_are_integers_and_unknown_ones_none(book: indexer.Book) -> 
         assert position.balances is None
         with pytest.raises(AttributeError):
             position.debt_usd = 0.0  # type: ignore[misc]
+
+
+def test_types_are_those_of_the_rows_but_for_exact_integers_and_flags() -> None:
+    for kind, row in ((indexer.Position, PositionRow), (indexer.Balance, BalanceRow)):
+        stored, promised = get_type_hints(row), get_type_hints(kind)
+        promised.pop("balances", None)
+        flags = {"supplies_complete": bool, "is_collateral": bool}
+        exact = {str: int, str | None: int | None}
+        assert promised == {
+            name: flags.get(name, exact[told] if name.endswith("_raw") else told) for name, told in stored.items()
+        }
 
 
 def test_tables_for_analysts(book: indexer.Book) -> None:

@@ -81,5 +81,5 @@ def forecasted(
     if not books:
         return Forecast(None, [], said)
     found = listed.computed(conn, books, plan, groups)
-    rows = listed.told(conn, found, int(time.time())).listed
+    rows = [row for part in listed.told(conn, found, int(time.time())) for row in part.listed]
     return Forecast(found, rows if scope.wallets else listed.ranked(rows), [*said, *listed.remarks(found, rows)])

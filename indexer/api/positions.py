@@ -1,4 +1,9 @@
-"""Positions and balances: the rows of the tables of the same names, with exact integers as `int`."""
+"""Positions and balances: the rows of the tables of the same names, with exact integers as `int`.
+
+They are not `store.rows.PositionRow` and `BalanceRow`, though a test holds names and types of both together: those are what SQLite
+takes by position, exact integers as text since they exceed its 64 bits and flags as 0 or 1, a million times in a sync; these
+are promised to other programs, so that a new column of a table reaches them only with a line in CHANGELOG.md.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -11,6 +11,7 @@ from indexer.backtest.sample import Sample
 from indexer.boundary.stored_json import stored_object
 from indexer.forecast.model import Floats
 from indexer.queries.prices import Series, in_force
+from indexer.store.shards import at, each
 
 HOUR = 3_600
 
@@ -46,11 +47,15 @@ def samples(conn: sqlite3.Connection, since: int | None, until: int | None) -> t
     made = forecasts(conn, since, until)
     if not made:
         return [], ["no forecasts in that time: `indexer forecast` makes them"]
-    newest = dict(
-        conn.execute("select chain_id, max(in_force_timestamp) from feed_prices where invalid is null group by 1")
-    )
+    newest: dict[int, int] = {}
+    for part in each(conn):
+        newest |= part.execute(
+            "select chain_id, max(in_force_timestamp) from feed_prices where invalid is null group by 1"
+        )
     prices = {
-        chain: in_force(conn, chain, newest[chain]) for chain in {one.chain_id for one in made} if newest.get(chain)
+        chain: in_force(at(conn, chain), chain, newest[chain])
+        for chain in {one.chain_id for one in made}
+        if newest.get(chain)
     }
     over = [one for one in made if one.at + one.horizon <= newest.get(one.chain_id, 0)]
     remarks = [
@@ -61,7 +66,9 @@ def samples(conn: sqlite3.Connection, since: int | None, until: int | None) -> t
         groups[one.protocol, one.horizon].append(one)
     found = []
     for (protocol, horizon), of in sorted(groups.items()):
-        windows = {(chain, at): Window(prices[chain], at, horizon) for chain, at in {(f.chain_id, f.at) for f in of}}
+        windows = {
+            (chain, when): Window(prices[chain], when, horizon) for chain, when in {(f.chain_id, f.at) for f in of}
+        }
         alone = [(one, came) for one in of if (came := windows[one.chain_id, one.at].unsafe(one)) is not None]
         if alone:
             found.append(sample(f"{protocol} left alone", "unsafe", horizon, alone, calibrated=False))
@@ -72,21 +79,22 @@ def samples(conn: sqlite3.Connection, since: int | None, until: int | None) -> t
 
 
 def forecasts(conn: sqlite3.Connection, since: int | None, until: int | None) -> list[Forecast]:
-    """Every forecast of that time with its paths counted."""
-    rows = conn.execute(FORECASTS, (since or 0, until or ALWAYS))
-    return [
+    """Every forecast of that time with its paths counted, by time and chain."""
+    rows = [row for part in each(conn) for row in part.execute(FORECASTS, (since or 0, until or ALWAYS))]
+    found = [
         Forecast(
             chain,
             protocol,
             account,
             horizon,
-            at,
+            made,
             p,
             stored_object(exposures, f"forecasts.exposures of {account}"),
             None if came is None else bool(came),
         )
-        for chain, protocol, account, horizon, at, p, exposures, came in rows
+        for chain, protocol, account, horizon, made, p, exposures, came in rows
     ]
+    return sorted(found, key=lambda one: (one.at, one.chain_id))
 
 
 def sample(name: str, label: str, horizon: int, of: Sequence[tuple[Forecast, bool]], *, calibrated: bool) -> Sample:

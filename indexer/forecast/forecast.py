@@ -32,6 +32,7 @@ from indexer.risk.liquidation import known
 from indexer.risk.scenario import canonical
 from indexer.risk.simulate import CHUNK, parts
 from indexer.store.books import Book
+from indexer.store.shards import at
 
 LIQUIDATABLE = "liquidatable now"
 UNVERIFIED = "unverified: its formula is not known to be the contract's"
@@ -178,7 +179,7 @@ def _desk(
     """A deployment with what is known of its prices; of few positions only the prices that they need."""
     adapter: AnyLiquidation = book.adapter  # type: ignore[assignment]
     later = Later(adapter, book.market, plan.horizons[-1], pace)
-    where = book.chain_id, book.name
+    where, conn = (book.chain_id, book.name), at(conn, book.chain_id)
     few = list(book.positions) if book.positions.wallets else given
     wanted = later.prices.keys() if few is None else {key for one in few for key in relevant(later, one)}
     symbols = _named(book.market)

@@ -2,6 +2,8 @@
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from indexer.adapter import Liquidation
@@ -18,14 +20,18 @@ from indexer.risk.scenario import GROUPS
 from indexer.risk.simulate import seconds_per_block
 from indexer.store import books as stored
 from indexer.store.books import Book
+from indexer.store.shards import at
 
 HOUR = 3_600
 MOST_SECONDS = 30 * 24 * HOUR
 
 
 class Told(NamedTuple):
-    """The rows of the table `forecasts`, the new fits that they rest on, and the rows as they are listed."""
+    """Of one file, which holds this chain: the rows of the table `forecasts`, the new fits that they rest on, and the rows as
+    they are listed.
+    """
 
+    chain_id: int
     made: list[ForecastRow]
     fits: list[Fit]
     listed: list[dict[str, Any]]
@@ -70,11 +76,19 @@ def computed(
     return forecast(conn, books, plan, {**GROUPS, **groups}, paces, watched=watched, progress=progress)
 
 
-def told(conn: sqlite3.Connection, found: Forecast, now: int) -> Told:
-    """The rows of a forecast that is made at a time (unix seconds)."""
-    fits = calibration.due(conn, found.plan.horizons, now)
-    made = list(found.rows(rows.watched(conn), calibration.knots(conn, fits)))
-    return Told(made, fits, list(rows.listed(conn, made)))
+def told(conn: sqlite3.Connection, found: Forecast, now: int) -> list[Told]:
+    """The rows of a forecast that is made at a time (unix seconds), file by file where there are several.
+
+    What chances mean is learnt anew where everyone is forecast: that goes over all that was ever said.
+    """
+    watched, parts = rows.watched(conn), []
+    for file, desks in groupby(found.desks, lambda desk: at(conn, desk.book.chain_id)):
+        part = replace(found, desks=[*desks])
+        everyone = not any(desk.book.positions.wallets for desk in part.desks)
+        fits = calibration.due(file, found.plan.horizons, now) if everyone else []
+        made = list(part.rows(watched, calibration.knots(file, fits)))
+        parts.append(Told(part.desks[0].book.chain_id, made, fits, list(rows.listed(file, made))))
+    return parts
 
 
 def remarks(found: Forecast, listed: Sequence[Mapping[str, Any]]) -> list[str]:

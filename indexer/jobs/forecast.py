@@ -116,7 +116,6 @@ def forecast(
     """
     from indexer.forecast import listed
 
-    session.require_one_file("forecast")
     whole = list(whom) == [BOOK]
     if not whole and BOOK in whom:
         raise click.UsageError(f"{BOOK} is everyone: name it alone, or wallets")
@@ -133,14 +132,15 @@ def forecast(
             return
         with bars() as progress:
             found = listed.computed(conn, books, plan, session.config.groups, progress)
-        told = listed.told(conn, found, int(time.time()))
-    write(session, told)
-    for line in listed.remarks(found, told.listed):
+        parts = listed.told(conn, found, int(time.time()))
+    write(session, parts)
+    told = [row for part in parts for row in part.listed]
+    for line in listed.remarks(found, told):
         remark(line)
     if whole:
         write_book(found, by, Scope(order=asked.order, limit=asked.limit), output)
         return
-    theirs = [row for row in told.listed if asked.keeps(row)]
+    theirs = [row for row in told if asked.keeps(row)]
     if who.wallets and asked.min_debt is None:
         who.say_who_is_unknown(theirs, f"with debt in {session.db}")
     write_rows(theirs, asked, scope, output, whole=not who.wallets)
@@ -154,14 +154,17 @@ def empty(output: Output, *, whole: bool, by: str) -> None:
     output.write_dicts([], (BOOK_COLUMNS if by == "deployment" else PART_COLUMNS) if whole else LISTED)
 
 
-def write(session: Session, told: "Told") -> None:
-    """Writes a forecast into the file, with the fits that it rests on."""
+def write(session: Session, parts: "Sequence[Told]") -> None:
+    """Writes each part of a forecast into the file of its chain, with the fits that it rests on."""
     from indexer.forecast import calibration, rows
+    from indexer.store.shards import chain_files, places
     from indexer.store.store import Store
 
-    with Store(session.db) as store, store.transaction() as conn:
-        calibration.save(conn, told.fits)
-        rows.write(conn, told.made)
+    files = places(chain_files(session.db)) if session.folder else {}
+    for part in parts:
+        with Store(files.get(part.chain_id, session.db)) as store, store.transaction() as conn:
+            calibration.save(conn, part.fits)
+            rows.write(conn, part.made)
 
 
 # output ---------------------------------------------------------------------------------------------------------------

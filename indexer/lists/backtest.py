@@ -119,10 +119,9 @@ def evidence(
     from indexer.backtest.evidence import of_database, of_files
 
     if folder is None:
-        session.require_one_file("backtest without --data")
         if scheduler is not None:
             raise click.UsageError("--scheduler is for --data: what a database holds is judged in a moment")
         with session.read() as conn:
-            return of_database(conn, session.db_path.name, settings)
+            return of_database(conn, session.db.name, settings)
     with bars() as progress:
         return of_files(folder, settings, progress, scheduler, insecure=insecure)

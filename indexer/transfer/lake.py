@@ -148,7 +148,7 @@ def _months(conn: sqlite3.Connection, lake: Path, where: tuple[int, str]) -> lis
     month = month_of(first) if first is not None else ""
     while first is not None and month <= last:
         path = folder / f"{month}.parquet"
-        if month > done and month not in pruned and not path.exists():
+        if month > done and not path.exists():
             begin, end = month_begins(month), month_begins(next_month(month))
             found.append(
                 _file(

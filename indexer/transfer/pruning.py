@@ -37,7 +37,7 @@ from indexer.transfer.lake import (
 #: rows that may go: a newer final point of the same position stays
 GOES = """
 chain_id = :chain and deployment = :name and block_timestamp >= :begin and block_timestamp < :end
-and block_number <= :final and exists (
+and exists (
     select 1 from health_history n where n.chain_id = health_history.chain_id and n.deployment = health_history.deployment
     and n.account = health_history.account and n.position_group = health_history.position_group
     and n.block_number > health_history.block_number and n.block_number <= :final)

@@ -105,6 +105,15 @@ contract DualAggregatorStandIn {
     }
 }
 
+contract OneMoreWord {
+    uint256 internal word;
+}
+
+/// The same with its storage laid out otherwise, as another version might have it.
+contract ShiftedDualAggregatorStandIn is OneMoreWord, DualAggregatorStandIn {
+    constructor(string memory name, address proxy, uint32 cutoff) DualAggregatorStandIn(name, proxy, cutoff) {}
+}
+
 /// A stand-in for Aave's PriceCapAdapterBase (an LST: the ratio is capped), which no package has.
 contract RatioCapStandIn {
     address public immutable BASE_TO_USD_AGGREGATOR;
@@ -185,6 +194,20 @@ contract SynchronicityStandIn {
         IAnswer peg = IAnswer(PEG_TO_BASE);
         int256 scale = int256(10 ** (asset.decimals() + peg.decimals() - decimals));
         return asset.latestAnswer() * peg.latestAnswer() / scale;
+    }
+}
+
+/// An adapter that makes more of its feed's answer than a product of feeds.
+contract DoublingStandIn {
+    address public immutable underlyingPriceFeed;
+    uint8 public constant decimals = 8;
+
+    constructor(address feed) {
+        underlyingPriceFeed = feed;
+    }
+
+    function latestAnswer() external view returns (int256) {
+        return 2 * IAnswer(underlyingPriceFeed).latestAnswer();
     }
 }
 

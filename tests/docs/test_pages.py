@@ -124,6 +124,17 @@ def test_the_readme_is_short_and_leads_everywhere() -> None:
         assert page.name == "README.md" or f"({page.name})" in index, page.name
 
 
+def test_each_row_of_the_comparison_has_a_source_and_a_day() -> None:
+    rows = [line for line in (DOCS / "compare.md").read_text().splitlines() if line.startswith("|")]
+    head, _, *found = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    assert head[-2:] == ["source", "read"]
+    assert len(found) >= 7
+    for row in found:
+        assert len(row) == len(head), row[0]
+        assert re.match(r"(by its (documentation|maintainers)|run by us): .*\]\(", row[-2]), row[0]
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", row[-1]), row[0]
+
+
 def test_every_question_is_answered_two_clicks_away() -> None:
     """The questions of docs/questions.md; each link leads to a heading that README, or a page that README links to, has."""
     text = (DOCS / "questions.md").read_text()

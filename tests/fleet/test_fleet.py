@@ -52,6 +52,15 @@ def test_a_chain_that_was_followed_is_never_given_up_and_a_snapshot_ends_the_gro
     assert one.due == 200.0 + FOLLOW_PAUSES[0]
 
 
+def test_a_followed_chain_that_never_came_to_a_snapshot_is_given_up() -> None:
+    one = member(follow=True)
+    for _ in FOLLOW_PAUSES:
+        one.ended(1, 100.0)
+        assert one.state is State.WAITING
+    one.ended(1, 100.0)
+    assert one.state is State.GAVE_UP
+
+
 def test_a_followed_chain_whose_process_was_told_to_end_by_somebody_else_is_started_again() -> None:
     one = member(follow=True)
     one.ended(0, 100.0)

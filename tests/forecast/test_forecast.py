@@ -308,13 +308,17 @@ def test_the_newest_stays_and_of_who_is_near_the_last_of_each_day(tmp_path: Path
 def outcomes(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """A deployment with 400 forecasts of 1 % and of 10 %, all over, whose liquidations are known."""
     with Store(tmp_path / "a.db") as store:
-        store.conn.execute(
-            "insert into deployments (chain_id, deployment, protocol, block_number, block_timestamp, "
-            "liquidations_from_block, state, accounts) values (1, 'd', 'aave-v3', 900, 900000, 0, 'ok', 'all')"
-        )
-        with store.transaction() as conn:
-            rows.write(conn, [row(n, n, account=f"0x{n:040x}", p_unsafe=0.01 if n % 2 else 0.1) for n in range(1, 801)])
+        remember(store)
         yield store.conn
+
+
+def remember(store: Store) -> None:
+    store.conn.execute(
+        "insert into deployments (chain_id, deployment, protocol, block_number, block_timestamp, "
+        "liquidations_from_block, state, accounts) values (1, 'd', 'aave-v3', 900, 900000, 0, 'ok', 'all')"
+    )
+    with store.transaction() as conn:
+        rows.write(conn, [row(n, n, account=f"0x{n:040x}", p_unsafe=0.01 if n % 2 else 0.1) for n in range(1, 801)])
 
 
 def refit(conn: sqlite3.Connection, now: int) -> None:
@@ -342,6 +346,23 @@ def test_liquidations_teach_only_where_enough_happened(outcomes: sqlite3.Connect
     assert calibration.knots(outcomes)["aave-v3", 86_400][-1] == (0.1, 49 / 400), "a fit lasts a month"
     refit(outcomes, 1_000_000 + 31 * 86_400)
     assert calibration.knots(outcomes)["aave-v3", 86_400][-1] == (0.1, 99 / 400)
+
+
+def test_chances_are_learnt_where_everyone_is_forecast_and_known_to_all(run: Run, folder: Path) -> None:
+    with Store(folder / "large.db") as store:
+        remember(store)
+        liquidate(store.conn, range(2, 200, 2))
+    wallet = someone(folder, "protocol = 'aave-v3'")
+    assert {row["p_liquidated"] for row in told(run(wallet, *SMALL))} == {None}
+    assert raw(folder / "large.db", "select * from calibrations") == []
+    run(*SMALL)
+    assert raw(folder / "large.db", "select protocol, horizon_seconds, events from calibrations") == [
+        ("aave-v3", 86_400, 99)
+    ]
+    after = told(run(wallet, *SMALL))
+    assert [row["p_liquidated"] is None for row in after if row["protocol"] == "aave-v3"] == [
+        row["p_unsafe"] is None for row in after if row["protocol"] == "aave-v3"
+    ]
 
 
 def test_forecasts_that_are_not_over_and_unknown_liquidations_teach_nothing(outcomes: sqlite3.Connection) -> None:

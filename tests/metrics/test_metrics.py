@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from indexer.errors import ConfigError, IndexerError
 from indexer.metrics.file_rows import FileRows
+from indexer.metrics.gathered import Gathered
 from indexer.metrics.meters import PREFIX, STAGES, Meters
 from indexer.metrics.publishing import place, published
 from indexer.store.store import Store
@@ -139,6 +140,19 @@ def test_another_file_under_the_same_name_is_read(database: Path) -> None:
     execute(new, "update deployments set chain = 'devnet', block_timestamp = 77")
     new.rename(database)
     assert samples(registry)[key("data_timestamp_seconds", chain="devnet", deployment="maker")] == 77
+
+
+def test_of_alerts_chains_tell_nothing_where_the_file_of_watched_wallets_cannot_be_read(
+    database: Path, tmp_path: Path
+) -> None:
+    told, chain = tmp_path / ".devnet.prom", CollectorRegistry()
+    chain.register(FileRows(database))
+    told.write_bytes(generate_latest(chain))
+    assert samples(chain)[key("alert_queue")] == 0
+    gathered = CollectorRegistry()
+    gathered.register(Gathered([told, tmp_path / ".new.prom"], tmp_path / "watch.db"))
+    expected = {which: value for which, value in samples(chain).items() if which[0] != "alert_queue"}
+    assert samples(gathered) == expected != {}
 
 
 @pytest.mark.disturbed

@@ -505,12 +505,21 @@ def test_oracles_with_follow_says_again_what_a_sync_changed(
         flags = ["--config", str(desk.config), "--db", str(desk.db), *SYNC]
         subprocess.run([sys.executable, "-m", "indexer", *flags], capture_output=True, check=True)
 
+    read: list[object] = []
+    whole = lists.rows_of
+
+    def rows_of(*given: Any) -> Any:
+        read.append(given)
+        return whole(*given)
+
     monkeypatch.setattr(lists, "sleep", pause)
     before = desk.rows("oracles")
+    monkeypatch.setattr(lists, "rows_of", rows_of)
     lines = [json.loads(line) for line in desk.run("oracles", "--follow").stdout.splitlines()]
     assert lines[: len(before)] == before
     (changed,) = lines[len(before) :]
     assert (changed["symbol"], changed["answer_raw"]) == ("WETH", str(eth.rounds[0][-1][0]))
+    assert len(read) == 2, "before the first pause, and once a sync had a newer block"
     assert "--follow writes a table or JSON lines" in desk.run("oracles", "--follow", "--csv", code=2).stderr
 
 

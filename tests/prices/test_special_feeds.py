@@ -78,11 +78,11 @@ def give_source(market: AaveV3, symbol: str, source: str) -> str:
     return asset
 
 
-def svr(market: AaveV3, chainlink: Chainlink) -> tuple[str, str]:
+def svr(market: AaveV3, chainlink: Chainlink, code: str = "DualAggregatorStandIn") -> tuple[str, str]:
     """WETH priced through the proxy from which an aggregator hides its rounds: proxy, aggregator."""
     sender = market.sender
     first = chainlink.feed(SVR)
-    aggregator = sender.deploy(chainlink.code["DualAggregatorStandIn"], [SVR, first.proxy, CUTOFF])
+    aggregator = sender.deploy(chainlink.code[code], [SVR, first.proxy, CUTOFF])
     for function in ("proposeAggregator(address)", "confirmAggregator(address)"):
         sender.send(first.proxy, function, [aggregator])
     return first.proxy, aggregator
@@ -126,18 +126,20 @@ def test_hidden_rounds_are_in_force_from_when_the_proxy_served_them(
         assert store.conn.execute("select cutoff_seconds from feed_phases where phase = 2").fetchall() == [(CUTOFF,)]
 
 
+@pytest.mark.parametrize("follow", [False, True], ids=["at once", "block by block"])
 def test_a_round_that_is_hidden_waits_until_the_cut_off_at_the_latest(
-    world: tuple[AaveV3, Chainlink], tmp_path: Path
+    world: tuple[AaveV3, Chainlink], tmp_path: Path, follow: bool
 ) -> None:
     market, chainlink = world
     proxy, aggregator = svr(market, chainlink)
     primary(market, aggregator, ETH)
     market.node.mine(1, interval=CUTOFF + 5)
     asset = give_source(market, "WETH", proxy)
+    before = market.node.block_number()
     primary(market, aggregator, ETH * 9 // 10)
     at = market.node.timestamp()
     path = tmp_path / "indexer.db"
-    fill(path, market)
+    fill(path, market, follow_from=before if follow else None)
     with Store(path) as store:
         assert pending(store.conn, CHAIN_ID, at) == [Pending(proxy, "svr", ETH * 9 // 10, at, at + CUTOFF)]
         (row,) = [row for row in oracles(store.conn, CHAIN_ID, "devnet") if row["asset"] == asset]
@@ -159,9 +161,32 @@ def test_the_proxy_from_which_nothing_is_hidden_has_each_round_at_once(
     plain = market.sender.deploy(chainlink.code["EACAggregatorProxy"], [aggregator, ZERO])
     give_source(market, "WETH", plain)
     primary(market, aggregator, ETH)
+    at = market.node.timestamp()
+    market.node.mine(1, interval=CUTOFF // 2)
     fill(tmp_path / "indexer.db", market)
     with Store(tmp_path / "indexer.db") as store:
-        assert in_force(store.conn, CHAIN_ID, market.node.timestamp())[plain].raws == [ETH]
+        series = in_force(store.conn, CHAIN_ID, market.node.timestamp())[plain]
+    assert (list(series.raws), list(series.times)) == ([ETH], [at])
+
+
+def test_where_the_storage_is_laid_out_otherwise_a_hidden_round_counts_once_it_was_seen_served(
+    world: tuple[AaveV3, Chainlink], tmp_path: Path
+) -> None:
+    market, chainlink = world
+    proxy, aggregator = svr(market, chainlink, "ShiftedDualAggregatorStandIn")
+    market.node.rpc("anvil_setStorageAt", aggregator, hex(18), f"0x{2 * CUTOFF:064x}")  # any word of some seconds
+    primary(market, aggregator, ETH)
+    reveal(market, aggregator, 1)
+    primary(market, aggregator, ETH * 9 // 10)
+    give_source(market, "WETH", proxy)
+    market.node.mine(2, interval=3 * CUTOFF)
+    fill(tmp_path / "indexer.db", market)
+    with Store(tmp_path / "indexer.db") as store:
+        assert store.conn.execute("select cutoff_seconds from feed_phases where phase = 2").fetchall() == [(None,)]
+        now = market.node.timestamp()
+        series = in_force(store.conn, CHAIN_ID, now)[proxy]
+    assert (list(series.raws), series.times[-1]) == ([ETH, ETH * 9 // 10], now)
+    assert market.sender.call(proxy, "latestAnswer()(int256)") == ETH * 9 // 10
 
 
 # caps -----------------------------------------------------------------------------------------------------------------
@@ -282,6 +307,20 @@ def test_a_price_through_a_peg_is_the_product_of_two_feeds(world: tuple[AaveV3, 
     assert every[peg.proxy].raws[-1] * every[base.proxy].raws[-1] // 10**8 == int(price)
 
 
+def test_an_adapter_that_is_no_product_of_its_feeds_is_not_recognised(
+    world: tuple[AaveV3, Chainlink], tmp_path: Path
+) -> None:
+    market, chainlink = world
+    base = chainlink.feed("BTC / USD")
+    chainlink.replay({"BTC / USD": [60_000 * 10**8]})
+    asset = give_source(market, "WBTC", market.sender.deploy(chainlink.code["DoublingStandIn"], [base.proxy]))
+    fill(tmp_path / "indexer.db", market)
+    with Store(tmp_path / "indexer.db") as store:
+        (made,) = [one for one in components(store.conn, CHAIN_ID) if one.asset == asset]
+        series = in_force(store.conn, CHAIN_ID, market.node.timestamp())[made.feed]
+    assert (series.kind, series.raws[-1]) == ("snapshot", 2 * 60_000 * 10**8)
+
+
 # Compound V2 ----------------------------------------------------------------------------------------------------------
 
 
@@ -296,8 +335,14 @@ def test_the_configuration_of_compounds_oracle_names_its_feeds(needs_node: None,
         oracle = market.sender.deploy(chainlink.code["ConfiguredOracleStandIn"])
         add = "addConfig(address,uint8,address,uint256)"
         for symbol, token in markets.items():
-            feed, fixed = (first.proxy, 0) if symbol == "ETH" else (ZERO, market.price(symbol))
-            market.sender.send(oracle, add, [token.address, token.listing.decimals, feed, fixed])
+            decimals, feed, fixed = token.listing.decimals, ZERO, market.price(symbol)
+            if symbol == "ETH":
+                feed, fixed = first.proxy, 0
+            elif symbol == "DAI":  # the fixed price counts
+                feed = first.proxy
+            elif symbol == "WBTC":  # the price is not the answer times a power of ten of this token
+                decimals, feed, fixed = decimals + 1, first.proxy, 0
+            market.sender.send(oracle, add, [token.address, decimals, feed, fixed])
         market.act(market.comptroller, "_setPriceOracle(address)", [oracle])
 
         def made_of(path: Path) -> dict[str, tuple[str, int, str]]:

@@ -27,7 +27,9 @@ from indexer.queries.queries import deployments_of, unlisted
 from indexer.queries.scope import Order, Scope
 from indexer.queries.shards import split
 from indexer.settings import Settings
+from indexer.store import books
 from indexer.store.database import open_readonly
+from indexer.store.deployments import described
 from indexer.store.shards import MOST_ATTACHED, opened
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
@@ -35,10 +37,13 @@ from indexer.transfer.merging import merge
 from tests.devnet import aave_v3, compound_v3
 from tests.devnet.node import MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
+from tests.forecast.past import fill_books
 from tests.truth import adapter_of, deployment_of, raw
 
 #: columns that say when somebody looked
 WALLETS = [f"0x{number:040x}" for number in range(1, 7)]
+#: who controls what those people are the wallets behind
+OWNER = f"0x{0xABC:040x}"
 CLOCKS = {"age_seconds", "age", "synced_at", "seconds_left", "percent"}
 
 
@@ -83,8 +88,8 @@ def share(path: Path) -> None:
     with closing(sqlite3.connect(path)) as conn:
         keys = conn.execute("select account from positions where debt_usd > 0 order by account").fetchall()
         for number, (account,) in enumerate(keys[:5]):
-            sql = "update positions set wallet = ?, owner_via = 'cdp-manager' where account = ?"
-            conn.execute(sql, (WALLETS[2 if number == 4 else number % 2], account))
+            sql = "update positions set wallet = ?, owner = ?, owner_via = 'cdp-manager' where account = ?"
+            conn.execute(sql, (WALLETS[2 if number == 4 else number % 2], OWNER, account))
         conn.commit()
 
 
@@ -121,6 +126,7 @@ COMMANDS = [
     "status",
     "status --wallet WALLET",
     "show WALLET",
+    f"show {OWNER}",
     "show --target 2 WALLET --exact",
     "report WALLET --format json --since 3650d",
     "report book --format json --since 3650d",
@@ -161,7 +167,14 @@ def test_watched_wallets_are_in_a_file_of_their_own_and_known_by_their_labels(fo
     assert run(own, "watch", "add", wallet, "--label", "treasury", "--below", "1.2").exit_code == 0
     assert {path.name for path in own.glob("*.db")} == {"first.db", "second.db", "third.db", "watch.db"}
     assert raw(own / "first.db", "select count(*) from watches") == [(0,)]
+    with closing(sqlite3.connect(own / "first.db")) as conn, conn:
+        conn.execute(
+            "insert into watch_states select chain_id, deployment, account, position_group, wallet, 'below 1.2', 0, 1, 1, null, "
+            "null, null, block_number from positions where wallet = ?",
+            (wallet,),
+        )
     rows = json.loads(run(own, "watch", "list", "--json").stdout)
+    assert {row["chain_id"] for row in rows if row["open"] == "below 1.2"} == {9_000}
     assert {row["chain_id"] for row in rows if row["label"] == "treasury"} >= {9_000}
     assert len(rows) == len(json.loads(run(own, "show", wallet, "--json").stdout))
     assert run(own, "show", "treasury", "--json").stdout == run(own, "show", wallet, "--json").stdout
@@ -322,7 +335,54 @@ def test_terms_of_an_order_are_split_outside_brackets() -> None:
     assert split(order) == ["a is null", "case when s in ('x', 'y') then b else 0 end desc", "c"]
 
 
-@pytest.mark.parametrize("command", ["forecast book", "forecast", "backtest", "watch run", "watch check"])
+# forecasts --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_past(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a past of prices, so that there are chances, and all of it in `one.db` beside the folder."""
+    made = tmp_path_factory.mktemp("past") / "dbs"
+    shutil.copytree(folder, made)
+    for path in made.glob("*.db"):
+        with Store(path) as store:
+            store.conn.row_factory = sqlite3.Row
+            with store.transaction() as conn:
+                fill_books(conn, books.load(conn, books.deployments(conn), described(conn, dict)))
+    merge(sorted(made.glob("*.db")), made.parent / "one.db")
+    return made
+
+
+@pytest.mark.parametrize(
+    "command", ["", "WALLET --within 1d", "book", "book --by wallet", "book --by asset", "--chain second --limit 3"]
+)
+def test_chains_of_a_folder_are_forecast_on_the_same_paths_as_those_of_one_file(with_past: Path, command: str) -> None:
+    arguments = ["forecast", *command.replace("WALLET", a_wallet(with_past)).split(), "--paths", "300", "--json"]
+    one, many = run(with_past.parent / "one.db", *arguments), run(with_past, *arguments)
+    assert one.exit_code == many.exit_code == 0, (one.stderr, many.stderr)
+    assert comparable(json.loads(many.stdout)) == comparable(json.loads(one.stdout)) != []
+
+
+def test_forecasts_are_in_the_file_of_their_chain_and_judged_over_all(with_past: Path, tmp_path: Path) -> None:
+    shutil.copytree(with_past, tmp_path / "dbs")
+    shutil.copy(with_past.parent / "one.db", tmp_path / "one.db")
+    for db in (tmp_path / "dbs", tmp_path / "one.db"):
+        assert run(db, "forecast", "--paths", "300", "--json").exit_code == 0
+    files = sorted((tmp_path / "dbs").glob("*.db"))
+    for number, path in enumerate(files):
+        assert raw(path, "select distinct chain_id from forecasts") == [(9_000 + number,)]
+    made = "select chain_id, account, position_group, horizon_seconds, hits from forecasts order by 1, 2, 3, 4"
+    assert [row for path in files for row in raw(path, made)] == raw(tmp_path / "one.db", made)
+    assert {hits for *_, hits in raw(tmp_path / "one.db", made)} - {None, 0, 300}
+    for path in (*files, tmp_path / "one.db"):  # as if they had been made so long ago that all has come
+        with closing(sqlite3.connect(path)) as conn, conn:
+            conn.execute("update forecasts set block_timestamp = block_timestamp - 864000")
+    one, many = (run(db, "backtest", "--format", "json") for db in (tmp_path / "one.db", tmp_path / "dbs"))
+    assert one.exit_code == many.exit_code == 0, (one.stderr, many.stderr)
+    assert many.stdout.replace("from dbs", "from one.db") == one.stdout
+    assert "left alone" in one.stdout
+
+
+@pytest.mark.parametrize("command", ["watch run", "watch check"])
 def test_what_is_for_one_file_is_refused_naming_the_way(folder: Path, command: str) -> None:
     refused = run(folder, *command.split())
     assert refused.exit_code == 2

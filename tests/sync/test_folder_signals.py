@@ -86,6 +86,9 @@ def test_the_table_is_redrawn_and_ctrl_c_ends_with_whole_snapshots(worlds: list[
     with on_a_terminal(folder, worlds, "--follow", "--every", "0") as shown:
         wait_for("both to follow", lambda: all(re.search(rf"{one.name} +following", shown.text) for one in worlds))
         parts = children(shown.process)
+        assert os.getpgid(shown.process.pid) not in {os.getpgid(one) for one in parts}, (
+            "the terminal signals the one above"
+        )
         for one in worlds:
             one.act(1)
         wait_for("newer blocks", lambda: all(block_of(folder, one) >= one.node.block_number() for one in worlds))
@@ -102,8 +105,17 @@ def test_the_table_is_redrawn_and_ctrl_c_ends_with_whole_snapshots(worlds: list[
 
 
 @pytest.mark.slow
-def test_a_second_ctrl_c_ends_at_once_what_the_first_is_waiting_for(worlds: list[World], folder: Path) -> None:
-    with on_a_terminal(folder, worlds) as shown:
+@pytest.mark.parametrize(
+    ("flags", "code", "told"),
+    [
+        ((), 130, "first +stopped"),
+        (("--follow",), 1, "stopped before the first snapshot of first, second; the same command"),
+    ],
+)
+def test_a_second_ctrl_c_ends_at_once_what_the_first_is_waiting_for(
+    worlds: list[World], folder: Path, flags: tuple[str, ...], code: int, told: str
+) -> None:
+    with on_a_terminal(folder, worlds, *flags) as shown:
         wait_for("the first requests", lambda: all(one.came for one in worlds))
         parts = children(shown.process)
         for part in parts:
@@ -112,8 +124,9 @@ def test_a_second_ctrl_c_ends_at_once_what_the_first_is_waiting_for(worlds: list
         time.sleep(1)
         assert shown.process.poll() is None
         shown.type(CTRL_C)
-        assert shown.process.wait(PATIENCE) != 0
+        assert shown.process.wait(PATIENCE) == code
         wait_for("the processes to end", lambda: not any(alive(one) for one in parts))
+        wait_for(told, lambda: re.search(told, " ".join(shown.text.split())) is not None)
         assert "Traceback" not in shown.text
     with on_a_terminal(folder, worlds) as shown:
         assert shown.process.wait(PATIENCE) == 0

@@ -53,8 +53,22 @@ def folder(needs_node: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for (table,) in conn.execute("select name from sqlite_master where type = 'table'").fetchall():
             if any(name == "chain_id" for _, name, *_ in conn.execute(f"pragma table_info({table})")):
                 conn.execute(f"update {table} set chain_id = 77")
+        vary(conn)
         conn.commit()
     return made
+
+
+def vary(conn: sqlite3.Connection) -> None:
+    """Makes the wallets of this file differ from those of the other: worse or better off, some with unknown supplies or values."""
+    for sql in (
+        "update positions set supplies_complete = 0 where rowid_of % 4 = 0",
+        "update positions set health_factor = null, health_factor_raw = null where rowid_of % 4 = 1",
+        "update positions set health_factor = health_factor * 2 where rowid_of % 4 = 2",
+        "update positions set health_factor = health_factor / 2 where rowid_of % 4 = 3",
+        "update positions set debt_usd = null where rowid_of % 5 = 0",
+    ):
+        place = "(select count(*) from positions o where (o.deployment, o.account) < (positions.deployment, positions.account))"
+        conn.execute(sql.replace("rowid_of", place))
 
 
 def final_at_head(conn: sqlite3.Connection) -> None:
