@@ -96,6 +96,8 @@ class History:
 
         def rest() -> None:
             for plan in plans:
+                if plan.first:  # a single point always stays
+                    continue
                 self._thin(conn, plan.snapshot, earlier(block), max(SLICE, PER_ADDED * plan.added))
 
         return rest
@@ -116,7 +118,10 @@ class History:
         previous = None if at is None or rolled_back or went_back else at[0]
         if previous is None:
             first = conn.execute(f"select 1 from health_history where {HERE} limit 1", where).fetchone() is None  # noqa: S608
-            return Plan(snapshot, None, watched, reread(conn, where, snapshot.block.number - 1), {}, set(), first)
+            since = (
+                {} if first else reread(conn, where, snapshot.block.number - 1)
+            )  # every point is one of somebody new
+            return Plan(snapshot, None, watched, since, {}, set(), first)
         before, waiting = balances(conn, where, previous), incomplete(conn, where, previous)
         return Plan(snapshot, previous, watched, reread(conn, where, previous), before, waiting)
 
