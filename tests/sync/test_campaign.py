@@ -92,6 +92,8 @@ class Run:
     orphaned: int = 0
     #: the node lied, or told nothing of long ago: not all that is in the mirror can be in the file
     doubtful: bool = False
+    #: a lie was read by a sync that ended before it had asked anybody else about it
+    unasked: bool = False
 
     @property
     def path(self) -> Path:
@@ -105,6 +107,11 @@ class Run:
     def operator(self) -> dict[str, bool]:
         """What is 64 blocks old is final here: beyond that, and below a file of another history, an operator is needed."""
         return {"accept_reorg": self.inherited or self.orphaned >= 64}
+
+    @property
+    def asking(self) -> dict[str, int]:
+        """A lie that was left behind is found like any other wrong row, by whoever compares it with the contracts."""
+        return {"audit_sample": EVERYONE} if self.unasked else {}
 
     @classmethod
     def of(cls, seed: int, everything: list[Devnet], folder: Path) -> "Run":
@@ -144,7 +151,7 @@ class Run:
         child = FORKS.Process(
             target=sync_in_a_child,
             args=(self.path, company.urls, list(self.mirror.deployments.values()), self.mirror.accounts),
-            kwargs=self.audits | self.operator | company.settings,
+            kwargs=self.audits | self.asking | self.operator | company.settings,
         )
         child.start()
         child.join(rng.uniform(0, 1.0) if rng.random() < 0.5 else None)
@@ -153,6 +160,7 @@ class Run:
             child.join()
             REPORT.kills += 1
         honest = not faulty.lies
+        self.unasked = child.exitcode != 0 and (self.unasked or not honest)
         alone_again(faulty)
         assert child.exitcode in (0, 1, -9), f"seed {self.seed}: a sync ended with {child.exitcode}"
         REPORT.syncs += 1
@@ -173,14 +181,13 @@ class Run:
     def end(self, faulty: FaultyNode) -> None:
         """A last sync by the faithful node: all is right and nothing is lost."""
         omitted, accounts = any(faulty.injected[name] for name in OMISSIONS), self.mirror.accounts
+        self.unasked |= bool(faulty.injected["lies"])
         watch_once(
             self.path,
             self.node.url,
             list(self.mirror.deployments.values()),
             accounts,
-            # A lie that a kill left behind, before anybody was asked about it, is found like any other wrong row.
-            **{**self.audits, **({"audit_sample": EVERYONE} if faulty.injected["lies"] else {})},
-            **self.operator,
+            **(self.audits | self.asking | self.operator),
         )
         self.mirror.follow(self.node.url, **self.operator)
         self.compare()
