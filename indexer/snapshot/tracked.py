@@ -11,6 +11,7 @@ from indexer.risk.evaluate import evaluate_all
 from indexer.settings import Settings
 from indexer.snapshot.keys import NEVER
 from indexer.snapshot.known import KnownDeployment
+from indexer.store import reorgs
 from indexer.store.books import dump_market, dump_position, load_market, load_positions
 from indexer.store.imported import imported
 from indexer.store.rows import PositionRow, Snapshot, balance_row
@@ -69,10 +70,15 @@ class TrackedDeployment(KnownDeployment):
         self.registry = store.registry(chain_id, self.name)
         #: positions whose supplies wait, in the order in which they were read; and those whose turn it is
         self.waiting: dict[PositionKey, None] = {}
+        #: who was read by a run that ended before it had compared and committed a snapshot
+        self.left_behind: list[PositionKey] = []
+        recorded = reorgs.recorded(store.conn, (chain_id, self.name))
         for key, named, read, complete in store.known(chain_id, self.name):
             self.known.touch(key, named)
             if read is not None:
                 self.known.was_read(key, read)
+                if read > recorded:
+                    self.left_behind.append(key)
                 if not complete:
                     self.waiting[key] = None
         self.ranges = store.ranges(chain_id, self.name)
@@ -275,6 +281,7 @@ class TrackedDeployment(KnownDeployment):
         """Keeps what the next snapshot needs."""
         self.previous, self.coverage = self.market, snapshot.coverage
         self.screen, self.building = self.building or self.screen, None
+        self.left_behind.clear()
 
     def forget_positions(self) -> None:
         """Also those of the file; nothing is lost, as the same snapshot reads them again (`Store.drop_states`)."""

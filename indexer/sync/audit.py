@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 #: by itself.
 SUMS_SECONDS, SUMS_SHARE = 60.0, 100.0
 
+#: so many rows of a deployment that an interrupted run left behind are compared: of most markets all
+LEFT_BEHIND = 1_000
+
 
 class Auditor:
     """Turns a deployment's positions into a snapshot compared with the contracts."""
@@ -144,7 +147,12 @@ class Auditor:
         return "ok", tracked.market.note
 
     def _sample(self, tracked: TrackedDeployment) -> list[PositionKey]:
-        return self.random.sample(tracked.known.keys_by_number, min(self.settings.audit_sample, len(tracked.known)))
+        """Some rows at random, and many of those that an interrupted run read and never compared."""
+        if not self.settings.audit_sample:
+            return []
+        some = self.random.sample(tracked.known.keys_by_number, min(self.settings.audit_sample, len(tracked.known)))
+        left = [key for key in tracked.left_behind if key in tracked.known]
+        return [*some, *self.random.sample(left, min(LEFT_BEHIND, len(left)))]
 
     def _audit(
         self, tracked: TrackedDeployment, target: Block, rows: Sequence[PositionRow], read: Reader

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,6 +19,7 @@ from click.testing import CliRunner, Result
 from indexer.chain import connect
 from indexer.chain.client import Chain
 from indexer.cli.main import main
+from indexer.errors import ChainError
 from indexer.model import Accounts, PositionKey
 from indexer.settings import Settings
 from indexer.store import disputes
@@ -103,6 +105,36 @@ def test_a_node_that_lies_about_one_balance_is_found(
     (line,) = [r.getMessage() for r in caplog.records if "contradict" in r.getMessage()]
     assert liar.url in line
     assert market.node.url in line
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_an_interrupted_sync_left_behind_is_compared_before_it_is_believed(
+    markets: dict[str, Devnet],
+    liar: FaultyNode,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: str,
+) -> None:
+    """It had read a lie, and ended before it could ask the second endpoint."""
+    market, honest, path = markets[protocol], tmp_path / "honest.db", tmp_path / "cut-off.db"
+    sync_once(honest, market.node.url, [market], "borrowers")
+    who, liar.lies = lie_about_a_balance(market, honest)
+    with monkeypatch.context() as cut:
+        cut.setattr(audit.Auditor, "snapshots", Mock(side_effect=ChainError("cut off")))
+        with pytest.raises(ChainError, match="cut off"):
+            sync_once(path, [liar.url, market.node.url], [market], "borrowers", cross_check=EVERYONE)
+    assert liar.injected["lies"] > 0
+    known = raw(path, "select account, position_group from states")
+    assert who in known
+    sync_once(path, market.node.url, [market], "borrowers", audit_sample=1, audit_at_risk=0)
+    assert wrong_rows(path, market.node, [market])[1] == []
+    ((checked, mismatches),) = raw(path, "select checked, mismatches from audits where kind = 'self-audit' limit 1")
+    assert checked == len(known)
+    assert mismatches == (0 if protocol == "compound-v3" else 1), "the sums of Comet's collateral tell it before"
+    market.node.mine(1)
+    sync_once(path, market.node.url, [market], "borrowers", audit_sample=1, audit_at_risk=0)
+    ((checked,),) = raw(path, "select checked from audits where kind = 'self-audit' order by id desc limit 1")
+    assert checked == 1, "only once"
 
 
 def test_neither_is_believed_where_the_second_lies(
