@@ -50,7 +50,7 @@ MINT = topic("Mint(address,address,uint256,uint256,uint256)")
 class Market:
     """The contracts' state: reserves with random prices and indexes, users whose health factors lie above 1.2.
 
-    They owe up to `most_debt` of their largest supply: 1 % of them have a health factor below 1.25, with 0.875 15 %.
+    They owe up to `most_debt` of their largest supply: 1 % of them have a health factor below 1.25, with 0.955 15 %.
     """
 
     def __init__(self, users: int, reserves: int, most_debt: float = 0.78) -> None:

@@ -32,7 +32,7 @@ STEP = 500
 BLOCKS, MANY_BLOCKS = 5, 12
 PATIENCE = 120.0
 #: what users owe at most, of their largest supply, so that 15 % have a health factor below 1.25
-MUCH_DEBT = 0.875
+MUCH_DEBT = 0.955
 
 
 def first_sync(node: Fake, users: int) -> Iterator[Result]:
@@ -159,7 +159,7 @@ def follow(quick: bool) -> Iterator[Result]:
             for part in parts:
                 yield from (result._replace(name=f"{users:,} borrowers, {result.name}") for result in part)
     much = [f"--most-debt={MUCH_DEBT}"]
-    with tempfile.TemporaryDirectory() as name, fake(Path(name), sizes[-1], 1_000, 20_000, options=much) as node:
+    with tempfile.TemporaryDirectory() as name, fake(Path(name), sizes[-1], sizes[-1], 20_000, options=much) as node:
         run_once(node.command("sync", "--chain", "fake", "--supplies"))
         about = f"{sizes[-1]:,} borrowers, 15 % of them below 1.25"
         yield from (result._replace(name=f"{about}, {result.name}") for result in tail(node, blocks))
