@@ -118,9 +118,8 @@ class History:
         previous = None if at is None or rolled_back or went_back else at[0]
         if previous is None:
             first = conn.execute(f"select 1 from health_history where {HERE} limit 1", where).fetchone() is None  # noqa: S608
-            since = (
-                {} if first else reread(conn, where, snapshot.block.number - 1)
-            )  # every point is one of somebody new
+            # Without earlier points everybody is new, whoever was read since.
+            since = {} if first else reread(conn, where, snapshot.block.number - 1)
             return Plan(snapshot, None, watched, since, {}, set(), first)
         before, waiting = balances(conn, where, previous), incomplete(conn, where, previous)
         return Plan(snapshot, previous, watched, reread(conn, where, previous), before, waiting)
