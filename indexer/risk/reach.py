@@ -43,7 +43,10 @@ def reach(book: Book, later: Sequence[Market]) -> float:
 
 
 def moved(book: Book, later: Sequence[Market]) -> frozenset[Holding] | None:
-    """The assets whose price differs in any of these markets; None where a price that is not an asset's does."""
+    """The assets whose price differs in any of these markets.
+
+    None where a price that is not an asset's does, and where most do: to look for them would take longer than it saves.
+    """
     prices = {(row.group, row.asset, row.market): row.price for row in book.market.assets}
     rows = {
         (row.group, row.asset)
@@ -55,7 +58,8 @@ def moved(book: Book, later: Sequence[Market]) -> frozenset[Holding] | None:
     keys = {
         key for market in later for key, price in book.adapter.quotes(market).prices.items() if price != quoted[key]
     }
-    return frozenset(rows) if keys <= {group or asset for group, asset in rows} else None
+    few = len(rows) < len(prices) / 2 and keys <= {group or asset for group, asset in rows}
+    return frozenset(rows) if few else None
 
 
 def endangered(book: Book, later: Sequence[Market]) -> Book:
