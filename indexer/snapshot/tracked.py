@@ -244,6 +244,9 @@ class TrackedDeployment(KnownDeployment):
 
     # following the chain --------------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        self.building = None
+
     def _see(self, positions: Sequence[Position]) -> None:
         """Where the chain is followed, the next snapshots evaluate only whom bounds leave open, from all of these on."""
         settings, adapter = self.following, self.adapter
