@@ -14,12 +14,12 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from indexer.adapter import Adapter, AnyAdapter, HealthFirst, Reader, Registry
-from indexer.model import Accounts, Answer, Balance, Market, Position, PositionKey, Registered
-from indexer.risk.evaluate import evaluate_all
+from indexer.model import Accounts, Answer, Market, Position, PositionKey, Registered
+from indexer.risk.evaluate import balance_rows, evaluate_all
 from indexer.snapshot.everyone import Everyone, Watcher, parts
 from indexer.snapshot.keys import Keys
 from indexer.snapshot.spool import PART, Spool
-from indexer.store.rows import BalanceValues, PositionRow, balance_row
+from indexer.store.rows import BalanceValues, PositionRow
 from indexer.units import AT_RISK_BELOW
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ class KnownDeployment:
         rows = evaluate_all(
             self.chain_id, self.adapter, self.market, positions, at_risk_below=at_risk_below, answers=answers
         )
-        return rows, self._balances(positions, answers)
+        return rows, balance_rows(self.chain_id, self.adapter, self.market, positions, answers=answers)
 
     def _see(self, positions: Sequence[Position]) -> None:
         """Is shown each part before its evaluation."""
@@ -270,24 +270,6 @@ class KnownDeployment:
             return None
         given = self.adapter.contract_answers(read, self.market, [position.key for position in positions])
         return {answer.key: answer for answer in given}
-
-    def _balances(
-        self, positions: Iterable[Position], answers: Mapping[PositionKey, Answer] | None
-    ) -> list[BalanceValues]:
-        block, usd = self.market.block.number, self.market.usd
-        found: list[BalanceValues] = []
-        for position in positions:
-            balances: Iterable[Balance] = self.adapter.balances(self.market, position)
-            if answers is not None:
-                amounts = answers[position.key].amounts
-                balances = [
-                    b._replace(
-                        amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None
-                    )
-                    for b in balances
-                ]
-            found += [balance_row(self.chain_id, self.name, position.key, balance, usd, block) for balance in balances]
-        return found
 
     # what is known --------------------------------------------------------------------------------------------------
 

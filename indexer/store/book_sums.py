@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from indexer.store.rows import BALANCE_COLUMNS, BalanceValues, PositionRow
+from indexer.store.rows import BALANCE_COLUMNS, BalanceValues, PositionRow, pair_of
 
 Where = tuple[int, str]
 Place = tuple[str, str]  # asset, status
@@ -131,7 +131,7 @@ class BookSums:
         """These rows were put in the place of those taken out."""
         sums = self.known.get(where)
         if sums is not None:
-            sums.count({(row.account, row.position_group): row.status for row in rows}, map(counted_of, balances))
+            sums.count({pair_of(row): row.status for row in rows}, map(counted_of, balances))
 
 
 def stored(conn: sqlite3.Connection, where: Where) -> Sums:

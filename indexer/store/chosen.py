@@ -4,8 +4,6 @@ import sqlite3
 from collections.abc import Iterable
 from json.encoder import encode_basestring_ascii as quoted
 
-from indexer.model import PositionKey
-
 #: rows `t` of the key in hand: ?1 and ?2 are chain and deployment, `k` is one of the members of ?3: account and group
 OF_KEY = "{t}.chain_id = ?1 and {t}.deployment = ?2 and {t}.account = k.key and {t}.position_group = k.value"
 
@@ -15,7 +13,7 @@ def rows_of(
     columns: str,
     table: str,
     where: tuple[int, str],
-    keys: Iterable[PositionKey],
+    keys: Iterable[tuple[str, str]],
     condition: str = "true",
 ) -> sqlite3.Cursor:
     """`columns` of the rows `t` that a table keyed by positions has of these, in their order."""

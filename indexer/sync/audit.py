@@ -19,7 +19,7 @@ from indexer.settings import Settings
 from indexer.snapshot.everyone import Everyone
 from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store import disputes
-from indexer.store.rows import PositionRow, Snapshot
+from indexer.store.rows import PositionRow, Snapshot, pair_of
 from indexer.store.store import Store
 from indexer.sync.comparison import compared
 from indexer.sync.cross_check import CrossCheck
@@ -263,7 +263,7 @@ class Seen:
         self.sampled, self.worst = [], []
 
     def see(self, rows: Sequence[PositionRow]) -> None:
-        self.sampled += [row for row in rows if row.key in self.sample]
+        self.sampled += [row for row in rows if pair_of(row) in self.sample]
         risky = [row for row in rows if row.status in ENDANGERED and row.health_factor is not None]
         self.worst = heapq.nsmallest(self.count, [*self.worst, *risky], key=lambda row: row.health_factor or 0.0)
 

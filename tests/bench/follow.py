@@ -16,10 +16,10 @@ from pathlib import Path
 
 from indexer import config
 from indexer.plugins import adapter_class
-from indexer.risk.evaluate import row, status
+from indexer.risk.evaluate import balance_rows, row, status
 from indexer.store.books import load_market, load_positions
 from indexer.store.database import open_readonly
-from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, balance_row
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
 from tests.bench.fake import DEPLOYMENT, Fake, Spent, fake, run_once, spent
 from tests.bench.population import insert
 from tests.bench.run import Result, run
@@ -72,10 +72,7 @@ def bare_loop(node: Fake, folder: Path) -> float:
         for position in load_positions(adapter, ((block, state) for block, state in states)):
             health = adapter.evaluate(market, position)
             rows.append(row(1337, adapter, market, health, status(health, verified=True)))
-            balances += [
-                balance_row(1337, DEPLOYMENT, position.key, balance, market.usd, market.block.number)
-                for balance in adapter.balances(market, position)
-            ]
+            balances += balance_rows(1337, adapter, market, [position])
         with target:
             target.executemany(insert("positions", POSITION_COLUMNS), rows)
             target.executemany(insert("balances", BALANCE_COLUMNS), balances)
