@@ -62,10 +62,8 @@ def row(
     backing, owed = health.collateral_value, health.debt_value
     if market.usd is not None:
         numerator, denominator = market.usd
-        if backing is not None:
-            collateral = backing * numerator / denominator
-        if owed is not None:
-            debt = owed * numerator / denominator
+        collateral = None if backing is None else backing * numerator / denominator
+        debt = None if owed is None else owed * numerator / denominator
         if collateral is not None and debt is not None:
             net = collateral - debt
     if backing is not None and owed is not None:

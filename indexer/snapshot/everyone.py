@@ -6,17 +6,17 @@ there is another pass.
 """
 
 import time
+from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from indexer.adapter import Adapter, Reader
 from indexer.model import Position, PositionKey
+from indexer.snapshot.known import KnownDeployment, Passed
 from indexer.snapshot.spool import PART, Spool
 from indexer.store.rows import PositionRow
-
-if TYPE_CHECKING:
-    from indexer.snapshot.known import KnownDeployment
+from indexer.units import AT_RISK_BELOW
 
 
 class Watcher(Protocol):
@@ -38,7 +38,7 @@ class Everyone(Iterable[Position]):
 
     def __init__(
         self,
-        deployment: "KnownDeployment",
+        deployment: KnownDeployment,
         read: Reader,
         at_risk_below: float,
         watcher: Watcher,
@@ -70,7 +70,7 @@ class Everyone(Iterable[Position]):
             part = known.loaded(keys)
             yield from part
             self._take(part)
-        known.passed = self
+        known.passed = Passed(self.groups, self.rows)
 
     def _begin(self) -> None:
         self.deployment.passed = None
@@ -99,3 +99,68 @@ def parts(positions: Iterable[Position]) -> Iterator[list[Position]]:
     left = iter(positions)
     while part := list(islice(left, PART)):
         yield part
+
+
+def evaluate(
+    known: KnownDeployment,
+    read: Reader,
+    watcher: Watcher,
+    *,
+    at_risk_below: float = AT_RISK_BELOW,
+    also: Iterable[PositionKey] = (),
+) -> Spool:
+    """Rows and balances of every known position, with the contracts' own answers where the code is unknown.
+
+    With a screen, only of those that it leaves open, and of `also`.
+    """
+    passed = None
+    if known.screen is None:
+        passed = known.passed or whole(Everyone(known, read, at_risk_below, watcher))
+    before = known.market
+    known.fit(read)
+    if known.screen is not None:
+        return due(known, read, watcher, at_risk_below, also)
+    like = known.market == before and known.market.registry is before.registry
+    if passed is None or passed.rows is None or not like:
+        passed = whole(Everyone(known, read, at_risk_below, watcher, fitted=True))
+    assert passed.rows is not None
+    known.passed = None  # whose rows they are from now on
+    return passed.rows
+
+
+def whole(everyone: Everyone) -> Passed:
+    """A pass that only makes rows."""
+    deque(everyone, 0)
+    assert everyone.deployment.passed is not None
+    return everyone.deployment.passed
+
+
+def due(
+    known: KnownDeployment, read: Reader, watcher: Watcher, at_risk_below: float, also: Iterable[PositionKey]
+) -> Spool:
+    """Rows of those that the screen leaves open."""
+    assert known.screen is not None
+    spool = Spool()
+    watcher.begin()
+    for part in parts(known.loaded(known.screen.due(known.known, known.market, also))):
+        rows, balances = known.rows_of(read, part, at_risk_below)
+        watcher.see(rows)
+        spool.add(rows, balances)
+    return spool
+
+
+def build(deployment: KnownDeployment, read: Reader, *, at_risk_below: float = AT_RISK_BELOW) -> Spool:
+    """Rows and balances of a deployment's known positions, and those its contracts name, at the reader's block, without logs."""
+    deployment.read_market(read)
+    deployment.read(read, deployment.to_read(read))
+    return evaluate(deployment, read, Nobody(), at_risk_below=at_risk_below) if deployment.known else Spool()
+
+
+class Nobody:
+    """Looks at no rows."""
+
+    def begin(self) -> None:
+        pass
+
+    def see(self, rows: Sequence[PositionRow]) -> None:
+        pass

@@ -2,13 +2,12 @@
 
     read_market -> registry -> [logs] -> with_keys -> read_positions -> fit -> evaluate
 
-`build` takes one deployment all the way without logs; the sync takes several through the steps side by side, fetches
+`indexer.snapshot.everyone.build` takes one deployment all the way without logs; the sync takes several through the steps side by side, fetches
 their logs together and compares sums in between.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -16,11 +15,9 @@ from typing import TYPE_CHECKING
 from indexer.adapter import Adapter, AnyAdapter, HealthFirst, Reader, Registry
 from indexer.model import Accounts, Answer, Market, Position, PositionKey, Registered
 from indexer.risk.evaluate import balance_rows, evaluate_all
-from indexer.snapshot.everyone import Everyone, Watcher, parts
 from indexer.snapshot.keys import Keys
 from indexer.snapshot.spool import PART, Spool
 from indexer.store.rows import BalanceValues, PositionRow
-from indexer.units import AT_RISK_BELOW
 
 if TYPE_CHECKING:
     from indexer.snapshot.screen import Screen
@@ -28,6 +25,14 @@ if TYPE_CHECKING:
 NOBODY: Mapping[PositionKey, frozenset[str]] = {}
 #: if more of the first PART positions change silently, all who do are found, and read together, before anything is computed
 FEW = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What a pass over everyone leaves: one position of each of the adapter's groups, and the rows if any were made."""
+
+    groups: Mapping[Hashable, PositionKey]
+    rows: Spool | None
 
 
 class KnownDeployment:
@@ -59,8 +64,8 @@ class KnownDeployment:
         #: selects the positions to evaluate while the chain is followed block by block
         self.screen: Screen | None = None
         self._positions: dict[PositionKey, Position] = {}
-        #: the last whole pass over everyone, if none was read since
-        self.passed: Everyone | None = None
+        #: what the last whole pass over everyone left, if none was read since
+        self.passed: Passed | None = None
 
     # the steps ------------------------------------------------------------------------------------------------------
 
@@ -188,42 +193,6 @@ class KnownDeployment:
             return False
         return replace(position, block_number=old.block_number) == old
 
-    def evaluate(
-        self, read: Reader, watcher: Watcher, *, at_risk_below: float = AT_RISK_BELOW, also: Iterable[PositionKey] = ()
-    ) -> Spool:
-        """Rows and balances of every known position, with the contracts' own answers where the code is unknown.
-
-        With a screen, only of those that it leaves open, and of `also`.
-        """
-        everyone = None
-        if self.screen is None:
-            everyone = self.passed or self._whole(Everyone(self, read, at_risk_below, watcher))
-        before = self.market
-        self._fit(read)
-        if self.screen is not None:
-            return self._due(read, watcher, at_risk_below, also)
-        like = self.market == before and self.market.registry is before.registry
-        if everyone is None or everyone.rows is None or not like:
-            everyone = self._whole(Everyone(self, read, at_risk_below, watcher, fitted=True))
-        assert everyone.rows is not None
-        self.passed = None  # whose rows they are from now on
-        return everyone.rows
-
-    @staticmethod
-    def _whole(everyone: Everyone) -> Everyone:
-        deque(everyone, 0)
-        return everyone
-
-    def _due(self, read: Reader, watcher: Watcher, at_risk_below: float, also: Iterable[PositionKey]) -> Spool:
-        assert self.screen is not None
-        spool = Spool()
-        watcher.begin()
-        for part in parts(self.loaded(self.screen.due(self.known, self.market, also))):
-            rows, balances = self.rows_of(read, part, at_risk_below)
-            watcher.see(rows)
-            spool.add(rows, balances)
-        return spool
-
     @property
     def as_fitted(self) -> bool:
         """Whether the market is likely to be right as it was read, and may be used: it was fitted before, or needs no fit."""
@@ -232,7 +201,7 @@ class KnownDeployment:
             return kind.fit is Adapter.fit
         return self.previous is not None and self.previous.revision == self.market.revision
 
-    def _fit(self, read: Reader) -> None:
+    def fit(self, read: Reader) -> None:
         """Completes the market by what only positions reveal; where that makes the screen invalid, by all of them."""
         market = self.market
         if self.screen is not None:
@@ -318,20 +287,3 @@ class KnownDeployment:
     ) -> None:
         """Takes over positions as read at `block`; `found` are those that were unknown before."""
         self._positions.update(positions)
-
-
-def build(deployment: KnownDeployment, read: Reader, *, at_risk_below: float = AT_RISK_BELOW) -> Spool:
-    """Rows and balances of a deployment's known positions, and those its contracts name, at the reader's block, without logs."""
-    deployment.read_market(read)
-    deployment.read(read, deployment.to_read(read))
-    return deployment.evaluate(read, Nobody(), at_risk_below=at_risk_below) if deployment.known else Spool()
-
-
-class Nobody:
-    """Looks at no rows."""
-
-    def begin(self) -> None:
-        pass
-
-    def see(self, rows: Sequence[PositionRow]) -> None:
-        pass

@@ -16,7 +16,7 @@ from indexer.model import ENDANGERED, Accounts, Answer, Block, Check, Coverage, 
 from indexer.reads.lockstep import Habit, side_by_side
 from indexer.reads.multicall import PinnedReader
 from indexer.settings import Settings
-from indexer.snapshot.everyone import Everyone
+from indexer.snapshot.everyone import Everyone, evaluate
 from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store import disputes
 from indexer.store.rows import PositionRow, Snapshot, pair_of
@@ -71,7 +71,7 @@ class Auditor:
         with self.stage("evaluate"):
             checks = self._reconcile(tracked, target, Everyone(tracked, read, below, seen))
             also = [*tracked.watched_positions(), *sample]
-            parts = tracked.evaluate(read, seen, at_risk_below=below, also=also)
+            parts = evaluate(tracked, read, seen, at_risk_below=below, also=also)
         wrong = self._audit(tracked, target, seen.rows(), read)
         if wrong:
             log.error("%s: %d rows differ from the contracts; reading every position again", tracked.name, len(wrong))
@@ -79,7 +79,7 @@ class Auditor:
             tracked.forget_positions()
             tracked.read_market(read)
             tracked.read(read, tracked.to_read(read))
-            parts = tracked.evaluate(read, seen, at_risk_below=below)  # all: what the screen knew is void
+            parts = evaluate(tracked, read, seen, at_risk_below=below)  # all: what the screen knew is void
             wrong = self._audit(tracked, target, seen.rows(), read)
         lacks = tracked.lacks_history(target.number)
         coverage = self._coverage(tracked, checks, lacks=lacks)

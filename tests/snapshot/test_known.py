@@ -7,7 +7,7 @@ import pytest
 
 from indexer.adapter import Reader
 from indexer.model import Accounts, Block, Deployment, PositionKey
-from indexer.snapshot.everyone import Everyone
+from indexer.snapshot.everyone import Everyone, evaluate
 from indexer.snapshot.known import KnownDeployment
 from indexer.store.rows import PositionRow
 from protocols.aave_v3 import AaveV3
@@ -105,7 +105,7 @@ def everyone(known: KnownDeployment) -> Everyone:
 
 
 def fitted_by(known: KnownDeployment) -> list[PositionKey]:
-    known._fit(READ)
+    known.fit(READ)
     return known.adapter.given  # type: ignore[no-any-return]
 
 
@@ -135,7 +135,7 @@ def test_rows_are_made_while_others_add_up_and_not_again(known: KnownDeployment)
     watching = Watching()
     through = Everyone(known, READ, 1.05, watching)
     assert [*through] == [*known.held()]
-    rows = known.evaluate(READ, watching)
+    rows = evaluate(known, READ, watching)
     assert rows is through.rows
     assert keys_of(rows.rows()) == watching.seen == [one.key for one in known.held()]
 
@@ -153,7 +153,7 @@ def test_rows_that_something_made_void_are_made_again(known: KnownDeployment, ch
         take(known, 7, 8)
     if change == "fitted otherwise":
         known.adapter.fits = replace(known.market, base_unit=10**6)
-    rows = known.evaluate(READ, watching)
+    rows = evaluate(known, READ, watching)
     assert rows is not through.rows
     assert (through.rows is None) == (change in ("new code", "never fitted"))
     assert keys_of(rows.rows()) == watching.seen == [one.key for one in known.held()]
@@ -175,5 +175,5 @@ def test_who_changes_silently_is_read_before_their_row_is_made(
     found = [*everyone(known)]
     assert [one.key for one in found] == [*rest, *(key for key in silent if key not in at_once)]
     assert {one.key for one in found if one.block_number == READ.block.number} == {*silent}
-    assert {row.key for row in known.evaluate(READ, Watching()).rows()} == {one.key for one in known.held()}
+    assert {row.key for row in evaluate(known, READ, Watching()).rows()} == {one.key for one in known.held()}
     assert known.adapter.asked == silent
