@@ -85,7 +85,8 @@ class Node:
         self.retries = 0
         #: limits found on these nodes, kept between reads: see multicall.py and the package logs
         self.call_limits: dict[str, Limit] = {}
-        self.has_pairing = True
+        #: which of the gas probes is asked, see probes.py
+        self.probe = 0
         #: until a code override is seen to be ignored
         self.has_lens = True
         self.log_limit = LogLimit(cap=max_log_range)

@@ -21,7 +21,7 @@ def logs_or_null(endpoint: Endpoint, wanted: Mapping[str, Any], result: Any, cou
     Whether it means that is asked once: a node whose null means "none" answers so for logs that nobody can have emitted, in
     a block that it knows. However many nulls came where there may be logs, they prove nothing.
     """
-    if result == [] or getattr(result, "result", None) == []:
+    if result == [] or getattr(result, "none", False):
         endpoint.null_logs = -1
     if result is not None or endpoint.null_logs < 0:
         return result

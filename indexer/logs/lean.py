@@ -3,15 +3,16 @@
 Whatever is not of exactly the expected shape is left to the exact way, never dropped.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from indexer.boundary import bounded_json
 from indexer.chain.blocks import quantity
-from indexer.chain.errors import BadAnswerError
+from indexer.chain.errors import BadAnswerError, read_by
 from indexer.logs.log_filter import Filter, events_of
 from indexer.model import Event, Shape
 
@@ -44,6 +45,7 @@ class Answer(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(Answer)
+_ONE_ANSWER = threading.Lock()
 
 
 def decoded(content: bytearray) -> Answer | None:
@@ -81,6 +83,30 @@ class _Place:
         at = shape.unless_zero
         self.zero = None if at is None else slice(2 + 64 * at, 66 + 64 * at)
         self.touched: Touched = {}
+
+
+class Looked(NamedTuple):
+    """An answer to eth_getLogs of which only what it names is kept, in the place of the answer itself."""
+
+    id: int
+    named: Named
+
+    @property
+    def none(self) -> bool:
+        """Whether there are no logs at all."""
+        return self.named.count == 0
+
+
+def looked_through(
+    content: bytearray, shapes: Mapping[Pair, Shape], wanted: Filter, first: int, last: int
+) -> Looked | None:
+    """Whom the logs of an answer name; None for anything but a list of logs. RetryableError where it cannot be true.
+
+    One answer at a time: others in flight wait as the bytes they are, a tenth of what their logs take one by one.
+    """
+    with _ONE_ANSWER:
+        answer = decoded(content)
+        return None if answer is None else Looked(answer.id, read_by(named, answer, shapes, wanted, first, last))
 
 
 def named(answer: Answer, shapes: Mapping[Pair, Shape], wanted: Filter, first: int, last: int) -> Named:

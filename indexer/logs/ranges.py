@@ -20,11 +20,11 @@ from indexer.chain.errors import (
 )
 from indexer.errors import ChainError, ReorgError
 from indexer.logs.block_logs import by_hash
-from indexer.logs.lean import Answer, Named, Pair, decoded, named
+from indexer.logs.lean import Looked, Named, Pair, looked_through
 from indexer.logs.log_filter import Chunk, Filter, events_of, merged
 from indexer.logs.omissions import by_receipts
 from indexer.logs.recent_logs import fetch_recent, quiet
-from indexer.logs.windows import Answered, always, in_windows
+from indexer.logs.windows import LOGS_LOOKED_THROUGH, Answered, always, in_windows
 from indexer.model import Event, Shape
 
 __all__ = ["Chunk", "Filter", "discover", "fetch", "fetch_recent", "quiet"]
@@ -88,7 +88,9 @@ def discover(
             yield Named(chunk.from_block, chunk.to_block, events=chunk.events, count=len(chunk.events))
 
     if chain.log_limit.addresses is None:
-        yield from in_windows(chain, from_block, to_block, read, exactly, go_on, narrows=TooBigError)
+        yield from in_windows(
+            chain, from_block, to_block, read, exactly, go_on, narrows=TooBigError, most_logs=LOGS_LOOKED_THROUGH
+        )
     else:  # so many addresses are asked in parts
         yield from exactly(from_block, to_block)
 
@@ -99,16 +101,19 @@ def _look_through(
     """Whom the logs name, from an endpoint that knows the block `known`."""
 
     def parse(raw: Any) -> Named:
-        logs = raw.result if isinstance(raw, Answer) else raw
-        if first == last and isinstance(logs, list) and chain.log_limit.cut_short(len(logs)):
-            raise CutShortError(f"eth_getLogs: exactly {len(logs)} results, there may be more")
-        if isinstance(raw, Answer):
-            return named(raw, shapes, wanted, first, last)
+        count = raw.named.count if isinstance(raw, Looked) else len(raw) if isinstance(raw, list) else 0
+        if first == last and chain.log_limit.cut_short(count):
+            raise CutShortError(f"eth_getLogs: exactly {count} results, there may be more")
+        if isinstance(raw, Looked):
+            return raw.named
         events = _parse(raw, "eth_getLogs", wanted, first, last)
         return Named(first, last, events=events, count=len(events))
 
+    def look(content: bytearray) -> Looked | None:
+        return looked_through(content, shapes, wanted, first, last)
+
     asked = {"fromBlock": hex(first), "toBlock": hex(last), **wanted.json()}
-    found: Named = chain.request("eth_getLogs", [asked], parse, splittable=True, decode=decoded, known=known)
+    found: Named = chain.request("eth_getLogs", [asked], parse, splittable=True, decode=look, known=known)
     return found
 
 

@@ -22,9 +22,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: logs that may be expected of all windows in flight: what they take in memory, and more than one thread can decode
-#: while a request is on its way
+#: logs that may be expected of all windows in flight, by what they take in memory: where each becomes an event, and where
+#: they are only looked through
 LOGS_IN_FLIGHT = 20_000
+LOGS_LOOKED_THROUGH = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def in_windows(
     go_on: Callable[[], bool] = always,
     *,
     narrows: type[ChainError] | tuple[type[ChainError], ...] = (TooBigError, RejectedError),
+    most_logs: int = LOGS_IN_FLIGHT,
 ) -> Iterator[T]:
     """What `read(first, last)` returns for windows of a range, in their order; it runs in several threads.
 
@@ -83,7 +85,7 @@ def in_windows(
         while windows:
             if not go_on() and begun and windows[0].answer is None:
                 return
-            _begin(chain, windows, read, go_on)
+            _begin(chain, windows, read, go_on, most_logs)
             begun, window = True, windows.popleft()
             assert window.answer is not None
             try:
@@ -111,12 +113,16 @@ def in_windows(
 
 
 def _begin(
-    chain: Chain, windows: "deque[_Window[T]]", read: Callable[[int, int], Answered[T]], go_on: Callable[[], bool]
+    chain: Chain,
+    windows: "deque[_Window[T]]",
+    read: Callable[[int, int], Answered[T]],
+    go_on: Callable[[], bool],
+    most_logs: int,
 ) -> None:
     """Begins windows from the front on, as many as may be in flight, at least the first of them."""
     begun = sum(window.answer is not None for window in windows)
-    for place in range(max(1, _room(chain))):
-        if place == len(windows) or (place and (begun >= _room(chain) or not go_on())):
+    for place in range(max(1, _room(chain, most_logs))):
+        if place == len(windows) or (place and (begun >= _room(chain, most_logs) or not go_on())):
             return
         window = windows[place]
         if window.answer is None:
@@ -124,14 +130,14 @@ def _begin(
             if cut < window.last:
                 windows.insert(place + 1, _Window(cut + 1, window.last))
             window.last, window.retries = cut, chain.retries
-            window.answer = begin(partial(window.ask, read), here=len(windows) == 1 or _room(chain) == 1)
+            window.answer = begin(partial(window.ask, read), here=len(windows) == 1 or _room(chain, most_logs) == 1)
             begun += 1
 
 
-def _room(chain: Chain) -> int:
+def _room(chain: Chain, most_logs: int) -> int:
     """How many windows may be in flight: few while their size is being learnt."""
     limit = chain.log_limit
-    return max(1, min(chain.room, limit.answers + 1, int(LOGS_IN_FLIGHT / max(limit.density * limit.size, 1))))
+    return max(1, min(chain.room, limit.answers + 1, int(most_logs / max(limit.density * limit.size, 1))))
 
 
 def _narrow(chain: Chain, window: _Window[T], text: str) -> None:

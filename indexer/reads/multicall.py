@@ -26,7 +26,8 @@ from indexer.errors import ChainError
 from indexer.model import Block, Read
 from indexer.reads import lens
 from indexer.reads.codec import decode_aggregate, decode_read, encode_aggregate, encode_read
-from indexer.reads.guards import GUARDS, PARENT, TIMESTAMP
+from indexer.reads.guards import GUARDS, PARENT
+from indexer.reads.probes import probes
 
 logger = logging.getLogger(__name__)
 
@@ -37,15 +38,6 @@ LARGEST_SIZE = 5_000
 NEWEST_SIGHTS = 4
 #: bytes of calldata per aggregate at most; nodes and proxies cap request bodies at 0.5 to 5 MB of JSON
 LARGEST_CALLDATA = 400_000
-
-# The probe: a call that starves burns 63/64 of the gas that is left, so if this much gas is still there at the end, no
-# call had less than 64 times as much. The pairing check of EIP-197 costs 45,000 gas plus 34,000 a pair (EIP-1108), but no
-# work if the pairs are points at infinity; nodes without it get a nested aggregate of about half a million gas instead.
-PAIRING = "0x0000000000000000000000000000000000000008"
-PAIR_AT_INFINITY = bytes(192)
-PROBE_PAIRS = 29
-PAIRING_HOLDS = True, (1).to_bytes(32)
-NESTED_CALLS = 200
 
 # Runtime code that returns the storage words at the slots in its calldata:
 #   for (i = 0; i < calldatasize; i += 32) mstore(i, sload(calldataload(i))); return(0, calldatasize)
@@ -178,14 +170,12 @@ class PinnedReader:
             return None
         overrides = {CANARY: {"code": STORAGE_CODE}, lens.LENS: {"code": lens.LENS_CODE}}
         try:
-            canary, answer, probe = self._ask([(CANARY, bytes(32)), (lens.LENS, data), self._probe()], overrides)
+            canary, answer = self._probed([(CANARY, bytes(32)), (lens.LENS, data)], overrides)
         except (UnsupportedError, RejectedError):  # whatever the message: an eth_call without overrides is valid
             return None
         if canary != (True, bytes(32)):
             self._chain.has_lens = False
             return None
-        if not self._enough(probe):
-            raise OutOfGasError(f"a lens over {len(accounts)} accounts left too little gas")
         success, words = answer
         return lens.decode(words, len(accounts), always, by_bit) if success else None
 
@@ -237,31 +227,32 @@ class PinnedReader:
 
     def _one(self, calls: Sequence[tuple[str, bytes]], before: Sequence[tuple[str, bytes]]) -> list[tuple[bool, bytes]]:
         """One aggregate: guards, prelude, calls, probe. OutOfGasError also if the probe finds too little gas left."""
-        chain = self._chain
         if len(calls) == 1:  # with all the gas there is
             return self._ask([*before, *calls], splittable=False)[len(before) :]
-        answers = self._ask([*before, *calls, self._probe()])
-        had_pairing = chain.has_pairing
-        if self._enough(answers[-1]):
-            return answers[len(before) : -1]
-        if chain.has_pairing != had_pairing:
-            return self._one(calls, before)
+        return self._probed([*before, *calls])[len(before) :]
+
+    def _probed(
+        self, calls: Sequence[tuple[str, bytes]], overrides: dict[str, Any] | None = None
+    ) -> list[tuple[bool, bytes]]:
+        """The answers to calls in one aggregate. OutOfGasError if the probe behind them finds too little gas left."""
+        number = self._chain.probe
+        probe = probes(self._chain.multicall3)[number]
+        *answers, last = self._ask([*calls, (probe.target, probe.dear)], overrides)
+        if probe.holds(last):
+            return answers
+        self._find_probe()
+        if self._chain.probe != number:
+            return self._probed(calls, overrides)
         raise OutOfGasError(f"{len(calls)} calls left too little gas")
 
-    def _enough(self, probe: tuple[bool, bytes]) -> bool:
-        """Whether the probe found enough gas; also finds out whether the node knows the pairing check at all."""
+    def _find_probe(self) -> None:
+        """Where the node does not know the chain's probe at all, the chain gets one that it knows, if there is any."""
         chain = self._chain
-        if not chain.has_pairing:
-            return probe[0]
-        if probe != PAIRING_HOLDS and self._ask([(PAIRING, PAIR_AT_INFINITY)])[0] != PAIRING_HOLDS:
-            chain.has_pairing = False
-        return probe == PAIRING_HOLDS
-
-    def _probe(self) -> tuple[str, bytes]:
-        if self._chain.has_pairing:
-            return PAIRING, PAIR_AT_INFINITY * PROBE_PAIRS
-        multicall3 = self._chain.multicall3
-        return multicall3, encode_aggregate([(multicall3, TIMESTAMP.calldata)] * NESTED_CALLS)
+        known = probes(chain.multicall3)
+        for number in dict.fromkeys((chain.probe, *range(len(known)))):
+            if known[number].holds(self._ask([(known[number].target, known[number].cheap)])[0]):
+                chain.probe = number
+                return
 
     def _guards(self) -> list[tuple[str, bytes]]:
         return [(check.target or self._chain.multicall3, check.calldata) for check in GUARDS[self._chain.guard]]

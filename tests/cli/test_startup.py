@@ -165,3 +165,12 @@ def test_each_verb_is_the_function_of_its_name_and_listed_with_its_short_help() 
     for name, command in main.commands.items():
         assert command.name == name
         assert command.get_short_help_str(1_000) == VERBS[name].summary
+
+
+def test_to_create_a_file_loads_neither_numpy_nor_pandas_and_both_can_be_loaded_afterwards(tmp_path: Path) -> None:
+    code = (
+        "import sys; from indexer.store.store import Store; Store(sys.argv[1]).close(); "
+        "print(*({'sqlite_utils', 'numpy', 'pandas'} & set(sys.modules))); import numpy, pandas"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "new.db")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["sqlite_utils"]

@@ -2,6 +2,8 @@
 
 import json
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from indexer.chain.errors import BadAnswerError
 from indexer.errors import RetryableError
-from indexer.logs.lean import decoded, named
+from indexer.logs import lean as lean_logs
+from indexer.logs.lean import decoded, looked_through, named
 from indexer.logs.log_filter import Filter, events_of
 from indexer.model import Shape
 
@@ -142,3 +145,23 @@ def test_an_odd_log_is_read_as_strictly_as_ever() -> None:
 )  # fmt: skip
 def test_any_other_answer_is_left_to_the_general_way(content: bytes) -> None:
     assert decoded(bytearray(content)) is None
+
+
+def test_answers_are_looked_through_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logs of an answer take ten times the memory of its bytes, so several in flight must not be taken apart at once."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    def slowly(*given: Any) -> Any:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+        return named(*given)
+
+    monkeypatch.setattr(lean_logs, "named", slowly)
+    content = answer([log(BORROW, ACCOUNTS[2], "", 0, 7, 1)])
+    with ThreadPoolExecutor(4) as pool:
+        found = [*pool.map(lambda _: looked_through(content, SHAPES, WANTED, 0, 100), range(8))]
+    assert [one and (one.id, one.none, one.named.count) for one in found] == [(1, False, 1)] * 8
+    assert most == [1] * 8

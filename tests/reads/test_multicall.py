@@ -26,6 +26,7 @@ from indexer.model import Failed, Read
 from indexer.reads.codec import codec, decode_aggregate, decode_read, encode_aggregate, encode_read
 from indexer.reads.guards import ARBSYS
 from indexer.reads.multicall import FIRST_SIZE, NEWEST_SIGHTS, PinnedReader
+from indexer.reads.probes import probes
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
 from tests.tiny_contracts import (
@@ -286,15 +287,15 @@ def test_thousands_of_honest_failures_cost_few_requests(faulty: FaultyNode) -> N
         assert chain.requests - before <= most
 
 
-@pytest.mark.parametrize("pairing", [True, False])
+@pytest.mark.parametrize("probe", [0, 1, 2], ids=["pairing", "nested", "blake2f"])
 @pytest.mark.parametrize(("gas", "rounds", "calls"), [(40_000_000, 20_000, 3), (350_000_000, 150_000, 1)])
 def test_a_starved_call_is_asked_again_with_enough_gas(
-    faulty: FaultyNode, gas: int, rounds: int, calls: int, pairing: bool
+    faulty: FaultyNode, gas: int, rounds: int, calls: int, probe: int
 ) -> None:
     """What comes behind a gas eater has a 64th of the gas: it fails without data, and must not be believed."""
     faulty.gas_cap = gas
     chain = connect(faulty.url)
-    chain.has_pairing = pairing
+    chain.probe = probe
     read = PinnedReader(chain, chain.block("latest"))
     heavy = Read(AT["loop"], "loop(uint256)(uint256)", (rounds,))  # of 40 gas
     answers = read([Read(AT["eater"], "z()(uint256)"), *[heavy] * calls])
@@ -302,10 +303,10 @@ def test_a_starved_call_is_asked_again_with_enough_gas(
     assert isinstance(answers[0], Failed)
 
 
-@pytest.mark.parametrize("pairing", [True, False])
-def test_honest_failures_among_many_reads_cost_nothing_more(faulty: FaultyNode, pairing: bool) -> None:
+@pytest.mark.parametrize("probe", [0, 1, 2], ids=["pairing", "nested", "blake2f"])
+def test_honest_failures_among_many_reads_cost_nothing_more(faulty: FaultyNode, probe: int) -> None:
     chain = connect(faulty.url)
-    chain.has_pairing = pairing
+    chain.probe = probe
     read = PinnedReader(chain, chain.block("latest"))
     reads = [Read(AT["revert"], "x()(uint256)"), *[echo(i) for i in range(100)], Read(EOA, "x()(uint256)")]
     before = chain.requests
@@ -326,17 +327,24 @@ def test_a_read_that_no_gas_suffices_for_is_a_failed_value(faulty: FaultyNode) -
 
 
 @pytest.mark.parametrize("code", [REVERT, "0x"], ids=["a call fails", "nothing there"])
-def test_without_the_probe_precompile_reads_still_come_right(
-    node: Anvil, monkeypatch: pytest.MonkeyPatch, code: str
+@pytest.mark.parametrize("absent", [1, 2, 3])
+def test_without_the_probe_of_gas_reads_still_come_right(
+    node: Anvil, monkeypatch: pytest.MonkeyPatch, code: str, absent: int
 ) -> None:
-    absent = "0x" + "00" * 19 + "ff"
-    monkeypatch.setattr("indexer.reads.multicall.PAIRING", absent)
-    node.set_code(absent, code)
+    """The first probe that a node knows is asked; one at a time where it knows none."""
+    nobody = "0x" + "00" * 19 + "ff"
+    node.set_code(nobody, code)
     node.mine(1)
     chain = connect(node.url)
+    known = probes(chain.multicall3)
+    unlike = [replace(one, target=nobody, answer=b"there is none") for one in known[:absent]]
+    monkeypatch.setattr("indexer.reads.multicall.probes", lambda _: [*unlike, *known[absent:]])
     read = PinnedReader(chain, chain.block("latest"))
     assert read([echo(1), echo(2)]) == [1, 2]
-    assert not chain.has_pairing
+    assert chain.probe == absent % 3
+    before = chain.requests
+    assert read([echo(i) for i in range(100)]) == [*range(100)]
+    assert (chain.requests - before == 1) == (absent < 3)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5_000)), max_size=200))
