@@ -12,7 +12,8 @@ from eth_utils.crypto import keccak
 
 from indexer.adapter import AnyLiquidation, Liquidation
 from indexer.model import WAD, Balance, LiquidationCall, Market, Position, PositionKey, Price
-from indexer.snapshot.known import KnownDeployment, build
+from indexer.snapshot.everyone import build
+from indexer.snapshot.known import KnownDeployment
 from protocols.maker.market import with_ilks
 from tests.compound import Connection
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker

@@ -7,6 +7,7 @@ from indexer.errors import StoreError
 
 #: characters of a market or position that need no closer look before they are parsed
 SMALL = 2**20
+TEXT = (str, bytes)
 
 
 def stored_object(text: object, where: str) -> dict[str, Any]:
@@ -38,6 +39,6 @@ def _stored(text: object, where: str, kind: type, name: str) -> object:
 
 def require_room(content: Any) -> Any:
     """A column's content, for a parser that bounds the depth alone. ValueError if its value might fill the memory."""
-    if isinstance(content, str | bytes) and len(content) > SMALL:
+    if isinstance(content, TEXT) and len(content) > SMALL:
         bounded_json.require_size(content.encode(errors="replace") if isinstance(content, str) else content)
     return content

@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from indexer.model import PositionKey
 from indexer.store.chosen import rows_of
 
 Key = tuple[str, str]  # account, position_group
@@ -47,7 +46,7 @@ def balances(conn: sqlite3.Connection, where: tuple[int, str], previous: int) ->
 
 
 def balances_of(
-    conn: sqlite3.Connection, where: tuple[int, str], keys: Iterable[PositionKey]
+    conn: sqlite3.Connection, where: tuple[int, str], keys: Iterable[Key]
 ) -> dict[Key, dict[tuple[str, ...], Held]]:
     """The stored balances of these positions, by (market, asset, side)."""
     return by_position(rows_of(conn, HELD, "balances", where, keys))

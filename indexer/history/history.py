@@ -35,10 +35,10 @@ from indexer.history.flows import (
     incomplete,
     reread,
 )
-from indexer.model import ENDANGERED, Accounts, Block, PositionKey
+from indexer.model import ENDANGERED, Accounts, Block
 from indexer.store.chosen import OF_KEY, rows_of
 from indexer.store.reorgs import earlier, recorded
-from indexer.store.rows import PositionRow, Snapshot
+from indexer.store.rows import PositionRow, Snapshot, pair_of
 from indexer.store.shards import each
 from indexer.text.values import iso
 
@@ -126,20 +126,20 @@ class History:
 
     def take(
         self, conn: sqlite3.Connection, snapshot: Snapshot, rows: Sequence[PositionRow]
-    ) -> Mapping[PositionKey, tuple[str, str | None]]:
+    ) -> Mapping[Key, tuple[str, str | None]]:
         """Writes the points of rows that were just written; returns the last point of each: status and health factor."""
         plan, where, block = self.plans.get(snapshot.where), snapshot.where, snapshot.block
-        keys = [row.key for row in rows]
+        keys = [*map(pair_of, rows)]
         points = {} if plan is not None and plan.first else last_points(conn, where, keys)
         if plan is None:
             return points
-        reread = [row for key, row in zip(keys, rows, strict=True) if key in plan.reread]
+        reread = [row for key, row in zip(keys, rows, strict=True) if key in plan.reread] if plan.reread else []
         moved = self._moved(conn, plan, reread, points)
         new = []
         for key, row in zip(keys, rows, strict=True):
             status, health = row.status, row.health_factor_raw
             last = points.get(key)
-            seen = not plan.watched.isdisjoint(row.people)
+            seen = plan.watched and not plan.watched.isdisjoint(row.people)
             if not (seen or key in moved or worth_keeping(last, status, health)):
                 continue
             points[key] = (status, health)
@@ -165,16 +165,16 @@ class History:
 
     @staticmethod
     def _moved(
-        conn: sqlite3.Connection, plan: Plan, rows: Sequence[PositionRow], points: Mapping[PositionKey, object]
-    ) -> dict[PositionKey, Moved]:
+        conn: sqlite3.Connection, plan: Plan, rows: Sequence[PositionRow], points: Mapping[Key, object]
+    ) -> dict[Key, Moved]:
         """What was added or taken since the last snapshot, of the positions of these rows, which were read again."""
         snapshot, previous = plan.snapshot, plan.previous
         if previous is None:
-            return dict.fromkeys((row.key for row in rows), Moved(None, None))
-        after = balances_of(conn, snapshot.where, [row.key for row in rows]) if rows else {}
+            return dict.fromkeys(map(pair_of, rows), Moved(None, None))
+        after = balances_of(conn, snapshot.where, map(pair_of, rows)) if rows else {}
         found = {}
         for row in rows:
-            key = row.key
+            key = pair_of(row)
             old, new = plan.before.get(key, {}), after.get(key, {})
             if key in plan.incomplete:
                 change = change_of_incomplete(old, new, complete=bool(row.supplies_complete))
@@ -217,15 +217,15 @@ def trusted(conn: sqlite3.Connection, where: tuple[int, str]) -> bool:
 
 
 def last_points(
-    conn: sqlite3.Connection, where: tuple[int, str], keys: Iterable[PositionKey]
-) -> dict[PositionKey, tuple[str, str | None]]:
+    conn: sqlite3.Connection, where: tuple[int, str], keys: Iterable[Key]
+) -> dict[Key, tuple[str, str | None]]:
     """The newest point of each of these positions that has one: status and health factor."""
     # of the key, not of each point `t`, so that it is looked up once however many points there are
     newest = f"t.block_number = (select max(n.block_number) from health_history n where {OF_KEY.format(t='n')})"  # noqa: S608
     rows = rows_of(
         conn, "t.account, t.position_group, t.status, t.health_factor_raw", "health_history", where, keys, newest
     )
-    return {PositionKey(account, group): (status, health) for account, group, status, health in rows}
+    return {(account, group): (status, health) for account, group, status, health in rows}
 
 
 # thinning ---------------------------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from indexer.adapter import AnyAdapter
-from indexer.model import UNCLEAR, WAD, Answer, Health, Market, Position, PositionKey, Status
-from indexer.store.rows import PositionRow, as_text
+from indexer.model import UNCLEAR, WAD, Answer, Balance, Health, Market, Position, PositionKey, Status
+from indexer.store.rows import BalanceValues, PositionRow, as_text
 from indexer.units import AT_RISK_BELOW, least_at
 
 
@@ -47,10 +47,6 @@ def _int(value: int | str | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _scaled(value: int | None) -> tuple[str | None, float | None]:
-    return (None, None) if value is None else (str(value), value / WAD)
-
-
 def row(
     chain_id: int,
     adapter: AnyAdapter,
@@ -63,36 +59,40 @@ def row(
 ) -> PositionRow:
     """One row of `positions`; `name` is its status."""
     collateral = debt = net = leverage = ltv = None
+    backing, owed = health.collateral_value, health.debt_value
     if market.usd is not None:
         numerator, denominator = market.usd
-        if health.collateral_value is not None:
-            collateral = health.collateral_value * numerator / denominator
-        if health.debt_value is not None:
-            debt = health.debt_value * numerator / denominator
+        collateral = None if backing is None else backing * numerator / denominator
+        debt = None if owed is None else owed * numerator / denominator
         if collateral is not None and debt is not None:
             net = collateral - debt
-    if health.collateral_value is not None and health.debt_value is not None:
-        if health.collateral_value > 0:
-            ltv = health.debt_value / health.collateral_value
-        if health.collateral_value > health.debt_value:
-            leverage = health.collateral_value / (health.collateral_value - health.debt_value)
-    owner = health.owner or health.key.account
+    if backing is not None and owed is not None:
+        if backing > 0:
+            ltv = owed / backing
+        if backing > owed:
+            leverage = backing / (backing - owed)
+    account, group = health.key
+    owner, block = health.owner or account, market.block
+    now, accrued, coming = health.health_factor, health.health_factor_accrued, health.next_health_factor
     return PositionRow(
         chain_id,
         adapter.deployment.name,
         adapter.protocol,
-        health.key.account,
-        health.key.group,
+        account,
+        group,
         owner,
         health.owner_via,
         health.wallet or owner,
         health.mode,
-        as_text(health.collateral_value),
+        as_text(backing),
         as_text(health.liquidation_limit),
-        as_text(health.debt_value),
-        *_scaled(health.health_factor),
-        *_scaled(health.health_factor_accrued),
-        *_scaled(health.next_health_factor),
+        as_text(owed),
+        as_text(now),
+        None if now is None else now / WAD,
+        as_text(accrued),
+        None if accrued is None else accrued / WAD,
+        as_text(coming),
+        None if coming is None else coming / WAD,
         collateral,
         debt,
         net,
@@ -100,9 +100,9 @@ def row(
         ltv,
         name.value,
         ", ".join(health.blocked_by) or None,
-        market.block.number,
-        market.block.hash,
-        market.block.timestamp,
+        block.number,
+        block.hash,
+        block.timestamp,
         note,
         int(supplies_complete),
     )
@@ -147,6 +147,53 @@ def evaluate_all(
         note = reason(adapter, market, position, name) if name in UNCLEAR else None
         rows.append(row(chain_id, adapter, market, health, name, note, supplies_complete=position.supplies_complete))
     return rows
+
+
+def balance_rows(
+    chain_id: int,
+    adapter: AnyAdapter,
+    market: Market,
+    positions: Iterable[Position],
+    *,
+    answers: Mapping[PositionKey, Answer] | None = None,
+) -> list[BalanceValues]:
+    """Rows of `balances` for every balance, as BALANCE_COLUMNS, position by position; `answers` as in `evaluate_all`."""
+    name, block, usd = adapter.deployment.name, market.block.number, market.usd
+    found: list[BalanceValues] = []
+    for position in positions:
+        account, group = position.key
+        balances: Iterable[Balance] = adapter.balances(market, position)
+        if answers is not None:
+            balances = answered_balances(balances, answers[position.key])
+        found += [
+            (
+                chain_id,
+                name,
+                account,
+                group,
+                asset,
+                contract,
+                symbol,
+                side,
+                str(scaled),
+                str(amount),
+                amount / 10**decimals,
+                None if value is None or usd is None else value * usd[0] / usd[1],
+                int(is_collateral),
+                block,
+            )
+            for asset, contract, symbol, decimals, side, scaled, amount, value, is_collateral in balances
+        ]
+    return found
+
+
+def answered_balances(balances: Iterable[Balance], answer: Answer) -> list[Balance]:
+    """The balances with the contract's amounts in place of ours, and without values."""
+    amounts = answer.amounts
+    return [
+        b._replace(amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None)
+        for b in balances
+    ]
 
 
 def differences(

@@ -12,9 +12,9 @@ from indexer.model import Deployment
 from indexer.plugins import adapter_class
 from indexer.progress import Progress
 from indexer.queries.freshness import OLDER
-from indexer.risk.evaluate import evaluate_all
+from indexer.risk.evaluate import balance_rows, evaluate_all
 from indexer.store.books import load_market, load_positions
-from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, balance_row
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS
 
 CHUNK = 2_000
 
@@ -60,11 +60,7 @@ def _evaluate(conn: sqlite3.Connection, row: sqlite3.Row, deployment: Deployment
     while found := states.fetchmany(CHUNK):
         positions = list(load_positions(adapter, [(number, state) for number, state in found]))
         rows = evaluate_all(chain_id, adapter, market, positions)
-        balances = [
-            balance_row(chain_id, name, position.key, balance, market.usd, market.block.number)
-            for position in positions
-            for balance in adapter.balances(market, position)
-        ]
+        balances = balance_rows(chain_id, adapter, market, positions)
         # Evidence: rows of the same positions, right below; the table is temporary.
         conn.executemany(
             "delete from temp.balances where chain_id = ? and deployment = ? and account = ? and position_group = ?",

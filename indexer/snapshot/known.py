@@ -2,28 +2,37 @@
 
     read_market -> registry -> [logs] -> with_keys -> read_positions -> fit -> evaluate
 
-`build` takes one deployment all the way without logs; the sync takes several through the steps side by side, fetches
+`indexer.snapshot.everyone.build` takes one deployment all the way without logs; the sync takes several through the steps side by side, fetches
 their logs together and compares sums in between.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from indexer.adapter import Adapter, AnyAdapter, HealthFirst, Reader, Registry
-from indexer.model import Accounts, Answer, Balance, Market, Position, PositionKey, Registered
-from indexer.risk.evaluate import evaluate_all
+from indexer.model import Accounts, Answer, Market, Position, PositionKey, Registered
+from indexer.risk.evaluate import balance_rows, evaluate_all
 from indexer.snapshot.keys import Keys
 from indexer.snapshot.spool import PART, Spool
-from indexer.store.rows import BalanceValues, PositionRow, balance_row
-from indexer.units import AT_RISK_BELOW
+from indexer.store.rows import BalanceValues, PositionRow
 
 if TYPE_CHECKING:
     from indexer.snapshot.screen import Screen
 
 NOBODY: Mapping[PositionKey, frozenset[str]] = {}
+#: if more of the first PART positions change silently, all who do are found, and read together, before anything is computed
+FEW = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What a pass over everyone leaves: one position of each of the adapter's groups, and the rows if any were made."""
+
+    groups: Mapping[Hashable, PositionKey]
+    rows: Spool | None
 
 
 class KnownDeployment:
@@ -55,14 +64,14 @@ class KnownDeployment:
         #: selects the positions to evaluate while the chain is followed block by block
         self.screen: Screen | None = None
         self._positions: dict[PositionKey, Position] = {}
-        #: one position of each of the adapter's groups, where `surveyed` has found them since any was read
-        self._groups: dict[Hashable, PositionKey] | None = None
+        #: what the last whole pass over everyone left, if none was read since
+        self.passed: Passed | None = None
 
     # the steps ------------------------------------------------------------------------------------------------------
 
     def read_market(self, read: Reader) -> None:
         """Reads the market at the reader's block, and the positions that contracts themselves number or name."""
-        self._groups = None
+        self.passed = None
         market = self.adapter.read_market(read, self.previous)
         if self.previous is not None and not self.previous.exact and market.exact:
             self.forget_positions()  # they were read only to compare with the contract's own answers
@@ -112,14 +121,25 @@ class KnownDeployment:
         return [*sorted(due), *sorted(key for key in self.candidates if key not in self.known)]
 
     def _silent_ones(self) -> Iterable[PositionKey]:
-        """The positions that may have changed without an event that is followed."""
+        """The positions that may have changed without an event that is followed; few of many are left to `Everyone`."""
         if self.wallets is not None:
             return self.known
         if self.screen is not None:
             return self.screen.silent
         if type(self.adapter).changes_silently is Adapter.changes_silently:
             return ()
-        return [one.key for one in self.held() if self.adapter.changes_silently(self.market, one)]
+        silently = partial(self.adapter.changes_silently, self.market)
+        found = [one.key for one in islice(self.held(), PART) if silently(one)]
+        return found if len(found) <= FEW else [one.key for one in self.held() if silently(one)]
+
+    def not_silent(self, positions: Sequence[Position], block: int, late: list[PositionKey]) -> Sequence[Position]:
+        """Those that are right at `block`; the keys of the others, which may have changed silently, are added to `late`."""
+        if type(self.adapter).changes_silently is Adapter.changes_silently:
+            return positions
+        silently, read = partial(self.adapter.changes_silently, self.market), self.known.read
+        found = {one.key for one in positions if silently(one) and read[self.known[one.key]] < block}
+        late += sorted(found)
+        return [one for one in positions if one.key not in found] if found else positions
 
     def read(self, read: Reader, keys: Sequence[PositionKey]) -> None:
         """Reads the positions of `keys` at the reader's block; a candidate that logs need not name stays unknown."""
@@ -146,7 +166,7 @@ class KnownDeployment:
 
     def take(self, keys: Sequence[PositionKey], positions: Iterable[Position], block: int) -> None:
         """Takes over positions as `fetch` read them at `block`."""
-        self._groups = None
+        self.passed = None
         self.read_count += len(keys)
         here = {position.key: position for position in positions}
         found = {
@@ -173,35 +193,15 @@ class KnownDeployment:
             return False
         return replace(position, block_number=old.block_number) == old
 
-    def evaluate(
-        self,
-        read: Reader,
-        *,
-        at_risk_below: float = AT_RISK_BELOW,
-        also: Iterable[PositionKey] = (),
-        see: Callable[[Sequence[PositionRow]], None] = lambda _: None,
-    ) -> Spool:
-        """Rows and balances of every known position, with the contracts' own answers where the code is unknown.
+    @property
+    def as_fitted(self) -> bool:
+        """Whether the market is likely to be right as it was read, and may be used: it was fitted before, or needs no fit."""
+        kind = type(self.adapter)
+        if kind.fit_group is Adapter.fit_group:
+            return kind.fit is Adapter.fit
+        return self.previous is not None and self.previous.revision == self.market.revision
 
-        With a screen, only of those that it leaves open, and of `also`. `see` is shown the rows part by part.
-        """
-        self._fit(read)
-        if self.screen is None:
-            chosen: Iterable[Position] = self.held()
-        else:
-            chosen = self.loaded(self.screen.due(self.known, self.market, also))
-        spool, positions = Spool(), iter(chosen)
-        while part := list(islice(positions, PART)):
-            self._see(part)
-            answers = self._answers(read, part)
-            rows = evaluate_all(
-                self.chain_id, self.adapter, self.market, part, at_risk_below=at_risk_below, answers=answers
-            )
-            see(rows)
-            spool.add(rows, self._balances(part, answers))
-        return spool
-
-    def _fit(self, read: Reader) -> None:
+    def fit(self, read: Reader) -> None:
         """Completes the market by what only positions reveal; where that makes the screen invalid, by all of them."""
         market = self.market
         if self.screen is not None:
@@ -212,8 +212,24 @@ class KnownDeployment:
                 if self.screen.fits(self.market):
                     return
             self.screen = None
-        some = None if self._groups is None or len(self._groups) > PART else sorted(self._groups.values())
+        by_group = self.passed is not None and type(self.adapter).fit_group is not Adapter.fit_group
+        groups = self.passed.groups if self.passed is not None and by_group else None
+        some = None if groups is None or len(groups) > PART else sorted(groups.values())
         self.market = self.adapter.fit(read, market, self.held() if some is None else self.loaded(some))
+
+    def begin(self) -> None:
+        """Everyone is about to be evaluated."""
+
+    def rows_of(
+        self, read: Reader, positions: Sequence[Position], at_risk_below: float
+    ) -> tuple[Sequence[PositionRow], Sequence[BalanceValues]]:
+        """Rows and balances of some of them."""
+        self._see(positions)
+        answers = self._answers(read, positions)
+        rows = evaluate_all(
+            self.chain_id, self.adapter, self.market, positions, at_risk_below=at_risk_below, answers=answers
+        )
+        return rows, balance_rows(self.chain_id, self.adapter, self.market, positions, answers=answers)
 
     def _see(self, positions: Sequence[Position]) -> None:
         """Is shown each part before its evaluation."""
@@ -224,37 +240,11 @@ class KnownDeployment:
         given = self.adapter.contract_answers(read, self.market, [position.key for position in positions])
         return {answer.key: answer for answer in given}
 
-    def _balances(
-        self, positions: Iterable[Position], answers: Mapping[PositionKey, Answer] | None
-    ) -> list[BalanceValues]:
-        block, usd = self.market.block.number, self.market.usd
-        found: list[BalanceValues] = []
-        for position in positions:
-            balances: Iterable[Balance] = self.adapter.balances(self.market, position)
-            if answers is not None:
-                amounts = answers[position.key].amounts
-                balances = [
-                    b._replace(
-                        amount=amounts.get((b.market, b.side), amounts.get((b.asset, b.side), b.amount)), value=None
-                    )
-                    for b in balances
-                ]
-            found += [balance_row(self.chain_id, self.name, position.key, balance, usd, block) for balance in balances]
-        return found
-
     # what is known --------------------------------------------------------------------------------------------------
 
     def held(self) -> Sequence[Position]:
         """Every known position that was read, in the order of their keys; a subclass loads them anew at each iteration."""
         return [self._positions[key] for key in sorted(self._positions)]
-
-    def surveyed(self) -> Iterable[Position]:
-        """The same; whoever goes through all of them spares `evaluate` a pass that only fits the market."""
-        return self.held() if type(self.adapter).fit_group is Adapter.fit_group else Surveyed(self)
-
-    def found_groups(self, groups: dict[Hashable, PositionKey]) -> None:
-        """These are one position of each of the adapter's groups."""
-        self._groups = groups
 
     def loaded(self, keys: Iterable[PositionKey]) -> list[Position]:
         """Those of these positions that were read, in the order of `keys`."""
@@ -281,7 +271,7 @@ class KnownDeployment:
     def forget_positions(self) -> None:
         """Makes every position be read again, which heals whatever a lying node left behind."""
         self._positions.clear()
-        self._groups = None
+        self.passed = None
         self.named_by.clear()
         self.known.forget_reads()
         self.screen = None
@@ -297,27 +287,3 @@ class KnownDeployment:
     ) -> None:
         """Takes over positions as read at `block`; `found` are those that were unknown before."""
         self._positions.update(positions)
-
-
-class Surveyed(Iterable[Position]):
-    """Every known position of a deployment that was read; each whole pass finds one of each of the adapter's groups."""
-
-    def __init__(self, deployment: KnownDeployment) -> None:
-        self.deployment = deployment
-
-    def __iter__(self) -> Iterator[Position]:
-        group_of, market = self.deployment.adapter.fit_group, self.deployment.market
-        groups: dict[Hashable, PositionKey] = {}
-        for position in self.deployment.held():
-            group = group_of(market, position)
-            if group is not None:
-                groups.setdefault(group, position.key)
-            yield position
-        self.deployment.found_groups(groups)
-
-
-def build(deployment: KnownDeployment, read: Reader, *, at_risk_below: float = AT_RISK_BELOW) -> Spool:
-    """Rows and balances of a deployment's known positions, and those its contracts name, at the reader's block, without logs."""
-    deployment.read_market(read)
-    deployment.read(read, deployment.to_read(read))
-    return deployment.evaluate(read, at_risk_below=at_risk_below) if deployment.known else Spool()

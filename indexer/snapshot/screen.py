@@ -115,7 +115,7 @@ class Screen:
         return found
 
     def took(
-        self, known: Keys, rows: Collection[PositionRow], points: Mapping[PositionKey, tuple[str, str | None]]
+        self, known: Keys, rows: Collection[PositionRow], points: Mapping[tuple[str, str], tuple[str, str | None]]
     ) -> None:
         """Takes over the rows that were written; `points` are the last points of their history: status and health factor."""
         for row in rows:

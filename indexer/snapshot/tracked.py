@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, overload
 
 from indexer.adapter import AnyAdapter, Bounded, HealthFirst, Reader
 from indexer.model import Accounts, Coverage, LogSource, Position, PositionKey
-from indexer.risk.evaluate import evaluate_all
+from indexer.risk.evaluate import balance_rows, evaluate_all
 from indexer.settings import Settings
 from indexer.snapshot.keys import NEVER
 from indexer.snapshot.known import KnownDeployment
 from indexer.store import reorgs
 from indexer.store.books import dump_market, dump_position, load_market, load_positions
 from indexer.store.imported import imported
-from indexer.store.rows import PositionRow, Snapshot, balance_row
+from indexer.store.rows import PositionRow, Snapshot
 from indexer.store.store import Store
 from indexer.store.synced_ranges import ACTIVITY
 from indexer.units import AT_RISK_BELOW
@@ -227,12 +227,7 @@ class TrackedDeployment(KnownDeployment):
         if older:
             market = replace(previous, registry=self.registry)
             rows = evaluate_all(self.chain_id, self.adapter, market, older, at_risk_below=self.at_risk_below)
-            balances = [
-                balance_row(self.chain_id, self.name, position.key, balance, market.usd, market.block.number)
-                for position in older
-                for balance in self.adapter.balances(market, position)
-            ]
-            self.store.rewrite_rows(rows, balances)
+            self.store.rewrite_rows(rows, balance_rows(self.chain_id, self.adapter, market, older))
 
     # what is in the file --------------------------------------------------------------------------------------------
 
@@ -243,6 +238,9 @@ class TrackedDeployment(KnownDeployment):
         return [*load_positions(self.adapter, self.store.states_of(self.chain_id, self.name, keys))]
 
     # following the chain --------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        self.building = None
 
     def _see(self, positions: Sequence[Position]) -> None:
         """Where the chain is followed, the next snapshots evaluate only whom bounds leave open, from all of these on."""
@@ -269,7 +267,7 @@ class TrackedDeployment(KnownDeployment):
             self._of_watched = self.store.of_people((self.chain_id, self.name), watched) if watched else set()
         return {key for key in self._of_watched if self.known.was_ever_read(key)}
 
-    def took(self, rows: Sequence[PositionRow], points: Mapping[PositionKey, tuple[str, str | None]]) -> None:
+    def took(self, rows: Sequence[PositionRow], points: Mapping[tuple[str, str], tuple[str, str | None]]) -> None:
         """These rows were written; `points` are the last points of their history."""
         if self._watched:
             self._of_watched |= {row.key for row in rows if not self._watched.isdisjoint(row.people)}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from indexer.store.rows import BALANCE_COLUMNS, BalanceValues, PositionRow
+from indexer.store.rows import BALANCE_COLUMNS, BalanceValues, PositionRow, pair_of
 
 Where = tuple[int, str]
 Place = tuple[str, str]  # asset, status
@@ -42,12 +42,19 @@ class Amount:
 
 @dataclass(slots=True)
 class Sum:
-    """One asset in the positions of one status; `collateral` is the part of `supply` that backs debt."""
+    """One asset in the positions of one status; of what they supply `collateral` backs debt, and `idle` does not."""
 
     positions: int = 0
-    supply: Amount = field(default_factory=Amount)
     collateral: Amount = field(default_factory=Amount)
+    idle: Amount = field(default_factory=Amount)
     debt: Amount = field(default_factory=Amount)
+
+    @property
+    def supply(self) -> Amount:
+        backing, idle = self.collateral, self.idle
+        return Amount(
+            backing.amount + idle.amount, backing.billionths + idle.billionths, backing.unvalued + idle.unvalued
+        )
 
 
 @dataclass(slots=True)
@@ -75,19 +82,12 @@ class Sums:
             if asset not in seen:
                 seen.add(asset)
                 found.positions += sign
-            amount, billionths = int(amount_raw), None if usd is None else round(usd * BILLION)
-            for part in (
-                (found.debt,)
-                if side == "debt"
-                else (found.supply, found.collateral)
-                if is_collateral
-                else (found.supply,)
-            ):
-                part.amount += sign * amount
-                if billionths is None:
-                    part.unvalued += sign
-                else:
-                    part.billionths += sign * billionths
+            part = found.debt if side == "debt" else found.collateral if is_collateral else found.idle
+            part.amount += sign * int(amount_raw)
+            if usd is None:
+                part.unvalued += sign
+            else:
+                part.billionths += sign * round(usd * BILLION)
         if sign < 0:
             for place in [place for place, found in self.by_place.items() if not found.positions]:
                 del self.by_place[place]
@@ -131,7 +131,7 @@ class BookSums:
         """These rows were put in the place of those taken out."""
         sums = self.known.get(where)
         if sums is not None:
-            sums.count({(row.account, row.position_group): row.status for row in rows}, map(counted_of, balances))
+            sums.count({pair_of(row): row.status for row in rows}, map(counted_of, balances))
 
 
 def stored(conn: sqlite3.Connection, where: Where) -> Sums:

@@ -6,7 +6,7 @@ from operator import itemgetter
 
 from indexer.store.book_sums import COUNTED, Counted
 from indexer.store.chosen import rows_of
-from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceValues, PositionRow
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceValues, PositionRow, pair_of
 
 PEOPLE_BEFORE = "t.account, t.position_group, t.status, t.owner, t.owner_via, t.wallet"
 BALANCES_BEFORE = ", ".join(f"t.{name}" for name in ("market", "side", *COUNTED))
@@ -47,7 +47,7 @@ def overwritten(
     Evidence for the balances that are deleted: the contracts' answers that `rows` were made of do not have them any more.
     Undone by the next snapshot that does.
     """
-    keys = [row.key for row in rows]
+    keys = [*map(pair_of, rows)]
     before = {row[:2]: row for row in rows_of(conn, PEOPLE_BEFORE, "positions", where, keys)}
     held = rows_of(conn, BALANCES_BEFORE, "balances", where, keys).fetchall()
     conn.executemany(UPSERT_POSITION, map(tuple, rows))  # SQLite takes plain ones faster

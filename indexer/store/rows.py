@@ -1,10 +1,11 @@
 """The columns of the public tables, and how a snapshot becomes their rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
-from indexer.model import Asset, Balance, Block, Coverage, Market, PositionKey
+from indexer.model import Asset, Block, Coverage, Market, PositionKey
 
 
 class PositionRow(NamedTuple):
@@ -73,6 +74,10 @@ class BalanceRow(NamedTuple):
 #: a row of `balances` on its way into the file: a plain tuple, which SQLite and `marshal` take in half the time
 BalanceValues = tuple[int, str, str, str, str, str, str, str, str, str, float, float | None, int, int]
 POSITION_COLUMNS = PositionRow._fields
+#: account and position group, which equal the row's `key` and take a tenth of the time
+pair_of: Callable[[PositionRow], tuple[str, str]] = itemgetter(
+    *map(POSITION_COLUMNS.index, ("account", "position_group"))
+)
 BALANCE_COLUMNS = BalanceRow._fields
 
 
@@ -129,29 +134,6 @@ union select * from positions where account in (select value from json_each(?1))
 def as_text(value: int | None) -> str | None:
     """An exact integer as its column holds it."""
     return None if value is None else str(value)
-
-
-def balance_row(
-    chain_id: int, deployment: str, key: PositionKey, balance: Balance, usd: tuple[int, int] | None, block_number: int
-) -> BalanceValues:
-    """A row of `balances`, as BALANCE_COLUMNS; `usd` as in `Market`."""
-    value = None if balance.value is None or usd is None else balance.value * usd[0] / usd[1]
-    return (
-        chain_id,
-        deployment,
-        key.account,
-        key.group,
-        balance.asset,
-        balance.market,
-        balance.symbol,
-        balance.side,
-        str(balance.scaled),
-        str(balance.amount),
-        balance.amount / 10**balance.decimals,
-        value,
-        int(balance.is_collateral),
-        block_number,
-    )
 
 
 def market_row(snapshot: Snapshot, a: Asset) -> tuple[Any, ...]:

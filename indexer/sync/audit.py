@@ -16,9 +16,10 @@ from indexer.model import ENDANGERED, Accounts, Answer, Block, Check, Coverage, 
 from indexer.reads.lockstep import Habit, side_by_side
 from indexer.reads.multicall import PinnedReader
 from indexer.settings import Settings
+from indexer.snapshot.everyone import Everyone, evaluate
 from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store import disputes
-from indexer.store.rows import PositionRow, Snapshot
+from indexer.store.rows import PositionRow, Snapshot, pair_of
 from indexer.store.store import Store
 from indexer.sync.comparison import compared
 from indexer.sync.cross_check import CrossCheck
@@ -63,14 +64,14 @@ class Auditor:
         return [found[tracked.name] for tracked in deployments if tracked.name in found]
 
     def _snapshot(self, tracked: TrackedDeployment, target: Block, read: Reader) -> Snapshot:
-        checks = self._reconcile(tracked, target)
         below = self.settings.at_risk_below
         doubted = self.cross_check.choose(tracked)
         sample = [*self._sample(tracked), *doubted]
         seen = Seen(sample, self.settings.audit_at_risk)
-        also = [*tracked.watched_positions(), *sample]
         with self.stage("evaluate"):
-            parts = tracked.evaluate(read, at_risk_below=below, also=also, see=seen.see)
+            checks = self._reconcile(tracked, target, Everyone(tracked, read, below, seen))
+            also = [*tracked.watched_positions(), *sample]
+            parts = evaluate(tracked, read, seen, at_risk_below=below, also=also)
         wrong = self._audit(tracked, target, seen.rows(), read)
         if wrong:
             log.error("%s: %d rows differ from the contracts; reading every position again", tracked.name, len(wrong))
@@ -78,8 +79,7 @@ class Auditor:
             tracked.forget_positions()
             tracked.read_market(read)
             tracked.read(read, tracked.to_read(read))
-            seen = Seen(sample, self.settings.audit_at_risk)
-            parts = tracked.evaluate(read, at_risk_below=below, see=seen.see)  # all: what the screen knew is void
+            parts = evaluate(tracked, read, seen, at_risk_below=below)  # all: what the screen knew is void
             wrong = self._audit(tracked, target, seen.rows(), read)
         lacks = tracked.lacks_history(target.number)
         coverage = self._coverage(tracked, checks, lacks=lacks)
@@ -185,7 +185,7 @@ class Auditor:
 
     # reconciliation ---------------------------------------------------------------------------------------------------
 
-    def _reconcile(self, tracked: TrackedDeployment, target: Block) -> list[Check]:
+    def _reconcile(self, tracked: TrackedDeployment, target: Block, everyone: Everyone) -> list[Check]:
         """Sums and the contracts' totals; if logs were omitted, reads and fetches again until they agree.
 
         It first reads every known position again (a change was missed), then fetches the logs since the last snapshot,
@@ -194,12 +194,12 @@ class Auditor:
         if tracked.screen is not None and time.monotonic() < self.due.get(tracked.name, 0.0):
             return self.checks.get(tracked.name, [])
         began = time.monotonic()
-        checks = self.checks[tracked.name] = self._mended(tracked, target)
+        checks = self.checks[tracked.name] = self._mended(tracked, target, everyone)
         self.due[tracked.name] = began + max(SUMS_SECONDS, SUMS_SHARE * self.adding_up)
         return checks
 
-    def _mended(self, tracked: TrackedDeployment, target: Block) -> list[Check]:
-        checks = self._checks(tracked)
+    def _mended(self, tracked: TrackedDeployment, target: Block, everyone: Everyone) -> list[Check]:
+        checks = self._checks(tracked, everyone)
         broken = found = [check for check in checks if not check.holds]
         if not broken or self._tried_lately(tracked, target, broken):
             return checks
@@ -217,7 +217,7 @@ class Auditor:
             keys = tracked.to_read(read)
             for start in range(0, len(keys), self.settings.read_chunk):
                 tracked.read(read, keys[start : start + self.settings.read_chunk])
-            checks = self._checks(tracked)
+            checks = self._checks(tracked, everyone)
             broken = [check for check in checks if not check.holds]
             if not broken:
                 break
@@ -233,12 +233,12 @@ class Auditor:
         )
         return checks
 
-    def _checks(self, tracked: TrackedDeployment) -> list[Check]:
+    def _checks(self, tracked: TrackedDeployment, everyone: Everyone) -> list[Check]:
         if tracked.accounts is Accounts.WATCHED:
             return []  # sums over a few positions mean nothing
         began = time.thread_time()
-        checks = tracked.adapter.checks(tracked.market, tracked.surveyed(), tracked.accounts)
-        self.adding_up = time.thread_time() - began
+        checks = tracked.adapter.checks(tracked.market, everyone, tracked.accounts)
+        self.adding_up = time.thread_time() - began - everyone.seconds
         return checks
 
     def _tried_lately(self, tracked: TrackedDeployment, target: Block, broken: Sequence[Check]) -> bool:
@@ -259,8 +259,11 @@ class Seen:
         self.sampled: list[PositionRow] = []
         self.worst: list[PositionRow] = []
 
+    def begin(self) -> None:
+        self.sampled, self.worst = [], []
+
     def see(self, rows: Sequence[PositionRow]) -> None:
-        self.sampled += [row for row in rows if row.key in self.sample]
+        self.sampled += [row for row in rows if pair_of(row) in self.sample]
         risky = [row for row in rows if row.status in ENDANGERED and row.health_factor is not None]
         self.worst = heapq.nsmallest(self.count, [*self.worst, *risky], key=lambda row: row.health_factor or 0.0)
 

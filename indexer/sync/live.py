@@ -11,7 +11,8 @@ from indexer.errors import ChainError
 from indexer.model import Accounts, Market, Position
 from indexer.reads.multicall import PinnedReader
 from indexer.risk.liquidation import SECONDS_PER_BLOCK
-from indexer.snapshot.known import KnownDeployment, build
+from indexer.snapshot.everyone import build
+from indexer.snapshot.known import KnownDeployment
 from indexer.store.rows import BalanceRow, PositionRow
 
 log = logging.getLogger(__name__)

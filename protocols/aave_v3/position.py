@@ -13,9 +13,7 @@ from protocols.aave_v3.market import (
     debt_balance,
     reserve_blocks,
     stable_balance,
-    supply_balance,
 )
-from protocols.common import balance
 
 #: ValidationLogic.MINIMUM_HEALTH_FACTOR_LIQUIDATION_THRESHOLD: below it the sentinel is not asked.
 SENTINEL_BELOW = 95 * 10**16
@@ -139,8 +137,9 @@ def balances(market: AaveV3Market, position: AaveV3Position) -> list[Balance]:
 
     A token that the market does not know belongs to a dropped reserve, and the pool drops only reserves without balances.
     """
-    plan, rules = market.plan(position.mode), market.rules
-    supplies, places, amounts, configuration = plan.supplies, market.tokens, position.amounts, position.configuration
+    plan = market.plan(position.mode)
+    supplies, bias, places = plan.supplies, plan.supply_bias, market.tokens
+    amounts, configuration = position.amounts, position.configuration
     rows = []
     for token, scaled in position.supplied.items():
         supply = supplies.get(token)
@@ -148,21 +147,26 @@ def balances(market: AaveV3Market, position: AaveV3Position) -> list[Balance]:
             reserve, _, income, price, unit, _, priced = supply
             amount = amounts.get(token) if amounts else None
             if amount is None:
-                amount = supply_balance(rules, scaled, income)
+                amount = (scaled * income + bias) // RAY
             value = amount * price // unit if priced else None
             flagged = bool(configuration & reserve.collateral_flag)
             rows.append(
-                balance(reserve, token, "supply", scaled=scaled, amount=amount, value=value, is_collateral=flagged)
+                Balance(
+                    reserve.asset, token, reserve.symbol, reserve.decimals, "supply", scaled, amount, value, flagged
+                )
             )
     for token, scaled in position.scaled_debts.items():
         place = places.get(token)
         if place is not None and place.reserve is not None:
             debt = plan.debts[place.reserve.variable_debt_token]
+            reserve, _, _, price, unit, up, priced = debt
             amount = amounts.get(token) if amounts else None
             if amount is None:
-                amount = debt_amount(market, position, token, place.reserve)
-            value = value_of(debt, amount) if debt.priced else None
-            rows.append(balance(place.reserve, token, "debt", scaled=scaled, amount=amount, value=value))
+                amount = debt_amount(market, position, token, reserve)
+            value = (amount * price + up) // unit if priced else None
+            rows.append(
+                Balance(reserve.asset, token, reserve.symbol, reserve.decimals, "debt", scaled, amount, value, False)
+            )
     return rows
 
 

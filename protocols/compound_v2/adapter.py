@@ -5,7 +5,7 @@ indexes STORED at the last accrual of each market, `liquidateBorrow` accrues fir
 `health_factor_accrued` has every market accrued to the block.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -297,6 +297,10 @@ class CompoundV2(
             return replace(market, exact=False, note=note)
         proven = fitting[0] if len(fitting) == 1 else market.rounding
         return replace(market, rounding=proven, checked=True)
+
+    def fit_group(self, market: CompoundV2Market, position: CompoundV2Position) -> Hashable | None:
+        """Everyone until the rounding is known."""
+        return None if market.rounding is not None and market.checked else position.key
 
     def to_ask(
         self, market: CompoundV2Market, positions: Iterable[CompoundV2Position]

@@ -5,7 +5,7 @@ A position is an account: a signed principal of the base asset (below 0 is debt)
 `health_factor_accrued` has interest up to the block.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -283,6 +283,10 @@ class CompoundV3(
                 note = f"the Comet at {market.revision} answers isLiquidatable or borrowBalanceOf by an unknown formula"
                 return replace(market, exact=False, note=note)
         return replace(market, checked=True, layout_known=self.layout_fits(read, asked))
+
+    def fit_group(self, market: CompoundV3Market, position: CompoundV3Position) -> Hashable | None:
+        """Everyone until the implementation is known."""
+        return None if market.checked and market.layout_known else position.key
 
     def layout_fits(self, read: Reader, positions: Sequence[CompoundV3Position]) -> bool:
         """Whether storage says the same of these debtors as the getters did; at least one must hold collateral."""

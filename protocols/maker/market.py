@@ -148,7 +148,7 @@ class MakerMarket(Market):
     cat: tuple[int, int, int] | None = None  # live, box, litter
     ilks: dict[str, Ilk] = field(default_factory=dict)
     wallets: dict[str, tuple[int, str]] = field(default_factory=dict)
-    asked: str = ""
+    asked: str = field(default="", compare=False)  # says nothing about any position
     joins: dict[str, Join | None] = field(default_factory=dict)
 
     def gem(self, name: str, listed: Gem) -> Gem:

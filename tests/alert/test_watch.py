@@ -28,7 +28,8 @@ from indexer.model import WAD, Accounts, PositionKey
 from indexer.reads.multicall import PinnedReader
 from indexer.report import outlook
 from indexer.settings import Alerts, Settings
-from indexer.snapshot.known import KnownDeployment, build
+from indexer.snapshot.everyone import build
+from indexer.snapshot.known import KnownDeployment
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.sync.sync import Outcome, Sync

@@ -15,10 +15,10 @@ from typing import Any
 
 from indexer.adapter import AnyAdapter
 from indexer.model import Asset, Deployment, Market, Position, PositionKey
-from indexer.risk.evaluate import row, status
+from indexer.risk.evaluate import balance_rows, row, status
 from indexer.snapshot.spool import Spool
 from indexer.store.books import dump_market, dump_position
-from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, Snapshot, balance_row
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, Snapshot
 from indexer.store.store import Store
 from protocols.aave_v2.adapter import AaveV2
 from protocols.aave_v2.position import AaveV2Position
@@ -252,10 +252,7 @@ def fill(store: Store, adapter: AnyAdapter, market: Market, found: Iterator[Posi
             for position in chunk:
                 health = adapter.evaluate(market, position)
                 rows.append(row(CHAIN_ID, adapter, market, health, status(health, verified=True)))
-                balances += [
-                    balance_row(*where, position.key, balance, market.usd, market.block.number)
-                    for balance in adapter.balances(market, position)
-                ]
+                balances += balance_rows(CHAIN_ID, adapter, market, [position])
             conn.executemany(insert("positions", POSITION_COLUMNS), rows)
             conn.executemany(insert("balances", BALANCE_COLUMNS), balances)
             conn.executemany(

@@ -25,13 +25,13 @@ from indexer.extras import how_to_install
 from indexer.model import Deployment, Position, PositionKey
 from indexer.report import sweep_chart
 from indexer.risk import simulate
-from indexer.risk.evaluate import evaluate_all
+from indexer.risk.evaluate import balance_rows, evaluate_all
 from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep
 from indexer.store import books as stored
 from indexer.store import disputes
 from indexer.store.books import Book
 from indexer.store.database import open_readonly
-from indexer.store.rows import POSITION_COLUMNS, BalanceRow, balance_row
+from indexer.store.rows import POSITION_COLUMNS, BalanceRow
 from indexer.store.store import Store
 from tests.devnet import aave_v2, aave_v3, compound_v2, compound_v3, maker
 from tests.devnet.aave_v2 import AaveV2
@@ -213,10 +213,7 @@ def differing_balances(conn: sqlite3.Connection, book: Book, market: Any) -> lis
     wrong = []
     for position in book.positions:
         where = (CHAIN_ID, book.name, position.key.account, position.key.group)
-        rows = [
-            BalanceRow._make(balance_row(CHAIN_ID, book.name, position.key, one, market.usd, 0))
-            for one in book.adapter.balances(market, position)
-        ]
+        rows = [*map(BalanceRow._make, balance_rows(CHAIN_ID, book.adapter, market, [position]))]
         stored = conn.execute(
             "select * from balances where (chain_id, deployment, account, position_group) = (?, ?, ?, ?)", where
         )

@@ -18,7 +18,8 @@ import pytest
 from indexer.chain.client import Chain
 from indexer.model import PositionKey
 from indexer.reads.multicall import PinnedReader
-from indexer.snapshot.known import KnownDeployment, build
+from indexer.snapshot.everyone import build
+from indexer.snapshot.known import KnownDeployment
 from tests import disturbed, faulty_modes
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.devnet.scenario import Devnet
