@@ -145,14 +145,14 @@ class Stored:
 
     def counted(self) -> tuple[int, int]:
         """How many have a row that says they are healthy, and about how many are not left out, for a progress bar."""
-        safe, rows, owing = SAFE, FROM, OWING
+        safe, rows = SAFE, FROM
         if self.wallets:
             rows = OF_WALLETS
         elif not self.newer():
             safe, rows = "p.status = 'healthy'", ROWS
         near = "(:below is null or p.status <> 'healthy' or p.health_factor < :below)"
         columns = f"count(*) filter (where {safe}), count(*) filter (where p.status <> 'no-debt' and {near})"
-        found: tuple[int, int] = self.conn.execute(f"select {columns} {rows} and {owing}", self._where).fetchone()
+        found: tuple[int, int] = self.conn.execute(f"select {columns} {rows} and {OWING}", self._where).fetchone()
         return found
 
     def newer(self) -> int:

@@ -50,10 +50,12 @@ def result(books: list[stored.Book], shocks: list[str]) -> object:
     return rows, simulating.deployment_rows(found), found.before, found.after
 
 
+@pytest.mark.parametrize("least", [None, 5_000.0])
 @pytest.mark.parametrize("shocks", SCENARIOS)
 def test_a_scenario_has_the_same_result_without_who_is_safe(
-    books: list[stored.Book], shocks: list[str], monkeypatch: pytest.MonkeyPatch
+    books: list[stored.Book], shocks: list[str], least: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    books = [replace(book, positions=replace(book.positions, least=least)) for book in books]
     told = result(books, shocks)
     monkeypatch.setattr(simulating, "endangered", lambda book, later: book.trusted())
     assert told == result(books, shocks)
@@ -67,6 +69,18 @@ def test_a_sweep_has_the_same_result_without_who_is_safe(
     monkeypatch.setattr(simulating, "endangered", lambda book, later: book.trusted())
     monkeypatch.setattr(simulating, "reach", lambda book, later: float("inf"))
     assert told == list(simulating.sweep(books, Scenario(), swept, Names(GROUPS)))
+
+
+@pytest.mark.parametrize("least", [0.0, 5_000.0])
+def test_everyone_who_owes_enough_is_counted_once(books: list[stored.Book], least: float) -> None:
+    books = [replace(book, positions=replace(book.positions, least=least)) for book in books]
+    found = simulating.simulate(books, Scenario(shocks=(Change.shock("WETH=-20%"),)), Names(GROUPS))
+    for book, *sums in zip(books, found.before, found.after, strict=True):
+        (expected,) = book.positions.conn.execute(
+            "select count(*) from positions where deployment = ? and status <> 'no-debt' and debt_usd >= ?",
+            (book.name, least),
+        ).fetchone()
+        assert [totals.positions for totals in sums] == [expected] * 2
 
 
 @pytest.mark.parametrize(("share", "liquidatable"), [(Fraction(2), 1), (Fraction(-1, 2), 0)])
