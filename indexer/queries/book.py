@@ -1,4 +1,4 @@
-"""The sums of `report book`: of deployments, of buckets of health factors, and of the wallets that owe most.
+"""What `report book` asks beside `holders`: the deployments, buckets of health factors, and the wallets that owe most.
 
 Positions without a USD value are left out of USD sums and counted beside them.
 """
@@ -43,40 +43,12 @@ def blocks(conn: sqlite3.Connection, chosen: Chosen) -> list[sqlite3.Row]:
     ).fetchall()
 
 
-def total(column: str, where: str = "true") -> str:
-    """SQL for the sum of the known values in the rows `where`; NULL where there are rows and none is known."""
-    rows = f"filter (where {where})"
-    return f"case when count(*) {rows} = 0 or count({column}) {rows} > 0 then total({column}) {rows} end"
-
-
 def decimals(conn: sqlite3.Connection) -> dict[tuple[int, str], int]:
     """(chain, asset in lower case) -> the decimals of its amounts."""
     return {
         (chain_id, asset.lower()): count
         for chain_id, asset, count in conn.execute("select chain_id, asset, decimals from assets")
     }
-
-
-def by_deployment(conn: sqlite3.Connection, chosen: Chosen) -> list[dict[str, Any]]:
-    """One row per deployment; `unvalued` counts positions with debt whose USD value is unknown."""
-    liquidatable = total("p.debt_usd", "p.status = 'liquidatable'")
-    sql = (
-        "select d.chain_id, d.deployment, d.protocol, count(p.account) as positions,"  # noqa: S608 - our own names
-        f" count(*) filter (where p.status <> 'no-debt') as with_debt, {total('p.collateral_usd')} as collateral_usd,"
-        f" {total('p.debt_usd')} as debt_usd, {total('p.debt_usd', f'p.{IS_AT_RISK}')} as debt_at_risk_usd,"
-        " count(*) filter (where p.status = 'liquidatable') as liquidatable,"
-        f" {liquidatable} as liquidatable_debt_usd,"
-        " count(*) filter (where p.debt_usd is null and p.status <> 'no-debt') as unvalued,"
-        " count(*) filter (where p.status = 'unpriceable') as unpriceable,"
-        " count(*) filter (where p.status = 'unverified') as unverified, d.block_number,"
-        " strftime('%Y-%m-%dT%H:%M:%SZ', d.block_timestamp, 'unixepoch') as block_time"
-        " from deployments d left join positions p using (chain_id, deployment)"
-        f" where d.block_number is not null and {chosen.beside_deployments}"
-        " group by d.chain_id, d.deployment"
-    )
-    rows = [dict(row) for part in each(conn) for row in part.execute(sql, chosen.values)]
-    # as SQLite sorts them: unknown sums last
-    return sorted(rows, key=lambda r: (r["debt_usd"] is None, -(r["debt_usd"] or 0.0), r["chain_id"], r["deployment"]))
 
 
 def bucket_sql() -> str:
@@ -90,16 +62,6 @@ def bucket_sql() -> str:
         below = f"(length(health_factor_raw), health_factor_raw) < ({len(digits)}, '{digits}')"
         cases.append(f"when health_factor < {bound!r} or (health_factor = {bound!r} and {below}) then {i}")
     return f"case when health_factor_raw is null then null {' '.join(cases)} else {len(BOUNDS) - 1} end"
-
-
-def by_protocol_and_health(conn: sqlite3.Connection, chosen: Chosen) -> list[sqlite3.Row]:
-    """One row a protocol and bucket of health factors, with its number among BOUNDS, NULL without a health factor."""
-    sql = (
-        f"select protocol, {bucket_sql()} as bucket, count(*) as positions, total(debt_usd) as debt_usd,"  # noqa: S608
-        f" {total('collateral_usd')} as collateral_usd from positions"
-        f" where status <> 'no-debt' and {chosen.sql} group by protocol, bucket"
-    )
-    return [row for part in each(conn) for row in part.execute(sql, chosen.values)]
 
 
 def worst_health(conn: sqlite3.Connection, chosen: Chosen, wallet: str) -> int | None:

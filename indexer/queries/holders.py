@@ -1,82 +1,48 @@
-"""How much each wallet holds of each asset and in each deployment: one pass over the rows, with wallets as numbers.
+"""What each wallet holds of each asset and in each deployment: one pass over rows and balances, with wallets as numbers.
 
 A million wallets as dictionary keys would take most of a gigabyte, so what they hold stands in arrays.
 """
 
 import sqlite3
 from array import array
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import fsum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from indexer.errors import StoreError
+from indexer.model import Status
+from indexer.queries.book import bucket_sql
+from indexer.queries.spread import MANY, Spread, few_spreads, many_spreads
 from indexer.store.shards import each
 
-#: so many values are added up by NumPy, which takes as long to import as Python takes to add up fewer
-MANY = 100_000
+T = TypeVar("T", int, float)
+
+
+#: what a balance is to its position; debts are not told apart by whether they may be collateral
+IDLE, BACKING, OWED = 0, 1, 2
+ROLE = f"case when side = 'debt' then {OWED} else is_collateral <> 0 end"
 
 
 class Kind(NamedTuple):
-    """What a balance is: of which asset, owed or held, backing debt or not, and of a position that can be liquidated."""
+    """What a balance is: of which asset, in which role, and of a position that can be liquidated."""
 
     chain_id: int
     asset: str
     symbol: str
-    side: str
-    backs: int
-    liquidatable: int
-
-    @property
-    def owed(self) -> bool:
-        return self.side == "debt"
-
-
-@dataclass(slots=True)
-class Holdings:
-    """Sums by wallet, in USD. A wallet's number is the hash of its address: 64 bits that nobody can choose."""
-
-    wallets: "array[int]" = field(default_factory=lambda: array("q"))
-    values: "array[float]" = field(default_factory=lambda: array("d"))
-
-    def extend(self, other: "Holdings") -> None:
-        self.wallets.extend(other.wallets)
-        self.values.extend(other.values)
-
-    def sums(self) -> Sequence[float]:
-        """One sum per wallet, in no order."""
-        return many_by_wallet(self) if len(self.values) >= MANY else few_by_wallet(self)
-
-
-def few_by_wallet(held: Holdings) -> list[float]:
-    found: dict[int, float] = {}
-    for wallet, value in zip(held.wallets, held.values, strict=True):
-        found[wallet] = found.get(wallet, 0.0) + value
-    return list(found.values())
-
-
-def many_by_wallet(held: Holdings) -> "array[float]":
-    """The same without a dictionary of all wallets."""
-    import numpy as np  # noqa: PLC0415 - slow to import, and few books are as large
-
-    _, places = np.unique(np.frombuffer(held.wallets, np.int64), return_inverse=True)
-    return array("d", np.bincount(places, np.frombuffer(held.values, np.float64)).tobytes())
-
-
-def together(parts: Iterable[Holdings]) -> Holdings:
-    found = Holdings()
-    for part in parts:
-        found.extend(part)
-    return found
+    role: int
+    liquidatable: bool
 
 
 @dataclass(slots=True)
 class OfKind:
-    """The balances of one kind: their exact sum, the value of each that has one, and how many have none."""
+    """The balances of one kind: their exact sum, the value of each that has one and whose it is, and how many have none."""
 
     amount: int = 0
     unvalued: int = 0
-    valued: Holdings = field(default_factory=Holdings)
+    wallets: "array[int]" = field(default_factory=lambda: array("q"))
+    values: "array[float]" = field(default_factory=lambda: array("d"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +63,8 @@ class OfAsset:
     collateral: Side
     debt: Side
     liquidatable_debt_usd: float
-    collaterals: Sequence[float]  # USD, one sum per wallet
-    debts: Sequence[float]
+    collaterals: Spread
+    debts: Spread
 
     @property
     def unvalued(self) -> int:
@@ -106,52 +72,112 @@ class OfAsset:
 
 
 @dataclass(slots=True)
+class Group:
+    """The positions of one status and bucket of health factors: whose, and USD owed and backing debt, 0 where unknown."""
+
+    wallets: "array[int]" = field(default_factory=lambda: array("q"))
+    debts: "array[float]" = field(default_factory=lambda: array("d"))
+    collaterals: "array[float]" = field(default_factory=lambda: array("d"))
+    unknown_debts: int = 0
+    unknown_collaterals: int = 0
+
+    def __len__(self) -> int:
+        return len(self.wallets)
+
+
+#: status, and the number of the bucket of health factors among `BOUNDS`, None without a health factor
+Standing = tuple[str, int | None]
+
+
+def debt_usd(groups: Sequence[Group]) -> float | None:
+    """What these positions owe, of those of which it is known; None where there are some and it is known of none."""
+    unknown = sum(one.unknown_debts for one in groups)
+    return None if unknown and unknown == sum(map(len, groups)) else fsum(fsum(one.debts) for one in groups)
+
+
+def collateral_usd(groups: Sequence[Group]) -> float | None:
+    """The same of what backs their debt."""
+    unknown = sum(one.unknown_collaterals for one in groups)
+    return None if unknown and unknown == sum(map(len, groups)) else fsum(fsum(one.collaterals) for one in groups)
+
+
+@dataclass(slots=True)
+class OfDeployment:
+    """The positions of one deployment."""
+
+    protocol: str
+    groups: dict[Standing, Group] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Held:
-    """What the positions of some deployments hold and owe: the balances of each kind, and of each deployment by wallet."""
+    """What the positions of some deployments hold and owe: the balances of each kind, the positions of each deployment."""
 
     kinds: dict[Kind, OfKind] = field(default_factory=dict)
-    deployments: dict[str, tuple[Holdings, Holdings]] = field(default_factory=dict)  # debts and collaterals
+    deployments: dict[tuple[int, str], OfDeployment] = field(default_factory=dict)
 
     def assets(self) -> dict[tuple[int, str], OfAsset]:
         """By chain and asset."""
+        of: dict[tuple[int, str], list[tuple[Kind, OfKind]]] = defaultdict(list)
+        for kind, one in self.kinds.items():
+            of[kind.chain_id, kind.asset].append((kind, one))
         found = {}
-        for asset in dict.fromkeys((kind.chain_id, kind.asset) for kind in self.kinds):
-            mine = {kind: one for kind, one in self.kinds.items() if (kind.chain_id, kind.asset) == asset}
-            owed, supplied = ([one for kind, one in mine.items() if kind.owed is owed] for owed in (True, False))
-            backing = [one for kind, one in mine.items() if not kind.owed and kind.backs]
-            liquidatable = [one for kind, one in mine.items() if kind.owed and kind.liquidatable]
+        for asset, mine in of.items():
+            backing, owed = ([one for kind, one in mine if kind.role == role] for role in (BACKING, OWED))
+            supplied = [one for kind, one in mine if kind.role != OWED]
+            liquidatable = [one for kind, one in mine if kind.role == OWED and kind.liquidatable]
             found[asset] = OfAsset(
-                max(kind.symbol for kind in mine),
+                max(kind.symbol for kind, _ in mine),
                 *(side(supplied), side(backing), side(owed)),
                 side(liquidatable).usd or 0.0,
-                *(together(one.valued for one in part).sums() for part in (backing, owed)),
+                *self._spreads((one.wallets for one in backing), (one.values for one in backing)),
+                *self._spreads((one.wallets for one in owed), (one.values for one in owed)),
             )
         return found
 
-    def sums(self) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
-        """The wallets' debts and collaterals by deployment, and of all deployments under `all`."""
-        debts, collaterals = zip(*self.deployments.values(), strict=True) if self.deployments else ((), ())
-        whole = {"all": (together(debts).sums(), together(collaterals).sums())} if self.deployments else {}
-        return whole | {name: (own[0].sums(), own[1].sums()) for name, own in self.deployments.items()}
+    def spreads(self) -> dict[str, list[Spread]]:
+        """How debts and collaterals are spread, of all deployments under `all`, and of each."""
+        parts = {"all": [group for one in self.deployments.values() for group in one.groups.values()]}
+        parts |= {name: [*one.groups.values()] for (_, name), one in self.deployments.items()}
+        if not self.deployments:
+            return {}
+        return {
+            name: self._spreads(
+                (one.wallets for one in groups), (one.debts for one in groups), (one.collaterals for one in groups)
+            )
+            for name, groups in parts.items()
+        }
+
+    def _spreads(self, wallets: "Iterable[array[int]]", *columns: "Iterable[array[float]]") -> list[Spread]:
+        many = sum(len(one.values) for one in self.kinds.values()) >= MANY
+        of = many_spreads if many else few_spreads
+        return of(joined(array("q"), wallets), *(joined(array("d"), parts) for parts in columns))
 
 
-def side(parts: Sequence[OfKind]) -> Side:
-    valued, unvalued = sum(len(part.valued.values) for part in parts), sum(part.unvalued for part in parts)
-    usd = fsum(fsum(part.valued.values) for part in parts) if valued or not unvalued else None
-    return Side(sum(part.amount for part in parts), usd, unvalued)
-
-
-def held(conn: sqlite3.Connection, where: str, values: Sequence[Any]) -> Held:
-    """Of the deployments that `where`, a condition on the protocol and the deployment, selects."""
-    found = Held()
-    for part in each(conn):
-        selected = f"select chain_id, deployment from deployments where {where} order by 1, 2"  # noqa: S608 - our own names
-        for chain_id, name in part.execute(selected, [*values]).fetchall():
-            _add_deployment(part, chain_id, name, found)
+def joined(found: "array[T]", parts: "Iterable[array[T]]") -> "array[T]":
+    for part in parts:
+        found.extend(part)
     return found
 
 
-def _add_deployment(conn: sqlite3.Connection, chain_id: int, name: str, found: Held) -> None:
+def side(parts: Sequence[OfKind]) -> Side:
+    valued, unvalued = sum(len(part.values) for part in parts), sum(part.unvalued for part in parts)
+    usd = fsum(fsum(part.values) for part in parts) if valued or not unvalued else None
+    return Side(sum(part.amount for part in parts), usd, unvalued)
+
+
+def held(conn: sqlite3.Connection, where: str, values: Sequence[Any], tell: Callable[[], None] = lambda: None) -> Held:
+    """Of the deployments that `where`, a condition on the protocol and the deployment, selects; `tell` hears of each."""
+    found = Held()
+    for part in each(conn):
+        selected = f"select chain_id, deployment, protocol from deployments where {where} order by 1, 2"  # noqa: S608 - our own names
+        for chain_id, name, protocol in part.execute(selected, [*values]).fetchall():
+            _add_deployment(part, chain_id, name, protocol, found)
+            tell()
+    return found
+
+
+def _add_deployment(conn: sqlite3.Connection, chain_id: int, name: str, protocol: str, found: Held) -> None:
     """Goes through positions and balances side by side, in the order of the key that both are stored in.
 
     A join would look for the balances of each position, and give its wallet with each of them.
@@ -160,33 +186,29 @@ def _add_deployment(conn: sqlite3.Connection, chain_id: int, name: str, found: H
     positions, balances = conn.cursor(), conn.cursor()
     positions.row_factory = balances.row_factory = None  # plain tuples are faster than rows with column names
     positions.execute(
-        "select account, position_group, wallet, status = 'liquidatable', coalesce(debt_usd, 0.0), "  # noqa: S608 - ours
-        f"coalesce(collateral_usd, 0.0) from positions {here}",
+        f"select account, position_group, wallet, status, {bucket_sql()}, debt_usd, collateral_usd "  # noqa: S608 - ours
+        f"from positions {here}",
         (chain_id, name),
     )
     balances.execute(
-        "select account, position_group, asset, symbol, side, is_collateral, amount_raw, value_usd "  # noqa: S608 - ours
-        f"from balances {here}",
+        f"select account, position_group, asset, symbol, {ROLE}, amount_raw, value_usd from balances {here}",  # noqa: S608 - ours
         (chain_id, name),
     )
-    debts, collaterals = found.deployments.setdefault(name, (Holdings(), Holdings()))
+    rows = _grouped(positions, found.deployments.setdefault((chain_id, name), OfDeployment(protocol)).groups)
     kinds: dict[tuple[Any, ...], OfKind] = {}
-    of, of_group, number, liquidatable = None, None, 0, 0
-    for account, group, asset, symbol, side, backs, amount, value in balances:
+    of, of_group, number, liquidatable = None, None, 0, False
+    for account, group, asset, symbol, role, amount, value in balances:
         if account != of or group != of_group:
-            for of, of_group, wallet, status, debt, collateral in positions:
-                number, liquidatable = hash(wallet.lower()), status
-                debts.wallets.append(number)
-                debts.values.append(debt)
-                collaterals.values.append(collateral)
-                if of == account and of_group == group:
+            for row in rows:
+                if row[0] == account and row[1] == group:
+                    of, of_group, number, liquidatable = row
                     break
             else:
                 raise StoreError(
                     f"the balances of {account} in {name} have no position: restore a copy of the file, or delete it and run "
                     "`indexer sync` again"
                 )
-        kind = (asset, symbol, side, backs, liquidatable)
+        kind = (asset, symbol, role, liquidatable)
         one = kinds.get(kind)
         if one is None:
             one = kinds[kind] = found.kinds.setdefault(Kind(chain_id, *kind), OfKind())
@@ -194,10 +216,25 @@ def _add_deployment(conn: sqlite3.Connection, chain_id: int, name: str, found: H
         if value is None:
             one.unvalued += 1
         else:
-            one.valued.wallets.append(number)
-            one.valued.values.append(value)
-    for _, _, wallet, _, debt, collateral in positions:
-        debts.wallets.append(hash(wallet.lower()))
-        debts.values.append(debt)
-        collaterals.values.append(collateral)
-    collaterals.wallets.extend(debts.wallets[len(collaterals.wallets) :])
+            one.wallets.append(number)
+            one.values.append(value)
+    for _ in rows:
+        pass
+
+
+def _grouped(rows: Iterable[Any], groups: dict[Standing, Group]) -> Iterator[tuple[str, str, int, bool]]:
+    """Puts each row of `positions` into its group; its key, the number of its wallet, and whether it can be liquidated."""
+    for account, position_group, wallet, status, bucket, debt, collateral in rows:
+        standing = (status, bucket)
+        group = groups.get(standing)
+        if group is None:
+            group = groups[standing] = Group()
+        number = hash(wallet.lower())
+        group.wallets.append(number)
+        group.debts.append(debt or 0.0)
+        group.collaterals.append(collateral or 0.0)
+        if debt is None:
+            group.unknown_debts += 1
+        if collateral is None:
+            group.unknown_collaterals += 1
+        yield account, position_group, number, status == Status.LIQUIDATABLE

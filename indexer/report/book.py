@@ -5,30 +5,28 @@ out of USD sums and counted beside them.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from heapq import nlargest
 from itertools import pairwise
 from math import fsum
 from typing import Any
 
+from indexer.model import Status
 from indexer.progress import NoProgress, Progress
 from indexer.queries.book import (
     BOUNDS,
     Chosen,
     blocks,
-    by_deployment,
-    by_protocol_and_health,
     decimals,
     owing_most,
     worst_health,
 )
-from indexer.queries.holders import Held, held
+from indexer.queries.holders import Group, Held, OfDeployment, collateral_usd, debt_usd, held
 from indexer.report.charts import Bars
 from indexer.report.document import Report, Section
 from indexer.report.parts import as_of, labelled, percent, section
 
-#: the lower bounds of the buckets of health factors; each reaches up to the next
 LARGEST = 10
 
 
@@ -38,6 +36,40 @@ DEPLOYMENT_COLUMNS = (
     "deployment protocol positions with_debt collateral_usd debt_usd debt_at_risk_usd liquidatable "
     "liquidatable_debt_usd unvalued unpriceable unverified block_number block_time"
 ).split()
+
+#: of the positions that a liquidation may come to
+AT_RISK = (Status.AT_RISK, Status.LIQUIDATABLE)
+
+
+def by_deployment(synced: Iterable[sqlite3.Row], holders: Held) -> list[dict[str, Any]]:
+    """One row per synced deployment, largest debt first; `unvalued` counts positions with debt whose USD value is unknown."""
+    found = []
+    for row in synced:
+        one = holders.deployments.get((row["chain_id"], row["deployment"]), OfDeployment(row["protocol"]))
+        of: dict[str, list[Group]] = defaultdict(list)
+        for (status, _), group in one.groups.items():
+            of[status].append(group)
+        every = [group for groups in of.values() for group in groups]
+        indebted = [group for status, groups in of.items() if status != Status.NO_DEBT for group in groups]
+        columns = {name: row[name] for name in ("chain_id", "deployment", "protocol", "block_number", "block_time")}
+        found.append(
+            columns
+            | {
+                "positions": sum(map(len, every)),
+                "with_debt": sum(map(len, indebted)),
+                "collateral_usd": collateral_usd(every),
+                "debt_usd": debt_usd(every),
+                "debt_at_risk_usd": debt_usd([group for status in AT_RISK for group in of[status]]),
+                "liquidatable": sum(map(len, of[Status.LIQUIDATABLE])),
+                "liquidatable_debt_usd": debt_usd(of[Status.LIQUIDATABLE]),
+                "unvalued": sum(group.unknown_debts for group in indebted),
+                "unpriceable": sum(map(len, of[Status.UNPRICEABLE])),
+                "unverified": sum(map(len, of[Status.UNVERIFIED])),
+            }
+        )
+    # unknown sums last
+    return sorted(found, key=lambda r: (r["debt_usd"] is None, -(r["debt_usd"] or 0.0), r["chain_id"], r["deployment"]))
+
 
 ASSET_COLUMNS = (
     "symbol asset supply collateral debt supply_usd collateral_usd debt_usd liquidatable_debt_usd "
@@ -60,24 +92,13 @@ def by_asset(conn: sqlite3.Connection, holders: Held) -> list[dict[str, Any]]:
             "collateral_usd": one.collateral.usd,
             "debt_usd": one.debt.usd,
             "liquidatable_debt_usd": one.liquidatable_debt_usd,
-            "debt_top10_percent": top_share(one.debts),
-            "debt_hhi": hhi(one.debts),
-            "collateral_top10_percent": top_share(one.collaterals),
+            "debt_top10_percent": one.debts.top10_percent,
+            "debt_hhi": one.debts.hhi,
+            "collateral_top10_percent": one.collaterals.top10_percent,
             "unvalued": one.unvalued,
         }
         found.append(columns)
     return sorted(found, key=lambda c: (-(c["debt_usd"] or 0.0), -(c["supply_usd"] or 0.0), c["symbol"], c["asset"]))
-
-
-def top_share(values: Sequence[float], count: int = LARGEST) -> float | None:
-    """The share of the largest `count` in the sum, in per cent; None if the sum is 0."""
-    return percent(fsum(nlargest(count, values)), fsum(values))
-
-
-def hhi(values: Sequence[float]) -> float | None:
-    """The Herfindahl-Hirschman index: the sum of the squared shares in per cent, 10,000 for a single holder."""
-    whole = fsum(values)
-    return fsum((100 * value / whole) ** 2 for value in values) if whole else None
 
 
 def bucket_names() -> list[str]:
@@ -89,28 +110,30 @@ def column(protocol: str) -> str:
     return f"{protocol.replace('-', '_')}_debt_usd"
 
 
-def by_health(conn: sqlite3.Connection, chosen: Chosen) -> tuple[list[str], list[dict[str, Any]]]:
+def by_health(holders: Held) -> tuple[list[str], list[dict[str, Any]]]:
     """Protocols with debt, and one row per bucket of health factors: positions, debt, and the debt of each protocol."""
-    rows = by_protocol_and_health(conn, chosen)
-    names = sorted({row["protocol"] for row in rows})
-    whole = sum(row["debt_usd"] for row in rows)
+    parts: dict[tuple[str, int | None], list[Group]] = defaultdict(list)
+    for one in holders.deployments.values():
+        for (status, bucket), group in one.groups.items():
+            if status != Status.NO_DEBT:
+                parts[one.protocol, bucket].append(group)
+    names = sorted({protocol for protocol, _ in parts})
+    whole = fsum(debt_usd(groups) or 0.0 for groups in parts.values())
     found = []
     for bucket, label in [*enumerate(bucket_names()), (None, "unknown")]:
-        part = [row for row in rows if row["bucket"] == bucket]
+        by_protocol = {name: parts.get((name, bucket), []) for name in names}
+        part = [group for groups in by_protocol.values() for group in groups]
         if bucket is None and not part:
             continue
-        debt = sum((row["debt_usd"] for row in part), 0.0)
-        known = [row["collateral_usd"] for row in part if row["collateral_usd"] is not None]
+        debt = debt_usd(part) or 0.0
         columns = {
             "health_factor_from": label,
-            "positions": sum(row["positions"] for row in part),
-            "collateral_usd": sum(known, 0.0) if known or not part else None,
+            "positions": sum(map(len, part)),
+            "collateral_usd": collateral_usd(part),
             "debt_usd": debt,
             "debt_percent": percent(debt, whole),
         }
-        found.append(
-            columns | {column(n): sum((r["debt_usd"] for r in part if r["protocol"] == n), 0.0) for n in names}
-        )
+        found.append(columns | {column(name): debt_usd(groups) or 0.0 for name, groups in by_protocol.items()})
     return names, found
 
 
@@ -137,13 +160,15 @@ def concentration(holders: Held) -> list[dict[str, Any]]:
     return [
         {
             "deployment": name,
-            "wallets_with_debt": sum(debt > 0 for debt in debts),
-            "debt_top10_percent": top_share(debts),
-            "debt_hhi": hhi(debts),
-            "collateral_top10_percent": top_share(collaterals),
-            "collateral_hhi": hhi(collaterals),
+            "wallets_with_debt": debts.wallets,
+            "debt_top10_percent": debts.top10_percent,
+            "debt_hhi": debts.hhi,
+            "collateral_top10_percent": collaterals.top10_percent,
+            "collateral_hhi": collaterals.hhi,
         }
-        for name, (debts, collaterals) in sorted(holders.sums().items(), key=lambda item: (item[0] != "all", item[0]))
+        for name, (debts, collaterals) in sorted(
+            holders.spreads().items(), key=lambda item: (item[0] != "all", item[0])
+        )
     ]
 
 
@@ -164,24 +189,19 @@ def book(
     if not synced:
         return None
     progress = progress or NoProgress()
-    progress.start("adding up", 3, "tables")
-    sums = by_deployment(conn, chosen)
-    deployments_part = deployment_section(synced, sums)
-    progress.advance("adding up", 1)
-    holders = held(conn, chosen.sql, chosen.values)
-    assets_part = asset_section(by_asset(conn, holders))
-    progress.advance("adding up", 1)
-    health_part = health_section(*by_health(conn, chosen))
+    progress.start("adding up", len(synced), "deployments")
+    holders = held(conn, chosen.sql, chosen.values, lambda: progress.advance("adding up", 1))
     progress.done("adding up")
+    sums = by_deployment(synced, holders)
     part = ", ".join([*protocols, *deployments])
     return Report(
         f"Lending book: {part}" if part else "Lending book",
         as_of(conn, synced),
         [
-            deployments_part,
-            health_part,
+            deployment_section(synced, sums),
+            health_section(*by_health(holders)),
             *extra,
-            assets_part,
+            asset_section(by_asset(conn, holders)),
             section(
                 "Largest wallets by debt",
                 LARGEST_COLUMNS,

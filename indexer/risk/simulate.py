@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from indexer.adapter import Bounded
 from indexer.model import WAD, Health, Market, Position, Status
@@ -20,6 +20,8 @@ from indexer.risk.scenario import Change, Names, Scenario, Sweep
 from indexer.store.books import Book
 from indexer.store.books import seconds_per_block as stored_pace
 from indexer.units import AT_RISK_BELOW, least_at
+
+T = TypeVar("T")
 
 #: positions in memory at a time
 CHUNK = 2_000
@@ -126,32 +128,50 @@ def status_of(market: Market, health: Health, at_risk_below: float, *, accrued: 
     return name
 
 
-def parts(positions: Iterable[Position]) -> Iterator[list[Position]]:
+def parts(positions: Iterable[T]) -> Iterator[list[T]]:
     """The positions in chunks of CHUNK, so that not all of them are in memory at once."""
     found = iter(positions)
     while part := list(islice(found, CHUNK)):
         yield part
 
 
-def reach(book: Book, later: Iterable[Market]) -> float:
-    """The health factor from which on no position becomes liquidatable in any of these markets; infinite if unknown.
+def span(book: Book, later: Iterable[Market]) -> tuple[float, float] | None:
+    """The least and the most that a price is of its present value in any of these markets, 1 included.
 
-    It is known where only prices differ and the protocol's limit and debt are sums over lines (`Bounded`): if no price
-    falls below f times or rises above g times its present value, the limit is at least f times and the debt at most g
-    times as large, so a health factor of g / f or more stays above 1, apart from rounding, which MARGIN covers.
+    None where more than prices differ, or the protocol's limit and debt are no sums over lines (`Bounded`).
     """
     least, most = 1.0, 1.0
     if not isinstance(book.adapter, Bounded) or not book.market.exact:
-        return math.inf
+        return None
     prices, limits = book.adapter.quotes(book.market).prices, book.adapter.thresholds(book.market)
     for market in later:
         new = book.adapter.quotes(market).prices
         same = market.block == book.market.block and new.keys() == prices.keys()
         if not same or book.adapter.thresholds(market) != limits or not all(prices.values()):
-            return math.inf
+            return None
         shares = [new[key] / price for key, price in prices.items()]
         least, most = min([least, *shares]), max([most, *shares])
-    return math.inf if least <= 0 else most / least * MARGIN
+    return least, most
+
+
+def reach(book: Book, later: Iterable[Market]) -> float:
+    """The health factor from which on no position becomes liquidatable in any of these markets; infinite if unknown.
+
+    If no price falls below f times or rises above g times its present value, the limit is at least f times and the debt at
+    most g times as large, so a health factor of g / f or more stays above 1, apart from rounding, which MARGIN covers.
+    """
+    found = span(book, later)
+    return math.inf if found is None or found[0] <= 0 else found[1] / found[0] * MARGIN
+
+
+def endangered(book: Book, later: Sequence[Market]) -> Book:
+    """The book without who is unverified and who stays healthy in all of these markets.
+
+    Debt that is worth nothing stays so where no price rises.
+    """
+    found = book.trusted().below(reach(book, later))
+    only_falls = span(book, later)
+    return found.worth() if only_falls is not None and only_falls[1] <= 1 else found
 
 
 def simulate(
@@ -334,16 +354,15 @@ def sweep(
     progress = progress or NoProgress()
     steps = [replace(scenario, shocks=(*scenario.shocks, Change(swept.name, 1 + share))) for share in swept.shares]
     markets = [[step.applied(book.adapter, book.market, names) for step in steps] for book in books]
-    books = [book.trusted().below(reach(book, later)) for book, later in zip(books, markets, strict=True)]
+    books = [endangered(book, later) for book, later in zip(books, markets, strict=True)]
     counted = [book.positions.counted() for book in books]
     progress.start("sweeping", sum(expected for _, expected in counted), "positions")
     found = [[Totals(positions=left_out) for left_out, _ in counted] for _ in steps]
     for n, (book, later) in enumerate(zip(books, markets, strict=True)):
         evaluate, bounds = book.adapter.evaluate, [reach(book, [market]) for market in later]
-        for part in parts(book.positions):
-            now = [_present(book, position) for position in part] if min(bounds) < math.inf else [0.0] * len(part)
+        for part in parts(book.positions.with_factors()):
             for market, bound, totals in zip(later, bounds, (step[n] for step in found), strict=True):
-                near = [position for position, factor in zip(part, now, strict=True) if factor < bound]
+                near = [position for factor, position in part if factor < bound]
                 totals.positions += len(part) - len(near)
                 for position in near:
                     health = evaluate(market, position)
@@ -354,13 +373,6 @@ def sweep(
     for share, totals_of in zip(swept.shares, found, strict=True):
         yield float(share * 100), totals_of
     progress.done("sweeping")
-
-
-def _present(book: Book, position: Position) -> float:
-    """The position's health factor at present prices, 0 where it has none that tells how far it may fall."""
-    health = book.adapter.evaluate(book.market, position)
-    healthy = status(health, verified=book.market.exact) is Status.HEALTHY
-    return health.health_factor / WAD if healthy and health.health_factor is not None else 0.0
 
 
 def sweep_rows(books: Sequence[Book], steps: Iterable[tuple[float, list[Totals]]]) -> list[dict[str, Any]]:

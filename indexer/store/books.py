@@ -68,15 +68,19 @@ def dump_position(position: Position) -> str:
 
 def load_positions(adapter: AnyAdapter, rows: Iterable[tuple[int, str]]) -> Iterator[Position]:
     """Stored positions: (the block each is known to be right at, its JSON)."""
-    decode = _decoder(adapter.position_type).decode
     for block_number, state in rows:
-        try:
-            position: Position = decode(require_room(state))
-        except (ValueError, RecursionError) as error:
-            raise foreign(adapter, "position", error) from error
-        if position.block_number != block_number:  # a reorg moved the block it is known to be right at
-            position = replace(position, block_number=block_number)
-        yield position
+        yield load_position(adapter, block_number, state)
+
+
+def load_position(adapter: AnyAdapter, block_number: int, state: str) -> Position:
+    """One of them."""
+    try:
+        position: Position = _decoder(adapter.position_type).decode(require_room(state))
+    except (ValueError, RecursionError) as error:
+        raise foreign(adapter, "position", error) from error
+    if position.block_number != block_number:  # a reorg moved the block it is known to be right at
+        position = replace(position, block_number=block_number)
+    return position
 
 
 # the book -------------------------------------------------------------------------------------------------------------
@@ -88,7 +92,7 @@ class Stored:
 
     Everyone with debt, or all that these `wallets` hold. With `below` those are left out whose row says that they are
     healthy and have no lower health factor, unless they were read after the row was written. `verified`
-    leaves out those whose rows are `unverified`, `least` those who owe less USD.
+    leaves out those whose rows are `unverified`, `least` those who owe less USD, `worth` those whose debt is worth nothing.
     """
 
     conn: sqlite3.Connection
@@ -99,16 +103,23 @@ class Stored:
     below: float | None = None
     verified: bool = False
     least: float | None = None
+    worth: bool = False
 
     def __iter__(self) -> Iterator[Position]:
+        return load_positions(self.adapter, self._states("s.block_number, s.state"))
+
+    def with_factors(self) -> Iterator[tuple[float, Position]]:
+        """Each behind the health factor in its row; behind 0 where that does not tell how far it may fall."""
+        for block_number, state, factor in self._states(f"s.block_number, s.state, {FACTOR}"):
+            yield factor, load_position(self.adapter, block_number, state)
+
+    def _states(self, columns: str) -> sqlite3.Cursor:
         who = OF_WALLETS if self.wallets else DEBTORS
         # without states that are newer than their rows, the rows alone tell whose states need not be looked up
         near = NEAR if self.newer() else f"{FAR} is not true"
-        rows = self.conn.execute(
-            f"select s.block_number, s.state {who} and {near} and {TRUSTED} and {OWING}",
-            self._where,
-        )
-        return load_positions(self.adapter, ((block, state) for block, state in rows))
+        rows = self.conn.cursor()
+        rows.row_factory = None  # plain tuples are faster than rows with column names
+        return rows.execute(f"select {columns} {who} and {near} and {TRUSTED} and {OWING}", self._where)
 
     @property
     def _where(self) -> dict[str, Any]:
@@ -119,6 +130,7 @@ class Stored:
             "below": self.below,
             "verified": self.verified,
             "least": self.least,
+            "worth": self.worth,
             "wallets": json.dumps([*self.wallets]),
         }
 
@@ -158,12 +170,13 @@ FROM = (
     "where p.chain_id = :chain_id and p.deployment = :deployment "
 )
 DEBTORS = (
-    f"{FROM} and (p.status <> 'no-debt' or exists (select 1 from balances b "  # noqa: S608 - our own SQL
+    f"{FROM} and (p.status <> 'no-debt' or (not :worth and exists (select 1 from balances b "  # noqa: S608 - our own SQL
     "where b.chain_id = p.chain_id and b.deployment = p.deployment and b.account = p.account "
-    "and b.position_group = p.position_group and b.side = 'debt'))"
+    "and b.position_group = p.position_group and b.side = 'debt')))"
 )
 OF_WALLETS = FROM.replace("positions p", f"({OF_ADDRESSES.replace('?1', ':wallets')}) p", 1)
 FAR = "(:below is not null and p.status = 'healthy' and p.health_factor >= :below)"
+FACTOR = "case when p.status = 'healthy' and s.block_number <= :block_number then p.health_factor else 0.0 end"
 NEAR = f"({FAR} is not true or s.block_number > :block_number)"
 OWING = "(:least is null or p.debt_usd is null or p.debt_usd >= :least)"
 TRUSTED = "(p.status <> 'unverified' or not :verified)"
@@ -187,6 +200,10 @@ class Book:
     def trusted(self) -> "Book":
         """The same without who is unverified."""
         return replace(self, positions=replace(self.positions, verified=True))
+
+    def worth(self) -> "Book":
+        """The same without whose debt is worth nothing at the snapshot's prices."""
+        return replace(self, positions=replace(self.positions, worth=True))
 
     @property
     def name(self) -> str:
@@ -274,8 +291,7 @@ def chosen(
         (book.chain_id, book.name, *values),
     )
     for row in rows:
-        (position,) = load_positions(book.adapter, [(row["block_number"], row["state"])])
-        yield row, position
+        yield row, load_position(book.adapter, row["block_number"], row["state"])
 
 
 def seconds_per_block(conn: sqlite3.Connection, chain_id: int) -> float | None:

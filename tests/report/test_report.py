@@ -17,17 +17,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
-from hypothesis import strategies as st
 
 from indexer.cli.main import main
 from indexer.history import accrual
 from indexer.queries import book as book_queries
-from indexer.queries.holders import held
+from indexer.queries.holders import Held, held
 from indexer.report import book as report_book
 from indexer.report import charts
 from indexer.report import wallet as report_wallet
-from indexer.report.book import Chosen, hhi, top_share
+from indexer.report.book import Chosen
 from indexer.report.charts import Bars, Lines
 from indexer.report.document import Form, Report, Section, write
 from indexer.store.database import open_readonly
@@ -365,9 +363,13 @@ def test_changes_are_between_the_kept_rows_and_now(synced: Synced, conn: sqlite3
 # the book ----------------------------------------------------------------------------------------------------------
 
 
+def holders(conn: sqlite3.Connection) -> Held:
+    return held(conn, ALL.sql, ALL.values)
+
+
 def test_deployments_sum_up_what_export_writes(conn: sqlite3.Connection, run: Run) -> None:
     positions = json.loads(run("export", "positions").stdout)
-    for line in report_book.by_deployment(conn, ALL):
+    for line in report_book.by_deployment(book_queries.blocks(conn, ALL), holders(conn)):
         mine = [row for row in positions if row["deployment"] == line["deployment"]]
         debts = [row["debt_usd"] for row in mine if row["debt_usd"] is not None]
         assert line["positions"] == len(mine)
@@ -378,7 +380,7 @@ def test_deployments_sum_up_what_export_writes(conn: sqlite3.Connection, run: Ru
 
 
 def test_assets_sum_up_balances_to_the_last_unit(conn: sqlite3.Connection) -> None:
-    found = {line["asset"]: line for line in report_book.by_asset(conn, held(conn, ALL.sql, ALL.values))}
+    found = {line["asset"]: line for line in report_book.by_asset(conn, holders(conn))}
     sums = {asset: {"supply_raw": 0, "collateral_raw": 0, "debt_raw": 0} for asset in found}
     for asset, side, collateral, raw in rows(conn, "select asset, side, is_collateral, amount_raw from balances"):
         sums[asset][f"{side}_raw"] += int(raw)
@@ -391,7 +393,7 @@ def test_assets_sum_up_balances_to_the_last_unit(conn: sqlite3.Connection) -> No
 
 
 def test_buckets_count_every_debtor_once_by_exact_digits(conn: sqlite3.Connection) -> None:
-    _, lines = report_book.by_health(conn, ALL)
+    _, lines = report_book.by_health(holders(conn))
     debtors = rows(conn, "select health_factor_raw, debt_usd from positions where status <> 'no-debt'")
     assert sum(line["positions"] for line in lines) == len(debtors)
     bounds = [int(Decimal(str(bound)) * 10**18) for bound in report_book.BOUNDS] + [2**300]
@@ -403,14 +405,15 @@ def test_buckets_count_every_debtor_once_by_exact_digits(conn: sqlite3.Connectio
 
 def test_a_health_factor_one_unit_below_1_is_in_the_bucket_below(tmp_path: Path) -> None:
     with Store(tmp_path / "x.db") as store:
-        store.conn.row_factory = sqlite3.Row
+        store.register(1, "d", "p", "borrowers")
         for digit, raw in enumerate((10**18 - 1, 10**18)):
             store.conn.execute(
-                "insert into positions (chain_id, deployment, protocol, account, position_group, health_factor_raw, "
-                "health_factor, debt_usd, status, block_number, block_hash) values (1, 'd', 'p', ?, '', ?, 1.0, 5.0, 'x', 1, '')",
+                "insert into positions (chain_id, deployment, protocol, account, position_group, wallet, health_factor_raw, "
+                "health_factor, debt_usd, status, block_number, block_hash) "
+                "values (1, 'd', 'p', ?1, '', ?1, ?2, 1.0, 5.0, 'x', 1, '')",
                 (str(digit), str(raw)),
             )
-        _, lines = report_book.by_health(store.conn, ALL)
+        _, lines = report_book.by_health(holders(store.conn))
     assert {line["health_factor_from"]: line["positions"] for line in lines if line["positions"]} == {
         "0.9 to 1": 1,
         "1 to 1.05": 1,
@@ -428,23 +431,6 @@ def test_the_largest_wallets_are_those_of_sql(
         "select wallet, total(debt_usd) as debt from positions group by wallet order by debt desc, wallet limit 10",
     )
     assert [(line["wallet"], line["debt_usd"]) for line in found] == expected
-
-
-@given(st.lists(st.floats(min_value=0, max_value=1e12), max_size=50))
-def test_concentration_lies_between_equal_shares_and_one_holder(values: list[float]) -> None:
-    if sum(values):
-        index, share = hhi(values), top_share(values)
-        assert index is not None
-        assert share is not None
-        assert 10_000 / len(values) * (1 - 1e-9) <= index <= 10_000 * (1 + 1e-9)
-        assert min(10 / len(values), 1) * 100 * (1 - 1e-9) <= share <= 100 * (1 + 1e-9)
-    else:
-        assert (hhi(values), top_share(values)) == (None, None)
-
-
-def test_concentration_of_known_shares() -> None:
-    assert hhi([60.0, 40.0]) == 5200
-    assert top_share([1.0] * 20) == 50
 
 
 def table_of(text: str, title: str) -> list[dict[str, str]]:

@@ -1,20 +1,26 @@
 """Leaving out who is safe changes nothing of a result: everyone who could become liquidatable is evaluated."""
 
+import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from indexer import config
+from indexer.adapter import WhatIf
+from indexer.model import PositionKey
 from indexer.risk import simulate as simulating
 from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep
 from indexer.store import books as stored
+from indexer.store.books import dump_position
 from indexer.store.database import open_readonly
+from indexer.store.store import Store
 from indexer.terminal.options import Session
-from tests.bench.population import populate
+from tests.bench.population import compound_v2_position, deployments, fill, populate, wallet
 
 #: of the reserves that fall, and of those that rise: a debt that rises endangers as a collateral that falls does
 SCENARIOS = (["WETH=-20%"], ["WETH=-60%", "wstETH=-60%"], ["USDC=+5%", "WBTC=-1%"], ["DAI=+40%"], ["eth=-35%"])
@@ -52,6 +58,40 @@ def test_a_sweep_has_the_same_result_without_who_is_safe(
     told = list(simulating.sweep(books, Scenario(), swept, Names(GROUPS)))
     monkeypatch.setattr(simulating, "reach", lambda book, later: float("inf"))
     assert told == list(simulating.sweep(books, Scenario(), swept, Names(GROUPS)))
+
+
+@pytest.mark.parametrize(("share", "liquidatable"), [(Fraction(2), 1), (Fraction(-1, 2), 0)])
+def test_debt_that_is_worth_nothing_counts_where_its_price_rises(
+    tmp_path: Path, share: Fraction, liquidatable: int
+) -> None:
+    adapter, market = next((a, m) for a, m, *_ in deployments() if a.protocol == "compound-v2")
+    assert isinstance(adapter, WhatIf)
+    market = adapter.with_prices(market, dict.fromkeys(adapter.quotes(market).prices, 6 * 10**17))
+    _, owing = compound_v2_position(market, PositionKey(wallet(1)), 1.0, random.Random(1))
+    with Store(tmp_path / "x.db") as store:
+        fill(store, adapter, market, iter([replace(owing(0.0), c_tokens={})]))
+        assert store.conn.execute("select status from positions").fetchall() == [("no-debt",)]
+    with closing(open_readonly(tmp_path / "x.db")) as conn:
+        books = stored.load(conn, stored.deployments(conn), {adapter.deployment.name: adapter.deployment})
+        names = Names({"all": list(adapter.quotes(market).prices)})
+        ((_, (totals,)),) = simulating.sweep(books, Scenario(), Sweep("all", (share,)), names)
+        assert totals.liquidatable == liquidatable
+
+
+def test_a_state_that_is_newer_than_its_row_is_evaluated_in_each_step(tmp_path: Path) -> None:
+    adapter, market, make, _ = deployments()[0]
+    _, owing = make(market, PositionKey(wallet(1)), 1_000.0, random.Random(1))
+    with Store(tmp_path / "x.db") as store:
+        fill(store, adapter, market, iter([owing(100.0)]))
+        assert store.conn.execute("select status from positions where health_factor > 5").fetchall() == [("healthy",)]
+        changed = (market.block.number + 1, dump_position(owing(10_000.0)))
+        store.conn.execute("update states set block_number = ?, state = ?", changed)
+        store.conn.commit()
+    with closing(open_readonly(tmp_path / "x.db")) as conn:
+        books = stored.load(conn, stored.deployments(conn), {adapter.deployment.name: adapter.deployment})
+        swept = Sweep("eth", (Fraction(0), Fraction(-1, 2)))
+        for _, (totals,) in simulating.sweep(books, Scenario(), swept, Names(GROUPS)):
+            assert totals.liquidatable == 1
 
 
 def test_most_are_left_out_of_a_small_fall(books: list[stored.Book]) -> None:
