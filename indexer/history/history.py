@@ -2,7 +2,8 @@
 
 A snapshot adds a point for every position that is at risk or watched, and for any other one when something happened to
 it: it is new, its status changed, its health factor moved by at least 1 % since its last point, or its stored balances
-changed. Older points are kept more sparsely, but always with the lowest health factor of each interval and status:
+changed. Older points are kept more sparsely, but always the last one and the lowest health factor of each interval and
+status:
 
     age             kept
     up to 2 hours   every point
@@ -251,15 +252,16 @@ def interval(age: int) -> int:
 
 
 def thinned(points: Sequence[Point], now: int) -> list[Point]:
-    """The points of one position that stay: for each interval and status, the lowest health factor.
+    """The points of one position that stay, which come in the order of their blocks: the last, with which the next row is
+    compared, and of those before it, for each interval and status, the lowest health factor.
 
     This is the one deletion that cannot be undone; it goes by age alone, by the block's clock or the machine's, whichever
     is behind, so that no node ages it by a wrong time. The changes of dropped points are added to the
     one that stays. Where no point has a health factor, the last one stays.
     """
     groups: dict[tuple[int, int, str], list[Point]] = {}
-    kept = []
-    for point in points:
+    kept = [*points[-1:]]
+    for point in points[:-1]:
         size = interval(now - point.timestamp)
         if size:
             groups.setdefault((size, point.timestamp // size, point.status), []).append(point)
