@@ -73,10 +73,12 @@ def usd(market: Market, value: int | None) -> float | None:
 class Totals:
     """Sums over positions and over the liquidatable ones among them; USD at the scenario's prices.
 
+    `positions` are those with debt that is worth anything; with `idle` also those without, of chosen wallets.
     `bad_debt_usd` is the debt of liquidatable positions beyond their collateral. `unvalued` counts positions without a USD
     value, `unpriceable` those that a missing price leaves unknown.
     """
 
+    idle: bool = False
     positions: int = 0
     liquidatable: int = 0
     wallets: set[str] = field(default_factory=set)
@@ -87,7 +89,7 @@ class Totals:
     unpriceable: int = 0
 
     def add(self, name: Status, wallet: str, debt: float | None, collateral: float | None) -> None:
-        self.positions += 1
+        self.positions += self.idle or name != Status.NO_DEBT
         self.unpriceable += name == Status.UNPRICEABLE
         if name != Status.LIQUIDATABLE:
             return
@@ -150,7 +152,8 @@ def simulate(
     progress.start("simulating", sum(expected for _, expected in counted), "positions")
     result, told = Simulation(list(books), [], [], []), Told(at_risk_below, bool(scenario.seconds), every)
     for book, market, (healthy, _) in zip(books, markets, counted, strict=True):
-        before, after, seen = Totals(), Totals(), 0
+        idle, seen = bool(book.positions.wallets), 0
+        before, after = Totals(idle), Totals(idle)
         for part in parts(book.positions.with_factors()):
             for (factor, _), (name, outcome) in zip(part, _evaluated(book, market, part, told), strict=True):
                 seen += factor > 0
@@ -338,7 +341,7 @@ def sweep(
     books = [endangered(book, later) for book, later in zip(books, markets, strict=True)]
     counted = [book.positions.counted() for book in books]
     progress.start("sweeping", sum(expected for _, expected in counted), "positions")
-    found = [[Totals() for _ in counted] for _ in steps]
+    found = [[Totals(bool(book.positions.wallets)) for book in books] for _ in steps]
     for n, (book, later) in enumerate(zip(books, markets, strict=True)):
         evaluate, bounds = book.adapter.evaluate, [reach(book, [market]) for market in later]
         seen = 0

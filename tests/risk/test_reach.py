@@ -98,7 +98,7 @@ def test_debt_that_is_worth_nothing_counts_where_its_price_rises(
         books = stored.load(conn, stored.deployments(conn), {adapter.deployment.name: adapter.deployment})
         names = Names({"all": list(adapter.quotes(market).prices)})
         ((_, (totals,)),) = simulating.sweep(books, Scenario(), Sweep("all", (share,)), names)
-        assert totals.liquidatable == liquidatable
+        assert (totals.liquidatable, totals.positions) == (liquidatable, liquidatable)
 
 
 def test_a_state_that_is_newer_than_its_row_is_evaluated_in_each_step(tmp_path: Path) -> None:
