@@ -17,7 +17,7 @@ takes 46 kB, an idle one at stable prices 125 bytes. README has the measured siz
 
 import random
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -80,6 +80,10 @@ class Plan:
     first: bool = False
     added: int = 0
 
+    def asks_for(self, row: PositionRow) -> bool:
+        """Whether a row may make a point however near the last one is."""
+        return pair_of(row) in self.reread or not self.watched.isdisjoint(row.people)
+
 
 class History:
     """The rider that writes points, part by part of the rows."""
@@ -125,10 +129,20 @@ class History:
         return Plan(snapshot, previous, watched, reread(conn, where, previous), before, waiting)
 
     def take(
-        self, conn: sqlite3.Connection, snapshot: Snapshot, rows: Sequence[PositionRow]
+        self,
+        conn: sqlite3.Connection,
+        snapshot: Snapshot,
+        rows: Sequence[PositionRow],
+        settled: Collection[Key] = (),
     ) -> Mapping[Key, tuple[str, str | None]]:
-        """Writes the points of rows that were just written; returns the last point of each: status and health factor."""
+        """Writes the points of rows that were just written; returns the last point of each: status and health factor.
+
+        Those that are `settled` are left out, whose last point is known to be near: they make one only if they are
+        watched or were read again.
+        """
         plan, where, block = self.plans.get(snapshot.where), snapshot.where, snapshot.block
+        if settled:
+            rows = [row for row in rows if pair_of(row) not in settled or (plan is not None and plan.asks_for(row))]
         keys = [*map(pair_of, rows)]
         points = {} if plan is not None and plan.first else last_points(conn, where, keys)
         if plan is None:

@@ -20,13 +20,17 @@ class Keys(Mapping[PositionKey, int]):
     """
 
     def __init__(self) -> None:
-        self._numbers: dict[PositionKey, int] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
         self.keys_by_number: list[PositionKey] = []
         self.named = array("q")
         self.read = array("q")
 
     def __getitem__(self, key: PositionKey) -> int:
         return self._numbers[key]
+
+    def numbers_of(self, pairs: Iterable[tuple[str, str]]) -> list[int]:
+        """The numbers of known positions, by account and group."""
+        return [*map(self._numbers.__getitem__, pairs)]
 
     def __contains__(self, key: object) -> bool:
         return key in self._numbers

@@ -7,15 +7,15 @@ changed, that are watched, and a slice of all others, so that no row grows older
 """
 
 import math
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from indexer.adapter import Adapter, AnyBounded
-from indexer.model import Market, Position, PositionKey, Status
+from indexer.model import WAD, Market, Position, PositionKey, Status
 from indexer.risk.bounds import Book, longer
 from indexer.snapshot.keys import Keys
-from indexer.store.rows import PositionRow
+from indexer.store.rows import Pair, PositionRow, pair_of
 
 #: a change of the health factor that makes a point of history (`history.history.worth_keeping`)
 MOVED = 0.01
@@ -23,7 +23,9 @@ MOVED = 0.01
 MARGIN = 1e-9
 #: the part of `refresh_seconds` in which all rows are refreshed, so that a slow block makes none of them late
 HASTE = 0.95
-QUIET = frozenset({Status.HEALTHY, Status.NO_DEBT})
+#: the statuses that need no look, numbered; any other is OTHER
+QUIET = {Status.HEALTHY.value: 1, Status.NO_DEBT.value: 2}
+OTHER = 0
 
 
 class Screen:
@@ -42,6 +44,7 @@ class Screen:
         self._quiet = np.zeros(0, np.bool_)
         self._row_health = np.zeros(0, np.float64)  # NaN for none
         self._point_health = np.zeros(0, np.float64)
+        self._point_status = np.zeros(0, np.int8)
         self._timestamp = np.zeros(0, np.int64)
         self._cursor = 0
         self._seen = market.block.timestamp
@@ -61,6 +64,7 @@ class Screen:
             size = max(number + number // 4, 1024)
             self._quiet, self._timestamp = longer(self._quiet, size), longer(self._timestamp, size)
             self._row_health, self._point_health = longer(self._row_health, size), longer(self._point_health, size)
+            self._point_status = longer(self._point_status, size)
         self.book.put(number, self.adapter.lines(market, position))
         self.fresh.add(number)
         if self.adapter.changes_silently(market, position):
@@ -114,21 +118,48 @@ class Screen:
         self._cursor, self._seen = (self._cursor + size) % count, now
         return found
 
+    def settled(self, known: Keys, rows: Sequence[PositionRow]) -> set[Pair]:
+        """Of these new rows those that make no point of history: quiet like the last one, and within 1 % of it."""
+        numbers, status, health = _numbers(known, rows), _statuses(rows), _healths(rows)
+        point = self._point_health[numbers]
+        with np.errstate(invalid="ignore"):  # as in `due`
+            near = np.abs(health - point) < point * (MOVED - MARGIN)
+        near |= np.isnan(health) & np.isnan(point)
+        calm = near & (status != OTHER) & (status == self._point_status[numbers])
+        return {pair_of(rows[place]) for place in np.flatnonzero(calm).tolist()}
+
     def took(
-        self, known: Keys, rows: Collection[PositionRow], points: Mapping[tuple[str, str], tuple[str, str | None]]
+        self,
+        known: Keys,
+        rows: Sequence[PositionRow],
+        points: Mapping[Pair, tuple[str, str | None]],
+        settled: Collection[Pair],
     ) -> None:
-        """Takes over the rows that were written; `points` are the last points of their history: status and health factor."""
-        for row in rows:
-            key = row.key
-            number = known[key]
-            _, point = points.get(key, (row.status, row.health_factor_raw))
-            self._quiet[number] = row.status in QUIET
-            health = self._row_health[number] = _float(row.health_factor_raw)
-            self._point_health[number] = health if point == row.health_factor_raw else _float(point)
-            self._timestamp[number] = row.block_timestamp or 0
-            self.fresh.discard(number)
+        """Takes over the rows that were written.
+
+        `points` are the last points of their history, status and health factor; of those that are `settled` they may lack.
+        """
+        numbers = _numbers(known, rows)
+        self._quiet[numbers] = _statuses(rows) != OTHER
+        self._row_health[numbers] = _healths(rows)
+        self._timestamp[numbers] = [row.block_timestamp or 0 for row in rows]
+        for number, row in zip(numbers.tolist(), rows, strict=True):
+            pair = pair_of(row)
+            if pair in points or pair not in settled:
+                status, health = points.get(pair, (row.status, row.health_factor_raw))
+                self._point_status[number] = QUIET.get(status, OTHER)
+                self._point_health[number] = math.nan if health is None else int(health) / WAD
+        self.fresh.difference_update(numbers.tolist())
 
 
-def _float(raw: str | None) -> float:
-    """A health factor scaled by 1e18 as a float, NaN for none."""
-    return math.nan if raw is None else int(raw) / 10**18
+def _numbers(known: Keys, rows: Sequence[PositionRow]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    return np.array(known.numbers_of(map(pair_of, rows)), np.int64)
+
+
+def _statuses(rows: Sequence[PositionRow]) -> "np.ndarray[tuple[int], np.dtype[np.int8]]":
+    return np.array([QUIET.get(row.status, OTHER) for row in rows], np.int8)
+
+
+def _healths(rows: Sequence[PositionRow]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Their health factors, NaN for none."""
+    return np.array([row.health_factor for row in rows], np.float64)

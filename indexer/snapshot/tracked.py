@@ -1,6 +1,6 @@
 """One deployment as the store knows it: its positions and ranges of logs, with everything learnt stored at once."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, overload
@@ -14,7 +14,7 @@ from indexer.snapshot.known import KnownDeployment
 from indexer.store import reorgs
 from indexer.store.books import dump_market, dump_position, load_market, load_positions
 from indexer.store.imported import imported
-from indexer.store.rows import PositionRow, Snapshot
+from indexer.store.rows import Pair, PositionRow, Snapshot
 from indexer.store.store import Store
 from indexer.store.synced_ranges import ACTIVITY
 from indexer.units import AT_RISK_BELOW
@@ -22,15 +22,15 @@ from indexer.units import AT_RISK_BELOW
 if TYPE_CHECKING:
     from indexer.snapshot.screen import Screen
 
-Pair = tuple[str, str]  # address and topic0 of a log
+Topic = tuple[str, str]  # address and topic0 of a log
 
 
-def source_name(pair: Pair) -> str:
+def source_name(pair: Topic) -> str:
     """How `synced_ranges` names one discovery log: address:topic0."""
     return ":".join(pair)
 
 
-def pairs_of(sources: Iterable[LogSource]) -> frozenset[Pair]:
+def pairs_of(sources: Iterable[LogSource]) -> frozenset[Topic]:
     return frozenset(pair for source in sources for pair in source.pairs())
 
 
@@ -151,7 +151,7 @@ class TrackedDeployment(KnownDeployment):
 
     # logs -----------------------------------------------------------------------------------------------------------
 
-    def discovery(self, target: int) -> dict[Pair, list[tuple[int, int]]]:
+    def discovery(self, target: int) -> dict[Topic, list[tuple[int, int]]]:
         """Discovery logs -> the block ranges up to `target` still to be fetched; none for watched wallets."""
         if self.wallets is not None:
             return {}
@@ -161,7 +161,7 @@ class TrackedDeployment(KnownDeployment):
             start = activity[0][0] if activity else target + 1
         return self._undiscovered(start, target)
 
-    def _undiscovered(self, start: int, target: int) -> dict[Pair, list[tuple[int, int]]]:
+    def _undiscovered(self, start: int, target: int) -> dict[Topic, list[tuple[int, int]]]:
         pairs = pairs_of(self.adapter.logs(self.market, self.accounts).discovery)
         return {pair: self.ranges[source_name(pair)].missing(start, target) for pair in pairs}
 
@@ -267,13 +267,22 @@ class TrackedDeployment(KnownDeployment):
             self._of_watched = self.store.of_people((self.chain_id, self.name), watched) if watched else set()
         return {key for key in self._of_watched if self.known.was_ever_read(key)}
 
-    def took(self, rows: Sequence[PositionRow], points: Mapping[tuple[str, str], tuple[str, str | None]]) -> None:
-        """These rows were written; `points` are the last points of their history."""
+    def settled(self, rows: Sequence[PositionRow]) -> set[Pair]:
+        """Of these new rows those of which it is known that they make no point of history unless something else does."""
+        return set() if self.screen is None else self.screen.settled(self.known, rows)
+
+    def took(
+        self,
+        rows: Sequence[PositionRow],
+        points: Mapping[Pair, tuple[str, str | None]],
+        settled: Collection[Pair] = (),
+    ) -> None:
+        """These rows were written; `points` are the last points of their history, but of those that are `settled`."""
         if self._watched:
             self._of_watched |= {row.key for row in rows if not self._watched.isdisjoint(row.people)}
         screen = self.building or self.screen
         if screen is not None:
-            screen.took(self.known, rows, points)
+            screen.took(self.known, rows, points, settled)
 
     def committed(self, snapshot: Snapshot) -> None:
         """Keeps what the next snapshot needs."""

@@ -8,12 +8,14 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from indexer.boundary.stored_json import stored_object
-from indexer.store.rows import POSITION_COLUMNS
+from indexer.store.chosen import rows_of
+from indexer.store.rows import POSITION_COLUMNS, PositionRow, pair_of
 
 #: the version of the lines made of these rows; a new one means that old readers would misread them
 VERSION = 1
@@ -40,16 +42,21 @@ class Place(NamedTuple):
     timestamp: int | None
 
 
-def at_risk(conn: sqlite3.Connection, chain_id: int) -> dict[Key, Row]:
+def at_risk(conn: sqlite3.Connection, chain_id: int) -> dict[Key, PositionRow]:
     """The rows of the view `at_risk` of one chain."""
     return {_key(row): row for row in _rows(conn, "status in ('at-risk', 'liquidatable') and chain_id = ?", chain_id)}
 
 
-def _rows(conn: sqlite3.Connection, where: str, *values: Any) -> list[Row]:
+def _rows(conn: sqlite3.Connection, where: str, *values: Any) -> list[PositionRow]:
     cursor = conn.cursor()
     cursor.row_factory = None
     cursor.execute(f"select {', '.join(POSITION_COLUMNS)} from positions where {where}", values)  # noqa: S608 - our names
-    return [dict(zip(POSITION_COLUMNS, map(_plain, row), strict=True)) for row in cursor]
+    return [*map(PositionRow._make, cursor)]
+
+
+def _row(row: PositionRow) -> Row:
+    """A row as readers get it."""
+    return {name: _plain(value) for name, value in zip(POSITION_COLUMNS, row, strict=True)}
 
 
 def _plain(value: Any) -> Any:
@@ -59,28 +66,43 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _key(row: Mapping[str, Any]) -> Key:
-    return row["deployment"], row["account"], row["position_group"]
+_key: Callable[[PositionRow], Key] = itemgetter(
+    *map(POSITION_COLUMNS.index, ("deployment", "account", "position_group"))
+)
+
+
+def _among(conn: sqlite3.Connection, rows: Sequence[PositionRow]) -> dict[Key, PositionRow]:
+    """What the list has of the positions of these rows, which are of one deployment."""
+    where, columns = (rows[0].chain_id, rows[0].deployment), ", ".join(f"t.{name}" for name in POSITION_COLUMNS)
+    found = rows_of(conn, columns, "positions", where, map(pair_of, rows), "t.status in ('at-risk', 'liquidatable')")
+    return {_key(row): row for row in map(PositionRow._make, found)}
 
 
 @contextmanager
 def noted(
-    conn: sqlite3.Connection, chain_id: int, place: Place, *, gone: str = "left", always: bool = True
+    conn: sqlite3.Connection,
+    chain_id: int,
+    place: Place,
+    *,
+    gone: str = "left",
+    always: bool = True,
+    only: Sequence[PositionRow] = (),
 ) -> Iterator[None]:
     """Records what the context does to the list of one chain, within the caller's transaction.
 
     `gone` is the kind for whoever leaves the list: `reorged` where their block left the chain. Unless `always`, a step
-    that changes nothing is not written.
+    that changes nothing is not written. With `only`, the context writes these rows of one deployment and no others.
     """
-    before = at_risk(conn, chain_id)
+    before = _among(conn, only) if only else at_risk(conn, chain_id)
     yield
-    after = at_risk(conn, chain_id)
+    after = _among(conn, only) if only else at_risk(conn, chain_id)
+    stayed = sorted(key for key in before.keys() & after.keys() if before[key] != after[key])
     entries = [
-        *((gone, key, before[key], _now(conn, chain_id, key)) for key in sorted(before.keys() - after.keys())),
-        *(("changed", key, before[key], after[key]) for key in sorted(before.keys() & after.keys())),
-        *(("entered", key, None, after[key]) for key in sorted(after.keys() - before.keys())),
+        *((gone, _row(before[key]), _now(conn, chain_id, key)) for key in sorted(before.keys() - after.keys())),
+        *(("changed", _row(before[key]), _row(after[key])) for key in stayed),
+        *(("entered", None, _row(after[key])) for key in sorted(after.keys() - before.keys())),
     ]
-    bodies = [(kind, _body(place, kind, old, new)) for kind, _, old, new in entries if not _same(old, new)]
+    bodies = [(kind, _body(place, kind, old, new)) for kind, old, new in entries if not _same(old, new)]
     if bodies or always:
         bodies.append(("block", json.dumps({"block_timestamp": place.timestamp})))
     conn.executemany(
@@ -93,7 +115,7 @@ def noted(
 def _now(conn: sqlite3.Connection, chain_id: int, key: Key) -> Row | None:
     """The present row of a position that is no longer on the list."""
     found = _rows(conn, "chain_id = ? and deployment = ? and account = ? and position_group = ?", chain_id, *key)
-    return found[0] if found else None
+    return _row(found[0]) if found else None
 
 
 def _same(old: Row | None, new: Row | None) -> bool:
@@ -187,7 +209,7 @@ def snapshot(conn: sqlite3.Connection, chain_id: int) -> tuple[int, list[Row], R
     conn.execute("begin")
     try:
         (last,) = conn.execute("select coalesce(max(id), 0) from changes where chain_id = ?", (chain_id,)).fetchone()
-        rows = list(at_risk(conn, chain_id).values())
+        rows = [*map(_row, at_risk(conn, chain_id).values())]
         block = conn.execute(
             "select block_number, block_hash, block_timestamp from deployments where chain_id = ? and block_number is not null "
             "order by block_number desc limit 1",

@@ -8,29 +8,26 @@ from indexer.store.book_sums import COUNTED, Counted
 from indexer.store.chosen import rows_of
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceValues, PositionRow, pair_of
 
-PEOPLE_BEFORE = "t.account, t.position_group, t.status, t.owner, t.owner_via, t.wallet"
-BALANCES_BEFORE = ", ".join(f"t.{name}" for name in ("market", "side", *COUNTED))
 PEOPLE = ("owner", "owner_via", "wallet")
+PEOPLE_BEFORE = ", ".join(f"t.{name}" for name in ("account", "position_group", "status", *PEOPLE))
+BALANCES_BEFORE = ", ".join(f"t.{name}" for name in COUNTED)
 KEY = ("chain_id", "deployment", "account", "position_group")
 people_of: Callable[[PositionRow], tuple[str, str, str]] = itemgetter(*map(POSITION_COLUMNS.index, PEOPLE))
-#: where a balance stands among those of a deployment, of a row of `balances` and of one of BALANCES_BEFORE
-PLACE = ("account", "position_group", "market", "asset", "side")
-place_of: Callable[[BalanceValues], tuple[str, ...]] = itemgetter(*map(BALANCE_COLUMNS.index, PLACE))
-place_before = itemgetter(*map(("market", "side", *COUNTED).index, PLACE))
 
 
 def insert(table: str, columns: int, verb: str = "insert") -> str:
     return f"{verb} into {table} values ({', '.join('?' * columns)})"
 
 
-def _upsert(table: str, columns: Sequence[str], kept: Collection[str]) -> str:
-    """Inserts a row, or sets all but the `kept` columns of the one that is there."""
-    changed = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in kept)
-    return f"{insert(table, len(columns))} on conflict do update set {changed}"
+def _update(table: str, columns: Sequence[str], kept: Collection[str]) -> str:
+    """Sets all but the `kept` columns of the row with the key of a whole row of values."""
+    place = {name: f"{name} = ?{number}" for number, name in enumerate(columns, 1)}
+    changed = ", ".join(place[name] for name in columns if name not in kept)
+    return f"update {table} set {changed} where {' and '.join(place[name] for name in KEY)}"  # noqa: S608 - our own names
 
 
-UPSERT_POSITION = _upsert("positions", POSITION_COLUMNS, (*KEY, *PEOPLE))
-UPSERT_BALANCE = _upsert("balances", BALANCE_COLUMNS, (*KEY, "market", "asset", "side"))
+UPDATE_POSITION = _update("positions", POSITION_COLUMNS, (*KEY, *PEOPLE))
+OF_POSITION = " and ".join(f"{name} = ?" for name in KEY)
 
 
 def overwritten(
@@ -41,27 +38,24 @@ def overwritten(
 ) -> tuple[dict[tuple[str, str], str], list[Counted]]:
     """Writes rows of positions, each with all of its balances, over those that are there.
 
-    They are changed in place, and whose they are only where that differs: what is in an index costs a page each. Returns
-    the statuses that were there by account and group, and the balances.
+    Positions are changed in place, and whose they are only where that differs: what is in an index costs a page each.
+    Balances have no other index; those of a position stand together. Returns the statuses that were there by account and
+    group, and the balances.
 
-    Evidence for the balances that are deleted: the contracts' answers that `rows` were made of do not have them any more.
-    Undone by the next snapshot that does.
+    Evidence for the balances that are deleted: the contracts' answers that `rows` were made of, and with them the balances
+    that take their place. Undone by the next snapshot that has others.
     """
     keys = [*map(pair_of, rows)]
     before = {row[:2]: row for row in rows_of(conn, PEOPLE_BEFORE, "positions", where, keys)}
     held = rows_of(conn, BALANCES_BEFORE, "balances", where, keys).fetchall()
-    conn.executemany(UPSERT_POSITION, map(tuple, rows))  # SQLite takes plain ones faster
-    moved = [row for key, row in zip(keys, rows, strict=True) if key in before and before[key][3:] != people_of(row)]
+    there = [(row, before[key]) for key, row in zip(keys, rows, strict=True) if key in before]
+    conn.executemany(UPDATE_POSITION, [tuple(row) for row, _ in there])  # SQLite takes plain ones faster
     conn.executemany(
-        "update positions set owner = ?, owner_via = ?, wallet = ? where chain_id = ? and deployment = ? "
-        "and account = ? and position_group = ?",
-        [(row.owner, row.owner_via, row.wallet, *where, *row.key) for row in moved],
+        f"update positions set owner = ?, owner_via = ?, wallet = ? where {OF_POSITION}",  # noqa: S608 - our own names
+        [(*people_of(row), *where, *pair_of(row)) for row, old in there if old[3:] != people_of(row)],
     )
-    conn.executemany(UPSERT_BALANCE, balances)
-    gone = set(map(place_before, held)).difference(map(place_of, balances))
-    conn.executemany(
-        "delete from balances where chain_id = ? and deployment = ? and account = ? and position_group = ? "
-        "and market = ? and asset = ? and side = ?",
-        [(*where, *place) for place in gone],
-    )
-    return {key: row[2] for key, row in before.items()}, [row[2:] for row in held]
+    new = [tuple(row) for row in rows if pair_of(row) not in before]
+    conn.executemany(insert("positions", len(POSITION_COLUMNS)), new)
+    conn.executemany(f"delete from balances where {OF_POSITION}", [(*where, *key) for key in keys])  # noqa: S608
+    conn.executemany(insert("balances", len(BALANCE_COLUMNS)), balances)
+    return {key: row[2] for key, row in before.items()}, held

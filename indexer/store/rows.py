@@ -74,10 +74,9 @@ class BalanceRow(NamedTuple):
 #: a row of `balances` on its way into the file: a plain tuple, which SQLite and `marshal` take in half the time
 BalanceValues = tuple[int, str, str, str, str, str, str, str, str, str, float, float | None, int, int]
 POSITION_COLUMNS = PositionRow._fields
+Pair = tuple[str, str]  # account, position group
 #: account and position group, which equal the row's `key` and take a tenth of the time
-pair_of: Callable[[PositionRow], tuple[str, str]] = itemgetter(
-    *map(POSITION_COLUMNS.index, ("account", "position_group"))
-)
+pair_of: Callable[[PositionRow], Pair] = itemgetter(*map(POSITION_COLUMNS.index, ("account", "position_group")))
 BALANCE_COLUMNS = BalanceRow._fields
 
 

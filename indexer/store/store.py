@@ -342,7 +342,7 @@ class Store(WritableFile):
     def rewrite_rows(self, rows: Sequence[PositionRow], balances: Sequence[BalanceValues]) -> None:
         """Replaces older rows of one deployment by those of the last snapshot's own block."""
         place = Place(rows[0].block_number, rows[0].block_hash, rows[0].block_timestamp)
-        with self.transaction() as conn, noted(conn, rows[0].chain_id, place, always=False):
+        with self.transaction() as conn, noted(conn, rows[0].chain_id, place, always=False, only=rows):
             self._write_rows(conn, (rows[0].chain_id, rows[0].deployment), rows, balances, replace=True)
 
     def of_people(self, where: tuple[int, str], people: Iterable[str]) -> set[PositionKey]:

@@ -45,7 +45,9 @@ class Committer:
         at_risk: dict[str, set[str]] = {snapshot.deployment: set() for snapshot in snapshots}
 
         def took(conn: sqlite3.Connection, snapshot: Snapshot, rows: Sequence[PositionRow]) -> None:
-            tracked[snapshot.deployment].took(rows, self.history.take(conn, snapshot, rows))
+            one = tracked[snapshot.deployment]
+            settled = one.settled(rows)
+            one.took(rows, self.history.take(conn, snapshot, rows, settled), settled)
             at_risk[snapshot.deployment] |= {row.wallet for row in rows if row.status in ENDANGERED}
 
         for _ in range(PLANS):
