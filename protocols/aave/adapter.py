@@ -254,8 +254,10 @@ class AaveAdapter(HealthFirst[M, P], Liquidation[M, P], LiquidationLogs[M, P], P
 
     def with_prices(self, market: M, prices: Mapping[str, int], numeraire: Fraction = ONE) -> M:
         """`prices` are in the oracle's unit, by asset; in V2, USDC's price determines what the unit is worth in USD."""
-        reserves = tuple(replace(r, price=prices.get(r.asset, r.price)) for r in market.reserves)
-        return replace(market, reserves=reserves).with_assets()
+        reserves = tuple(
+            r if prices.get(r.asset, r.price) == r.price else replace(r, price=prices[r.asset]) for r in market.reserves
+        )
+        return market.with_reserves(reserves)
 
     def thresholds(self, market: M) -> dict[str, Fraction]:
         return market.thresholds

@@ -67,6 +67,10 @@ class AaveMarket(Market, Generic[R]):
             r.with_threshold(int(thresholds[r.asset] * PERCENTAGE_FACTOR)) if r.asset in thresholds else r
             for r in self.reserves
         )
+        return self.with_reserves(reserves)
+
+    def with_reserves(self, reserves: tuple[Any, ...]) -> Self:
+        """With others in the place of the reserves, in their order."""
         return replace(self, reserves=reserves).with_assets()
 
     def at(self, block: Block) -> Self:

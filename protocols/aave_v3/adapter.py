@@ -190,11 +190,14 @@ class AaveV3(AaveAdapter[AaveV3Market, AaveV3Position], AaveV3Bounds):
 
     def with_prices(self, market: AaveV3Market, prices: Mapping[str, int], numeraire: Fraction = ONE) -> AaveV3Market:
         """`prices` are in base currency by asset; those of e-modes with their own price are by price source."""
+        found = super().with_prices(market, prices)
+        if prices.keys().isdisjoint(e.price_source for e in market.e_modes):
+            return found
         e_modes = tuple(
             e if e.price_source is None else replace(e, price=prices.get(e.price_source, e.price))
             for e in market.e_modes
         )
-        return replace(super().with_prices(market, prices), e_modes=e_modes)
+        return replace(found, e_modes=e_modes)
 
     # liquidation ------------------------------------------------------------------------------------------------------
 

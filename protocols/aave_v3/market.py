@@ -229,6 +229,14 @@ class AaveV3Market(AaveMarket[Reserve]):
         """With the rows of `assets` that follow from the reserves."""
         return replace(self, assets=tuple(row_of(self, reserve) for reserve in self.reserves))
 
+    def with_reserves(self, reserves: tuple[Reserve, ...]) -> "AaveV3Market":
+        """With others in the place of the reserves, in their order; the rows of those that stay the same stay."""
+        rows = {row.market: row for row in self.assets}
+        for old, new in zip(self.reserves, reserves, strict=True):
+            if new is not old or new.a_token not in rows:
+                rows[new.a_token] = row_of(self, new)
+        return replace(self, reserves=reserves, assets=tuple(rows[reserve.a_token] for reserve in reserves))
+
 
 def reserve_blocks(reserve: Reserve, timestamp: int) -> str | None:
     """Why ValidationLogic.validateLiquidationCall refuses this reserve, None if it does not."""

@@ -298,7 +298,9 @@ def with_prices(market: CompoundV2Market, prices: Mapping[str, int]) -> Compound
         for address, token in market.c_tokens.items()
     }
     assets = tuple(
-        replace(
+        row
+        if tokens[row.market] is market.c_tokens[row.market]
+        else replace(
             row, price=tokens[row.market].price, price_usd=price_in_usd(tokens[row.market], tokens[row.market].price)
         )
         for row in market.assets

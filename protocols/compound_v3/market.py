@@ -266,16 +266,17 @@ def digits(scale: int) -> int:
 
 def with_prices(market: CompoundV3Market, prices: Mapping[str, int]) -> CompoundV3Market:
     """The market with other prices (8 decimals, in the Comet's own unit) of these assets, base or collateral."""
-
-    def of(asset: str, price: int | None) -> int | None:
-        return (prices[asset] or None) if asset in prices else price
-
-    collaterals = tuple(replace(one, price=of(one.asset, one.price)) for one in market.collaterals)
-    rows = []
-    for row in market.assets:
-        price = of(row.asset, row.price)
-        rows.append(replace(row, price=price, price_usd=price_usd(market, price)))
-    return replace(market, base_price=of(market.base, market.base_price), collaterals=collaterals, assets=tuple(rows))
+    collaterals = tuple(
+        replace(one, price=prices[one.asset] or None) if one.asset in prices else one for one in market.collaterals
+    )
+    rows = tuple(
+        replace(row, price=prices[row.asset] or None, price_usd=price_usd(market, prices[row.asset] or None))
+        if row.asset in prices
+        else row
+        for row in market.assets
+    )
+    base = (prices[market.base] or None) if market.base in prices else market.base_price
+    return replace(market, base_price=base, collaterals=collaterals, assets=rows)
 
 
 def with_usd(market: CompoundV3Market, usd: tuple[int, int] | None) -> CompoundV3Market:

@@ -21,6 +21,7 @@ from indexer.store.books import dump_position
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.terminal.options import Session
+from protocols.aave_v3.market import AaveV3Market
 from tests.bench.population import compound_v2_position, deployments, fill, populate, wallet
 
 #: of the reserves that fall, and of those that rise: a debt that rises endangers as a collateral that falls does
@@ -115,6 +116,15 @@ def test_a_state_that_is_newer_than_its_row_is_evaluated_in_each_step(tmp_path: 
         swept = Sweep("eth", (Fraction(0), Fraction(-1, 2)))
         for _, (totals,) in simulating.sweep(books, Scenario(), swept, Names(GROUPS)):
             assert totals.liquidatable == 1
+
+
+def test_other_prices_leave_the_rows_that_reading_would_give(books: list[stored.Book]) -> None:
+    markets = [(book.adapter, book.market) for book in books if isinstance(book.market, AaveV3Market)]
+    assert markets
+    for adapter, market in markets:
+        prices = [*adapter.quotes(market).prices.items()]
+        moved = adapter.with_prices(market, {key: price * 9 // 10 for key, price in prices[::3]})
+        assert moved == moved.with_assets() != market
 
 
 def test_most_are_left_out_of_a_small_fall(books: list[stored.Book]) -> None:
