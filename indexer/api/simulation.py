@@ -155,7 +155,7 @@ def simulated(
         scenario,
         names,
         at_risk_below=config.settings.at_risk_below,
-        keep=lambda outcome: bool(scope.wallets) or outcome.becomes_liquidatable,
+        every=bool(scope.wallets),
     )
     return Simulation(found, [*left_out, *simulating.remarks(books, scenario, names)])
 

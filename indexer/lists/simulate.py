@@ -216,7 +216,7 @@ def computed(
             scenario,
             names,
             at_risk_below=at_risk_below,
-            keep=(lambda outcome: outcome.becomes_liquidatable) if whole else (lambda _: True),
+            every=not whole,
             progress=progress,
         )
     for line in simulating.remarks(books, scenario, names):

@@ -5,14 +5,14 @@ Positions without a USD value are left out of USD sums and counted beside them.
 
 import heapq
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from operator import itemgetter
+from operator import ge, itemgetter
 from typing import Any
 
 from indexer.model import WAD
 from indexer.queries.exports import IS_AT_RISK
-from indexer.queries.ranking import LOOKS, MOST, candidates, of_many
+from indexer.queries.ranking import ROUNDING
 from indexer.queries.shards import chained
 from indexer.store.shards import each
 
@@ -75,32 +75,38 @@ def worst_health(conn: sqlite3.Connection, chosen: Chosen, wallet: str) -> int |
     return min((int(raw) for (raw,) in worst), default=None)
 
 
-def owing_most(conn: sqlite3.Connection, chosen: Chosen, count: int) -> list[dict[str, Any]]:
-    """The sums of the `count` wallets that owe most, over all files."""
+def owing(conn: sqlite3.Connection, chosen: Chosen, among: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The sums of each wallet that owes anything, or of these, over all files; wallets in their order."""
+    known = "true" if among is None else f"wallet in ({', '.join('?' * len(among))})"
     sql = (
-        "select wallet, count(*) as positions, total(debt_usd) as debt_usd, total(collateral_usd) as collateral_usd,"  # noqa: S608
+        "select wallet, count(*) as positions, total(debt_usd) as debt_usd, total(collateral_usd) as collateral_usd,"  # noqa: S608 - our own names
         f" total(debt_usd) filter (where {IS_AT_RISK}) as debt_at_risk_usd"
-        f" from positions where {chosen.sql} group by wallet"
+        f" from positions where {chosen.sql} and {known} group by wallet order by wallet"
     )
-    parts = each(conn)
-    if len(parts) == 1:
-        owing = f"{sql} having total(debt_usd) > 0 order by total(debt_usd) desc, wallet limit ?"
-        among, most = candidates(conn, "debt_usd", LOOKS[0], of_many(conn))
-        if len(among) <= MOST:
-            of_these = owing.replace(" group by", f" and wallet in ({', '.join('?' * len(among))}) group by", 1)
-            first = parts[0].execute(of_these, [*chosen.values, *among, count]).fetchall()
-            if most is None or (len(first) == count and first[-1]["debt_usd"] > most):
-                return [dict(row) for row in first]
-        return [dict(row) for row in parts[0].execute(owing, [*chosen.values, count])]
-    rows = heapq.merge(*(part.execute(f"{sql} order by wallet", chosen.values) for part in parts), key=itemgetter(0))
     names = "positions debt_usd collateral_usd debt_at_risk_usd".split()
-    sums = (
-        {
-            "wallet": wallet,
-            **dict(zip(names, map(sum, zip(*(tuple(row)[1:] for row in mine), strict=True)), strict=True)),
-        }
-        for wallet, mine in groupby(rows, itemgetter(0))
-    )
-    return heapq.nsmallest(
-        count, (row for row in sums if row["debt_usd"] > 0), key=lambda row: (-row["debt_usd"], row["wallet"])
-    )
+    rows = heapq.merge(*(part.execute(sql, [*chosen.values, *(among or ())]) for part in each(conn)), key=itemgetter(0))
+    for wallet, mine in groupby(rows, itemgetter(0)):
+        sums = map(sum, zip(*(tuple(row)[1:] for row in mine), strict=True))
+        found = {"wallet": wallet, **dict(zip(names, sums, strict=True))}
+        if found["debt_usd"] > 0:
+            yield found
+
+
+def owing_most(
+    conn: sqlite3.Connection, chosen: Chosen, count: int, debts: Sequence[float], likely: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The sums of the `count` wallets that owe most, over all files.
+
+    `debts` is what these and the next one owe, so that it is seen whether the `likely` wallets have all of them; else
+    every wallet is added up.
+    """
+    wanted = [debt for debt in debts[:count] if debt]
+    beyond = debts[count] if len(debts) > count else 0.0
+    found = first(count, owing(conn, chosen, likely))
+    owed = [row["debt_usd"] * ROUNDING for row in found]
+    told = len(owed) == len(wanted) and all(map(ge, owed, wanted)) and (not owed or beyond * ROUNDING < owed[-1])
+    return found if told else first(count, owing(conn, chosen))
+
+
+def first(count: int, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return heapq.nsmallest(count, rows, key=lambda row: (-row["debt_usd"], row["wallet"]))

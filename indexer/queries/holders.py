@@ -8,6 +8,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import heappushpop
 from math import fsum
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +19,8 @@ from indexer.queries.spread import MANY, Spread, few_spreads, many_spreads
 from indexer.store.shards import each
 
 T = TypeVar("T", int, float)
+#: of so many of the largest debts the wallet is remembered
+REMEMBERED = 1_000
 
 
 #: what a balance is to its position; debts are not told apart by whether they may be collateral
@@ -114,6 +117,8 @@ class Held:
     """What the positions of some deployments hold and owe: the balances of each kind, the positions of each deployment."""
 
     kinds: dict[Kind, OfKind] = field(default_factory=dict)
+    #: the largest debts and who owes them, as a heap
+    largest: list[tuple[float, str]] = field(default_factory=lambda: [(0.0, "")] * REMEMBERED)
     deployments: dict[tuple[int, str], OfDeployment] = field(default_factory=dict)
 
     def assets(self) -> dict[tuple[int, str], OfAsset]:
@@ -194,7 +199,8 @@ def _add_deployment(conn: sqlite3.Connection, chain_id: int, name: str, protocol
         f"select account, position_group, asset, symbol, {ROLE}, amount_raw, value_usd from balances {here}",  # noqa: S608 - ours
         (chain_id, name),
     )
-    rows = _grouped(positions, found.deployments.setdefault((chain_id, name), OfDeployment(protocol)).groups)
+    of_name = found.deployments.setdefault((chain_id, name), OfDeployment(protocol))
+    rows = _grouped(positions, of_name.groups, found.largest)
     kinds: dict[tuple[Any, ...], OfKind] = {}
     of, of_group, number, liquidatable = None, None, 0, False
     for account, group, asset, symbol, role, amount, value in balances:
@@ -222,7 +228,9 @@ def _add_deployment(conn: sqlite3.Connection, chain_id: int, name: str, protocol
         pass
 
 
-def _grouped(rows: Iterable[Any], groups: dict[Standing, Group]) -> Iterator[tuple[str, str, int, bool]]:
+def _grouped(
+    rows: Iterable[Any], groups: dict[Standing, Group], largest: list[tuple[float, str]]
+) -> Iterator[tuple[str, str, int, bool]]:
     """Puts each row of `positions` into its group; its key, the number of its wallet, and whether it can be liquidated."""
     for account, position_group, wallet, status, bucket, debt, collateral in rows:
         standing = (status, bucket)
@@ -235,6 +243,8 @@ def _grouped(rows: Iterable[Any], groups: dict[Standing, Group]) -> Iterator[tup
         group.collaterals.append(collateral or 0.0)
         if debt is None:
             group.unknown_debts += 1
+        elif debt > largest[0][0]:
+            heappushpop(largest, (debt, wallet))
         if collateral is None:
             group.unknown_collaterals += 1
         yield account, position_group, number, status == Status.LIQUIDATABLE

@@ -5,7 +5,7 @@ wallets are exact and rounded once, whatever their order.
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
 from heapq import nlargest
 from math import fsum
 from typing import NamedTuple
@@ -17,14 +17,16 @@ LARGEST = 10
 
 
 class Spread(NamedTuple):
-    """How what all wallets together have is spread over them; the last two are None where they have nothing.
+    """How what all wallets together have is spread over them; shares and index are None where they have nothing.
 
     `hhi` is the Herfindahl-Hirschman index: the sum of the squared shares in per cent, 10,000 for a single wallet.
+    `largest` are what LARGEST wallets have, and the next one, the most first.
     """
 
     wallets: int  # that have more than nothing
     top10_percent: float | None
     hhi: float | None
+    largest: tuple[float, ...]
 
 
 def few_spreads(wallets: "array[int]", *columns: "array[float]") -> list[Spread]:
@@ -37,7 +39,7 @@ def few_spreads(wallets: "array[int]", *columns: "array[float]") -> list[Spread]
         sums = list(by_wallet.values())
         whole = fsum(sums)
         shares = [100 * value / whole for value in sums] if whole else []
-        found.append(_spread(whole, sum(value > 0 for value in sums), nlargest(LARGEST, sums), [x * x for x in shares]))
+        found.append(_spread(whole, sum(value > 0 for value in sums), sums, [x * x for x in shares]))
     return found
 
 
@@ -51,12 +53,13 @@ def many_spreads(wallets: "array[int]", *columns: "array[float]") -> list[Spread
         sums = np.bincount(places, np.frombuffer(values, np.float64))
         whole = fsum(sums.tolist())
         shares = 100 * sums / (whole or 1.0)
-        largest = np.partition(sums, -LARGEST)[-LARGEST:] if len(sums) > LARGEST else sums
-        found.append(_spread(whole, int((sums > 0).sum()), largest.tolist(), (shares * shares).tolist()))
+        most = np.partition(sums, -LARGEST - 1)[-LARGEST - 1 :] if len(sums) > LARGEST else sums
+        found.append(_spread(whole, int((sums > 0).sum()), most.tolist(), (shares * shares).tolist()))
     return found
 
 
-def _spread(whole: float, wallets: int, largest: Iterable[float], squares: Iterable[float]) -> Spread:
+def _spread(whole: float, wallets: int, most: Sequence[float], squares: Sequence[float]) -> Spread:
+    largest = tuple(nlargest(LARGEST + 1, most))
     if not whole:
-        return Spread(0, None, None)
-    return Spread(wallets, 100 * (fsum(largest) / whole), fsum(squares))  # of the whole exactly 100
+        return Spread(0, None, None, largest)
+    return Spread(wallets, 100 * (fsum(largest[:LARGEST]) / whole), fsum(squares), largest)  # of the whole exactly 100

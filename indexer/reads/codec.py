@@ -6,7 +6,7 @@ Values of one word each are coded directly, which is faster (see tests/bench/mul
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NoReturn
 
 from eth_abi.codec import ABICodec
@@ -97,7 +97,7 @@ def _encoder(signature: str, selector: bytes, types: list[str]) -> Callable[[Seq
 
     def by_words(args: Sequence[Any]) -> bytes:
         try:
-            return b"".join((selector, *(word(value) for word, value in zip(words, args, strict=True) if word)))
+            return b"".join([selector, *[word(value) for word, value in zip(words, args, strict=True) if word]])
         except (ValueError, TypeError, AttributeError, OverflowError):
             return generic(args)  # eth-abi says what is wrong with them
 
@@ -107,16 +107,7 @@ def _encoder(signature: str, selector: bytes, types: list[str]) -> Callable[[Seq
 def _word_encoder(kind: str) -> Callable[[Any], bytes] | None:
     """A value of an elementary type as one word, None for other types. Raises for a value that does not plainly fit."""
     if kind == "address":
-
-        def address(value: Any) -> bytes:
-            if not isinstance(value, str) or len(value) != 42 or value[:2] != "0x":
-                raise TypeError
-            raw = bytes.fromhex(value[2:])
-            if len(raw) != 20:  # blanks among the digits
-                raise ValueError
-            return bytes(12) + raw
-
-        return address
+        return _address
     number = _NUMBER.fullmatch(kind)
     if number and number[1] == "uint":
         bits = int(number[2])
@@ -136,6 +127,17 @@ def _word_encoder(kind: str) -> Callable[[Any], bytes] | None:
 
         return bytes32
     return None
+
+
+@lru_cache(4_096)
+def _address(value: Any) -> bytes:
+    """An address as a word; cached, as several reads in a row are about the same account."""
+    if not isinstance(value, str) or len(value) != 42 or value[:2] != "0x":
+        raise TypeError
+    raw = bytes.fromhex(value[2:])
+    if len(raw) != 20:  # blanks among the digits
+        raise ValueError
+    return bytes(12) + raw
 
 
 def _decoder(types: list[str]) -> Callable[[bytes], Any]:

@@ -6,7 +6,7 @@ out of USD sums and counted beside them.
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from math import fsum
@@ -23,12 +23,10 @@ from indexer.queries.book import (
     worst_health,
 )
 from indexer.queries.holders import Group, Held, OfDeployment, collateral_usd, debt_usd, held
+from indexer.queries.spread import LARGEST, Spread
 from indexer.report.charts import Bars
 from indexer.report.document import Report, Section
 from indexer.report.parts import as_of, labelled, percent, section
-
-LARGEST = 10
-
 
 # sections ----------------------------------------------------------------------------------------------------------
 
@@ -140,10 +138,13 @@ def by_health(holders: Held) -> tuple[list[str], list[dict[str, Any]]]:
 LARGEST_COLUMNS = "wallet positions debt_usd debt_percent collateral_usd debt_at_risk_usd health_factor".split()
 
 
-def largest(conn: sqlite3.Connection, chosen: Chosen, whole: float, count: int = LARGEST) -> list[dict[str, Any]]:
+def largest(
+    conn: sqlite3.Connection, chosen: Chosen, whole: float, debts: Spread, holders: Held
+) -> list[dict[str, Any]]:
     """The wallets that owe most of the `whole` debt in USD, with the worst health factor among their positions."""
     found = []
-    for row in owing_most(conn, chosen, count):
+    likely = {wallet for debt, wallet in holders.largest if debt}
+    for row in owing_most(conn, chosen, LARGEST, debts.largest, [*likely]):
         digits = worst_health(conn, chosen, row["wallet"])
         factor = None if digits is None else Decimal(digits).scaleb(-18)
         found.append({**row, "debt_percent": percent(row["debt_usd"], whole), "health_factor": factor})
@@ -155,7 +156,7 @@ CONCENTRATION_COLUMNS = (
 )
 
 
-def concentration(holders: Held) -> list[dict[str, Any]]:
+def concentration(spreads: Mapping[str, Sequence[Spread]]) -> list[dict[str, Any]]:
     """How much of the whole book and of each deployment the largest wallets hold."""
     return [
         {
@@ -166,9 +167,7 @@ def concentration(holders: Held) -> list[dict[str, Any]]:
             "collateral_top10_percent": collaterals.top10_percent,
             "collateral_hhi": collaterals.hhi,
         }
-        for name, (debts, collaterals) in sorted(
-            holders.spreads().items(), key=lambda item: (item[0] != "all", item[0])
-        )
+        for name, (debts, collaterals) in sorted(spreads.items(), key=lambda item: (item[0] != "all", item[0]))
     ]
 
 
@@ -192,7 +191,8 @@ def book(
     progress.start("adding up", len(synced), "deployments")
     holders = held(conn, chosen.sql, chosen.values, lambda: progress.advance("adding up", 1))
     progress.done("adding up")
-    sums = by_deployment(synced, holders)
+    sums, spreads = by_deployment(synced, holders), holders.spreads()
+    whole = fsum(row["debt_usd"] or 0.0 for row in sums)
     part = ", ".join([*protocols, *deployments])
     return Report(
         f"Lending book: {part}" if part else "Lending book",
@@ -205,9 +205,9 @@ def book(
             section(
                 "Largest wallets by debt",
                 LARGEST_COLUMNS,
-                largest(conn, chosen, fsum(row["debt_usd"] or 0.0 for row in sums)),
+                largest(conn, chosen, whole, spreads["all"][0], holders),
             ),
-            section("Concentration", CONCENTRATION_COLUMNS, concentration(holders)),
+            section("Concentration", CONCENTRATION_COLUMNS, concentration(spreads)),
         ],
     )
 

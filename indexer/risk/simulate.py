@@ -4,18 +4,17 @@ Everything is computed offline, from the markets and positions of the last snaps
 `evaluate`: a row here is what a sync would write if exactly that had happened.
 """
 
-import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from indexer.adapter import Bounded
 from indexer.model import WAD, Health, Market, Position, Status
 from indexer.progress import NoProgress, Progress
 from indexer.risk.evaluate import status
 from indexer.risk.liquidation import SECONDS_PER_BLOCK
+from indexer.risk.reach import endangered, reach
 from indexer.risk.scenario import Change, Names, Scenario, Sweep
 from indexer.store.books import Book
 from indexer.store.books import seconds_per_block as stored_pace
@@ -25,10 +24,6 @@ T = TypeVar("T")
 
 #: positions in memory at a time
 CHUNK = 2_000
-#: How far a health factor may be off. Prices are rounded to the oracle's integers, values to integers, Aave's average
-#: threshold to a basis point, which is 1 % of a threshold of 1 %; a row of an older block is at most 1 % off. Two such
-#: steps and some room.
-MARGIN = 1.03
 #: what a protocol must tell to be simulated
 TOLD = "what other prices, thresholds or time would do to it"
 
@@ -135,92 +130,78 @@ def parts(positions: Iterable[T]) -> Iterator[list[T]]:
         yield part
 
 
-def span(book: Book, later: Iterable[Market]) -> tuple[float, float] | None:
-    """The least and the most that a price is of its present value in any of these markets, 1 included.
-
-    None where more than prices differ, or the protocol's limit and debt are no sums over lines (`Bounded`).
-    """
-    least, most = 1.0, 1.0
-    if not isinstance(book.adapter, Bounded) or not book.market.exact:
-        return None
-    prices, limits = book.adapter.quotes(book.market).prices, book.adapter.thresholds(book.market)
-    for market in later:
-        new = book.adapter.quotes(market).prices
-        same = market.block == book.market.block and new.keys() == prices.keys()
-        if not same or book.adapter.thresholds(market) != limits or not all(prices.values()):
-            return None
-        shares = [new[key] / price for key, price in prices.items()]
-        least, most = min([least, *shares]), max([most, *shares])
-    return least, most
-
-
-def reach(book: Book, later: Iterable[Market]) -> float:
-    """The health factor from which on no position becomes liquidatable in any of these markets; infinite if unknown.
-
-    If no price falls below f times or rises above g times its present value, the limit is at least f times and the debt at
-    most g times as large, so a health factor of g / f or more stays above 1, apart from rounding, which MARGIN covers.
-    """
-    found = span(book, later)
-    return math.inf if found is None or found[0] <= 0 else found[1] / found[0] * MARGIN
-
-
-def endangered(book: Book, later: Sequence[Market]) -> Book:
-    """The book without who is unverified and who stays healthy in all of these markets.
-
-    Debt that is worth nothing stays so where no price rises.
-    """
-    found = book.trusted().below(reach(book, later))
-    only_falls = span(book, later)
-    return found.worth() if only_falls is not None and only_falls[1] <= 1 else found
-
-
 def simulate(
     books: Sequence[Book],
     scenario: Scenario,
     names: Names,
     *,
     at_risk_below: float = AT_RISK_BELOW,
-    keep: Callable[[Outcome], bool] = lambda outcome: outcome.becomes_liquidatable,
+    every: bool = False,
     progress: Progress | None = None,
 ) -> Simulation:
-    """Every position before and after that is not unverified. With time in the scenario, interest counts as stored, as liquidations do."""
+    """Every position before and after that is not unverified; outcomes of who becomes liquidatable, or of `every` one.
+
+    With time in the scenario, interest counts as stored, as liquidations do.
+    """
     progress = progress or NoProgress()
     markets = [scenario.applied(book.adapter, book.market, names) for book in books]
-    books = [book.trusted().below(reach(book, [market])) for book, market in zip(books, markets, strict=True)]
+    books = [endangered(book, [market]) for book, market in zip(books, markets, strict=True)]
     counted = [book.positions.counted() for book in books]
     progress.start("simulating", sum(expected for _, expected in counted), "positions")
-    result = Simulation(list(books), [], [], [])
-    for book, market, (left_out, _) in zip(books, markets, counted, strict=True):
-        evaluate = book.adapter.evaluate
-        before, after = Totals(positions=left_out), Totals(positions=left_out)
-        for part in parts(book.positions):
-            # An adapter may cache the last market it was asked about: evaluate all positions in one, then in the other.
-            healths = [[evaluate(one, position) for position in part] for one in (book.market, market)]
-            for position, old, new in zip(part, *healths, strict=True):
-                outcome = Outcome(
-                    book,
-                    market,
-                    position,
-                    old,
-                    new,
-                    status_of(book.market, old, at_risk_below, accrued=False),
-                    status_of(market, new, at_risk_below, accrued=bool(scenario.seconds)),
-                )
-                before.add(
-                    outcome.status_before,
-                    outcome.wallet,
-                    usd(book.market, old.debt_value),
-                    usd(book.market, old.collateral_value),
-                )
-                after.add(outcome.status_after, outcome.wallet, outcome.debt_usd, outcome.collateral_usd)
-                if keep(outcome):
+    result, told = Simulation(list(books), [], [], []), Told(at_risk_below, bool(scenario.seconds), every)
+    for book, market, (healthy, _) in zip(books, markets, counted, strict=True):
+        before, after, seen = Totals(), Totals(), 0
+        for part in parts(book.positions.with_factors()):
+            for (factor, _), (name, outcome) in zip(part, _evaluated(book, market, part, told), strict=True):
+                seen += factor > 0
+                if outcome is None:
+                    before.add(Status.HEALTHY, "", None, None)
+                    after.add(name, "", None, None)
+                    continue
+                old = outcome.before
+                values = (usd(book.market, value) for value in (old.debt_value, old.collateral_value))
+                before.add(outcome.status_before, outcome.wallet, *values)
+                after.add(name, outcome.wallet, outcome.debt_usd, outcome.collateral_usd)
+                if every or outcome.becomes_liquidatable:
                     result.outcomes.append(outcome)
             progress.advance("simulating", len(part))
+        for totals in (before, after):
+            totals.positions += healthy - seen
         result.before.append(before)
         result.after.append(after)
     progress.done("simulating")
     result.outcomes.sort(key=lambda o: (-(o.debt_usd or 0.0), o.book.chain_id, o.book.name, o.position.key))
     return result
+
+
+class Told(NamedTuple):
+    """How statuses are told, `accrued` with the interest that a liquidation would store first; and of whom: of `every` one?"""
+
+    at_risk_below: float
+    accrued: bool
+    every: bool
+
+
+def _evaluated(
+    book: Book, market: Market, part: Sequence[tuple[float, Position]], told: Told
+) -> list[tuple[Status, Outcome | None]]:
+    """The status in this market of positions with their factors, and the outcome.
+
+    None of who is healthy by its factor and not liquidatable in this market, as nothing more is told of them.
+    """
+    evaluate = book.adapter.evaluate
+    # An adapter may cache the last market it was asked about: evaluate all positions in one, then in the other.
+    healths = [evaluate(market, position) for _, position in part]
+    names = [status_of(market, health, told.at_risk_below, accrued=told.accrued) for health in healths]
+    found: list[tuple[Status, Outcome | None]] = []
+    for (factor, position), new, name in zip(part, healths, names, strict=True):
+        if factor and name is not Status.LIQUIDATABLE and not told.every:
+            found.append((name, None))
+            continue
+        old = evaluate(book.market, position)
+        before = status_of(book.market, old, told.at_risk_below, accrued=False)
+        found.append((name, Outcome(book, market, position, old, new, before, name)))
+    return found
 
 
 OUTCOME_COLUMNS = (
@@ -357,10 +338,12 @@ def sweep(
     books = [endangered(book, later) for book, later in zip(books, markets, strict=True)]
     counted = [book.positions.counted() for book in books]
     progress.start("sweeping", sum(expected for _, expected in counted), "positions")
-    found = [[Totals(positions=left_out) for left_out, _ in counted] for _ in steps]
+    found = [[Totals() for _ in counted] for _ in steps]
     for n, (book, later) in enumerate(zip(books, markets, strict=True)):
         evaluate, bounds = book.adapter.evaluate, [reach(book, [market]) for market in later]
+        seen = 0
         for part in parts(book.positions.with_factors()):
+            seen += sum(factor > 0 for factor, _ in part)
             for market, bound, totals in zip(later, bounds, (step[n] for step in found), strict=True):
                 near = [position for factor, position in part if factor < bound]
                 totals.positions += len(part) - len(near)
@@ -370,6 +353,8 @@ def sweep(
                     wallet = health.wallet or health.owner or position.key.account
                     totals.add(name, wallet, usd(market, health.debt_value), usd(market, health.collateral_value))
             progress.advance("sweeping", len(part))
+        for step in found:
+            step[n].positions += counted[n][0] - seen
     for share, totals_of in zip(swept.shares, found, strict=True):
         yield float(share * 100), totals_of
     progress.done("sweeping")

@@ -86,13 +86,18 @@ def load_position(adapter: AnyAdapter, block_number: int, state: str) -> Positio
 # the book -------------------------------------------------------------------------------------------------------------
 
 
+#: the group and the asset of a balance; whoever is in a group has something of all that is priced in it
+Holding = tuple[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """Positions in the file, loaded one by one, anew at each iteration.
 
-    Everyone with debt, or all that these `wallets` hold. With `below` those are left out whose row says that they are
-    healthy and have no lower health factor, unless they were read after the row was written. `verified`
-    leaves out those whose rows are `unverified`, `least` those who owe less USD, `worth` those whose debt is worth nothing.
+    Everyone with debt, or all that these `wallets` hold. Of those whose row says that they are healthy, and who were not
+    read after it was written, `below` leaves out who has no lower health factor, and `moved` who has nothing of these assets.
+    `verified` leaves out those whose rows are `unverified`, `least` those who owe less USD, `worth` those whose debt is
+    worth nothing.
     """
 
     conn: sqlite3.Connection
@@ -104,6 +109,7 @@ class Stored:
     verified: bool = False
     least: float | None = None
     worth: bool = False
+    moved: frozenset[Holding] | None = None
 
     def __iter__(self) -> Iterator[Position]:
         return load_positions(self.adapter, self._states("s.block_number, s.state"))
@@ -131,18 +137,22 @@ class Stored:
             "verified": self.verified,
             "least": self.least,
             "worth": self.worth,
+            "moved": self.moved is not None,
+            "assets": json.dumps([asset for group, asset in self.moved or () if not group]),
+            "groups": json.dumps([group for group, _ in self.moved or () if group]),
             "wallets": json.dumps([*self.wallets]),
         }
 
     def counted(self) -> tuple[int, int]:
-        """How many are left out for their health factor, and about how many are not, for a progress bar."""
+        """How many have a row that says they are healthy, and about how many are not left out, for a progress bar."""
+        safe, rows = SAFE, FROM
         if self.wallets:
-            return 0, 0
-        far, rows = (
-            (f"{NEAR} is not true", FROM) if self.below is not None and self.newer() else (f"{FAR} is true", ROWS)
-        )
-        columns = f"count(*) filter (where {far}), count(*) filter (where p.status <> 'no-debt' and {FAR} is not true)"
-        found: tuple[int, int] = self.conn.execute(f"select {columns} {rows}", self._where).fetchone()
+            rows = OF_WALLETS
+        elif not self.newer():
+            safe, rows = "p.status = 'healthy'", ROWS
+        near = "(:below is null or p.status <> 'healthy' or p.health_factor < :below)"
+        columns = f"count(*) filter (where {safe}), count(*) filter (where p.status <> 'no-debt' and {near})"
+        found: tuple[int, int] = self.conn.execute(f"select {columns} {rows} and {OWING}", self._where).fetchone()
         return found
 
     def newer(self) -> int:
@@ -175,8 +185,14 @@ DEBTORS = (
     "and b.position_group = p.position_group and b.side = 'debt')))"
 )
 OF_WALLETS = FROM.replace("positions p", f"({OF_ADDRESSES.replace('?1', ':wallets')}) p", 1)
-FAR = "(:below is not null and p.status = 'healthy' and p.health_factor >= :below)"
-FACTOR = "case when p.status = 'healthy' and s.block_number <= :block_number then p.health_factor else 0.0 end"
+HELD = (
+    "(p.position_group in (select value from json_each(:groups)) or exists (select 1 from balances b "
+    "where b.chain_id = p.chain_id and b.deployment = p.deployment and b.account = p.account "
+    "and b.position_group = p.position_group and b.asset in (select value from json_each(:assets))))"
+)
+FAR = f"(p.status = 'healthy' and (p.health_factor >= :below or (:moved and not {HELD})))"
+SAFE = "p.status = 'healthy' and s.block_number <= :block_number"
+FACTOR = f"case when {SAFE} then p.health_factor else 0.0 end"
 NEAR = f"({FAR} is not true or s.block_number > :block_number)"
 OWING = "(:least is null or p.debt_usd is null or p.debt_usd >= :least)"
 TRUSTED = "(p.status <> 'unverified' or not :verified)"
@@ -191,11 +207,12 @@ class Book:
     market: Market
     positions: Stored
 
-    def below(self, health_factor: float) -> "Book":
-        """The same without who is healthy and has no lower health factor; all of chosen wallets stay."""
-        if not math.isfinite(health_factor) or self.positions.wallets:
+    def below(self, health_factor: float, moved: frozenset[Holding] | None = None) -> "Book":
+        """The same without who is healthy and has no lower health factor, or nothing of what `moved`; all of chosen wallets stay."""
+        if self.positions.wallets:
             return self
-        return replace(self, positions=replace(self.positions, below=health_factor))
+        bound = health_factor if math.isfinite(health_factor) else None
+        return replace(self, positions=replace(self.positions, below=bound, moved=moved))
 
     def trusted(self) -> "Book":
         """The same without who is unverified."""

@@ -88,7 +88,8 @@ class Told:
         self.thread = threading.Thread(target=self._tell, daemon=True)
 
     def start(self, name: str, total: int, unit: str, done: int = 0) -> None:
-        self.stage, self.total, self.unit, self.count, self.note = name, total, unit, done, ""
+        self.count = done  # before the total, which the other thread reads first: no more is done than there is
+        self.stage, self.total, self.unit, self.note = name, total, unit, ""
         self.before = done
         self.began = time.monotonic()
 
@@ -114,19 +115,21 @@ class Told:
         return max(int((time.monotonic() - self.began) * (self.total - self.count) / (self.count - self.before)), 0)
 
     def fields(self) -> dict[str, object]:
+        total = self.total
         return {
             "stage": self.stage,
             "done": self.count,
-            "total": self.total,
+            "total": total,
             "unit": self.unit,
             "seconds_left": self.seconds_left(),
         }
 
     def line(self) -> str:
-        if not self.total:
+        total, left = self.total, self.seconds_left()
+        if not total:
             return self.stage
-        left = self.seconds_left()
-        parts = [f"{self.stage}: {self.count:,} of {self.total:,} {self.unit} ({100 * self.count // self.total} %)"]
+        count = self.count
+        parts = [f"{self.stage}: {count:,} of {total:,} {self.unit} ({100 * count // total} %)"]
         parts += [self.note] if self.note else []
         parts += [] if left is None else [f"about {age(left)} left"]
         return ", ".join(parts)

@@ -18,12 +18,12 @@ FAR_FROM_DANGER = 10_000
 def json_value(value: Any) -> Any:
     """A value as JSON can carry it exactly: integers beyond 2**53 and non-finite numbers as strings, bytes as 0x hex."""
     match value:
-        case bool() | None | str():
+        case str() | None | bool():
             return value
-        case int():
-            return value if abs(value) <= 2**53 else str(value)
         case float():
             return value if math.isfinite(value) else str(value)
+        case int():
+            return value if abs(value) <= 2**53 else str(value)
         case bytes():
             return "0x" + value.hex()
         case Mapping():
@@ -109,14 +109,18 @@ NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 # Most cells are hex addresses, decimal digits and plain names, which need no closer look.
-HARMLESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.:-]*")
+harmless = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.:-]*").fullmatch
+NUMBERS = (float, int)
 
 
 def cell_text(value: Any) -> str:
     """A CSV or TSV cell: empty for NULL, with a leading apostrophe where a spreadsheet would see a formula."""
     if value is None:
         return ""
-    if isinstance(value, str) and HARMLESS.fullmatch(value):
-        return value
+    if isinstance(value, str):
+        if not value or harmless(value):
+            return value
+    elif isinstance(value, NUMBERS):
+        return str(value)
     text = printable(plain(value))
     return "'" + text if isinstance(value, str) and FORMULA.match(text) and not NUMBER.fullmatch(text) else text

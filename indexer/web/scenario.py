@@ -132,7 +132,7 @@ def computed(
         scenario,
         names_of(desk),
         at_risk_below=desk.session.config.settings.at_risk_below,
-        keep=(lambda _: True) if wallets else (lambda outcome: outcome.becomes_liquidatable),
+        every=bool(wallets),
     )
 
 

@@ -20,7 +20,7 @@ from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.terminal import output
 from indexer.terminal.output import Format, Output
-from indexer.text.values import printable
+from indexer.text.values import cell_text, printable
 from indexer.text.values import shown as shown_text
 
 HOSTILE = [
@@ -172,6 +172,20 @@ def test_csv_gives_printable_strings_back(value):
 
 
 # files -------------------------------------------------------------------------------------------------------------
+
+
+CELLS = (
+    st.sampled_from(["", None, 'a"b', '"', "a,b", "a\tb", ",", "x"]) | st.floats() | st.integers() | st.text(max_size=5)
+)
+
+
+@pytest.mark.parametrize(("kind", "dialect"), [(Format.CSV, "excel"), (Format.TSV, "excel-tab")])
+@given(rows=st.integers(1, 3).flatmap(lambda n: st.lists(st.lists(CELLS, min_size=n, max_size=n), min_size=1)))
+def test_lines_are_those_of_the_csv_module(kind, dialect, rows):
+    stream = io.StringIO()
+    writer = csv.writer(stream, dialect, lineterminator="\n")
+    writer.writerows([cell_text(cell) for cell in row] for row in rows)
+    assert text(kind, *rows) == stream.getvalue()
 
 
 def test_a_file_is_replaced_at_once_and_keeps_its_mode(tmp_path: Path):

@@ -45,7 +45,7 @@ def test_ten_who_hold_everything_hold_100_percent(values: list[float]) -> None:
 
 @given(st.lists(st.floats(min_value=0, max_value=1e12), max_size=50))
 def test_concentration_lies_between_equal_shares_and_one_holder(values: list[float]) -> None:
-    for wallets, share, index in spreads([*enumerate(values)]):
+    for wallets, share, index, _ in spreads([*enumerate(values)]):
         if sum(values):
             assert index is not None
             assert share is not None
@@ -56,8 +56,8 @@ def test_concentration_lies_between_equal_shares_and_one_holder(values: list[flo
 
 
 def test_concentration_of_known_shares() -> None:
-    assert spreads([(1, 60.0), (2, 30.0), (2, 10.0)]) == (Spread(2, 100, 5200),) * 2
-    assert spreads([*enumerate([1.0] * 20)]) == (Spread(20, 50, 500),) * 2
+    assert spreads([(1, 60.0), (2, 30.0), (2, 10.0)]) == (Spread(2, 100, 5200, (60, 40)),) * 2
+    assert spreads([*enumerate([1.0] * 20)]) == (Spread(20, 50, 500, (1,) * 11),) * 2
 
 
 def test_each_asset_is_what_the_rows_add_up_to(tmp_path: Path) -> None:

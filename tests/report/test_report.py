@@ -21,7 +21,9 @@ from click.testing import CliRunner, Result
 from indexer.cli.main import main
 from indexer.history import accrual
 from indexer.queries import book as book_queries
+from indexer.queries import holders as holders_queries
 from indexer.queries.holders import Held, held
+from indexer.queries.spread import LARGEST
 from indexer.report import book as report_book
 from indexer.report import charts
 from indexer.report import wallet as report_wallet
@@ -420,17 +422,36 @@ def test_a_health_factor_one_unit_below_1_is_in_the_bucket_below(tmp_path: Path)
     }
 
 
-@pytest.mark.parametrize("looked_at", [1, 12, 100, 1_000_000])
+@pytest.mark.parametrize("looked_at", [1, 9, 12, 100, 1_000_000])
 def test_the_largest_wallets_are_those_of_sql(
     conn: sqlite3.Connection, looked_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(book_queries, "LOOKS", (looked_at,))
-    found = report_book.largest(conn, ALL, 1.0)
+    monkeypatch.setattr(holders_queries, "REMEMBERED", looked_at)
+    held = holders(conn)
+    found = report_book.largest(conn, ALL, 1.0, held.spreads()["all"][0], held)
     expected = rows(
         conn,
         "select wallet, total(debt_usd) as debt from positions group by wallet order by debt desc, wallet limit 10",
     )
     assert [(line["wallet"], line["debt_usd"]) for line in found] == expected
+
+
+@pytest.mark.parametrize("remembered", [1, LARGEST, LARGEST + 3, 100])
+def test_of_wallets_that_owe_the_same_the_first_by_name_are_listed(
+    tmp_path: Path, remembered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holders_queries, "REMEMBERED", remembered)
+    with Store(tmp_path / "x.db") as store:
+        store.register(1, "d", "p", "borrowers")
+        for number in range(LARGEST + 5):
+            store.conn.execute(
+                "insert into positions (chain_id, deployment, protocol, account, position_group, wallet, debt_usd, status, "
+                "block_number, block_hash) values (1, 'd', 'p', ?, '', ?, 7.0, 'x', 1, '')",
+                (f"{LARGEST + 5 - number:02}", f"{number:02}"),
+            )
+        held = holders(store.conn)
+        found = report_book.largest(store.conn, ALL, 1.0, held.spreads()["all"][0], held)
+    assert [line["wallet"] for line in found] == [f"{number:02}" for number in range(LARGEST)]
 
 
 def table_of(text: str, title: str) -> list[dict[str, str]]:

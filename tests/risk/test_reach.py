@@ -14,6 +14,7 @@ from indexer import config
 from indexer.adapter import WhatIf
 from indexer.model import PositionKey
 from indexer.risk import simulate as simulating
+from indexer.risk.reach import endangered, reach
 from indexer.risk.scenario import GROUPS, Change, Names, Scenario, Sweep
 from indexer.store import books as stored
 from indexer.store.books import dump_position
@@ -23,7 +24,14 @@ from indexer.terminal.options import Session
 from tests.bench.population import compound_v2_position, deployments, fill, populate, wallet
 
 #: of the reserves that fall, and of those that rise: a debt that rises endangers as a collateral that falls does
-SCENARIOS = (["WETH=-20%"], ["WETH=-60%", "wstETH=-60%"], ["USDC=+5%", "WBTC=-1%"], ["DAI=+40%"], ["eth=-35%"])
+SCENARIOS = (
+    ["WETH=-20%"],
+    ["WETH=-60%", "wstETH=-60%"],
+    ["USDC=+5%", "WBTC=-1%"],
+    ["DAI=+40%"],
+    ["eth=-35%"],
+    ["GEM0-A=-60%"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +50,14 @@ def result(books: list[stored.Book], shocks: list[str]) -> object:
     return rows, simulating.deployment_rows(found), found.before, found.after
 
 
+@pytest.mark.parametrize("least", [None, 5_000.0])
 @pytest.mark.parametrize("shocks", SCENARIOS)
 def test_a_scenario_has_the_same_result_without_who_is_safe(
-    books: list[stored.Book], shocks: list[str], monkeypatch: pytest.MonkeyPatch
+    books: list[stored.Book], shocks: list[str], least: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    books = [replace(book, positions=replace(book.positions, least=least)) for book in books]
     told = result(books, shocks)
-    monkeypatch.setattr(simulating, "reach", lambda book, later: float("inf"))
+    monkeypatch.setattr(simulating, "endangered", lambda book, later: book.trusted())
     assert told == result(books, shocks)
 
 
@@ -56,8 +66,21 @@ def test_a_sweep_has_the_same_result_without_who_is_safe(
 ) -> None:
     swept = Sweep("eth", tuple(Fraction(-tenths, 10) for tenths in range(6)))
     told = list(simulating.sweep(books, Scenario(), swept, Names(GROUPS)))
+    monkeypatch.setattr(simulating, "endangered", lambda book, later: book.trusted())
     monkeypatch.setattr(simulating, "reach", lambda book, later: float("inf"))
     assert told == list(simulating.sweep(books, Scenario(), swept, Names(GROUPS)))
+
+
+@pytest.mark.parametrize("least", [0.0, 5_000.0])
+def test_everyone_who_owes_enough_is_counted_once(books: list[stored.Book], least: float) -> None:
+    books = [replace(book, positions=replace(book.positions, least=least)) for book in books]
+    found = simulating.simulate(books, Scenario(shocks=(Change.shock("WETH=-20%"),)), Names(GROUPS))
+    for book, *sums in zip(books, found.before, found.after, strict=True):
+        (expected,) = book.positions.conn.execute(
+            "select count(*) from positions where deployment = ? and status <> 'no-debt' and debt_usd >= ?",
+            (book.name, least),
+        ).fetchone()
+        assert [totals.positions for totals in sums] == [expected] * 2
 
 
 @pytest.mark.parametrize(("share", "liquidatable"), [(Fraction(2), 1), (Fraction(-1, 2), 0)])
@@ -98,12 +121,9 @@ def test_most_are_left_out_of_a_small_fall(books: list[stored.Book]) -> None:
     scenario = Scenario(shocks=(Change.shock("WETH=-10%"),))
     for book in books:
         market = scenario.applied(book.adapter, book.market, Names(GROUPS))
-        limit = simulating.reach(book, [market])
-        assert 1 < limit < 1.2
-        near = book.below(limit).positions
-        left_out, expected = near.counted()
-        assert left_out + sum(1 for _ in near) == sum(1 for _ in book.positions)
-        assert left_out > expected
+        assert 1 < reach(book, [market]) < 1.2
+        near = endangered(book, [market]).positions
+        assert sum(1 for _ in near) <= near.counted()[1] < sum(1 for _ in book.positions) / 2
 
 
 def test_time_and_thresholds_leave_nobody_out(books: list[stored.Book]) -> None:
@@ -111,7 +131,8 @@ def test_time_and_thresholds_leave_nobody_out(books: list[stored.Book]) -> None:
         for book in books:
             market = scenario.applied(book.adapter, book.market, Names(GROUPS))
             if market != book.market:
-                assert simulating.reach(book, [market]) == float("inf")
+                assert reach(book, [market]) == float("inf")
+                assert endangered(book, [market]) == book.trusted()
 
 
 def test_a_command_reads_one_snapshot_while_another_is_committed(tmp_path: Path) -> None:
