@@ -190,7 +190,8 @@ class DeliveryWorker:
         # a channel accepts nothing, only its oldest alert is suspected.
         counts = sent and failure.retry_after is None and (taken_since or delivery.number == oldest)
         failures, aside, final = consequence(delivery, failure, counts=counts, taken_since=taken_since)
-        pause = 0.0
+        # one time for both: the channel goes on with what it refused, not with what came behind
+        now, pause = time.time(), 0.0
         if final:
             self.refused += 1
             log.error("%s refused an alert also as a short message: %s", self.place, failure)
@@ -201,9 +202,9 @@ class DeliveryWorker:
             pause = PAUSES[min(self.failures, len(PAUSES)) - 1]
             if failure.retry_after is not None:
                 pause = min(max(failure.retry_after, pause), LONGEST_PAUSE)
-                self.resume_at = time.time() + pause
+                self.resume_at = now + pause
             log.warning("%s did not accept an alert (%s); trying again in %g s", self.place, failure, pause)
-        next_attempt_at = time.time() + pause
+        next_attempt_at = now + pause
         self._stubborn(
             lambda: queue.mark_failed(
                 conn,

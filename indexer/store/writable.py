@@ -19,8 +19,8 @@ from indexer.schema import migrations
 from indexer.store.book_sums import BookSums
 from indexer.store.database import BUSY_TIMEOUT_MS, LARGEST_VALUE, check_version, no_folder, unusable
 
-#: pages of the WAL (128 MB) before they go into the database: a live tail changes many of the same ones at each block
-WAL_PAGES = 32_000
+#: pages of the WAL (64 MB) before they go into the database: a live tail changes many of the same ones at each block
+WAL_PAGES = 16_000
 
 
 class WritableFile:
