@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple, Self
 
 from indexer import config
 from indexer.plugins import adapter_class
@@ -119,11 +120,11 @@ def tail(node: Fake, blocks: int = BLOCKS, patience: float = PATIENCE) -> Iterat
             for n in range(2):  # what it loads at the start is no block's, nor what goes into the database after that
                 head = advance(node, process, head, 2 + n, patience)
             node.rpc("bench_reset")
-            before, frames, pages = spent(process.pid), wal_frames(node), 0
+            before, wal, pages = spent(process.pid), Wal.of(node), 0
             for n in range(blocks):
                 head = advance(node, process, head, 4 + n)
-                earlier, frames = frames, wal_frames(node)
-                pages += frames - earlier if frames >= earlier else frames
+                earlier, wal = wal, Wal.of(node)
+                pages += wal.frames - (earlier.frames if wal.salt == earlier.salt else 0)
             after, stats = spent(process.pid), node.rpc("bench_stats")
         finally:
             process.terminate()
@@ -141,10 +142,19 @@ def tail(node: Fake, blocks: int = BLOCKS, patience: float = PATIENCE) -> Iterat
 FRAME = 4096 + 24
 
 
-def wal_frames(node: Fake) -> int:
-    """How many pages the WAL holds, as its index says (https://www.sqlite.org/walformat.html, mxFrame)."""
-    index = node.database.with_name(f"{node.database.name}-shm").read_bytes()
-    return int.from_bytes(index[16:20], sys.byteorder)
+class Wal(NamedTuple):
+    """How many pages the WAL holds, as its index says, and which one it is: it begins anew once all of it is in the database.
+
+    https://www.sqlite.org/walformat.html, mxFrame and aSalt.
+    """
+
+    frames: int
+    salt: bytes
+
+    @classmethod
+    def of(cls, node: Fake) -> Self:
+        index = node.database.with_name(f"{node.database.name}-shm").read_bytes()
+        return cls(int.from_bytes(index[16:20], sys.byteorder), index[32:40])
 
 
 def written(before: Spent, after: Spent, blocks: int) -> float:
