@@ -212,9 +212,8 @@ class KnownDeployment:
                 if self.screen.fits(self.market):
                     return
             self.screen = None
-        by_group = self.passed is not None and type(self.adapter).fit_group is not Adapter.fit_group
-        groups = self.passed.groups if self.passed is not None and by_group else None
-        some = None if groups is None or len(groups) > PART else sorted(groups.values())
+        passed = None if type(self.adapter).fit_group is Adapter.fit_group else self.passed
+        some = None if passed is None or len(passed.groups) > PART else sorted(passed.groups.values())
         self.market = self.adapter.fit(read, market, self.held() if some is None else self.loaded(some))
 
     def begin(self) -> None:
