@@ -11,7 +11,7 @@ from indexer.store import imported, reorgs
 from indexer.store.changes import Place, noted
 from indexer.store.chosen import rows_of
 from indexer.store.deployments import describe
-from indexer.store.row_writes import insert, overwritten
+from indexer.store.row_writes import insert, insert_all, overwritten
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceValues, PositionRow, Snapshot, market_row
 from indexer.store.synced_ranges import SyncedRanges
 from indexer.store.writable import WritableFile
@@ -100,7 +100,8 @@ class Store(WritableFile):
                 "insert into events values (?, ?, ?, ?, ?, ?) on conflict do update set "
                 "first_block = min(first_block, excluded.first_block), "
                 "last_block = max(last_block, excluded.last_block)",
-                [(chain_id, deployment, k.account, k.group, a, b) for k, (a, b) in keys.items()],
+                # in the order of the keys, as they stand in the file: a page is then looked up once, not for each
+                [(chain_id, deployment, *key, *blocks) for key, blocks in sorted(keys.items())],
             )
 
     def save_contracts(self, chain_id: int, deployment: str, named: Mapping[str, int]) -> None:
@@ -328,10 +329,8 @@ class Store(WritableFile):
         if replace:
             self.sums.take_out(where, *overwritten(conn, where, rows, balances))
         else:
-            conn.executemany(
-                insert("positions", len(POSITION_COLUMNS)), map(tuple, rows)
-            )  # taken faster than named ones
-            conn.executemany(insert("balances", len(BALANCE_COLUMNS)), balances)
+            insert_all(conn, "positions", len(POSITION_COLUMNS), rows)
+            insert_all(conn, "balances", len(BALANCE_COLUMNS), balances)
         self.sums.put_in(where, rows, balances)
 
     def older_rows(self, where: tuple[int, str], keys: Iterable[PositionKey], block: int) -> list[PositionKey]:
