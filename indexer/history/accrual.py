@@ -15,33 +15,44 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from indexer.history.flows import Held, balances, reread
+from indexer.history.flows import BEFORE, Key, Where, reread
 from indexer.history.history import trusted
 from indexer.model import Block
+from indexer.store.chosen import OF_KEY, members
 from indexer.store.reorgs import recorded
 from indexer.store.rows import Snapshot
-
-Where = tuple[int, str]
-Place = tuple[str, ...]  # account, position_group, market, asset, side
 
 #: debts, and supply of assets with a supply index; gems and plain collateral earn nothing
 NEW = (
     "insert or ignore into accruals select b.chain_id, b.deployment, b.account, b.position_group, b.market, b.asset, "
-    "b.side, ?3, ?4, ?3, ?4, b.scaled_raw, b.amount_raw, '0', 0 from balances b "
+    "b.side, ?4, ?5, ?4, ?5, b.scaled_raw, b.amount_raw, '0', 0 from {balances} "
     "where b.chain_id = ?1 and b.deployment = ?2 and (b.side = 'debt' or (b.market, b.asset) in (select market, asset "
     "from markets where chain_id = ?1 and deployment = ?2 and supply_index_raw is not null))"
 )
+EVERYONE = NEW.format(balances="balances b")
+CHOSEN = NEW.format(balances=f"json_each(?3) k cross join balances b on {OF_KEY.format(t='b')}")
+#: what stands for another stored value by now, with the one and the amount of now and of the last snapshot
+OVER = (
+    "select a.account, a.position_group, a.market, a.asset, a.side, a.start_timestamp, a.scaled_raw, a.start_amount_raw, "
+    "a.interest_raw, a.unmeasured_seconds, coalesce(b.scaled_raw, '0') as now, coalesce(b.amount_raw, '0'), "
+    "t.scaled_raw, t.amount_raw from json_each(?3) k cross join accruals a on {of_key} "
+    "left join balances b using (chain_id, deployment, account, position_group, market, asset, side) "
+    "left join {before} t using (chain_id, deployment, account, position_group, market, asset, side) "
+    "where now <> a.scaled_raw"
+)
+ENDED = OVER.format(of_key=OF_KEY.format(t="a"), before=BEFORE)
+#: positions that are compared together
+PART = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """A deployment's last snapshot, and the balances it had for positions that were read since."""
+    """A deployment's last snapshot, whose balances wait for those that were read since (`flows.remember`)."""
 
     where: Where
-    block_number: int
     since: int  # positions read after this block may have changed
+    block_number: int
     timestamp: int
-    held: dict[tuple[str, str], dict[tuple[str, ...], Held]]
     known: bool  # False: those balances are of blocks that are gone
 
 
@@ -61,7 +72,7 @@ def accrue(conn: sqlite3.Connection, snapshots: Sequence[Snapshot], block: Block
             if last is not None:
                 changed(conn, last, block)
             if last is None or not last.known or not any_rows(conn, where):
-                conn.execute(NEW, (*where, block.number, block.timestamp))
+                conn.execute(EVERYONE, (*where, None, block.number, block.timestamp))
 
     return write
 
@@ -78,58 +89,37 @@ def last_snapshot(conn: sqlite3.Connection, where: Where, block: Block) -> Befor
     if found is None or found[0] is None:
         return None
     since = min(found[0], block.number - 1)  # after a reorg the chain may be shorter than it was
-    return Before(where, found[0], since, found[1], balances(conn, where, since), trusted(conn, where))
+    return Before(where, since, found[0], found[1], trusted(conn, where))
 
 
 def changed(conn: sqlite3.Connection, last: Before, block: Block) -> None:
     """Ends the measured stretch of each stored value that changed, and begins the next."""
-    after = balances(conn, last.where, last.since)
-    for key in reread(conn, last.where, last.since):
-        old, new = last.held.get(key, {}), after.get(key, {})
-        rows = {
-            tuple(place): rest
-            for *place, rest in (
-                (*row[:3], row[3:])
-                for row in conn.execute(
-                    "select market, asset, side, start_timestamp, scaled_raw, start_amount_raw, interest_raw, "
-                    "unmeasured_seconds from accruals where chain_id = ? and deployment = ? and account = ? "
-                    "and position_group = ?",
-                    (*last.where, *key),
-                )
-            )
-        }
-        for place, (start, scaled, amount, interest, unmeasured) in rows.items():
-            now = new.get(place, Held("0", 0, None))
-            if now.scaled == scaled:
-                continue
-            then = old.get(place)
-            measured, gap = int(interest), block.timestamp - start
-            if scaled == "0":
-                gap = min(gap, block.timestamp - last.timestamp)
-            elif last.known and then is not None and then.scaled == scaled and start <= last.timestamp:
-                measured += then.amount - int(amount)
-                gap = block.timestamp - last.timestamp
-            conn.execute(
-                "update accruals set start_block = ?, start_timestamp = ?, scaled_raw = ?, start_amount_raw = ?, "
-                "interest_raw = ?, unmeasured_seconds = ? where chain_id = ? and deployment = ? and account = ? "
-                "and position_group = ? and market = ? and asset = ? and side = ?",
-                (
-                    block.number,
-                    block.timestamp,
-                    now.scaled,
-                    str(now.amount),
-                    str(measured),
-                    unmeasured + max(gap, 0),
-                    *last.where,
-                    *key,
-                    *place,
-                ),
-            )
-        if new.keys() - rows.keys():
-            conn.execute(
-                f"{NEW} and b.account = ?5 and b.position_group = ?6",
-                (*last.where, block.number, block.timestamp, *key),
-            )
+    keys = reread(conn, last.where, last.since)
+    while part := keys.fetchmany(PART):
+        _changed(conn, last, block, part)
+
+
+def _changed(conn: sqlite3.Connection, last: Before, block: Block, keys: Sequence[Key]) -> None:
+    """The same for some of the positions that were read since."""
+    chosen, ended = (*last.where, members(keys)), []
+    for (
+        *place, start, scaled, amount, interest, unmeasured, now_scaled, now_amount, then_scaled, then_amount
+    ) in conn.execute(ENDED, chosen).fetchall():  # fmt: skip
+        measured, gap = int(interest), block.timestamp - start
+        if scaled == "0":
+            gap = min(gap, block.timestamp - last.timestamp)
+        elif last.known and then_scaled == scaled and start <= last.timestamp:
+            measured += int(then_amount) - int(amount)
+            gap = block.timestamp - last.timestamp
+        stretch = (block.number, block.timestamp, now_scaled, now_amount, str(measured), unmeasured + max(gap, 0))
+        ended.append((*stretch, *last.where, *place))
+    conn.executemany(
+        "update accruals set start_block = ?, start_timestamp = ?, scaled_raw = ?, start_amount_raw = ?, "
+        "interest_raw = ?, unmeasured_seconds = ? where chain_id = ? and deployment = ? and account = ? "
+        "and position_group = ? and market = ? and asset = ? and side = ?",
+        ended,
+    )
+    conn.execute(CHOSEN, (*chosen, block.number, block.timestamp))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,15 +26,16 @@ from typing import NamedTuple
 
 from indexer.history import pruned
 from indexer.history.flows import (
-    Held,
+    BEFORE,
     Key,
     Moved,
-    balances,
+    Reread,
+    any_reread,
     balances_of,
     change_of,
     change_of_incomplete,
-    incomplete,
-    reread,
+    has_points,
+    reread_of,
 )
 from indexer.model import ENDANGERED, Accounts, Block
 from indexer.store.chosen import OF_KEY, rows_of
@@ -49,6 +50,7 @@ OLDEST = 86_400
 #: rows examined for thinning at each snapshot: at least so many, and so many for each row that was added
 SLICE, PER_ADDED = 5_000, 3
 LAST = 2**63 - 1
+FIRST = ("", "")  # before the first position
 HERE = "chain_id = ? and deployment = ?"
 
 
@@ -65,25 +67,25 @@ class Point(NamedTuple):
 
 @dataclass(slots=True)
 class Plan:
-    """The old rows, before they are replaced. `previous` is the block to compare with, None if there is none.
+    """What is known before the rows are replaced. `previous` is the block to compare with, None if there is none.
 
-    `reread` are the positions that were read since, with the first block that named them, `before` their old balances, and
-    `incomplete` those of them whose old rows do not have every supply. `added` counts the points that were written;
-    `first` if there are none of an earlier block.
+    Positions that were read after block `since` count as changed if their balances are; None if nobody was. `added` counts
+    the points that were written; `first` if there are none of an earlier block.
     """
 
     snapshot: Snapshot
     previous: int | None
     watched: set[str]
-    reread: dict[Key, int]
-    before: dict[Key, dict[tuple[str, ...], Held]]
-    incomplete: set[Key]
+    since: int | None
     first: bool = False
     added: int = 0
 
-    def asks_for(self, row: PositionRow) -> bool:
-        """Whether a row may make a point however near the last one is."""
-        return pair_of(row) in self.reread or not self.watched.isdisjoint(row.people)
+    def reread(self, conn: sqlite3.Connection, keys: Iterable[Key]) -> dict[Key, Reread]:
+        """Those of these positions that were read since."""
+        return {} if self.since is None else reread_of(conn, self.snapshot.where, self.since, keys)
+
+    def watches(self, row: PositionRow) -> bool:
+        return bool(self.watched) and not self.watched.isdisjoint(row.people)
 
 
 class History:
@@ -121,13 +123,11 @@ class History:
         # A rollback makes all rows unverified, as their balances are of blocks that are gone.
         rolled_back = at is not None and not trusted(conn, where)
         previous = None if at is None or rolled_back or went_back else at[0]
-        if previous is None:
-            first = conn.execute(f"select 1 from health_history where {HERE} limit 1", where).fetchone() is None  # noqa: S608
-            # Without earlier points everybody is new, whoever was read since.
-            since = {} if first else reread(conn, where, snapshot.block.number - 1)
-            return Plan(snapshot, None, watched, since, {}, set(), first)
-        before, waiting = balances(conn, where, previous), incomplete(conn, where, previous)
-        return Plan(snapshot, previous, watched, reread(conn, where, previous), before, waiting)
+        first = previous is None and not has_points(conn, where)
+        # Without earlier points everybody is new, whoever was read since.
+        since = snapshot.block.number - 1 if previous is None else previous
+        asked = not first and any_reread(conn, where, since)
+        return Plan(snapshot, previous, watched, since if asked else None, first)
 
     def take(
         self,
@@ -142,20 +142,23 @@ class History:
         watched or were read again.
         """
         plan, where, block = self.plans.get(snapshot.where), snapshot.where, snapshot.block
+        read = {} if plan is None else plan.reread(conn, map(pair_of, rows))
         if settled:
-            rows = [row for row in rows if pair_of(row) not in settled or (plan is not None and plan.asks_for(row))]
+            rows = [
+                row
+                for row in rows
+                if pair_of(row) not in settled or pair_of(row) in read or (plan is not None and plan.watches(row))
+            ]
         keys = [*map(pair_of, rows)]
         points = {} if plan is not None and plan.first else last_points(conn, where, keys)
         if plan is None:
             return points
-        reread = [row for key, row in zip(keys, rows, strict=True) if key in plan.reread] if plan.reread else []
-        moved = self._moved(conn, plan, reread, points)
+        moved = self._moved(conn, plan, [row for row in rows if pair_of(row) in read] if read else [], read, points)
         new = []
         for key, row in zip(keys, rows, strict=True):
             status, health = row.status, row.health_factor_raw
             last = points.get(key)
-            seen = plan.watched and not plan.watched.isdisjoint(row.people)
-            if not (seen or key in moved or worth_keeping(last, status, health)):
+            if not (plan.watches(row) or key in moved or worth_keeping(last, status, health)):
                 continue
             points[key] = (status, health)
             change = moved.get(key, Moved(0.0, 0.0) if last else Moved(None, None))
@@ -180,33 +183,39 @@ class History:
 
     @staticmethod
     def _moved(
-        conn: sqlite3.Connection, plan: Plan, rows: Sequence[PositionRow], points: Mapping[Key, object]
+        conn: sqlite3.Connection,
+        plan: Plan,
+        rows: Sequence[PositionRow],
+        read: Mapping[Key, Reread],
+        points: Mapping[Key, object],
     ) -> dict[Key, Moved]:
-        """What was added or taken since the last snapshot, of the positions of these rows, which were read again."""
-        snapshot, previous = plan.snapshot, plan.previous
-        if previous is None:
-            return dict.fromkeys(map(pair_of, rows), Moved(None, None))
-        after = balances_of(conn, snapshot.where, map(pair_of, rows)) if rows else {}
+        """What was added or taken since the last snapshot, of the positions of these rows, which were `read` again."""
+        snapshot, previous, keys = plan.snapshot, plan.previous, [*map(pair_of, rows)]
+        if previous is None or not rows:
+            return dict.fromkeys(keys, Moved(None, None))
+        before, after = (balances_of(conn, snapshot.where, keys, table) for table in (BEFORE, "balances"))
         found = {}
-        for row in rows:
-            key = pair_of(row)
-            old, new = plan.before.get(key, {}), after.get(key, {})
-            if key in plan.incomplete:
+        for key, row in zip(keys, rows, strict=True):
+            old, new = before.get(key, {}), after.get(key, {})
+            if read[key].incomplete:
                 change = change_of_incomplete(old, new, complete=bool(row.supplies_complete))
             else:
                 change = change_of(old, new)
             if change is None:
                 continue
-            if key not in points and (snapshot.accounts == Accounts.WATCHED or plan.reread[key] <= previous):
+            if key not in points and (snapshot.accounts == Accounts.WATCHED or read[key].first_block <= previous):
                 change = Moved(None, None)  # the position existed before it was found
             found[key] = change
         return found
 
     def _thin(self, conn: sqlite3.Connection, snapshot: Snapshot, now: int, limit: int) -> None:
-        """Thins the next `limit` rows of the deployment in the order of accounts, starting anywhere."""
+        """Thins the next `limit` rows of the deployment in the order of accounts, starting anywhere, up to the last."""
         where = snapshot.where
-        start = self.cursors.get(where) or (f"0x{self.random.getrandbits(160):040x}", "")
-        self.cursors[where] = thin(conn, where, now, start, limit)
+        for left in range(limit, 0, -SLICE):
+            start = self.cursors.get(where) or (f"0x{self.random.getrandbits(160):040x}", "")
+            self.cursors[where] = thin(conn, where, now, start, min(SLICE, left))
+            if self.cursors[where] == FIRST:
+                return
 
 
 def worth_keeping(last: tuple[str, str | None] | None, status: str, health: str | None) -> bool:
@@ -300,7 +309,7 @@ def thin(
         "order by account, position_group, block_number limit ?",
         (*where, *start, LAST, limit),
     ).fetchall()
-    end = ("", "")
+    end = FIRST
     if len(rows) == limit:  # the last position may have more rows
         end = (rows[-1][0], rows[-1][1])
         rows = [row for row in rows if (row[0], row[1]) != end]

@@ -20,7 +20,9 @@ def rows_of(
 ) -> sqlite3.Cursor:
     """`columns` of the rows `t` that a table keyed by positions has of these, in their order."""
     source = f"from json_each(?3) k cross join {table} t on {OF_KEY.format(t='t')}"
-    sql = f"select {columns} {source} where {condition}"
-    # an object, whose members SQLite takes apart by itself; an account may stand in it several times
-    members = ",".join([f"{quoted(account)}:{quoted(group)}" for account, group in keys])
-    return conn.execute(sql, (*where, f"{{{members}}}"))
+    return conn.execute(f"select {columns} {source} where {condition}", (*where, members(keys)))
+
+
+def members(keys: Iterable[tuple[str, str]]) -> str:
+    """A JSON object, whose members SQLite takes apart by itself; an account may stand in it several times."""
+    return f"{{{','.join([f'{quoted(account)}:{quoted(group)}' for account, group in keys])}}}"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from indexer.errors import StoreError
 from indexer.history.accrual import accrue
+from indexer.history.flows import remember
 from indexer.history.history import History
 from indexer.history.trends import Trends
 from indexer.model import ENDANGERED, Block
@@ -27,7 +28,7 @@ class Committer:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store, self.settings = store, settings
         self.history = History()
-        self.riders: list[Rider] = [self.history, accrue, settling, Trends(store.sums)]
+        self.riders: list[Rider] = [remember, self.history, accrue, settling, Trends(store.sums)]
         self.planners: list[Planner] = []
 
     def commit(

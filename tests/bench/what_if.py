@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from indexer.history.flows import remember
 from indexer.history.history import LAST, History, last_points, thin
 from indexer.model import Block, Market
 from indexer.snapshot.spool import PART, Spool
@@ -63,6 +64,7 @@ def rider(database: Path) -> Iterator[Result]:
             )  # fmt: skip
             started = time.perf_counter()
             with store.transaction():
+                remember(conn, [snapshot], block)
                 rest = history(conn, [snapshot], block)
                 for start in range(0, len(given), PART):
                     history.take(conn, snapshot, given[start : start + PART])

@@ -14,11 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.cli.main import main
+from indexer.history.flows import Held, Moved, change_of
 from indexer.history.history import (
-    Held,
-    Moved,
     Point,
-    change_of,
     interval,
     movements,
     thin,
