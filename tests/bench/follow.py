@@ -57,6 +57,7 @@ def supplies(node: Fake, users: int) -> Iterator[Result]:
     used = run_once(node.command("sync", "--chain", "fake", "--supplies"))
     stats = node.rpc("bench_stats")
     yield Result("idle supplies: CPU", used.cpu, "s")
+    yield Result("idle supplies: memory", used.memory, "MB")
     yield Result("idle supplies: requests", stats["requests"], "requests")
     yield Result("idle supplies: sub-calls", stats["calls"] / users, "calls/borrower")
 
