@@ -41,14 +41,18 @@ class Keys(Mapping[PositionKey, int]):
     def __len__(self) -> int:
         return len(self.keys_by_number)
 
+    def add(self, key: PositionKey, named: int, read: int) -> None:
+        """A position that is not known yet; `read` is NEVER where it has no state."""
+        self._numbers[key] = len(self.keys_by_number)
+        self.keys_by_number.append(key)
+        self.named.append(named)
+        self.read.append(read)
+
     def touch(self, key: PositionKey, block: int) -> None:
         """An event of this block named the position; it is known from now on."""
         number = self._numbers.get(key)
         if number is None:
-            self._numbers[key] = len(self.keys_by_number)
-            self.keys_by_number.append(key)
-            self.named.append(block)
-            self.read.append(NEVER)
+            self.add(key, block, NEVER)
         elif block > self.named[number]:
             self.named[number] = block
 

@@ -74,9 +74,8 @@ class TrackedDeployment(KnownDeployment):
         self.left_behind: list[PositionKey] = []
         recorded = reorgs.recorded(store.conn, (chain_id, self.name))
         for key, named, read, complete in store.known(chain_id, self.name):
-            self.known.touch(key, named)
+            self.known.add(key, named, NEVER if read is None else read)
             if read is not None:
-                self.known.was_read(key, read)
                 if read > recorded:
                     self.left_behind.append(key)
                 if not complete:

@@ -68,19 +68,20 @@ def dump_position(position: Position) -> str:
 
 def load_positions(adapter: AnyAdapter, rows: Iterable[tuple[int, str]]) -> Iterator[Position]:
     """Stored positions: (the block each is known to be right at, its JSON)."""
+    decode = _decoder(adapter.position_type).decode
     for block_number, state in rows:
-        yield load_position(adapter, block_number, state)
+        try:
+            position: Position = decode(require_room(state))
+        except (ValueError, RecursionError) as error:
+            raise foreign(adapter, "position", error) from error
+        if position.block_number != block_number:  # a reorg moved the block it is known to be right at
+            position = replace(position, block_number=block_number)
+        yield position
 
 
 def load_position(adapter: AnyAdapter, block_number: int, state: str) -> Position:
     """One of them."""
-    try:
-        position: Position = _decoder(adapter.position_type).decode(require_room(state))
-    except (ValueError, RecursionError) as error:
-        raise foreign(adapter, "position", error) from error
-    if position.block_number != block_number:  # a reorg moved the block it is known to be right at
-        position = replace(position, block_number=block_number)
-    return position
+    return next(load_positions(adapter, [(block_number, state)]))
 
 
 # the book -------------------------------------------------------------------------------------------------------------
