@@ -171,15 +171,11 @@ class Run:
             self.compare(believed_only=not honest)
 
     def compare(self, *, believed_only: bool = False) -> None:
-        """Every row is what the contracts say, or where the node lied every row that the file believes itself.
-
-        A market that failed since keeps the rows that are doubted.
-        """
+        """Every row is what the contracts say, or where the node lied every row that the file believes itself."""
         checked, wrong = wrong_rows(self.path, self.node, self.markets)
-        failed = "block_number < (select max(block_number) from deployments)"
-        doubt = f"select account from positions where status = 'unverified' and ({believed_only:d} or {failed})"
-        doubted = {row[0] for row in raw(self.path, doubt)}
-        wrong = [line for line in wrong if line.split()[1] not in doubted]
+        if believed_only:
+            doubted = {row[0] for row in raw(self.path, "select account from positions where status = 'unverified'")}
+            wrong = [line for line in wrong if line.split()[1] not in doubted]
         assert not wrong, f"seed {self.seed}: {len(wrong)} of {checked}: {wrong[:5]}"
         REPORT.rows += checked
 
