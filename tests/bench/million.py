@@ -62,6 +62,8 @@ def million(quick: bool) -> Iterator[Result]:
         aside = get_context("spawn").Process(target=know_everyone, args=(node, users))
         aside.start()
         aside.join()
+        if aside.exitcode:
+            raise RuntimeError(f"writing {users:,} borrowers ended with {aside.exitcode}")
         once = run_once(node.command("sync", "--chain", "fake"))
         yield Result(f"{users:,} borrowers, everyone evaluated and written: CPU", once.cpu, "s")
         yield Result(f"{users:,} borrowers, everyone evaluated and written: memory", once.memory, "MB")
