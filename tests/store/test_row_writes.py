@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store.row_writes import insert, overwritten
+from indexer.store.row_writes import TOGETHER, insert, insert_all, overwritten
 from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceRow, BalanceValues, PositionRow
 from indexer.store.store import Store
 
@@ -72,3 +72,11 @@ def test_the_file_is_as_if_the_new_rows_alone_had_been_written(
     assert all(one == other for one, other in found)
     assert before == {(ALICE, ""): "healthy"}
     assert len(counted) == 2
+
+
+@pytest.mark.parametrize("rows", [0, 1, TOGETHER - 1, TOGETHER, TOGETHER + 1, 2 * TOGETHER + 3])
+def test_every_row_is_inserted_however_many_a_statement_takes(tmp_path: Path, rows: int) -> None:
+    given = [balance(f"0x{n:040x}", "0x1", "debt", n, 1) for n in range(rows)]
+    with closing(Store(tmp_path / "all.db")) as store:
+        insert_all(store.conn, "balances", len(BALANCE_COLUMNS), given)
+        assert store.conn.execute("select * from balances order by account").fetchall() == given
