@@ -72,7 +72,10 @@ def wrong_rows(path: Path, node: Anvil, markets: Iterable[Devnet | Deployment]) 
                 wrong.append(f"{deployment}: rows of {number} {block_hash}, which is not on the chain")
         for verdict in verify(store, chain, [adapter_of(m) for m in markets]):
             checked += verdict.checked
-            wrong += [f"{m.deployment} {m.account} {m.what}: {m.ours}, not {m.contract}" for m in verdict.mismatches]
+            wrong += [
+                f"{f'{m.deployment} {m.account} {m.position_group}'.rstrip()} {m.what}: {m.ours}, not {m.contract}"
+                for m in verdict.mismatches
+            ]
     chain.close()
     return checked, wrong
 

@@ -7,7 +7,7 @@ no comparison with that node alone can tell.
 import functools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,14 @@ def audits(path: Path) -> list[tuple[int, int, Any]]:
 
 def unverified(path: Path, market: Devnet) -> set[tuple[str, str]]:
     return {key for key, row in rows_of(path, market.name).items() if row["status"] == "unverified"}
+
+
+def in_dispute(path: Path) -> set[tuple[str, str]]:
+    return {*raw(path, "select account, position_group from disputes")}
+
+
+def at_risk(path: Path, market: Devnet) -> set[tuple[str, str]]:
+    return {*raw(path, f"select account, position_group from at_risk where deployment = '{market.name}'")}
 
 
 def wrong_but_for(path: Path, market: Devnet, who: tuple[str, str]) -> list[str]:
@@ -379,6 +387,62 @@ def test_a_dispute_outlives_a_sync_that_has_no_second_endpoint(
     sync_once(path, url, [market], "borrowers", audit_sample=0)
     assert unverified(path, market) == set()
     assert raw(path, "select state, note from deployments")[0][0] == "ok"
+
+
+def silent_about(account: str) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:
+    """For `FaultyNode.edit`: an error in words that nobody knows instead of what any contract says of this account."""
+
+    def edit(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if call["method"] != "eth_call" or account[2:] not in call["params"][0]["data"]:
+            return answer
+        return {"jsonrpc": "2.0", "id": call["id"], "error": {"code": -99, "message": "words never seen"}}
+
+    return edit
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_dispute_outlives_a_sync_in_which_its_deployment_alone_fails(
+    markets: dict[str, Devnet], liar: FaultyNode, tmp_path: Path, protocol: str
+) -> None:
+    """The row keeps the digits of the lie, at its older block, and says that nobody believes it."""
+    market, other = markets[protocol], markets["aave-v2" if protocol == "aave-v3" else "aave-v3"]
+    node, both, honest, path = market.node, [market, other], tmp_path / "honest.db", tmp_path / "indexer.db"
+    settings: dict[str, Any] = {"at_risk_below": 10.0, "cross_check": EVERYONE, "chain_options": QUICK}
+    sync_once(honest, [node.url, node.url + "/"], [market], "borrowers", **settings)
+    who, liar.lies = lie_about_a_balance(market, honest)
+    endangered = at_risk(honest, market)
+    assert who in endangered, "where it is believed"
+    sync_once(path, [liar.url, node.url], both, "borrowers", **settings)
+    assert unverified(path, market) == in_dispute(path) == {who}
+    before = rows_of(path, market.name)
+
+    liar.lies, liar.edit = {}, silent_about(who[0])
+    other.step(1)
+    node.mine(1, interval=3600)
+    outcome = sync_once(path, [liar.url, liar.url + "/"], both, "borrowers", **settings)
+    assert (outcome.deployments, outcome.failed.keys()) == ([other.name], {market.name})
+    assert {row["block_number"] for row in rows_of(path, other.name).values()} == {node.block_number()}
+    ((state, note),) = raw(path, f"select state, note from deployments where deployment = '{market.name}'")
+    assert state == "failed"
+    assert "words never seen" in note
+    assert rows_of(path, market.name) == before
+    assert in_dispute(path) == {who}
+    assert "two endpoints contradict each other about it" in before[who]["note"]
+    assert at_risk(path, market) == endangered - {who}
+    listed = run(tmp_path, path, market, node.url, "at-risk", "--below", "10", "--deployment", market.name, "--json")
+    statuses = {(row["account"], row["position_group"]): row["status"] for row in json.loads(listed.stdout)}
+    assert {key for key, status in statuses.items() if status == "unverified"} == {who}
+    assert f"{market.name} is failed: " in listed.stderr
+    wrong = wrong_rows(path, node, both)[1]
+    assert wrong, "the digits of the lie"
+    assert [line for line in wrong if not line.startswith(f"{market.name} {who[0]} ")] == []
+
+    liar.edit = lambda _, answer: answer
+    node.mine(1)
+    sync_once(path, [liar.url, node.url], both, "borrowers", **settings)
+    assert unverified(path, market) == in_dispute(path) == set()
+    assert wrong_rows(path, node, both)[1] == []
+    assert raw(path, "select distinct state, note from deployments") == [("ok", None)]
 
 
 def test_only_the_row_in_dispute_is_one_after_a_reorganisation(
