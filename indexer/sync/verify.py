@@ -185,8 +185,7 @@ def _verify_one(
     held = stored_balances(store.conn, chain.chain_id, name)
     verdict = Verdict(name, block)
     if scope == "all":
-        known = {key for key, *_ in store.known(chain.chain_id, name)}
-        verdict.add((*key, "row", "missing", "named by a log") for key in known - rows.keys())
+        verdict.add((*key, "row", "missing", "named by a log") for key in _lost(store, row))
         verdict.add((*key, "balances", "without a position", "") for key in held.keys() - rows.keys())
     comparison = Comparison(chain, adapter, market, verdict, against)
     comparison.at(block, [row for row in rows.values() if row.block_number == block.number], held)
@@ -215,6 +214,28 @@ def _verify_one(
             comparison.at(block, [now[key] for key in keys], evaluated)
             verdict.evaluated += len(here)
     return verdict
+
+
+#: known positions without a row that had one, as each row has a point of history from the first on, or that must have one
+LOST = """
+select e.account, e.position_group from events e left join states s using (chain_id, deployment, account, position_group)
+where e.chain_id = :chain_id and e.deployment = :deployment
+and (chain_id, deployment, account, position_group) not in (
+    select chain_id, deployment, account, position_group from positions)
+and ((chain_id, deployment, account, position_group) in (
+    select chain_id, deployment, account, position_group from health_history)
+  or (:coverage = 'history' and max(e.first_block, ifnull(s.block_number, 0)) <= :block_number))
+"""
+
+
+def _lost(store: Store, deployment: Mapping[str, Any]) -> list[PositionKey]:
+    """The known positions that have no row and must have one.
+
+    Not whoever became known by a sync that did not get to its end: named or read behind the deployment's block, or by logs
+    of old that are still being read.
+    """
+    wanted = {name: deployment[name] for name in ("chain_id", "deployment", "block_number", "coverage")}
+    return [PositionKey(*row) for row in store.conn.execute(LOST, wanted)]
 
 
 class Comparison:
