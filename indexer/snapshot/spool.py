@@ -4,11 +4,12 @@ Everything is computed before the transaction, and as objects the rows of a mill
 beyond the first KEPT positions wait in a temporary file, which is gone with the process.
 """
 
-import marshal
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
+
+import msgspec
 
 from indexer.store.rows import BalanceValues, PositionRow
 
@@ -18,6 +19,11 @@ KEPT = 10_000
 PART = 2_000
 
 Mark = Callable[[PositionRow], PositionRow]
+
+#: rows on their way through the file; told their types it makes them in half the time
+encode = msgspec.msgpack.Encoder().encode
+decode_rows = msgspec.msgpack.Decoder(list[PositionRow]).decode
+decode_balances = msgspec.msgpack.Decoder(list[BalanceValues]).decode
 
 
 class Spool:
@@ -43,7 +49,7 @@ class Spool:
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
             weakref.finalize(self, self._file.close)
-        blobs = [marshal.dumps([*map(tuple, rows)]), marshal.dumps([*balances])]
+        blobs = [encode(rows), encode(balances)]
         for blob in blobs:
             self._file.write(blob)
         self._sizes.append((len(blobs[0]), len(blobs[1])))
@@ -52,7 +58,7 @@ class Spool:
         for rows, balances in self._kept:
             yield self._marked(rows), balances
         for rows, blob in self._stored():
-            yield rows, marshal.loads(blob)  # noqa: S302 - we wrote it a moment ago
+            yield rows, decode_balances(blob)
 
     def rows(self) -> Iterator[PositionRow]:
         """The rows of positions alone."""
@@ -66,8 +72,7 @@ class Spool:
         for size, more in self._sizes:
             assert self._file is not None
             self._file.seek(place)
-            rows = [*map(PositionRow._make, marshal.loads(self._file.read(size)))]  # noqa: S302
-            yield self._marked(rows), self._file.read(more)
+            yield self._marked(decode_rows(self._file.read(size))), self._file.read(more)
             place += size + more
 
     def _marked(self, rows: Sequence[PositionRow]) -> Sequence[PositionRow]:

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from indexer.model import Accounts, Block, Deployment, PositionKey, Registered
@@ -235,6 +235,7 @@ class Store(WritableFile):
         with self.transaction() as conn:
             left = [rider(conn, snapshots, block) for rider in riders]
             with noted(conn, chain_id, Place(block.number, block.hash, block.timestamp)):
+                self._clear(conn, {snapshot.where for snapshot in snapshots if snapshot.whole})
                 for snapshot in snapshots:
                     self._commit_deployment(conn, snapshot, took)
             for rest in left:
@@ -254,6 +255,22 @@ class Store(WritableFile):
                 (chain_id, block.number, keep_blocks, now - int(keep_seconds)),
             )
 
+    def _clear(self, conn: sqlite3.Connection, whole: Collection[tuple[int, str]]) -> None:
+        """Deletes all rows of these deployments, which are about to be written whole (evidence: `_commit_deployment`).
+
+        Where nobody else has any, the tables are emptied: SQLite then frees pages and looks at no row.
+        """
+        for where in whole:
+            self.sums.empty(where)
+        others = {(*row,) for row in conn.execute("select chain_id, deployment from deployments")} - {*whole}
+        has_rows = "select exists (select 1 from positions where chain_id = ? and deployment = ?)"
+        kept = any(conn.execute(has_rows, where).fetchone()[0] for where in others)
+        for table in ("positions", "balances"):
+            if whole and not kept:
+                conn.execute(f"delete from {table}")  # noqa: S608 - our own names
+                continue
+            conn.executemany(f"delete from {table} where chain_id = ? and deployment = ?", whole)  # noqa: S608
+
     def _commit_deployment(self, conn: sqlite3.Connection, snapshot: Snapshot, took: Taker) -> None:
         """Replaces the rows of the last snapshot by those of this one.
 
@@ -261,10 +278,7 @@ class Store(WritableFile):
         sample was compared with the contracts. Undone by the next snapshot; history keeps the past.
         """
         where = snapshot.where
-        if snapshot.whole:
-            self.sums.empty(where)
-        replaced = ("positions", "balances") if snapshot.whole else ()
-        for table in (*replaced, "markets", "snapshots"):
+        for table in ("markets", "snapshots"):
             conn.execute(f"delete from {table} where chain_id = ? and deployment = ?", where)  # noqa: S608
         conn.execute(
             "insert into deployments (chain_id, deployment, protocol, accounts, block_number, block_hash, "
