@@ -21,6 +21,7 @@ from indexer.queries.freshness import older_rows
 from indexer.risk import bounds
 from indexer.risk.exact import lay_exact_rows
 from indexer.settings import Alerts, Settings
+from indexer.snapshot import spool
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
@@ -29,7 +30,7 @@ from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import Devnet
 from tests.devnet.worlds import every_protocol
 from tests.disturbed import Forks
-from tests.truth import adapter_of, deployment_of, raw, wrong_rows, wrong_trends
+from tests.truth import adapter_of, deployment_of, raw, sync_once, wrong_rows, wrong_trends
 
 REFRESH = 120.0  # seconds: ten of the devnet's blocks
 SAME = {
@@ -175,3 +176,17 @@ def test_exact_rows_are_those_of_everyone_at_every_block(markets: list[Devnet], 
                     map(str, map(tuple, theirs.execute(sql)))
                 )
         assert raw(bounded, "select count(*) from positions where block_timestamp is null") == [(0,)]
+
+
+def test_rows_that_waited_in_a_file_are_those_that_waited_in_memory(
+    markets: list[Devnet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, written = markets[0].node, {}
+    for name, kept in (("file", 0), ("memory", 10_000)):
+        monkeypatch.setattr(spool, "KEPT", kept)
+        sync_once(tmp_path / name, node.url, markets, "all")
+        tables = ("positions", "balances", "book_history", "health_history")
+        written[name] = {table: raw(tmp_path / name, f"select * from {table}") for table in tables}
+    assert wrong_rows(tmp_path / "file", node, markets)[1] == []
+    assert written["file"] == written["memory"]
+    assert all(written["file"].values())
