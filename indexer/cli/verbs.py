@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from indexer.cli.completion import with_values
-from indexer.errors import ConfigError, IndexerError, StoreError
+from indexer.errors import ConfigError, IndexerError
 from indexer.text.console import remark
 
 
@@ -72,16 +72,13 @@ class Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (ValueError, ArithmeticError) as error:
+        except (ValueError, ArithmeticError, sqlite3.DatabaseError) as error:
             # Another program may have written into the file; what the file does not explain is a defect and keeps its trace.
-            from indexer.queries.damage import damage
+            from indexer.queries.damage import blame
 
-            found = damage(ctx.obj.db_path) if ctx.obj else None
-            if found is None:
-                raise
-            raise StoreError(
-                f"{ctx.obj.db_path} is damaged: {found}; restore a copy, or delete it and run `indexer sync` again"
-            ) from error
+            if ctx.obj:
+                blame(ctx.obj.db_path, error)
+            raise
 
     def main(self, *args: Any, **extra: Any) -> Any:
         # Whoever started us may have closed them.
@@ -104,10 +101,6 @@ class Verbs(click.Group):
             if error.__cause__ is not None:
                 logging.getLogger("indexer").info("the trace behind it", exc_info=error)
             code = failed(str(error), 1)
-        except sqlite3.Error as error:
-            foreign = isinstance(error, sqlite3.DataError)  # a value beyond LARGEST_VALUE
-            todo = "; this program never writes that: restore a copy, or delete it and run `indexer sync` again"
-            code = failed(f"the database cannot be used: {error}{todo if foreign else ''}", 1)
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the rest of the buffer has nowhere to go either
             where = error.filename or "standard output"

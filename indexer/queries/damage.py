@@ -1,14 +1,25 @@
-"""Finds values in a database that no version of this program wrote; called only after reading it has failed."""
+"""Says what of a failure is the database's fault; called only after reading it has failed."""
 
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from indexer.errors import StoreError
-from indexer.store.database import open_readonly
+from indexer.store.database import open_readonly, unusable
 
 #: the last second of the year 9999
 LAST_SECOND = 253_402_300_799
+
+
+def blame(path: Path, error: Exception) -> None:
+    """Raises StoreError with what is wrong with the file and what to do, if that explains the error."""
+    if isinstance(error, sqlite3.DatabaseError):
+        raise unusable(path, error) from error
+    found = damage(path)
+    if found is not None:
+        raise StoreError(
+            f"{path} is damaged: {found}; restore a copy, or delete it and run `indexer sync` again"
+        ) from error
 
 
 def damage(path: Path) -> str | None:

@@ -3,7 +3,7 @@
 import heapq
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import Any
 
@@ -165,8 +165,14 @@ def _sum(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[Any]:
 
 
 def chained(conn: sqlite3.Connection, sql: str, values: Sequence[Any]) -> Iterator[Row]:
-    """Rows of each file, one after the other, as plain tuples, which are faster than rows with column names."""
-    for part in each(conn):
+    """Rows of each file, one after the other, as plain tuples, which are faster than rows with column names.
+
+    Some may be left unread: a generator would close its cursor then, perhaps after the connection.
+    """
+
+    def rows(part: sqlite3.Connection) -> sqlite3.Cursor:
         cursor = part.cursor()
         cursor.row_factory = None
-        yield from cursor.execute(sql, [*values])
+        return cursor.execute(sql, [*values])
+
+    return chain.from_iterable(map(rows, each(conn)))

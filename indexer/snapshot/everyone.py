@@ -77,7 +77,7 @@ class Everyone(Iterable[Position]):
         self.deployment.begin()
         self.watcher.begin()
         self.groups, self.seconds = {}, 0.0
-        self.rows = Spool() if self.fitted or self.deployment.as_fitted else None
+        self.rows = Spool(self.deployment.folder) if self.fitted or self.deployment.as_fitted else None
 
     def _take(self, part: Sequence[Position]) -> None:
         known, began = self.deployment, time.thread_time()
@@ -140,7 +140,7 @@ def due(
 ) -> Spool:
     """Rows of those that the screen leaves open."""
     assert known.screen is not None
-    spool = Spool()
+    spool = Spool(known.folder)
     watcher.begin()
     for part in parts(known.loaded(known.screen.due(known.known, known.market, also))):
         rows, balances = known.rows_of(read, part, at_risk_below)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.adapter import Adapter, AnyAdapter, HealthFirst, Reader, Registry
@@ -64,6 +65,8 @@ class KnownDeployment:
         #: selects the positions to evaluate while the chain is followed block by block
         self.screen: Screen | None = None
         self._positions: dict[PositionKey, Position] = {}
+        #: where rows wait that are too many for memory
+        self.folder: Path | None = None
         #: what the last whole pass over everyone left, if none was read since
         self.passed: Passed | None = None
 

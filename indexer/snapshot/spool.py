@@ -1,16 +1,20 @@
 """The rows of a snapshot between their evaluation and the transaction that writes them.
 
 Everything is computed before the transaction, and as objects the rows of a million positions would take gigabytes: those
-beyond the first KEPT positions wait in a temporary file, which is gone with the process.
+beyond the first KEPT positions wait in a temporary file, which is gone with the process. It lies beside the database, which
+takes as much room again; many machines keep /tmp in memory.
 """
 
-import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
 from typing import IO
 
 import msgspec
 
+from indexer.errors import StoreError
 from indexer.store.rows import BalanceValues, PositionRow
 
 #: positions whose rows stay in memory
@@ -27,9 +31,13 @@ decode_balances = msgspec.msgpack.Decoder(list[BalanceValues]).decode
 
 
 class Spool:
-    """Rows of positions, each with all of its balances, in parts that can be gone through again and again."""
+    """Rows of positions, each with all of its balances, in parts that can be gone through again and again.
 
-    def __init__(self) -> None:
+    `folder` is that of the file, by default the system's for temporary ones. StoreError if it cannot be written.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
         self.count = 0
         #: what a row is replaced by before anybody sees it
         self.mark: Mark | None = None
@@ -46,12 +54,23 @@ class Spool:
         if self.count <= KEPT:
             self._kept.append((rows, balances))
             return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
-            weakref.finalize(self, self._file.close)
         blobs = [encode(rows), encode(balances)]
-        for blob in blobs:
-            self._file.write(blob)
+        try:
+            if self._file is None:
+                self._file = TemporaryFile(dir=self.folder)  # noqa: SIM115 - it lives as long as this object
+                weakref.finalize(self, self._file.close)
+            for blob in blobs:
+                self._file.write(blob)
+            self._file.flush()
+        except OSError as error:
+            if self._file is not None:
+                with suppress(OSError):  # what is left in its buffer has nowhere to go
+                    self._file.close()
+            where = self.folder or gettempdir()
+            raise StoreError(
+                f"rows cannot wait in a temporary file in {where} ({error.strerror}): free some space there, or check its "
+                "permissions, and run again; the last snapshot is intact"
+            ) from None
         self._sizes.append((len(blobs[0]), len(blobs[1])))
 
     def __iter__(self) -> Iterator[tuple[Sequence[PositionRow], Sequence[BalanceValues]]]:

@@ -48,7 +48,7 @@ class TrackedDeployment(KnownDeployment):
     ) -> None:
         watched = accounts is Accounts.WATCHED
         super().__init__(chain_id, adapter, accounts, store.watched if watched else None)
-        self.store = store
+        self.store, self.folder = store, store.path.absolute().parent
         store.register(chain_id, self.name, adapter.protocol, accounts)
         store.describe(chain_id, adapter.deployment)
         row = store.deployment(chain_id, self.name)

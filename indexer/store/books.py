@@ -363,3 +363,25 @@ def stored_balances(conn: sqlite3.Connection, chain_id: int, deployment: str) ->
         balance = StoredBalance(market, asset, side, int(amount), int(scaled))
         found.setdefault(PositionKey(account, group), []).append(balance)
     return found
+
+
+#: known positions without a row that had one, as each row has a point of history from the first on, or that must have one
+LOST = """
+select e.account, e.position_group from events e left join states s using (chain_id, deployment, account, position_group)
+where e.chain_id = :chain_id and e.deployment = :deployment
+and (chain_id, deployment, account, position_group) not in (
+    select chain_id, deployment, account, position_group from positions)
+and ((chain_id, deployment, account, position_group) in (
+    select chain_id, deployment, account, position_group from health_history)
+  or (:coverage = 'history' and max(e.first_block, ifnull(s.block_number, 0)) <= :block_number))
+"""
+
+
+def lost_positions(conn: sqlite3.Connection, deployment: Mapping[str, Any]) -> list[PositionKey]:
+    """The known positions of a row of `deployments` that have no row and must have one.
+
+    Not whoever became known by a sync that did not get to its end: named or read behind the deployment's block, or by logs
+    of old that are still being read.
+    """
+    wanted = {name: deployment[name] for name in ("chain_id", "deployment", "block_number", "coverage")}
+    return [PositionKey(*row) for row in conn.execute(LOST, wanted)]

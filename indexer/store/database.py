@@ -54,7 +54,10 @@ def unusable(path: Path, error: sqlite3.Error) -> StoreError:
     if "not a database" in text:
         return StoreError(f"{path} is not a SQLite database; nothing was changed: name another file with --db")
     if "disk is full" in text:
-        return StoreError(f"no space left for {path}: free some and run again; the last snapshot is intact")
+        return StoreError(
+            f"no space left for {path}, or for SQLite's temporary files in SQLITE_TMPDIR, /var/tmp or /tmp: free some and "
+            "run again; the last snapshot is intact"
+        )
     if "locked" in text:
         return StoreError(f"{path} stayed locked by another program: close it and run again")
     if "readonly" in text or "unable to open" in text:

@@ -256,7 +256,7 @@ class Store(WritableFile):
             )
 
     def _clear(self, conn: sqlite3.Connection, whole: Collection[tuple[int, str]]) -> None:
-        """Deletes all rows of these deployments, which are about to be written whole (evidence: `_commit_deployment`).
+        """Deletes all rows of these deployments. Evidence: they are about to be written whole, see `_commit_deployment`.
 
         Where nobody else has any, the tables are emptied: SQLite then frees pages and looks at no row.
         """

@@ -1,6 +1,7 @@
 """Failures of a single deployment: they are reported, and the other deployments go on."""
 
 import logging
+import sqlite3
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 
@@ -29,7 +30,7 @@ class Failures:
     def alone(self, adapter: AnyAdapter) -> Iterator[None]:
         try:
             yield
-        except (ReorgError, PrunedError, StoreError):
+        except (ReorgError, PrunedError, StoreError, sqlite3.DatabaseError):
             raise
         except (ReadFailedError, NoCodeError) as error:
             reason = str(error)

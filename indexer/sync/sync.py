@@ -6,6 +6,7 @@ snapshot of block T = heal reorgs -> read markets at T -> logs up to T -> read w
 
 import logging
 import math
+import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from indexer.model import Accounts, Block
 from indexer.progress import NoProgress, Progress
 from indexer.settings import Settings
 from indexer.snapshot.tracked import TrackedDeployment
+from indexer.store.database import unusable
 from indexer.store.rows import Snapshot
 from indexer.store.store import Store
 from indexer.sync.audit import Auditor
@@ -108,8 +110,8 @@ class Sync:
     def snapshot(self, to: str = "latest", target: Block | None = None) -> Outcome:
         """Brings every deployment to the block `to` names, or to `target` if given; starts again after a reorg meanwhile.
 
-        ChainError if no deployment could be brought there; `Outcome.failed` and `deployments.note` name a deployment that
-        fails alone, while the others go on.
+        ChainError if no deployment could be brought there, StoreError if the file cannot be used; `Outcome.failed` and
+        `deployments.note` name a deployment that fails alone, while the others go on.
         """
         run = self.store.start_run(self.chain.chain_id)
         requests, retries = self.chain.requests, self.chain.retries
@@ -123,6 +125,9 @@ class Sync:
                 f"no endpoint of {self.chain.name} holds the state of block {to} any more: "
                 f"take a newer block, or an endpoint that keeps old states ({error})"
             ) from None
+        except sqlite3.DatabaseError as error:
+            self.markets.tracked.clear()
+            raise unusable(self.store.path, error) from error
         except BaseException:
             self.markets.tracked.clear()  # what is in memory may be ahead of the store
             raise

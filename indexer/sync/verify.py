@@ -15,7 +15,7 @@ from indexer.reads.multicall import PinnedReader
 from indexer.risk.evaluate import Held, evaluate_all
 from indexer.settings import Settings
 from indexer.store import disputes
-from indexer.store.books import load_market, load_positions, position_rows, stored_balances
+from indexer.store.books import load_market, load_positions, lost_positions, position_rows, stored_balances
 from indexer.store.rows import PositionRow
 from indexer.store.store import Store
 from indexer.sync.comparison import compared, contradictions
@@ -185,7 +185,7 @@ def _verify_one(
     held = stored_balances(store.conn, chain.chain_id, name)
     verdict = Verdict(name, block)
     if scope == "all":
-        verdict.add((*key, "row", "missing", "named by a log") for key in _lost(store, row))
+        verdict.add((*key, "row", "missing", "named by a log") for key in lost_positions(store.conn, row))
         verdict.add((*key, "balances", "without a position", "") for key in held.keys() - rows.keys())
     comparison = Comparison(chain, adapter, market, verdict, against)
     comparison.at(block, [row for row in rows.values() if row.block_number == block.number], held)
@@ -214,28 +214,6 @@ def _verify_one(
             comparison.at(block, [now[key] for key in keys], evaluated)
             verdict.evaluated += len(here)
     return verdict
-
-
-#: known positions without a row that had one, as each row has a point of history from the first on, or that must have one
-LOST = """
-select e.account, e.position_group from events e left join states s using (chain_id, deployment, account, position_group)
-where e.chain_id = :chain_id and e.deployment = :deployment
-and (chain_id, deployment, account, position_group) not in (
-    select chain_id, deployment, account, position_group from positions)
-and ((chain_id, deployment, account, position_group) in (
-    select chain_id, deployment, account, position_group from health_history)
-  or (:coverage = 'history' and max(e.first_block, ifnull(s.block_number, 0)) <= :block_number))
-"""
-
-
-def _lost(store: Store, deployment: Mapping[str, Any]) -> list[PositionKey]:
-    """The known positions that have no row and must have one.
-
-    Not whoever became known by a sync that did not get to its end: named or read behind the deployment's block, or by logs
-    of old that are still being read.
-    """
-    wanted = {name: deployment[name] for name in ("chain_id", "deployment", "block_number", "coverage")}
-    return [PositionKey(*row) for row in store.conn.execute(LOST, wanted)]
 
 
 class Comparison:

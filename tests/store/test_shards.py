@@ -1,5 +1,6 @@
 """Several files, one a chain, answer as one file that holds the same rows."""
 
+import gc
 import json
 import math
 import random
@@ -25,7 +26,7 @@ from indexer.queries import exports, ranking
 from indexer.queries.exports import Kind
 from indexer.queries.queries import deployments_of, unlisted
 from indexer.queries.scope import Order, Scope
-from indexer.queries.shards import split
+from indexer.queries.shards import chained, split
 from indexer.settings import Settings
 from indexer.store import books
 from indexer.store.database import open_readonly
@@ -328,6 +329,15 @@ def test_several_files_answer_what_one_file_answers(
                 ]
             )
     assert answers[0] == answers[1]
+
+
+def test_rows_may_be_left_unread_when_their_file_is_closed() -> None:
+    """As after an error. Whatever a generator says then fails any test, see `filterwarnings`."""
+    with closing(sqlite3.connect(":memory:")) as conn:
+        rows = chained(conn, "select value from json_each('[1, 2, 3]') where value > ?", [1])
+        assert next(rows) == (2,)
+    del rows
+    gc.collect()
 
 
 def test_terms_of_an_order_are_split_outside_brackets() -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -20,6 +20,7 @@ from indexer.chain.client import Chain
 from indexer.errors import StoreError
 from indexer.model import Accounts, Deployment, PositionKey
 from indexer.settings import Settings
+from indexer.snapshot import spool
 from indexer.store import imported
 from indexer.store import writable as storing
 from indexer.store.database import open_readonly
@@ -317,6 +318,57 @@ def test_a_file_that_may_not_grow_is_told_like_a_broken_disk(market: AaveV3, tmp
     )
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "check the disk; the last snapshot is intact" in done.stderr
+    sync_once(path, market.node.url, [market])
+    check(path, market)
+
+
+def test_rows_that_find_no_room_to_wait_leave_the_last_snapshot(
+    market: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, folders = tmp_path / "refresh.db", []
+    sync_once(path, market.node.url, [market])
+    before = content(path)
+
+    def full(dir: Path) -> IO[bytes]:  # noqa: A002 - as tempfile calls it
+        folders.append(dir)
+        return Path("/dev/full").open("r+b")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "KEPT", 0)
+        patch.setattr(spool, "TemporaryFile", full)
+        with pytest.raises(StoreError, match=rf"wait in a temporary file in {tmp_path} \(No space left on device\)"):
+            sync_once(path, market.node.url, [market])
+    assert folders == [tmp_path]
+    assert content(path) == before
+    sync_once(path, market.node.url, [market])
+    check(path, market)
+
+
+@pytest.mark.parametrize("table", ["positions", "balances", "states", "events", "deployments"])
+def test_damaged_pages_are_told_of_the_file_and_of_no_adapter(
+    market: AaveV3, tmp_path: Path, caplog: pytest.LogCaptureFixture, table: str
+) -> None:
+    path, config = tmp_path / "damaged.db", tmp_path / "indexer.toml"
+    config.write_text(config_toml(CHAIN_ID, market.node.url, [market]))
+    sync_once(path, market.node.url, [market])
+    whole, ((size,),) = path.read_bytes(), raw(path, "pragma page_size")
+    damaged = bytearray(whole)
+    for (page,) in raw(path, f"select rootpage from sqlite_master where tbl_name = '{table}'"):
+        damaged[(page - 1) * size : (page - 1) * size + 200] = bytes([255]) * 200
+    path.write_bytes(damaged)
+    wanted = (
+        f"{path} is damaged (database disk image is malformed): restore a copy, or delete it and run `indexer sync`"
+    )
+    caplog.clear()
+    with pytest.raises(StoreError) as failed:
+        sync_once(path, market.node.url, [market])
+    assert str(failed.value).startswith(wanted)
+    assert caplog.messages == []
+    if table != "events":  # which a report does not read
+        done = subprocess.run(command(config, path, "report", "book"), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"Error: {wanted}")
+    path.write_bytes(whole)
     sync_once(path, market.node.url, [market])
     check(path, market)
 
