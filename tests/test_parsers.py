@@ -239,4 +239,4 @@ def test_a_value_beyond_all_bounds_in_the_file_is_one_line(tmp_path: Path) -> No
         assert "Traceback" not in ended.output
     ended = CliRunner().invoke(main, ["--db", str(path), "query", "select * from deployments"])
     assert ended.exit_code == 1
-    assert "string or blob too big; this program never writes that: restore a copy" in ended.stderr
+    assert f"{path} holds a value of more than 64 MB, which this program never writes: restore a copy" in ended.stderr
