@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryFile, gettempdir
+from tempfile import TemporaryFile
 from typing import IO
 
 import msgspec
@@ -66,9 +66,8 @@ class Spool:
             if self._file is not None:
                 with suppress(OSError):  # what is left in its buffer has nowhere to go
                     self._file.close()
-            where = self.folder or gettempdir()
             raise StoreError(
-                f"rows cannot wait in a temporary file in {where} ({error.strerror}): free some space there, or check its "
+                f"rows cannot wait in a temporary file in {self.folder or 'TMPDIR'} ({error.strerror or error}): free some space there, or check its "
                 "permissions, and run again; the last snapshot is intact"
             ) from None
         self._sizes.append((len(blobs[0]), len(blobs[1])))
