@@ -67,8 +67,8 @@ class Spool:
                 with suppress(OSError):  # what is left in its buffer has nowhere to go
                     self._file.close()
             raise StoreError(
-                f"rows cannot wait in a temporary file in {self.folder or 'TMPDIR'} ({error.strerror or error}): free some space there, or check its "
-                "permissions, and run again; the last snapshot is intact"
+                f"rows cannot wait in a temporary file in {self.folder or 'TMPDIR'} ({error.strerror or error}): free some "
+                "space there, or check its permissions, and run again; the last snapshot is intact"
             ) from None
         self._sizes.append((len(blobs[0]), len(blobs[1])))
 
