@@ -59,6 +59,11 @@ def current_umask() -> int:
     return umask
 
 
+def beside(path: Path, ending: str) -> Path:
+    """The file of this name and a further ending: beside the file itself where `path` is a link, whoever comes by which."""
+    return Path(os.path.realpath(path) + ending)
+
+
 def open_lock(path: Path | str) -> int:
     """A descriptor of a file to lock, created if missing; OSError also if the name is a link.
 

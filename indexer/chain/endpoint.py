@@ -314,4 +314,6 @@ def _reason(error: BaseException) -> str:
         r"certificate [^'\")]{1,200}",
         text,
     )
-    return found[0] if found else f"{type(error).__name__}"
+    reason = found[0] if found else type(error).__name__
+    proxied = isinstance(error, requests.exceptions.ProxyError)
+    return f"the proxy that the environment names (HTTP_PROXY and others): {reason}" if proxied else reason

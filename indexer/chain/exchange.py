@@ -3,7 +3,6 @@
 import contextlib
 import queue
 import socket
-import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
+
+from indexer.chain.flight import in_background
 
 HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "gzip", "User-Agent": "lending-indexer"}
 #: bytes read or unpacked at once
@@ -68,7 +69,7 @@ class Transport:
             except Exception as error:  # noqa: BLE001 - raised again by whoever waits
                 outcome.put(error)
 
-        threading.Thread(target=work, name="exchange", daemon=True).start()
+        in_background(work, "exchange")
         reply: Reply | Exception | None = None
         try:
             reply = outcome.get(timeout=seconds)

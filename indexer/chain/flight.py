@@ -135,5 +135,13 @@ def begin(task: Callable[[], T], *, here: bool = False) -> Future[T]:
     if here:
         work()
         return future
-    threading.Thread(target=work, name="ahead", daemon=True).start()
+    in_background(work, "ahead")
     return future
+
+
+def in_background(work: Callable[[], None], name: str) -> None:
+    """Starts a thread that ends with the process. MemoryError where the machine gives no more threads."""
+    try:
+        threading.Thread(target=work, name=name, daemon=True).start()
+    except RuntimeError as error:  # what Python says to a system's EAGAIN
+        raise MemoryError(str(error)) from error

@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from indexer.cli.completion import with_values
 from indexer.errors import ConfigError, IndexerError
-from indexer.text.console import remark
+from indexer.text.console import drop_stderr, remark
 
 
 class Verb(NamedTuple):
@@ -108,12 +108,20 @@ class Verbs(click.Group):
         except UnicodeEncodeError:  # from an argument, as text of nodes and files is decoded
             code = failed("an argument holds bytes that are no text in UTF-8: check how it was typed or copied", 2)
         except MemoryError:
-            code = failed("there is not enough memory for so many rows at once: ask for fewer, or for --csv or --nl", 1)
+            code = failed(
+                "this machine, or a limit such as ulimit's or a container's, gives too little memory or too few threads: raise "
+                "that; a list takes less with fewer rows, or with --csv or --nl",
+                1,
+            )
         except (KeyboardInterrupt, click.Abort):
             remark("Interrupted. What was saved stays; the same command goes on from there.")
             code = 130
         except Exception as error:  # noqa: BLE001 - whatever else happens is one line too
             code = failed(unforeseen(error), 1)
+        try:
+            sys.stderr.flush()
+        except OSError:
+            drop_stderr()
         sys.exit(code if isinstance(code, int) else 0)
 
 

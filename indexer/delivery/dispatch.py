@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from indexer.boundary.files import open_lock
+from indexer.boundary.files import beside, open_lock
 from indexer.delivery.outbox import DeliveryWorkers
 from indexer.delivery.places import Places
 from indexer.errors import IndexerError, StoreError
@@ -111,7 +111,7 @@ def work() -> int:
     places = Places(**{**order["places"], "urls": tuple(order["places"]["urls"])})
     path = Path(order["path"])
     try:
-        lock = open_lock(f"{path}.courier.lock")
+        lock = open_lock(beside(path, ".courier.lock"))
     except OSError as error:
         raise StoreError(f"cannot lock {path}.courier.lock: {error.strerror}; remove it") from None
     with os.fdopen(lock) as handle:

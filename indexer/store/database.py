@@ -19,7 +19,7 @@ def open_readonly(
     Unless `current`, the schema may be older, or missing. It waits `busy_ms` for a file that is locked. With `any_thread`,
     the caller sees to it that one thread at a time uses it.
     """
-    path = no_folder(path)
+    path = regular(path)
     if not path.exists():
         raise StoreError(f"no database at {path}: run `indexer sync` first, or name another file with --db")
     try:
@@ -43,10 +43,12 @@ def open_readonly(
     return conn
 
 
-def no_folder(path: Path | str) -> Path:
-    if Path(path).is_dir():
-        raise StoreError(f"{path} is a folder: name a file with --db")
-    return Path(path)
+def regular(path: Path | str) -> Path:
+    """The path of a file, or of none yet. StoreError for a folder, a pipe, which would be waited for, or a device."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}: name a file with --db")
+    return path
 
 
 def unusable(path: Path, error: sqlite3.Error) -> StoreError:

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from indexer.boundary.files import open_lock
+from indexer.boundary.files import beside, open_lock
 from indexer.errors import StoreError, StoreLockedError
 from indexer.schema import migrations
 from indexer.store.book_sums import BookSums
-from indexer.store.database import BUSY_TIMEOUT_MS, LARGEST_VALUE, check_version, no_folder, unusable
+from indexer.store.database import BUSY_TIMEOUT_MS, LARGEST_VALUE, check_version, regular, unusable
 
 #: pages of the WAL (64 MB) before they go into the database: a live tail changes many of the same ones at each block
 WAL_PAGES = 16_000
@@ -27,7 +27,7 @@ class WritableFile:
     """The database file for writing. Use as a context manager."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = no_folder(path)
+        self.path = regular(path)
         try:
             if not self.path.exists():
                 # Positions reveal what their owners hold: the file is readable for the user alone.
@@ -95,7 +95,7 @@ class WritableFile:
         SQLite's own locks. The kernel releases it when the process dies.
         """
         try:
-            lock = open_lock(f"{self.path}.lock")
+            lock = open_lock(beside(self.path, ".lock"))
         except OSError as error:
             raise StoreError(
                 f"cannot write {self.path}.lock: {error.strerror}; choose another place with --db"

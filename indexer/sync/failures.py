@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 class Failures:
     """Which deployments failed in this snapshot, and why; their rows stay at their last good block.
 
-    Its context records the failures of one adapter alone. A reorg, missing state, a broken file or a node that no longer
-    answers concern all deployments, and are raised.
+    Its context records the failures of one adapter alone. A reorg, missing state, a broken file, a machine without memory or
+    a node that no longer answers concern all deployments, and are raised.
     """
 
     def __init__(self, store: Store, chain: Chain, tracked: MutableMapping[str, TrackedDeployment]) -> None:
@@ -30,7 +30,7 @@ class Failures:
     def alone(self, adapter: AnyAdapter) -> Iterator[None]:
         try:
             yield
-        except (ReorgError, PrunedError, StoreError, sqlite3.DatabaseError):
+        except (ReorgError, PrunedError, StoreError, sqlite3.DatabaseError, OSError, MemoryError):
             raise
         except (ReadFailedError, NoCodeError) as error:
             reason = str(error)

@@ -40,10 +40,15 @@ def say(line: str) -> None:
     try:
         print(line, file=sys.stderr, flush=True)
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), 2
-        )  # nobody reads stderr any more, so the rest of the buffer is dropped too
+        drop_stderr()
         raise SystemExit(1) from None
+    except OSError:
+        pass  # as on a full disk: the line is worth less than the work it tells of, and waits in the buffer
+
+
+def drop_stderr() -> None:
+    """Sends what is in the buffer of stderr, and all that follows, nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 class Lines(logging.Handler):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from indexer.boundary.files import beside
 from indexer.queries.freshness import Freshness, freshness, last_commit
 from indexer.queries.queries import status
 from indexer.store.shards import chain_files
@@ -105,7 +106,7 @@ def is_syncing(database: Path) -> bool | None:
     try:
         if not sys.platform.startswith("linux"):
             return None
-        lock = Path(f"{database}.lock").stat()
+        lock = beside(database, ".lock").stat()
         wanted = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
         return any(
             wanted in line.split() and " FLOCK " in line and "->" not in line for line in LOCKS.read_text().splitlines()

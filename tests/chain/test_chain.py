@@ -84,6 +84,16 @@ def test_all_endpoints_down_is_one_clear_line() -> None:
     assert "s3cr3t" not in text
 
 
+def test_a_proxy_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://user:s3cr3t@127.0.0.1:1")
+    chain = connect("http://10.0.0.1:8545", attempts=2)
+    with pytest.raises(ChainError, match=r"the proxy that the environment names .*refused") as caught:
+        chain.check()
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_no_endpoint_at_all_is_a_clear_error() -> None:
     with pytest.raises(ChainError, match="no endpoint"):
         connect()

@@ -734,6 +734,20 @@ def test_an_output_on_a_full_disk_is_told(synced: Path, arguments: list[str]) ->
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["at-risk", "--csv"], 0), (["-vv", "sync", "--chain", "devnet"], 0), (["at-risk", "--chain", "x"], 2)],
+)
+def test_log_lines_on_a_full_disk_end_no_command(synced: Path, arguments: list[str], code: int) -> None:
+    command = indexer("--config", str(synced / "indexer.toml"), "--db", str(synced / "indexer.db"), *arguments)
+    whole = subprocess.run(command, capture_output=True, check=False)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, check=False)
+    assert (done.returncode, done.stdout) == (code, whole.stdout)
+    assert whole.stderr
+
+
 def test_closed_streams_are_no_error(synced: Path) -> None:
     command = indexer("--db", str(synced / "indexer.db"), "at-risk", "--csv")
     with_no_output = ["sh", "-c", 'exec "$@" >&-', "sh", *command]

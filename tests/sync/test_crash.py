@@ -1,5 +1,6 @@
 """Kills, full disks, locked, removed and read-only files: nothing half written, one clear line, the next run right."""
 
+import errno
 import os
 import resource
 import shutil
@@ -26,6 +27,8 @@ from indexer.store import writable as storing
 from indexer.store.database import open_readonly
 from indexer.store.store import Store
 from indexer.sync.sync import Sync
+from indexer.web.band import is_syncing
+from protocols.aave_v3.adapter import AaveV3 as AaveV3Adapter
 from tests.devnet.aave_v3 import AaveV3
 from tests.devnet.node import CHAIN_ID, MULTICALL3
 from tests.devnet.scenario import config_toml
@@ -373,6 +376,49 @@ def test_damaged_pages_are_told_of_the_file_and_of_no_adapter(
     check(path, market)
 
 
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "Too many open files")], ids=repr)
+def test_a_machine_that_gives_too_little_is_no_defect_of_an_adapter(
+    market: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    path = tmp_path / "poor.db"
+    sync_once(path, market.node.url, [market])
+    before = content(path)
+    market.step(1)
+
+    def poor(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AaveV3Adapter, "evaluate", poor)
+        with pytest.raises(type(error)):
+            sync_once(path, market.node.url, [market])
+    assert caplog.messages == []
+    assert content(path)["deployments"] == before["deployments"]
+    sync_once(path, market.node.url, [market])
+    check(path, market)
+
+
+def test_a_machine_without_threads_is_told_in_one_line(market: AaveV3, tmp_path: Path) -> None:
+    path, config = tmp_path / "poor.db", tmp_path / "indexer.toml"
+    config.write_text(config_toml(CHAIN_ID, market.node.url, [market]))
+    script = """
+import sys, threading
+from indexer.cli.main import main
+start = threading.Thread.start
+def scarce(self):
+    if self.name in ("ahead", "exchange"):
+        raise RuntimeError("can't start new thread")
+    start(self)
+threading.Thread.start = scarce
+main(sys.argv[1:])
+"""
+    words = ["--config", str(config), "--db", str(path), "sync", "--chain", "devnet"]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: this machine, or a limit")
+    assert len(done.stderr.splitlines()) == 1
+
+
 # locks -------------------------------------------------------------------------------------------------------------------
 
 
@@ -444,6 +490,16 @@ def test_a_second_sync_leaves_and_a_killed_one_leaves_no_lock(market: AaveV3, tm
     check(path, market)
 
 
+def test_a_second_sync_by_another_name_of_the_file_leaves_too(market: AaveV3, tmp_path: Path) -> None:
+    path, link, config = tmp_path / "one.db", tmp_path / "link" / "other.db", tmp_path / "indexer.toml"
+    config.write_text(config_toml(CHAIN_ID, market.node.url, [market]))
+    link.parent.mkdir()
+    link.symlink_to(path)
+    with Store(path) as store, store.lock():
+        assert f"another sync is writing {link}: " in one_line(config, link, "sync", "--chain", "devnet")
+        assert is_syncing(link) in (True, None)
+
+
 # files -------------------------------------------------------------------------------------------------------------------
 
 
@@ -475,6 +531,16 @@ def test_a_file_replaced_during_a_sync_is_left_alone(market: AaveV3, tmp_path: P
     assert path.read_bytes() == kept
     sync_once(path, market.node.url, [market])
     check(path, market)
+
+
+def test_a_pipe_or_a_device_is_no_database(market: AaveV3, tmp_path: Path) -> None:
+    pipe, config = tmp_path / "pipe", tmp_path / "indexer.toml"
+    config.write_text(config_toml(CHAIN_ID, market.node.url, [market]))
+    os.mkfifo(pipe)
+    for path in (pipe, Path(os.devnull)):
+        for verb in ("sync", "at-risk"):
+            told = one_line(config, path, verb, "--chain", "devnet")
+            assert told == f"Error: {path} is no regular file: name a file with --db"
 
 
 def test_what_cannot_be_written_is_told_in_one_line(market: AaveV3, tmp_path: Path) -> None:
