@@ -1,5 +1,6 @@
 """Failures of a single deployment: they are reported, and the other deployments go on."""
 
+import errno
 import logging
 import sqlite3
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -13,6 +14,9 @@ from indexer.snapshot.tracked import TrackedDeployment
 from indexer.store.store import Store
 
 log = logging.getLogger(__name__)
+
+#: what a machine may lack, whoever asks for it: open files, memory, room
+LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC}
 
 
 class Failures:
@@ -30,7 +34,7 @@ class Failures:
     def alone(self, adapter: AnyAdapter) -> Iterator[None]:
         try:
             yield
-        except (ReorgError, PrunedError, StoreError, sqlite3.DatabaseError, OSError, MemoryError):
+        except (ReorgError, PrunedError, StoreError, sqlite3.DatabaseError, MemoryError):
             raise
         except (ReadFailedError, NoCodeError) as error:
             reason = str(error)
@@ -38,6 +42,8 @@ class Failures:
             self.chain.block("latest")
             reason = str(error)
         except Exception as error:  # an adapter's defect must not stop the other protocols
+            if isinstance(error, OSError) and error.errno in LACKING:
+                raise
             log.exception("%s: defect in the %s adapter", adapter.deployment.name, adapter.protocol)
             reason = f"defect in the {adapter.protocol} adapter: {type(error).__name__}: {error}"
         else:

@@ -18,7 +18,7 @@ import pytest
 
 from indexer.abi import topic
 from indexer.chain.client import Chain
-from indexer.errors import StoreError
+from indexer.errors import ChainError, StoreError
 from indexer.model import Accounts, Deployment, PositionKey
 from indexer.settings import Settings
 from indexer.snapshot import spool
@@ -396,6 +396,21 @@ def test_a_machine_that_gives_too_little_is_no_defect_of_an_adapter(
     assert content(path)["deployments"] == before["deployments"]
     sync_once(path, market.node.url, [market])
     check(path, market)
+
+
+def test_a_file_or_a_server_that_only_an_adapter_asks_for_fails_that_adapter_alone(
+    market: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "poor.db"
+    sync_once(path, market.node.url, [market])
+
+    def refused(*_: object) -> None:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    monkeypatch.setattr(AaveV3Adapter, "evaluate", refused)
+    with pytest.raises(ChainError, match="defect in the aave-v3 adapter: ConnectionRefusedError"):
+        sync_once(path, market.node.url, [market])
+    assert raw(path, "select state from deployments") == [("failed",)]
 
 
 def test_a_machine_without_threads_is_told_in_one_line(market: AaveV3, tmp_path: Path) -> None:
