@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.chain import retry
 from indexer.chain.errors import BadAnswerError
 from indexer.cli.main import main
 from indexer.errors import RetryableError
@@ -344,3 +345,43 @@ def test_a_state_that_is_lacking_by_hash_is_asked_by_number(
     ended = synced(tmp_path, faulty, aave_v3_6)
     assert ended.exit_code == 0, ended.output
     assert right(tmp_path, aave_v3_6)
+
+
+@pytest.mark.parametrize(
+    ("methods", "failure"),
+    [
+        pytest.param(
+            ("eth_call",),
+            {"error": {"code": -32000, "message": "CallViewExternal: unsupported operation"}},
+            id="wasp-legacy 1153",
+        ),
+        pytest.param(
+            STATE,
+            {"error": {"code": -32602, "message": "Invalid block hash: 24d0 at line 2 column 91"}},
+            id="axon 1228",
+        ),
+        pytest.param(STATE, {"error": {"code": -32603, "message": "Internal error"}}, id="ganache-cli-archive 745"),
+        pytest.param(("eth_getLogs",), {"error": {"code": -32603, "message": "Internal error"}}, id="logs"),
+        pytest.param(("eth_getLogs",), {"result": None}, id="no logs"),
+    ],
+)
+def test_whatever_a_node_says_that_knows_no_block_by_its_hash_it_is_asked_by_number(
+    faulty: FaultyNode,
+    aave_v3_6: AaveV3,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    methods: tuple[str, ...],
+    failure: dict[str, Any],
+) -> None:
+    """Words for a passing fault, or for a block that is not there: the sync ended with a reorganisation that never was."""
+    monkeypatch.setattr(retry, "LONGEST_BACKOFF", 0.05)
+
+    def edit(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        named = any(isinstance(value, dict) and "blockHash" in value for value in call["params"])
+        return {"id": answer["id"], **failure} if named and call["method"] in methods else answer
+
+    faulty.edit = edit
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert right(tmp_path, aave_v3_6)
+    assert faulty.requests < 100
