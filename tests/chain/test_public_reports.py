@@ -385,3 +385,15 @@ def test_whatever_a_node_says_that_knows_no_block_by_its_hash_it_is_asked_by_num
     assert ended.exit_code == 0, ended.output
     assert right(tmp_path, aave_v3_6)
     assert faulty.requests < 100
+
+
+def test_a_backend_of_zksync_that_lags_is_asked_again(faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path) -> None:
+    """It says by the code of invalid parameters that it does not know the block yet; two such answers ended the sync."""
+    asked = count()
+    failure = {"code": -32602, "message": "Block with such an ID doesn't exist yet"}
+    faulty.edit = lambda call, answer: (
+        {"id": answer["id"], "error": failure} if call["method"] == "eth_call" and next(asked) < 2 else answer
+    )
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert right(tmp_path, aave_v3_6)
