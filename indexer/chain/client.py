@@ -106,7 +106,7 @@ class Chain(BatchingNode):
                 answer = ask(block_parameter(block))
             except (UnsupportedError, RejectedError, PrunedError) as refusal:
                 # some nodes lack every state that is named by hash (foundry-rs/foundry 16773)
-                answered = self.by_hash - {"eth_getLogs"}
+                answered = self.by_hash & {"eth_call", "eth_getCode"}
                 lacking = isinstance(refusal, PrunedError) and (answered or isinstance(refusal, StatelessError))
                 if self.guard == "none" or not plain or lacking:
                     raise

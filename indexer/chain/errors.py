@@ -149,7 +149,7 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
         (
             r"header (for hash )?not found|unknown (block|header)|block (hash )?not found|block .{0,80}\bnot found",
             r"(cannot|could not|can't) find (the )?(block|header)|no (such )?block (with|by|found)",
-            r"beyond (the )?(current |latest )?(executed )?(head|tip|block)|block .{0,80}\b(does not|doesn't) (yet )?exist|block does not exist",
+            r"beyond (the )?(current |latest )?(executed )?(head|tip|block)|block .{0,80}\b(does not|doesn't) (yet )?exist",
             r"not (currently )?canonical|after last accepted block|future block|unfinalized|not yet available",
             r"blockoutofrange|block ?height is \d+ but|(greater|higher) than (the )?(latest|current|head)",
             r"resource not found|invalid block (hash|height)|still syncing|block is out of range",

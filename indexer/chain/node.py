@@ -284,7 +284,7 @@ class Node:
         Never where a block named by its number could not be told from another.
         """
         named = any(isinstance(value, dict) and "blockHash" in value for value in params)
-        return named and method not in self.by_hash and self.guard != "none"
+        return (named or method == "eth_getBlockReceipts") and method not in self.by_hash and self.guard != "none"
 
     def in_turn(self) -> list[Endpoint]:
         """All endpoints, the one in use first."""

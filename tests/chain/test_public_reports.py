@@ -397,3 +397,16 @@ def test_a_backend_of_zksync_that_lags_is_asked_again(faulty: FaultyNode, aave_v
     ended = synced(tmp_path, faulty, aave_v3_6)
     assert ended.exit_code == 0, ended.output
     assert right(tmp_path, aave_v3_6)
+
+
+def test_receipts_that_are_null_in_every_block_are_no_reorganisation(
+    faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kkrt-labs/kakarot-rpc 821: by the specification null says that there is no such block."""
+    monkeypatch.setattr(retry, "LONGEST_BACKOFF", 0.05)
+    faulty.edit = lambda call, answer: answer | {"result": None} if call["method"] == "eth_getBlockReceipts" else answer
+    faulty.faults = {"bloom-more": 1}
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert faulty.calls["eth_getBlockReceipts"] > 0
+    assert right(tmp_path, aave_v3_6)
