@@ -279,11 +279,9 @@ class Node:
         return result
 
     def _untried(self, method: str, params: Sequence[Any]) -> bool:
-        """Whether the parameters name a block by its hash (EIP-1898, EIP-234), and nobody has answered that method so yet.
-
-        Never where a block named by its number could not be told from another.
-        """
+        """Whether a block is named by its hash (EIP-1898, EIP-234), and nobody has answered that method so yet."""
         named = any(isinstance(value, dict) and "blockHash" in value for value in params)
+        # without guards, a block that is named by its number could not be told from another
         return (named or method == "eth_getBlockReceipts") and method not in self.by_hash and self.guard != "none"
 
     def in_turn(self) -> list[Endpoint]:

@@ -249,11 +249,8 @@ class Attempts:
 
     def _refuses_hashes(self, error: BaseException | None) -> bool:
         """Whether an error may only mean that the node knows no block by its hash, in whatever words."""
-        return (
-            self.untried
-            and isinstance(error, BadAnswerError | UnknownBlockError)
-            and not isinstance(error, OtherBlockError)
-        )
+        of_it = isinstance(error, BadAnswerError | UnknownBlockError) and not isinstance(error, OtherBlockError)
+        return self.untried and of_it
 
     def _delay(self) -> float:
         """Seconds until one of the remaining endpoints may be asked again."""
