@@ -77,9 +77,14 @@ class BatchingNode(Node):
         """The final answers of one batch, refusals included; none where the batch as a whole was too much."""
         if len(part) == 1:
             return {part[0]: self._alone(calls[part[0]], parse, block, splittable)}
+        untried = self._untried(*calls[part[0]])
         try:
-            return self._call(
-                "batch", lambda endpoint: self._send_part(endpoint, calls, part, parse), block=block, splittable=True
+            answers: dict[int, Any] = self._call(
+                "batch",
+                lambda endpoint: self._send_part(endpoint, calls, part, parse),
+                block=block,
+                splittable=True,
+                untried=untried,
             )
         except UnsupportedError:
             self._batches.none()
@@ -94,6 +99,10 @@ class BatchingNode(Node):
             if splittable:
                 raise
             limit.too_big(len(part))
+        else:
+            if untried and not all(isinstance(answer, Exception) for answer in answers.values()):
+                self.by_hash.add(calls[part[0]][0])
+            return answers
         return {}
 
     def ask_once(

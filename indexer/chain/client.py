@@ -106,12 +106,12 @@ class Chain(BatchingNode):
                 answer = ask(block_parameter(block))
             except (UnsupportedError, RejectedError, PrunedError) as refusal:
                 # some nodes lack every state that is named by hash (foundry-rs/foundry 16773)
-                lacking = isinstance(refusal, PrunedError) and (self.by_hash or isinstance(refusal, StatelessError))
+                answered = self.by_hash & {"eth_call", "eth_getCode"}
+                lacking = isinstance(refusal, PrunedError) and (answered or isinstance(refusal, StatelessError))
                 if self.guard == "none" or not plain or lacking:
                     raise
                 refused = refusal
             else:
-                self.by_hash = True
                 return answer
         answer = ask(hex(block.number))
         if not self.by_number:

@@ -149,11 +149,12 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
         (
             r"header (for hash )?not found|unknown (block|header)|block (hash )?not found|block .{0,80}\bnot found",
             r"(cannot|could not|can't) find (the )?(block|header)|no (such )?block (with|by|found)",
-            r"beyond (the )?(current |latest )?(executed )?(head|tip|block)|block does not exist",
+            r"beyond (the )?(current |latest )?(executed )?(head|tip|block)|block .{0,80}\b(does not|doesn't) (yet )?exist",
             r"not (currently )?canonical|after last accepted block|future block|unfinalized|not yet available",
             r"blockoutofrange|block ?height is \d+ but|(greater|higher) than (the )?(latest|current|head)",
             r"resource not found|invalid block (hash|height)|still syncing|block is out of range",
             r"invalid block range params|blocks? specified .{0,80}cannot be found|not (yet )?executed",
+            r"^\W*(0x)?[0-9a-f]{1,64}\W* could not be found|does not have the requested block",
         ),
     ),
     (
@@ -166,7 +167,7 @@ _RULES: Sequence[tuple[str, frozenset[int], tuple[str, ...]]] = (
             r"old data not available|maximum proof window|metadata is not found|no historical rpc",
             r"receipts? (are |is )?(not available|unavailable|missing)|no (receipts|tx|block) data|missing (block|receipt)",
             r"(earliest|lowest|oldest) (available|height)|body not found|failed to get logs for block",
-            r"height is not available",
+            r"height is not available|cannot be older than",
         ),
     ),
     (

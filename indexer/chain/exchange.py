@@ -23,6 +23,9 @@ PIECE = 2**16
 LARGEST_RATIO = 200
 PLAUSIBLE = 4 * 2**20
 
+#: how servers write that an answer is not packed; some name its alphabet instead (locustio/locust 1233)
+NO_PACKING = frozenset({"", "identity", "none", "utf-8", "utf8"})
+
 
 class OversizeError(Exception):
     """The answer has more bytes than allowed."""
@@ -166,11 +169,11 @@ class _Adapter(HTTPAdapter):
 
 def _unpacked(response: requests.Response) -> Iterator[bytes]:
     """The unpacked body in small pieces, however well it was compressed."""
-    packing = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if packing == "identity":
+    packing = response.headers.get("Content-Encoding", "").strip().lower()
+    if packing in NO_PACKING:
         yield from _received(response)
         return
-    if packing != "gzip":
+    if packing not in {"gzip", "x-gzip"}:
         raise BrokenAnswerError("compressed in a way that was not asked for")
     unpacker = zlib.decompressobj(wbits=31)
     received = unpacked = 0

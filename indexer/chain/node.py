@@ -93,8 +93,8 @@ class Node:
         self.blooms = Blooms(bloom)
         #: whether requests name the block of a state by its number, see `with_state_of`
         self.by_number = False
-        #: whether a state that was named by its block's hash has been answered
-        self.by_hash = False
+        #: the methods that answered for a block that was named by its hash
+        self.by_hash: set[str] = set()
         #: see block_logs.py
         self.ignores_block_hash = False
         self.other_blocks = 0
@@ -270,7 +270,19 @@ class Node:
             result = self._logs(endpoint, method, params, endpoint.send(method, params, decode))
             return result if parse is None else read_by(parse, result)
 
-        return self._call(method, send, block=block, splittable=splittable, feature=feature, rounds=rounds)
+        untried = self._untried(method, params)
+        result = self._call(
+            method, send, block=block, splittable=splittable, feature=feature, untried=untried, rounds=rounds
+        )
+        if untried:
+            self.by_hash.add(method)
+        return result
+
+    def _untried(self, method: str, params: Sequence[Any]) -> bool:
+        """Whether a block is named by its hash (EIP-1898, EIP-234), and nobody has answered that method so yet."""
+        named = any(isinstance(value, dict) and "blockHash" in value for value in params)
+        # without guards, a block that is named by its number could not be told from another
+        return (named or method == "eth_getBlockReceipts") and method not in self.by_hash and self.guard != "none"
 
     def in_turn(self) -> list[Endpoint]:
         """All endpoints, the one in use first."""
@@ -314,6 +326,7 @@ class Node:
         block: Block | None = None,
         splittable: bool = False,
         feature: str | None = None,
+        untried: bool = False,
         rounds: int | None = None,
         pool: Pool | None = None,
     ) -> T:
@@ -327,6 +340,7 @@ class Node:
             block=block,
             splittable=splittable,
             feature=feature,
+            untried=untried,
             rounds=min(self._rounds, rounds or self._rounds),
             backoff=self._backoff,
             deadline=self._deadline,

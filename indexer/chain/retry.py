@@ -45,7 +45,8 @@ MAYBE_TOO_BIG = (TimedOutError, BadAnswerError, BrokenOffError)
 PRUNED_SIGHTS = 3
 #: how often an endpoint must repeat an unknown error before that is its answer
 UNCLEAR_SIGHTS = 2
-#: how often each endpoint must give the very same logs of another block before that is its way and no passing fault
+#: how often each endpoint must fail in the very same way before that is its way and no passing fault: with logs of another
+#: block, or where it has never answered for a block that is named by its hash
 SAME_SIGHTS = 4
 #: how often another hash must be seen at the pinned block's number before the pinned block counts as orphaned
 ORPHAN_SIGHTS = 2
@@ -103,8 +104,9 @@ class Attempts:
     """One request to the endpoints of `pool`, and what became of it so far.
 
     `verify` raises WrongChainError for an endpoint of another chain; `orphaned(endpoint, block)` tells whether it has
-    another block at that number. `block`, `splittable` and `feature` as in `Chain.request`; `rounds` through the
-    endpoints at most, the first pause `backoff` seconds long, none past `deadline` (by the monotonic clock).
+    another block at that number. `block`, `splittable` and `feature` as in `Chain.request`; `untried`: the block is named
+    by its hash, which nobody has answered yet; `rounds` through the endpoints at most, the first pause `backoff` seconds
+    long, none past `deadline` (by the monotonic clock).
     `told(message, seconds)` is called before each pause.
     """
 
@@ -117,6 +119,7 @@ class Attempts:
     block: Block | None
     splittable: bool
     feature: str | None
+    untried: bool
     rounds: int
     backoff: float
     deadline: float = math.inf
@@ -244,6 +247,11 @@ class Attempts:
         """How many endpoints have failed in the very same way so often that it is no accident."""
         return len({endpoint for (endpoint, _), times in self.same.items() if times >= SAME_SIGHTS})
 
+    def _refuses_hashes(self, error: BaseException | None) -> bool:
+        """Whether an error may only mean that the node knows no block by its hash, in whatever words."""
+        of_it = isinstance(error, BadAnswerError | UnknownBlockError) and not isinstance(error, OtherBlockError)
+        return self.untried and of_it
+
     def _delay(self) -> float:
         """Seconds until one of the remaining endpoints may be asked again."""
         left = [endpoint.not_before for endpoint in self.pool.endpoints if endpoint not in self.refused]
@@ -257,7 +265,7 @@ class Attempts:
             return True
         if isinstance(error, _ElsewhereError):
             return False
-        if isinstance(error, OtherBlockError) and self._repeats() >= self._usable:
+        if (isinstance(error, OtherBlockError) or self._refuses_hashes(error)) and self._repeats() >= self._usable:
             return True
         made = math.ceil(state.attempt_number / self._usable)
         if self.splittable and isinstance(error, MAYBE_TOO_BIG):
@@ -284,7 +292,7 @@ class Attempts:
     def _given_up(self, error: RetryableError) -> ChainError:
         if self.splittable and isinstance(error, MAYBE_TOO_BIG):
             return TooBigError(f"{error}; a smaller request may do")
-        if isinstance(error, _PerhapsError):
+        if isinstance(error, _PerhapsError) or self._refuses_hashes(error):
             return UnclearError(f"{self.failing}: {error}")
         if isinstance(error, UnknownBlockError) and self.block is not None:
             return ReorgError(

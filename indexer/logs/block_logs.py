@@ -64,7 +64,11 @@ def by_hashes(chain: Chain, wanted: Filter, blocks: Sequence[Block]) -> list[lis
         if chain.ignores_block_hash != ignored:
             return by_hashes(chain, wanted, blocks)
         logger.info("logs of blocks %d to %d one by one: %s", blocks[0].number, blocks[-1].number, error)
-        return [_one(chain, wanted, block) for block in blocks]
+    events: list[list[Event]] = []
+    while len(events) < len(blocks) and not chain.ignores_block_hash:
+        events.append(_one(chain, wanted, blocks[len(events)]))
+    rest = blocks[len(events) :]
+    return [*events, *by_numbers(chain, wanted, rest)] if rest else events
 
 
 def _asked(chain: Chain, wanted: Filter, blocks: Sequence[Block]) -> list[list[Event]]:
@@ -104,7 +108,9 @@ def _one(chain: Chain, wanted: Filter, block: Block) -> list[Event]:
             raise ChainError(f"the logs of block {block.number} cannot be read: {error}") from None
         return merged([_one(chain, half, block) for half in halves])
     except (RejectedError, UnsupportedError):
-        return by_numbers(chain, wanted, [block])[0]
+        events = by_numbers(chain, wanted, [block])[0]
+        chain.ignores_block_hash = True
+        return events
 
 
 def by_numbers(chain: Chain, wanted: Filter, blocks: Sequence[Block]) -> list[list[Event]]:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.chain import retry
 from indexer.chain.errors import BadAnswerError
 from indexer.cli.main import main
 from indexer.errors import RetryableError
@@ -343,4 +344,69 @@ def test_a_state_that_is_lacking_by_hash_is_asked_by_number(
     faulty.edit = edit
     ended = synced(tmp_path, faulty, aave_v3_6)
     assert ended.exit_code == 0, ended.output
+    assert right(tmp_path, aave_v3_6)
+
+
+@pytest.mark.parametrize(
+    ("methods", "failure"),
+    [
+        pytest.param(
+            ("eth_call",),
+            {"error": {"code": -32000, "message": "CallViewExternal: unsupported operation"}},
+            id="wasp-legacy 1153",
+        ),
+        pytest.param(
+            STATE,
+            {"error": {"code": -32602, "message": "Invalid block hash: 24d0 at line 2 column 91"}},
+            id="axon 1228",
+        ),
+        pytest.param(STATE, {"error": {"code": -32603, "message": "Internal error"}}, id="ganache-cli-archive 745"),
+        pytest.param(("eth_getLogs",), {"error": {"code": -32603, "message": "Internal error"}}, id="logs"),
+        pytest.param(("eth_getLogs",), {"result": None}, id="no logs"),
+    ],
+)
+def test_whatever_a_node_says_that_knows_no_block_by_its_hash_it_is_asked_by_number(
+    faulty: FaultyNode,
+    aave_v3_6: AaveV3,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    methods: tuple[str, ...],
+    failure: dict[str, Any],
+) -> None:
+    """Words for a passing fault, or for a block that is not there: the sync ended with a reorganisation that never was."""
+    monkeypatch.setattr(retry, "LONGEST_BACKOFF", 0.05)
+
+    def edit(call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        named = any(isinstance(value, dict) and "blockHash" in value for value in call["params"])
+        return {"id": answer["id"], **failure} if named and call["method"] in methods else answer
+
+    faulty.edit = edit
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert right(tmp_path, aave_v3_6)
+    assert faulty.requests < 100
+
+
+def test_a_backend_of_zksync_that_lags_is_asked_again(faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path) -> None:
+    """It says by the code of invalid parameters that it does not know the block yet; two such answers ended the sync."""
+    asked = count()
+    failure = {"code": -32602, "message": "Block with such an ID doesn't exist yet"}
+    faulty.edit = lambda call, answer: (
+        {"id": answer["id"], "error": failure} if call["method"] == "eth_call" and next(asked) < 2 else answer
+    )
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert right(tmp_path, aave_v3_6)
+
+
+def test_receipts_that_are_null_in_every_block_are_no_reorganisation(
+    faulty: FaultyNode, aave_v3_6: AaveV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kkrt-labs/kakarot-rpc 821: by the specification null says that there is no such block."""
+    monkeypatch.setattr(retry, "LONGEST_BACKOFF", 0.05)
+    faulty.edit = lambda call, answer: answer | {"result": None} if call["method"] == "eth_getBlockReceipts" else answer
+    faulty.faults = {"bloom-more": 1}
+    ended = synced(tmp_path, faulty, aave_v3_6)
+    assert ended.exit_code == 0, ended.output
+    assert faulty.calls["eth_getBlockReceipts"] > 0
     assert right(tmp_path, aave_v3_6)

@@ -72,6 +72,9 @@ TEXTS = {
         (-32000, "cannot query unfinalized data"),
         (-39001, "Unknown block"),
         (-32019, "block is out of range"),
+        (-32602, "Block with such an ID doesn't exist yet"),  # matter-labs/zksync-os-server PR 1310: ZKsync Era
+        (-32000, "4294967295 could not be found"),  # NethermindEth/nethermind 11173
+        (-32603, "upstream does not have the requested block yet"),
     ],
     "pruned": [
         (-32000, "height is not available (requested height: 138905662, base height: 161957762)"),  # enviodev/hyperindex 714
@@ -83,6 +86,7 @@ TEXTS = {
         (-32000, "missing trie node 5a4d1f2e (path ) <nil>"),
         (4444, "pruned history unavailable"),
         (4444, "Pruned history unavailable"),
+        (-32043, "Requested data cannot be older than 128 blocks."),  # cloudflare/cloudflare-docs PR 414
         (-32000, "historical state 5a4d1f2e is not available"),
         (-32000, "required historical state unavailable (reexec=128)"),
         (-32000, "historical state not available in path scheme yet"),
@@ -430,6 +434,17 @@ def bomb(request: bytes) -> bytes:
 def gzipped(content: bytes) -> Callable[[bytes], bytes]:
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\nConnection: close\r\nContent-Encoding: gzip\r\n\r\n"
     return lambda _: head.encode() + content
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "none", "UTF-8"],  # locustio/locust 1233, WeBankFinTech/DataSphereStudio PR 167
+)
+def test_an_answer_is_not_packed_whatever_name_that_has(name: str) -> None:
+    with server(http("200 OK", RESULT, f"Content-Encoding: {name}")) as url:
+        endpoint = Endpoint(url, 5)
+        assert endpoint.send("eth_chainId", []) == "0x1"
+        endpoint.close()
 
 
 def test_packed_answers_are_unpacked(caplog: pytest.LogCaptureFixture) -> None:
