@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from indexer.chain.client import Chain
-from indexer.chain.first_block import first_block
 from indexer.doctor.finding import Finding, Verdict
 from indexer.errors import ChainError
 from indexer.model import Block, Deployment
 from indexer.plugins import adapter_class
+from indexer.reads.first_block import first_block
 
 
 def check_deployments(chain: Chain, deployments: Sequence[Deployment]) -> Iterator[Finding]:

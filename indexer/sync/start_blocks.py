@@ -11,10 +11,10 @@ from functools import partial
 
 from indexer.adapter import AnyAdapter
 from indexer.chain.client import Chain
-from indexer.chain.first_block import first_block
 from indexer.chain.flight import Ahead
 from indexer.chain.limits import FIRST_WINDOW
 from indexer.model import Block
+from indexer.reads.first_block import first_block
 from indexer.store.deployments import keep_start_block
 from indexer.store.store import Store
 

@@ -6,7 +6,7 @@ import pytest
 
 from indexer.abi import topic
 from indexer.chain.client import Chain
-from indexer.chain.first_block import first_block
+from indexer.reads.first_block import first_block
 from tests.devnet.node import CHAIN_ID, MULTICALL3, Anvil
 from tests.faulty import FaultyNode
 from tests.tiny_contracts import EMITTER, EOA, address
