@@ -29,6 +29,7 @@ from indexer.chain.errors import (
     RateLimitedError,
     RejectedError,
     RevertError,
+    ServerFailedError,
     TimedOutError,
     TooBigError,
     UnclearError,
@@ -250,7 +251,7 @@ class Endpoint:
         if 300 <= status < 400:
             raise DeniedError(f"{what}HTTP {status}: the endpoint has moved; give its new URL (https?)")
         if status >= 400:
-            raise BadAnswerError(f"{what}HTTP {status}")
+            raise ServerFailedError(f"{what}HTTP {status}")
         if answer is None:
             raise BadAnswerError(f"{what}the answer is no JSON to read ({len(reply.content)} bytes): {fault}")
         return answer

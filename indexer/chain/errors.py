@@ -55,6 +55,10 @@ class BadAnswerError(RetryableError):
     """Not a valid answer to what was asked, or a server error."""
 
 
+class ServerFailedError(BadAnswerError):
+    """An error of the server by HTTP, which says nothing of what was asked."""
+
+
 class OversizedError(BadAnswerError):
     """More bytes than the answer can need; a smaller request may do."""
 

@@ -20,6 +20,7 @@ from indexer.chain.errors import (
     OversizedError,
     RateLimitedError,
     RejectedError,
+    ServerFailedError,
     StatelessError,
     TimedOutError,
     TooBigError,
@@ -249,8 +250,8 @@ class Attempts:
 
     def _refuses_hashes(self, error: BaseException | None) -> bool:
         """Whether an error may only mean that the node knows no block by its hash, in whatever words."""
-        of_it = isinstance(error, BadAnswerError | UnknownBlockError) and not isinstance(error, OtherBlockError)
-        return self.untried and of_it
+        said = isinstance(error, BadAnswerError | UnknownBlockError)
+        return self.untried and said and not isinstance(error, OtherBlockError | ServerFailedError)
 
     def _delay(self) -> float:
         """Seconds until one of the remaining endpoints may be asked again."""

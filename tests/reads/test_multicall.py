@@ -491,6 +491,28 @@ def test_an_endpoint_that_names_blocks_by_hash_is_preferred(node: Anvil, faulty:
     assert not chain.by_number
 
 
+def test_a_block_that_is_gone_is_no_refusal_to_name_blocks_by_hash(faulty: FaultyNode) -> None:
+    chain = connect(faulty.url)
+    gone = replace(chain.block(5), hash="0x" + "11" * 32)
+    with pytest.raises(ReorgError):
+        PinnedReader(chain, gone)([number()])
+    assert not chain.by_number
+    assert PinnedReader(chain, chain.block(5))([number()]) == [5]
+    assert not chain.by_number
+
+
+def test_a_server_that_fails_for_a_while_does_not_refuse_to_name_blocks_by_hash(faulty: FaultyNode) -> None:
+    chain = connect(faulty.url)
+    block, before = chain.block(5), faulty.requests
+    faulty.status = lambda number: 502 if number <= before + 5 else 200
+    try:
+        assert PinnedReader(chain, block)([number()]) == [5]
+    finally:
+        faulty.status = lambda _: 200
+    assert faulty.injected["status 502"] == 5
+    assert not chain.by_number
+
+
 def test_a_lagging_backend_is_waited_for(faulty: FaultyNode) -> None:
     chain = connect(faulty.url, attempts=8)
     read = PinnedReader(chain, chain.block("latest"))
