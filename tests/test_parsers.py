@@ -21,8 +21,8 @@ from tests.sources import one_process, sources
 #: calls that turn text or bytes into values that may be far larger, by the end of their dotted names. Not among them are
 #: `int`, `bytes.fromhex` and the like: what bounds their text bounds their value.
 PARSERS = {
-    "json.loads", "json.load", "json.JSONDecoder", "json.Decoder", "msgpack.Decoder", "validate_json", "msgspec.convert",
-    "tomllib.loads", "tomllib.load", "csv.reader", "csv.DictReader", "decompressobj", "decompress", "GzipFile", "ZipFile", "literal_eval",
+    "json.loads", "json.load", "json.JSONDecoder", "json.Decoder", "validate_json", "msgspec.convert", "tomllib.loads",
+    "tomllib.load", "csv.reader", "csv.DictReader", "decompressobj", "decompress", "GzipFile", "ZipFile", "literal_eval",
     "eval", "exec", "marshal.loads", "marshal.load", "Decimal", "_ABI.decode", "ParquetFile", "read_table",
     "extract_statements", "parse_qsl", "query_params", "SimpleCookie", "fromisoformat", "strptime", "parsedate_to_datetime",
     "shlex.split", "frombuffer", "read_text", "read_bytes", "readline", "stream.read", "stdin.read", "handle.read", "raw.read",
@@ -105,7 +105,8 @@ BOUNDED = {
     ("services.build_response", "raw.read"): "LARGEST_ANSWER",
     ("services.seconds_of", "parsedate_to_datetime"): "a header, which http.client bounds; outbox.LONGEST_PAUSE",
     ("simulation.percent", "Decimal"): "what the caller of this process gave",
-    ("spool.<module>", "msgpack.Decoder"): SPOOLED,
+    ("spool.__iter__", "marshal.loads"): SPOOLED,
+    ("spool._stored", "marshal.loads"): SPOOLED,
     ("spread.many_spreads", "frombuffer"): ARRAYS,
     ("typed.typed", "msgspec.convert"): "config.parse bounds the file and its depth before",
     ("units.least_at", "Decimal"): "a float",

@@ -1,8 +1,6 @@
 """Rows that wait for their transaction come out as they went in, whether they stayed in memory or not."""
 
-from collections.abc import Iterable, Iterator
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -10,23 +8,11 @@ from hypothesis import strategies as st
 
 from indexer.snapshot import spool
 from indexer.snapshot.spool import Spool
-from indexer.store.rows import BalanceValues, PositionRow
+from indexer.store.rows import BALANCE_COLUMNS, POSITION_COLUMNS, BalanceValues, PositionRow
 
-#: what SQLite takes for a column of each type
-VALUES: dict[Any, st.SearchStrategy[Any]] = {
-    int: st.integers(-(2**63), 2**63 - 1),
-    float: st.floats(allow_nan=False),
-    str: st.text(max_size=80),
-    NoneType: st.none(),
-}
-
-
-def row_of(kinds: Iterable[Any]) -> st.SearchStrategy[Any]:
-    return st.tuples(*[st.one_of([VALUES[one] for one in get_args(kind) or (kind,)]) for kind in kinds])
-
-
-position_rows = st.builds(PositionRow._make, row_of(get_type_hints(PositionRow).values()))
-balance_rows = row_of(get_args(BalanceValues))
+values = st.none() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=80)
+position_rows = st.builds(PositionRow._make, st.tuples(*[values] * len(POSITION_COLUMNS)))
+balance_rows = st.tuples(*[values] * len(BALANCE_COLUMNS))
 parts = st.lists(st.tuples(st.lists(position_rows, max_size=3), st.lists(balance_rows, max_size=3)), max_size=4)
 
 

@@ -45,12 +45,6 @@ from tests.truth import adapter_of, deployment_of, named_in_logs, raw, rows_of, 
 RUNS, LONG_RUNS, GROUPS = 100, 1000, 10
 #: how many processes may share the groups, each with markets of its own: the longest of all tests must not be one queue
 LANES = 2
-#: how lines of `wrong_rows` begin that are about a row in dispute of a deployment that failed
-DISPUTED_AND_FAILED = (
-    "select rtrim(deployment || ' ' || account || ' ' || position_group) || ' ' from disputes "
-    "join positions using (chain_id, deployment, account, position_group) join deployments using (chain_id, deployment) "
-    "where positions.status = 'unverified' and deployments.state = 'failed'"
-)
 
 
 @dataclass
@@ -174,22 +168,14 @@ class Run:
         REPORT.failed += child.exitcode == 1
         self.mirror.follow(self.node.url, **self.operator)
         if child.exitcode == 0:
-            self.compare(believed_only=not honest, but_disputed=True)
+            self.compare(believed_only=not honest)
 
-    def compare(self, *, believed_only: bool = False, but_disputed: bool = False) -> None:
-        """Every row is what the contracts say, or where the node lied every row that the file believes itself.
-
-        `but_disputed` leaves out rows in dispute, still `unverified`, of a deployment that failed.
-        """
+    def compare(self, *, believed_only: bool = False) -> None:
+        """Every row is what the contracts say, or where the node lied every row that the file believes itself."""
         checked, wrong = wrong_rows(self.path, self.node, self.markets)
         if believed_only:
             doubted = {row[0] for row in raw(self.path, "select account from positions where status = 'unverified'")}
             wrong = [line for line in wrong if line.split()[1] not in doubted]
-        elif but_disputed:
-            # The sync ends with 0 if another deployment was committed. The rows of the failed one stay as they were, and
-            # one that an earlier node lied about still has the lie.
-            disputed = tuple(row[0] for row in raw(self.path, DISPUTED_AND_FAILED))
-            wrong = [line for line in wrong if not line.startswith(disputed)]
         assert not wrong, f"seed {self.seed}: {len(wrong)} of {checked}: {wrong[:5]}"
         REPORT.rows += checked
 
